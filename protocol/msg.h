@@ -1,0 +1,67 @@
+/* The message table: every message of PROTOCOL.md once, by name. Dispatch tables, docs tests and the fuzzers derive from it. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+
+#define PROTOCOL_MAJOR 1
+#define PROTOCOL_MINOR 0
+
+enum msg_dir { MSG_TO_DAEMON, MSG_TO_CLIENT };
+enum msg_kind { MSG_REQUEST, MSG_NOTIFICATION };
+/* Envelope tags, the first element of every frame's array. */
+enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
+
+/* X(id, "name", direction, kind, may come before the handshake) */
+#define MSG_TABLE(X)                                                                                                   \
+	X(HELLO, "hello", MSG_TO_DAEMON, MSG_REQUEST, true)                                                            \
+	X(PING, "ping", MSG_TO_DAEMON, MSG_REQUEST, false)                                                             \
+	X(SESSION_RESUME, "session.resume", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
+	X(STEP_DEPENDENCIES, "step.dependencies", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
+	X(TASK_CREATE, "task.create", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(TASK_CREATE_MANY, "task.create_many", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
+	X(TASK_GET, "task.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \
+	X(TASK_LIST, "task.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
+	X(TASK_WAIT, "task.wait", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
+	X(TASK_WATCH, "task.watch", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
+	X(TASK_UNWATCH, "task.unwatch", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
+	X(TASK_CANCEL, "task.cancel", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(TASK_HISTORY, "task.history", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
+	X(TEMPLATE_APPLY, "template.apply", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
+	X(TEMPLATE_VALIDATE, "template.validate", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
+	X(TEMPLATE_LIST, "template.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
+	X(TEMPLATE_GET, "template.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
+	X(WORKER_LIST, "worker.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(NODE_LIST, "node.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
+	X(QUEUE_LIST, "queue.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
+	X(DOCTOR, "doctor", MSG_TO_DAEMON, MSG_REQUEST, false)                                                         \
+	X(SERVER_INFO, "server.info", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(STEP_RESULT, "step.result", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                          \
+	X(STEP_HEARTBEAT, "step.heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                    \
+	X(STEP_LOG, "step.log", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                                \
+	X(HEARTBEAT, "heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                              \
+	X(WORKER_UPDATE, "worker.update", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                      \
+	X(GOODBYE, "goodbye", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                                  \
+	X(STEP_EXECUTE, "step.execute", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                        \
+	X(STEP_CANCEL, "step.cancel", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                          \
+	X(RESULT_ACK, "result.ack", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                            \
+	X(TASK_EVENT, "task.event", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                            \
+	X(SERVER_DRAINING, "server.draining", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                  \
+	X(ERROR, "error", MSG_TO_CLIENT, MSG_NOTIFICATION, true)
+
+enum msg_id {
+#define X(id, name, dir, kind, early) MSG_##id,
+	MSG_TABLE(X)
+#undef X
+		MSG_COUNT,
+};
+
+struct msg_info {
+	const char *name;
+	enum msg_dir dir;
+	enum msg_kind kind;
+	bool early; /* allowed before the handshake is done */
+};
+extern const struct msg_info msg_infos[MSG_COUNT];
+
+/* The message of that name travelling in that direction, or -1. */
+int msg_find(const char *name, size_t len, enum msg_dir dir);

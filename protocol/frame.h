@@ -5,7 +5,7 @@
 #define FRAME_HEADER 4u
 
 /* Start a frame at the end of `out`; returns the mark for frame_end, which patches the length in. Nothing may be removed from the
- * front of `out` in between. On overflow the buffer's sticky error is set. */
+ * front of `out` in between. On overflow, or if the payload is empty, the buffer's sticky error is set. */
 size_t frame_begin(struct buf *out);
 void frame_end(struct buf *out, size_t mark);
 

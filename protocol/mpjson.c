@@ -1,0 +1,491 @@
+/* MessagePack to JSON by a writer of our own, JSON to MessagePack through jansson. Both are on the way of every step, so
+ * the writer allocates nothing but the buffer's growth and keeps printf for the odd double. The path of an error is not
+ * built unless there is one: the recursion (at most MPJSON_MAX_DEPTH deep) leaves a chain of nodes on the stack.
+ * No state, any thread. The text is UTF-8; only what JSON must have escaped is escaped. */
+#include "protocol/mpjson.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/utf8.h"
+
+/* One step of the way down to the value at hand. `key` NULL: an array element. */
+struct node {
+	const struct node *up;
+	const msgpack_object *key;
+	uint32_t index;
+};
+
+struct writer {
+	struct buf *out;
+	const char *root_name;
+	struct mpjson_error *err; /* may be NULL */
+};
+
+static int write_value(struct writer *w, const msgpack_object *o, const struct node *at, unsigned depth);
+
+/* ---- errors ---- */
+
+static void set_text(char *to, size_t cap, const char *from, size_t n)
+{
+	n = utf8_prefix(from, n, cap - 1);
+	memcpy(to, from, n);
+	to[n] = '\0';
+}
+
+static bool is_plain_key(const msgpack_object_str *s)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+	for (uint32_t i = 0; i < s->size; i++)
+		if (!memchr(plain, s->ptr[i], sizeof plain - 1))
+			return false;
+	return s->size > 0;
+}
+
+static void write_string(struct buf *out, const char *p, size_t n);
+
+static void append_path(struct buf *path, const struct node *at)
+{
+	if (!at)
+		return;
+	append_path(path, at->up);
+	if (!at->key) {
+		buf_printf(path, "[%u]", (unsigned)at->index);
+	} else if (is_plain_key(&at->key->via.str)) {
+		if (path->len > 0)
+			buf_append_char(path, '.');
+		buf_append(path, at->key->via.str.ptr, at->key->via.str.size);
+	} else {
+		buf_append_char(path, '[');
+		write_string(path, at->key->via.str.ptr, at->key->via.str.size);
+		buf_append_char(path, ']');
+	}
+}
+
+static int refuse(struct writer *w, const struct node *at, const char *what)
+{
+	if (!w->err)
+		return -EINVAL;
+	struct buf path;
+	buf_init(&path, 0);
+	if (w->root_name)
+		buf_append_str(&path, w->root_name);
+	append_path(&path, at);
+	const char *text = buf_text(&path);
+	set_text(w->err->path, sizeof w->err->path, text ? text : "", text ? path.len : 0);
+	set_text(w->err->what, sizeof w->err->what, what, strlen(what));
+	buf_done(&path);
+	return -EINVAL;
+}
+
+/* ---- numbers ---- */
+
+/* Decimal digits of `v` ending just before `end`; returns where they start. */
+static char *digits_before(char *end, uint64_t v)
+{
+	do {
+		*--end = (char)('0' + v % 10);
+		v /= 10;
+	} while (v > 0);
+	return end;
+}
+
+static void write_uint(struct buf *out, uint64_t v, bool negative)
+{
+	char text[24], *end = text + sizeof text, *s = digits_before(end, v);
+	if (negative)
+		*--s = '-';
+	buf_append(out, s, (size_t)(end - s));
+}
+
+/* Doubles of at most 14 digits before and 8 after the point, which are nearly all that are ever sent, go without printf:
+ * digits and power of ten are exact and division rounds correctly, so that if the quotient is `v` again, a reader gets `v`
+ * too. Returns the length, or 0 if `v` (finite, not negative) is not of that kind. */
+static size_t format_short(char *text, double v)
+{
+	static const double pow10[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8};
+	for (size_t k = 1; k < sizeof pow10 / sizeof *pow10; k++) {
+		double scaled = v * pow10[k];
+		if (scaled >= 1e15)
+			return 0;
+		uint64_t whole = (uint64_t)(scaled + 0.5);
+		if ((double)whole / pow10[k] != v)
+			continue;
+		char tmp[32], *end = tmp + sizeof tmp, *s = digits_before(end, whole);
+		while ((size_t)(end - s) <= k)
+			*--s = '0';
+		size_t n = (size_t)(end - s) - k;
+		memcpy(text, s, n);
+		text[n] = '.';
+		memcpy(text + n + 1, s + n, k);
+		return n + 1 + k;
+	}
+	return 0;
+}
+
+/* printf writes the decimal point of the process's locale; JSON knows only one. */
+static size_t without_locale(char *text)
+{
+	size_t n = 0;
+	for (const char *s = text; *s; s++) {
+		if (strchr("0123456789+-e", *s))
+			text[n++] = *s;
+		else if (n == 0 || text[n - 1] != '.')
+			text[n++] = '.';
+	}
+	text[n] = '\0';
+	return n;
+}
+
+static size_t format_long(char *text, size_t cap, double v)
+{
+	for (int digits = 15; digits <= 17; digits++) {
+		snprintf(text, cap, "%.*g", digits, v);
+		if (strtod(text, NULL) == v)
+			break;
+	}
+	size_t n = without_locale(text);
+	if (!strpbrk(text, ".e")) {
+		memcpy(text + n, ".0", 2);
+		n += 2;
+	}
+	return n;
+}
+
+static void write_finite(struct buf *out, double v)
+{
+	char text[48];
+	size_t n = 0;
+	if (signbit(v)) {
+		text[n++] = '-';
+		v = -v;
+	}
+	size_t m = format_short(text + n, v);
+	if (m == 0)
+		m = format_long(text + n, sizeof text - n - 2, v);
+	buf_append(out, text, n + m);
+}
+
+/* ---- strings ---- */
+
+/* What stands after the backslash: 0 nothing to escape, 'u' four hex digits. */
+static const unsigned char escapes[256] = {
+	['\0'] = 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'b', 't', 'n', 'u', 'f', 'r', 'u', 'u',
+	'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u',
+	['"'] = '"', ['\\'] = '\\',
+};
+
+static void write_escape(struct buf *out, unsigned char c)
+{
+	static const char hex[] = "0123456789abcdef";
+	char text[6] = {'\\', (char)escapes[c], '0', '0', hex[c >> 4], hex[c & 15]};
+	buf_append(out, text, escapes[c] == 'u' ? 6 : 2);
+}
+
+static size_t plain_span(const char *p, size_t n)
+{
+	size_t i = 0;
+	while (i < n && !escapes[(unsigned char)p[i]])
+		i++;
+	return i;
+}
+
+static void write_string(struct buf *out, const char *p, size_t n)
+{
+	size_t run = plain_span(p, n);
+	if (run == n) {
+		char *at = buf_reserve(out, n + 2);
+		if (!at)
+			return;
+		at[0] = '"';
+		if (n > 0)
+			memcpy(at + 1, p, n);
+		at[n + 1] = '"';
+		buf_added(out, n + 2);
+		return;
+	}
+	buf_append_char(out, '"');
+	for (;;) {
+		buf_append(out, p, run);
+		if (run == n)
+			break;
+		write_escape(out, (unsigned char)p[run]);
+		p += run + 1;
+		n -= run + 1;
+		run = plain_span(p, n);
+	}
+	buf_append_char(out, '"');
+}
+
+static int write_checked_string(struct writer *w, const msgpack_object_str *s, const struct node *at)
+{
+	if (s->size > 0 && memchr(s->ptr, '\0', s->size))
+		return refuse(w, at, "U+0000 in a string");
+	write_string(w->out, s->ptr, s->size);
+	return w->out->failed;
+}
+
+/* ---- containers ---- */
+
+static int write_array(struct writer *w, const msgpack_object_array *a, const struct node *up, unsigned depth)
+{
+	struct node at = {.up = up};
+	buf_append_char(w->out, '[');
+	for (; at.index < a->size; at.index++) {
+		if (at.index > 0)
+			buf_append_char(w->out, ',');
+		int r = write_value(w, &a->ptr[at.index], &at, depth);
+		if (r < 0)
+			return r;
+	}
+	buf_append_char(w->out, ']');
+	return w->out->failed;
+}
+
+static int write_map(struct writer *w, const msgpack_object_map *m, const struct node *up, unsigned depth)
+{
+	struct node at = {.up = up};
+	buf_append_char(w->out, '{');
+	for (uint32_t i = 0; i < m->size; i++) {
+		const msgpack_object_kv *kv = &m->ptr[i];
+		if (kv->key.type != MSGPACK_OBJECT_STR)
+			return refuse(w, up, "map key is not a string");
+		at.key = &kv->key;
+		if (i > 0)
+			buf_append_char(w->out, ',');
+		int r = write_checked_string(w, &kv->key.via.str, &at);
+		if (r < 0)
+			return r;
+		buf_append_char(w->out, ':');
+		r = write_value(w, &kv->val, &at, depth);
+		if (r < 0)
+			return r;
+	}
+	buf_append_char(w->out, '}');
+	return w->out->failed;
+}
+
+static int write_double(struct writer *w, double v, const struct node *at)
+{
+	if (isnan(v))
+		return refuse(w, at, "NaN");
+	if (isinf(v))
+		return refuse(w, at, "infinity");
+	write_finite(w->out, v);
+	return w->out->failed;
+}
+
+static int write_container(struct writer *w, const msgpack_object *o, const struct node *at, unsigned depth)
+{
+	if (depth == MPJSON_MAX_DEPTH)
+		return refuse(w, at, "nested too deeply");
+	if (o->type == MSGPACK_OBJECT_ARRAY)
+		return write_array(w, &o->via.array, at, depth + 1);
+	return write_map(w, &o->via.map, at, depth + 1);
+}
+
+static int write_value(struct writer *w, const msgpack_object *o, const struct node *at, unsigned depth)
+{
+	switch (o->type) {
+	case MSGPACK_OBJECT_NIL:
+		buf_append(w->out, "null", 4);
+		return w->out->failed;
+	case MSGPACK_OBJECT_BOOLEAN:
+		buf_append_str(w->out, o->via.boolean ? "true" : "false");
+		return w->out->failed;
+	case MSGPACK_OBJECT_POSITIVE_INTEGER:
+		if (o->via.u64 > INT64_MAX)
+			return refuse(w, at, "integer outside -2^63..2^63-1");
+		write_uint(w->out, o->via.u64, false);
+		return w->out->failed;
+	case MSGPACK_OBJECT_NEGATIVE_INTEGER:
+		write_uint(w->out, -(uint64_t)o->via.i64, true);
+		return w->out->failed;
+	case MSGPACK_OBJECT_FLOAT32:
+	case MSGPACK_OBJECT_FLOAT64:
+		return write_double(w, o->via.f64, at);
+	case MSGPACK_OBJECT_STR:
+		return write_checked_string(w, &o->via.str, at);
+	case MSGPACK_OBJECT_ARRAY:
+	case MSGPACK_OBJECT_MAP:
+		return write_container(w, o, at, depth);
+	case MSGPACK_OBJECT_BIN:
+		return refuse(w, at, "bin value");
+	case MSGPACK_OBJECT_EXT:
+		break;
+	}
+	return refuse(w, at, "ext value");
+}
+
+int mp_to_json(const msgpack_object *o, const char *root_name, struct buf *out, struct mpjson_error *ret_err)
+{
+	struct writer w = {.out = out, .root_name = root_name, .err = ret_err};
+	size_t start = out->len;
+	int r = write_value(&w, o, NULL, 0);
+	if (r == -EINVAL)
+		out->len = start;
+	return r;
+}
+
+/* ---- JSON to MessagePack ---- */
+
+static int emit(json_t *v, struct buf *out, unsigned depth);
+
+static int emit_object(json_t *o, struct buf *out, unsigned depth)
+{
+	int r = 0;
+	mp_map(out, json_object_size(o));
+	for (void *it = json_object_iter(o); it && r == 0; it = json_object_iter_next(o, it)) {
+		mp_strn(out, json_object_iter_key(it), json_object_iter_key_len(it));
+		r = emit(json_object_iter_value(it), out, depth);
+	}
+	return r;
+}
+
+static int emit_array(json_t *v, struct buf *out, unsigned depth)
+{
+	size_t n = json_array_size(v);
+	int r = 0;
+	mp_array(out, n);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = emit(json_array_get(v, i), out, depth);
+	return r;
+}
+
+static int emit(json_t *v, struct buf *out, unsigned depth)
+{
+	bool container = json_is_object(v) || json_is_array(v);
+	if (container && depth == MPJSON_MAX_DEPTH)
+		return -EINVAL;
+	switch (json_typeof(v)) {
+	case JSON_OBJECT:
+		return emit_object(v, out, depth + 1);
+	case JSON_ARRAY:
+		return emit_array(v, out, depth + 1);
+	case JSON_STRING:
+		mp_strn(out, json_string_value(v), json_string_length(v));
+		break;
+	case JSON_INTEGER:
+		mp_int(out, json_integer_value(v));
+		break;
+	case JSON_REAL:
+		mp_double(out, json_real_value(v));
+		break;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		mp_bool(out, json_is_true(v));
+		break;
+	case JSON_NULL:
+		mp_nil(out);
+		break;
+	}
+	return out->failed;
+}
+
+/* Whether the number text [p, end) is an integer that does not fit an int64. */
+static bool is_wide_integer(const char *p, const char *end)
+{
+	bool negative = *p == '-', wide = false;
+	uint64_t v = 0;
+	for (p += negative; p < end; p++) {
+		if (*p < '0' || *p > '9')
+			return false;
+		wide = wide || __builtin_mul_overflow(v, 10u, &v) ||
+		       __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v);
+	}
+	return wide || v > (uint64_t)INT64_MAX + negative;
+}
+
+static const char *string_end(const char *p, const char *end)
+{
+	for (p++; p < end && *p != '"'; p++)
+		if (*p == '\\' && end - p > 1)
+			p++;
+	return p < end ? p + 1 : end;
+}
+
+static const char *number_end(const char *p, const char *end)
+{
+	while (p < end && *p != '\0' && strchr("0123456789+-.eE", *p))
+		p++;
+	return p;
+}
+
+/* jansson stops at integers that do not fit. Write ".0" behind them, which makes them reals to it; all else stays. */
+static void widen_integers(const char *text, size_t len, struct buf *out)
+{
+	const char *end = text + len;
+	for (const char *p = text, *next; p < end; p = next) {
+		bool number = *p == '-' || (*p >= '0' && *p <= '9');
+		next = *p == '"' ? string_end(p, end) : number ? number_end(p, end) : p + 1;
+		buf_append(out, p, (size_t)(next - p));
+		if (number && is_wide_integer(p, next))
+			buf_append(out, ".0", 2);
+	}
+}
+
+static int refuse_text(struct mpjson_error *err, const char *what)
+{
+	if (err) {
+		err->path[0] = '\0';
+		set_text(err->what, sizeof err->what, what, strlen(what));
+	}
+	return -EINVAL;
+}
+
+static int refuse_parse(struct mpjson_error *err, const json_error_t *je)
+{
+	enum json_error_code code = json_error_code(je);
+	char what[sizeof err->what];
+	if (code == json_error_out_of_memory)
+		return -ENOMEM;
+	const char *reason = code == json_error_duplicate_key	     ? "duplicate key"
+			     : code == json_error_numeric_overflow   ? "number outside the range of a double"
+			     : code == json_error_invalid_utf8	     ? "invalid UTF-8"
+			     : code == json_error_stack_overflow     ? "nested too deeply"
+			     : code == json_error_null_character     ? "U+0000 in a string"
+			     : code == json_error_null_byte_in_key   ? "U+0000 in a string"
+			     : code == json_error_end_of_input_expected ? "text after the value"
+								     : "not JSON";
+	snprintf(what, sizeof what, "%s at byte %d", reason, je->position);
+	return refuse_text(err, what);
+}
+
+static int parse(const char *text, size_t len, json_t **ret, struct mpjson_error *err)
+{
+	const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+	json_error_t je;
+	*ret = json_loadb(text, len, flags, &je);
+	if (!*ret && json_error_code(&je) == json_error_numeric_overflow) {
+		struct buf wide;
+		buf_init(&wide, 0);
+		widen_integers(text, len, &wide);
+		const char *again = buf_text(&wide);
+		if (again)
+			*ret = json_loadb(again, wide.len, flags, &je);
+		buf_done(&wide);
+		if (!again)
+			return -ENOMEM;
+	}
+	return *ret ? 0 : refuse_parse(err, &je);
+}
+
+int json_to_mp(const char *text, size_t len, struct buf *out, struct mpjson_error *ret_err)
+{
+	size_t start = out->len;
+	json_t *v;
+	int r = parse(text, len, &v, ret_err);
+	if (r < 0)
+		return r;
+	r = emit(v, out, 0);
+	json_decref(v);
+	if (r == -EINVAL) {
+		out->len = start;
+		refuse_text(ret_err, "nested too deeply");
+	}
+	return r;
+}

@@ -1,0 +1,175 @@
+-- Tables. Names follow the reference vocabulary: namespace, template, task, step, attempt, transition, node, worker.
+-- bigint inside, UUIDv7 outside. A step's UUID is not stored: it is its task's UUID with the step number plus one in the low 24 bits,
+-- which the task's UUID leaves zero (see tasker.step_uuid).
+
+CREATE TYPE tasker.task_state AS ENUM (
+  'pending', 'initializing', 'enqueuing_steps', 'steps_in_process', 'evaluating_results', 'waiting_for_dependencies',
+  'waiting_for_retry', 'blocked_by_failures', 'complete', 'error', 'cancelled', 'resolved_manually');
+
+CREATE TYPE tasker.step_state AS ENUM (
+  'pending', 'enqueued', 'in_progress', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration',
+  'waiting_for_retry', 'complete', 'error', 'cancelled', 'resolved_manually');
+
+CREATE TYPE tasker.attempt_outcome AS ENUM (
+  'success', 'handler_error', 'permanent_error', 'invalid_result', 'timeout', 'worker_lost', 'released', 'cancelled');
+
+CREATE TYPE tasker.backoff_kind AS ENUM ('none', 'linear', 'exponential', 'fibonacci');
+CREATE TYPE tasker.identity_strategy AS ENUM ('strict', 'caller_provided', 'always_unique');
+
+CREATE TABLE tasker.namespaces (
+  namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]{0,28}$'),
+  description text,
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE tasker.templates (
+  template_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  namespace_id int NOT NULL REFERENCES tasker.namespaces,
+  name text NOT NULL,
+  version text NOT NULL,
+  version_key int[] NOT NULL,           -- {major, minor, patch}
+  prerelease text,                      -- NULL sorts after every prerelease
+  digest text NOT NULL,                 -- hex SHA-256 of the normalised definition
+  definition jsonb NOT NULL,
+  identity_strategy tasker.identity_strategy NOT NULL,
+  n_steps int NOT NULL,
+  n_sinks int NOT NULL,
+  used boolean NOT NULL DEFAULT false,  -- a task was made from it: immutable from then on
+  created_at timestamptz NOT NULL DEFAULT now(),
+  UNIQUE (namespace_id, name, version)
+);
+
+-- One queue for each (namespace, callable): a handler without workers cannot hold up another.
+CREATE TABLE tasker.handlers (
+  handler_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  namespace_id int NOT NULL REFERENCES tasker.namespaces,
+  callable text NOT NULL,
+  queue_name text NOT NULL UNIQUE,
+  UNIQUE (namespace_id, callable)
+);
+
+CREATE TABLE tasker.template_steps (
+  template_id int NOT NULL REFERENCES tasker.templates ON DELETE CASCADE,
+  step_no int NOT NULL,                 -- topological: parents have smaller numbers
+  name text NOT NULL,
+  step_type text NOT NULL,
+  handler_id int NOT NULL REFERENCES tasker.handlers,
+  handler jsonb NOT NULL,               -- callable, method, resolver, initialization
+  retryable boolean NOT NULL,
+  max_attempts int NOT NULL,
+  backoff tasker.backoff_kind NOT NULL,
+  backoff_base_ms int NOT NULL,
+  max_backoff_ms int NOT NULL,
+  timeout_ms bigint,
+  parents int[] NOT NULL,
+  children int[] NOT NULL,
+  ancestors int[] NOT NULL,             -- nearest first, capped
+  ancestors_cut boolean NOT NULL,
+  PRIMARY KEY (template_id, step_no),
+  UNIQUE (template_id, name)
+);
+
+CREATE TABLE tasker.nodes (
+  node_no int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  node_name text NOT NULL UNIQUE,
+  host text NOT NULL,
+  pid int NOT NULL,
+  version text NOT NULL,
+  incarnation int NOT NULL DEFAULT 1,   -- a start of the daemon; writes of an earlier one are refused
+  state text NOT NULL DEFAULT 'up' CHECK (state IN ('up', 'draining', 'down')),
+  started_at timestamptz NOT NULL DEFAULT now(),
+  lease_until timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- What a node holds: one row for each batch that claimed steps, deleted when the last of them is recorded. A restarted node, or another node
+-- after the lease has run out, finds running steps here, without an index on a column that every transition changes.
+CREATE TABLE tasker.node_claims (
+  node_no int NOT NULL,
+  seq bigint NOT NULL,
+  task_ids bigint[] NOT NULL,
+  step_nos int[] NOT NULL,
+  fences int[] NOT NULL,
+  PRIMARY KEY (node_no, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
+
+CREATE TABLE tasker.workers (
+  worker_uuid uuid PRIMARY KEY,
+  node_no int NOT NULL,
+  name text, pid int, uid bigint, client text, language text,
+  namespaces text[], handlers text[], max_concurrency int,
+  connected_at timestamptz NOT NULL DEFAULT now(),
+  disconnected_at timestamptz
+);
+
+CREATE TABLE tasker.tasks (
+  task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  task_uuid uuid NOT NULL UNIQUE,
+  template_id int NOT NULL,             -- of tasker.templates; no foreign keys on hot tables: each would lock the parent row once a row
+  state tasker.task_state NOT NULL,
+  open_sinks int NOT NULL,              -- steps without children that are not yet satisfied: 0 means complete
+  n_failed int NOT NULL DEFAULT 0,      -- steps in error
+  n_waiting int NOT NULL DEFAULT 0,     -- steps in waiting_for_retry
+  n_active int,                         -- steps enqueued or in progress; kept only from the first failure on, NULL before
+  priority smallint NOT NULL DEFAULT 0,
+  created_by_node int,
+  finished_by_node int,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  finished_at timestamptz,
+  context jsonb NOT NULL,
+  identity_key bytea,
+  idempotency_key text,
+  initiator text, source_system text, reason text,
+  tags text[],
+  correlation_id text, parent_correlation_id text, traceparent text
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE UNIQUE INDEX tasks_identity ON tasker.tasks (identity_key) WHERE identity_key IS NOT NULL;
+
+CREATE TABLE tasker.steps (
+  task_id bigint NOT NULL,
+  step_no int NOT NULL,
+  state tasker.step_state NOT NULL,
+  pending_parents int NOT NULL,
+  attempts int NOT NULL DEFAULT 0,      -- tries used, the running one included
+  fence int NOT NULL DEFAULT 0,         -- grows with every claim; a result must name the current one
+  node_no int,                          -- holder of the lease while in_progress
+  ready_at timestamptz,
+  claimed_at timestamptz,
+  finished_at timestamptz,
+  retry_at timestamptz,
+  result jsonb,
+  error jsonb,
+  inputs jsonb,
+  checkpoint jsonb,
+  PRIMARY KEY (task_id, step_no)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+-- The audit trail: one row for each attempt, append-only.
+CREATE TABLE tasker.step_attempts (
+  task_id bigint NOT NULL,
+  step_no int NOT NULL,
+  attempt int NOT NULL,
+  fence int NOT NULL,
+  outcome tasker.attempt_outcome NOT NULL,
+  node_no int,
+  worker_uuid uuid,
+  ready_at timestamptz,
+  claimed_at timestamptz,
+  finished_at timestamptz,              -- when the daemon read the result
+  recorded_at timestamptz NOT NULL,
+  execution_ms real,
+  error jsonb,
+  metadata jsonb
+);
+CREATE INDEX step_attempts_task ON tasker.step_attempts (task_id, step_no);
+
+-- Every state a task rested in, but for the first (tasks.created_at) and complete (tasks.finished_at): see the view task_history.
+CREATE TABLE tasker.task_transitions (
+  task_id bigint NOT NULL,
+  from_state tasker.task_state,
+  to_state tasker.task_state NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  node_no int,
+  cause jsonb
+);
+CREATE INDEX task_transitions_task ON tasker.task_transitions (task_id);

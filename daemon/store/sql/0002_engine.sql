@@ -1,0 +1,698 @@
+-- The hot path: set-based functions, arrays in, rows out, one round trip and one commit for each batch.
+--
+-- Lock order everywhere: queue rows, then task rows by task_id, then step rows. Whoever changes a task's step states other than
+-- enqueued -> in_progress holds the task's row lock, so the counters on the task row and pending_parents never race.
+-- The daemon's connections run these with enable_seqscan, enable_hashjoin and enable_mergejoin off and generic plans: the row counts in play are a batch, whatever
+-- stale statistics say.
+
+CREATE FUNCTION tasker.step_uuid(p_task uuid, p_step_no int) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+$$ SELECT (left(p_task::text, 30) || lpad(to_hex(p_step_no + 1), 6, '0'))::uuid $$;
+
+-- UUIDv7 (48 bits of milliseconds, then random) whose low 24 bits are zero, room for step numbers.
+CREATE FUNCTION tasker.new_task_uuid() RETURNS uuid
+LANGUAGE sql VOLATILE AS
+$$ SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(g, 14, 13) || '000000')::uuid
+   FROM replace(gen_random_uuid()::text, '-', '') AS g $$;
+
+CREATE TYPE tasker.hot_row AS (
+  kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue got messages; x: a step to cancel
+  idx int,              -- a: 1-based position in the input arrays
+  status text,          -- a, s: see each function
+  task_id bigint,
+  task_uuid uuid,
+  template_id int,
+  step_no int,
+  attempt int,
+  fence int,
+  handler_id int,
+  context jsonb,
+  deps jsonb,           -- {"<step_no>": result}
+  inputs jsonb,
+  checkpoint jsonb,
+  meta jsonb            -- priority, correlation ids, if not default
+);
+
+-- Refuse the writes of a daemon that has been replaced, and forget claims whose steps are all recorded.
+CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int, p_done_seqs bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM 1 FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'node % incarnation % has been replaced', p_node, p_incarnation USING ERRCODE = 'TK001';
+  END IF;
+  IF cardinality(p_done_seqs) > 0 THEN
+    DELETE FROM tasker.node_claims WHERE node_no = p_node AND seq = ANY (p_done_seqs);
+  END IF;
+END $$;
+
+-- Put messages for ready steps into their handlers' queues. `p_at` NULL: visible now. Returns one q row for each queue.
+CREATE FUNCTION tasker.enqueue(p_tasks bigint[], p_steps int[], p_fences int[], p_handlers int[], p_at timestamptz[], p_notify boolean)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  q record;
+  v_ids int[] := '{}';
+  r tasker.hot_row;
+BEGIN
+  FOR q IN
+    SELECT h.handler_id, h.queue_name, m.at,
+           array_agg(jsonb_build_object('t', m.task_id, 's', m.step_no, 'f', m.fence) ORDER BY m.ord) AS msgs
+    FROM unnest(p_tasks, p_steps, p_fences, p_handlers, p_at) WITH ORDINALITY AS m(task_id, step_no, fence, handler_id, at, ord)
+    JOIN tasker.handlers h ON h.handler_id = m.handler_id
+    GROUP BY h.handler_id, h.queue_name, m.at
+  LOOP
+    IF q.at IS NULL THEN
+      PERFORM pgmq.send_batch(q.queue_name, q.msgs);
+      v_ids := v_ids || q.handler_id;
+      r.kind := 'q';
+      r.handler_id := q.handler_id;
+      RETURN NEXT r;
+    ELSE
+      PERFORM pgmq.send_batch(q.queue_name, q.msgs, q.at);
+    END IF;
+  END LOOP;
+  IF p_notify AND cardinality(v_ids) > 0 THEN
+    PERFORM pg_notify('tasker_ready', left(array_to_string(v_ids, ','), 7900));
+  END IF;
+END $$;
+
+-- The rows a dispatcher needs to run steps just claimed. Also keeps the node's claim journal.
+CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
+RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
+  SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, ts.step_no, c.attempt, c.fence, ts.handler_id,
+         t.context, d.deps, s.inputs, s.checkpoint,
+         CASE WHEN t.priority <> 0 OR t.correlation_id IS NOT NULL OR t.parent_correlation_id IS NOT NULL OR t.traceparent IS NOT NULL
+              THEN jsonb_strip_nulls(jsonb_build_object('priority', t.priority, 'correlation_id', t.correlation_id,
+                     'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent)) END
+  FROM unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
+  JOIN tasker.tasks t ON t.task_id = c.task_id
+  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = c.step_no
+  JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no
+  LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(p.step_no::text, p.result) AS deps
+    FROM tasker.steps p
+    WHERE p.task_id = c.task_id AND p.step_no = ANY (ts.ancestors) AND p.state IN ('complete', 'resolved_manually')
+  ) d ON cardinality(ts.ancestors) > 0
+$$;
+
+-- Note what a node now holds, and return what its dispatcher needs. The journal row's seq is the caller's: if a commit's outcome is lost,
+-- tasker.recover_claims(seq) tells whether it happened and what it claimed.
+CREATE FUNCTION tasker.hold(p_node int, p_seq bigint, p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, p_tasks, p_steps, p_fences);
+  RETURN QUERY SELECT * FROM tasker.claimed_rows(p_tasks, p_steps, p_attempts, p_fences);
+END $$;
+
+-- Make tasks. Arrays are parallel; p_opts items hold the optional fields of task.create or are NULL.
+-- a rows, one for each item: status created | exists | conflict | template_not_found | key_required, with task_uuid and {"state"} in meta.
+-- A repeat of the same call (same uuids) answers as the first did: safe when the outcome of a commit is unknown.
+-- p_handler, p_quota, p_cap are this node's free credits: up to p_quota[i] steps of handler p_handler[i], p_cap in all, are claimed at once
+-- (state in_progress, no queue); what is beyond goes to the queues. p_node NULL: an SQL caller, nothing is claimed.
+CREATE FUNCTION tasker.create_tasks(
+  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
+  p_handler int[], p_quota int[], p_cap int,
+  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[])
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_ids bigint[]; v_tids int[];
+  v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[];
+  c_t bigint[]; c_s int[];
+  e_t bigint[]; e_s int[]; e_h int[];
+BEGIN
+  IF p_node IS NOT NULL THEN
+    PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
+  END IF;
+
+  -- Templates, once for each distinct name in the batch.
+  SELECT array_agg(x.template_id ORDER BY i.ord), array_agg(x.identity_strategy ORDER BY i.ord)
+  INTO v_templates, v_strat
+  FROM unnest(p_ns, p_name, p_version) WITH ORDINALITY AS i(ns, name, version, ord)
+  LEFT JOIN (
+    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy
+    FROM (SELECT DISTINCT u.ns, u.name, u.version FROM unnest(p_ns, p_name, p_version) AS u(ns, name, version)) k
+    JOIN tasker.namespaces n ON n.name = k.ns
+    CROSS JOIN LATERAL (
+      SELECT t.template_id, t.identity_strategy FROM tasker.templates t
+      WHERE t.namespace_id = n.namespace_id AND t.name = k.name AND (k.version IS NULL OR t.version = k.version)
+      ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
+  ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
+
+  UPDATE tasker.templates SET used = true WHERE template_id = ANY (v_templates) AND NOT used;
+
+  -- Identity: an idempotency key wins over the template's strategy.
+  SELECT array_agg(CASE
+      WHEN i.opts ->> 'idempotency_key' IS NOT NULL THEN sha256(convert_to('key' || chr(31) || i.ns || chr(31) || (i.opts ->> 'idempotency_key'), 'UTF8'))
+      WHEN i.strat = 'strict' THEN sha256(convert_to('ctx' || chr(31) || i.tid || chr(31) || i.ctx::text, 'UTF8'))
+    END ORDER BY i.ord)
+  INTO v_keys
+  FROM unnest(p_ns, v_templates, v_strat, p_context, p_opts) WITH ORDINALITY AS i(ns, tid, strat, ctx, opts, ord);
+
+  WITH ins AS (
+    INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, priority, created_by_node, context, identity_key, idempotency_key,
+                              initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent, finished_at)
+    SELECT i.u, i.tid, CASE WHEN t.n_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state, t.n_sinks,
+           coalesce((i.opts ->> 'priority')::smallint, 0), p_node, i.ctx, i.key, i.opts ->> 'idempotency_key',
+           i.opts ->> 'initiator', i.opts ->> 'source_system', i.opts ->> 'reason',
+           CASE WHEN i.opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(i.opts -> 'tags')) END,
+           i.opts ->> 'correlation_id', i.opts ->> 'parent_correlation_id', i.opts ->> 'traceparent',
+           CASE WHEN t.n_sinks = 0 THEN now() END
+    FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, ord)
+    JOIN tasker.templates t ON t.template_id = i.tid
+    WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
+    ORDER BY i.ord
+    ON CONFLICT DO NOTHING
+    RETURNING task_id, template_id)
+  SELECT array_agg(task_id ORDER BY task_id), array_agg(template_id ORDER BY task_id) INTO v_ids, v_tids FROM ins;
+
+  IF v_ids IS NOT NULL AND p_cap = 0 THEN
+    INSERT INTO tasker.steps (task_id, step_no, state, pending_parents, ready_at)
+    SELECT nt.task_id, ts.step_no, CASE WHEN ts.parents = '{}' THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
+           cardinality(ts.parents), CASE WHEN ts.parents = '{}' THEN now() END
+    FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+    JOIN tasker.template_steps ts ON ts.template_id = nt.template_id
+    ORDER BY nt.ord, ts.step_no;
+    SELECT array_agg(nt.task_id ORDER BY nt.ord, ts.step_no), array_agg(ts.step_no ORDER BY nt.ord, ts.step_no),
+           array_agg(ts.handler_id ORDER BY nt.ord, ts.step_no)
+    INTO e_t, e_s, e_h
+    FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+    JOIN tasker.template_steps ts ON ts.template_id = nt.template_id AND ts.parents = '{}';
+  ELSIF v_ids IS NOT NULL THEN
+    WITH want AS (
+      SELECT nt.task_id, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
+             ts.parents = '{}' AND o.quota IS NOT NULL
+               AND row_number() OVER (PARTITION BY ts.parents = '{}', ts.handler_id ORDER BY nt.ord, ts.step_no) <= o.quota AS in_quota
+      FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+      JOIN tasker.template_steps ts ON ts.template_id = nt.template_id
+      LEFT JOIN unnest(p_handler, p_quota) AS o(handler_id, quota) ON o.handler_id = ts.handler_id),
+    capped AS (
+      SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
+    ins AS (
+      INSERT INTO tasker.steps (task_id, step_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
+      SELECT k.task_id, k.step_no,
+             CASE WHEN NOT k.root THEN 'pending' WHEN k.take THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
+             k.n_parents, k.take::int, k.take::int, CASE WHEN k.take THEN p_node END,
+             CASE WHEN k.root THEN now() END, CASE WHEN k.take THEN now() END
+      FROM capped k ORDER BY k.task_id, k.step_no)
+    SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
+           array_agg(task_id) FILTER (WHERE root AND NOT take), array_agg(step_no) FILTER (WHERE root AND NOT take),
+           array_agg(handler_id) FILTER (WHERE root AND NOT take)
+    INTO c_t, c_s, e_t, e_s, e_h
+    FROM capped WHERE root;
+  END IF;
+
+  IF e_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, array_fill(0, ARRAY[cardinality(e_t)]), e_h,
+                                              array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
+  END IF;
+  IF c_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, array_fill(1, ARRAY[cardinality(c_t)]), array_fill(1, ARRAY[cardinality(c_t)]));
+  END IF;
+
+  RETURN QUERY
+    SELECT 'a'::"char", i.ord::int,
+           CASE WHEN i.tid IS NULL THEN 'template_not_found'
+                WHEN mine.task_id IS NOT NULL THEN 'created'
+                WHEN i.strat = 'caller_provided' AND i.key IS NULL THEN 'key_required'
+                WHEN other.template_id = i.tid AND other.context = i.ctx THEN 'exists'
+                ELSE 'conflict' END,
+           coalesce(mine.task_id, other.task_id), coalesce(mine.task_uuid, other.task_uuid), i.tid,
+           NULL::int, NULL::int, NULL::int, NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb,
+           jsonb_build_object('state', coalesce(mine.state, other.state))
+    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, key, strat, ord)
+    LEFT JOIN tasker.tasks mine ON mine.task_uuid = i.u
+    LEFT JOIN tasker.tasks other ON other.identity_key = i.key AND i.key IS NOT NULL;
+END $$;
+
+-- Give the calling node steps from the queues of p_handler, up to p_quota[i] of each and p_cap in all. c rows; and a q row for every queue that
+-- may hold more. The message is deleted here: from now on the node's lease guards the step.
+CREATE FUNCTION tasker.claim(
+  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[],
+  p_handler int[], p_quota int[], p_cap int)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  i int;
+  v_left int := p_cap;
+  v_want int; v_got int; v_queue text;
+  m_t bigint[] := '{}'; m_s int[] := '{}'; m_f int[] := '{}';
+  g_t bigint[]; g_s int[]; g_f int[];
+  c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
+  v_waiting boolean;
+  r tasker.hot_row;
+BEGIN
+  PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
+  FOR i IN 1 .. coalesce(cardinality(p_handler), 0) LOOP
+    EXIT WHEN v_left <= 0;
+    v_want := least(v_left, p_quota[i]);
+    CONTINUE WHEN v_want <= 0;
+    SELECT h.queue_name INTO v_queue FROM tasker.handlers h WHERE h.handler_id = p_handler[i];
+    CONTINUE WHEN NOT FOUND;
+    -- By vt, not msg_id: the index on vt skips what is not yet visible, and a delayed message takes its turn when it becomes due.
+    EXECUTE format(
+      'WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.%1$I q WHERE q.vt <= now() ORDER BY q.vt LIMIT $1 FOR UPDATE SKIP LOCKED),
+            d AS (DELETE FROM pgmq.%1$I q USING m WHERE q.msg_id = m.msg_id RETURNING q.message)
+       SELECT array_agg((message ->> ''t'')::bigint), array_agg((message ->> ''s'')::int), array_agg((message ->> ''f'')::int), count(*) FROM d',
+      'q_' || v_queue) INTO g_t, g_s, g_f, v_got USING v_want;
+    IF v_got > 0 THEN
+      m_t := m_t || g_t; m_s := m_s || g_s; m_f := m_f || g_f;
+      v_left := v_left - v_got;
+    END IF;
+    IF v_got = v_want THEN
+      r.kind := 'q'; r.handler_id := p_handler[i];
+      RETURN NEXT r;
+    END IF;
+  END LOOP;
+  IF cardinality(m_t) = 0 THEN
+    RETURN;
+  END IF;
+
+  -- A step coming out of a backoff changes its task's counters: task rows first.
+  SELECT bool_or(true) INTO v_waiting FROM (
+    SELECT 1 FROM tasker.tasks t
+    WHERE t.task_id IN (SELECT s.task_id FROM unnest(m_t, m_s) AS m(task_id, step_no)
+                        JOIN tasker.steps s ON s.task_id = m.task_id AND s.step_no = m.step_no AND s.state = 'waiting_for_retry')
+    ORDER BY t.task_id FOR NO KEY UPDATE) x;
+  IF v_waiting THEN
+    WITH w AS (
+      SELECT s.task_id, count(*)::int AS n
+      FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
+      JOIN tasker.steps s ON s.task_id = m.task_id AND s.step_no = m.step_no AND s.fence = m.fence AND s.state = 'waiting_for_retry'
+      GROUP BY s.task_id),
+    u AS (
+      UPDATE tasker.tasks t SET n_waiting = t.n_waiting - w.n, n_active = t.n_active + w.n, state = 'steps_in_process'
+      FROM w, tasker.tasks o WHERE t.task_id = w.task_id AND o.task_id = w.task_id
+      RETURNING t.task_id, o.state AS old)
+    INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
+    SELECT u.task_id, u.old, 'steps_in_process', p_node, '{"event": "retry_ready"}' FROM u WHERE u.old <> 'steps_in_process';
+  END IF;
+
+  WITH u AS (
+    UPDATE tasker.steps s SET state = 'in_progress', node_no = p_node, claimed_at = now(), attempts = s.attempts + 1, fence = s.fence + 1, retry_at = NULL
+    FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
+    WHERE s.task_id = m.task_id AND s.step_no = m.step_no AND s.fence = m.fence AND s.state IN ('enqueued', 'waiting_for_retry')
+    RETURNING s.task_id, s.step_no, s.attempts, s.fence)
+  SELECT array_agg(task_id), array_agg(step_no), array_agg(attempts), array_agg(fence) INTO c_t, c_s, c_a, c_f FROM u;
+  IF c_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
+  END IF;
+END $$;
+
+-- End attempts that did not succeed. The caller holds the tasks' row locks. Arrays are parallel; p_retry says whether the result allows another
+-- try, the template has the last word. a rows for what was applied: status retrying | failed | released.
+CREATE FUNCTION tasker.end_attempts(
+  p_node int, p_notify boolean,
+  p_idx int[], p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_retry boolean[], p_delay_ms bigint[],
+  p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[])
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  u_i int[]; u_t bigint[]; u_s int[]; u_f int[]; u_h int[]; u_how text[]; u_at timestamptz[];
+  e_t bigint[]; e_s int[]; e_f int[]; e_h int[]; e_at timestamptz[];
+BEGIN
+  -- From its first failure on, a task counts what can still move it.
+  UPDATE tasker.tasks t SET n_active = (
+      SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress'))
+  WHERE t.task_id = ANY (p_task) AND t.n_active IS NULL;
+
+  WITH r AS MATERIALIZED (
+    SELECT u.*, ts.handler_id, s.ready_at AS was_ready,
+           CASE WHEN u.outcome = 'released' THEN 'released'
+                WHEN u.retry AND ts.retryable AND s.attempts < ts.max_attempts THEN 'retrying'
+                ELSE 'failed' END AS how,
+           CASE WHEN u.outcome <> 'released' AND u.retry AND ts.retryable AND s.attempts < ts.max_attempts AND u.delay_ms > 0
+                THEN now() + u.delay_ms * interval '1 millisecond' END AS at
+    FROM unnest(p_idx, p_task, p_step, p_fence, p_outcome, p_retry, p_delay_ms, p_error, p_meta, p_exec_ms, p_worker, p_finished)
+         AS u(idx, task_id, step_no, fence, outcome, retry, delay_ms, error, meta, exec_ms, worker, finished)
+    JOIN tasker.tasks t ON t.task_id = u.task_id
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = u.step_no
+    JOIN tasker.steps s ON s.task_id = u.task_id AND s.step_no = u.step_no
+    WHERE s.state = 'in_progress' AND s.fence = u.fence),
+  u AS (
+    UPDATE tasker.steps s SET
+      state = CASE WHEN r.how = 'failed' THEN 'error' WHEN r.at IS NULL THEN 'enqueued' ELSE 'waiting_for_retry' END::tasker.step_state,
+      attempts = s.attempts - (r.how = 'released')::int,
+      node_no = NULL,
+      ready_at = CASE WHEN r.how = 'retrying' THEN coalesce(r.at, now()) ELSE s.ready_at END,
+      retry_at = r.at,
+      finished_at = CASE WHEN r.how = 'failed' THEN now() END,
+      error = coalesce(r.error, s.error)
+    FROM r WHERE s.task_id = r.task_id AND s.step_no = r.step_no AND s.state = 'in_progress' AND s.fence = r.fence
+    RETURNING r.*, s.attempts + (r.how = 'released')::int AS attempt, s.claimed_at),
+  a AS (
+    INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, error, metadata)
+    SELECT u.task_id, u.step_no, u.attempt, u.fence, u.outcome, p_node, u.worker, u.was_ready, u.claimed_at, u.finished, now(), u.exec_ms, u.error, u.meta
+    FROM u)
+  SELECT array_agg(idx), array_agg(task_id), array_agg(step_no), array_agg(fence), array_agg(handler_id), array_agg(how), array_agg(at)
+  INTO u_i, u_t, u_s, u_f, u_h, u_how, u_at FROM u;
+  IF u_i IS NULL THEN
+    RETURN;
+  END IF;
+
+  UPDATE tasker.tasks t SET n_active = t.n_active - k.failed - k.waiting, n_failed = t.n_failed + k.failed, n_waiting = t.n_waiting + k.waiting
+  FROM (SELECT e.task_id, count(*) FILTER (WHERE e.how = 'failed')::int AS failed, count(*) FILTER (WHERE e.at IS NOT NULL)::int AS waiting
+        FROM unnest(u_t, u_how, u_at) AS e(task_id, how, at) GROUP BY e.task_id) k
+  WHERE t.task_id = k.task_id AND k.failed + k.waiting > 0;
+
+  SELECT array_agg(t), array_agg(s), array_agg(f), array_agg(h), array_agg(at)
+  INTO e_t, e_s, e_f, e_h, e_at
+  FROM unnest(u_t, u_s, u_f, u_h, u_how, u_at) AS e(t, s, f, h, how, at) WHERE how <> 'failed';
+  IF e_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, e_at, p_notify);
+  END IF;
+  RETURN QUERY SELECT 'a'::"char", e.i, e.how, e.t, NULL::uuid, NULL::int, e.s, NULL::int, e.f, e.h,
+                      NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+               FROM unnest(u_i, u_how, u_t, u_s, u_f, u_h) AS e(i, how, t, s, f, h);
+END $$;
+
+-- Put tasks with counters (n_active set) into the state that the counters say. s rows for those that have settled. The caller holds the row locks.
+CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
+  WITH want AS (
+    SELECT t.task_id, t.state AS old,
+           CASE WHEN t.open_sinks = 0 THEN 'complete' WHEN t.n_active > 0 THEN 'steps_in_process'
+                WHEN t.n_waiting > 0 THEN 'waiting_for_retry' ELSE 'blocked_by_failures' END::tasker.task_state AS new
+    FROM tasker.tasks t
+    WHERE t.task_id = ANY (p_tasks) AND t.n_active IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')),
+  u AS (
+    UPDATE tasker.tasks t SET state = w.new, finished_at = CASE WHEN w.new = 'complete' THEN now() END,
+           finished_by_node = CASE WHEN w.new = 'complete' THEN p_node END
+    FROM want w WHERE t.task_id = w.task_id AND w.new <> w.old
+    RETURNING t.task_id, t.task_uuid, w.old, w.new),
+  h AS (
+    INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
+    SELECT u.task_id, u.old, u.new, p_node, p_cause FROM u WHERE u.new <> 'complete')
+  SELECT 's'::"char", NULL::int, u.new::text, u.task_id, u.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+         NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+  FROM u WHERE u.new IN ('complete', 'blocked_by_failures')
+$$;
+
+-- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
+-- a rows: status recorded | retrying | failed | released for what this call changed, duplicate | stale for what it did not.
+-- s rows: tasks that settled (status is the state). c rows: steps that became ready and were claimed within the offered credits. q rows: queues that got messages.
+CREATE FUNCTION tasker.record_results(
+  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
+  p_handler int[], p_quota int[], p_cap int,
+  p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_retry boolean[], p_delay_ms bigint[],
+  p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[])
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_counted boolean; v_sinks int;
+  o_i int[]; o_t bigint[]; o_s int[]; o_f int[]; o_tpl int[];
+  f_i int[]; f_d int[];
+  c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
+  e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
+  v_settled uuid[] := '{}';
+  v_row tasker.hot_row;
+BEGIN
+  PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
+
+  SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
+    SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+
+  -- Successes.
+  WITH u AS (
+    UPDATE tasker.steps s SET state = 'complete', result = r.result, error = NULL, finished_at = now()
+    FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
+         AS r(task_id, step_no, fence, outcome, result, meta, exec_ms, worker, finished, ord)
+    WHERE r.outcome = 'success' AND s.task_id = r.task_id AND s.step_no = r.step_no AND s.state = 'in_progress' AND s.fence = r.fence
+    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished),
+  a AS (
+    INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
+    SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, now(), u.exec_ms, u.meta
+    FROM u ORDER BY u.task_id, u.step_no)
+  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.fence), array_agg(t.template_id),
+         count(*) FILTER (WHERE ts.children = '{}')
+  INTO o_i, o_t, o_s, o_f, o_tpl, v_sinks
+  FROM u JOIN tasker.tasks t ON t.task_id = u.task_id
+  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = u.step_no;
+
+  IF o_t IS NOT NULL THEN
+    RETURN QUERY SELECT 'a'::"char", o.i, 'recorded'::text, o.t, NULL::uuid, NULL::int, o.s, NULL::int, o.f, NULL::int,
+                        NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+                 FROM unnest(o_i, o_t, o_s, o_f) AS o(i, t, s, f);
+    -- Children: count down; what is ready is claimed within the credits, else enqueued.
+    IF v_sinks < cardinality(o_t) THEN
+      WITH k AS (
+        SELECT o.task_id, o.tpl, ch.step_no, count(*)::int AS n
+        FROM unnest(o_t, o_s, o_tpl) AS o(task_id, step_no, tpl)
+        JOIN tasker.template_steps ts ON ts.template_id = o.tpl AND ts.step_no = o.step_no
+        CROSS JOIN LATERAL unnest(ts.children) AS ch(step_no)
+        GROUP BY o.task_id, o.tpl, ch.step_no),
+      want AS (
+        SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.pending_parents = k.n AS ready,
+               s.pending_parents = k.n AND of.quota IS NOT NULL
+                 AND row_number() OVER (PARTITION BY s.pending_parents = k.n, ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
+        FROM k
+        JOIN tasker.template_steps ts ON ts.template_id = k.tpl AND ts.step_no = k.step_no
+        JOIN tasker.steps s ON s.task_id = k.task_id AND s.step_no = k.step_no AND s.state = 'pending'
+        LEFT JOIN unnest(p_handler, p_quota) AS of(handler_id, quota) ON of.handler_id = ts.handler_id),
+      capped AS (
+        SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
+      u AS (
+        UPDATE tasker.steps s SET
+          pending_parents = s.pending_parents - c.n,
+          state = CASE WHEN c.take THEN 'in_progress' WHEN c.ready THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
+          attempts = s.attempts + c.take::int, fence = s.fence + c.take::int,
+          node_no = CASE WHEN c.take THEN p_node END,
+          ready_at = CASE WHEN c.ready THEN now() END,
+          claimed_at = CASE WHEN c.take THEN now() END
+        FROM capped c WHERE s.task_id = c.task_id AND s.step_no = c.step_no
+        RETURNING s.task_id, s.step_no, s.attempts, s.fence, c.handler_id, c.ready, c.take)
+      SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
+             array_agg(attempts) FILTER (WHERE take), array_agg(fence) FILTER (WHERE take),
+             array_agg(task_id) FILTER (WHERE ready AND NOT take), array_agg(step_no) FILTER (WHERE ready AND NOT take),
+             array_agg(handler_id) FILTER (WHERE ready AND NOT take), array_agg(fence) FILTER (WHERE ready AND NOT take)
+      INTO c_t, c_s, c_a, c_f, e_t, e_s, e_h, e_f
+      FROM u WHERE ready;
+      IF e_t IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
+      END IF;
+    END IF;
+    -- Sinks: a task is complete when every step without children is.
+    IF v_sinks > 0 THEN
+      FOR v_row IN
+        WITH k AS (
+          SELECT o.task_id, count(*)::int AS n
+          FROM unnest(o_t, o_s, o_tpl) AS o(task_id, step_no, tpl)
+          JOIN tasker.template_steps ts ON ts.template_id = o.tpl AND ts.step_no = o.step_no AND ts.children = '{}'
+          GROUP BY o.task_id),
+        u AS (
+          UPDATE tasker.tasks t SET
+            open_sinks = t.open_sinks - k.n,
+            state = CASE WHEN t.open_sinks = k.n THEN 'complete' ELSE t.state END,
+            finished_at = CASE WHEN t.open_sinks = k.n THEN now() END,
+            finished_by_node = CASE WHEN t.open_sinks = k.n THEN p_node END
+          FROM k WHERE t.task_id = k.task_id AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+          RETURNING t.task_id, t.task_uuid, t.state, t.open_sinks)
+        SELECT 's'::"char", NULL::int, u.state::text, u.task_id, u.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+               NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+        FROM u WHERE u.open_sinks = 0
+      LOOP
+        v_settled := v_settled || v_row.task_uuid;
+        RETURN NEXT v_row;
+      END LOOP;
+    END IF;
+    IF v_counted THEN
+      UPDATE tasker.tasks t SET n_active = t.n_active + d.n
+      FROM (SELECT x.task_id, sum(x.n)::int AS n FROM (
+              SELECT unnest(o_t) AS task_id, -1 AS n UNION ALL SELECT unnest(c_t), 1 UNION ALL SELECT unnest(e_t), 1) x GROUP BY x.task_id) d
+      WHERE t.task_id = d.task_id AND t.n_active IS NOT NULL AND d.n <> 0;
+    END IF;
+  END IF;
+
+  -- Everything else.
+  IF 'success' <> ANY (p_outcome) THEN
+    FOR v_row IN
+      SELECT e.* FROM (
+        SELECT array_agg(r.ord::int) AS i, array_agg(r.task_id) AS t, array_agg(r.step_no) AS s, array_agg(r.fence) AS f, array_agg(r.outcome) AS o, array_agg(r.retry) AS y,
+               array_agg(r.delay_ms) AS d, array_agg(r.error) AS e, array_agg(r.meta) AS m, array_agg(r.exec_ms) AS x, array_agg(r.worker) AS w, array_agg(r.finished) AS n
+        FROM unnest(p_task, p_step, p_fence, p_outcome, p_retry, p_delay_ms, p_error, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
+             AS r(task_id, step_no, fence, outcome, retry, delay_ms, error, meta, exec_ms, worker, finished, ord)
+        WHERE r.outcome <> 'success') g
+      CROSS JOIN LATERAL tasker.end_attempts(p_node, p_notify, g.i, g.t, g.s, g.f, g.o, g.y, g.d, g.e, g.m, g.x, g.w, g.n) e
+    LOOP
+      IF v_row.kind = 'a' THEN
+        f_d := f_d || v_row.idx;
+      END IF;
+      RETURN NEXT v_row;
+    END LOOP;
+    v_counted := true;
+  END IF;
+  IF v_counted THEN
+    FOR v_row IN SELECT * FROM tasker.settle(p_node, p_task, '{"event": "results"}') LOOP
+      v_settled := v_settled || v_row.task_uuid;
+      RETURN NEXT v_row;
+    END LOOP;
+  END IF;
+
+  -- What did not apply: say whether this very attempt was recorded before.
+  SELECT array_agg(g.i) INTO f_i FROM generate_subscripts(p_task, 1) AS g(i) WHERE g.i <> ALL (coalesce(o_i, '{}') || coalesce(f_d, '{}'));
+  IF f_i IS NOT NULL THEN
+    RETURN QUERY
+      SELECT 'a'::"char", x.i,
+             CASE WHEN EXISTS (SELECT 1 FROM tasker.step_attempts a WHERE a.task_id = p_task[x.i] AND a.step_no = p_step[x.i] AND a.fence = p_fence[x.i]
+                               AND a.outcome IN ('success', 'handler_error', 'permanent_error', 'invalid_result')) THEN 'duplicate' ELSE 'stale' END,
+             p_task[x.i], NULL::uuid, NULL::int, p_step[x.i], NULL::int, p_fence[x.i], NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+      FROM unnest(f_i) AS x(i);
+  END IF;
+  IF c_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
+  END IF;
+  IF p_notify AND cardinality(v_settled) > 0 THEN
+    PERFORM pg_notify('tasker_settled', left(array_to_string(v_settled, ','), 7900));
+  END IF;
+END $$;
+
+-- Nodes ------------------------------------------------------------------------------------------------------------------
+
+-- Join, or come back as a new incarnation of the same node. The caller holds the node's advisory lock (class 0x7461736b) on this connection.
+CREATE FUNCTION tasker.node_register(p_name text, p_host text, p_pid int, p_version text, p_ttl_ms int)
+RETURNS TABLE (node_no int, incarnation int) LANGUAGE sql AS $$
+  INSERT INTO tasker.nodes AS n (node_name, host, pid, version, lease_until)
+  VALUES (p_name, p_host, p_pid, p_version, now() + p_ttl_ms * interval '1 millisecond')
+  ON CONFLICT (node_name) DO UPDATE SET host = excluded.host, pid = excluded.pid, version = excluded.version, state = 'up',
+    incarnation = n.incarnation + 1, started_at = now(), lease_until = excluded.lease_until
+  RETURNING n.node_no, n.incarnation
+$$;
+
+-- Prove life. `alive` false: another incarnation has taken the name. peers: other nodes with a running lease.
+CREATE FUNCTION tasker.node_heartbeat(p_node int, p_incarnation int, p_ttl_ms int, p_state text)
+RETURNS TABLE (alive boolean, peers int) LANGUAGE sql AS $$
+  WITH u AS (
+    UPDATE tasker.nodes n SET lease_until = now() + p_ttl_ms * interval '1 millisecond', state = p_state
+    WHERE n.node_no = p_node AND n.incarnation = p_incarnation RETURNING 1)
+  SELECT EXISTS (SELECT 1 FROM u),
+         (SELECT count(*)::int FROM tasker.nodes n WHERE n.node_no <> p_node AND n.state <> 'down' AND n.lease_until > now())
+$$;
+
+-- A clean stop: nothing is left running.
+CREATE FUNCTION tasker.node_leave(p_node int, p_incarnation int) RETURNS void LANGUAGE sql AS $$
+  UPDATE tasker.nodes SET state = 'down', lease_until = now() WHERE node_no = p_node AND incarnation = p_incarnation;
+  UPDATE tasker.workers SET disconnected_at = now() WHERE node_no = p_node AND disconnected_at IS NULL;
+$$;
+
+-- What a node held when it stopped without recording it, gathered into one journal row of its new incarnation. c rows without payloads.
+CREATE FUNCTION tasker.adopt_claims(p_node int, p_incarnation int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  c_t bigint[]; c_s int[]; c_f int[];
+BEGIN
+  PERFORM tasker.hot_begin(p_node, p_incarnation, '{}');
+  UPDATE tasker.workers SET disconnected_at = now() WHERE node_no = p_node AND disconnected_at IS NULL;
+  WITH old AS (DELETE FROM tasker.node_claims WHERE node_no = p_node RETURNING task_ids, step_nos, fences),
+  held AS (
+    SELECT DISTINCT s.task_id, s.step_no, s.fence
+    FROM old CROSS JOIN LATERAL unnest(old.task_ids, old.step_nos, old.fences) AS c(task_id, step_no, fence)
+    JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no AND s.fence = c.fence AND s.state = 'in_progress' AND s.node_no = p_node)
+  SELECT array_agg(task_id), array_agg(step_no), array_agg(fence) INTO c_t, c_s, c_f FROM held;
+  IF c_t IS NULL THEN
+    RETURN;
+  END IF;
+  INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, c_t, c_s, c_f);
+  RETURN QUERY
+    SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
+           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+    FROM unnest(c_t, c_s) AS c(task_id, step_no)
+    JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no
+    JOIN tasker.tasks t ON t.task_id = c.task_id
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = c.step_no;
+END $$;
+
+-- After a lost connection: what the call with this seq claimed, if it committed (no rows if it did not, or claimed nothing).
+CREATE FUNCTION tasker.recover_claims(p_node int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
+  SELECT r.* FROM (
+    SELECT array_agg(s.task_id) AS t, array_agg(s.step_no) AS s, array_agg(s.attempts) AS a, array_agg(s.fence) AS f
+    FROM tasker.node_claims nc
+    CROSS JOIN LATERAL unnest(nc.task_ids, nc.step_nos, nc.fences) AS c(task_id, step_no, fence)
+    JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no AND s.fence = c.fence AND s.state = 'in_progress'
+    WHERE nc.node_no = p_node AND nc.seq = p_seq) x
+  CROSS JOIN LATERAL tasker.claimed_rows(x.t, x.s, x.a, x.f) r
+  WHERE x.t IS NOT NULL
+$$;
+
+-- Take back what nodes with an expired lease hold: each attempt ends as worker_lost and its step goes back to its queue, or to error when its
+-- attempts are used up. Any node may call this at any time; a node at a time is worked on by one caller. At most about p_limit steps a call; q and s rows,
+-- and for each dead node an a row with its number in idx and the steps taken back in attempt.
+CREATE FUNCTION tasker.reclaim(p_node int, p_notify boolean, p_limit int) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  n record; j record; r tasker.hot_row;
+  v_t bigint[]; v_s int[]; v_f int[];
+  v_seqs bigint[]; v_count int;
+BEGIN
+  FOR n IN
+    SELECT d.node_no, d.node_name FROM tasker.nodes d
+    WHERE d.node_no <> p_node AND d.lease_until < now() AND (d.state <> 'down' OR EXISTS (SELECT 1 FROM tasker.node_claims c WHERE c.node_no = d.node_no))
+    FOR UPDATE OF d SKIP LOCKED
+  LOOP
+    v_t := '{}'; v_s := '{}'; v_f := '{}'; v_seqs := '{}';
+    FOR j IN SELECT c.seq, c.task_ids, c.step_nos, c.fences FROM tasker.node_claims c WHERE c.node_no = n.node_no ORDER BY c.seq LOOP
+      v_t := v_t || j.task_ids; v_s := v_s || j.step_nos; v_f := v_f || j.fences; v_seqs := v_seqs || j.seq;
+      EXIT WHEN cardinality(v_t) >= p_limit;
+    END LOOP;
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) x;
+    v_count := 0;
+    IF cardinality(v_t) > 0 THEN
+      FOR r IN
+        SELECT e.* FROM (
+          SELECT array_agg(c.ord::int) AS i, array_agg(c.t) AS t, array_agg(c.s) AS s, array_agg(c.f) AS f FROM unnest(v_t, v_s, v_f) WITH ORDINALITY AS c(t, s, f, ord)) g
+        CROSS JOIN LATERAL tasker.end_attempts(n.node_no, p_notify, g.i, g.t, g.s, g.f,
+          array_fill('worker_lost'::tasker.attempt_outcome, ARRAY[cardinality(g.i)]), array_fill(true, ARRAY[cardinality(g.i)]), array_fill(0::bigint, ARRAY[cardinality(g.i)]),
+          array_fill(jsonb_build_object('message', format('node %s stopped without recording a result', n.node_name), 'error_type', 'worker_lost'), ARRAY[cardinality(g.i)]),
+          array_fill(NULL::jsonb, ARRAY[cardinality(g.i)]), array_fill(NULL::real, ARRAY[cardinality(g.i)]), array_fill(NULL::uuid, ARRAY[cardinality(g.i)]),
+          array_fill(now(), ARRAY[cardinality(g.i)])) e
+      LOOP
+        IF r.kind = 'a' THEN
+          v_count := v_count + 1;
+        ELSE
+          RETURN NEXT r;
+        END IF;
+      END LOOP;
+      RETURN QUERY SELECT * FROM tasker.settle(p_node, v_t, '{"event": "node_lost"}');
+    END IF;
+    DELETE FROM tasker.node_claims c WHERE c.node_no = n.node_no AND c.seq = ANY (v_seqs);
+    UPDATE tasker.nodes d SET state = 'down' WHERE d.node_no = n.node_no;
+    UPDATE tasker.workers w SET disconnected_at = now() WHERE w.node_no = n.node_no AND w.disconnected_at IS NULL;
+    r := NULL;
+    r.kind := 'a'; r.idx := n.node_no; r.status := n.node_name; r.attempt := v_count;
+    RETURN NEXT r;
+  END LOOP;
+END $$;
+
+-- End a task by hand. One transaction: every live step becomes cancelled, running attempts end as cancelled. x rows: running steps to be told.
+-- Status of the a row: cancelled | conflict (already finished) | not_found.
+CREATE FUNCTION tasker.cancel_task(p_node int, p_uuid uuid, p_reason text, p_operator text, p_notify boolean)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_id bigint; v_state tasker.task_state; r tasker.hot_row;
+BEGIN
+  SELECT t.task_id, t.state INTO v_id, v_state FROM tasker.tasks t WHERE t.task_uuid = p_uuid FOR NO KEY UPDATE;
+  r.kind := 'a'; r.idx := 1; r.task_id := v_id; r.task_uuid := p_uuid;
+  IF v_id IS NULL THEN
+    r.status := 'not_found';
+    RETURN NEXT r;
+    RETURN;
+  ELSIF v_state IN ('complete', 'error', 'cancelled', 'resolved_manually') THEN
+    r.status := 'conflict'; r.meta := jsonb_build_object('state', v_state);
+    RETURN NEXT r;
+    RETURN;
+  END IF;
+  RETURN QUERY
+    WITH was AS MATERIALIZED (
+      SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
+      WHERE s.task_id = v_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') FOR NO KEY UPDATE),
+    u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = now(), retry_at = NULL
+          FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
+    a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
+          SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, now(), now(), jsonb_build_object('message', 'task cancelled', 'reason', p_reason)
+          FROM was w WHERE w.state = 'in_progress')
+    SELECT 'x'::"char", NULL::int, NULL::text, w.task_id, p_uuid, NULL::int, w.step_no, w.attempts, w.fence, NULL::int,
+           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+    FROM was w WHERE w.state = 'in_progress';
+  UPDATE tasker.tasks t SET state = 'cancelled', finished_at = now(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 WHERE t.task_id = v_id;
+  INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
+  VALUES (v_id, v_state, 'cancelled', p_node, jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', p_operator));
+  IF p_notify THEN
+    PERFORM pg_notify('tasker_cancel', p_uuid::text);
+  END IF;
+  r.status := 'cancelled';
+  RETURN NEXT r;
+  r.kind := 's';
+  RETURN NEXT r;
+END $$;

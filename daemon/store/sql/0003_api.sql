@@ -1,0 +1,295 @@
+-- What people and clients look at: functions from jsonb to jsonb, named after the protocol's requests. Errors are raised with SQLSTATE TK404 (not found),
+-- TK409 (conflict), TK400 (bad request).
+
+CREATE FUNCTION tasker.rfc3339(p timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT to_char(p AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
+
+-- Register a template as the template layer emits it; see template_to_json.
+CREATE FUNCTION tasker.register_template(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_ns int; v_tid int; v_digest text; v_used boolean; h record; v_core text;
+BEGIN
+  INSERT INTO tasker.namespaces (name) VALUES (p ->> 'namespace') ON CONFLICT (name) DO NOTHING;
+  SELECT namespace_id INTO v_ns FROM tasker.namespaces WHERE name = p ->> 'namespace' FOR UPDATE;
+  SELECT template_id, digest, used INTO v_tid, v_digest, v_used FROM tasker.templates
+  WHERE namespace_id = v_ns AND name = p ->> 'name' AND version = p ->> 'version' FOR UPDATE;
+  IF v_digest = p ->> 'digest' THEN
+    RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', false);
+  ELSIF v_tid IS NOT NULL THEN
+    RAISE EXCEPTION 'template %/% version % exists with other content%; give the new content a new version', p ->> 'namespace', p ->> 'name', p ->> 'version',
+      CASE WHEN v_used THEN ' and has tasks' ELSE '' END USING ERRCODE = 'TK409';
+  END IF;
+  FOR h IN SELECT DISTINCT s ->> 'callable' AS callable FROM jsonb_array_elements(p -> 'steps') s LOOP
+    INSERT INTO tasker.handlers (namespace_id, callable, queue_name)
+    VALUES (v_ns, h.callable, 'worker_' || lower(p ->> 'namespace') || '_' || left(encode(sha256(convert_to((p ->> 'namespace') || '/' || h.callable, 'UTF8')), 'hex'), 10))
+    ON CONFLICT (namespace_id, callable) DO NOTHING;
+    IF FOUND THEN
+      PERFORM pgmq.create((SELECT queue_name FROM tasker.handlers WHERE namespace_id = v_ns AND callable = h.callable));
+    END IF;
+  END LOOP;
+  v_core := split_part(split_part(p ->> 'version', '+', 1), '-', 1);
+  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, n_steps, n_sinks)
+  VALUES (v_ns, p ->> 'name', p ->> 'version', string_to_array(v_core, '.')::int[],
+          nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), ''), p ->> 'digest', p -> 'definition',
+          (p ->> 'identity_strategy')::tasker.identity_strategy, jsonb_array_length(p -> 'steps'),
+          (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'))
+  RETURNING template_id INTO v_tid;
+  INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
+                                     timeout_ms, parents, children, ancestors, ancestors_cut)
+  SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
+         (s ->> 'backoff')::tasker.backoff_kind, (s ->> 'backoff_base_ms')::int, (s ->> 'max_backoff_ms')::int, (s ->> 'timeout_seconds')::bigint * 1000,
+         ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'parents') x), ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'children') x),
+         ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean
+  FROM jsonb_array_elements(p -> 'steps') s
+  JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
+  PERFORM pg_notify('tasker_templates', '');
+  RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', true);
+END $$;
+
+CREATE FUNCTION tasker.api_template_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('templates', coalesce(jsonb_agg(jsonb_build_object('namespace', n.name, 'name', t.name, 'version', t.version, 'steps', t.n_steps,
+           'created_at', tasker.rfc3339(t.created_at), 'digest', t.digest) ORDER BY n.name, t.name, t.version_key, t.prerelease), '[]'))
+  FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id)
+  WHERE p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace'
+$$;
+
+CREATE FUNCTION tasker.api_template_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v jsonb;
+BEGIN
+  SELECT jsonb_build_object('namespace', n.name, 'name', t.name, 'version', t.version, 'digest', t.digest, 'created_at', tasker.rfc3339(t.created_at), 'definition', t.definition,
+    'steps', (SELECT jsonb_agg(jsonb_build_object('no', s.step_no, 'name', s.name, 'type', s.step_type, 'handler', s.handler, 'retryable', s.retryable, 'max_attempts', s.max_attempts,
+               'backoff', s.backoff, 'backoff_base_ms', s.backoff_base_ms, 'max_backoff_ms', s.max_backoff_ms, 'timeout_ms', s.timeout_ms,
+               'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = s.template_id AND x.step_no = ANY (s.parents) ORDER BY x.step_no)) ORDER BY s.step_no)
+              FROM tasker.template_steps s WHERE s.template_id = t.template_id))
+  INTO v FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id)
+  WHERE n.name = coalesce(p ->> 'namespace', 'default') AND t.name = p ->> 'name' AND (p ->> 'version' IS NULL OR t.version = p ->> 'version')
+  ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
+  IF v IS NULL THEN
+    RAISE EXCEPTION 'no template %', concat(coalesce(p ->> 'namespace', 'default'), '/', p ->> 'name', ' version ' || (p ->> 'version')) USING ERRCODE = 'TK404';
+  END IF;
+  RETURN v;
+END $$;
+
+-- The task object of the protocol, section 7, without steps.
+CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object(
+    'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'version', tp.version, 'state', t.state, 'status', t.state,
+    'created_at', tasker.rfc3339(t.created_at), 'finished_at', tasker.rfc3339(t.finished_at),
+    'updated_at', tasker.rfc3339(greatest(t.created_at, t.finished_at, c.last)),
+    'context', t.context, 'initiator', t.initiator, 'source_system', t.source_system, 'reason', t.reason, 'tags', to_jsonb(t.tags), 'priority', t.priority,
+    'correlation_id', coalesce(t.correlation_id, t.task_uuid::text), 'parent_correlation_id', t.parent_correlation_id,
+    'total_steps', c.total) || jsonb_build_object(
+    'pending_steps', c.pending, 'in_progress_steps', c.running, 'completed_steps', c.done, 'failed_steps', c.failed, 'ready_steps', c.ready, 'waiting_steps', c.waiting,
+    'completion_percentage', CASE WHEN c.total = 0 THEN 100 ELSE round(100.0 * c.done / c.total, 2) END,
+    'execution_status', CASE WHEN t.state IN ('complete', 'resolved_manually') THEN 'all_complete' WHEN t.state IN ('cancelled', 'error') THEN t.state::text
+      WHEN t.state = 'blocked_by_failures' THEN 'blocked_by_failures' WHEN c.running > 0 THEN 'processing' WHEN c.ready > 0 THEN 'has_ready_steps' ELSE 'waiting_for_dependencies' END)
+    || CASE WHEN p_steps THEN jsonb_build_object('steps', c.steps) ELSE '{}' END
+  FROM tasker.tasks t
+  JOIN tasker.templates tp ON tp.template_id = t.template_id
+  JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS total, count(*) FILTER (WHERE s.state = 'pending') AS pending, count(*) FILTER (WHERE s.state = 'in_progress') AS running,
+           count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
+           count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last,
+           CASE WHEN p_steps THEN coalesce(jsonb_agg(jsonb_build_object(
+             'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', ts.name, 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
+             'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
+             'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
+             'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error) ORDER BY s.step_no), '[]') END AS steps
+    FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+    WHERE s.task_id = t.task_id) c
+  WHERE t.task_id = p_id
+$$;
+
+CREATE FUNCTION tasker.task_id_of(p_uuid text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v bigint;
+BEGIN
+  SELECT task_id INTO v FROM tasker.tasks WHERE task_uuid = p_uuid::uuid;
+  IF v IS NULL THEN
+    RAISE EXCEPTION 'no task %', p_uuid USING ERRCODE = 'TK404';
+  END IF;
+  RETURN v;
+EXCEPTION WHEN invalid_text_representation THEN
+  RAISE EXCEPTION '% is not a task uuid', quote_literal(left(p_uuid, 64)) USING ERRCODE = 'TK400';
+END $$;
+
+CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), coalesce((p ->> 'steps')::boolean, true)) $$;
+
+CREATE FUNCTION tasker.api_task_state(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT jsonb_build_object('state', t.state) FROM tasker.tasks t WHERE t.task_id = tasker.task_id_of(p ->> 'task_uuid') $$;
+
+CREATE FUNCTION tasker.api_task_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_limit int := coalesce((p ->> 'limit')::int, 50);
+  v_cursor bigint; v_ids bigint[]; v_state tasker.task_state;
+BEGIN
+  BEGIN
+    v_cursor := (p ->> 'cursor')::bigint;
+    v_state := (p ->> 'state')::tasker.task_state;
+  EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
+    RAISE EXCEPTION 'unknown % %', CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN 'cursor' ELSE 'state' END,
+      quote_literal(left(coalesce(p ->> 'state', p ->> 'cursor'), 40)) USING ERRCODE = 'TK400';
+  END;
+  SELECT array_agg(x.task_id ORDER BY x.task_id DESC) INTO v_ids FROM (
+    SELECT t.task_id FROM tasker.tasks t
+    WHERE (v_cursor IS NULL OR t.task_id < v_cursor) AND (v_state IS NULL OR t.state = v_state)
+      AND (p ->> 'namespace' IS NULL AND p ->> 'name' IS NULL OR t.template_id IN (
+        SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
+        WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name')))
+    ORDER BY t.task_id DESC LIMIT v_limit + 1) x;
+  RETURN jsonb_build_object(
+    'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[1:v_limit]) AS i), '[]'),
+    'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit]::text END);
+END $$;
+
+-- Every state a task rested in.
+CREATE VIEW tasker.task_history AS
+  SELECT task_id, NULL::tasker.task_state AS from_state, CASE WHEN open_sinks = 0 AND finished_at = created_at THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state AS to_state,
+         created_at AS at, created_by_node AS node_no, '{"event": "created"}'::jsonb AS cause FROM tasker.tasks
+  UNION ALL
+  SELECT task_id, from_state, to_state, at, node_no, cause FROM tasker.task_transitions
+  UNION ALL
+  SELECT t.task_id, coalesce((SELECT tr.to_state FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id ORDER BY tr.at DESC LIMIT 1), 'steps_in_process'), 'complete',
+         t.finished_at, t.finished_by_node, '{"event": "all_steps_successful"}'::jsonb
+  FROM tasker.tasks t WHERE t.state = 'complete' AND t.finished_at <> t.created_at;
+
+CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object(
+    'transitions', (SELECT jsonb_agg(jsonb_build_object('from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', n.node_name, 'cause', h.cause) ORDER BY h.at)
+                    FROM tasker.task_history h LEFT JOIN tasker.nodes n ON n.node_no = h.node_no WHERE h.task_id = i.id),
+    'attempts', coalesce((SELECT jsonb_agg(jsonb_build_object('step', ts.name, 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt, 'outcome', a.outcome,
+                    'node', n.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
+                    'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
+                    ORDER BY a.recorded_at, a.step_no)
+                 FROM tasker.step_attempts a JOIN tasker.tasks t ON t.task_id = a.task_id
+                 JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = a.step_no
+                 LEFT JOIN tasker.nodes n ON n.node_no = a.node_no WHERE a.task_id = i.id), '[]'))
+  FROM (SELECT tasker.task_id_of(p ->> 'task_uuid') AS id) i
+$$;
+
+-- Results of ancestors, for handlers whose step.execute carried only some. Pages of about a mebibyte, by step number.
+CREATE FUNCTION tasker.api_step_dependencies(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_task bigint; v_tid int; v_from int := coalesce((p ->> 'cursor')::int, 0); v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
+BEGIN
+  SELECT task_id, template_id INTO v_task, v_tid FROM tasker.tasks WHERE task_uuid = (p ->> 'task_uuid')::uuid;
+  IF v_task IS NULL THEN
+    RAISE EXCEPTION 'no task %', p ->> 'task_uuid' USING ERRCODE = 'TK404';
+  END IF;
+  WITH RECURSIVE up(step_no) AS (
+    SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step
+    UNION
+    SELECT unnest(ts.parents) FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no),
+  wanted AS (
+    SELECT ts.step_no, ts.name, s.result, sum(pg_column_size(s.result) + 64) OVER (ORDER BY ts.step_no) AS size, row_number() OVER (ORDER BY ts.step_no) AS n
+    FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no
+    JOIN tasker.steps s ON s.task_id = v_task AND s.step_no = ts.step_no AND s.state IN ('complete', 'resolved_manually')
+    WHERE ts.step_no >= v_from AND (p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? ts.name))
+  SELECT coalesce(jsonb_object_agg(w.name, w.result) FILTER (WHERE w.size < 1048576 OR w.n = 1), '{}'),
+         max(w.step_no) FILTER (WHERE w.size < 1048576 OR w.n = 1), count(*) FILTER (WHERE NOT (w.size < 1048576 OR w.n = 1)) > 0
+  INTO v_deps, v_last, v_more FROM wanted w;
+  RETURN jsonb_build_object('dependencies', v_deps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);
+END $$;
+
+CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('workers', coalesce(jsonb_agg(jsonb_build_object('worker_uuid', w.worker_uuid, 'node', n.node_name, 'name', w.name, 'pid', w.pid, 'uid', w.uid, 'client', w.client,
+    'language', w.language, 'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(w.handlers), 'max_concurrency', w.max_concurrency,
+    'connected_at', tasker.rfc3339(w.connected_at)) ORDER BY n.node_name, w.connected_at), '[]'))
+  FROM tasker.workers w JOIN tasker.nodes n USING (node_no) WHERE w.disconnected_at IS NULL
+$$;
+
+CREATE FUNCTION tasker.worker_seen(p_uuid uuid, p_node int, p jsonb) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, client, language, namespaces, handlers, max_concurrency)
+  VALUES (p_uuid, p_node, p ->> 'name', (p ->> 'pid')::int, (p ->> 'uid')::bigint, p ->> 'client', p ->> 'language',
+          ARRAY(SELECT jsonb_array_elements_text(p -> 'namespaces')), ARRAY(SELECT jsonb_array_elements_text(p -> 'handlers')), (p ->> 'max_concurrency')::int)
+  ON CONFLICT (worker_uuid) DO UPDATE SET disconnected_at = NULL, max_concurrency = excluded.max_concurrency
+$$;
+
+CREATE FUNCTION tasker.api_node_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('nodes', coalesce(jsonb_agg(jsonb_build_object('node', n.node_name, 'node_no', n.node_no, 'host', n.host, 'pid', n.pid, 'version', n.version,
+    'state', CASE WHEN n.state <> 'down' AND n.lease_until < now() THEN 'expired' ELSE n.state END,
+    'started_at', tasker.rfc3339(n.started_at), 'lease_until', tasker.rfc3339(n.lease_until),
+    'in_progress', (SELECT count(*) FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(task_id, step_no, fence)
+                    JOIN tasker.steps s ON s.task_id = x.task_id AND s.step_no = x.step_no AND s.fence = x.fence AND s.state = 'in_progress' WHERE c.node_no = n.node_no)) ORDER BY n.node_no), '[]'))
+  FROM tasker.nodes n
+$$;
+
+CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  q record; v jsonb := '[]'; v_ready bigint; v_delayed bigint; v_oldest double precision;
+BEGIN
+  FOR q IN SELECT n.name AS ns, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY n.name, h.callable LOOP
+    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(vt) FILTER (WHERE vt <= now())) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
+      INTO v_ready, v_delayed, v_oldest;
+    v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest));
+  END LOOP;
+  RETURN jsonb_build_object('queues', v);
+END $$;
+
+-- Doctor: prove over the whole database, in one snapshot, that nothing is stranded (every non-terminal task and step has an owner that will move it) and that the
+-- redundant facts agree. Reads everything: minutes on a very large database. Each check counts violations and shows up to ten.
+CREATE FUNCTION tasker.doctor_check(p_name text, p_detail text, p_query text) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_found bigint; v_sample jsonb;
+BEGIN
+  EXECUTE format('WITH bad AS MATERIALIZED (%s) SELECT count(*), (SELECT jsonb_agg(to_jsonb(b)) FROM (SELECT * FROM bad LIMIT 10) b) FROM bad', p_query) INTO v_found, v_sample;
+  RETURN jsonb_build_object('name', p_name, 'ok', v_found = 0, 'found', v_found, 'detail', p_detail, 'sample', coalesce(v_sample, '[]'));
+END $$;
+
+CREATE FUNCTION tasker.api_doctor(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_msgs text; v jsonb;
+  c_live CONSTANT text := $q$ t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') $q$;
+  c_sat CONSTANT text := $q$ ('complete', 'resolved_manually') $q$;
+BEGIN
+  SELECT coalesce(string_agg(format('SELECT %s AS handler_id, (message ->> ''t'')::bigint AS task_id, (message ->> ''s'')::int AS step_no, (message ->> ''f'')::int AS fence, vt FROM pgmq.%I', handler_id, 'q_' || queue_name), ' UNION ALL '),
+                  'SELECT NULL::int AS handler_id, NULL::bigint AS task_id, NULL::int AS step_no, NULL::int AS fence, NULL::timestamptz AS vt WHERE false')
+  INTO v_msgs FROM tasker.handlers;
+  v := jsonb_build_array(
+    tasker.doctor_check('stranded_tasks', 'a live task that is not blocked has a step enqueued, running or waiting for a retry',
+      'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE ' || c_live || $q$ AND t.state <> 'blocked_by_failures' AND NOT EXISTS (
+         SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) $q$),
+    tasker.doctor_check('blocked_tasks_can_move', 'a blocked task has a failed step and nothing that moves by itself',
+      $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND (
+         EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
+         OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error')) $q$),
+    tasker.doctor_check('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
+      'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+       WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
+         WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.fence = s.fence AND m.handler_id = ts.handler_id)'),
+    tasker.doctor_check('running_steps_are_leased', 'a running step is in the claim journal of a node that is up, or whose lease a peer will take back',
+      $q$ SELECT t.task_uuid, s.step_no, s.node_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
+         WHERE s.state = 'in_progress' AND NOT EXISTS (SELECT 1 FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(a, b, f)
+           WHERE c.node_no = s.node_no AND x.a = s.task_id AND x.b = s.step_no AND x.f = s.fence) $q$),
+    tasker.doctor_check('ready_steps_are_enqueued', 'a pending step has an unsatisfied parent, and pending_parents counts them',
+      'SELECT t.task_uuid, s.step_no, s.pending_parents FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
+       JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+       WHERE s.state = ''pending'' AND (s.pending_parents <= 0 OR s.pending_parents <> (
+         SELECT count(*) FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || '))'),
+    tasker.doctor_check('nothing_ran_early', 'a step that was claimed has only satisfied parents',
+      'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+       WHERE s.fence > 0 AND EXISTS (SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ')'),
+    tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps without children, and a task is complete when it is 0',
+      'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (
+         SELECT count(*) FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no AND ts.children = ''{}''
+         WHERE s.task_id = t.task_id AND s.state NOT IN ' || c_sat || ') OR (t.open_sinks = 0) <> (t.state = ''complete''))'),
+    tasker.doctor_check('finished_tasks_are_quiet', 'a finished task has no live step',
+      'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE NOT (' || c_live || $q$) AND EXISTS (
+         SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually', 'error')) $q$),
+    tasker.doctor_check('counters_agree', 'n_active, n_waiting and n_failed of a task equal what its steps say',
+      'SELECT t.task_uuid, t.n_active, t.n_waiting, t.n_failed FROM tasker.tasks t WHERE t.n_active IS NOT NULL AND ' || c_live || $q$ AND (t.n_active, t.n_waiting, t.n_failed) <> (
+         SELECT count(*) FILTER (WHERE s.state IN ('enqueued', 'in_progress')), count(*) FILTER (WHERE s.state = 'waiting_for_retry'), count(*) FILTER (WHERE s.state = 'error')
+         FROM tasker.steps s WHERE s.task_id = t.task_id) $q$),
+    tasker.doctor_check('recorded_exactly_once', 'a complete step has exactly one recorded success',
+      $q$ SELECT t.task_uuid, s.step_no, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
+         CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome = 'success') k
+         WHERE (s.state = 'complete') <> (k.n = 1) $q$),
+    tasker.doctor_check('attempts_are_audited', 'every attempt used by a step that is not running has its audit row',
+      $q$ SELECT t.task_uuid, s.step_no, s.attempts, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
+         CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome <> 'released') k
+         WHERE k.n <> s.attempts - (s.state = 'in_progress')::int $q$));
+  RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
+END $$;

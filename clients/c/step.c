@@ -1,0 +1,364 @@
+/* One step in the hands of a handler: what it can read, and the outcome it sets. Handlers run on the worker's
+ * thread. */
+#include "clients/c/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "protocol/mpjson.h"
+
+/* Entries of a result that are not the handler's: room left for them in a frame. */
+#define RESULT_OVERHEAD 512u
+
+void step_list_push(struct step_list *l, struct tasker_step *s)
+{
+	s->next = NULL;
+	s->prev = l->tail;
+	if (l->tail)
+		l->tail->next = s;
+	else
+		l->head = s;
+	l->tail = s;
+	l->count++;
+}
+
+void step_list_remove(struct step_list *l, struct tasker_step *s)
+{
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		l->head = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	else
+		l->tail = s->prev;
+	s->next = s->prev = NULL;
+	l->count--;
+}
+
+struct tasker_step *step_new(struct tasker_worker *w, struct msg_frame *f, const msgpack_object *o)
+{
+	struct tasker_step *s = calloc(1, sizeof *s);
+	if (!s)
+		return NULL;
+	s->w = w;
+	s->frame = msg_frame_ref(f);
+	s->o = o;
+	s->attempt = tasker_int(tasker_get(as_value(o), "attempt"), 0);
+	tasker_copy(tasker_get(as_value(o), "step_uuid"), s->step_uuid, sizeof s->step_uuid);
+	buf_init(&s->value, 0);
+	buf_init(&s->metadata, 0);
+	return s;
+}
+
+struct tasker_step *step_free(struct tasker_step *s)
+{
+	if (!s)
+		return NULL;
+	msg_frame_unref(s->frame);
+	buf_done(&s->value);
+	buf_done(&s->metadata);
+	free(s);
+	return NULL;
+}
+
+const tasker_value *tasker_step_value(const tasker_step *s)
+{
+	return as_value(s->o);
+}
+
+bool tasker_step_cancelled(const tasker_step *s)
+{
+	return s->cancelled || s->stale;
+}
+
+/* ---- outcomes ---- */
+
+/* Put `json` where `dst` is, if it is JSON and would fit into a frame. */
+static int set_from_json(tasker_step *s, struct buf *dst, const char *json, struct tasker_error *err)
+{
+	struct buf b;
+	buf_init(&b, s->w->conn ? s->w->conn->max_frame : 4u << 20);
+	int rc = json_params_(json, &b, err);
+	if (rc < 0) {
+		buf_done(&b);
+		return rc;
+	}
+	buf_done(dst);
+	*dst = b;
+	return 0;
+}
+
+int tasker_step_succeed(tasker_step *s, const char *json, struct tasker_error *err)
+{
+	int rc = set_from_json(s, &s->value, json, err);
+	if (rc < 0)
+		return rc;
+	s->failed = false;
+	s->retry_after_ms = 0;
+	return 0;
+}
+
+int tasker_step_metadata(tasker_step *s, const char *json, struct tasker_error *err)
+{
+	return set_from_json(s, &s->metadata, json, err);
+}
+
+static size_t put_text(struct buf *b, const char *key, const char *value)
+{
+	if (!value)
+		return 0;
+	mp_str(b, key);
+	mp_str(b, value);
+	return 1;
+}
+
+static int put_failure(struct buf *b, const struct tasker_failure *f, struct tasker_error *err)
+{
+	size_t mark = mp_map_open(b), n = 1;
+	n += put_text(b, "message", f->message ? f->message : "failed");
+	n += put_text(b, "error_type", f->error_type);
+	n += put_text(b, "error_code", f->error_code);
+	mp_str(b, "retryable");
+	mp_bool(b, !f->permanent);
+	if (f->status_code) {
+		mp_str(b, "status_code");
+		mp_int(b, f->status_code);
+		n++;
+	}
+	if (f->context) {
+		mp_str(b, "context");
+		int rc = json_params_(f->context, b, err);
+		if (rc < 0)
+			return rc;
+		n++;
+	}
+	mp_map_close(b, mark, n);
+	return b->failed ? tasker_fail_(err, b->failed, "too_large", "the failure does not fit into a frame")
+	                 : 0;
+}
+
+int tasker_step_fail(tasker_step *s, const struct tasker_failure *f, struct tasker_error *err)
+{
+	struct buf b;
+	struct scan_error why;
+	const struct scan_limits limits = {.max_items = 65536, .max_depth = SCAN_MAX_DEPTH - 4};
+	buf_init(&b, 1u << 20);
+	int rc = put_failure(&b, f, err);
+	/* The texts come from anywhere; what is no UTF-8 would cost the connection. */
+	if (rc == 0 && scan_value(b.data, b.len, &limits, &why) < 0)
+		rc = tasker_fail_(err, -EINVAL, "invalid_value", "the failure cannot be sent: %s", why.what);
+	if (rc < 0) {
+		buf_done(&b);
+		return rc;
+	}
+	buf_done(&s->value);
+	s->value = b;
+	s->failed = true;
+	s->retry_after_ms = f->retry_after_ms;
+	return 0;
+}
+
+void step_set_failure(struct tasker_step *s, const char *error_type, bool permanent, const char *message)
+{
+	const struct tasker_failure f = {
+	    .message = message, .error_type = error_type, .permanent = permanent};
+	tasker_step_fail(s, &f, NULL);
+}
+
+static void put_result(const struct tasker_step *s, struct buf *b, bool with_metadata)
+{
+	const msgpack_object *claim = mp_get(s->o, "claim");
+	size_t mark = mp_map_open(b), n = 5;
+	mp_str(b, "step_uuid");
+	mp_str(b, s->step_uuid);
+	mp_str(b, "attempt");
+	mp_int(b, s->attempt);
+	mp_str(b, "claim");
+	if (claim && claim->type == MSGPACK_OBJECT_BIN)
+		mp_bin(b, claim->via.bin.ptr, claim->via.bin.size);
+	else
+		mp_nil(b);
+	mp_str(b, "success");
+	mp_bool(b, !s->failed);
+	mp_str(b, s->failed ? "error" : "result");
+	if (s->value.len > 0)
+		mp_raw(b, s->value.data, s->value.len);
+	else
+		mp_map(b, 0);
+	if (with_metadata) {
+		mp_str(b, "metadata");
+		mp_raw(b, s->metadata.data, s->metadata.len);
+		n++;
+	}
+	if (s->retry_after_ms > 0) {
+		mp_str(b, "retry_after_ms");
+		mp_int(b, s->retry_after_ms);
+		n++;
+	}
+	if (s->started_us) {
+		mp_str(b, "execution_ms");
+		mp_double(b, (double)(tasker_now_us_() - s->started_us) / 1000.0);
+		n++;
+	}
+	mp_map_close(b, mark, n);
+}
+
+/* Could the daemon take this entry in a frame? If not, it would close the connection, at every attempt to
+ * send it. */
+static bool sendable(const struct tasker_step *s, const struct buf *b)
+{
+	const tasker *t = s->w->conn;
+	struct scan_limits limits = {.max_items = 262144, .max_depth = SCAN_MAX_DEPTH - 3};
+	size_t max = t ? t->max_frame : 4u << 20;
+	struct scan_error why;
+	if (t)
+		limits.max_items = t->scan.max_items;
+	limits.max_items -= limits.max_items > RESULT_OVERHEAD ? RESULT_OVERHEAD : 0;
+	return b->len + RESULT_OVERHEAD <= max && scan_value(b->data, b->len, &limits, &why) == 0;
+}
+
+int step_keep_result(struct tasker_step *s)
+{
+	struct buf b;
+	buf_init(&b, 0);
+	put_result(s, &b, s->metadata.len > 0);
+	if (!b.failed && (s->value.len > 0 || s->metadata.len > 0) && !sendable(s, &b)) {
+		step_set_failure(s, "ResultTooLarge", true,
+		                 "the handler's result is too large or too deep for one message");
+		buf_reset(&b);
+		put_result(s, &b, false);
+	}
+	int rc = b.failed ? b.failed : results_add(&s->w->results, s->step_uuid, s->attempt, b.data, b.len);
+	buf_done(&b);
+	return rc;
+}
+
+int tasker_step_finish(tasker_step *s, struct tasker_error *err)
+{
+	if (s->state != STEP_DEFERRED)
+		return tasker_fail_(err, -EINVAL, "bad_call", "only a deferred step is finished by hand");
+	int rc = s->stale ? 0 : step_keep_result(s);
+	if (rc < 0)
+		return tasker_fail_(err, rc, "out_of_memory", "out of memory");
+	step_list_remove(&s->w->deferred, s);
+	step_free(s);
+	return 0;
+}
+
+/* ---- talking to the daemon from a handler ---- */
+
+static int note(tasker_step *s, const char *method, const struct buf *params, struct tasker_error *err)
+{
+	tasker *t = s->w->conn;
+	if (params->failed)
+		return tasker_fail_(err, params->failed, "too_large", "the message is too large");
+	if (!t)
+		return tasker_fail_(err, -ENOTCONN, "connection_lost", "not connected at the moment");
+	int rc = tasker_notify(t, method, params->data, params->len, err);
+	if (rc == 0)
+		conn_flush_(t);
+	return rc;
+}
+
+int tasker_step_heartbeat(tasker_step *s, const char *progress_json, struct tasker_error *err)
+{
+	struct buf b;
+	int rc = 0;
+	buf_init(&b, 1u << 20);
+	mp_map(&b, progress_json ? 3 : 2);
+	mp_str(&b, "step_uuid");
+	mp_str(&b, s->step_uuid);
+	mp_str(&b, "attempt");
+	mp_int(&b, s->attempt);
+	if (progress_json) {
+		mp_str(&b, "progress");
+		rc = json_params_(progress_json, &b, err);
+	}
+	if (rc == 0)
+		rc = note(s, "step.heartbeat", &b, err);
+	buf_done(&b);
+	return rc;
+}
+
+int tasker_step_log(tasker_step *s, const char *level, const char *message, struct tasker_error *err)
+{
+	struct buf b;
+	buf_init(&b, 1u << 20);
+	mp_map(&b, 3);
+	mp_str(&b, "step_uuid");
+	mp_str(&b, s->step_uuid);
+	mp_str(&b, "level");
+	mp_str(&b, level);
+	mp_str(&b, "message");
+	mp_str(&b, message);
+	int rc = note(s, "step.log", &b, err);
+	buf_done(&b);
+	return rc;
+}
+
+/* A field that is present with nil reads as `found` with NULL here, unlike tasker_get. */
+static const msgpack_object *find_key(const msgpack_object *map, const char *key)
+{
+	if (!map || map->type != MSGPACK_OBJECT_MAP)
+		return NULL;
+	for (uint32_t i = 0; i < map->via.map.size; i++)
+		if (mp_str_eq(&map->via.map.ptr[i].key, key))
+			return &map->via.map.ptr[i].val;
+	return NULL;
+}
+
+struct fetch {
+	const char *name;
+	char *json;
+	bool found;
+};
+
+static void on_dependencies(void *arg, const tasker_value *result, const struct tasker_error *err)
+{
+	struct fetch *f = arg;
+	const msgpack_object *o = find_key(as_object(tasker_get(result, "dependencies")), f->name);
+	(void)err;
+	f->found = o != NULL;
+	f->json = o ? tasker_json(as_value(o)) : NULL;
+}
+
+static int fetch_dependency(tasker_step *s, struct fetch *f, struct tasker_error *err)
+{
+	struct buf b;
+	if (!s->w->conn)
+		return tasker_fail_(err, -ENOTCONN, "connection_lost", "not connected at the moment");
+	buf_init(&b, 1u << 16);
+	mp_map(&b, 2);
+	mp_str(&b, "step_uuid");
+	mp_str(&b, s->step_uuid);
+	mp_str(&b, "names");
+	mp_array(&b, 1);
+	mp_str(&b, f->name);
+	int rc = b.failed ? tasker_fail_(err, b.failed, "too_large", "the step's name is too long")
+	                  : call_raw_(s->w->conn, "step.dependencies", b.data, b.len, s->w->timeout_ms,
+	                              on_dependencies, f, err);
+	buf_done(&b);
+	return rc;
+}
+
+int tasker_step_dependency(tasker_step *s, const char *name, char **ret_json, struct tasker_error *err)
+{
+	struct fetch f = {.name = name};
+	const msgpack_object *o = find_key(mp_get(s->o, "dependencies"), name);
+	if (o) {
+		f.found = true;
+		f.json = tasker_json(as_value(o));
+	} else if (tasker_bool(tasker_get(as_value(s->o), "dependencies_partial"), false)) {
+		int rc = fetch_dependency(s, &f, err);
+		if (rc < 0)
+			return rc;
+	}
+	if (!f.found)
+		return tasker_fail_(err, -ENOENT, "not_found", "no completed ancestor step is called %s",
+		                    name);
+	if (!f.json)
+		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
+	*ret_json = f.json;
+	return 0;
+}

@@ -1,0 +1,411 @@
+/* A worker: one thread that reads steps, calls their handlers and sends the results of a whole read in one
+ * message. It owns its connection and makes it anew when it is lost; results stay until the daemon has
+ * acknowledged them. Handlers run between two reads, for a slice of time at most, so that a long queue does
+ * not hold up cancels, results and heartbeats. */
+#include "clients/c/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define RUN_SLICE_US 1000u
+#define BACKOFF_FIRST_MS 100u
+#define BACKOFF_MAX_MS 10000u
+/* How long a stopping worker without a connection tries to deliver what it has. */
+#define DRAIN_OFFLINE_TRIES 5u
+
+/* ---- making one ---- */
+
+static char *copy_text(const char *s, int *failed)
+{
+	char *copy = s ? strdup(s) : NULL;
+	if (s && !copy)
+		*failed = 1;
+	return copy;
+}
+
+static void copy_namespaces(struct tasker_worker *w, const char *const *list, int *failed)
+{
+	size_t n = 0;
+	while (list && list[n])
+		n++;
+	if (n == 0)
+		return;
+	w->namespaces = calloc(n, sizeof *w->namespaces);
+	if (!w->namespaces) {
+		*failed = 1;
+		return;
+	}
+	w->nnamespaces = n;
+	for (size_t i = 0; i < n; i++)
+		w->namespaces[i] = copy_text(list[i], failed);
+}
+
+int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *opts, struct tasker_error *err)
+{
+	static const struct tasker_worker_options defaults;
+	const struct tasker_worker_options *o = opts ? opts : &defaults;
+	int failed = 0;
+	struct tasker_worker *w = calloc(1, sizeof *w);
+	if (!w)
+		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
+	w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	w->socket_path = copy_text(o->socket_path, &failed);
+	w->client = copy_text(o->client, &failed);
+	w->name = copy_text(o->name ? o->name : program_invocation_short_name, &failed);
+	copy_namespaces(w, o->namespaces, &failed);
+	w->max_concurrency = o->max_concurrency ? o->max_concurrency : 16;
+	w->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 10000;
+	w->log = o->log;
+	w->log_arg = o->log_arg;
+	w->rand_state = (unsigned)getpid() ^ (unsigned)tasker_now_us_();
+	if (failed || w->wake_fd < 0) {
+		tasker_worker_free(w);
+		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory or of file descriptors");
+	}
+	*ret = w;
+	return 0;
+}
+
+static unsigned handler_bucket(const char *callable, size_t n)
+{
+	uint32_t h = 2166136261u;
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ (unsigned char)callable[i]) * 16777619u;
+	return (h ^ h >> 16) % HANDLER_BUCKETS;
+}
+
+static const struct handler *find_handler(const struct tasker_worker *w, const tasker_value *callable)
+{
+	size_t n;
+	const char *name = tasker_text(callable, &n);
+	if (!name)
+		return NULL;
+	for (const struct handler *h = w->handlers[handler_bucket(name, n)]; h; h = h->next)
+		if (mp_str_eq(as_object(callable), h->callable))
+			return h;
+	return NULL;
+}
+
+int tasker_worker_add(tasker_worker *w, const char *callable, tasker_handler_fn *fn, void *arg)
+{
+	struct handler **bucket = &w->handlers[handler_bucket(callable, strlen(callable))];
+	for (const struct handler *h = *bucket; h; h = h->next)
+		if (strcmp(h->callable, callable) == 0)
+			return -EEXIST;
+	struct handler *h = malloc(sizeof *h);
+	char *copy = strdup(callable);
+	if (!h || !copy) {
+		free(h);
+		free(copy);
+		return -ENOMEM;
+	}
+	*h = (struct handler){.next = *bucket, .callable = copy, .fn = fn, .arg = arg};
+	*bucket = h;
+	w->nhandlers++;
+	return 0;
+}
+
+void tasker_worker_on_cancel(tasker_worker *w, void (*fn)(void *, tasker_step *, const char *), void *arg)
+{
+	w->on_cancel = fn;
+	w->on_cancel_arg = arg;
+}
+
+static void free_steps(struct step_list *l)
+{
+	while (l->head) {
+		struct tasker_step *s = l->head;
+		step_list_remove(l, s);
+		step_free(s);
+	}
+}
+
+static void free_handlers(struct tasker_worker *w)
+{
+	for (size_t i = 0; i < HANDLER_BUCKETS; i++) {
+		struct handler *h;
+		while ((h = w->handlers[i])) {
+			w->handlers[i] = h->next;
+			free(h->callable);
+			free(h);
+		}
+	}
+}
+
+/* Send what is queued, waiting a second at most, and close. */
+static void hang_up(struct tasker_worker *w)
+{
+	uint64_t deadline = tasker_now_us_() + 1000000;
+	if (!w->conn)
+		return;
+	w->conn->sink = NULL;
+	tasker_notify_json(w->conn, "goodbye", NULL, NULL);
+	conn_flush_(w->conn);
+	while (conn_backlog_(w->conn) > 0 && tasker_now_us_() < deadline)
+		if (tasker_process(w->conn, 10000, NULL) < 0)
+			break;
+	w->conn = tasker_close(w->conn);
+}
+
+tasker_worker *tasker_worker_free(tasker_worker *w)
+{
+	if (!w)
+		return NULL;
+	hang_up(w);
+	free_steps(&w->queue);
+	free_steps(&w->deferred);
+	results_done(&w->results);
+	free_handlers(w);
+	for (size_t i = 0; i < w->nnamespaces; i++)
+		free(w->namespaces[i]);
+	free(w->namespaces);
+	free(w->socket_path);
+	free(w->client);
+	free(w->name);
+	if (w->wake_fd >= 0)
+		close(w->wake_fd);
+	free(w);
+	return NULL;
+}
+
+void tasker_worker_stop(tasker_worker *w)
+{
+	uint64_t one = 1;
+	int e = errno;
+	w->stop = w->stop ? 2 : 1;
+	ssize_t ignored = write(w->wake_fd, &one, sizeof one);
+	(void)ignored;
+	errno = e;
+}
+
+void tasker_worker_stats(const tasker_worker *w, struct tasker_worker_stats *ret)
+{
+	*ret = w->stats;
+	ret->held = w->queue.count + w->deferred.count;
+	ret->unacknowledged = w->results.count;
+}
+
+/* ---- running steps ---- */
+
+/* 0, or -ENOMEM. */
+static int run_step(struct tasker_worker *w, struct tasker_step *s)
+{
+	const tasker_value *callable = tasker_get(tasker_get(as_value(s->o), "handler"), "callable");
+	const struct handler *h = find_handler(w, callable);
+	enum tasker_verdict verdict = TASKER_DONE;
+	char name[128];
+	s->state = STEP_RUNNING;
+	w->stats.steps++;
+	if (s->cancelled) {
+		step_set_failure(s, "Cancelled", false, "cancelled before it began");
+	} else if (!h) {
+		tasker_copy(callable, name, sizeof name);
+		worker_log(w, "a step came for the handler %s, which this worker never offered", name);
+		step_set_failure(s, "HandlerNotFound", false, "this worker has no such handler");
+	} else {
+		verdict = h->fn(h->arg, s);
+	}
+	if (verdict == TASKER_DEFERRED) {
+		s->state = STEP_DEFERRED;
+		step_list_push(&w->deferred, s);
+		return 0;
+	}
+	int rc = s->stale ? 0 : step_keep_result(s);
+	step_free(s);
+	return rc;
+}
+
+static int run_queue(struct tasker_worker *w)
+{
+	uint64_t begin = w->queue.head ? tasker_now_us_() : 0, now = begin;
+	while (w->queue.head && now - begin <= RUN_SLICE_US) {
+		struct tasker_step *s = w->queue.head;
+		step_list_remove(&w->queue, s);
+		s->started_us = now;
+		if (run_step(w, s) < 0)
+			return tasker_fail_(&w->fatal, -ENOMEM, "out_of_memory", "out of memory");
+		now = tasker_now_us_();
+	}
+	return 0;
+}
+
+/* ---- the connection ---- */
+
+static void drop_connection(struct tasker_worker *w)
+{
+	worker_log(w, "connection lost: %s", w->conn->lost.message);
+	w->conn = tasker_close(w->conn);
+	w->failures = 0;
+	w->retry_at_us = tasker_now_us_() + (uint64_t)(rand_r(&w->rand_state) % (int)BACKOFF_FIRST_MS) * 1000;
+	if (w->drain != DRAIN_DONE)
+		w->drain = DRAIN_NO;
+}
+
+/* Will trying again ever help? */
+static bool is_final(const struct tasker_error *e)
+{
+	static const char *const passing[] = {"overloaded", "database_unavailable", "shutting_down",
+	                                      "internal"};
+	if (e->rc != -EREMOTEIO)
+		return strcmp(e->code, "unsupported_version") == 0 || strcmp(e->code, "too_large") == 0;
+	for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+		if (strcmp(e->code, passing[i]) == 0)
+			return false;
+	return true;
+}
+
+static void plan_retry(struct tasker_worker *w, const struct tasker_error *e)
+{
+	unsigned shift = w->failures < 7 ? w->failures : 7;
+	unsigned cap = BACKOFF_FIRST_MS << shift;
+	cap = cap < BACKOFF_MAX_MS ? cap : BACKOFF_MAX_MS;
+	uint64_t delay = (uint64_t)rand_r(&w->rand_state) % cap;
+	if (delay < e->retry_after_ms && e->retry_after_ms <= 60000)
+		delay = e->retry_after_ms;
+	w->retry_at_us = tasker_now_us_() + delay * 1000;
+	if (w->failures == 0)
+		worker_log(w, "cannot connect: %s; trying again", e->message);
+	w->failures++;
+}
+
+static int64_t at_most(int64_t timeout_us, int64_t limit)
+{
+	return timeout_us < 0 || timeout_us > limit ? limit : timeout_us;
+}
+
+/* Wait for the connection (if there is one) or a call of tasker_worker_stop. */
+static void wait_for_work(struct tasker_worker *w, int64_t timeout_us)
+{
+	struct pollfd p[2] = {{.fd = w->wake_fd, .events = POLLIN}, {.fd = -1}};
+	struct timespec ts = {.tv_sec = timeout_us / 1000000, .tv_nsec = (timeout_us % 1000000) * 1000};
+	if (w->conn)
+		p[1] = (struct pollfd){.fd = tasker_fd(w->conn), .events = tasker_events(w->conn)};
+	ppoll(p, 2, &ts, NULL);
+	if (p[0].revents & POLLIN) {
+		uint64_t v;
+		ssize_t ignored = read(w->wake_fd, &v, sizeof v);
+		(void)ignored;
+	}
+}
+
+/* True once there is a connection. */
+static bool connected(struct tasker_worker *w, int64_t timeout_us)
+{
+	struct tasker_error e;
+	uint64_t now = tasker_now_us_();
+	if (w->conn)
+		return true;
+	if (now < w->retry_at_us) {
+		wait_for_work(w, at_most(timeout_us, (int64_t)(w->retry_at_us - now)));
+		if (tasker_now_us_() < w->retry_at_us)
+			return false;
+	}
+	int rc = worker_connect(w, &e);
+	if (rc == 0) {
+		w->failures = 0;
+		return true;
+	}
+	if (is_final(&e))
+		w->fatal = e;
+	else
+		plan_retry(w, &e);
+	return false;
+}
+
+static int heartbeat(struct tasker_worker *w)
+{
+	uint64_t now = tasker_now_us_();
+	if (now - w->conn->last_sent_us < (uint64_t)w->conn->heartbeat_ms * 500)
+		return 0;
+	int rc = tasker_notify_json(w->conn, "heartbeat", NULL, NULL);
+	return rc < 0 ? rc : conn_flush_(w->conn);
+}
+
+/* ---- stopping ---- */
+
+static void on_quiet(void *arg, const tasker_value *result, const struct tasker_error *err)
+{
+	struct tasker_worker *w = arg;
+	(void)result;
+	if (!err)
+		w->drain = DRAIN_QUIET;
+}
+
+static bool empty_handed(const struct tasker_worker *w)
+{
+	return w->queue.count == 0 && w->deferred.count == 0 && w->results.count == 0;
+}
+
+/* Steps sent before the daemon has read `draining` arrive before the answer to a ping that follows it. */
+static void ask_to_drain(struct tasker_worker *w)
+{
+	static const char draining[] = "\x81\xa8"
+	                               "draining"
+	                               "\xc3";
+	if (tasker_notify(w->conn, "worker.update", draining, sizeof draining - 1, NULL) == 0 &&
+	    tasker_send_json(w->conn, "ping", NULL, on_quiet, w, NULL) == 0)
+		w->drain = DRAIN_ASKED;
+}
+
+/* True when there is nothing left to do. */
+static bool drained(struct tasker_worker *w)
+{
+	if (!w->stop)
+		return false;
+	if (w->stop > 1)
+		w->drain = DRAIN_DONE;
+	else if (!w->conn && (empty_handed(w) || w->failures >= DRAIN_OFFLINE_TRIES))
+		w->drain = DRAIN_DONE;
+	else if (w->conn && w->drain == DRAIN_NO)
+		ask_to_drain(w);
+	else if (w->drain == DRAIN_QUIET && empty_handed(w))
+		w->drain = DRAIN_DONE;
+	if (w->drain == DRAIN_DONE)
+		hang_up(w);
+	return w->drain == DRAIN_DONE;
+}
+
+/* ---- the loop ---- */
+
+static void turn(struct tasker_worker *w, int64_t timeout_us)
+{
+	int64_t wait = w->queue.head ? 0 : at_most(timeout_us, w->conn->heartbeat_ms * 250);
+	if (wait != 0)
+		wait_for_work(w, wait);
+	int rc = tasker_process(w->conn, 0, NULL);
+	if (rc >= 0)
+		rc = run_queue(w);
+	if (rc >= 0)
+		rc = worker_flush_results(w);
+	if (rc >= 0)
+		rc = heartbeat(w);
+	if (w->conn->lost.rc < 0)
+		drop_connection(w);
+}
+
+int tasker_worker_poll(tasker_worker *w, int64_t timeout_us, struct tasker_error *err)
+{
+	if (drained(w))
+		return 0;
+	if (connected(w, timeout_us))
+		turn(w, timeout_us);
+	if (w->fatal.rc < 0) {
+		if (err)
+			*err = w->fatal;
+		return w->fatal.rc;
+	}
+	return !drained(w);
+}
+
+int tasker_worker_run(tasker_worker *w, struct tasker_error *err)
+{
+	int rc;
+	while ((rc = tasker_worker_poll(w, -1, err)) > 0)
+		;
+	return rc;
+}

@@ -343,7 +343,7 @@ static int emit_object(json_t *o, struct buf *out, unsigned depth)
 		mp_strn(out, json_object_iter_key(it), json_object_iter_key_len(it));
 		r = emit(json_object_iter_value(it), out, depth);
 	}
-	return r;
+	return r < 0 ? r : out->failed;
 }
 
 static int emit_array(json_t *v, struct buf *out, unsigned depth)
@@ -353,7 +353,7 @@ static int emit_array(json_t *v, struct buf *out, unsigned depth)
 	mp_array(out, n);
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = emit(json_array_get(v, i), out, depth);
-	return r;
+	return r < 0 ? r : out->failed;
 }
 
 static int emit(json_t *v, struct buf *out, unsigned depth)
@@ -478,6 +478,8 @@ int json_to_mp(const char *text, size_t len, struct buf *out, struct mpjson_erro
 {
 	size_t start = out->len;
 	json_t *v;
+	if (len > 0 && memchr(text, '\0', len)) /* jansson takes one for the end of the text, whatever follows */
+		return refuse_text(ret_err, "NUL byte");
 	int r = parse(text, len, &v, ret_err);
 	if (r < 0)
 		return r;

@@ -13,6 +13,7 @@ struct uuid {
 
 /* A new task's UUID from wall-clock milliseconds and 16 random bytes. */
 struct uuid uuid_for_task(uint64_t unix_ms, const uint8_t random[16]);
+/* `step_no` is below TASK_MAX_STEPS. */
 struct uuid uuid_for_step(const struct uuid *task, unsigned step_no);
 /* The task and number of a step's UUID; false if the low bits are zero (a task's UUID). */
 bool uuid_split_step(const struct uuid *step, struct uuid *ret_task, unsigned *ret_step_no);

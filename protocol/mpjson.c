@@ -186,6 +186,15 @@ static void write_escape(struct buf *out, unsigned char c)
 	buf_append(out, text, escapes[c] == 'u' ? 6 : 2);
 }
 
+/* buf_append_char without the calls where there is room. */
+static void put_char(struct buf *out, char c)
+{
+	if (!out->failed && out->len < out->max && out->cap - out->len > 1)
+		out->data[out->len++] = (unsigned char)c;
+	else
+		buf_append_char(out, c);
+}
+
 static size_t plain_span(const char *p, size_t n)
 {
 	size_t i = 0;
@@ -194,21 +203,10 @@ static size_t plain_span(const char *p, size_t n)
 	return i;
 }
 
-static void write_string(struct buf *out, const char *p, size_t n)
+/* `run`: the plain bytes at the start. */
+static void write_string_from(struct buf *out, const char *p, size_t n, size_t run)
 {
-	size_t run = plain_span(p, n);
-	if (run == n) {
-		char *at = buf_reserve(out, n + 2);
-		if (!at)
-			return;
-		at[0] = '"';
-		if (n > 0)
-			memcpy(at + 1, p, n);
-		at[n + 1] = '"';
-		buf_added(out, n + 2);
-		return;
-	}
-	buf_append_char(out, '"');
+	put_char(out, '"');
 	for (;;) {
 		buf_append(out, p, run);
 		if (run == n)
@@ -218,14 +216,20 @@ static void write_string(struct buf *out, const char *p, size_t n)
 		n -= run + 1;
 		run = plain_span(p, n);
 	}
-	buf_append_char(out, '"');
+	put_char(out, '"');
+}
+
+static void write_string(struct buf *out, const char *p, size_t n)
+{
+	write_string_from(out, p, n, plain_span(p, n));
 }
 
 static int write_checked_string(struct writer *w, const msgpack_object_str *s, const struct node *at)
 {
-	if (s->size > 0 && memchr(s->ptr, '\0', s->size))
+	size_t run = plain_span(s->ptr, s->size);
+	if (run < s->size && memchr(s->ptr + run, '\0', s->size - run))
 		return refuse(w, at, "U+0000 in a string");
-	write_string(w->out, s->ptr, s->size);
+	write_string_from(w->out, s->ptr, s->size, run);
 	return w->out->failed;
 }
 
@@ -234,38 +238,38 @@ static int write_checked_string(struct writer *w, const msgpack_object_str *s, c
 static int write_array(struct writer *w, const msgpack_object_array *a, const struct node *up, unsigned depth)
 {
 	struct node at = {.up = up};
-	buf_append_char(w->out, '[');
+	put_char(w->out, '[');
 	for (; at.index < a->size; at.index++) {
 		if (at.index > 0)
-			buf_append_char(w->out, ',');
+			put_char(w->out, ',');
 		int r = write_value(w, &a->ptr[at.index], &at, depth);
 		if (r < 0)
 			return r;
 	}
-	buf_append_char(w->out, ']');
+	put_char(w->out, ']');
 	return w->out->failed;
 }
 
 static int write_map(struct writer *w, const msgpack_object_map *m, const struct node *up, unsigned depth)
 {
 	struct node at = {.up = up};
-	buf_append_char(w->out, '{');
+	put_char(w->out, '{');
 	for (uint32_t i = 0; i < m->size; i++) {
 		const msgpack_object_kv *kv = &m->ptr[i];
 		if (kv->key.type != MSGPACK_OBJECT_STR)
 			return refuse(w, up, "map key is not a string");
 		at.key = &kv->key;
 		if (i > 0)
-			buf_append_char(w->out, ',');
+			put_char(w->out, ',');
 		int r = write_checked_string(w, &kv->key.via.str, &at);
 		if (r < 0)
 			return r;
-		buf_append_char(w->out, ':');
+		put_char(w->out, ':');
 		r = write_value(w, &kv->val, &at, depth);
 		if (r < 0)
 			return r;
 	}
-	buf_append_char(w->out, '}');
+	put_char(w->out, '}');
 	return w->out->failed;
 }
 

@@ -104,6 +104,12 @@ void mp_map(struct buf *b, size_t n)
 	msgpack_pack_map(&pk, n);
 }
 
+void mp_object(struct buf *b, const msgpack_object *o)
+{
+	msgpack_packer pk = packer(b);
+	msgpack_pack_object(&pk, *o);
+}
+
 void mp_raw(struct buf *b, const void *p, size_t n)
 {
 	buf_append(b, p, n);

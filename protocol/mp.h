@@ -16,6 +16,8 @@ void mp_strn(struct buf *b, const char *s, size_t n);
 void mp_bin(struct buf *b, const void *p, size_t n);
 void mp_array(struct buf *b, size_t n);
 void mp_map(struct buf *b, size_t n);
+/* Append a decoded value. */
+void mp_object(struct buf *b, const msgpack_object *o);
 /* Append a value that is already MessagePack. */
 void mp_raw(struct buf *b, const void *p, size_t n);
 

@@ -7,8 +7,7 @@
 -- Run it in one transaction, as any role that may create schemas in the database. It may be run again: an older version of
 -- itself is brought up to date, a newer one is refused, and a schema pgmq that somebody else filled is never touched.
 --
--- Moving to the extension (a test does exactly this): rename schema pgmq, create the extension, then for every row of the old
--- meta table insert it into pgmq.meta and ALTER TABLE q_<name> and a_<name> SET SCHEMA pgmq; drop the old schema.
+-- Moving to the extension, with taskerd stopped: tests/integration/pgmq/move_to_extension.sql, which a test runs.
 --
 -- Rules kept below: a function runs with its caller's rights; every name is schema-qualified, so the caller's search_path does not
 -- matter; a queue's table name reaches dynamic SQL only through pgmq.taskerd_table() and %I.
@@ -158,7 +157,7 @@ BEGIN
 				message jsonb,
 				headers jsonb
 			)$ddl$, archive_table);
-		EXECUTE format('CREATE INDEX %I ON pgmq.%I (archived_at)', 'archived_at_idx_' || lower(queue_name), archive_table);
+		EXECUTE format('CREATE INDEX %I ON pgmq.%I (archived_at)', 'archived_at_idx_' || queue_name, archive_table);
 	END IF;
 	INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)
 	SELECT create_non_partitioned.queue_name, false, false
@@ -225,11 +224,14 @@ LANGUAGE sql AS $$ SELECT pgmq.send($1, $2, NULL::jsonb, $3) $$;
 CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb, delay integer) RETURNS SETOF bigint
 LANGUAGE sql AS $$ SELECT pgmq.send($1, $2, $3, clock_timestamp() + make_interval(secs => $4)) $$;
 
--- One statement for the whole batch; ids rise in the order of the array. Headers, when given, go with the messages one to one.
+-- One statement for the whole batch; ids rise in the order of the array. Headers, when given, go with the messages one to one. An
+-- empty batch is refused because the extension refuses it: a caller that sends one must not find out on the day it moves there.
 CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay timestamptz) RETURNS SETOF bigint
 LANGUAGE plpgsql AS $$
 BEGIN
-	IF cardinality(headers) <> cardinality(msgs) THEN
+	IF coalesce(cardinality(msgs), 0) = 0 THEN
+		RAISE EXCEPTION 'send_batch: no messages' USING ERRCODE = 'invalid_parameter_value';
+	ELSIF cardinality(headers) <> cardinality(msgs) THEN
 		RAISE EXCEPTION 'send_batch: % messages, but % headers', cardinality(msgs), cardinality(headers)
 			USING ERRCODE = 'array_subscript_error';
 	END IF;

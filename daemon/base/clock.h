@@ -4,8 +4,8 @@
 #include <time.h>
 
 typedef uint64_t usec_t; /* microseconds */
-#define USEC_PER_MSEC 1000ULL
-#define USEC_PER_SEC 1000000ULL
+#define USEC_PER_MSEC ((usec_t)1000)
+#define USEC_PER_SEC ((usec_t)1000000)
 
 static inline usec_t now_mono(void)
 {

@@ -78,6 +78,7 @@ CREATE TABLE tasker.nodes (
   version text NOT NULL,
   incarnation int NOT NULL DEFAULT 1,   -- a start of the daemon; writes of an earlier one are refused
   state text NOT NULL DEFAULT 'up' CHECK (state IN ('up', 'draining', 'down')),
+  secret bytea NOT NULL,                -- key of the claim proofs given to workers; stays the same over restarts
   started_at timestamptz NOT NULL DEFAULT now(),
   lease_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);

@@ -544,13 +544,13 @@ END $$;
 -- Nodes ------------------------------------------------------------------------------------------------------------------
 
 -- Join, or come back as a new incarnation of the same node. The caller holds the node's advisory lock (class 0x7461736b) on this connection.
-CREATE FUNCTION tasker.node_register(p_name text, p_host text, p_pid int, p_version text, p_ttl_ms int)
-RETURNS TABLE (node_no int, incarnation int) LANGUAGE sql AS $$
-  INSERT INTO tasker.nodes AS n (node_name, host, pid, version, lease_until)
-  VALUES (p_name, p_host, p_pid, p_version, now() + p_ttl_ms * interval '1 millisecond')
+CREATE FUNCTION tasker.node_register(p_name text, p_host text, p_pid int, p_version text, p_ttl_ms int, p_secret bytea DEFAULT sha256(gen_random_uuid()::text::bytea))
+RETURNS TABLE (node_no int, incarnation int, secret bytea) LANGUAGE sql AS $$
+  INSERT INTO tasker.nodes AS n (node_name, host, pid, version, secret, lease_until)
+  VALUES (p_name, p_host, p_pid, p_version, p_secret, now() + p_ttl_ms * interval '1 millisecond')
   ON CONFLICT (node_name) DO UPDATE SET host = excluded.host, pid = excluded.pid, version = excluded.version, state = 'up',
     incarnation = n.incarnation + 1, started_at = now(), lease_until = excluded.lease_until
-  RETURNING n.node_no, n.incarnation
+  RETURNING n.node_no, n.incarnation, n.secret
 $$;
 
 -- Prove life. `alive` false: another incarnation has taken the name. peers: other nodes with a running lease.

@@ -1,0 +1,127 @@
+/* Connections. Connecting uses the asynchronous calls with its own deadline, because connect_timeout does not bound a whole attempt and
+ * must not outlive a stop request. Each poll asks PQsocket() anew: libpq may change the descriptor while it tries addresses. */
+#include "daemon/store/conn.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/base/clock.h"
+
+/* The set-based functions touch as many rows as a batch has, whatever the statistics say; see sql/0002_engine.sql. */
+static const char hot_settings[] =
+	"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;"
+	"SET plan_cache_mode = force_generic_plan; SET jit = off;";
+
+static const char common_settings[] = "SET TimeZone = 'UTC'; SET client_min_messages = warning; SET statement_timeout = '300s'; SET lock_timeout = '60s';"
+				      "SET idle_in_transaction_session_timeout = '60s'; SET search_path = pg_catalog;";
+
+static int wait_socket(PGconn *c, short events, int stop_fd, usec_t deadline)
+{
+	struct pollfd fds[2] = {{.fd = PQsocket(c), .events = events}, {.fd = stop_fd, .events = POLLIN}};
+	usec_t now = now_mono();
+	int ms = deadline > now ? (int)((deadline - now) / USEC_PER_MSEC) + 1 : 0;
+	int r = poll(fds, 2, ms);
+	if (r < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (fds[1].revents)
+		return -ECANCELED;
+	return r == 0 && now_mono() >= deadline ? -ETIMEDOUT : 0;
+}
+
+static int finish_connecting(PGconn *c, int stop_fd, usec_t deadline, struct err *e)
+{
+	PostgresPollingStatusType st = PGRES_POLLING_WRITING;
+	while (st != PGRES_POLLING_OK) {
+		if (st == PGRES_POLLING_FAILED)
+			return err_set(e, -ECONNREFUSED, "database_unavailable", "%s", PQerrorMessage(c));
+		int r = wait_socket(c, st == PGRES_POLLING_READING ? POLLIN : POLLOUT, stop_fd, deadline);
+		if (r < 0)
+			return err_set(e, r, "database_unavailable", r == -ETIMEDOUT ? "connecting took too long" : "connecting was given up");
+		st = PQconnectPoll(c);
+	}
+	return 0;
+}
+
+int db_connect(const char *conninfo, enum conn_kind kind, int timeout_ms, int stop_fd, PGconn **ret, struct err *e)
+{
+	cleanup_(cleanup_pgconn) PGconn *c = PQconnectStart(conninfo);
+	if (!c)
+		return err_set(e, -ENOMEM, "internal", "out of memory");
+	if (PQstatus(c) == CONNECTION_BAD)
+		return err_set(e, -ECONNREFUSED, "database_unavailable", "%s", PQerrorMessage(c));
+	int r = finish_connecting(c, stop_fd, now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC, e);
+	if (r < 0)
+		return r;
+	enum db_failure why;
+	r = db_query(c, "SELECT set_config('application_name', 'taskerd', false)", 0, NULL, NULL, &why, e);
+	cleanup_(cleanup_pgresult) PGresult *res = r < 0 ? NULL : PQexec(c, common_settings);
+	if (r == 0 && PQresultStatus(res) != PGRES_COMMAND_OK)
+		return db_failed(c, res, e), -EIO;
+	if (r == 0 && kind == CONN_HOT) {
+		cleanup_(cleanup_pgresult) PGresult *hot = PQexec(c, hot_settings);
+		if (PQresultStatus(hot) != PGRES_COMMAND_OK)
+			return db_failed(c, hot, e), -EIO;
+	}
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+PGconn *db_close(PGconn *c)
+{
+	if (c)
+		PQfinish(c);
+	return NULL;
+}
+
+/* SQLSTATE prefixes, first match wins. */
+static const struct {
+	const char *prefix;
+	enum db_failure why;
+} failures[] = {
+	{"TK001", DB_FENCED}, {"40001", DB_RETRY}, {"40P01", DB_RETRY}, {"55P03", DB_RETRY}, {"57014", DB_RETRY},
+	{"57P", DB_LOST},     {"08", DB_LOST},     {"25006", DB_LOST}, {"53", DB_FULL},	{"58", DB_FULL},
+	{"42", DB_FULL},      {"XX", DB_FULL}, /* a damaged or half-restored schema: keep everything until an operator has mended it */
+};
+
+enum db_failure db_failed(PGconn *c, const PGresult *r, struct err *e)
+{
+	const char *state = r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
+	const char *text = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	if (PQstatus(c) == CONNECTION_BAD || !state) {
+		err_set(e, -EIO, "database_unavailable", "%s", PQerrorMessage(c));
+		return DB_LOST;
+	}
+	enum db_failure why = DB_REFUSED;
+	for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
+		if (strncmp(state, failures[i].prefix, strlen(failures[i].prefix)) == 0) {
+			why = failures[i].why;
+			break;
+		}
+	static const struct {
+		const char *state, *code;
+	} codes[] = {{"TK404", "not_found"}, {"TK409", "conflict"}, {"TK400", "bad_request"}};
+	const char *code = why == DB_REFUSED ? "internal" : "database_unavailable";
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		if (strcmp(state, codes[i].state) == 0)
+			code = codes[i].code;
+	err_set(e, -EIO, code, "%s", text ? text : "unknown database error");
+	if (e)
+		snprintf(e->sqlstate, sizeof e->sqlstate, "%.5s", state);
+	return why;
+}
+
+int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0);
+	ExecStatusType st = r ? PQresultStatus(r) : PGRES_FATAL_ERROR;
+	if (st != PGRES_TUPLES_OK && st != PGRES_COMMAND_OK) {
+		*ret_why = db_failed(c, r, e);
+		return -EIO;
+	}
+	if (ret)
+		*ret = TAKE_PTR(r);
+	return 0;
+}

@@ -1,0 +1,35 @@
+/* The hot calls: batches of requests of one kind in, answers and claims out. One struct hot for each store thread. */
+#pragma once
+#include "daemon/store/conn.h"
+#include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+
+struct hot;
+struct hot_node { /* who calls: fixed from registration on */
+	int node_no, incarnation;
+	uint8_t secret[SECRET_LEN];
+	char name[128];
+};
+
+struct hot *hot_new(void);
+struct hot *hot_free(struct hot *h); /* returns NULL */
+/* A new connection has nothing prepared. */
+int hot_attach(struct hot *h, PGconn *c, enum db_failure *why, struct err *e) must_check;
+
+struct hot_call {
+	const struct hot_node *node;
+	uint64_t seq;		  /* journal row for what this call claims */
+	const uint64_t *done_seqs; /* journal rows to forget */
+	size_t n_done_seqs;
+	bool notify;		  /* other nodes listen */
+	uint64_t max_frame_deps;  /* dependencies above this many bytes of JSON are left for step.dependencies */
+};
+
+/* All `n` requests are of the same kind (result, create or claim). 0: committed; each request has its status, and claims, settled tasks and queue hints are added to *out.
+ * Negative: nothing is known to be committed (DB_LOST: unknown), *why and *e say more; no request is changed. */
+int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
+/* After DB_LOST: what the call with this seq claimed if it did commit; appended to out->claims. */
+int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
+/* At start: what this node held; appended to out->claims, without payloads. */
+int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
+int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;

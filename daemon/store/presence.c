@@ -1,0 +1,344 @@
+/* The presence thread: one connection that holds the node's advisory lock (so that no other daemon can use its name), proves life by a lease row,
+ * listens for hints from other nodes, and takes back what dead nodes held. NOTIFY is a hint only: after every (re)connection the loop is
+ * told to look at everything. */
+#include "daemon/store/store_impl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include "daemon/base/log.h"
+#include "daemon/store/migrate.h"
+
+/* First key of the node locks: "node" in ASCII; the second is a hash of the name. */
+#define NODE_LOCK_CLASS "1852793957"
+/* A killed predecessor's backend may hold the lock until it notices. */
+#define NODE_LOCK_PATIENCE_US (20 * USEC_PER_SEC)
+#define RECLAIM_STEPS "1000"
+
+struct presence {
+	struct store *s;
+	PGconn *conn;
+	bool schema_ok;
+};
+
+static int query(struct presence *p, const char *sql, int n, const char *const *v, PGresult **ret, enum db_failure *why, struct err *e)
+{
+	return db_query(p->conn, sql, n, v, ret, why, e);
+}
+
+static int prepare_schema(struct presence *p, enum db_failure *why, struct err *e)
+{
+	if (p->schema_ok)
+		return 0;
+	*why = DB_REFUSED;
+	if (p->s->cfg.migrate) {
+		int from, to;
+		int r = schema_migrate(p->conn, &from, &to, e);
+		if (r < 0) {
+			if (PQstatus(p->conn) == CONNECTION_BAD)
+				*why = DB_LOST;
+			return r;
+		}
+		if (to != from)
+			log_info("schema brought from version %d to %d", from, to);
+	}
+	int r = schema_check(p->conn, why, e);
+	p->schema_ok = r == 0;
+	return r;
+}
+
+static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
+{
+	for (usec_t end = now_mono() + NODE_LOCK_PATIENCE_US;;) {
+		cleanup_(cleanup_pgresult) PGresult *r = NULL;
+		int rc = query(p, "SELECT pg_try_advisory_lock(" NODE_LOCK_CLASS ", hashtext($1))", 1, (const char *[]){p->s->node_name}, &r, why, e);
+		if (rc < 0)
+			return rc;
+		if (PQgetvalue(r, 0, 0)[0] == 't')
+			return 0;
+		*why = DB_REFUSED;
+		if (now_mono() > end)
+			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name", p->s->node_name);
+		struct pollfd f = {.fd = p->s->stop_fd, .events = POLLIN};
+		if (poll(&f, 1, 50) > 0)
+			return err_set(e, -ECANCELED, "shutting_down", "stopping");
+	}
+}
+
+/* "\x6162..." as PostgreSQL writes bytea. */
+static void read_secret(const char *hex, unsigned char out[SECRET_LEN])
+{
+	memset(out, 0, SECRET_LEN);
+	for (size_t i = 0; i < SECRET_LEN && strlen(hex) >= 2 * i + 4; i++) {
+		unsigned v = 0;
+		if (sscanf(hex + 2 + 2 * i, "%2x", &v) == 1)
+			out[i] = (unsigned char)v;
+	}
+}
+
+static int first_registration(struct presence *p, enum db_failure *why, struct err *e)
+{
+	char host[128] = "", pid[16], ttl[16];
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	gethostname(host, sizeof host - 1);
+	snprintf(pid, sizeof pid, "%d", (int)getpid());
+	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
+	int rc = query(p, "SELECT * FROM tasker.node_register($1, $2, $3::int, $4, $5::int)", 5, (const char *[]){p->s->node_name, host, pid, p->s->version, ttl}, &r, why, e);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&p->s->lock);
+	struct hot_node *n = &p->s->node;
+	n->node_no = (int)strtol(PQgetvalue(r, 0, 0), NULL, 10);
+	n->incarnation = (int)strtol(PQgetvalue(r, 0, 1), NULL, 10);
+	snprintf(n->name, sizeof n->name, "%s", p->s->node_name);
+	read_secret(PQgetvalue(r, 0, 2), n->secret);
+	/* Journal numbers never repeat: the incarnation in the high bits, a counter below. */
+	atomic_store(&p->s->next_seq, (uint64_t)n->incarnation << 40);
+	p->s->registered = true;
+	pthread_cond_broadcast(&p->s->work);
+	pthread_mutex_unlock(&p->s->lock);
+	return 0;
+}
+
+static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
+{
+	char node[16], inc[16], ttl[16];
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	pthread_mutex_lock(&p->s->lock);
+	bool draining = p->s->draining;
+	pthread_mutex_unlock(&p->s->lock);
+	snprintf(node, sizeof node, "%d", p->s->node.node_no);
+	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);
+	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
+	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4)", 4, (const char *[]){node, inc, ttl, draining ? "draining" : "up"}, &r, why, e);
+	if (rc < 0)
+		return rc;
+	if (PQgetvalue(r, 0, 0)[0] != 't') {
+		*why = DB_FENCED;
+		return err_set(e, -ESTALE, "conflict", "another taskerd has taken over the node name \"%s\"", p->s->node_name);
+	}
+	atomic_store(&p->s->notify, strtol(PQgetvalue(r, 0, 1), NULL, 10) > 0);
+	return 0;
+}
+
+/* Take back what dead nodes held, and tell the loop which queues got messages. */
+static int reclaim(struct presence *p, enum db_failure *why, struct err *e)
+{
+	char node[16];
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	snprintf(node, sizeof node, "%d", p->s->node.node_no);
+	int rc = query(p, "SELECT kind, idx, status, handler_id, attempt FROM tasker.reclaim($1::int, true, " RECLAIM_STEPS ")", 1, (const char *[]){node}, &r, why, e);
+	if (rc < 0 || PQntuples(r) == 0)
+		return rc;
+	struct done *d = done_new(DONE_NOTIFY_READY);
+	for (int i = 0; i < PQntuples(r); i++)
+		if (PQgetvalue(r, i, 0)[0] == 'a')
+			log_warn("node %s has lost its lease: %s steps given to others", PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
+		else if (d && PQgetvalue(r, i, 0)[0] == 'q')
+			done_add_id(d, (int)strtol(PQgetvalue(r, i, 3), NULL, 10));
+	if (d)
+		store_post(p->s, d);
+	return 0;
+}
+
+/* The handlers that any template names. */
+static int load_handlers(struct presence *p, enum db_failure *why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	int rc = query(p, "SELECT h.handler_id, n.name, h.callable FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY 1", 0, NULL, &r, why, e);
+	if (rc < 0)
+		return rc;
+	struct done *d = done_new(DONE_NOTIFY_TEMPLATES);
+	size_t n = (size_t)PQntuples(r);
+	if (d)
+		d->handlers = calloc(n ? n : 1, sizeof *d->handlers);
+	if (!d || !d->handlers) {
+		done_free(d);
+		*why = DB_FULL;
+		return err_set(e, -ENOMEM, "internal", "out of memory");
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct handler_row *h = &d->handlers[d->n_handlers];
+		h->id = (int)strtol(PQgetvalue(r, (int)i, 0), NULL, 10);
+		snprintf(h->ns, sizeof h->ns, "%s", PQgetvalue(r, (int)i, 1));
+		h->callable = strdup(PQgetvalue(r, (int)i, 2));
+		d->n_handlers += h->callable != NULL;
+	}
+	store_post(p->s, d);
+	return 0;
+}
+
+static int announce_up(struct presence *p)
+{
+	struct done *d = done_new(DONE_UP);
+	if (!d)
+		return -ENOMEM;
+	d->server_version = PQserverVersion(p->conn);
+	atomic_store(&p->s->up, true);
+	store_post(p->s, d);
+	return 0;
+}
+
+static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
+{
+	*why = DB_LOST;
+	int rc = db_connect(p->s->conninfo, CONN_PLAIN, 10000, p->s->stop_fd, &p->conn, e);
+	if (rc == 0)
+		rc = prepare_schema(p, why, e);
+	if (rc == 0)
+		rc = lock_name(p, why, e);
+	if (rc == 0)
+		rc = query(p, "LISTEN tasker_ready", 0, NULL, NULL, why, e);
+	if (rc == 0)
+		rc = query(p, "LISTEN tasker_settled", 0, NULL, NULL, why, e);
+	if (rc == 0)
+		rc = query(p, "LISTEN tasker_templates", 0, NULL, NULL, why, e);
+	if (rc == 0)
+		rc = query(p, "LISTEN tasker_cancel", 0, NULL, NULL, why, e);
+	if (rc == 0)
+		rc = p->s->registered ? heartbeat(p, why, e) : first_registration(p, why, e);
+	if (rc == 0)
+		rc = heartbeat(p, why, e);
+	if (rc == 0)
+		rc = load_handlers(p, why, e);
+	return rc == 0 ? announce_up(p) : rc;
+}
+
+static void add_settled(struct done *d, const char *text, size_t n)
+{
+	struct settled *t = calloc(1, sizeof *t);
+	if (t && uuid_parse(text, n, &t->task) == 0) {
+		t->next = d->settled;
+		d->settled = t;
+	} else {
+		free(t);
+	}
+}
+
+/* Payloads are comma-separated; a truncated or empty one means "look at everything". */
+static struct done *read_notification(const PGnotify *n)
+{
+	static const struct {
+		const char *channel;
+		enum done_kind kind;
+	} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_cancel", DONE_NOTIFY_CANCEL}};
+	struct done *d = NULL;
+	for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
+		if (strcmp(n->relname, channels[i].channel) == 0)
+			d = done_new(channels[i].kind);
+	if (!d || strlen(n->extra) >= 7900)
+		return d;
+	for (const char *p = n->extra; *p;) {
+		size_t len = strcspn(p, ",");
+		if (d->kind == DONE_NOTIFY_READY)
+			done_add_id(d, (int)strtol(p, NULL, 10));
+		else
+			add_settled(d, p, len);
+		p += len + (p[len] == ',');
+	}
+	return d;
+}
+
+/* Post what has arrived; *ret_templates tells that handlers must be loaded anew. */
+static void drain_notifications(struct presence *p, bool *ret_templates)
+{
+	PGnotify *n;
+	while ((n = PQnotifies(p->conn))) {
+		if (strcmp(n->relname, "tasker_templates") == 0)
+			*ret_templates = true;
+		struct done *d = read_notification(n);
+		if (d)
+			store_post(p->s, d);
+		PQfreemem(n);
+	}
+}
+
+/* Live with one connection until it fails (negative, *why) or the store stops (0). */
+static int live(struct presence *p, enum db_failure *why, struct err *e)
+{
+	usec_t interval = (usec_t)p->s->cfg.lease_ttl_ms * USEC_PER_MSEC / 3;
+	usec_t next = now_mono();
+	for (;;) {
+		usec_t now = now_mono();
+		int rc = 0;
+		bool templates = false;
+		if (now >= next) {
+			rc = heartbeat(p, why, e);
+			if (rc == 0)
+				rc = reclaim(p, why, e);
+			next = now + interval;
+		}
+		if (rc < 0)
+			return rc;
+		struct pollfd f[2] = {{.fd = PQsocket(p->conn), .events = POLLIN}, {.fd = p->s->stop_fd, .events = POLLIN}};
+		drain_notifications(p, &templates);
+		if (!templates && poll(f, 2, (int)((next - now) / USEC_PER_MSEC) + 1) < 0 && errno != EINTR)
+			return err_set(e, -errno, "internal", "poll: %s", strerror(errno));
+		if (f[1].revents)
+			return 0;
+		*why = DB_LOST;
+		if (!PQconsumeInput(p->conn))
+			return err_set(e, -EIO, "database_unavailable", "%s", PQerrorMessage(p->conn));
+		drain_notifications(p, &templates);
+		if (templates && (rc = load_handlers(p, why, e)) < 0)
+			return rc;
+	}
+}
+
+static void leave(struct presence *p)
+{
+	char node[16], inc[16];
+	enum db_failure why;
+	struct err e;
+	if (!p->conn || !p->s->registered)
+		return;
+	snprintf(node, sizeof node, "%d", p->s->node.node_no);
+	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);
+	if (query(p, "SELECT tasker.node_leave($1::int, $2::int)", 2, (const char *[]){node, inc}, NULL, &why, &e) < 0)
+		log_warn("leaving the cluster: %s; the lease runs out by itself", e.text);
+}
+
+static void announce_down(struct presence *p, const struct err *e)
+{
+	struct done *d = done_new(DONE_DOWN);
+	atomic_store(&p->s->up, false);
+	if (!d)
+		return;
+	d->err = *e;
+	store_post(p->s, d);
+}
+
+void *presence_main(void *arg)
+{
+	struct presence p = {.s = arg};
+	for (unsigned tries = 0;; tries++) {
+		struct err e = {0};
+		enum db_failure why = DB_LOST;
+		int rc = connect_once(&p, &why, &e);
+		if (rc == 0) {
+			tries = 0;
+			rc = live(&p, &why, &e);
+			if (rc == 0)
+				break; /* stopping */
+		}
+		if (rc == -ECANCELED)
+			break;
+		announce_down(&p, &e);
+		if (why == DB_FENCED || (why == DB_REFUSED && rc < 0)) {
+			struct done *d = done_new(DONE_FATAL);
+			if (d) {
+				d->err = e;
+				store_post(p.s, d);
+			}
+			break;
+		}
+		p.conn = db_close(p.conn);
+		if (store_backoff(p.s, tries))
+			break;
+	}
+	leave(&p);
+	p.conn = db_close(p.conn);
+	return NULL;
+}

@@ -1,0 +1,183 @@
+/* What the loop thread asks of the store threads and what comes back. Plain data: ids and copies, never pointers into another thread's objects;
+ * a struct pool_handlers is immutable and reference counted, so sharing it is sharing a value. */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mailbox.h"
+#include "daemon/core/retry.h"
+#include "daemon/core/uuid.h"
+#include "protocol/buf.h"
+
+/* Handlers that a group of like sessions can run. */
+struct pool_handlers {
+	_Atomic unsigned refs;
+	unsigned pool_id;
+	size_t n;
+	int ids[];
+};
+struct pool_handlers *pool_handlers_new(unsigned pool_id, const int *ids, size_t n);
+struct pool_handlers *pool_handlers_ref(struct pool_handlers *p);
+struct pool_handlers *pool_handlers_unref(struct pool_handlers *p); /* returns NULL */
+
+/* Free credits lent to a call; they come back with its answer, used or not. */
+struct offer {
+	struct pool_handlers *pool;
+	unsigned credits;
+};
+
+/* Where an answer goes: a session by id (never reused) and the request on it; session 0 is the daemon itself. */
+struct origin {
+	uint64_t session;
+	uint32_t request;
+	uint32_t item; /* position in a bulk request */
+};
+
+struct text {
+	char *s; /* owned, NUL-terminated, or NULL */
+	size_t n;
+};
+
+enum req_kind { REQ_RESULT, REQ_CREATE, REQ_CLAIM, REQ_CANCEL, REQ_API, REQ_KIND_COUNT };
+
+enum outcome {
+	OUTCOME_SUCCESS,
+	OUTCOME_HANDLER_ERROR,
+	OUTCOME_PERMANENT_ERROR,
+	OUTCOME_INVALID_RESULT,
+	OUTCOME_TIMEOUT,
+	OUTCOME_WORKER_LOST,
+	OUTCOME_RELEASED,
+	OUTCOME_COUNT
+};
+extern const char *const outcome_names[OUTCOME_COUNT];
+
+struct req_result {
+	int64_t task_id;
+	int step_no, fence, attempt, template_id;
+	struct uuid step; /* for the acknowledgement */
+	enum outcome outcome;
+	bool retry;	       /* the result allows another try */
+	int64_t retry_after_ms; /* wish, or -1 */
+	struct text result, error, meta;
+	float execution_ms;
+	struct uuid worker;
+	usec_t finished; /* wall clock */
+	uint64_t seq;	 /* journal row that holds the claim */
+};
+
+struct req_create {
+	struct uuid task;
+	struct text ns, name, version, context, opts; /* version, opts may be NULL */
+};
+
+struct req_cancel {
+	struct uuid task;
+	struct text reason, operator_name;
+};
+
+enum api_mode {
+	API_READ,  /* one snapshot, ordinary planner */
+	API_WRITE, /* read-write, ordinary planner */
+};
+
+struct req_api {
+	const char *function; /* static: "tasker.api_task_get"; called with one jsonb, returns one jsonb */
+	enum api_mode mode;
+	struct text args;
+};
+
+struct req {
+	struct mail mail; /* first */
+	enum req_kind kind;
+	struct origin origin;
+	struct offer offer; /* of this request; pool may be NULL */
+	usec_t born;	    /* monotonic */
+	union {
+		struct req_result result;
+		struct req_create create;
+		struct req_cancel cancel;
+		struct req_api api;
+	};
+	/* The answer. */
+	char status[24];      /* result: recorded...; create: created...; cancel: cancelled...; empty if failed */
+	struct uuid task;     /* create: the task */
+	char state[32];	      /* create: its state */
+	struct buf answer;    /* api: MessagePack */
+	struct err err;	      /* set if failed */
+	bool failed;
+	void *user;	      /* for the sender alone */
+};
+
+struct req *req_new(enum req_kind kind, struct origin origin);
+struct req *req_free(struct req *r); /* returns NULL */
+void text_set(struct text *t, const char *s, size_t n);
+static inline struct req *req_of(struct mail *m)
+{
+	return (struct req *)m;
+}
+
+/* A step that this node now holds. */
+struct claim {
+	struct claim *next;
+	int64_t task_id;
+	struct uuid task;
+	int template_id, step_no, attempt, fence, handler_id;
+	uint64_t seq;
+	uint64_t timeout_ms; /* 0: none */
+	struct buf body;     /* MessagePack key/value pairs of a step.execute item */
+	unsigned fields;     /* how many pairs; 0: adopted without its payload, or broken */
+	bool broken;	     /* the payload cannot be made: end the step, do not run it */
+};
+struct claim *claim_free(struct claim *c); /* returns NULL */
+
+struct settled {
+	struct settled *next;
+	struct uuid task;
+	char state[32];
+};
+
+struct cancelled { /* a running step of a cancelled task */
+	struct cancelled *next;
+	struct uuid task;
+	int64_t task_id;
+	int step_no, fence;
+};
+
+enum done_kind {
+	DONE_BATCH,	/* answers to requests */
+	DONE_UP,	/* the database is there; node registered (first time, or after a loss) */
+	DONE_DOWN,	/* the database is gone */
+	DONE_ADOPTED,	/* claims: what this node held before its restart */
+	DONE_NOTIFY_READY,     /* ids: handlers with messages; n == 0: any */
+	DONE_NOTIFY_TEMPLATES, /* handlers may have been added: `handlers` has the list */
+	DONE_NOTIFY_SETTLED,   /* settled: tasks (state empty: look) */
+	DONE_NOTIFY_CANCEL,    /* settled: tasks cancelled elsewhere */
+	DONE_FATAL,	/* the daemon must stop: err says why */
+};
+
+struct handler_row {
+	int id;
+	char ns[32];
+	char *callable;
+};
+
+struct done {
+	struct mail mail; /* first */
+	enum done_kind kind;
+	struct mail *reqs; /* list of struct req, answered */
+	struct claim *claims;
+	struct settled *settled;
+	struct cancelled *cancelled;
+	int *ids; /* handlers whose queues got messages */
+	size_t n_ids;
+	struct handler_row *handlers;
+	size_t n_handlers;
+	bool replayed;	   /* a connection was lost under way: settled tasks may be missing, look again */
+	int server_version; /* DONE_UP */
+	struct err err;
+};
+struct done *done_new(enum done_kind kind);
+struct done *done_free(struct done *d); /* frees everything still in it; returns NULL */
+void done_add_id(struct done *d, int id);

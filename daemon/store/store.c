@@ -1,0 +1,617 @@
+/* Store threads. Each takes, under the lock, all requests of the kind at the head of the queue that have arrived (up to batch_max), writes them with
+ * one call of one engine function, and posts one answer. While it waits for the commit the next batch gathers: no timer, no tuning.
+ *
+ * A lost connection leaves the outcome of the call unknown. The thread keeps the batch, reconnects, fetches what the call claimed if it committed, and sends the batch again: the
+ * engine functions answer a repeat as a repeat. Data that the database refuses is found by halving the batch, and only that request fails. */
+#include "daemon/store/store_impl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include "daemon/base/log.h"
+#include "protocol/mpjson.h"
+
+#define CONNECT_TIMEOUT_MS 10000
+
+struct worker { /* one store thread */
+	struct store *s;
+	PGconn *conn;
+	struct hot *hot;
+};
+
+static void list_push(struct list *l, struct mail *m)
+{
+	m->next = NULL;
+	*l->tail = m;
+	l->tail = &m->next;
+	l->n++;
+}
+
+static void list_init(struct list *l)
+{
+	*l = (struct list){.tail = &l->head};
+}
+
+static void free_requests(struct mail *m)
+{
+	while (m) {
+		struct mail *next = m->next;
+		req_free(req_of(m));
+		m = next;
+	}
+}
+
+void store_post(struct store *s, struct done *d)
+{
+	mailbox_push(s->cfg.answers, &d->mail);
+}
+
+bool store_backoff(struct store *s, unsigned tries)
+{
+	uint32_t rnd = 0;
+	uint64_t cap = tries > 6 ? 10000 : 100ull << tries;
+	if (cap > 10000)
+		cap = 10000;
+	ssize_t ignored = getrandom(&rnd, sizeof rnd, 0);
+	(void)ignored;
+	struct pollfd p = {.fd = s->stop_fd, .events = POLLIN};
+	return poll(&p, 1, (int)(rnd % cap) + 1) > 0;
+}
+
+/* Taking work ------------------------------------------------------------------------------------------------------------ */
+
+/* Up to `max` requests of the same kind as the first, in order. */
+static size_t take_same_kind(struct list *l, struct req **out, size_t max)
+{
+	size_t n = 0;
+	struct mail **at = &l->head;
+	enum req_kind kind = req_of(l->head)->kind;
+	while (*at && n < max) {
+		if (req_of(*at)->kind != kind) {
+			at = &(*at)->next;
+			continue;
+		}
+		struct mail *m = *at;
+		*at = m->next;
+		out[n++] = req_of(m);
+		l->n--;
+	}
+	l->tail = &l->head;
+	while (*l->tail)
+		l->tail = &(*l->tail)->next;
+	return n;
+}
+
+/* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
+static size_t take(struct store *s, struct req **out, bool *ret_api)
+{
+	size_t n = 0;
+	*ret_api = false;
+	pthread_mutex_lock(&s->lock);
+	for (;;) {
+		bool may_api = s->api.head && (!s->api_busy || s->n_threads == 1);
+		if (s->adopted && s->hot.head) {
+			n = take_same_kind(&s->hot, out, (size_t)s->cfg.batch_max);
+			if (s->hot.head)
+				pthread_cond_signal(&s->work);
+			break;
+		}
+		if (s->adopted && may_api) {
+			struct mail *m = s->api.head;
+			s->api.head = m->next;
+			if (!s->api.head)
+				s->api.tail = &s->api.head;
+			s->api.n--;
+			s->api_busy = true;
+			*ret_api = true;
+			out[0] = req_of(m);
+			n = 1;
+			break;
+		}
+		if (s->stopping)
+			break;
+		pthread_cond_wait(&s->work, &s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+static void api_finished(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->api_busy = false;
+	if (s->api.head)
+		pthread_cond_signal(&s->work);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static size_t take_done_seqs(struct store *s, uint64_t *out, size_t max)
+{
+	pthread_mutex_lock(&s->lock);
+	size_t n = s->n_done < max ? s->n_done : max;
+	s->n_done -= n;
+	if (n > 0)
+		memcpy(out, s->done_seqs + s->n_done, n * sizeof *out);
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+void store_forget(struct store *s, uint64_t seq)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->n_done == s->cap_done) {
+		size_t cap = s->cap_done ? s->cap_done * 2 : 64;
+		uint64_t *p = realloc(s->done_seqs, cap * sizeof *p);
+		if (p) {
+			s->done_seqs = p;
+			s->cap_done = cap;
+		}
+	}
+	if (s->n_done < s->cap_done) /* else the row stays until the next start: harmless */
+		s->done_seqs[s->n_done++] = seq;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Connections ------------------------------------------------------------------------------------------------------------ */
+
+static void disconnect(struct worker *w)
+{
+	w->conn = db_close(w->conn);
+}
+
+/* Connect if need be; keeps trying until it works (true) or the store stops (false). */
+static bool ensure_connected(struct worker *w)
+{
+	unsigned tries = 0;
+	while (!w->conn) {
+		struct err e;
+		enum db_failure why;
+		if (db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, &e) == 0) {
+			if (hot_attach(w->hot, w->conn, &why, &e) == 0)
+				return true;
+			disconnect(w);
+		}
+		if (store_backoff(w->s, tries++))
+			return false;
+	}
+	return true;
+}
+
+/* The outage is over for this thread once it is connected again. Waits for the outcome `why` of a failed call to pass; false: stopping, give up. */
+static bool recover_from(struct worker *w, enum db_failure why, const struct err *e, unsigned tries)
+{
+	atomic_fetch_add(&w->s->n_retries, 1);
+	if (tries == 0 || tries % 16 == 0)
+		log_warn("database: %s%s%s; keeping the batch and trying again", e->text, e->sqlstate[0] ? " SQLSTATE " : "", e->sqlstate);
+	if (why == DB_LOST) {
+		disconnect(w);
+		atomic_fetch_add(&w->s->n_reconnects, 1);
+	}
+	if (why != DB_RETRY && store_backoff(w->s, tries))
+		return false;
+	return ensure_connected(w);
+}
+
+static void post_fatal(struct store *s, const struct err *e)
+{
+	struct done *d = done_new(DONE_FATAL);
+	if (!d)
+		return;
+	d->err = *e;
+	store_post(s, d);
+}
+
+/* Hot batches ------------------------------------------------------------------------------------------------------------ */
+
+/* Move the lists of `from` into `into` and free `from`. */
+static void merge(struct done *into, struct done *from)
+{
+	struct claim **c = &into->claims;
+	while (*c)
+		c = &(*c)->next;
+	*c = from->claims;
+	struct settled **t = &into->settled;
+	while (*t)
+		t = &(*t)->next;
+	*t = from->settled;
+	struct cancelled **x = &into->cancelled;
+	while (*x)
+		x = &(*x)->next;
+	*x = from->cancelled;
+	for (size_t i = 0; i < from->n_ids; i++)
+		done_add_id(into, from->ids[i]);
+	from->claims = NULL;
+	from->settled = NULL;
+	from->cancelled = NULL;
+	done_free(from);
+}
+
+typedef int hot_fn(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e);
+
+static int do_run(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	return hot_run(w->hot, w->conn, call, reqs, n, out, why, e);
+}
+
+static int do_recover(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	(void)reqs, (void)n;
+	return hot_recover(w->hot, w->conn, call, out, why, e);
+}
+
+static int do_cancel(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	(void)n;
+	return hot_cancel(w->hot, w->conn, call, reqs[0], out, why, e);
+}
+
+/* One call into a scratch answer, merged into `out` only when it worked. */
+static int attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	struct done *scratch = done_new(DONE_BATCH);
+	if (!scratch) {
+		*why = DB_FULL;
+		return err_set(e, -ENOMEM, "internal", "out of memory");
+	}
+	int rc = fn(w, call, reqs, n, scratch, why, e);
+	if (rc < 0)
+		done_free(scratch);
+	else
+		merge(out, scratch);
+	return rc;
+}
+
+static void fail_requests(struct req **reqs, size_t n, const struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		reqs[i]->failed = true;
+		reqs[i]->err = *e;
+	}
+}
+
+static struct hot_call new_call(struct worker *w, const uint64_t *seqs, size_t n_seqs)
+{
+	return (struct hot_call){
+		.node = &w->s->node,
+		.seq = atomic_fetch_add(&w->s->next_seq, 1),
+		.done_seqs = seqs,
+		.n_done_seqs = n_seqs,
+		.notify = atomic_load(&w->s->notify),
+		.max_frame_deps = w->s->cfg.max_frame_deps,
+	};
+}
+
+/* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. */
+static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n, struct done *out)
+{
+	uint64_t seqs[256];
+	size_t n_seqs = take_done_seqs(w->s, seqs, sizeof seqs / sizeof *seqs);
+	struct hot_call call = new_call(w, seqs, n_seqs);
+	bool unknown = false;
+	for (unsigned tries = 0;; tries++) {
+		struct err e = {0};
+		enum db_failure why = DB_LOST;
+		int rc = ensure_connected(w) ? 0 : -ECANCELED;
+		if (rc < 0) {
+			err_set(&e, rc, "database_unavailable", "the daemon stopped before the database answered");
+			fail_requests(reqs, n, &e);
+			return;
+		}
+		if (unknown) {
+			rc = attempt(w, do_recover, &call, NULL, 0, out, &why, &e);
+			if (rc == 0) {
+				unknown = false;
+				out->replayed = true;
+				call = new_call(w, NULL, 0);
+			}
+		}
+		if (rc == 0) {
+			rc = attempt(w, fn, &call, reqs, n, out, &why, &e);
+			unknown = rc < 0 && why == DB_LOST;
+		}
+		if (rc == 0)
+			return;
+		if (why == DB_FENCED) {
+			post_fatal(w->s, &e);
+			fail_requests(reqs, n, &e);
+			return;
+		}
+		if (why == DB_REFUSED && n > 1) {
+			run_batch(w, fn, reqs, n / 2, out);
+			run_batch(w, fn, reqs + n / 2, n - n / 2, out);
+			return;
+		}
+		if (why == DB_REFUSED) {
+			fail_requests(reqs, n, &e);
+			return;
+		}
+		if (!recover_from(w, why, &e, tries)) {
+			fail_requests(reqs, n, &e);
+			return;
+		}
+	}
+}
+
+static void count(struct store *s, enum req_kind kind, size_t n)
+{
+	_Atomic uint64_t *c = kind == REQ_RESULT ? &s->n_results : kind == REQ_CREATE ? &s->n_creates : kind == REQ_CLAIM ? &s->n_claims : &s->n_api;
+	atomic_fetch_add(c, n);
+	atomic_fetch_add(&s->n_batches, 1);
+}
+
+/* API calls -------------------------------------------------------------------------------------------------------------- */
+
+static int exec_simple(PGconn *c, const char *sql, enum db_failure *why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = PQexec(c, sql);
+	if (r && PQresultStatus(r) == PGRES_COMMAND_OK)
+		return 0;
+	*why = db_failed(c, r, e);
+	return -EIO;
+}
+
+/* Reads see one snapshot and an ordinary planner. */
+static int api_once(struct worker *w, struct req *q, enum db_failure *why, struct err *e)
+{
+	static const char plan[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
+	char sql[128];
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	int rc = exec_simple(w->conn, q->api.mode == API_READ ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN", why, e);
+	if (rc == 0)
+		rc = exec_simple(w->conn, plan, why, e);
+	snprintf(sql, sizeof sql, "SELECT %s($1::jsonb)", q->api.function);
+	if (rc == 0)
+		rc = db_query(w->conn, sql, 1, (const char *[]){q->api.args.s}, &r, why, e);
+	if (rc < 0) {
+		struct err ignored;
+		enum db_failure ignored_why;
+		if (*why != DB_LOST)
+			(void)!exec_simple(w->conn, "ROLLBACK", &ignored_why, &ignored);
+		return rc;
+	}
+	rc = exec_simple(w->conn, "COMMIT", why, e);
+	if (rc < 0)
+		return rc;
+	struct mpjson_error je;
+	buf_reset(&q->answer);
+	*why = DB_REFUSED;
+	if (PQntuples(r) != 1 || PQgetisnull(r, 0, 0))
+		mp_nil(&q->answer);
+	else if (json_to_mp(PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0), &q->answer, &je) < 0)
+		return err_set(e, -EINVAL, "internal", "answer of %s: %s at %s", q->api.function, je.what, je.path);
+	return 0;
+}
+
+/* Unlike a batch, an API call that finds no database fails soon: someone waits for it, and nothing is lost. Writes are idempotent, so that one lost
+ * answer is tried again. */
+static void run_api(struct worker *w, struct req *q)
+{
+	for (unsigned tries = 0;; tries++) {
+		struct err e = {0};
+		enum db_failure why = DB_LOST;
+		int rc = ensure_connected(w) ? api_once(w, q, &why, &e) : err_set(&e, -ECANCELED, "database_unavailable", "the daemon is stopping");
+		if (rc == 0) {
+			snprintf(q->status, sizeof q->status, "ok");
+			return;
+		}
+		if (why == DB_LOST)
+			disconnect(w);
+		if (tries >= 2 || (why != DB_LOST && why != DB_RETRY) || store_backoff(w->s, tries)) {
+			fail_requests(&q, 1, &e);
+			return;
+		}
+	}
+}
+
+/* Threads ---------------------------------------------------------------------------------------------------------------- */
+
+static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
+{
+	struct done *d = done_new(DONE_BATCH);
+	enum req_kind kind = reqs[0]->kind;
+	if (!d)
+		abort(); /* a small fixed allocation; going on would lose answers */
+	if (kind == REQ_API)
+		run_api(w, reqs[0]);
+	else
+		run_batch(w, kind == REQ_CANCEL ? do_cancel : do_run, reqs, n, d);
+	if (api)
+		api_finished(w->s);
+	count(w->s, kind, n);
+	struct mail **tail = &d->reqs;
+	for (size_t i = 0; i < n; i++) {
+		reqs[i]->mail.next = NULL;
+		*tail = &reqs[i]->mail;
+		tail = &reqs[i]->mail.next;
+	}
+	store_post(w->s, d);
+}
+
+/* The first thread to be connected after registration fetches what the node held before, so that nothing is recorded or dispatched before the loop knows. */
+static void adopt(struct worker *w)
+{
+	pthread_mutex_lock(&w->s->lock);
+	while (!w->s->registered && !w->s->stopping)
+		pthread_cond_wait(&w->s->work, &w->s->lock);
+	bool mine = w->s->registered && !w->s->adopted && !w->s->api_busy;
+	if (mine)
+		w->s->api_busy = true;
+	pthread_mutex_unlock(&w->s->lock);
+	if (!mine)
+		return;
+	for (unsigned tries = 0;; tries++) {
+		struct err e = {0};
+		enum db_failure why = DB_LOST;
+		struct done *d = done_new(DONE_ADOPTED);
+		struct hot_call call = new_call(w, NULL, 0);
+		int rc = d && ensure_connected(w) ? hot_adopt(w->hot, w->conn, &call, d, &why, &e) : -ECANCELED;
+		if (rc == 0) {
+			store_post(w->s, d);
+			break;
+		}
+		done_free(d);
+		if (why == DB_FENCED || why == DB_REFUSED) {
+			post_fatal(w->s, &e);
+			break;
+		}
+		if (!recover_from(w, why, &e, tries))
+			break;
+	}
+	pthread_mutex_lock(&w->s->lock);
+	w->s->api_busy = false;
+	w->s->adopted = true;
+	pthread_cond_broadcast(&w->s->work);
+	pthread_mutex_unlock(&w->s->lock);
+}
+
+static void *thread_main(void *arg)
+{
+	struct worker w = {.s = arg, .hot = hot_new()};
+	struct req **reqs = calloc((size_t)w.s->cfg.batch_max, sizeof *reqs);
+	if (!w.hot || !reqs)
+		abort();
+	adopt(&w);
+	bool api;
+	for (size_t n; (n = take(w.s, reqs, &api)) > 0;)
+		serve(&w, reqs, n, api);
+	disconnect(&w);
+	hot_free(w.hot);
+	free(reqs);
+	return NULL;
+}
+
+void store_submit(struct store *s, struct req *r)
+{
+	pthread_mutex_lock(&s->lock);
+	bool api = r->kind == REQ_API || r->kind == REQ_CANCEL;
+	list_push(api ? &s->api : &s->hot, &r->mail);
+	/* A waiting thread is woken only for the first of a run: whoever comes takes all. */
+	if (api || s->hot.n == 1)
+		pthread_cond_signal(&s->work);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool store_is_up(struct store *s)
+{
+	return atomic_load(&s->up);
+}
+
+const unsigned char *store_secret(struct store *s)
+{
+	return s->node.secret;
+}
+
+size_t store_depth(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	size_t n = s->hot.n + s->api.n;
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+void store_set_draining(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->draining = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void store_get_stats(struct store *s, struct store_stats *ret)
+{
+	*ret = (struct store_stats){
+		.batches = atomic_load(&s->n_batches),
+		.results = atomic_load(&s->n_results),
+		.creates = atomic_load(&s->n_creates),
+		.claims = atomic_load(&s->n_claims),
+		.api = atomic_load(&s->n_api),
+		.reconnects = atomic_load(&s->n_reconnects),
+		.retries = atomic_load(&s->n_retries),
+	};
+}
+
+static struct store *destroy(struct store *s)
+{
+	free_requests(s->hot.head);
+	free_requests(s->api.head);
+	if (s->stop_fd >= 0)
+		close(s->stop_fd);
+	pthread_cond_destroy(&s->work);
+	pthread_mutex_destroy(&s->lock);
+	free(s->conninfo);
+	free(s->node_name);
+	free(s->version);
+	free(s->done_seqs);
+	free(s);
+	return NULL;
+}
+
+/* Threads inherit a mask with every signal blocked: the loop handles them. */
+static int spawn(struct store *s, pthread_t *t, void *(*fn)(void *))
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int r = pthread_create(t, NULL, fn, s);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -r;
+}
+
+int store_start(const struct store_config *cfg, struct store **ret, struct err *e)
+{
+	struct store *s = calloc(1, sizeof *s);
+	if (!s)
+		return err_set(e, -ENOMEM, "internal", "out of memory");
+	s->cfg = *cfg;
+	s->conninfo = strdup(cfg->conninfo);
+	s->node_name = strdup(cfg->node_name);
+	s->version = strdup(cfg->version);
+	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	list_init(&s->hot);
+	list_init(&s->api);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->work, NULL);
+	if (!s->conninfo || !s->node_name || !s->version || s->stop_fd < 0) {
+		destroy(s);
+		return err_set(e, -ENOMEM, "internal", "out of memory or descriptors");
+	}
+	int r = spawn(s, &s->presence, presence_main);
+	s->presence_started = r == 0;
+	for (; r == 0 && s->n_threads < cfg->threads; s->n_threads++)
+		if ((r = spawn(s, &s->threads[s->n_threads], thread_main)) < 0)
+			break;
+	if (r < 0) {
+		store_stop(s, 0);
+		return err_set(e, r, "internal", "cannot start a thread: %s", strerror(-r));
+	}
+	*ret = s;
+	return 0;
+}
+
+struct store *store_stop(struct store *s, int timeout_ms)
+{
+	if (!s)
+		return NULL;
+	/* Let the queue run dry first, for as long as the database answers. */
+	for (usec_t end = now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC; store_depth(s) > 0 && store_is_up(s) && now_mono() < end;)
+		poll(NULL, 0, 5);
+	pthread_mutex_lock(&s->lock);
+	s->stopping = true;
+	pthread_cond_broadcast(&s->work);
+	pthread_mutex_unlock(&s->lock);
+	uint64_t one = 1;
+	if (!store_is_up(s) || timeout_ms == 0) {
+		ssize_t ignored = write(s->stop_fd, &one, sizeof one);
+		(void)ignored;
+	}
+	for (int i = 0; i < s->n_threads; i++)
+		pthread_join(s->threads[i], NULL);
+	ssize_t ignored = write(s->stop_fd, &one, sizeof one);
+	(void)ignored;
+	if (s->presence_started)
+		pthread_join(s->presence, NULL);
+	return destroy(s);
+}

@@ -1,0 +1,38 @@
+/* The store: N threads with a database connection each, which take what has arrived since their last commit and write it as one batch; and one more
+ * thread, with the connection that listens, holds the node's lease and takes back what dead nodes left (presence). Answers go to one mailbox. */
+#pragma once
+#include "daemon/store/request.h"
+
+struct store;
+struct store_config {
+	const char *conninfo;
+	const char *node_name, *version;
+	int threads;
+	int batch_max;
+	int lease_ttl_ms;
+	uint64_t max_frame_deps;
+	bool migrate; /* bring the schema up to date on the first connection */
+	struct mailbox *answers; /* struct done */
+};
+
+/* Starts the threads and returns at once; DONE_UP follows when the node is registered. */
+int store_start(const struct store_config *cfg, struct store **ret, struct err *e) must_check;
+/* Takes `r`. Results, creates and claims are batched by whichever thread is free; API calls never hold up the last free thread. */
+void store_submit(struct store *s, struct req *r);
+/* The journal row's steps are all recorded: forget it with the next batch. */
+void store_forget(struct store *s, uint64_t seq);
+/* True between DONE_UP and DONE_DOWN, and the node's proof key is then known. */
+bool store_is_up(struct store *s);
+const unsigned char *store_secret(struct store *s);
+/* Requests not yet taken by a thread. */
+size_t store_depth(struct store *s);
+/* What nodes see: "up" or "draining". */
+void store_set_draining(struct store *s);
+/* Finish what is queued if the database is there (bounded by timeout_ms), leave the cluster, join the threads, free. Unanswered requests are freed. Returns NULL. */
+struct store *store_stop(struct store *s, int timeout_ms);
+
+/* Counters since start, for metrics and server.info. */
+struct store_stats {
+	uint64_t batches, results, creates, claims, api, reconnects, retries;
+};
+void store_get_stats(struct store *s, struct store_stats *ret);

@@ -1,0 +1,43 @@
+/* Shared by store.c (queue and threads) and presence.c (lease, listening). Not for others. */
+#pragma once
+#include <pthread.h>
+#include "daemon/store/hot.h"
+#include "daemon/store/store.h"
+
+struct list {
+	struct mail *head, **tail;
+	size_t n;
+};
+
+struct store {
+	struct store_config cfg;
+	char *conninfo, *node_name, *version;
+
+	pthread_mutex_t lock; /* guards everything down to the blank line */
+	pthread_cond_t work;  /* something to do, the node is up, or stopping */
+	struct list hot, api;
+	bool api_busy;	      /* one thread at a time runs API calls, so that another is free for the hot path */
+	bool registered;      /* `node` is valid and this incarnation holds the lease */
+	bool adopted;
+	bool stopping, draining;
+	struct hot_node node;
+	uint64_t *done_seqs;
+	size_t n_done, cap_done;
+
+	_Atomic uint64_t next_seq;
+	_Atomic bool notify; /* peers are there */
+	_Atomic bool up;
+	_Atomic int down_count;
+	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries;
+	int stop_fd; /* eventfd, readable when stopping */
+	pthread_t presence;
+	bool presence_started;
+	int n_threads;
+	pthread_t threads[16];
+};
+
+/* Body of the presence thread. */
+void *presence_main(void *store);
+/* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */
+bool store_backoff(struct store *s, unsigned tries);
+void store_post(struct store *s, struct done *d);

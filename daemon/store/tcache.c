@@ -1,0 +1,141 @@
+/* A small hash of templates by id. When it is full it starts over: simple, and a host rarely runs that many at a time. */
+#include "daemon/store/tcache.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "protocol/mpjson.h"
+
+#define SLOTS 1024u /* power of two */
+#define MAX_USED (SLOTS / 2)
+
+struct tcache {
+	struct tcache_template *slots[SLOTS];
+	size_t used;
+};
+
+struct tcache *tcache_new(void)
+{
+	return calloc(1, sizeof(struct tcache));
+}
+
+static void template_free(struct tcache_template *t)
+{
+	if (!t)
+		return;
+	for (int i = 0; i < t->n_steps; i++) {
+		free(t->steps[i].name);
+		buf_done(&t->steps[i].handler);
+	}
+	free(t->steps);
+	free(t->ns);
+	free(t->name);
+	free(t->version);
+	free(t);
+}
+DEFINE_CLEANUP(struct tcache_template, cleanup_template, template_free)
+
+static void clear(struct tcache *t)
+{
+	for (size_t i = 0; i < SLOTS; i++) {
+		template_free(t->slots[i]);
+		t->slots[i] = NULL;
+	}
+	t->used = 0;
+}
+
+struct tcache *tcache_free(struct tcache *t)
+{
+	if (t) {
+		clear(t);
+		free(t);
+	}
+	return NULL;
+}
+
+static struct tcache_template **find(struct tcache *t, int id)
+{
+	size_t i = ((unsigned)id * 2654435761u) & (SLOTS - 1);
+	while (t->slots[i] && t->slots[i]->id != id)
+		i = (i + 1) & (SLOTS - 1);
+	return &t->slots[i];
+}
+
+static long long field_int(const PGresult *r, int row, int col)
+{
+	return PQgetisnull(r, row, col) ? 0 : strtoll(PQgetvalue(r, row, col), NULL, 10);
+}
+
+static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct err *e)
+{
+	struct mpjson_error je;
+	buf_init(&s->handler, 0);
+	s->name = strdup(PQgetvalue(r, row, 3));
+	if (!s->name)
+		return err_set(e, -ENOMEM, "internal", "out of memory");
+	if (json_to_mp(PQgetvalue(r, row, 4), (size_t)PQgetlength(r, row, 4), &s->handler, &je) < 0)
+		return err_set(e, -EINVAL, "internal", "handler of step %s: %s", s->name, je.what);
+	s->retryable = PQgetvalue(r, row, 5)[0] == 't';
+	s->max_attempts = (int)field_int(r, row, 6);
+	int kind = backoff_parse(PQgetvalue(r, row, 7));
+	s->policy = (struct retry_policy){kind < 0 ? BACKOFF_EXPONENTIAL : (enum backoff_kind)kind, (uint32_t)field_int(r, row, 8),
+					  (uint32_t)field_int(r, row, 9)};
+	s->timeout_ms = (uint64_t)field_int(r, row, 10);
+	s->ancestors_cut = PQgetvalue(r, row, 11)[0] == 't';
+	return 0;
+}
+
+static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, struct err *e)
+{
+	static const char sql[] =
+		"SELECT n.name, t.name, t.version, s.name, s.handler, s.retryable, s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_ms, s.ancestors_cut"
+		" FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id) JOIN tasker.template_steps s USING (template_id)"
+		" WHERE t.template_id = $1::int ORDER BY s.step_no";
+	char text[16];
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	snprintf(text, sizeof text, "%d", id);
+	if (db_query(c, sql, 1, (const char *[]){text}, &r, why, e) < 0)
+		return NULL;
+	*why = DB_REFUSED;
+	int n = PQntuples(r);
+	if (n == 0) {
+		err_set(e, -ENOENT, "internal", "template %d is not in the database", id);
+		return NULL;
+	}
+	cleanup_(cleanup_template) struct tcache_template *t = calloc(1, sizeof *t);
+	if (!t)
+		return NULL;
+	t->id = id;
+	t->ns = strdup(PQgetvalue(r, 0, 0));
+	t->name = strdup(PQgetvalue(r, 0, 1));
+	t->version = strdup(PQgetvalue(r, 0, 2));
+	t->steps = calloc((size_t)n, sizeof *t->steps);
+	if (!t->ns || !t->name || !t->version || !t->steps) {
+		err_set(e, -ENOMEM, "internal", "out of memory");
+		return NULL;
+	}
+	for (; t->n_steps < n; t->n_steps++)
+		if (fill_step(&t->steps[t->n_steps], r, t->n_steps, e) < 0) {
+			t->n_steps++;
+			return NULL;
+		}
+	return TAKE_PTR(t);
+}
+
+const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why, struct err *e)
+{
+	struct tcache_template **slot = find(t, template_id);
+	if (*slot)
+		return *slot;
+	struct tcache_template *fresh = load(c, template_id, why, e);
+	if (!fresh)
+		return NULL;
+	if (t->used >= MAX_USED) {
+		clear(t);
+		slot = find(t, template_id);
+	}
+	*slot = fresh;
+	t->used++;
+	return fresh;
+}

@@ -1,0 +1,28 @@
+/* What a dispatcher needs of templates, cached for each store thread: registered templates never change. */
+#pragma once
+#include "daemon/core/retry.h"
+#include "daemon/store/conn.h"
+#include "protocol/buf.h"
+
+struct tcache_step {
+	char *name;
+	struct buf handler; /* MessagePack map */
+	bool retryable;
+	int max_attempts;
+	uint64_t timeout_ms; /* 0: none */
+	struct retry_policy policy;
+	bool ancestors_cut;
+};
+
+struct tcache_template {
+	int id;
+	char *ns, *name, *version;
+	int n_steps;
+	struct tcache_step *steps;
+};
+
+struct tcache;
+struct tcache *tcache_new(void);
+struct tcache *tcache_free(struct tcache *t); /* returns NULL */
+/* The template, loaded through `c` if need be; valid until the next call. NULL with *why and *e. A template that is not in the database is DB_REFUSED. */
+const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why, struct err *e);

@@ -211,7 +211,7 @@ int tasker_connect(tasker **ret, const struct tasker_options *opts, struct taske
 	size_t mark = mp_map_open(&hello);
 	mp_map_close(&hello, mark, hello_common_(&hello, o->client));
 	int rc = hello.failed ? tasker_fail_(err, -EINVAL, "bad_call", "the client's name is too long")
-	                      : conn_open_(ret, o->socket_path, &hello, o->timeout_ms, err);
+	                      : conn_open_(ret, o->socket_path, &hello, o->timeout_ms, NULL, NULL, err);
 	buf_done(&hello);
 	return rc;
 }

@@ -450,8 +450,8 @@ static int shake_hands(tasker *t, const struct buf *hello, uint64_t deadline, st
 	return w.err.rc;
 }
 
-int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms,
-               struct tasker_error *err)
+int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms, frame_sink_fn *sink,
+               void *sink_arg, struct tasker_error *err)
 {
 	char found[256];
 	uint64_t deadline = tasker_now_us_() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 10000) * 1000;
@@ -466,6 +466,8 @@ int conn_open_(tasker **ret, const char *path, const struct buf *hello, int time
 		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
 	}
 	t->path = copy;
+	t->sink = sink;
+	t->sink_arg = sink_arg;
 	t->max_frame = 65536;
 	t->scan = (struct scan_limits){.max_items = 4096, .max_depth = SCAN_MAX_DEPTH};
 	buf_init(&t->in, 0);

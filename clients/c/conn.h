@@ -65,9 +65,10 @@ int tasker_fail_remote_(struct tasker_error *e, const msgpack_object *error);
 int socket_connect_(const char *path, int timeout_ms, struct tasker_error *err);
 uint64_t tasker_now_us_(void);
 
-/* conn.c: connect and shake hands with these parameters of `hello` (MessagePack). */
-int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms,
-               struct tasker_error *err);
+/* conn.c: connect and shake hands with these parameters of `hello` (MessagePack). `sink` (may be NULL) is
+ * there from the start, because notifications may follow the welcome at once. */
+int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms, frame_sink_fn *sink,
+               void *sink_arg, struct tasker_error *err);
 /* Start a message at the end of the output: everything up to its params. Returns the mark for conn_end_. */
 size_t conn_begin_request_(tasker *t, uint32_t id, const char *method);
 size_t conn_begin_notification_(tasker *t, const char *method);

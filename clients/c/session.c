@@ -268,12 +268,10 @@ int worker_connect(struct tasker_worker *w, struct tasker_error *err)
 	mp_map_close(&hello, mark, n);
 	int rc = hello.failed ? tasker_fail_(err, -EMSGSIZE, "too_large",
 	                                     "the list of handlers is too long for the handshake")
-	                      : conn_open_(&w->conn, w->socket_path, &hello, w->timeout_ms, err);
+	                      : conn_open_(&w->conn, w->socket_path, &hello, w->timeout_ms, sink, w, err);
 	buf_done(&hello);
 	if (rc < 0)
 		return rc;
-	w->conn->sink = sink;
-	w->conn->sink_arg = w;
 	rc = resume_held(w, err);
 	if (rc < 0) {
 		w->conn = tasker_close(w->conn);

@@ -1,0 +1,199 @@
+"""Python client of taskerd.
+
+Handlers::
+
+    from taskerd.step_handler.functional import step_handler, inputs
+
+    @step_handler("greet")
+    @inputs("name")
+    def greet(name):
+        return {"greeting": f"Hello {name}"}
+
+Run them with ``python -m taskerd worker my_handlers``; create tasks with ``TaskerClient``.
+"""
+
+from __future__ import annotations
+
+from . import step_handler
+from ._transport import socket_path
+from ._version import __version__
+from .aio import AsyncTaskerClient
+from .bootstrap import (
+    bootstrap_worker,
+    get_worker_status,
+    is_worker_running,
+    stop_worker,
+    transition_to_graceful_shutdown,
+)
+from .client import TaskerClient
+from .client_models import CreateOutcome
+from .client_models import HealthResponse as ClientHealthResponse
+from .client_models import PaginationInfo as ClientPaginationInfo
+from .client_models import StepAuditResponse as ClientStepAuditResponse
+from .client_models import StepResponse as ClientStepResponse
+from .client_models import TaskListResponse as ClientTaskListResponse
+from .client_models import TaskResponse as ClientTaskResponse
+from .client_models import WaitResult
+from .context import StepContext
+from .errors import (
+    AuthenticationError,
+    AuthorizationError,
+    BusinessLogicError,
+    ConfigurationError,
+    ErrorClassifier,
+    NetworkError,
+    NotFoundError,
+    PermanentError,
+    RateLimitError,
+    ResourceContentionError,
+    RetryableError,
+    ServiceUnavailableError,
+    StepCancelledError,
+    get_classifier,
+    is_permanent,
+    is_retryable,
+)
+from .errors import TimeoutError as StepTimeoutError
+from .errors import ValidationError as StepValidationError
+from .exceptions import (
+    ConflictError,
+    ConnectionLostError,
+    ConversionError,
+    DatabaseUnavailableError,
+    FFIError,
+    InvalidTemplateError,
+    OverloadedError,
+    PermissionDeniedError,
+    RequestTimeoutError,
+    TaskerdError,
+    TaskerError,
+    TemplateNotFoundError,
+    WorkerAlreadyRunningError,
+    WorkerBootstrapError,
+    WorkerNotInitializedError,
+)
+from .exceptions import NotFoundError as ClientNotFoundError
+from .handler import HandlerDiscovery, HandlerRegistry
+from .logging import LogContext, log_debug, log_error, log_info, log_trace, log_warn
+from .models import (
+    DependencyResultsWrapper,
+    HandlerWrapper,
+    StepDefinitionWrapper,
+    TaskSequenceStepWrapper,
+    TaskWrapper,
+    WorkflowStepWrapper,
+)
+from .registry import (
+    BaseResolver,
+    ClassLookupResolver,
+    ExplicitMappingResolver,
+    HandlerDefinition,
+    MethodDispatchWrapper,
+    RegistryResolver,
+    ResolutionError,
+    ResolverChain,
+    ResolverNotFoundError,
+)
+from .results import ErrorType, StepHandlerResult
+from .step_handler.base import StepHandler
+from .template_discovery import TemplatePath
+from .worker import BootstrapConfig, BootstrapResult, Worker, WorkerState, WorkerStatus
+
+#: The version of this library.
+version = __version__
+
+
+def get_version() -> str:
+    """The version of this library."""
+    return __version__
+
+
+__all__ = [
+    "AsyncTaskerClient",
+    "AuthenticationError",
+    "AuthorizationError",
+    "BaseResolver",
+    "BootstrapConfig",
+    "BootstrapResult",
+    "BusinessLogicError",
+    "ClassLookupResolver",
+    "ClientHealthResponse",
+    "ClientNotFoundError",
+    "ClientPaginationInfo",
+    "ClientStepAuditResponse",
+    "ClientStepResponse",
+    "ClientTaskListResponse",
+    "ClientTaskResponse",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectionLostError",
+    "ConversionError",
+    "CreateOutcome",
+    "DatabaseUnavailableError",
+    "DependencyResultsWrapper",
+    "ErrorClassifier",
+    "ErrorType",
+    "ExplicitMappingResolver",
+    "FFIError",
+    "HandlerDefinition",
+    "HandlerDiscovery",
+    "HandlerRegistry",
+    "HandlerWrapper",
+    "InvalidTemplateError",
+    "LogContext",
+    "MethodDispatchWrapper",
+    "NetworkError",
+    "NotFoundError",
+    "OverloadedError",
+    "PermanentError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RegistryResolver",
+    "RequestTimeoutError",
+    "ResolutionError",
+    "ResolverChain",
+    "ResolverNotFoundError",
+    "ResourceContentionError",
+    "RetryableError",
+    "ServiceUnavailableError",
+    "StepCancelledError",
+    "StepContext",
+    "StepDefinitionWrapper",
+    "StepHandler",
+    "StepHandlerResult",
+    "StepTimeoutError",
+    "StepValidationError",
+    "TaskSequenceStepWrapper",
+    "TaskWrapper",
+    "TaskerClient",
+    "TaskerError",
+    "TaskerdError",
+    "TemplateNotFoundError",
+    "TemplatePath",
+    "WaitResult",
+    "Worker",
+    "WorkerAlreadyRunningError",
+    "WorkerBootstrapError",
+    "WorkerNotInitializedError",
+    "WorkerState",
+    "WorkerStatus",
+    "WorkflowStepWrapper",
+    "__version__",
+    "bootstrap_worker",
+    "get_classifier",
+    "get_version",
+    "get_worker_status",
+    "is_permanent",
+    "is_retryable",
+    "is_worker_running",
+    "log_debug",
+    "log_error",
+    "log_info",
+    "log_trace",
+    "log_warn",
+    "socket_path",
+    "step_handler",
+    "stop_worker",
+    "transition_to_graceful_shutdown",
+    "version",
+]

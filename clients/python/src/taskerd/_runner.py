@@ -1,0 +1,243 @@
+"""One attempt: find the handler, run it, turn what comes out into the bytes of a result."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Tuple
+
+from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, split_limits
+from .context import StepContext
+from .exceptions import ConversionError
+from .handler import HandlerRegistry
+from .registry import HandlerDefinition, ResolutionError, new_handler
+from .results import StepHandlerResult, failure_from_exception, result_from_value
+
+_log = logging.getLogger("taskerd.worker")
+
+MAX_MESSAGE = 16384
+MAX_BACKTRACE = 64
+
+
+class StepRunner:
+    """Runs attempts on the calling thread; one per worker, used by all its threads."""
+
+    def __init__(self, registry: HandlerRegistry) -> None:
+        self.registry = registry
+        #: The daemon's limits; replaced by the I/O thread after each handshake.
+        self.limits: Mapping[str, int] = DEFAULT_LIMITS
+        self._local = threading.local()
+
+    def run(self, context: StepContext) -> bytes:
+        """Run one attempt. Returns the packed item of ``step.result``; never raises."""
+        start = time.perf_counter()
+        try:
+            result = self._outcome(context)
+        except BaseException as exc:  # a handler's sys.exit() ends its step, not this thread
+            result = failure_from_exception(exc)
+        elapsed = (time.perf_counter() - start) * 1000.0
+        if not result.is_success:
+            _log_failure(context, result)
+        return self.encode(context, result, elapsed)
+
+    def encode(self, context: StepContext, result: StepHandlerResult, elapsed_ms: float) -> bytes:
+        """The packed item for a result; a failure that says why if the result cannot be sent."""
+        pack = self.packer()
+        try:
+            item = _item(context, result, elapsed_ms)
+            packed = pack(item)
+            max_bytes, max_items = split_limits(self.limits)
+            if fits(packed, item, max_bytes, max_items):
+                return packed
+            kind, why = "result_too_large", f"{len(packed)} bytes, the daemon takes {max_bytes}"
+        except Exception as exc:  # user values may fail in any way while they are converted
+            kind, why = "serialization_error", str(exc)
+        _log.error(
+            "step %s of handler %r: the result cannot be sent: %s", context._key[0], context.handler_name, why
+        )
+        return pack(_item(context, _without_extras(result, kind, why), elapsed_ms))
+
+    def close_thread(self) -> None:
+        """Give back what the calling thread holds."""
+        loop: Optional[asyncio.AbstractEventLoop] = getattr(self._local, "loop", None)
+        if loop is not None:
+            loop.close()
+
+    def _outcome(self, context: StepContext) -> StepHandlerResult:
+        if context._cancel_reason is not None:
+            return StepHandlerResult.failure(
+                f"cancelled before it began: {context._cancel_reason}", "cancelled"
+            )
+        assert context._step is not None
+        spec: Dict[str, Any] = context._step["handler"]
+        name: str = spec["callable"]
+        method: str = spec.get("method") or "call"
+        entry = self.registry.entry(name) if not spec.get("resolver") else None
+        if entry is not None:
+            handler = new_handler(entry, spec.get("initialization"))
+        else:
+            try:
+                found = self.registry.resolver_chain.resolve(HandlerDefinition.from_dict(spec))
+            except ResolutionError as exc:
+                return _unresolved(name, str(exc))
+            if found is None:
+                return _unresolved(name, "no resolver knows it")
+            handler, method = found, "call"
+        call = getattr(handler, method, None)
+        if not callable(call):
+            return _unresolved(name, f"{type(handler).__name__} has no method {method!r}")
+        context.handler_name = handler.handler_name or name
+        value = call(context)
+        if type(value) is StepHandlerResult:
+            return value
+        if inspect.isawaitable(value):
+            value = self._await(value, context)
+        return result_from_value(value)
+
+    def _await(self, value: Awaitable[Any], context: StepContext) -> Any:
+        """Run a coroutine on this thread's event loop. Cancelling the step cancels it."""
+        loop: Optional[asyncio.AbstractEventLoop] = getattr(self._local, "loop", None)
+        if loop is None:
+            loop = self._local.loop = asyncio.new_event_loop()
+        return loop.run_until_complete(_guarded(loop, value, context))
+
+    def packer(self) -> Pack:
+        """The calling thread's own packer."""
+        pack: Optional[Pack] = getattr(self._local, "pack", None)
+        if pack is None:
+            pack = self._local.pack = new_packer()
+        return pack
+
+
+async def _guarded(loop: asyncio.AbstractEventLoop, value: Awaitable[Any], context: StepContext) -> Any:
+    """Await a handler; afterwards nothing of it is left running."""
+    main = asyncio.ensure_future(value)
+    hook: Callable[[], None] = lambda: _call_soon(loop, main.cancel)  # noqa: E731
+    context._cancel_hook = hook
+    if context._cancel_reason is not None:
+        main.cancel()
+    try:
+        return await main
+    finally:
+        context._cancel_hook = None
+        left = [t for t in asyncio.all_tasks(loop) if t is not asyncio.current_task(loop)]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
+    loop.call_soon_threadsafe(function)
+
+
+def _without_extras(result: StepHandlerResult, kind: str, why: str) -> StepHandlerResult:
+    """What is sent instead: a success that cannot be stored is a permanent failure, a failure goes
+    without the extras that were in its way."""
+    if result.is_success:
+        return StepHandlerResult.failure(f"the handler's result cannot be sent: {why}", kind, retryable=False)
+    return StepHandlerResult.failure(
+        result.error_message or "",
+        result.error_type or "handler_error",
+        result.retryable,
+        error_code=result.error_code,
+        retry_after=result.retry_after,
+    )
+
+
+def _text(value: Any, limit: int) -> str:
+    """Any text in a form that can be sent and stored: no lone surrogates, no U+0000."""
+    cut = str(value)[:limit].replace("\0", "\\0")
+    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unresolved(name: str, why: str) -> StepHandlerResult:
+    return StepHandlerResult.failure(
+        f"handler {name!r} cannot be resolved: {why}", "handler_not_found", retryable=False
+    )
+
+
+def _item(context: StepContext, result: StepHandlerResult, elapsed_ms: float) -> Dict[str, Any]:
+    step = context._step
+    assert step is not None
+    item: Dict[str, Any] = {
+        "step_uuid": step["step_uuid"],
+        "attempt": step["attempt"],
+        "claim": step.get("claim"),
+        "success": result.is_success,
+        "execution_ms": round(elapsed_ms, 3),
+    }
+    if result.is_success:
+        item["result"] = plain(result.result, "result")
+        if result.metadata:
+            item["metadata"] = plain(result.metadata, "metadata")
+        return item
+    metadata, backtrace = _split_backtrace(result.metadata)
+    error: Dict[str, Any] = {
+        "message": _text(result.error_message or "the step failed", MAX_MESSAGE),
+        "error_type": _text(result.error_type or "handler_error", 128),
+        "retryable": bool(result.retryable),
+    }
+    code = result.error_code or metadata.get("error_code")
+    if code is not None:
+        error["error_code"] = _text(code, 128)
+    if backtrace:
+        error["backtrace"] = backtrace
+    if type(metadata.get("status_code")) is int:
+        error["status_code"] = metadata["status_code"]
+    if result.error_context:
+        error["context"] = _lenient(result.error_context, "error.context")
+    item["error"] = error
+    if metadata:
+        item["metadata"] = _lenient(metadata, "metadata")
+    wait = _retry_after(result, metadata)
+    if wait is not None:
+        item["retry_after_ms"] = wait
+    return item
+
+
+def _lenient(value: Mapping[str, Any], path: str) -> Dict[str, Any]:
+    """A failure's extras never hide the failure itself: what cannot be stored is shown as text."""
+    out: Dict[str, Any] = {}
+    for key, item in value.items():
+        try:
+            out[str(key)] = plain(item, f"{path}.{key}")
+        except ConversionError:
+            out[str(key)] = repr(item)[:1024]
+    return out
+
+
+def _split_backtrace(metadata: Mapping[str, Any]) -> Tuple[Mapping[str, Any], List[str]]:
+    """The traceback travels in its own field."""
+    text = metadata.get("traceback")
+    if not isinstance(text, str):
+        return metadata, []
+    rest = {k: v for k, v in metadata.items() if k != "traceback"}
+    return rest, [_text(line, 1024) for line in text.splitlines()[-MAX_BACKTRACE:]]
+
+
+def _retry_after(result: StepHandlerResult, metadata: Mapping[str, Any]) -> Optional[int]:
+    """The wished delay in ms: the result's own, or the metadata key under which handlers put it."""
+    if not result.retryable:
+        return None
+    for wish in (result.retry_after, metadata.get("retry_after"), metadata.get("retry_after_seconds")):
+        if isinstance(wish, (int, float)) and not isinstance(wish, bool) and 0 <= wish < 1e9:
+            return int(wish * 1000)
+    return None
+
+
+def _log_failure(context: StepContext, result: StepHandlerResult) -> None:
+    text = result.metadata.get("traceback") if context._cancel_reason is None else None
+    _log.log(
+        logging.WARNING if text else logging.INFO,
+        "step %s (handler %r, attempt %s) failed, %s: %s%s",
+        context._key[0],
+        context.handler_name,
+        context._key[1],
+        "retryable" if result.retryable else "permanent",
+        result.error_message,
+        "\n" + text if isinstance(text, str) else "",
+    )

@@ -1,0 +1,219 @@
+"""HandlerRegistry: the handlers this process offers, and finding them in modules."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import os
+import pkgutil
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Type, Union
+
+from .registry import (
+    ExplicitMappingResolver,
+    HandlerDefinition,
+    HandlerEntry,
+    ResolutionError,
+    ResolverChain,
+    import_path,
+    new_handler,
+)
+from .step_handler.base import StepHandler
+from .step_handler.functional import handler_class_of
+from .template_discovery import TemplatePath
+
+__all__ = ["HandlerDiscovery", "HandlerRegistry", "StepHandler"]
+
+_log = logging.getLogger("taskerd.handler")
+
+
+class HandlerDiscovery:
+    """Finds handlers in modules."""
+
+    @staticmethod
+    def load(name: str) -> List[ModuleType]:
+        """Import a module and everything below it.
+
+        ``name`` is a dotted module name, or the path of a ``.py`` file or of a directory, whose name
+        then becomes the top package so that relative imports work.
+        """
+        if os.sep in name or name.endswith(".py") or (os.path.isdir(name) and not _is_importable(name)):
+            path = Path(name).resolve()
+            if not path.exists():
+                raise ModuleNotFoundError(f"no such file or directory: {name}", name=name)
+            parent = str(path.parent)
+            if parent not in sys.path:
+                sys.path.insert(0, parent)
+            importlib.invalidate_caches()
+            name = path.stem if path.is_file() else path.name
+        return list(_import_tree(name))
+
+    @staticmethod
+    def handlers_in(module: ModuleType, base_class: Optional[type] = None) -> Iterator[Type[StepHandler]]:
+        """The handler classes of a module: concrete subclasses with a ``handler_name``, decorated functions."""
+        for thing in list(vars(module).values()):
+            try:
+                found = handler_class_of(thing)
+            except Exception:  # a lazy proxy that cannot be looked at yet is no handler
+                continue
+            if found is None or inspect.isabstract(found) or not found.handler_name:
+                continue
+            if base_class is None or issubclass(found, base_class):
+                yield found
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _import_tree(name: str) -> Iterator[ModuleType]:
+    module = importlib.import_module(name)
+    yield module
+    for info in pkgutil.iter_modules(getattr(module, "__path__", ()), name + "."):
+        if not info.name.endswith(".__main__"):
+            yield from _import_tree(info.name)
+
+
+class HandlerRegistry:
+    """Handlers by name. ``instance()`` is the one that ``Worker.start`` uses."""
+
+    _instance: Optional["HandlerRegistry"] = None
+    _instance_lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self.resolver_chain = ResolverChain.default()
+        self.template_discovery_info: Dict[str, Any] = {"template_path": None, "files": []}
+
+    @classmethod
+    def instance(cls, skip_bootstrap: bool = False) -> "HandlerRegistry":
+        """The registry of the process. On first use modules that are imported already are scanned if
+        TASKER_ENV is ``test``, unless ``skip_bootstrap`` is given."""
+        with cls._instance_lock:
+            if cls._instance is None:
+                cls._instance = cls()
+                if not skip_bootstrap:
+                    cls._instance.bootstrap_handlers()
+            return cls._instance
+
+    @classmethod
+    def reset_instance(cls) -> None:
+        """Forget the registry of the process."""
+        with cls._instance_lock:
+            cls._instance = None
+
+    @property
+    def _explicit(self) -> ExplicitMappingResolver:
+        found = self.resolver_chain.get_resolver("explicit_mapping")
+        if not isinstance(found, ExplicitMappingResolver):
+            raise ResolutionError("the chain has no explicit mapping")
+        return found
+
+    def register(self, name: str, handler_class: Type[StepHandler]) -> None:
+        """Offer a handler class under a name; another class of that name is replaced."""
+        if not (isinstance(handler_class, type) and issubclass(handler_class, StepHandler)):
+            raise ValueError(f"{handler_class!r} is not a StepHandler subclass")
+        old = self._explicit.entry(name)
+        if old is not None and old is not handler_class:
+            _log.warning("handler %r: %r replaces %r", name, handler_class, old)
+        self._explicit.register(name, handler_class)
+
+    def unregister(self, name: str) -> bool:
+        """Stop offering a name; False if it was not offered."""
+        return self._explicit.unregister(name)
+
+    def entry(self, name: str) -> Optional[HandlerEntry]:
+        """What is registered under a name, if that decides alone (no resolver comes before it)."""
+        explicit = self._explicit
+        first = self.resolver_chain.list_resolvers()[0]
+        return explicit.entry(name) if first == explicit.name else None
+
+    def resolve(self, spec: Any) -> Optional[StepHandler]:
+        """A handler for a name, a HandlerDefinition, a HandlerWrapper or a template's map; None if there is none."""
+        try:
+            return self.resolver_chain.resolve(HandlerDefinition.of(spec))
+        except ResolutionError as exc:
+            _log.error("handler %r cannot be resolved: %s", spec, exc)
+            return None
+
+    def get_handler_class(self, name: str) -> Optional[Type[StepHandler]]:
+        """The class behind a name, None if there is none."""
+        entry = self._explicit.entry(name)
+        if isinstance(entry, type):
+            return entry
+        handler = new_handler(entry) if entry is not None else self.resolve(name)
+        return None if handler is None else type(handler)
+
+    def is_registered(self, name: str) -> bool:
+        """True if a handler is found under the name."""
+        return self.resolver_chain.can_resolve(HandlerDefinition(name))
+
+    def list_handlers(self) -> List[str]:
+        """The registered names, sorted."""
+        return sorted(self._explicit.registered_callables())
+
+    def handler_count(self) -> int:
+        """How many names are registered."""
+        return len(self._explicit.registered_callables())
+
+    def clear(self) -> None:
+        """Forget all registered names."""
+        self._explicit.clear()
+
+    def offered(self, callables: Iterable[str] = ()) -> List[str]:
+        """Every name a worker announces: the registered ones, the import paths of their classes, what
+        resolvers know, and those of ``callables`` (from templates) that some resolver can serve."""
+        names = set(self.resolver_chain.registered_callables())
+        for name in self._explicit.registered_callables():
+            entry = self._explicit.entry(name)
+            path = import_path(entry) if isinstance(entry, type) else None
+            if path:
+                names.add(path)
+        names.update(c for c in callables if self.is_registered(c))
+        return sorted(names)
+
+    def discover_handlers(
+        self, package: Union[str, ModuleType], base_class: Optional[type] = None
+    ) -> int:
+        """Import a module with everything below it and register the handlers found. Returns how many."""
+        if isinstance(package, ModuleType):
+            modules = [package] if not hasattr(package, "__path__") else list(_import_tree(package.__name__))
+        else:
+            modules = HandlerDiscovery.load(package)
+        found: Dict[str, Type[StepHandler]] = {}
+        for module in modules:
+            for cls in HandlerDiscovery.handlers_in(module, base_class):
+                found[cls.handler_name] = cls
+        for name, cls in found.items():
+            self.register(name, cls)
+        return len(found)
+
+    def bootstrap_handlers(self) -> int:
+        """Look for template files, and in test environments scan the modules imported so far.
+
+        Returns how many handlers were registered. Handlers that templates name by import path are
+        found when the worker registers the templates.
+        """
+        try:
+            path = TemplatePath.find()
+            files = [str(p) for p in TemplatePath.files(path)] if path else []
+            self.template_discovery_info = {"template_path": str(path) if path else None, "files": files}
+        except OSError as exc:
+            _log.warning("templates cannot be listed: %s", exc)
+        if os.environ.get("TASKER_ENV") != "test":
+            return 0
+        count = 0
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == __name__.partition(".")[0] or not isinstance(module, ModuleType):
+                continue
+            for cls in HandlerDiscovery.handlers_in(module):
+                self.register(cls.handler_name, cls)
+                count += 1
+        return count

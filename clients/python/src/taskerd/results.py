@@ -1,0 +1,204 @@
+"""What a handler returns, and how exceptions become results."""
+
+from __future__ import annotations
+
+import enum
+import traceback
+from typing import Any, Dict, Mapping, Optional, Union
+
+from .errors import PermanentError, RetryableError, TaskerError
+from .exceptions import TaskerdError
+
+__all__ = ["ErrorType", "StepHandlerResult", "failure_from_exception", "result_from_value"]
+
+
+class ErrorType(str, enum.Enum):
+    """The standard error types. Any other string may be used as well."""
+
+    PERMANENT_ERROR = "permanent_error"
+    RETRYABLE_ERROR = "retryable_error"
+    VALIDATION_ERROR = "validation_error"
+    TIMEOUT = "timeout"
+    HANDLER_ERROR = "handler_error"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def is_standard(cls, error_type: str) -> bool:
+        """True for one of the five types above."""
+        return str(error_type) in {member.value for member in cls}
+
+    @classmethod
+    def is_typically_retryable(cls, error_type: str) -> bool:
+        """True for the types that usually ask for another attempt."""
+        return str(error_type) in (cls.RETRYABLE_ERROR.value, cls.TIMEOUT.value)
+
+
+class StepHandlerResult:
+    """Success or failure of one attempt. Made by ``success()`` and ``failure()``.
+
+    ``retryable`` alone decides whether another attempt is made; ``error_type`` is for people.
+    ``retry_after`` (seconds) replaces the template's backoff.
+    """
+
+    __slots__ = (
+        "error_code",
+        "error_context",
+        "error_message",
+        "error_type",
+        "is_success",
+        "metadata",
+        "result",
+        "retry_after",
+        "retryable",
+    )
+
+    is_success: bool
+    result: Optional[Dict[str, Any]]
+    error_message: Optional[str]
+    error_type: Optional[str]
+    error_code: Optional[str]
+    retryable: bool
+    metadata: Dict[str, Any]
+    retry_after: Optional[float]
+    error_context: Optional[Dict[str, Any]]
+
+    def __init__(
+        self,
+        is_success: Optional[bool] = None,
+        result: Optional[Dict[str, Any]] = None,
+        error_message: Optional[str] = None,
+        error_type: Optional[Union[str, ErrorType]] = None,
+        error_code: Optional[str] = None,
+        retryable: bool = True,
+        metadata: Optional[Mapping[str, Any]] = None,
+        retry_after: Optional[float] = None,
+        success: Optional[bool] = None,
+    ) -> None:
+        outcome = is_success if is_success is not None else success
+        if outcome is None:
+            raise TypeError("is_success is required")
+        if result is not None and not isinstance(result, dict):
+            raise ValueError(f"result must be a dict, not {type(result).__name__}")
+        self.is_success = bool(outcome)
+        self.result = result
+        self.error_message = error_message
+        self.error_type = error_type.value if isinstance(error_type, ErrorType) else error_type
+        self.error_code = error_code
+        self.retryable = retryable
+        self.metadata = dict(metadata) if metadata else {}
+        self.retry_after = retry_after
+        self.error_context = None
+
+    @staticmethod
+    def success(
+        result: Optional[Dict[str, Any]] = None, metadata: Optional[Mapping[str, Any]] = None
+    ) -> "StepHandlerResult":
+        """The step is done; ``result`` is what later steps see."""
+        return StepHandlerResult(True, {} if result is None else result, metadata=metadata)
+
+    @staticmethod
+    def failure(
+        message: str,
+        error_type: Union[str, ErrorType] = ErrorType.HANDLER_ERROR,
+        retryable: bool = True,
+        metadata: Optional[Mapping[str, Any]] = None,
+        error_code: Optional[str] = None,
+        retry_after: Optional[float] = None,
+    ) -> "StepHandlerResult":
+        """The attempt failed; another one is made if ``retryable`` and attempts are left."""
+        return StepHandlerResult(
+            False,
+            error_message=message,
+            error_type=error_type,
+            error_code=error_code,
+            retryable=retryable,
+            metadata=metadata,
+            retry_after=retry_after,
+        )
+
+    def is_success_result(self) -> bool:
+        """True if the step is done."""
+        return self.is_success
+
+    def is_failure_result(self) -> bool:
+        """True if the attempt failed."""
+        return not self.is_success
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The result as plain data, the outcome under the key ``success``."""
+        return {
+            "success": self.is_success,
+            "result": self.result,
+            "error_message": self.error_message,
+            "error_type": self.error_type,
+            "error_code": self.error_code,
+            "retryable": self.retryable,
+            "metadata": dict(self.metadata),
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StepHandlerResult):
+            return NotImplemented
+        return self.to_dict() == other.to_dict() and self.retry_after == other.retry_after
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if self.is_success:
+            return f"StepHandlerResult.success({self.result!r})"
+        return (
+            f"StepHandlerResult.failure({self.error_message!r}, error_type={self.error_type!r}, "
+            f"retryable={self.retryable!r})"
+        )
+
+
+def result_from_value(value: Any) -> StepHandlerResult:
+    """What a handler function returned, as a result: dicts and models as they are, None as ``{}``,
+    anything else as ``{"result": value}``."""
+    if isinstance(value, StepHandlerResult):
+        return value
+    if isinstance(value, dict):
+        return StepHandlerResult(True, value)
+    if value is None:
+        return StepHandlerResult(True, {})
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return StepHandlerResult(True, dump(mode="json"))
+    return StepHandlerResult(True, {"result": value})
+
+
+def failure_from_exception(error: BaseException) -> StepHandlerResult:
+    """What an uncaught exception means for the step.
+
+    A PermanentError is final, a RetryableError asks for another attempt (after its
+    ``retry_after``), other errors of the library follow their ``retryable``, everything else is
+    retryable.
+    """
+    message = str(error) or type(error).__name__
+    if isinstance(error, TaskerError):
+        kind, retryable = ErrorType.HANDLER_ERROR, error.retryable
+        if isinstance(error, PermanentError):
+            kind, retryable = ErrorType.PERMANENT_ERROR, False
+        elif isinstance(error, RetryableError):
+            kind, retryable = ErrorType.RETRYABLE_ERROR, True
+        result = StepHandlerResult.failure(
+            message, kind, retryable, error.metadata, error.error_code, error.retry_after
+        )
+        result.error_context = {"exception_type": type(error).__name__, **error.context}
+        return result
+    metadata = {
+        "exception_type": type(error).__name__,
+        "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+    }
+    if isinstance(error, TaskerdError):
+        return StepHandlerResult.failure(
+            message,
+            ErrorType.HANDLER_ERROR,
+            error.retryable,
+            metadata,
+            error.code,
+            error.retry_after,
+        )
+    return StepHandlerResult.failure(message, ErrorType.HANDLER_ERROR, True, metadata)

@@ -1,0 +1,455 @@
+"""Worker: offers this process's handlers to the daemon and runs the steps it sends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket as _socket
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
+
+from ._runner import StepRunner
+from ._runtime import WorkerRuntime
+from ._transport import socket_path
+from .client import TaskerClient
+from .exceptions import (
+    ConflictError,
+    PermissionDeniedError,
+    TaskerdError,
+    TaskerError,
+    WorkerAlreadyRunningError,
+    WorkerBootstrapError,
+    WorkerNotInitializedError,
+)
+from .handler import HandlerRegistry
+from .step_handler.base import StepHandler
+from .template_discovery import TemplatePath
+
+__all__ = [
+    "BootstrapConfig",
+    "BootstrapResult",
+    "Worker",
+    "WorkerState",
+    "WorkerStatus",
+]
+
+_log = logging.getLogger("taskerd.worker")
+
+DEFAULT_THREADS = 10
+_LEVELS = ("trace", "debug", "info", "warn", "error")
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """Settings of ``Worker.start``.
+
+    ``namespace`` limits the worker to one namespace; ``"default"``, the default, and ``"*"`` take
+    every namespace, so that a worker with no settings serves all templates. ``config_path`` is
+    accepted for handler code that passes it; the daemon has the configuration.
+    """
+
+    worker_id: Optional[str] = None
+    namespace: str = "default"
+    config_path: Optional[str] = None
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.log_level not in _LEVELS:
+            raise ValueError(f"log_level must be one of {', '.join(_LEVELS)}")
+
+
+@dataclass(frozen=True)
+class BootstrapResult:
+    """How a start went. ``status`` is ``started`` or ``already_running``."""
+
+    success: bool
+    handle_id: str
+    worker_id: str
+    status: str
+    message: str
+    error_message: Optional[str] = None
+
+
+class WorkerState:
+    """States a worker passes through."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A look at a worker."""
+
+    running: bool
+    environment: str
+    worker_core_status: str
+    worker_id: Optional[str] = None
+    connected: bool = False
+    supported_namespaces: List[str] = field(default_factory=list)
+    handlers: List[str] = field(default_factory=list)
+    threads: int = 0
+    max_concurrency: int = 0
+    open_steps: int = 0
+    unacknowledged: int = 0
+    counters: Dict[str, int] = field(default_factory=dict)
+    web_api_enabled: bool = False
+    error: Optional[str] = None
+
+
+class Worker:
+    """Runs steps in a pool of threads.
+
+    ``Worker.start([...])`` runs one in the background of an application;
+    ``Worker(...).run()`` takes over the main thread until a signal ends it.
+
+    Args:
+        registry: The handlers; default is the process's registry.
+        socket: The daemon's socket; see ``taskerd.socket_path`` for where it is looked for.
+        threads: Handlers that run at a time.
+        prefetch: Steps held ready beyond those, default as many as threads. More raises the
+            throughput of short handlers; a step that waits here behind a long handler cannot run
+            elsewhere meanwhile, and its ``timeout_seconds`` runs. 0 suits long handlers.
+        name: What people see in lists of workers; default is host and process id.
+        namespaces: Namespaces to serve; default all.
+        templates: Directory (or file) whose templates are registered at the start; default
+            is what TASKER_TEMPLATE_PATH says, if set.
+        connect_timeout: Seconds to wait for the daemon at the start; None waits for ever.
+        ack_timeout: Seconds to wait, while stopping without a connection, for a chance to deliver results.
+    """
+
+    _instance: Optional["Worker"] = None
+    _instance_lock = threading.Lock()
+
+    def __init__(
+        self,
+        registry: Optional[HandlerRegistry] = None,
+        *,
+        socket: Optional[str] = None,
+        threads: int = DEFAULT_THREADS,
+        prefetch: Optional[int] = None,
+        name: Optional[str] = None,
+        namespaces: Optional[Sequence[str]] = None,
+        templates: Optional[Union[str, "os.PathLike[str]"]] = None,
+        connect_timeout: Optional[float] = None,
+        ack_timeout: float = 10.0,
+    ) -> None:
+        if threads < 1:
+            raise ValueError("threads must be at least 1")
+        if prefetch is not None and prefetch < 0:
+            raise ValueError("prefetch must not be negative")
+        self.registry = registry if registry is not None else HandlerRegistry.instance()
+        self.socket = socket_path(socket)
+        self.threads = threads
+        self.prefetch = threads if prefetch is None else prefetch
+        self.name = name or os.environ.get("HOSTNAME") or f"{_socket.gethostname()}-{os.getpid()}"
+        self.namespaces = list(namespaces) if namespaces else ["*"]
+        self.templates = templates
+        self.connect_timeout = connect_timeout
+        self.ack_timeout = ack_timeout
+        self.bootstrap_result: Optional[BootstrapResult] = None
+        self._runtime: Optional[WorkerRuntime] = None
+        self._handlers: List[str] = []
+        self._signalled = 0
+
+    # -- one worker of the process ---------------------------------------------------------------
+
+    @classmethod
+    def start(
+        cls,
+        handler_packages: Optional[Union[str, Iterable[str]]] = None,
+        config: Optional[BootstrapConfig] = None,
+        **options: Any,
+    ) -> "Worker":
+        """Start the worker of this process in the background and return it.
+
+        Imports ``handler_packages`` and registers the handlers found in them. ``options`` are those of
+        the constructor. A second start returns the running worker. Raises WorkerBootstrapError if
+        the daemon is not there within ``connect_timeout`` (30 s unless given) or refuses.
+        """
+        with cls._instance_lock:
+            running = cls._instance
+            if running is not None and running.is_running:
+                return running
+            config = config or BootstrapConfig()
+            options.setdefault("connect_timeout", 30.0)
+            if config.worker_id:
+                options.setdefault("name", config.worker_id)
+            if config.namespace not in ("default", "*"):
+                options.setdefault("namespaces", [config.namespace])
+            try:
+                worker = cls(**options)
+                packages = [handler_packages] if isinstance(handler_packages, str) else handler_packages
+                for package in packages or ():
+                    worker.registry.discover_handlers(package)
+                worker.launch()
+            except TaskerError as exc:
+                raise WorkerBootstrapError(str(exc)) from exc
+            cls._instance = worker
+            return worker
+
+    @classmethod
+    def instance(cls) -> "Worker":
+        """The worker of this process; WorkerNotInitializedError if none was started."""
+        if cls._instance is None:
+            raise WorkerNotInitializedError("no worker was started in this process")
+        return cls._instance
+
+    @classmethod
+    def reset_instance(cls) -> None:
+        """Stop and forget the worker of this process."""
+        with cls._instance_lock:
+            worker, cls._instance = cls._instance, None
+        if worker is not None:
+            worker.stop()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def register(self, name: str, handler_class: Type[StepHandler]) -> None:
+        """Offer a handler class. Only before the start: the daemon learns the names in the handshake."""
+        if self._runtime is not None:
+            raise WorkerAlreadyRunningError("handlers are announced at the start; register them before")
+        self.registry.register(name, handler_class)
+
+    def launch(self) -> None:
+        """Register templates, connect, and begin to run steps in the background.
+
+        Raises the daemon's error if it refuses the session or a template, WorkerBootstrapError if
+        there is no handler, and ConnectionLostError after ``connect_timeout``.
+        """
+        if self._runtime is not None:
+            raise WorkerAlreadyRunningError("this worker was launched before")
+        deadline = None if self.connect_timeout is None else time.monotonic() + self.connect_timeout
+        self._handlers = self.registry.offered(self._apply_templates(deadline))
+        if not self._handlers:
+            raise WorkerBootstrapError("no handlers: name the modules that define them")
+        runtime = WorkerRuntime(
+            path=self.socket,
+            worker={
+                "name": self.name,
+                "namespaces": self.namespaces,
+                "handlers": self._handlers,
+                "max_concurrency": self.threads + self.prefetch,
+            },
+            runner=StepRunner(self.registry),
+            threads=self.threads,
+            ack_timeout=self.ack_timeout,
+        )
+        self._runtime = runtime
+        runtime.start()
+        self._await_connection(runtime, deadline)
+        self.bootstrap_result = BootstrapResult(
+            True, self.worker_id or "", self.worker_id or "", "started", f"{len(self._handlers)} handlers"
+        )
+
+    def _await_connection(self, runtime: WorkerRuntime, deadline: Optional[float]) -> None:
+        while not runtime.connected.wait(0.1 if deadline is None else 0.02):
+            if runtime.finished.is_set():
+                if runtime.failure is not None:
+                    raise runtime.failure
+                return  # asked to end before there was a connection
+            if deadline is not None and time.monotonic() > deadline:
+                runtime.abort()
+                runtime.join(self.ack_timeout)
+                raise WorkerBootstrapError(f"taskerd does not answer at {self.socket}")
+
+    def run(self) -> int:
+        """Launch, and run until SIGTERM or SIGINT. For the main thread.
+
+        The first signal drains: running steps finish, their results are acknowledged, steps not begun
+        go back to the daemon. A second signal ends the process at once. SIGUSR1 logs the status.
+        Returns the exit status: 0 if everything was delivered.
+        """
+        previous = {
+            signum: signal.signal(signum, self._on_signal)
+            for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        }
+        try:
+            self.launch()
+            runtime = self._runtime
+            assert runtime is not None
+            if self._signalled:
+                runtime.drain()
+            runtime.join()
+            if runtime.failure is not None:
+                _log.error("the worker ended: %s", runtime.failure)
+                return 1
+            _log.info("the worker has ended; %s", runtime.counters)
+            return 0
+        except _Interrupted:
+            return 0
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+
+    def _on_signal(self, signum: int, frame: Optional[FrameType]) -> None:
+        if signum == signal.SIGUSR1:
+            _log.info("status: %s", self.status())
+            return
+        self._signalled += 1
+        if self._signalled > 1:
+            os._exit(128 + signum)
+        if self._runtime is None:
+            raise _Interrupted
+        self._runtime.drain()
+
+    def drain(self) -> None:
+        """Begin to stop; ``wait`` tells when it is done."""
+        if self._runtime is not None:
+            self._runtime.drain()
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Wait until the worker has ended. False if it has not within ``timeout`` seconds."""
+        return True if self._runtime is None else self._runtime.join(timeout)
+
+    def stop(self, timeout: Optional[float] = None) -> bool:
+        """Drain and wait. After ``timeout`` seconds the connection is closed whatever runs.
+
+        Returns True if everything was delivered.
+        """
+        runtime = self._runtime
+        if runtime is None:
+            return True
+        runtime.drain()
+        if not runtime.join(timeout):
+            runtime.abort()
+            runtime.join(self.ack_timeout)
+            return False
+        return runtime.failure is None
+
+    def __enter__(self) -> "Worker":
+        if self._runtime is None:
+            self.launch()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        value: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.stop()
+
+    # -- looking at it ---------------------------------------------------------------------------
+
+    @property
+    def worker_id(self) -> Optional[str]:
+        """The name under which the daemon's history shows this session; None before the first connection."""
+        welcome = self._runtime.welcome if self._runtime is not None else None
+        return welcome.worker_uuid if welcome is not None else None
+
+    @property
+    def is_running(self) -> bool:
+        """True from the launch until the worker has ended."""
+        return self._runtime is not None and not self._runtime.finished.is_set()
+
+    @property
+    def state(self) -> str:
+        """One of WorkerState."""
+        runtime = self._runtime
+        if runtime is None:
+            return WorkerState.CREATED
+        if runtime.finished.is_set():
+            return WorkerState.STOPPED
+        return WorkerState.DRAINING if runtime.draining else WorkerState.RUNNING
+
+    def status(self) -> WorkerStatus:
+        """Where the worker stands."""
+        runtime = self._runtime
+        failure = runtime.failure if runtime is not None else None
+        return WorkerStatus(
+            running=self.is_running,
+            environment=os.environ.get("TASKER_ENV", "development"),
+            worker_core_status=self.state,
+            worker_id=self.worker_id,
+            connected=runtime is not None and runtime.connected.is_set(),
+            supported_namespaces=list(self.namespaces),
+            handlers=list(self._handlers),
+            threads=self.threads,
+            max_concurrency=self.threads + self.prefetch,
+            open_steps=runtime.open_steps() if runtime is not None else 0,
+            unacknowledged=runtime.unacknowledged() if runtime is not None else 0,
+            counters=dict(runtime.counters) if runtime is not None else {},
+            error=str(failure) if failure is not None else None,
+        )
+
+    # -- templates -------------------------------------------------------------------------------
+
+    def _apply_templates(self, deadline: Optional[float]) -> List[str]:
+        """Register the templates shipped with the worker. Returns the callables they name."""
+        where = self.templates or os.environ.get("TASKER_TEMPLATE_PATH")
+        if not where:
+            return []
+        files = TemplatePath.files(where)
+        self.registry.template_discovery_info = {
+            "template_path": str(where),
+            "files": [str(f) for f in files],
+        }
+        callables: List[str] = []
+        with TaskerClient(socket=self.socket) as client:
+            self._await_daemon(client, deadline)
+            for path in files:
+                with open(path, encoding="utf-8") as stream:
+                    source = stream.read()
+                callables.extend(_apply(client, source, str(path)))
+        return callables
+
+
+    def _await_daemon(self, client: TaskerClient, deadline: Optional[float]) -> None:
+        while True:
+            left = 5.0 if deadline is None else min(5.0, deadline - time.monotonic())
+            try:
+                client.connect(max(0.0, left))
+                return
+            except TaskerdError as exc:
+                if not exc.retryable or (deadline is not None and time.monotonic() >= deadline - 0.1):
+                    raise
+                _log.warning("waiting for taskerd: %s", exc)
+
+
+class _Interrupted(BaseException):
+    """A signal came before there was anything to drain."""
+
+
+def _apply(client: TaskerClient, source: str, filename: str) -> List[str]:
+    """Register one template. An invalid one ends the start; one that is taken, or that this user may
+    not register, is an operator's business: the worker serves what the daemon has."""
+    try:
+        done = client.apply_template(source, filename=filename)
+    except (ConflictError, PermissionDeniedError) as exc:
+        _log.error("template %s was not registered: %s", filename, exc)
+        return []
+    for finding in done.get("findings") or ():
+        _log.warning("template %s: %s", filename, finding)
+    _log.info(
+        "template %s/%s %s %s",
+        done.get("namespace"),
+        done.get("name"),
+        done.get("version"),
+        "registered" if done.get("created") else "is registered already",
+    )
+    try:
+        template = client.get_template(
+            str(done["name"]), namespace=str(done["namespace"]), version=str(done["version"])
+        )
+    except TaskerdError as exc:
+        _log.warning("template %s cannot be read back: %s", filename, exc)
+        return []
+    return template_callables(template)
+
+
+def template_callables(template: Mapping[str, Any]) -> List[str]:
+    """Every ``handler.callable`` of a template as ``template.get`` shows it."""
+    found: List[str] = []
+    definition = template.get("definition") or {}
+    for step in (definition.get("steps") if isinstance(definition, dict) else None) or ():
+        handler = step.get("handler") if isinstance(step, dict) else None
+        if isinstance(handler, dict) and handler.get("callable"):
+            found.append(str(handler["callable"]))
+    return found

@@ -1,0 +1,72 @@
+/* The table of options. A new option is a row here and a field of struct options; its manual entry is held to
+ * this table by a test. */
+#include "daemon/config/options.h"
+
+#define AT(field) offsetof(struct options, field)
+#define EVERYWHERE (OPT_IN_FILE | OPT_IN_ENV)
+#define KIB (1LL << 10)
+#define MIB (1LL << 20)
+#define HOUR_MS 3600000
+
+const struct option_row option_table[] = {
+    /* what to run on */
+    {"embedded", OPT_EMBEDDED, NULL, 0, 4000, EVERYWHERE, AT(embedded), "[DIR]",
+     "DIR: /var/lib/taskerd/embedded as root, else $XDG_STATE_HOME/taskerd/embedded",
+     "make and run a private PostgreSQL in DIR"},
+    {"database", OPT_DATABASE, NULL, 0, 4096, EVERYWHERE, AT(database), "URI",
+     "$DATABASE_URL, if nothing else names a database",
+     "PostgreSQL to use: a URI or keyword string as libpq takes it"},
+    {"config", OPT_PATH, NULL, 0, 4000, OPT_IN_ENV, AT(config), "FILE",
+     OPTIONS_DEFAULT_FILE " if it is there", "read options from this YAML file"},
+    /* what to do instead of running */
+    {"migrate", OPT_BOOL, NULL, 0, 1, 0, AT(migrate), NULL, NULL,
+     "bring the database's schema up to date and exit"},
+    {"check_config", OPT_BOOL, NULL, 0, 1, 0, AT(check_config), NULL, NULL, "check all options and exit"},
+    {"verbose", OPT_BOOL, NULL, 0, 1, 0, AT(verbose), NULL, NULL,
+     "with --check-config: print the values in effect"},
+    /* who and where */
+    {"socket", OPT_PATH, NULL, 0, 107, EVERYWHERE, AT(socket), "PATH",
+     "DIR/taskerd.sock with --embedded, else /run/taskerd/taskerd.sock, or "
+     "$XDG_RUNTIME_DIR/taskerd/taskerd.sock for an "
+     "ordinary user",
+     "Unix socket to listen on"},
+    {"socket_mode", OPT_OCTAL, "0660", 0, 0777, EVERYWHERE, AT(socket_mode), "MODE", NULL,
+     "permissions of the socket, in octal"},
+    {"node_name", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(node_name), "NAME", "the host's name",
+     "name of this daemon among those on one database"},
+    {"state_dir", OPT_PATH, NULL, 0, 4000, EVERYWHERE, AT(state_dir), "DIR",
+     "DIR of --embedded, else $STATE_DIRECTORY, /var/lib/taskerd as root, or $XDG_STATE_HOME/taskerd",
+     "where the daemon keeps its own files"},
+    {"environment", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(environment), "NAME", "none",
+     "which `environments` block of templates applies"},
+    {"log_level", OPT_LEVEL, "info", 0, 0, EVERYWHERE | OPT_RELOAD, AT(log_level), "LEVEL", NULL,
+     "least important messages to log: error, warn, info or debug"},
+    /* times */
+    {"drain_timeout_ms", OPT_INT, "30000", 0, HOUR_MS, EVERYWHERE | OPT_RELOAD, AT(drain_timeout_ms), "MS",
+     NULL, "how long a stop waits for running steps"},
+    {"resume_grace_ms", OPT_INT, "10000", 0, HOUR_MS, EVERYWHERE | OPT_RELOAD, AT(resume_grace_ms), "MS",
+     NULL, "how long steps wait for a worker that lost its connection"},
+    {"lease_ttl_ms", OPT_INT, "15000", 1000, HOUR_MS, EVERYWHERE, AT(lease_ttl_ms), "MS", NULL,
+     "after how long a silent node's steps are given to others"},
+    {"poll_interval_ms", OPT_INT, "10000", 100, HOUR_MS, EVERYWHERE | OPT_RELOAD, AT(poll_interval_ms), "MS",
+     NULL, "how often queues are looked at without a notification"},
+    {"heartbeat_ms", OPT_INT, "10000", 100, HOUR_MS, EVERYWHERE | OPT_RELOAD, AT(heartbeat_ms), "MS", NULL,
+     "how often a worker must send something"},
+    /* bounds */
+    {"store_threads", OPT_INT, "2", 1, 8, EVERYWHERE, AT(store_threads), "N", NULL,
+     "threads that talk to the database, each with a connection"},
+    {"batch_max", OPT_INT, "500", 1, 10000, EVERYWHERE | OPT_RELOAD, AT(batch_max), "N", NULL,
+     "most results recorded in one transaction"},
+    {"max_sessions", OPT_INT, "2000", 1, 100000, EVERYWHERE | OPT_RELOAD, AT(max_sessions), "N", NULL,
+     "most connections at a time"},
+    {"max_frame", OPT_SIZE, "4 MiB", 64 * KIB, 64 * MIB, EVERYWHERE, AT(max_frame), "SIZE", NULL,
+     "largest message taken or sent"},
+    {"max_context", OPT_SIZE, "1 MiB", 1 * KIB, 32 * MIB, EVERYWHERE, AT(max_context), "SIZE", NULL,
+     "largest context of a task, as JSON"},
+    {"max_result", OPT_SIZE, "1 MiB", 1 * KIB, 32 * MIB, EVERYWHERE, AT(max_result), "SIZE", NULL,
+     "largest result of a step, as JSON"},
+};
+const size_t option_count = sizeof option_table / sizeof *option_table;
+
+_Static_assert(sizeof option_table / sizeof *option_table <= sizeof((struct options *)0)->source,
+               "struct options has room for every row's source");

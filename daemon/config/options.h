@@ -1,0 +1,81 @@
+/* The daemon's options: one table, from which the command line, the environment, the configuration file,
+ * --help and the manual are read and checked. Precedence: command line, environment, file, default. A value
+ * is checked even if another overrides it. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "daemon/base/log.h"
+#include "protocol/buf.h"
+
+#define OPTIONS_DEFAULT_FILE "/etc/taskerd/taskerd.yaml"
+
+struct options {
+	char *config; /* the file that was read, or NULL */
+	char *socket; /* absolute */
+	int socket_mode;
+	char *database; /* libpq URI or keyword string, may hold a password: print it with options_redact
+	                   only. NULL if embedded */
+	char *embedded; /* absolute directory, or NULL if `database` is used */
+	bool migrate, check_config, verbose;
+	char *node_name;
+	char *state_dir;   /* absolute */
+	char *environment; /* or NULL: no `environments` block of a template applies */
+	enum log_level log_level;
+	int store_threads, batch_max, max_sessions;
+	int drain_timeout_ms, resume_grace_ms, lease_ttl_ms, poll_interval_ms, heartbeat_ms;
+	size_t max_frame, max_context, max_result;
+	unsigned char source[32]; /* enum option_source by row of the table */
+};
+
+enum option_type {
+	OPT_BOOL,
+	OPT_INT,
+	OPT_SIZE,     /* bytes, with KiB, MiB, GiB or not */
+	OPT_OCTAL,    /* file mode */
+	OPT_NAME,     /* letters, digits, dot, dash, underscore; at most `max` bytes */
+	OPT_PATH,     /* made absolute */
+	OPT_DATABASE, /* libpq URI or keyword string */
+	OPT_EMBEDDED, /* true, false or a directory */
+	OPT_LEVEL,    /* of the log */
+};
+
+enum option_flags {
+	OPT_IN_FILE = 1, /* may stand in the configuration file (and in the environment) */
+	OPT_IN_ENV = 2,
+	OPT_RELOAD = 4, /* taken over by a reload; the others need a restart */
+};
+
+enum option_source { FROM_DEFAULT, FROM_DATABASE_URL, FROM_FILE, FROM_ENVIRONMENT, FROM_COMMAND_LINE };
+
+struct option_row {
+	const char
+	    *name; /* key of the file; --with-dashes on the command line; TASKERD_NAME in the environment */
+	enum option_type type;
+	const char *fallback; /* default as it would be written, or NULL: none, or as `note` says */
+	long long min, max;
+	unsigned flags;
+	size_t offset;    /* in struct options */
+	const char *arg;  /* placeholder of the value in --help; NULL for a switch */
+	const char *note; /* the default in words, where it is not a constant; or NULL */
+	const char *help; /* one sentence without a full stop */
+};
+
+extern const struct option_row option_table[];
+extern const size_t option_count;
+
+/* Read everything. 0: run with *o (the caller calls options_done), `messages` may hold warnings. 1: --help,
+ * --version or --check-config was asked for and printed on stdout; nothing to free. -EINVAL: `messages` has a
+ * line for every error, each with its place; -ENOMEM. */
+int options_load(int argc, char **argv, struct options *o, struct buf *messages) must_check;
+void options_done(struct options *o);
+
+/* Take over from `fresh` what a reload may change, leave the rest, and write one line a value that waits for
+ * a restart. The number of values taken over, or -ENOMEM. Both structs stay the caller's. */
+int options_reload(struct options *now, const struct options *fresh, struct buf *messages) must_check;
+
+/* Append `database` with every password replaced by "***". */
+void options_redact(const char *database, struct buf *out);
+/* Append the value of one row as it would be written in the file; passwords redacted; "" for none. */
+void options_format(const struct options *o, const struct option_row *row, struct buf *out);
+/* Append the text of --help. */
+void options_help(struct buf *out);

@@ -188,3 +188,12 @@ const char *quote_text(struct quoted *q, const char *text, size_t len)
 	q->text[pos] = '\0';
 	return q->text;
 }
+
+const char *show_name(struct quoted *q, const char *name)
+{
+	static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+	size_t len = strlen(name);
+	if (len > 0 && len <= 64 && strspn(name, ok) == len)
+		return name;
+	return quote_text(q, name, len);
+}

@@ -48,3 +48,5 @@ struct quoted {
 };
 const char *quote_text(struct quoted *q, const char *text, size_t len);
 #define QUOTE(s) quote_text(&(struct quoted){.text = ""}, (s), strlen(s))
+/* A name as it is if it is made of letters, digits, '_', '-' and '.' and short, else quoted. */
+const char *show_name(struct quoted *q, const char *name);

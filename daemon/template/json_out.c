@@ -2,7 +2,6 @@
 #include "daemon/template/json_out.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,8 @@ static const char escapes[128] = {
 void json_put_str(struct buf *out, const char *text, size_t len)
 {
 	size_t from = 0;
+	if (out->failed)
+		return; /* a long text is not read for nothing */
 	buf_append_char(out, '"');
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)text[i];
@@ -75,5 +76,13 @@ void json_put_double(struct buf *out, double value)
 
 void json_put_int(struct buf *out, int64_t value)
 {
-	buf_printf(out, "%" PRId64, value);
+	char text[24];
+	char *p = text + sizeof text;
+	uint64_t left = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+	do
+		*--p = (char)('0' + left % 10);
+	while (left /= 10);
+	if (value < 0)
+		*--p = '-';
+	buf_append(out, p, (size_t)(text + sizeof text - p));
 }

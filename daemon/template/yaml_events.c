@@ -21,14 +21,14 @@ static struct mark mark_of(const yaml_event_t *ev)
 	return (struct mark){(unsigned)ev->start_mark.line + 1, (unsigned)ev->start_mark.column + 1};
 }
 
-static void refuse_properties(struct builder *b, struct mark at, const void *anchor, const void *tag)
+static void refuse_properties(struct builder *b, struct mark at, const yaml_char_t *anchor, const yaml_char_t *tag)
 {
 	if (anchor)
 		builder_report(b, FINDING_ERROR, at, "anchors (&%.40s) are not supported: write the value out",
 			       (const char *)anchor);
 	if (tag)
-		builder_report(b, FINDING_ERROR, at, "found the tag %.60s: tags are not supported",
-			       (const char *)tag);
+		builder_report(b, FINDING_ERROR, at, "found the tag %s: tags are not supported",
+			       QUOTE((const char *)tag));
 }
 
 static int on_document_start(struct builder *b, const yaml_event_t *ev)

@@ -172,6 +172,10 @@ static void put_path(const struct builder *b, struct buf *path)
 
 void builder_report(struct builder *b, enum severity severity, struct mark at, const char *fmt, ...)
 {
+	if (b->f->n >= FINDINGS_MAX) { /* only to be counted */
+		findings_add(b->f, severity, at.line, at.column, NULL, "more");
+		return;
+	}
 	struct buf path;
 	char *message = NULL;
 	buf_init(&path, 0);

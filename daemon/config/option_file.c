@@ -61,25 +61,10 @@ static void drop_warning_at(struct findings *f, unsigned line, unsigned column)
 	f->n = kept;
 }
 
-static int apply_pair(struct options *o, const struct ypair *p, struct findings *f)
+/* Set one value from its node; what is wrong with it becomes a finding. 0 or -ENOMEM. */
+static int apply_value(struct options *o, const struct option_row *row, const struct ynode *v,
+                       struct findings *f)
 {
-	const struct option_row *row = option_find(p->key, strlen(p->key));
-	if (!row && strncmp(p->key, "x-", 2) == 0)
-		return 0;
-	if (!row) {
-		const struct option_row *like = option_like(p->key, strlen(p->key));
-		findings_add(f, FINDING_ERROR, p->line, p->column, p->key, "no such option%s%s%s",
-		             like ? "; did you mean " : "", like ? like->name : "", like ? "?" : "");
-		return 0;
-	}
-	if (!(row->flags & OPT_IN_FILE)) {
-		findings_add(f, FINDING_ERROR, p->line, p->column, p->key,
-		             "belongs on the command line, not in the file");
-		return 0;
-	}
-	const struct ynode *v = p->value;
-	if (!v || v->kind == YNODE_INVALID || v->kind == YNODE_NULL)
-		return 0; /* reported already, or left at its default on purpose */
 	struct buf expected;
 	buf_init(&expected, 1024);
 	int rc = -EINVAL;
@@ -88,17 +73,35 @@ static int apply_pair(struct options *o, const struct ypair *p, struct findings 
 	else
 		rc = option_set(o, row, v->text, &expected);
 	const char *why = buf_text(&expected);
+	bool secret = row->type == OPT_DATABASE; /* it may hold a password */
 	if (rc == -EINVAL)
-		/* what was found is not quoted for a database: it may hold a password */
 		findings_add(f, FINDING_ERROR, v->line, v->column, row->name, "expected %s%s%s",
-		             why ? why : "another value", row->type == OPT_DATABASE ? "" : ", found ",
-		             row->type == OPT_DATABASE ? "" : DESCRIBE(v));
+		             why ? why : "another value", secret ? "" : ", found ",
+		             secret ? "" : DESCRIBE(v));
 	if (rc == 0)
 		o->source[row - option_table] = FROM_FILE;
 	if (rc == 0 && row->type == OPT_OCTAL)
 		drop_warning_at(f, v->line, v->column);
 	buf_done(&expected);
 	return rc == -ENOMEM ? rc : 0;
+}
+
+static int apply_pair(struct options *o, const struct ypair *p, struct findings *f)
+{
+	const struct option_row *row = option_find(p->key, strlen(p->key));
+	const struct option_row *like = row ? NULL : option_like(p->key, strlen(p->key));
+	if (!row && strncmp(p->key, "x-", 2) == 0)
+		return 0;
+	if (!row || !(row->flags & OPT_IN_FILE)) {
+		findings_add(f, FINDING_ERROR, p->line, p->column, p->key, "%s%s%s%s",
+		             row ? "belongs on the command line, not in the file" : "no such option",
+		             like ? "; did you mean " : "", like ? like->name : "", like ? "?" : "");
+		return 0;
+	}
+	const struct ynode *v = p->value;
+	if (!v || v->kind == YNODE_INVALID || v->kind == YNODE_NULL)
+		return 0; /* reported already, or left at its default on purpose */
+	return apply_value(o, row, v, f);
 }
 
 static int apply_root(struct options *o, const struct ynode *root, struct findings *f)

@@ -210,7 +210,7 @@ int mp_get_str(const msgpack_object *map, const char *key, const char **ret, siz
 	int r = get_typed(map, key, MSGPACK_OBJECT_STR, &o);
 	if (r <= 0)
 		return r;
-	*ret = o->via.str.ptr;
+	*ret = o->via.str.size > 0 ? o->via.str.ptr : ""; /* msgpack-c has NULL there */
 	*ret_len = o->via.str.size;
 	return 1;
 }
@@ -221,7 +221,7 @@ int mp_get_bin(const msgpack_object *map, const char *key, const void **ret, siz
 	int r = get_typed(map, key, MSGPACK_OBJECT_BIN, &o);
 	if (r <= 0)
 		return r;
-	*ret = o->via.bin.ptr;
+	*ret = o->via.bin.size > 0 ? o->via.bin.ptr : "";
 	*ret_len = o->via.bin.size;
 	return 1;
 }

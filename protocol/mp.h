@@ -39,7 +39,8 @@ void mp_value_done(struct mp_value *v);
 
 /* Readers. A field that is absent or nil reads as NULL / not found. */
 const msgpack_object *mp_get(const msgpack_object *map, const char *key);
-/* 1: found, 0: absent or nil, -EINVAL: wrong type or out of range. Strings are (ptr, len) into the frame. *ret is set only with 1. */
+/* 1: found, 0: absent or nil, -EINVAL: wrong type or out of range. Strings are (ptr, len) into the frame. *ret is set only with 1,
+ * and is never NULL then. */
 int mp_get_str(const msgpack_object *map, const char *key, const char **ret, size_t *ret_len);
 int mp_get_bin(const msgpack_object *map, const char *key, const void **ret, size_t *ret_len);
 int mp_get_int(const msgpack_object *map, const char *key, int64_t min, int64_t max, int64_t *ret);

@@ -167,6 +167,50 @@ START_TEST(decode_wants_one_whole_value)
 }
 END_TEST
 
+START_TEST(decoded_values_are_appended)
+{
+	static const char hex[] = "84 a0 93 c0 c2 c3 a162 95 00 ff cfffffffffffffffff d38000000000000000 cb3ff8000000000000 "
+				  "a163 92 a0 c400 a164 82 a161 90 a162 80";
+	struct buf b, again;
+	struct mp_value v;
+	buf_init(&b, 0);
+	buf_init(&again, 0);
+	unhex(&b, hex);
+	ck_assert_int_eq(mp_decode(b.data, b.len, &v), 0);
+	mp_object(&again, &v.root);
+	assert_hex(&again, hex, "mp_object");
+	for (size_t max = 1; max < b.len; max++) {
+		struct buf small;
+		buf_init(&small, max);
+		mp_object(&small, &v.root);
+		ck_assert_int_eq(small.failed, -EMSGSIZE);
+		buf_done(&small);
+	}
+	mp_value_done(&v);
+	buf_done(&b);
+	buf_done(&again);
+}
+END_TEST
+
+START_TEST(empty_strings_are_not_null)
+{
+	struct buf b;
+	struct mp_value v;
+	const char *s = NULL;
+	const void *p = NULL;
+	size_t n = 9;
+	buf_init(&b, 0);
+	unhex(&b, "82 a173 a0 a162 c400");
+	ck_assert_int_eq(mp_decode(b.data, b.len, &v), 0);
+	ck_assert_int_eq(mp_get_str(&v.root, "s", &s, &n), 1);
+	ck_assert(s && n == 0);
+	ck_assert_int_eq(mp_get_bin(&v.root, "b", &p, &n), 1);
+	ck_assert(p && n == 0);
+	mp_value_done(&v);
+	buf_done(&b);
+}
+END_TEST
+
 static struct buf bytes;
 static struct mp_value value;
 
@@ -317,6 +361,8 @@ int main(void)
 	tcase_add_test(w, what_does_not_fit_sets_the_sticky_error);
 	tcase_add_test(w, containers_of_unknown_size);
 	tcase_add_test(w, decode_wants_one_whole_value);
+	tcase_add_test(w, decoded_values_are_appended);
+	tcase_add_test(w, empty_strings_are_not_null);
 	tcase_add_checked_fixture(r, set_up, tear_down);
 	tcase_add_test(r, get_looks_in_maps_only);
 	tcase_add_loop_test(r, getters_tell_types_apart, 0, (int)N_OF(gets));

@@ -161,7 +161,11 @@ class Session:
 		self._marks = 0
 		self._buffer = b""
 		self._psql = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-		self.pid = int(self.run("SELECT pg_backend_pid()")[0][0])
+		try:
+			self.pid = int(self.run("SELECT pg_backend_pid()")[0][0])
+		except BaseException:
+			self.close()
+			raise
 
 	def __enter__(self):
 		return self
@@ -174,8 +178,11 @@ class Session:
 		self._marks += 1
 		text = "%s\n;\n\\echo <%d :ERROR :LAST_ERROR_SQLSTATE :LAST_ERROR_MESSAGE >%d\n" % (sql.rstrip().rstrip(";"), self._marks, self._marks)
 		text = "\\set LAST_ERROR_SQLSTATE 00000\n\\set LAST_ERROR_MESSAGE ''\n" + text
-		self._psql.stdin.write(text.encode())
-		self._psql.stdin.flush()
+		try:
+			self._psql.stdin.write(text.encode())
+			self._psql.stdin.flush()
+		except BrokenPipeError:
+			raise PgError("08006", "the connection is gone") from None
 
 	def finish(self, timeout=60):
 		"""The rows of what start() sent. Raises PgError if a statement failed, AssertionError if it does not end."""
@@ -205,7 +212,10 @@ class Session:
 		"""End the connection: an open transaction is rolled back."""
 		self._psql.kill()
 		self._psql.wait()
-		self._psql.stdin.close()
+		try:
+			self._psql.stdin.close()
+		except BrokenPipeError:
+			pass
 		self._psql.stdout.close()
 
 
@@ -222,6 +232,7 @@ class PgCluster:
 		self._as_user, uid, gid = _server_user()
 		self.postmaster = None
 		self._closed = False
+		self._maker = os.getpid()
 		base = tempfile.gettempdir()
 		if not durable and os.access("/dev/shm", os.W_OK):
 			base = "/dev/shm"
@@ -307,8 +318,8 @@ class PgCluster:
 		self.start()
 
 	def close(self):
-		"""End the server, in whatever state, and remove the directory. May be called twice."""
-		if self._closed:
+		"""End the server, in whatever state, and remove the directory. May be called twice; does nothing in a forked child."""
+		if self._closed or os.getpid() != self._maker:
 			return
 		self._closed = True
 		try:
@@ -326,7 +337,7 @@ class PgCluster:
 
 	def conninfo(self, db="postgres", user="postgres"):
 		"""A libpq connection string."""
-		return "host=%s port=5432 dbname=%s user=%s" % (self.host, db, user)
+		return "host='%s' port=5432 dbname='%s' user='%s'" % (self.host, db, user)
 
 	def _psql_argv(self, db, user):
 		psql = os.path.join(self.bindir, "psql")

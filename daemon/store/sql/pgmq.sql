@@ -257,8 +257,10 @@ LANGUAGE sql AS $$ SELECT pgmq.send_batch($1, $2, NULL::jsonb[], $3) $$;
 CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay integer) RETURNS SETOF bigint
 LANGUAGE sql AS $$ SELECT pgmq.send_batch($1, $2, $3, clock_timestamp() + make_interval(secs => $4)) $$;
 
--- Taking the time once, as a parameter, lets the planner use the vt index when nearly everything is in flight. The filter is left out
--- for {}, which contains-tests only objects: a message may be any JSON value.
+-- Taking the time once, as a parameter, lets the planner use the vt index when nearly everything is in flight. The ids go to the
+-- UPDATE as an array, not as a join: a queue that was analyzed while empty makes the planner expect one row, join by walking the
+-- whole table for each id, and take seconds. The filter is left out for {}, which contains-tests only objects: a message may be any
+-- JSON value.
 CREATE OR REPLACE FUNCTION pgmq.read(queue_name text, vt integer, qty integer, conditional jsonb DEFAULT '{}')
 RETURNS SETOF pgmq.message_record
 LANGUAGE plpgsql AS $$
@@ -269,7 +271,7 @@ BEGIN
 			ORDER BY m.msg_id LIMIT $2 FOR UPDATE SKIP LOCKED
 		), taken AS (
 			UPDATE pgmq.%1$I m SET vt = clock_timestamp() + make_interval(secs => $3), read_ct = m.read_ct + 1
-			FROM due WHERE m.msg_id = due.msg_id
+			WHERE m.msg_id = ANY (ARRAY(SELECT due.msg_id FROM due))
 			RETURNING m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, m.headers
 		)
 		SELECT * FROM taken ORDER BY msg_id$sql$,
@@ -305,7 +307,7 @@ BEGIN
 			SELECT m.msg_id FROM pgmq.%1$I m WHERE m.vt <= $1
 			ORDER BY m.msg_id LIMIT 1 FOR UPDATE SKIP LOCKED
 		)
-		DELETE FROM pgmq.%1$I m USING due WHERE m.msg_id = due.msg_id
+		DELETE FROM pgmq.%1$I m WHERE m.msg_id = (SELECT due.msg_id FROM due)
 		RETURNING m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, m.headers$sql$,
 		pgmq.taskerd_table(queue_name, 'q'))
 		USING clock_timestamp();

@@ -94,8 +94,9 @@ def check_envelope(value: Any) -> List[Any]:
             if type(value[1]) is str and type(value[2]) is dict:
                 return value
         elif tag == RESPONSE and len(value) == 4:
-            if type(value[1]) is int and (value[2] is None or type(value[2]) is dict):
-                if value[2] is None or value[3] is None:
+            ident, error = value[1], value[2]
+            if type(ident) is int and 0 <= ident < 1 << 32 and (error is None) != (value[3] is None):
+                if error is None or type(error) is dict:
                     return value
     raise ProtocolError("envelope is neither a response nor a notification")
 
@@ -177,12 +178,15 @@ def is_plain(value: Any, depth: int = MAX_VALUE_DEPTH) -> bool:
         if depth == 0:
             return False
         for key, item in value.items():
-            if type(key) is not str:
+            if type(key) is not str or "\0" in key:
                 return False
             kind = type(item)
-            if kind is str or item is None or kind is bool:
+            if kind is str:
+                if "\0" in item:
+                    return False
+            elif item is None or kind is bool:
                 continue
-            if kind is int:
+            elif kind is int:
                 if item > _INT_MAX or item < _INT_MIN:
                     return False
             elif kind is float:
@@ -195,13 +199,12 @@ def is_plain(value: Any, depth: int = MAX_VALUE_DEPTH) -> bool:
         if depth == 0:
             return False
         for item in value:
-            kind = type(item)
-            if kind is str or item is None or kind is bool:
-                continue
             if not is_plain(item, depth - 1):
                 return False
         return True
-    if kind is str or kind is bool or value is None:
+    if kind is str:
+        return "\0" not in value
+    if kind is bool or value is None:
         return True
     if kind is int:
         return bool(_INT_MIN <= value <= _INT_MAX)
@@ -220,7 +223,7 @@ def to_json_value(value: Any, path: str = "", depth: int = MAX_VALUE_DEPTH) -> A
     if isinstance(value, enum.Enum):
         return to_json_value(value.value, path, depth)
     if isinstance(value, str):
-        return str(value)
+        return _checked_text(str(value), path)
     if isinstance(value, numbers.Integral):
         number = int(value)
         if not _INT_MIN <= number <= _INT_MAX:
@@ -260,11 +263,17 @@ def _map(value: Mapping[Any, Any], path: str, depth: int) -> Dict[str, Any]:
     return out
 
 
+def _checked_text(text: str, path: str) -> str:
+    if "\0" in text:
+        raise ConversionError("U+0000 cannot be stored", path)
+    return text
+
+
 def _key(key: Any, path: str) -> str:
     if isinstance(key, enum.Enum):
         key = key.value
     if isinstance(key, str):
-        return str(key)
+        return _checked_text(str(key), path)
     if key is None or isinstance(key, bool):
         return {None: "null", True: "true", False: "false"}[key]
     if isinstance(key, (int, float, uuid.UUID)):

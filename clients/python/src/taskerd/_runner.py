@@ -27,8 +27,8 @@ class StepRunner:
 
     def __init__(self, registry: HandlerRegistry) -> None:
         self.registry = registry
-        #: The daemon's limits; replaced by the I/O thread after each handshake.
-        self.limits: Mapping[str, int] = DEFAULT_LIMITS
+        #: Bytes and items one result may have; replaced by the I/O thread after each handshake.
+        self.room: Tuple[int, int] = split_limits(DEFAULT_LIMITS)
         self._local = threading.local()
 
     def run(self, context: StepContext) -> bytes:
@@ -49,7 +49,7 @@ class StepRunner:
         try:
             item = _item(context, result, elapsed_ms)
             packed = pack(item)
-            max_bytes, max_items = split_limits(self.limits)
+            max_bytes, max_items = self.room
             if fits(packed, item, max_bytes, max_items):
                 return packed
             kind, why = "result_too_large", f"{len(packed)} bytes, the daemon takes {max_bytes}"

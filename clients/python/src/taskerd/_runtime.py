@@ -207,6 +207,11 @@ class WorkerRuntime:
         """True once the end was asked for."""
         return self._drain_wanted
 
+    @property
+    def ended(self) -> bool:
+        """True if nothing is sent any more."""
+        return self._abort or self.finished.is_set()
+
     def open_steps(self) -> int:
         """Steps held and not yet finished."""
         return len(self._open)
@@ -333,7 +338,7 @@ class WorkerRuntime:
         if self.welcome is not None:
             self.counters["reconnects"] += 1
         self.welcome = welcome
-        self._runner.limits = welcome.limits
+        self._runner.room = split_limits(welcome.limits)
         link = _Link(sock, reader, self._selector)
         try:
             self._resume(link)
@@ -368,7 +373,7 @@ class WorkerRuntime:
         link.ready = True
         if self._unacked:
             _log.info("sending %d unacknowledged results again", len(self._unacked))
-            limit, _ = split_limits(self._runner.limits)
+            limit, _ = self._runner.room
             items: List[bytes] = []
             for key, (context, data) in list(self._unacked.items()):
                 if len(data) > limit:
@@ -566,7 +571,7 @@ class WorkerRuntime:
     def _send_results(self, link: _Link, items: List[bytes]) -> None:
         """As few ``step.result`` frames as the limits allow. An item has at least one byte, so a frame
         below ``max_items`` bytes needs no counting; a larger item was counted alone and goes alone."""
-        cap = min(split_limits(self._runner.limits))
+        cap = min(self._runner.room)
         first, size = 0, 0
         for i, item in enumerate(items):
             if size and size + len(item) > cap:

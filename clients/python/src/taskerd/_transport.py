@@ -22,7 +22,7 @@ from ._codec import (
     new_packer,
 )
 from ._version import CLIENT_NAME, PROTOCOL_VERSION
-from .exceptions import ConnectionLostError, ProtocolError, TaskerdError, TooLargeError
+from .exceptions import ConnectionLostError, ProtocolError, TaskerdError, TooLargeError, UnsupportedVersionError
 
 SYSTEM_SOCKET = "/run/taskerd/taskerd.sock"
 CONNECT_TIMEOUT = 5.0
@@ -78,10 +78,13 @@ class Welcome:
 
     @staticmethod
     def from_wire(result: Mapping[str, Any]) -> "Welcome":
-        """Read the answer; ProtocolError if what the library needs is missing."""
+        """Read the answer; UnsupportedVersionError if it is in another major version."""
         version = result.get("protocol")
         if not isinstance(version, (list, tuple)) or not version or version[0] != PROTOCOL_VERSION[0]:
-            raise ProtocolError(f"the daemon chose protocol version {version!r}")
+            raise UnsupportedVersionError(
+                f"the daemon speaks protocol {version!r}, this library {list(PROTOCOL_VERSION)}",
+                details={"client": list(PROTOCOL_VERSION), "server": version},
+            )
         given = result.get("limits") or {}
         limits = {k: int(given.get(k) or d) for k, d in DEFAULT_LIMITS.items()}
         return Welcome(

@@ -77,9 +77,13 @@ def _is_importable(name: str) -> bool:
 def _import_tree(name: str) -> Iterator[ModuleType]:
     module = importlib.import_module(name)
     yield module
-    for info in pkgutil.iter_modules(getattr(module, "__path__", ()), name + "."):
-        if not info.name.endswith(".__main__"):
-            yield from _import_tree(info.name)
+    places = list(getattr(module, "__path__", ()))
+    below = {info.name for info in pkgutil.iter_modules(places)}
+    for place in places:  # directories without __init__.py are packages too, but are not listed
+        if os.path.isdir(place):
+            below.update(e.name for e in os.scandir(place) if e.is_dir() and e.name.isidentifier())
+    for child in sorted(below - {"__main__", "__pycache__"}):
+        yield from _import_tree(f"{name}.{child}")
 
 
 class HandlerRegistry:
@@ -131,9 +135,8 @@ class HandlerRegistry:
 
     def entry(self, name: str) -> Optional[HandlerEntry]:
         """What is registered under a name, if that decides alone (no resolver comes before it)."""
-        explicit = self._explicit
-        first = self.resolver_chain.list_resolvers()[0]
-        return explicit.entry(name) if first == explicit.name else None
+        first = self.resolver_chain.first_mapping
+        return first.entry(name) if first is not None else None
 
     def resolve(self, spec: Any) -> Optional[StepHandler]:
         """A handler for a name, a HandlerDefinition, a HandlerWrapper or a template's map; None if there is none."""

@@ -120,15 +120,15 @@ class MethodDispatchWrapper(StepHandler):
 def new_handler(entry: HandlerEntry, config: Optional[Mapping[str, Any]] = None) -> StepHandler:
     """A handler to run one attempt with: a new instance of a class, what a factory makes, or the
     registered instance itself."""
+    if isinstance(entry, type):
+        make: Callable[..., StepHandler] = entry
+        try:
+            return make()
+        except TypeError:
+            return make(config=dict(config or {}))
     if isinstance(entry, StepHandler):
         return entry
-    try:
-        made = entry()
-    except TypeError:
-        if not isinstance(entry, type):
-            raise
-        make: Callable[..., StepHandler] = entry
-        made = make(config=dict(config or {}))
+    made = entry()
     if not isinstance(made, StepHandler):
         raise ResolutionError(f"{entry!r} made no StepHandler")
     return made
@@ -293,6 +293,8 @@ class ResolverChain:
 
     def __init__(self) -> None:
         self._resolvers: List[BaseResolver] = []
+        #: The explicit mapping while no other resolver comes before it; the short way for most steps.
+        self.first_mapping: Optional[ExplicitMappingResolver] = None
 
     @classmethod
     def default(cls) -> "ResolverChain":
@@ -305,14 +307,19 @@ class ResolverChain:
     def add_resolver(self, resolver: BaseResolver) -> None:
         """Add a resolver; one of the same name is replaced."""
         others = [r for r in self._resolvers if r.name != resolver.name]
-        self._resolvers = sorted([*others, resolver], key=lambda r: r.priority)
+        self._set(sorted([*others, resolver], key=lambda r: r.priority))
 
     def remove_resolver(self, name: str) -> bool:
         """Remove a resolver; False if there was none."""
         kept = [r for r in self._resolvers if r.name != name]
         removed = len(kept) < len(self._resolvers)
-        self._resolvers = kept
+        self._set(kept)
         return removed
+
+    def _set(self, resolvers: List[BaseResolver]) -> None:
+        self._resolvers = resolvers
+        first = resolvers[0] if resolvers else None
+        self.first_mapping = first if isinstance(first, ExplicitMappingResolver) else None
 
     def get_resolver(self, name: str) -> Optional[BaseResolver]:
         """The resolver of a name."""

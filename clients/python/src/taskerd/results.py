@@ -157,10 +157,10 @@ class StepHandlerResult:
 def result_from_value(value: Any) -> StepHandlerResult:
     """What a handler function returned, as a result: dicts and models as they are, None as ``{}``,
     anything else as ``{"result": value}``."""
-    if isinstance(value, StepHandlerResult):
-        return value
     if isinstance(value, dict):
         return StepHandlerResult(True, value)
+    if isinstance(value, StepHandlerResult):
+        return value
     if value is None:
         return StepHandlerResult(True, {})
     dump = getattr(value, "model_dump", None)

@@ -256,7 +256,6 @@ class Worker:
                 return  # asked to end before there was a connection
             if deadline is not None and time.monotonic() > deadline:
                 runtime.abort()
-                runtime.join(self.ack_timeout)
                 raise WorkerBootstrapError(f"taskerd does not answer at {self.socket}")
 
     def run(self) -> int:
@@ -347,7 +346,7 @@ class Worker:
     @property
     def is_running(self) -> bool:
         """True from the launch until the worker has ended."""
-        return self._runtime is not None and not self._runtime.finished.is_set()
+        return self._runtime is not None and not self._runtime.ended
 
     @property
     def state(self) -> str:
@@ -355,7 +354,7 @@ class Worker:
         runtime = self._runtime
         if runtime is None:
             return WorkerState.CREATED
-        if runtime.finished.is_set():
+        if runtime.ended:
             return WorkerState.STOPPED
         return WorkerState.DRAINING if runtime.draining else WorkerState.RUNNING
 
@@ -446,10 +445,5 @@ def _apply(client: TaskerClient, source: str, filename: str) -> List[str]:
 
 def template_callables(template: Mapping[str, Any]) -> List[str]:
     """Every ``handler.callable`` of a template as ``template.get`` shows it."""
-    found: List[str] = []
-    definition = template.get("definition") or {}
-    for step in (definition.get("steps") if isinstance(definition, dict) else None) or ():
-        handler = step.get("handler") if isinstance(step, dict) else None
-        if isinstance(handler, dict) and handler.get("callable"):
-            found.append(str(handler["callable"]))
-    return found
+    handlers = (step.get("handler") or {} for step in template.get("steps") or ())
+    return [str(handler["callable"]) for handler in handlers if handler.get("callable")]

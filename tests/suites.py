@@ -1,0 +1,272 @@
+#!/usr/bin/python3
+"""Build and run the test suites; tests/run is the way in.
+
+A suite is a list of commands. Each leaves its output in build-test/logs and counts passed and failed tests; a command that
+cannot be counted (a build that breaks, a crash, a timeout) is one failed test. Nothing is retried.
+"""
+
+import glob
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "build-test"
+LOGS = OUT / "logs"
+PYTHON = "/usr/bin/python3"
+
+BUILDS = {  # name: (environment, options of meson setup)
+    "gcc": ({"CC": "gcc"}, []),
+    "clang": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, []),
+    "asan": ({"CC": "gcc"}, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]),
+    "tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"]),
+}
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:second_deadlock_stack=1",
+}
+
+
+class Tally:
+    """What has passed and failed so far."""
+
+    def __init__(self):
+        self.passed, self.failed, self.skipped, self.failures = 0, 0, 0, []
+
+    def add(self, title, passed, failures, skipped=0, log=None):
+        self.passed += passed
+        self.failed += len(failures)
+        self.skipped += skipped
+        self.failures += [f"{title}: {name}" + (f" (see {os.path.relpath(log, ROOT)})" if log else "") for name in failures]
+        note = f", {len(failures)} failed" if failures else ""
+        note += f", {skipped} skipped" if skipped else ""
+        print(f"  {title}: {passed} passed{note}", flush=True)
+
+
+tally = Tally()
+
+
+def run(log, args, env=None, limit=600):
+    """Run a command with its output in `log`; its status, or None after `limit` seconds. Its whole process group ends with it."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as out:
+        out.write(f"$ {' '.join(map(str, args))}\n".encode())
+        out.flush()
+        child = subprocess.Popen(args, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                 env={**os.environ, **(env or {})}, start_new_session=True)
+        try:
+            return child.wait(limit)
+        except subprocess.TimeoutExpired:
+            out.write(f"\nnot finished after {limit} s\n".encode())
+            return None
+        finally:
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            child.wait()
+
+
+def tail(log, lines=25):
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    print("\n".join("    | " + line for line in text[-lines:]), flush=True)
+
+
+def build(name):
+    """The build directory, or None if the build is broken (which is counted)."""
+    env, options = BUILDS[name]
+    where, log = OUT / name, LOGS / f"build-{name}.log"
+    log.unlink(missing_ok=True)
+    status = 0
+    if not (where / "build.ninja").exists():
+        shutil.rmtree(where, ignore_errors=True)
+        status = run(log, ["meson", "setup", where, "-Dtests=enabled", *options], env)
+    if status == 0:
+        status = run(log, ["ninja", "-C", where], env, 900)
+    if status != 0:
+        tail(log)
+        tally.add(f"build with {name}", 0, ["the build"], log=log)
+        return None
+    return where
+
+
+def count_junit(path):
+    """(names passed, names failed, number skipped) of meson's report."""
+    passed, failed, skipped = [], [], 0
+    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+        cases = list(suite.iter("testcase"))
+        for case in cases:
+            name = f"{suite.get('name')}: {case.get('name')}"
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed.append(name)
+            elif case.find("skipped") is not None:
+                skipped += 1
+            else:
+                passed.append(name)
+        # A program that crashed between its tests has an error of its own and no failed case.
+        if int(suite.get("errors") or 0) and not any(c.find("failure") is not None or c.find("error") is not None for c in cases):
+            failed.append(f"{suite.get('name')}: crashed")
+    return passed, failed, skipped
+
+
+def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
+    log = LOGS / f"{title.replace(' ', '-')}.log"
+    log.unlink(missing_ok=True)
+    for old in glob.glob(str(where / "meson-logs" / "testlog*")):
+        os.unlink(old)
+    status = run(log, [*prefix, "meson", "test", "-C", where, "--no-rebuild", "--print-errorlogs", "--num-processes", "2",
+                       "-t", str(multiplier), *args], env, 1200)
+    report = where / "meson-logs" / "testlog.junit.xml"
+    if not report.exists():
+        tail(log)
+        tally.add(title, 0, ["no report"], log=log)
+        return
+    passed, failed, skipped = count_junit(report)
+    if status != 0 and not failed:
+        failed = [f"meson test ended with {status}"]
+    if not passed and not failed:
+        failed = ["no tests were found"]
+    tally.add(title, len(passed), failed, skipped, log)
+    if failed:
+        tail(log, 40)
+
+
+def python_tests(title, directory, env=None, pattern="test*.py", limit=900):
+    """One unittest run over the tests directly in `directory`."""
+    log = LOGS / f"{re.sub(r'[^a-z0-9]+', '-', title)}.log"
+    log.unlink(missing_ok=True)
+    status = run(log, [PYTHON, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", pattern], env, limit)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
+    ends = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", text, re.M)
+    if not ran or not ends:
+        tail(log)
+        tally.add(title, 0, ["crashed" if status is not None else "not finished in time"], log=log)
+        return
+    counts = {k: int(v) for k, v in re.findall(r"([a-z ]+)=(\d+)", ends[-1])}
+    bad = re.findall(r"^(?:FAIL|ERROR): (.*)$", text, re.M)
+    failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpected successes", 0)
+    bad = (bad + ["?"] * failed)[:failed] if failed else [] if status == 0 else [f"unittest ended with {status}"]
+    skipped = counts.get("skipped", 0)
+    tally.add(title, max(int(ran[1]) - failed - skipped, 0), bad, skipped, log)
+    if bad:
+        tail(log, 60)
+
+
+def test_dirs(top):
+    """Directories below `top` with tests in them."""
+    return sorted({str(p.parent) for p in (ROOT / top).glob("**/test*.py")})
+
+
+def daemon_tests(title, top, where, env=None, pattern="test*.py", limit=900):
+    """The Python suites below `top` against the programs in `where`."""
+    dirs = [d for d in test_dirs(top) if glob.glob(os.path.join(d, pattern))]
+    if not dirs:
+        tally.add(title, 0, [f"no {pattern} below {top}"])
+    path = os.pathsep.join([str(ROOT / "clients/python/src"), str(ROOT / "tests/integration")])
+    for d in dirs:
+        name = os.path.relpath(d, ROOT / top)
+        python_tests(title if name == "." else f"{title} {name}", d,
+                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, pattern, limit)
+
+
+def sanitizer_env(where):
+    """Reports also go to files, so that none is lost with a process that a test killed or did not look at."""
+    reports = where / "reports"
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir()
+    reports.chmod(0o777)  # some tests change their user
+    return {k: f"{v}:log_path={reports / k.split('_')[0].lower()}" for k, v in SANITIZERS.items()}
+
+
+def sanitizer_reports(title, where):
+    found = sorted((where / "reports").glob("*"))
+    for path in found[:3]:
+        print(f"    | {path}")
+        tail(path)
+    tally.add(f"{title} reports", 0 if found else 1, [f"{p.name}" for p in found])
+
+
+# ---- suites ------------------------------------------------------------------------------------------------------------
+
+
+def unit():
+    where = build("gcc")
+    if where:
+        meson_tests("unit", where)
+
+
+def clang():
+    if build("clang"):
+        tally.add("build with clang", 1, [])
+
+
+def asan():
+    where = build("asan")
+    if where:
+        env = sanitizer_env(where)
+        meson_tests("asan unit", where, ["--no-suite", "lint"], env, 4)
+        daemon_tests("asan integration", "tests/integration", where, env)
+        sanitizer_reports("asan", where)
+
+
+def tsan():
+    where = build("tsan")
+    if not where:
+        return
+    # The runtime of gcc 12 cannot place its shadow memory under the address randomisation of newer kernels.
+    prefix = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
+    env = sanitizer_env(where)
+    meson_tests("tsan unit", where, ["--no-suite", "lint", "--no-suite", "postgres"], {**env, "CK_FORK": "no"}, 4, prefix)
+    daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, "test_smoke*.py")
+    sanitizer_reports("tsan", where)
+
+
+def python():
+    python_tests("python client", "clients/python/tests",
+                 {"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def integration():
+    where = build("gcc")
+    if where:
+        daemon_tests("integration", "tests/integration", where)
+
+
+def faults():
+    where = build("gcc")
+    if where:
+        daemon_tests("faults", "tests/faults", where)
+
+
+SUITES = {f.__name__: f for f in (unit, clang, python, integration, faults, asan, tsan)}
+
+
+def main():
+    names = sys.argv[1:] or ["all"]
+    unknown = [n for n in names if n != "all" and n not in SUITES]
+    if unknown:
+        print(f"no such suite: {', '.join(unknown)}; there are {', '.join(SUITES)} and all", file=sys.stderr)
+        return 2
+    began = time.monotonic()
+    for name, suite in SUITES.items():
+        if name in names or "all" in names:
+            print(f"{name}:", flush=True)
+            suite()
+    for failure in tally.failures:
+        print(f"FAILED {failure}")
+    print(f"{tally.skipped} skipped; {time.monotonic() - began:.0f} s; logs in {os.path.relpath(LOGS, ROOT)}")
+    print(f"{tally.passed} passed, {tally.failed} failed")
+    return 1 if tally.failed or not tally.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

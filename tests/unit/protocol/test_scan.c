@@ -312,6 +312,44 @@ START_TEST(keys_that_are_nearly_equal)
 }
 END_TEST
 
+/* Eight ASCII bytes that scan.c hashes to one and the same number, made by running its hash backwards from `x`. False if this `x`
+ * gives other bytes. (Should the hash change, these are merely many keys.) */
+static bool colliding_key(uint64_t x, char key[8])
+{
+	const uint64_t factor = 0x9E3779B97F4A7C15ULL;
+	uint64_t inverse = factor;
+	for (int i = 0; i < 5; i++) /* Newton: each round doubles the right bits */
+		inverse *= 2 - factor * inverse;
+	uint64_t h = (0x12345678ULL << 32 | x) * inverse;
+	uint64_t word = ((h ^ h >> 32) * inverse) ^ 8;
+	memcpy(key, &word, sizeof word);
+	return (word & 0x8080808080808080ULL) == 0;
+}
+
+START_TEST(keys_made_to_collide)
+{
+	struct buf b;
+	char key[8], early[8] = {0};
+	unsigned n = 0;
+	size_t last = 0;
+	buf_init(&b, 0);
+	mp_map(&b, 5000);
+	for (uint64_t x = 0; n < 5000; x++)
+		if (colliding_key(x, key)) {
+			if (n == 7)
+				memcpy(early, key, sizeof early);
+			mp_strn(&b, key, sizeof key);
+			last = b.len - sizeof key;
+			mp_nil(&b);
+			n++;
+		}
+	check(b.data, b.len, &wide, OK, 0);
+	memcpy(b.data + last, early, sizeof early);
+	check(b.data, b.len, &wide, TWICE, last);
+	buf_done(&b);
+}
+END_TEST
+
 START_TEST(keys_of_closed_maps_are_forgotten)
 {
 	struct buf b;
@@ -431,6 +469,7 @@ int main(void)
 	tcase_add_test(t, item_limit_on_a_large_frame);
 	tcase_add_loop_test(t, duplicates_in_maps_of_every_size, 0, (int)N_OF(map_sizes));
 	tcase_add_test(t, keys_that_are_nearly_equal);
+	tcase_add_test(t, keys_made_to_collide);
 	tcase_add_test(t, keys_of_closed_maps_are_forgotten);
 	tcase_add_test(t, out_of_memory_is_an_error);
 	tcase_add_test(t, no_beginning_of_a_value_is_a_value);

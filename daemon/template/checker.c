@@ -91,6 +91,8 @@ static const char *expected(struct phrase *ph, const struct field *f)
 		[FIELD_SCHEMA] = {"a JSON schema (a map, or true or false)", NULL},
 		[FIELD_ANYTHING] = {"a value", NULL},
 	};
+	if (f->expects)
+		return f->expects;
 	if (phrases[f->type].fill)
 		phrases[f->type].fill(ph, f);
 	else
@@ -105,7 +107,8 @@ static const char *expected(struct phrase *ph, const struct field *f)
 static const char *type_hint(const struct ynode *n, const struct field *f)
 {
 	static const char *const old_booleans[] = {"yes", "no", "on", "off", "y", "n"};
-	if (f->type == FIELD_TEXT && (n->kind == YNODE_INT || n->kind == YNODE_FLOAT || n->kind == YNODE_BOOL))
+	if (f->type == FIELD_TEXT && !f->expects &&
+	    (n->kind == YNODE_INT || n->kind == YNODE_FLOAT || n->kind == YNODE_BOOL))
 		return ": put it in quotes";
 	if (n->kind == YNODE_STR && (f->type == FIELD_INT || f->type == FIELD_BOOL)) {
 		struct ynode plain = {.text = n->text, .n = n->n};

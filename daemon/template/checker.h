@@ -26,6 +26,11 @@ struct field;
 /* Report everything about `n` that `table` does not allow. */
 void check_map(struct check *c, const struct path *p, const struct ynode *n, const struct field *table);
 
+#define NAMESPACE_MAX 29 /* queue names are made of it, and PGMQ allows them 47 characters */
+#define NAMESPACE_EXPECTS "1 to 29 letters, digits and underscores, the first not a digit"
+#define VERSION_MAX 64
+#define VERSION_EXPECTS "a semantic version like 1.4.0 or 2.0.0-rc.1"
+
 /* Rules of rules.c for single values. */
 void rule_name(struct check *c, const struct path *p, const struct ynode *n);
 void rule_namespace(struct check *c, const struct path *p, const struct ynode *n);

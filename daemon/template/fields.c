@@ -129,8 +129,10 @@ static const struct field environment_fields[] = {
 
 const struct field task_fields[] = {
 	{.name = "name", .type = FIELD_TEXT, .required = true, .min = 1, .max = 255, .rule = rule_name},
-	{.name = "namespace_name", .type = FIELD_TEXT, .required = true, .rule = rule_namespace},
-	{.name = "version", .type = FIELD_TEXT, .required = true, .rule = rule_version},
+	{.name = "namespace_name", .type = FIELD_TEXT, .required = true, .expects = NAMESPACE_EXPECTS,
+	 .rule = rule_namespace},
+	{.name = "version", .type = FIELD_TEXT, .required = true, .expects = VERSION_EXPECTS,
+	 .rule = rule_version},
 	{.name = "description", .type = FIELD_TEXT},
 	{.name = "identity_strategy", .type = FIELD_WORD, .words = identity_strategies,
 	 .fallback = "\"always_unique\""},

@@ -32,6 +32,7 @@ struct field {
 	const char *const *words;
 	const struct field *sub;
 	const char *fallback; /* JSON text of the default; NULL: left out */
+	const char *expects; /* for messages, if the type and range do not say it all */
 	/* What a type cannot say; called for a value of the right type. */
 	void (*rule)(struct check *c, const struct path *p, const struct ynode *n);
 };

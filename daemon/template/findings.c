@@ -34,7 +34,7 @@ static struct finding *new_item(struct findings *f)
 	return &f->items[f->n];
 }
 
-static void store(struct findings *f, struct finding item, const char *key, const char *fmt, va_list ap)
+printf_like(4, 0) static void store(struct findings *f, struct finding item, const char *key, const char *fmt, va_list ap)
 {
 	struct finding *slot = new_item(f);
 	item.key = slot ? strdup(key ? key : "") : NULL;
@@ -76,7 +76,7 @@ static int by_place(const void *va, const void *vb)
 	return by_key ? by_key : strcmp(a->message, b->message);
 }
 
-__attribute__((format(printf, 2, 3))) static void add_summary(struct findings *f, const char *fmt, ...)
+printf_like(2, 3) static void add_summary(struct findings *f, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);

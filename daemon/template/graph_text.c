@@ -180,7 +180,7 @@ static void put_text(struct drawing *d, uint32_t no)
 	const struct graph_state *st = d->states ? &d->states[no] : NULL;
 	const struct state_look *look = state_look(st ? st->state : NULL);
 	put_cell(d, name_colour, template_step_name(d->t, no), d->name_width + 2);
-	put_cell(d, look->ansi, word_for(d, no), d->state_width + 2);
+	put_cell(d, look->ansi, word_for(d, no), d->state_width ? d->state_width + 2 : 0);
 	if (st && st->label)
 		put_cell(d, lane_colour, st->label, 0);
 }
@@ -323,7 +323,7 @@ static void list_step(struct drawing *d, uint32_t no)
 	put_text(d, no);
 	uint32_t first = g->parent_start[no], n = g->parent_start[no + 1] - first;
 	for (uint32_t k = 0; k < n && k < LIST_PARENTS; k++) {
-		paint(d, NULL, k ? ", " : "  <- ");
+		paint(d, NULL, k ? ", " : "<- ");
 		paint(d, NULL, template_step_name(d->t, g->parents[first + k]));
 	}
 	if (n > LIST_PARENTS)

@@ -5,9 +5,6 @@
 
 #include "daemon/template/fields.h"
 
-#define NAMESPACE_MAX 29 /* queue names are made of it, and PGMQ allows them 47 characters */
-#define VERSION_MAX 64
-
 static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
 static const char namespace_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
 
@@ -35,9 +32,7 @@ void rule_namespace(struct check *c, const struct path *p, const struct ynode *n
 {
 	if (n->n == 0 || n->n > NAMESPACE_MAX || isdigit((unsigned char)n->text[0]) ||
 	    n->text[strspn(n->text, namespace_characters)])
-		check_error(c, p, n,
-			    "found %s, expected 1 to %d letters, digits and underscores, the first not a digit",
-			    DESCRIBE(n), NAMESPACE_MAX);
+		check_error(c, p, n, "found %s, expected " NAMESPACE_EXPECTS, DESCRIBE(n));
 }
 
 static const char *skip_number(const char *p)
@@ -78,7 +73,7 @@ static bool is_semver(const char *p)
 void rule_version(struct check *c, const struct path *p, const struct ynode *n)
 {
 	if (n->n > VERSION_MAX || !is_semver(n->text))
-		check_error(c, p, n, "found %s, expected a semantic version like 1.4.0 or 2.0.0-rc.1", DESCRIBE(n));
+		check_error(c, p, n, "found %s, expected " VERSION_EXPECTS, DESCRIBE(n));
 }
 
 static bool is_event_name(const char *p)
@@ -135,8 +130,8 @@ static void check_retry(struct check *c, const struct path *p, const struct ynod
 	if ((base || cap) && base_ms > cap_ms)
 		check_warning(c, PATH_KEY(p, base ? "backoff_base_ms" : "max_backoff_ms"), base ? base : cap,
 			      "backoff_base_ms is %" PRId64 " and max_backoff_ms %" PRId64
-			      ": every wait is cut to the second",
-			      base_ms, cap_ms);
+			      ": every wait is %" PRId64 " ms",
+			      base_ms, cap_ms, cap_ms);
 }
 
 void rule_retry(struct check *c, const struct path *p, const struct ynode *n)

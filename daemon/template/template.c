@@ -75,15 +75,15 @@ static int complete(struct template *t, const struct ynode *root, const struct s
 	return r;
 }
 
-static int check_and_complete(struct template *t, const struct template_opts *opts, struct findings *f)
+/* `before` is the number of errors before the file was read: the reader may have added some. */
+static int check_and_complete(struct template *t, const struct template_opts *opts, struct findings *f, size_t before)
 {
 	struct check c = {.f = f, .draft = opts->draft, .suggest_budget = SUGGEST_BUDGET};
 	const struct ynode *root = yaml_tree_root(t->tree);
-	size_t errors = f->errors;
 	check_map(&c, NULL, root, task_fields);
 	struct steps s;
 	int r = steps_check(&c, root, &s, &t->dag);
-	if (r == 0 && f->errors == errors)
+	if (r == 0 && f->errors == before)
 		r = complete(t, root, &s, opts->environment, f);
 	steps_done(&s);
 	return r;
@@ -94,7 +94,7 @@ static int parse(struct template *t, const char *source, size_t len, const struc
 	size_t before = f->errors;
 	int r = yaml_tree_parse(source, len, NULL, &t->tree, f);
 	if (r == 0)
-		r = check_and_complete(t, opts, f);
+		r = check_and_complete(t, opts, f, before);
 	if (r == 0 && f->errors > before)
 		r = -EINVAL;
 	return r;

@@ -123,8 +123,9 @@ static int syntax_error(const struct reader *rd, const yaml_parser_t *p)
 	if (p->context)
 		snprintf(context, sizeof context, " (%s that begins at line %zu)", p->context,
 			 p->context_mark.line + 1);
-	builder_report(rd->b, FINDING_ERROR, at, "not YAML: %s%s%s", p->problem ? p->problem : "unreadable", context,
-		       tab_indents(rd, p->problem_mark.line) ? "; indent with spaces, not with tabs" : "");
+	findings_add(rd->b->f, FINDING_ERROR, at.line, at.column, NULL, "not YAML: %s%s%s",
+		     p->problem ? p->problem : "unreadable", context,
+		     tab_indents(rd, p->problem_mark.line) ? "; indent with spaces, not with tabs" : "");
 	return -EINVAL;
 }
 

@@ -340,6 +340,7 @@ int builder_invalid(struct builder *b, struct mark at)
 int builder_open(struct builder *b, enum ynode_kind kind, struct mark at)
 {
 	if (wants_key(b)) {
+		b->stack[b->depth - 1].n = 0; /* the path is that of the map */
 		builder_report(b, FINDING_ERROR, at, "found %s as a key, expected a text",
 			       kind == YNODE_SEQ ? "a list" : "a map");
 		return -EINVAL;

@@ -371,30 +371,39 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	return 0;
 }
 
-static int read_settled(const PGresult *r, int row, struct done *out)
+static void read_settled(const PGresult *r, int row, struct done *out)
 {
 	struct settled *s = calloc(1, sizeof *s);
 	if (!s)
-		return 0; /* a waiter is told by the slow poll */
+		return; /* a waiter is told by the slow poll */
 	get_uuid(r, row, &s->task);
 	get_status(r, row, s->state, sizeof s->state);
 	s->next = out->settled;
 	out->settled = s;
-	return 0;
 }
 
-static int read_cancelled(const PGresult *r, int row, struct done *out)
+static void read_cancelled(const PGresult *r, int row, struct done *out)
 {
 	struct cancelled *x = calloc(1, sizeof *x);
 	if (!x)
-		return 0; /* the handler runs on; its result will be stale */
+		return; /* the handler runs on; its result will be stale */
 	get_uuid(r, row, &x->task);
 	x->task_id = get_int8(r, row, C_TASK_ID);
 	x->step_no = get_int(r, row, C_STEP);
 	x->fence = get_int(r, row, C_FENCE);
 	x->next = out->cancelled;
 	out->cancelled = x;
-	return 0;
+}
+
+static void read_due(const PGresult *r, int row, struct done *out)
+{
+	struct due *d = calloc(1, sizeof *d);
+	if (!d)
+		return; /* the slow poll finds the message */
+	d->handler_id = get_int(r, row, C_HANDLER);
+	d->in_ms = get_int(r, row, C_IDX);
+	d->next = out->due;
+	out->due = d;
 }
 
 static void read_answer(const PGresult *r, int row, struct req **reqs, size_t n)
@@ -427,13 +436,16 @@ static int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, cons
 			rc = read_claim(h, c, call, r, i, payload, out, why, e);
 			break;
 		case 's':
-			rc = read_settled(r, i, out);
+			read_settled(r, i, out);
 			break;
 		case 'q':
 			done_add_id(out, get_int(r, i, C_HANDLER));
 			break;
+		case 'd':
+			read_due(r, i, out);
+			break;
 		case 'x':
-			rc = read_cancelled(r, i, out);
+			read_cancelled(r, i, out);
 			break;
 		default:
 			break;
@@ -526,8 +538,8 @@ static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, 
 	for (size_t i = 0; i < N_RECORD; i++)
 		pgarray_reset(&a[i]);
 	for (size_t i = 0; i < n; i++) {
-		const struct req_result *q = &reqs[i]->result;
-		int64_t delay = retry_delay(h, c, q, why, e);
+		struct req_result *q = &reqs[i]->result;
+		int64_t delay = q->delay_ms = retry_delay(h, c, q, why, e);
 		if (delay < 0)
 			return -EIO;
 		pgarray_int8(&a[0], q->task_id);

@@ -139,6 +139,7 @@ struct done *done_free(struct done *d)
 	}
 	free_list(d->settled);
 	free_list(d->cancelled);
+	free_list(d->due);
 	for (size_t i = 0; i < d->n_handlers; i++)
 		free(d->handlers[i].callable);
 	free(d->handlers);

@@ -65,6 +65,8 @@ struct req_result {
 	struct uuid worker;
 	usec_t finished; /* wall clock */
 	uint64_t seq;	 /* journal row that holds the claim */
+	int64_t delay_ms; /* answer: when it may be tried again, from now */
+	int handler_id;
 };
 
 struct req_create {
@@ -155,12 +157,19 @@ enum done_kind {
 	DONE_NOTIFY_SETTLED,   /* settled: tasks (state empty: look) */
 	DONE_NOTIFY_CANCEL,    /* settled: tasks cancelled elsewhere */
 	DONE_FATAL,	/* the daemon must stop: err says why */
+	DONE_REVIVED,	/* the embedded server was started again, or `failed` */
 };
 
 struct handler_row {
 	int id;
 	char ns[32];
 	char *callable;
+};
+
+struct due { /* a queue has a message for later */
+	struct due *next;
+	int handler_id;
+	int64_t in_ms;
 };
 
 struct done {
@@ -170,12 +179,14 @@ struct done {
 	struct claim *claims;
 	struct settled *settled;
 	struct cancelled *cancelled;
+	struct due *due;
 	int *ids; /* handlers whose queues got messages */
 	size_t n_ids;
 	struct handler_row *handlers;
 	size_t n_handlers;
 	bool replayed;	   /* a connection was lost under way: settled tasks may be missing, look again */
 	int server_version; /* DONE_UP */
+	bool failed;	    /* DONE_REVIVED */
 	struct err err;
 };
 struct done *done_new(enum done_kind kind);

@@ -222,11 +222,16 @@ static void merge(struct done *into, struct done *from)
 	while (*x)
 		x = &(*x)->next;
 	*x = from->cancelled;
+	struct due **u = &into->due;
+	while (*u)
+		u = &(*u)->next;
+	*u = from->due;
 	for (size_t i = 0; i < from->n_ids; i++)
 		done_add_id(into, from->ids[i]);
 	from->claims = NULL;
 	from->settled = NULL;
 	from->cancelled = NULL;
+	from->due = NULL;
 	done_free(from);
 }
 

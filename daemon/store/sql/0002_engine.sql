@@ -16,7 +16,8 @@ $$ SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 
    FROM replace(gen_random_uuid()::text, '-', '') AS g $$;
 
 CREATE TYPE tasker.hot_row AS (
-  kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue got messages; x: a step to cancel
+  kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages;
+                        -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task
   idx int,              -- a: 1-based position in the input arrays
   status text,          -- a, s: see each function
   task_id bigint,
@@ -224,16 +225,18 @@ BEGIN
     LEFT JOIN tasker.tasks other ON other.identity_key = i.key AND i.key IS NOT NULL;
 END $$;
 
--- Give the calling node steps from the queues of p_handler, up to p_quota[i] of each and p_cap in all. c rows; and a q row for every queue that
--- may hold more. The message is deleted here: from now on the node's lease guards the step.
+-- Give the calling node steps from the queues of p_handler, up to p_quota[i] of each and p_cap in all, beginning with any of them. c rows; a q row for every queue that
+-- may hold more; a d row for every queue that has only messages for later. The message is deleted here: from now on the node's lease guards the step.
 CREATE FUNCTION tasker.claim(
   p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[],
   p_handler int[], p_quota int[], p_cap int)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   i int;
+  n int := coalesce(cardinality(p_handler), 0);
+  v_first int := floor(random() * n);
   v_left int := p_cap;
-  v_want int; v_got int; v_queue text;
+  v_want int; v_got int; v_queue text; v_due timestamptz;
   m_t bigint[] := '{}'; m_s int[] := '{}'; m_f int[] := '{}';
   g_t bigint[]; g_s int[]; g_f int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
@@ -241,10 +244,16 @@ DECLARE
   r tasker.hot_row;
 BEGIN
   PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
-  FOR i IN 1 .. coalesce(cardinality(p_handler), 0) LOOP
-    EXIT WHEN v_left <= 0;
+  FOR k IN 1 .. n LOOP
+    i := 1 + (v_first + k) % n;
+    r := NULL;
+    r.kind := 'q';
+    r.handler_id := p_handler[i];
     v_want := least(v_left, p_quota[i]);
-    CONTINUE WHEN v_want <= 0;
+    IF v_want <= 0 THEN
+      RETURN NEXT r;
+      CONTINUE;
+    END IF;
     SELECT h.queue_name INTO v_queue FROM tasker.handlers h WHERE h.handler_id = p_handler[i];
     CONTINUE WHEN NOT FOUND;
     -- By vt, not msg_id: the index on vt skips what is not yet visible, and a delayed message takes its turn when it becomes due.
@@ -258,8 +267,14 @@ BEGIN
       v_left := v_left - v_got;
     END IF;
     IF v_got = v_want THEN
-      r.kind := 'q'; r.handler_id := p_handler[i];
       RETURN NEXT r;
+    ELSE
+      EXECUTE format('SELECT q.vt FROM pgmq.%I q WHERE q.vt > now() ORDER BY q.vt LIMIT 1', 'q_' || v_queue) INTO v_due;
+      IF v_due IS NOT NULL THEN
+        r.kind := 'd';
+        r.idx := least(extract(epoch FROM v_due - clock_timestamp()) * 1000 + 1, 86400000)::int;
+        RETURN NEXT r;
+      END IF;
     END IF;
   END LOOP;
   IF cardinality(m_t) = 0 THEN

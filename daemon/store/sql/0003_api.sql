@@ -213,11 +213,16 @@ CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABL
   FROM tasker.workers w JOIN tasker.nodes n USING (node_no) WHERE w.disconnected_at IS NULL
 $$;
 
-CREATE FUNCTION tasker.worker_seen(p_uuid uuid, p_node int, p jsonb) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, client, language, namespaces, handlers, max_concurrency)
-  VALUES (p_uuid, p_node, p ->> 'name', (p ->> 'pid')::int, (p ->> 'uid')::bigint, p ->> 'client', p ->> 'language',
-          ARRAY(SELECT jsonb_array_elements_text(p -> 'namespaces')), ARRAY(SELECT jsonb_array_elements_text(p -> 'handlers')), (p ->> 'max_concurrency')::int)
-  ON CONFLICT (worker_uuid) DO UPDATE SET disconnected_at = NULL, max_concurrency = excluded.max_concurrency
+-- A worker's session: {"worker_uuid", "node", ...}; with "gone" true it has ended.
+CREATE FUNCTION tasker.api_worker_seen(p jsonb) RETURNS jsonb LANGUAGE sql AS $$
+  WITH ins AS (
+    INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, client, language, namespaces, handlers, max_concurrency)
+    SELECT (p ->> 'worker_uuid')::uuid, n.node_no, nullif(p ->> 'name', ''), (p ->> 'pid')::int, (p ->> 'uid')::bigint, p ->> 'client', p ->> 'language',
+           ARRAY(SELECT jsonb_array_elements_text(p -> 'namespaces')), ARRAY(SELECT jsonb_array_elements_text(p -> 'handlers')), (p ->> 'max_concurrency')::int
+    FROM tasker.nodes n WHERE n.node_name = p ->> 'node' AND p -> 'gone' IS NULL
+    ON CONFLICT (worker_uuid) DO UPDATE SET disconnected_at = NULL, max_concurrency = excluded.max_concurrency),
+  gone AS (UPDATE tasker.workers w SET disconnected_at = now() WHERE w.worker_uuid = (p ->> 'worker_uuid')::uuid AND p -> 'gone' IS NOT NULL)
+  SELECT '{}'::jsonb
 $$;
 
 CREATE FUNCTION tasker.api_node_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
@@ -304,4 +309,37 @@ BEGIN
          CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome <> 'released') k
          WHERE k.n <> s.attempts - (s.state = 'in_progress')::int $q$));
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
+END $$;
+
+-- What has happened to a task, in order, each event with a key that is its identity. since: leave out what is more than ten seconds older.
+CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_id bigint := tasker.task_id_of(p ->> 'task_uuid');
+  v_since timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
+BEGIN
+  RETURN jsonb_build_object('events', coalesce((
+    SELECT jsonb_agg(e.event || jsonb_build_object('at', tasker.rfc3339(e.at), 'key', e.key) ORDER BY e.at, e.rank, e.step_no)
+    FROM (
+      SELECT h.at, 9 AS rank, 0 AS step_no, concat('t', extract(epoch FROM h.at), h.to_state) AS key, jsonb_build_object('kind', 'task', 'state', h.to_state) AS event
+      FROM tasker.task_history h WHERE h.task_id = v_id
+      UNION ALL
+      SELECT x.at, x.rank, ts.step_no, concat('s', ts.step_no, '/', f.fence, x.state), jsonb_build_object('kind', 'step', 'step', ts.name,
+             'step_uuid', tasker.step_uuid(t.task_uuid, ts.step_no), 'state', x.state, 'attempt', nullif(f.attempt, 0), 'worker_uuid', f.worker_uuid, 'outcome', x.outcome, 'error', x.error)
+      FROM tasker.tasks t
+      JOIN tasker.template_steps ts ON ts.template_id = t.template_id
+      JOIN LATERAL (
+        SELECT a.fence, a.attempt, a.worker_uuid, a.ready_at, a.claimed_at, a.recorded_at AS ended_at, a.outcome, a.error
+        FROM tasker.step_attempts a WHERE a.task_id = t.task_id AND a.step_no = ts.step_no
+        UNION ALL
+        SELECT s.fence + (s.state <> 'in_progress')::int, s.attempts + (s.state <> 'in_progress')::int, NULL, s.ready_at,
+               CASE WHEN s.state = 'in_progress' THEN s.claimed_at END, NULL, NULL, NULL
+        FROM tasker.steps s WHERE s.task_id = t.task_id AND s.step_no = ts.step_no AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) f ON true
+      JOIN tasker.steps cur ON cur.task_id = t.task_id AND cur.step_no = ts.step_no
+      CROSS JOIN LATERAL (VALUES
+        (f.ready_at, 1, 'enqueued', NULL::tasker.attempt_outcome, NULL::jsonb),
+        (f.claimed_at, 2, 'in_progress', NULL, NULL),
+        (f.ended_at, 3, CASE WHEN f.outcome = 'success' THEN 'complete' WHEN f.outcome = 'cancelled' THEN 'cancelled' WHEN f.outcome = 'released' THEN 'enqueued'
+                             WHEN f.fence = cur.fence AND cur.state = 'error' THEN 'error' ELSE 'waiting_for_retry' END, f.outcome, f.error)) AS x(at, rank, state, outcome, error)
+      WHERE t.task_id = v_id AND x.at IS NOT NULL AND x.at <= now()
+    ) e WHERE e.at >= v_since), '[]'));
 END $$;

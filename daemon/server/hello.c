@@ -1,0 +1,355 @@
+/* The handshake, resuming, and what a worker says about itself. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/store/proof.h"
+
+static void copy_text(char *out, size_t size, const msgpack_object *map, const char *key)
+{
+	const char *p;
+	size_t n;
+	out[0] = '\0';
+	if (mp_get_str(map, key, &p, &n) == 1)
+		snprintf(out, size, "%.*s", (int)(n < size ? n : size - 1), p);
+}
+
+/* An array of at most `max` strings of 1 to `max_len` bytes. 1 found, 0 absent, negative with *e. */
+static int copy_strings(const msgpack_object *map, const char *key, size_t max, size_t max_len, char ***ret, size_t *ret_n, struct err *e)
+{
+	const msgpack_object *a;
+	int r = mp_get_array(map, key, &a);
+	if (r == 0)
+		return 0;
+	if (r < 0 || a->via.array.size > max)
+		return err_set(e, -EINVAL, "bad_request", "worker.%s must be an array of at most %zu strings", key, max);
+	char **v = calloc(a->via.array.size + 1u, sizeof *v);
+	size_t n = 0;
+	for (; v && n < a->via.array.size; n++) {
+		const msgpack_object *o = &a->via.array.ptr[n];
+		bool ok = o->type == MSGPACK_OBJECT_STR && o->via.str.size >= 1 && o->via.str.size <= max_len && !memchr(o->via.str.ptr, 0, o->via.str.size);
+		v[n] = ok ? strndup(o->via.str.ptr, o->via.str.size) : NULL;
+		if (!v[n])
+			break;
+	}
+	if (v && n == a->via.array.size) {
+		*ret = v;
+		*ret_n = n;
+		return 1;
+	}
+	for (size_t i = 0; v && i < n; i++)
+		free(v[i]);
+	free(v);
+	return err_set(e, -EINVAL, "bad_request", "worker.%s[%zu] must be a string of 1 to %zu bytes without U+0000", key, n, max_len);
+}
+
+static int read_worker(struct session *s, const msgpack_object *w, struct err *e)
+{
+	int64_t conc = 1;
+	copy_text(s->name, sizeof s->name, w, "name");
+	if (mp_get_int(w, "max_concurrency", 1, CONCURRENCY_MAX, &conc) < 0)
+		return err_set(e, -EINVAL, "bad_request", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
+	int r = copy_strings(w, "namespaces", 1000, 29, &s->namespaces, &s->n_namespaces, e);
+	if (r >= 0)
+		r = copy_strings(w, "handlers", HANDLERS_MAX, 500, &s->handlers, &s->n_handlers, e);
+	if (r < 0)
+		return r;
+	s->max_concurrency = (unsigned)conc;
+	s->worker = true;
+	return 0;
+}
+
+/* [major, minor] of the peer. Positive: refused, already answered. */
+static int negotiate(struct session *s, uint32_t id, const msgpack_object *params, uint64_t *ret_minor)
+{
+	const msgpack_object *a = mp_get(params, "protocol");
+	const msgpack_object *v = a->via.array.ptr;
+	if (v[0].type != MSGPACK_OBJECT_POSITIVE_INTEGER || v[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER) {
+		reply_errorf(s, id, "bad_request", "protocol", "protocol must be [major, minor]");
+		return 1;
+	}
+	*ret_minor = PROTOCOL_MINOR; /* the smaller of the two: ours is 0 */
+	if (v[0].via.u64 == PROTOCOL_MAJOR)
+		return 0;
+	size_t mark = error_begin(s, id);
+	mp_map(&s->out, 3);
+	mp_str(&s->out, "code");
+	mp_str(&s->out, "unsupported_version");
+	mp_str(&s->out, "message");
+	mp_str(&s->out, "this taskerd speaks protocol major version 1: use a client of the same major version");
+	mp_str(&s->out, "details");
+	mp_map(&s->out, 2);
+	mp_str(&s->out, "client");
+	mp_array(&s->out, 2);
+	mp_uint(&s->out, v[0].via.u64);
+	mp_uint(&s->out, v[1].via.u64);
+	mp_str(&s->out, "server");
+	mp_array(&s->out, 2);
+	mp_uint(&s->out, PROTOCOL_MAJOR);
+	mp_uint(&s->out, PROTOCOL_MINOR);
+	error_end(s, mark);
+	return 1;
+}
+
+static struct session *find_token(struct server *srv, const char *token, size_t n, const struct session *me)
+{
+	struct session *s, *tmp;
+	if (n != sizeof s->token - 1)
+		return NULL;
+	HASH_ITER(hh, srv->sessions, s, tmp)
+		if (s != me && s->worker && s->uid == me->uid && (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->token, token, n) == 0)
+			return s;
+	return NULL;
+}
+
+/* True if the session of `resume` was found. */
+static bool resume(struct session *s, const msgpack_object *params)
+{
+	const msgpack_object *r;
+	const char *token;
+	size_t n;
+	int64_t held = 0;
+	if (mp_get_map(params, "resume", &r) != 1 || !s->worker)
+		return false;
+	if (mp_get_int(r, "held", 0, 1000000, &held) == 1)
+		s->held = (unsigned)held;
+	struct session *old = mp_get_str(r, "session", &token, &n) == 1 ? find_token(s->srv, token, n, s) : NULL;
+	if (!old)
+		return false;
+	session_adopt(s, old);
+	return true;
+}
+
+static void tell_store(struct session *s)
+{
+	struct req *r = req_new(REQ_API, (struct origin){0});
+	struct buf b;
+	char uuid[UUID_TEXT];
+	if (!r)
+		return;
+	/* Text from the peer goes through the JSON writer: build the object as MessagePack first. */
+	buf_init(&b, 0);
+	uuid_format(&s->worker_uuid, uuid);
+	mp_map(&b, 9);
+	mp_str(&b, "worker_uuid");
+	mp_str(&b, uuid);
+	mp_str(&b, "name");
+	mp_str(&b, s->name);
+	mp_str(&b, "pid");
+	mp_int(&b, s->pid);
+	mp_str(&b, "uid");
+	mp_int(&b, s->uid);
+	mp_str(&b, "client");
+	mp_str(&b, s->client);
+	mp_str(&b, "language");
+	mp_str(&b, s->language);
+	mp_str(&b, "namespaces");
+	mp_array(&b, s->n_namespaces);
+	for (size_t i = 0; i < s->n_namespaces; i++)
+		mp_str(&b, s->namespaces[i]);
+	mp_str(&b, "handlers");
+	mp_array(&b, s->n_handlers);
+	for (size_t i = 0; i < s->n_handlers; i++)
+		mp_str(&b, s->handlers[i]);
+	mp_str(&b, "max_concurrency");
+	mp_int(&b, s->max_concurrency);
+	r->api.function = "tasker.api_worker_seen";
+	r->api.mode = API_WRITE;
+	if (api_args_from_mp(r, &b, s->srv) == 0)
+		store_submit(s->srv->store, r);
+	else
+		req_free(r);
+	buf_done(&b);
+}
+
+void worker_gone(struct session *s)
+{
+	struct req *r = req_new(REQ_API, (struct origin){0});
+	char uuid[UUID_TEXT], args[128];
+	if (!r)
+		return;
+	uuid_format(&s->worker_uuid, uuid);
+	int n = snprintf(args, sizeof args, "{\"worker_uuid\":\"%s\",\"gone\":true}", uuid);
+	text_set(&r->api.args, args, (size_t)n);
+	r->api.function = "tasker.api_worker_seen";
+	r->api.mode = API_WRITE;
+	store_submit(s->srv->store, r);
+}
+
+static void welcome(struct session *s, uint32_t id, uint64_t minor, bool resumed)
+{
+	const struct options *opt = s->srv->opt;
+	char uuid[UUID_TEXT];
+	const struct {
+		const char *key;
+		uint64_t v;
+	} limits[] = {{"max_frame", opt->max_frame}, {"max_items", ITEMS_MAX}, {"max_depth", DEPTH_MAX}, {"max_bulk", BULK_MAX}, {"max_context", opt->max_context}, {"max_result", opt->max_result}};
+	uuid_format(&s->worker_uuid, uuid);
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 9);
+	mp_str(&s->out, "protocol");
+	mp_array(&s->out, 2);
+	mp_uint(&s->out, PROTOCOL_MAJOR);
+	mp_uint(&s->out, minor);
+	mp_str(&s->out, "server");
+	mp_str(&s->out, "taskerd/" TASKERD_VERSION);
+	mp_str(&s->out, "node");
+	mp_str(&s->out, opt->node_name);
+	mp_str(&s->out, "session");
+	mp_str(&s->out, s->token);
+	mp_str(&s->out, "resumed");
+	mp_bool(&s->out, resumed);
+	mp_str(&s->out, "worker_uuid");
+	mp_str(&s->out, uuid);
+	mp_str(&s->out, "heartbeat_ms");
+	mp_int(&s->out, opt->heartbeat_ms);
+	mp_str(&s->out, "limits");
+	mp_map(&s->out, sizeof limits / sizeof *limits);
+	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+		mp_str(&s->out, limits[i].key);
+		mp_uint(&s->out, limits[i].v);
+	}
+	mp_str(&s->out, "features");
+	mp_array(&s->out, 0);
+	reply_end(s, mark);
+}
+
+/* Steps sent on the session that its worker has not named never arrived. */
+static void release_unconfirmed(struct session *s)
+{
+	struct open_step *o, *tmp;
+	for (o = TAILQ_FIRST(&s->steps); o; o = tmp) {
+		tmp = TAILQ_NEXT(o, link);
+		if (!o->confirmed)
+			step_end(o, OUTCOME_RELEASED, "lost on the way to the worker");
+	}
+}
+
+void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	uint64_t minor = 0;
+	const msgpack_object *w = NULL;
+	struct err e = {0};
+	if (negotiate(s, id, params, &minor) > 0) {
+		session_close_after_flush(s);
+		return;
+	}
+	int r = mp_get_map(params, "worker", &w);
+	if (r == 1 && !s->srv->ever_up)
+		/* Without the node's key no claim can be checked: let workers come back when there is work to be had. */
+		r = err_set(&e, -EAGAIN, "database_unavailable", "the database has not answered yet%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
+	else if (r == 1 && s->srv->draining)
+		r = err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping");
+	else if (r == 1)
+		r = read_worker(s, w, &e);
+	if (r < 0) {
+		reply_error(s, id, &e);
+		session_close_after_flush(s);
+		return;
+	}
+	copy_text(s->client, sizeof s->client, params, "client");
+	copy_text(s->language, sizeof s->language, params, "language");
+	s->state = SESSION_OPEN;
+	event_del(&s->timer);
+	bool resumed = resume(s, params);
+	welcome(s, id, minor, resumed);
+	if (!s->worker)
+		return;
+	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
+	log_info("worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
+		 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "");
+	tell_store(s);
+	if (s->held == 0) {
+		release_unconfirmed(s);
+		pool_join(s);
+	}
+}
+
+/* One item of session.resume: does this worker hold the step? */
+static bool resume_step(struct session *s, const struct uuid *uuid, const uint8_t *proof)
+{
+	struct open_step *o = NULL;
+	struct uuid task;
+	unsigned no;
+	uint32_t fence;
+	if (!uuid_split_step(uuid, &task, &no) || proof_check(store_secret(s->srv->store), &task, no, proof, &fence) < 0)
+		return false;
+	HASH_FIND(hh, s->srv->steps, uuid, sizeof *uuid, o);
+	if (o && o->session == s && (uint32_t)o->claim->fence == fence) {
+		o->confirmed = true;
+		return !o->ended;
+	}
+	HASH_FIND(hh, s->srv->orphans, uuid, sizeof *uuid, o);
+	if (!o || (uint32_t)o->claim->fence != fence)
+		return false;
+	HASH_DEL(s->srv->orphans, o);
+	o->confirmed = true;
+	step_resume(s, o);
+	return true;
+}
+
+void on_session_resume(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const msgpack_object *steps = mp_get(params, "steps");
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 1);
+	mp_str(&s->out, "steps");
+	mp_array(&s->out, steps->via.array.size);
+	for (uint32_t i = 0; i < steps->via.array.size; i++) {
+		const msgpack_object *o = &steps->via.array.ptr[i], *claim = o->type == MSGPACK_OBJECT_MAP ? mp_get(o, "claim") : NULL;
+		const char *p = "";
+		size_t n = 0;
+		int64_t attempt = 0;
+		struct uuid u;
+		bool held = claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && s->worker && mp_get_str(o, "step_uuid", &p, &n) == 1 &&
+			    uuid_parse(p, n, &u) == 0 && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
+		if (o->type == MSGPACK_OBJECT_MAP)
+			(void)!mp_get_int(o, "attempt", 0, INT32_MAX, &attempt);
+		mp_map(&s->out, 3);
+		mp_str(&s->out, "step_uuid");
+		mp_strn(&s->out, p, n);
+		mp_str(&s->out, "attempt");
+		mp_int(&s->out, attempt);
+		mp_str(&s->out, "status");
+		mp_str(&s->out, held ? "held" : "stale");
+	}
+	reply_end(s, mark);
+	s->held = 0;
+	release_unconfirmed(s);
+	if (s->worker && !s->pool)
+		pool_join(s);
+}
+
+void on_goodbye(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	(void)id, (void)params;
+	s->said_goodbye = true;
+	s->draining = true;
+	pool_leave(s);
+}
+
+void on_worker_update(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	int64_t n;
+	bool draining;
+	(void)id;
+	if (!s->worker)
+		return;
+	if (mp_get_int(params, "max_concurrency", 1, CONCURRENCY_MAX, &n) == 1)
+		pool_set_concurrency(s, (unsigned)n);
+	if (mp_get_bool(params, "draining", &draining) == 1 && draining != s->draining) {
+		s->draining = draining;
+		if (draining)
+			pool_leave(s);
+		else if (s->held == 0)
+			pool_join(s);
+	}
+	pool_run_backlog(s->srv);
+	pool_claim(s->srv);
+}
+
+void on_heartbeat(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	(void)s, (void)id, (void)params; /* any frame moves last_frame */
+}

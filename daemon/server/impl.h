@@ -1,0 +1,306 @@
+/* What the files of the server share. Everything here belongs to the loop thread. */
+#pragma once
+#include <pthread.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+#include <uthash.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/server/server.h"
+#include "daemon/store/store.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
+
+/* Bounds that are not options. */
+#define HELLO_TIMEOUT_S 10
+#define FRAME_MAX_BEFORE_HELLO 65536u
+#define ITEMS_MAX_BEFORE_HELLO 4096u
+#define ITEMS_MAX 262144u
+#define DEPTH_MAX 30u
+#define BULK_MAX 5000u
+#define READ_CHUNK 65536u
+#define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
+#define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
+#define OUT_MAX (64u << 20)	      /* unsent bytes above which it is dropped */
+#define QUEUE_OVERLOAD 100000u	      /* requests waiting for the store above which creates are refused */
+#define RECONNECT_GRACE_MS 1000	      /* how long a living process may take to come back */
+#define CONCURRENCY_MAX 10000
+#define HANDLERS_MAX 10000
+#define WATCHES_MAX 64		      /* on one session */
+
+struct server;
+struct session;
+struct pool;
+
+/* A step this node holds and has given to a session (or is about to). */
+struct open_step {
+	struct uuid uuid; /* key */
+	UT_hash_handle hh;
+	TAILQ_ENTRY(open_step) link; /* in the session, or in the pool's backlog */
+	struct session *session; /* NULL in a backlog, or an orphan */
+	struct server *home;
+	struct claim *claim;
+	struct event timer;
+	bool timer_set;
+	bool ended;	/* the attempt is over for the daemon; the worker still owes a word */
+	bool confirmed; /* named by session.resume */
+};
+TAILQ_HEAD(step_list, open_step);
+
+/* Sessions that can run the same handlers. */
+struct pool {
+	unsigned id;
+	UT_hash_handle hh;
+	struct pool_handlers *handlers; /* ids sorted */
+	TAILQ_HEAD(, session) sessions;
+	unsigned slots, used;	/* of its sessions: steps they may hold, and do */
+	unsigned lent;		/* credits travelling with requests */
+	struct step_list backlog; /* claimed, waiting for a free session */
+	unsigned n_backlog;
+	bool claiming;		/* a claim request is under way */
+	struct session *next;	/* round robin */
+};
+
+/* A handler of some template: where its steps wait. */
+struct handler {
+	int id;
+	UT_hash_handle hh;
+	char ns[32];
+	char *callable;
+	bool hinted;	 /* its queue may hold messages */
+	unsigned pools;	 /* how many pools run it */
+	usec_t missing_since; /* messages and no pool, 0: not so */
+	usec_t reported;
+	usec_t due;	 /* when the timer fires, 0: not set */
+	struct event timer;
+	struct server *srv;
+};
+
+enum session_state { SESSION_NEW, SESSION_OPEN, SESSION_DETACHED, SESSION_DEAD };
+
+struct session {
+	uint64_t id;
+	UT_hash_handle hh;
+	TAILQ_ENTRY(session) pool_link;
+	struct server *srv;
+	enum session_state state;
+	int fd, pidfd;
+	struct event rd, wr, timer, pid_event;
+	struct buf in, out;
+	size_t out_off;
+	bool dirty;	  /* in the list of sessions to be flushed */
+	TAILQ_ENTRY(session) dirty_link;
+	bool paused;	  /* not read until its output drains */
+	bool closing;	  /* flush, then close */
+	bool said_goodbye, draining;
+	bool moved; /* its steps and name live on in another session */
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	usec_t connected, last_frame;
+	struct ratelimit log_limit, step_logs;
+	/* worker */
+	bool worker;
+	char token[33];
+	struct uuid worker_uuid;
+	char name[64], client[64], language[32];
+	char **namespaces, **handlers;
+	size_t n_namespaces, n_handlers;
+	unsigned max_concurrency, open, held;
+	struct pool *pool;
+	struct step_list steps;
+	uint64_t done;
+	/* gathered until the flush */
+	struct buf acks, executes;
+	unsigned n_acks, n_executes;
+	unsigned n_watches;
+};
+
+/* A client waiting for a task to settle. */
+struct wait {
+	TAILQ_ENTRY(wait) link;
+	uint64_t session;
+	uint32_t request;
+	struct event timer;
+	struct waited *of;
+	struct server *srv;
+};
+
+struct waited {
+	struct uuid task;
+	char state[32]; /* last heard, or empty */
+	UT_hash_handle hh;
+	TAILQ_HEAD(, wait) waits;
+};
+
+/* Steps claimed by one call and not yet all recorded. */
+struct journal {
+	uint64_t seq;
+	UT_hash_handle hh;
+	unsigned open;
+};
+
+struct watch;
+
+/* Functions whose answers do not go straight to a client; told apart by these very pointers. */
+extern const char API_ATTEMPT_STATUS[], API_TASK_STATES[], API_TASK_EVENTS[], API_WATCH_GET[];
+
+struct server {
+	const struct options *opt;
+	struct event_base *base;
+	struct store *store;
+	struct mailbox answers;
+	struct embed *em;
+	struct event *ev_answers, *ev_listen, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain;
+	int listen_fd, embedded_fd;
+	pthread_t reviver; /* restarts the embedded server while `reviving` */
+	bool reviving;
+	bool own_socket;
+	uint64_t next_session;
+	struct session *sessions; /* by id */
+	size_t n_sessions;
+	TAILQ_HEAD(, session) dirty;
+	struct handler *handlers; /* by id */
+	struct pool *pools;
+	unsigned next_pool;
+	struct open_step *steps; /* by uuid, given to sessions */
+	struct open_step *orphans; /* by uuid: held since before the restart, waiting for their worker */
+	struct journal *journals;
+	struct waited *waited;
+	struct watch *watches;
+	bool ever_up, db_up, draining, stop;
+	unsigned stop_signals;
+	int db_server_version;
+	usec_t started, drain_until;
+	char db_error[512];
+	struct err fatal;
+	bool has_fatal;
+	unsigned results_in_flight;
+	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions;
+};
+
+/* session.c: sockets, buffers, life and death */
+struct session *session_new(struct server *srv, int fd);
+struct session *session_find(struct server *srv, uint64_t id);
+/* Forget the session. `why` is logged. With the process alive a worker's steps wait RECONNECT_GRACE_MS for it. */
+void session_close(struct session *s, const char *why);
+/* Send what is gathered, then close. */
+void session_close_after_flush(struct session *s);
+void session_mark_dirty(struct session *s);
+/* Turn the gathered acknowledgements and steps into frames. */
+void session_gather(struct session *s);
+void server_flush(struct server *srv);
+/* Take over the steps of a detached session of the same peer. */
+void session_adopt(struct session *to, struct session *from);
+void session_detached_timeout(struct session *s);
+void session_free_all(struct server *srv);
+
+/* message.c: envelopes */
+void message_received(struct session *s, const unsigned char *data, size_t len);
+/* A response: write exactly one value to s->out between begin and end. */
+size_t reply_begin(struct session *s, uint32_t id);
+void reply_end(struct session *s, size_t mark);
+/* An error response whose map the caller writes between begin and end. */
+size_t error_begin(struct session *s, uint32_t id);
+void error_end(struct session *s, size_t mark);
+void reply_error(struct session *s, uint32_t id, const struct err *e);
+void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
+/* Append the error map itself. */
+void write_error(struct buf *b, const struct err *e);
+/* The params of task.create, as an item of a bulk. 0 or -EINVAL with *e. */
+int check_create_params(const msgpack_object *params, const char *prefix, struct err *e) must_check;
+size_t notify_begin(struct session *s, const char *method);
+void notify_end(struct session *s, size_t mark);
+void protocol_error(struct session *s, const char *code, const char *fmt, ...) printf_like(3, 4);
+typedef void msg_fn(struct session *s, uint32_t id, const msgpack_object *params);
+/* A request to the store on behalf of a client's; replies with an error itself and returns NULL if memory is short. */
+struct req *req_for(struct session *s, uint32_t id, enum req_kind kind);
+
+/* hello.c */
+msg_fn on_hello, on_session_resume, on_goodbye, on_worker_update, on_heartbeat;
+/* The session of a worker has ended for good. */
+void worker_gone(struct session *s);
+
+/* pool.c: who can run what, and the credits */
+void handlers_loaded(struct server *srv, struct done *d);
+void pool_join(struct session *s);
+void pool_leave(struct session *s);
+/* Lend the session's pool one free credit to travel with `r`, if it has one. */
+void pool_lend(struct session *s, struct req *r);
+/* Lend up to `max` credits of any pools to creates: returns how many were attached to `r` (one pool a request). */
+unsigned pool_lend_any(struct server *srv, struct req *r, unsigned max);
+void pool_return(struct server *srv, struct req *r);
+/* Steps just claimed: give them to sessions. Takes the claims. */
+void pool_dispatch(struct server *srv, struct claim *claims);
+/* Messages may be in these queues; in all queues. */
+void pool_hint(struct server *srv, const int *ids, size_t n);
+void pool_hint_all(struct server *srv);
+/* The handler's queue has a message for later. */
+void pool_due(struct server *srv, int handler_id, int64_t in_ms);
+void pool_set_concurrency(struct session *s, unsigned n);
+/* The only way to change session.open. */
+void session_open_changed(struct session *s, int by);
+void pool_release_backlogs(struct server *srv);
+void handlers_report_missing(struct server *srv);
+/* Ask for queued work where there are credits and hints. */
+void pool_claim(struct server *srv);
+void pool_run_backlog(struct server *srv);
+void pools_free(struct server *srv);
+bool handler_matches(const struct session *s, const struct handler *h);
+
+/* steps.c: results, timeouts, orphans */
+msg_fn on_step_result, on_step_heartbeat, on_step_log, on_step_dependencies;
+void step_give(struct session *s, struct open_step *o);
+struct open_step *step_new(struct server *srv, struct claim *c); /* takes c; NULL: out of memory (then c is lost to the journal) */
+/* End the attempt without the worker: timeout, lost, released. Frees `o` unless the worker still owes a word. */
+void step_end(struct open_step *o, enum outcome outcome, const char *message);
+void steps_lost(struct session *s, enum outcome outcome, const char *message);
+void steps_adopted(struct server *srv, struct claim *claims);
+void orphans_give_up(struct server *srv);
+/* A step of a former incarnation has found its worker again: it is open on `s`. */
+void step_resume(struct session *s, struct open_step *o);
+void result_answered(struct server *srv, struct req *r);
+void steps_cancelled(struct server *srv, const struct uuid *task, const char *reason);
+void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);
+void journal_hold(struct server *srv, uint64_t seq);
+void journal_release(struct server *srv, uint64_t seq);
+void late_result_answered(struct server *srv, struct req *r);
+void steps_free(struct server *srv);
+
+/* tasks.c: creating, waiting, cancelling */
+msg_fn on_task_create, on_task_create_many, on_task_wait, on_task_cancel;
+void create_answered(struct server *srv, struct req *r);
+/* Free what unanswered requests of bulks share (only when stopping). */
+void bulk_abandon(struct mail *reqs);
+void cancel_answered(struct server *srv, struct req *r);
+void task_settled(struct server *srv, const struct uuid *task, const char *state);
+void waits_recheck(struct server *srv);
+void waits_recheck_answered(struct server *srv, struct req *r);
+void waits_forget(struct session *s);
+void waits_free(struct server *srv);
+
+/* watch.c */
+msg_fn on_task_watch, on_task_unwatch;
+void watch_touch(struct server *srv, const struct uuid *task);
+void watch_tick(struct server *srv);
+/* A handler's progress report; `progress` may be NULL. */
+void watch_progress(struct server *srv, const struct open_step *o, const msgpack_object *progress);
+void watch_answered(struct server *srv, struct req *r);
+void watch_forget(struct session *s);
+void watches_free(struct server *srv);
+
+/* info.c: everything that is answered by one query or from memory */
+msg_fn on_ping, on_server_info, on_template_apply, on_template_validate;
+/* Requests that are one SQL function. */
+void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
+void api_answered(struct server *srv, struct req *r);
+/* Set r->api.args to the MessagePack map in `b` as JSON, with "node" added. 0 or negative. */
+int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv) must_check;
+
+/* server.c */
+void server_status(struct server *srv);
+void server_fail(struct server *srv, const struct err *e);

@@ -1,0 +1,403 @@
+/* Requests answered by one query or from memory, and templates. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/template/template.h"
+#include "protocol/mpjson.h"
+
+typedef void transform_fn(struct server *srv, const msgpack_object *answer, struct buf *out);
+static transform_fn add_worker_load, add_queue_workers, add_missing_handlers;
+
+/* Requests that are one SQL function: parameters in as JSON, answer out. */
+static const struct api {
+	enum msg_id msg;
+	const char *function;
+	transform_fn *transform; /* adds what only this process knows; NULL: nothing */
+} apis[] = {
+	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers},
+	{MSG_TASK_LIST, "tasker.api_task_list", NULL},
+	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL},
+	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL},
+	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL},
+	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load},
+	{MSG_NODE_LIST, "tasker.api_node_list", NULL},
+	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers},
+	{MSG_DOCTOR, "tasker.api_doctor", NULL},
+};
+
+static const char API_REGISTER[] = "tasker.register_template";
+static void template_applied(struct server *srv, struct req *r);
+
+int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv)
+{
+	struct mp_value v;
+	struct mpjson_error je;
+	struct buf json;
+	if (b->failed || mp_decode(b->data, b->len, &v) < 0)
+		return -ENOMEM;
+	buf_init(&json, 0);
+	int rc = mp_to_json(&v.root, "", &json, &je);
+	if (rc == 0 && srv) { /* a node name is of letters, digits, dot, dash and underscore */
+		json.len--;
+		buf_printf(&json, "%s\"node\":\"%s\"}", json.len > 1 ? "," : "", srv->opt->node_name);
+	}
+	if (rc == 0 && buf_text(&json))
+		text_set(&r->api.args, buf_text(&json), json.len);
+	if (rc == 0 && !r->api.args.s)
+		rc = -ENOMEM;
+	buf_done(&json);
+	mp_value_done(&v);
+	return rc;
+}
+
+void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	(void)params;
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 0);
+	reply_end(s, mark);
+}
+
+void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)
+{
+	const struct api *a = NULL;
+	struct mpjson_error je = {0};
+	struct buf json;
+	for (size_t i = 0; i < sizeof apis / sizeof *apis; i++)
+		if (apis[i].msg == m)
+			a = &apis[i];
+	struct req *r = a ? req_for(s, id, REQ_API) : NULL;
+	if (!r)
+		return;
+	buf_init(&json, 1u << 20);
+	if (!s->srv->db_up) {
+		reply_errorf(s, id, "database_unavailable", NULL, "the database cannot be reached%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
+	} else if (mp_to_json(params, "", &json, &je) < 0 || !buf_text(&json)) {
+		reply_errorf(s, id, "invalid_value", je.path, "%s: %s", je.path, je.what);
+	} else {
+		text_set(&r->api.args, buf_text(&json), json.len);
+		r->api.function = a->function;
+		r->api.mode = API_READ;
+		store_submit(s->srv->store, r);
+		r = NULL;
+	}
+	req_free(r);
+	buf_done(&json);
+}
+
+static const struct api *api_of(const char *function)
+{
+	for (size_t i = 0; i < sizeof apis / sizeof *apis; i++)
+		if (apis[i].function == function)
+			return &apis[i];
+	return NULL;
+}
+
+void api_answered(struct server *srv, struct req *r)
+{
+	static const struct {
+		const char *function;
+		void (*fn)(struct server *srv, struct req *r);
+	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_STATES, waits_recheck_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied}};
+	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
+		if (r->api.function == inner[i].function) {
+			inner[i].fn(srv, r);
+			return;
+		}
+	struct session *s = r->origin.session ? session_find(srv, r->origin.session) : NULL;
+	const struct api *a = api_of(r->api.function);
+	struct mp_value v;
+	if (r->failed && !r->origin.session)
+		log_warn("%s: %s", r->api.function, r->err.text);
+	if (!s || s->fd < 0)
+		return;
+	if (r->failed) {
+		reply_error(s, r->origin.request, &r->err);
+		return;
+	}
+	if (r->answer.len + 64 > srv->opt->max_frame) {
+		reply_errorf(s, r->origin.request, "too_large", NULL, "the answer of %zu bytes is over the frame limit of %zu; ask for less (task.get with steps false, list with a smaller limit)", r->answer.len,
+			     srv->opt->max_frame);
+		return;
+	}
+	size_t mark = reply_begin(s, r->origin.request);
+	if (a && a->transform && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
+		a->transform(srv, &v.root, &s->out);
+		mp_value_done(&v);
+	} else {
+		mp_raw(&s->out, r->answer.data, r->answer.len);
+	}
+	reply_end(s, mark);
+}
+
+/* What only this process knows --------------------------------------------------------------------------------------------- */
+
+/* Write `map` with more pairs to come after its own. */
+static void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
+{
+	mp_map(out, map->via.map.size + more);
+	for (uint32_t i = 0; i < map->via.map.size; i++) {
+		mp_object(out, &map->via.map.ptr[i].key);
+		mp_object(out, &map->via.map.ptr[i].val);
+	}
+}
+
+/* {"<key>": [items]} with each item passed through `fn`. */
+static void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, void (*fn)(struct server *, const msgpack_object *, struct buf *))
+{
+	const msgpack_object *a = mp_get(answer, key);
+	mp_map(out, 1);
+	mp_str(out, key);
+	mp_array(out, a ? a->via.array.size : 0);
+	for (uint32_t i = 0; a && i < a->via.array.size; i++)
+		fn(srv, &a->via.array.ptr[i], out);
+}
+
+static void one_worker(struct server *srv, const msgpack_object *w, struct buf *out)
+{
+	const msgpack_object *uuid = mp_get(w, "worker_uuid");
+	struct uuid u;
+	struct session *s, *tmp, *found = NULL;
+	if (uuid && uuid_parse(uuid->via.str.ptr, uuid->via.str.size, &u) == 0)
+		HASH_ITER(hh, srv->sessions, s, tmp)
+			if (s->worker && s->state != SESSION_DEAD && uuid_eq(&s->worker_uuid, &u))
+				found = s;
+	copy_map(out, w, found ? 3 : 0);
+	if (!found)
+		return;
+	mp_str(out, "open");
+	mp_uint(out, found->open);
+	mp_str(out, "done");
+	mp_uint(out, found->done);
+	mp_str(out, "draining");
+	mp_bool(out, found->draining);
+}
+
+static void add_worker_load(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	each_item(srv, answer, "workers", out, one_worker);
+}
+
+static unsigned workers_for(struct server *srv, const struct handler *h)
+{
+	struct session *s, *tmp;
+	unsigned n = 0;
+	HASH_ITER(hh, srv->sessions, s, tmp)
+		n += s->worker && s->state == SESSION_OPEN && handler_matches(s, h);
+	return n;
+}
+
+static void one_queue(struct server *srv, const msgpack_object *q, struct buf *out)
+{
+	int64_t id = 0;
+	struct handler *h = NULL;
+	if (mp_get_int(q, "handler_id", 0, INT32_MAX, &id) == 1) {
+		int key = (int)id;
+		HASH_FIND_INT(srv->handlers, &key, h);
+	}
+	copy_map(out, q, 1);
+	mp_str(out, "workers");
+	mp_uint(out, h ? workers_for(srv, h) : 0);
+}
+
+static void add_queue_workers(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	each_item(srv, answer, "queues", out, one_queue);
+}
+
+static bool offered(struct server *srv, const msgpack_object *ns, const msgpack_object *callable)
+{
+	struct handler *h, *tmp;
+	HASH_ITER(hh, srv->handlers, h, tmp)
+		if (mp_str_eq(ns, h->ns) && mp_str_eq(callable, h->callable))
+			return workers_for(srv, h) > 0;
+	return false;
+}
+
+static void add_missing_handlers(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	const msgpack_object *steps = NULL, *ns = mp_get(answer, "namespace");
+	copy_map(out, answer, 1);
+	mp_str(out, "missing_handlers");
+	size_t mark = mp_array_open(out), n = 0;
+	if (mp_get_array(answer, "steps", &steps) == 1 && ns)
+		for (uint32_t i = 0; i < steps->via.array.size; i++) {
+			const msgpack_object *st = &steps->via.array.ptr[i], *state = mp_get(st, "state"), *callable = mp_get(st, "handler");
+			if (!state || !callable || !mp_str_eq(state, "enqueued") || offered(srv, ns, callable))
+				continue;
+			mp_object(out, callable);
+			n++;
+		}
+	mp_array_close(out, mark, n);
+}
+
+/* Templates -------------------------------------------------------------------------------------------------------------- */
+
+static void write_findings(struct buf *out, const struct findings *f, const char *filename)
+{
+	struct buf json;
+	struct mpjson_error je;
+	size_t before = out->len;
+	buf_init(&json, 0);
+	mp_str(out, "findings");
+	size_t value = out->len;
+	if (findings_to_json(f, filename, &json) < 0 || !buf_text(&json) || json_to_mp(buf_text(&json), json.len, out, &je) < 0) {
+		out->len = value > before ? value : before;
+		mp_array(out, 0);
+	}
+	buf_done(&json);
+}
+
+static int parse_source(struct session *s, const msgpack_object *params, struct template **ret, struct findings *f, char *filename, size_t size)
+{
+	const char *source = "", *name = "";
+	size_t n = 0, name_n = 0;
+	bool strict = false;
+	(void)!mp_get_str(params, "source", &source, &n);
+	(void)!mp_get_bool(params, "strict", &strict);
+	if (mp_get_str(params, "filename", &name, &name_n) == 1)
+		snprintf(filename, size, "%.*s", (int)name_n, name);
+	else
+		snprintf(filename, size, "template");
+	struct template_opts opts = {.environment = s->srv->opt->environment, .strict = strict};
+	return template_parse(source, n, &opts, ret, f);
+}
+
+void on_template_validate(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	struct findings f = {0};
+	struct template *t = NULL;
+	char filename[512];
+	int rc = parse_source(s, params, &t, &f, filename, sizeof filename);
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 2);
+	mp_str(&s->out, "ok");
+	mp_bool(&s->out, rc == 0);
+	write_findings(&s->out, &f, filename);
+	reply_end(s, mark);
+	template_free(t);
+	findings_done(&f);
+}
+
+static void refuse_template(struct session *s, uint32_t id, const struct findings *f, const char *filename)
+{
+	char text[160];
+	snprintf(text, sizeof text, "the template has %zu error%s; see details.findings", f->errors, f->errors == 1 ? "" : "s");
+	size_t mark = error_begin(s, id);
+	mp_map(&s->out, 3);
+	mp_str(&s->out, "code");
+	mp_str(&s->out, "invalid_template");
+	mp_str(&s->out, "message");
+	mp_str(&s->out, text);
+	mp_str(&s->out, "details");
+	mp_map(&s->out, 1);
+	write_findings(&s->out, f, filename);
+	error_end(s, mark);
+}
+
+/* The answer of the database, with the findings (warnings) that go with it. */
+struct applied {
+	struct buf findings; /* MessagePack: key and value */
+};
+
+void on_template_apply(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	struct findings f = {0};
+	struct template *t = NULL;
+	struct buf json;
+	char filename[512];
+	buf_init(&json, 0);
+	int rc = parse_source(s, params, &t, &f, filename, sizeof filename);
+	struct req *r = NULL;
+	struct applied *a = NULL;
+	if (rc == -EINVAL) {
+		refuse_template(s, id, &f, filename);
+	} else if (rc == 0 && !s->srv->db_up) {
+		reply_errorf(s, id, "database_unavailable", NULL, "the database cannot be reached%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
+	} else if (rc < 0 || template_to_json(t, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
+		reply_errorf(s, id, "overloaded", NULL, "out of memory");
+	} else if ((r = req_for(s, id, REQ_API))) {
+		buf_init(&a->findings, 0);
+		write_findings(&a->findings, &f, filename);
+		text_set(&r->api.args, buf_text(&json), json.len);
+		r->api.function = API_REGISTER;
+		r->api.mode = API_WRITE;
+		r->user = TAKE_PTR(a);
+		store_submit(s->srv->store, r);
+	}
+	free(a);
+	buf_done(&json);
+	template_free(t);
+	findings_done(&f);
+}
+
+static void template_applied(struct server *srv, struct req *r)
+{
+	struct applied *a = r->user;
+	struct session *s = session_find(srv, r->origin.session);
+	struct mp_value v;
+	if (s && s->fd >= 0 && r->failed) {
+		reply_error(s, r->origin.request, &r->err);
+	} else if (s && s->fd >= 0 && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
+		size_t mark = reply_begin(s, r->origin.request);
+		copy_map(&s->out, &v.root, 1);
+		mp_raw(&s->out, a->findings.data, a->findings.len);
+		reply_end(s, mark);
+		mp_value_done(&v);
+	}
+	buf_done(&a->findings);
+	free(a);
+}
+
+/* server.info ------------------------------------------------------------------------------------------------------------ */
+
+void on_server_info(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	struct server *srv = s->srv;
+	struct store_stats st;
+	(void)params;
+	store_get_stats(srv->store, &st);
+	const struct {
+		const char *name;
+		uint64_t v;
+	} counters[] = {{"frames", srv->c_frames}, {"steps_sent", srv->c_steps_sent}, {"results", srv->c_results}, {"workers_lost_steps", srv->c_lost}, {"timeouts", srv->c_timeouts},
+			{"protocol_errors", srv->c_protocol_errors}, {"batches", st.batches}, {"recorded", st.results}, {"created", st.creates}, {"claims", st.claims}, {"queries", st.api},
+			{"database_reconnects", st.reconnects}, {"database_retries", st.retries}};
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 9);
+	mp_str(&s->out, "server");
+	mp_str(&s->out, "taskerd");
+	mp_str(&s->out, "version");
+	mp_str(&s->out, TASKERD_VERSION);
+	mp_str(&s->out, "protocol");
+	mp_array(&s->out, 2);
+	mp_uint(&s->out, PROTOCOL_MAJOR);
+	mp_uint(&s->out, PROTOCOL_MINOR);
+	mp_str(&s->out, "node");
+	mp_str(&s->out, srv->opt->node_name);
+	mp_str(&s->out, "pid");
+	mp_int(&s->out, getpid());
+	mp_str(&s->out, "uptime_ms");
+	mp_uint(&s->out, (now_mono() - srv->started) / USEC_PER_MSEC);
+	mp_str(&s->out, "database");
+	mp_map(&s->out, srv->db_up ? 2 : 3);
+	mp_str(&s->out, "state");
+	mp_str(&s->out, srv->db_up ? "up" : srv->ever_up ? "lost" : "waiting");
+	mp_str(&s->out, "version");
+	mp_int(&s->out, srv->db_server_version);
+	if (!srv->db_up) {
+		mp_str(&s->out, "error");
+		mp_str(&s->out, srv->db_error);
+	}
+	mp_str(&s->out, "counters");
+	mp_map(&s->out, sizeof counters / sizeof *counters);
+	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
+		mp_str(&s->out, counters[i].name);
+		mp_uint(&s->out, counters[i].v);
+	}
+	mp_str(&s->out, "sessions");
+	mp_uint(&s->out, srv->n_sessions);
+	reply_end(s, mark);
+}

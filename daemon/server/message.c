@@ -1,0 +1,343 @@
+/* From bytes to calls: scan, decode, check the envelope, check the parameters against their table, call the message's function. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "protocol/frame.h"
+#include "protocol/scan.h"
+
+enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_ANY };
+
+struct param {
+	const char *name;
+	enum param_type type;
+	bool required;
+	int64_t min, max; /* of an integer, or of a string's or array's length; max 0: no bound of its own */
+};
+
+#define TASK_UUID {"task_uuid", P_UUID, true, 0, 0}
+#define STEP_UUID {"step_uuid", P_UUID, true, 0, 0}
+#define TEMPLATE_SOURCE {"source", P_STR, true, 1, 4 << 20}, {"filename", P_STR, false, 0, 4096}, {"strict", P_BOOL, false, 0, 0}
+
+static const struct param hello_params[] = {{"protocol", P_ARRAY, true, 2, 2}, {"client", P_STR, true, 1, 256}, {"language", P_STR, false, 0, 64},
+					    {"pid", P_INT, false, 0, INT32_MAX}, {"worker", P_MAP, false, 0, 0}, {"resume", P_MAP, false, 0, 0}, {0}};
+static const struct param resume_params[] = {{"steps", P_ARRAY, true, 0, 100000}, {0}};
+static const struct param deps_params[] = {STEP_UUID, {"names", P_STRS, false, 0, 10000}, {"cursor", P_STR, false, 1, 16}, {0}};
+static const struct param create_params[] = {
+	{"name", P_STR, true, 1, 255},	       {"namespace", P_STR, false, 1, 29},	 {"version", P_STR, false, 1, 64},
+	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false, 0, 128},
+	{"reason", P_STR, false, 0, 128},      {"tags", P_STRS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
+	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent", P_STR, false, 1, 256},
+	{"idempotency_key", P_STR, false, 1, 256}, {0}};
+static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}, {0}};
+static const struct param task_params[] = {TASK_UUID, {0}};
+static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {0}};
+static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"state", P_STR, false, 1, 40},
+					   {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param wait_params[] = {TASK_UUID, {"timeout_ms", P_INT, false, 0, INT32_MAX}, {0}};
+static const struct param cancel_params[] = {TASK_UUID, {"reason", P_STR, false, 0, 1024}, {0}};
+static const struct param template_params[] = {TEMPLATE_SOURCE, {0}};
+static const struct param template_list_params[] = {{"namespace", P_STR, false, 1, 29}, {0}};
+static const struct param template_get_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, true, 1, 255}, {"version", P_STR, false, 1, 64}, {0}};
+static const struct param result_params[] = {{"results", P_ARRAY, true, 1, 100000}, {0}};
+static const struct param progress_params[] = {STEP_UUID, {"attempt", P_INT, true, 1, INT32_MAX}, {"progress", P_ANY, false, 0, 0}, {0}};
+static const struct param log_params[] = {{"step_uuid", P_UUID, false, 0, 0}, {"level", P_STR, true, 1, 8}, {"message", P_STR, true, 0, 65536}, {"fields", P_MAP, false, 0, 0}, {0}};
+static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1, CONCURRENCY_MAX}, {"draining", P_BOOL, false, 0, 0}, {0}};
+static const struct param no_params[] = {{0}};
+
+static const struct {
+	msg_fn *fn;
+	const struct param *params;
+} table[MSG_COUNT] = {
+	[MSG_HELLO] = {on_hello, hello_params},
+	[MSG_PING] = {on_ping, no_params},
+	[MSG_SESSION_RESUME] = {on_session_resume, resume_params},
+	[MSG_STEP_DEPENDENCIES] = {on_step_dependencies, deps_params},
+	[MSG_TASK_CREATE] = {on_task_create, create_params},
+	[MSG_TASK_CREATE_MANY] = {on_task_create_many, bulk_params},
+	[MSG_TASK_GET] = {NULL, get_params},
+	[MSG_TASK_LIST] = {NULL, list_params},
+	[MSG_TASK_WAIT] = {on_task_wait, wait_params},
+	[MSG_TASK_WATCH] = {on_task_watch, task_params},
+	[MSG_TASK_UNWATCH] = {on_task_unwatch, task_params},
+	[MSG_TASK_CANCEL] = {on_task_cancel, cancel_params},
+	[MSG_TASK_HISTORY] = {NULL, task_params},
+	[MSG_TEMPLATE_APPLY] = {on_template_apply, template_params},
+	[MSG_TEMPLATE_VALIDATE] = {on_template_validate, template_params},
+	[MSG_TEMPLATE_LIST] = {NULL, template_list_params},
+	[MSG_TEMPLATE_GET] = {NULL, template_get_params},
+	[MSG_WORKER_LIST] = {NULL, no_params},
+	[MSG_NODE_LIST] = {NULL, no_params},
+	[MSG_QUEUE_LIST] = {NULL, no_params},
+	[MSG_DOCTOR] = {NULL, no_params},
+	[MSG_SERVER_INFO] = {on_server_info, no_params},
+	[MSG_STEP_RESULT] = {on_step_result, result_params},
+	[MSG_STEP_HEARTBEAT] = {on_step_heartbeat, progress_params},
+	[MSG_STEP_LOG] = {on_step_log, log_params},
+	[MSG_HEARTBEAT] = {on_heartbeat, no_params},
+	[MSG_WORKER_UPDATE] = {on_worker_update, update_params},
+	[MSG_GOODBYE] = {on_goodbye, no_params},
+};
+
+/* A message without a function is one SQL function: info.c. */
+
+/* Writing ---------------------------------------------------------------------------------------------------------------- */
+
+size_t reply_begin(struct session *s, uint32_t id)
+{
+	size_t mark = frame_begin(&s->out);
+	mp_array(&s->out, 4);
+	mp_uint(&s->out, ENV_RESPONSE);
+	mp_uint(&s->out, id);
+	mp_nil(&s->out);
+	return mark;
+}
+
+void reply_end(struct session *s, size_t mark)
+{
+	frame_end(&s->out, mark);
+	session_mark_dirty(s);
+}
+
+void write_error(struct buf *b, const struct err *e)
+{
+	bool retry = strcmp(e->code, "overloaded") == 0 || strcmp(e->code, "database_unavailable") == 0;
+	mp_map(b, 2u + (e->path[0] != 0) + retry);
+	mp_str(b, "code");
+	mp_str(b, e->code[0] ? e->code : "internal");
+	mp_str(b, "message");
+	mp_str(b, e->text);
+	if (e->path[0]) {
+		mp_str(b, "path");
+		mp_str(b, e->path);
+	}
+	if (retry) {
+		mp_str(b, "retry_after_ms");
+		mp_uint(b, 500);
+	}
+}
+
+size_t error_begin(struct session *s, uint32_t id)
+{
+	size_t mark = frame_begin(&s->out);
+	mp_array(&s->out, 4);
+	mp_uint(&s->out, ENV_RESPONSE);
+	mp_uint(&s->out, id);
+	return mark;
+}
+
+void error_end(struct session *s, size_t mark)
+{
+	mp_nil(&s->out);
+	reply_end(s, mark);
+}
+
+void reply_error(struct session *s, uint32_t id, const struct err *e)
+{
+	size_t mark = error_begin(s, id);
+	write_error(&s->out, e);
+	error_end(s, mark);
+}
+
+void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...)
+{
+	struct err e = {0};
+	va_list ap;
+	snprintf(e.code, sizeof e.code, "%s", code);
+	snprintf(e.path, sizeof e.path, "%s", path ? path : "");
+	va_start(ap, fmt);
+	vsnprintf(e.text, sizeof e.text, fmt, ap);
+	va_end(ap);
+	reply_error(s, id, &e);
+}
+
+size_t notify_begin(struct session *s, const char *method)
+{
+	size_t mark = frame_begin(&s->out);
+	mp_array(&s->out, 3);
+	mp_uint(&s->out, ENV_NOTIFICATION);
+	mp_str(&s->out, method);
+	return mark;
+}
+
+void notify_end(struct session *s, size_t mark)
+{
+	frame_end(&s->out, mark);
+	session_mark_dirty(s);
+}
+
+static void notify_error(struct session *s, const struct err *e)
+{
+	size_t mark = notify_begin(s, "error");
+	write_error(&s->out, e);
+	notify_end(s, mark);
+}
+
+void protocol_error(struct session *s, const char *code, const char *fmt, ...)
+{
+	struct err e = {0};
+	unsigned suppressed = 0;
+	va_list ap;
+	snprintf(e.code, sizeof e.code, "%s", code);
+	va_start(ap, fmt);
+	vsnprintf(e.text, sizeof e.text, fmt, ap);
+	va_end(ap);
+	s->srv->c_protocol_errors++;
+	if (ratelimit_ok(&s->log_limit, now_mono(), &suppressed))
+		log_warn("session %llu (pid %d, uid %u): %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e.text);
+	notify_error(s, &e);
+	session_close_after_flush(s);
+}
+
+struct req *req_for(struct session *s, uint32_t id, enum req_kind kind)
+{
+	struct req *r = req_new(kind, (struct origin){.session = s->id, .request = id});
+	if (!r)
+		reply_errorf(s, id, "overloaded", NULL, "out of memory");
+	return r;
+}
+
+/* Checking --------------------------------------------------------------------------------------------------------------- */
+
+static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
+					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_ANY] = "any value"};
+
+static bool strings_ok(const msgpack_object *a, int64_t max)
+{
+	if (a->type != MSGPACK_OBJECT_ARRAY || (max && a->via.array.size > (uint64_t)max))
+		return false;
+	for (uint32_t i = 0; i < a->via.array.size; i++) {
+		const msgpack_object *o = &a->via.array.ptr[i];
+		if (o->type != MSGPACK_OBJECT_STR || memchr(o->via.str.ptr, 0, o->via.str.size))
+			return false;
+	}
+	return true;
+}
+
+static bool length_ok(uint64_t n, const struct param *p)
+{
+	return n >= (uint64_t)p->min && (p->max == 0 || n <= (uint64_t)p->max);
+}
+
+static bool value_ok(const msgpack_object *o, const struct param *p)
+{
+	struct uuid u;
+	switch (p->type) {
+	case P_STR:
+		return o->type == MSGPACK_OBJECT_STR && length_ok(o->via.str.size, p) && !memchr(o->via.str.ptr, 0, o->via.str.size);
+	case P_INT:
+		if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+			return o->via.u64 <= INT64_MAX && (int64_t)o->via.u64 >= p->min && (int64_t)o->via.u64 <= p->max;
+		return o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER && o->via.i64 >= p->min && o->via.i64 <= p->max;
+	case P_BOOL:
+		return o->type == MSGPACK_OBJECT_BOOLEAN;
+	case P_UUID:
+		return o->type == MSGPACK_OBJECT_STR && uuid_parse(o->via.str.ptr, o->via.str.size, &u) == 0;
+	case P_MAP:
+		return o->type == MSGPACK_OBJECT_MAP;
+	case P_ARRAY:
+		return o->type == MSGPACK_OBJECT_ARRAY && length_ok(o->via.array.size, p);
+	case P_STRS:
+		return strings_ok(o, p->max);
+	case P_ANY:
+		return true;
+	}
+	return false;
+}
+
+/* 0, or -EINVAL with *e naming the first field that is wrong. `prefix` goes before its name. */
+static int check_params(const msgpack_object *params, const struct param *spec, const char *prefix, struct err *e)
+{
+	for (const struct param *p = spec; p->name; p++) {
+		const msgpack_object *o = mp_get(params, p->name);
+		if ((o && value_ok(o, p)) || (!o && !p->required))
+			continue;
+		if (!o)
+			err_set(e, -EINVAL, "bad_request", "%s is missing: %s is expected", p->name, type_words[p->type]);
+		else if (p->type == P_INT)
+			err_set(e, -EINVAL, "bad_request", "%s must be an integer from %lld to %lld", p->name, (long long)p->min, (long long)p->max);
+		else if (p->max)
+			err_set(e, -EINVAL, "bad_request", "%s must be %s of length %lld to %lld, without U+0000", p->name, type_words[p->type], (long long)p->min, (long long)p->max);
+		else
+			err_set(e, -EINVAL, "bad_request", "%s must be %s", p->name, type_words[p->type]);
+		snprintf(e->path, sizeof e->path, "%s%s", prefix, p->name);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int check_create_params(const msgpack_object *params, const char *prefix, struct err *e)
+{
+	return check_params(params, create_params, prefix, e);
+}
+
+static void call(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params)
+{
+	struct err e = {0};
+	if (params->type != MSGPACK_OBJECT_MAP)
+		err_set(&e, -EINVAL, "bad_request", "params must be a map");
+	else if (check_params(params, table[m].params, "", &e) == 0) {
+		if (table[m].fn)
+			table[m].fn(s, id, params);
+		else
+			api_submit(s, id, m, params);
+		return;
+	}
+	if (request)
+		reply_error(s, id, &e);
+	else
+		notify_error(s, &e);
+}
+
+/* [0, id, method, params] or [2, method, params]; anything else is not for us. */
+static void dispatch(struct session *s, const msgpack_object *env)
+{
+	const msgpack_object *a = env->type == MSGPACK_OBJECT_ARRAY ? env->via.array.ptr : NULL;
+	uint32_t n = a ? env->via.array.size : 0;
+	uint64_t tag = n > 0 && a[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER ? a[0].via.u64 : UINT64_MAX;
+	bool request = tag == ENV_REQUEST && n == 4 && a[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER && a[1].via.u64 <= UINT32_MAX;
+	if (!request && !(tag == ENV_NOTIFICATION && n == 3)) {
+		protocol_error(s, "protocol_error", "a frame must be [0, id, method, params] or [2, method, params]");
+		return;
+	}
+	const msgpack_object *method = request ? &a[2] : &a[1], *params = request ? &a[3] : &a[2];
+	uint32_t id = request ? (uint32_t)a[1].via.u64 : 0;
+	if (method->type != MSGPACK_OBJECT_STR) {
+		protocol_error(s, "protocol_error", "method must be a string");
+		return;
+	}
+	int m = msg_find(method->via.str.ptr, method->via.str.size, MSG_TO_DAEMON);
+	bool known = m >= 0 && (msg_infos[m].kind == MSG_REQUEST) == request && table[m].params;
+	if (s->state == SESSION_NEW && m != MSG_HELLO) {
+		protocol_error(s, "protocol_error", "the first message must be the request hello");
+	} else if (s->state != SESSION_NEW && m == MSG_HELLO) {
+		protocol_error(s, "protocol_error", "hello was said before");
+	} else if (known) {
+		call(s, (enum msg_id)m, request, id, params);
+	} else if (request) {
+		reply_errorf(s, id, "unknown_method", NULL, "no request \"%.*s\"", (int)(method->via.str.size < 64 ? method->via.str.size : 64), method->via.str.ptr);
+	} else {
+		struct err e;
+		err_set(&e, 0, "unknown_method", "no notification \"%.*s\"", (int)(method->via.str.size < 64 ? method->via.str.size : 64), method->via.str.ptr);
+		notify_error(s, &e);
+	}
+}
+
+void message_received(struct session *s, const unsigned char *data, size_t len)
+{
+	struct scan_limits limits = {s->state == SESSION_NEW ? ITEMS_MAX_BEFORE_HELLO : ITEMS_MAX, DEPTH_MAX};
+	struct scan_error why;
+	struct mp_value v;
+	if (scan_value(data, len, &limits, &why) < 0) {
+		protocol_error(s, "protocol_error", "broken frame: %s at byte %zu", why.what, why.offset);
+		return;
+	}
+	if (mp_decode(data, len, &v) < 0) {
+		protocol_error(s, "overloaded", "out of memory");
+		return;
+	}
+	dispatch(s, &v.root);
+	mp_value_done(&v);
+}

@@ -1,0 +1,545 @@
+/* The loop thread: set-up, the store's answers, signals, timers, draining, tear-down. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/syscall.h>
+#include <systemd/sd-daemon.h>
+#include "daemon/embed/embed.h"
+
+#define TICK_MS 1000
+#define STORE_STOP_MS 5000
+
+void server_status(struct server *srv)
+{
+	if (srv->draining)
+		sd_notifyf(0, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions, HASH_COUNT(srv->steps));
+	else if (srv->db_up)
+		sd_notifyf(0, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions, HASH_COUNT(srv->steps));
+	else
+		sd_notifyf(0, "STATUS=waiting for the database: %s", srv->db_error[0] ? srv->db_error : "connecting");
+}
+
+static void stop_loop(struct server *srv)
+{
+	srv->stop = true;
+	event_base_loopbreak(srv->base);
+}
+
+void server_fail(struct server *srv, const struct err *e)
+{
+	if (!srv->has_fatal)
+		srv->fatal = *e;
+	srv->has_fatal = true;
+	stop_loop(srv);
+}
+
+static void on_revived(struct server *srv, struct done *d);
+
+/* Answers of the store --------------------------------------------------------------------------------------------------- */
+
+static void answer_request(struct server *srv, struct req *r)
+{
+	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) = {
+		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
+	pool_return(srv, r);
+	if (by_kind[r->kind])
+		by_kind[r->kind](srv, r);
+}
+
+static void on_batch(struct server *srv, struct done *d)
+{
+	while (d->reqs) {
+		struct req *r = req_of(d->reqs);
+		d->reqs = r->mail.next;
+		answer_request(srv, r);
+		req_free(r);
+	}
+	pool_dispatch(srv, TAKE_PTR(d->claims));
+	for (struct settled *t = d->settled; t; t = t->next)
+		task_settled(srv, &t->task, t->state);
+	for (struct due *u = d->due; u; u = u->next)
+		pool_due(srv, u->handler_id, u->in_ms);
+	pool_hint(srv, d->ids, d->n_ids);
+	if (d->replayed)
+		waits_recheck(srv);
+}
+
+static void on_up(struct server *srv, struct done *d)
+{
+	log_info("database up: PostgreSQL %d.%d", d->server_version / 10000, d->server_version % 100);
+	srv->db_up = srv->ever_up = true;
+	srv->db_server_version = d->server_version;
+	srv->db_error[0] = '\0';
+	pool_hint_all(srv);
+	waits_recheck(srv);
+	server_status(srv);
+}
+
+static void on_down(struct server *srv, struct done *d)
+{
+	if (srv->db_up || !srv->db_error[0])
+		log_warn("database cannot be reached: %s; trying on", d->err.text);
+	srv->db_up = false;
+	snprintf(srv->db_error, sizeof srv->db_error, "%s", d->err.text);
+	for (char *p = srv->db_error; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	server_status(srv);
+}
+
+static void on_adopted(struct server *srv, struct done *d)
+{
+	steps_adopted(srv, TAKE_PTR(d->claims));
+}
+
+static void on_ready(struct server *srv, struct done *d)
+{
+	if (d->n_ids == 0)
+		pool_hint_all(srv);
+	else
+		pool_hint(srv, d->ids, d->n_ids);
+}
+
+static void on_settled(struct server *srv, struct done *d)
+{
+	if (!d->settled)
+		waits_recheck(srv);
+	bool waited_for = false;
+	for (struct settled *t = d->settled; t; t = t->next) {
+		struct waited *w;
+		HASH_FIND(hh, srv->waited, &t->task, sizeof t->task, w);
+		waited_for = waited_for || w;
+		watch_touch(srv, &t->task);
+	}
+	if (waited_for)
+		waits_recheck(srv);
+}
+
+static void on_cancelled(struct server *srv, struct done *d)
+{
+	for (struct settled *t = d->settled; t; t = t->next) {
+		steps_cancelled(srv, &t->task, "task_cancelled");
+		watch_touch(srv, &t->task);
+	}
+}
+
+static void on_fatal(struct server *srv, struct done *d)
+{
+	server_fail(srv, &d->err);
+}
+
+static void on_answers(evutil_socket_t fd, short what, void *arg)
+{
+	static void (*const by_kind[])(struct server *, struct done *) = {
+		[DONE_BATCH] = on_batch,	 [DONE_UP] = on_up,
+		[DONE_DOWN] = on_down,		 [DONE_ADOPTED] = on_adopted,
+		[DONE_NOTIFY_READY] = on_ready,	 [DONE_NOTIFY_TEMPLATES] = handlers_loaded,
+		[DONE_NOTIFY_SETTLED] = on_settled, [DONE_NOTIFY_CANCEL] = on_cancelled,
+		[DONE_FATAL] = on_fatal,	 [DONE_REVIVED] = on_revived,
+	};
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	for (struct mail *m = mailbox_take(&srv->answers), *next; m; m = next) {
+		next = m->next;
+		struct done *d = (struct done *)m;
+		by_kind[d->kind](srv, d);
+		done_free(d);
+	}
+	pool_run_backlog(srv);
+	pool_claim(srv);
+	server_flush(srv);
+}
+
+/* Listening -------------------------------------------------------------------------------------------------------------- */
+
+static void pause_accepting(struct server *srv)
+{
+	event_del(srv->ev_listen);
+	event_add(srv->ev_accept_again, &(struct timeval){.tv_sec = 1});
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	if (!srv->draining)
+		event_add(srv->ev_listen, NULL);
+}
+
+static void on_accept(evutil_socket_t lfd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)what;
+	for (int i = 0; i < 64; i++) {
+		int fd = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+				log_error("cannot accept: %s; trying again in a second", strerror(errno));
+				pause_accepting(srv);
+			}
+			break;
+		}
+		struct session *s = srv->n_sessions < (size_t)srv->opt->max_sessions ? session_new(srv, fd) : NULL;
+		if (!s) {
+			srv->c_rejected_sessions++;
+			close(fd);
+		}
+	}
+	server_flush(srv);
+}
+
+static int bind_socket(const char *path, int mode, int *ret, struct err *e)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof a.sun_path)
+		return err_set(e, -ENAMETOOLONG, "internal", "the socket path %s is longer than %zu bytes: set --socket", path, sizeof a.sun_path - 1);
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(e, -errno, "internal", "socket: %s", strerror(errno));
+	/* A socket that answers belongs to another daemon; one that does not is left over from a crash. */
+	if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0) {
+		close(fd);
+		return err_set(e, -EADDRINUSE, "conflict", "another process serves %s: stop it, or set --socket", path);
+	}
+	struct stat st;
+	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
+		close(fd);
+		return err_set(e, -EEXIST, "conflict", "%s exists and is not a socket: remove it, or set --socket", path);
+	}
+	unlink(path);
+	mode_t old = umask((mode_t)(0777 & ~mode));
+	int r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 512) < 0 ? -errno : 0;
+	umask(old);
+	if (r < 0) {
+		close(fd);
+		return err_set(e, r, "internal", "cannot listen on %s: %s", path, strerror(-r));
+	}
+	*ret = fd;
+	return 0;
+}
+
+static void make_parent(const char *path)
+{
+	char dir[4096];
+	snprintf(dir, sizeof dir, "%s", path);
+	char *slash = strrchr(dir, '/');
+	if (!slash || slash == dir)
+		return;
+	*slash = '\0';
+	mkdir(dir, 0755); /* bind says what is wrong if this did not help */
+}
+
+static int open_listener(struct server *srv, struct err *e)
+{
+	int n = sd_listen_fds(1);
+	if (n > 1)
+		return err_set(e, -EINVAL, "internal", "systemd passed %d sockets, one is expected", n);
+	if (n == 1) {
+		srv->listen_fd = SD_LISTEN_FDS_START;
+		if (sd_is_socket_unix(srv->listen_fd, SOCK_STREAM, 1, NULL, 0) <= 0)
+			return err_set(e, -EINVAL, "internal", "systemd passed something that is not a listening Unix stream socket");
+		evutil_make_socket_nonblocking(srv->listen_fd);
+		return 0;
+	}
+	make_parent(srv->opt->socket);
+	srv->own_socket = true;
+	return bind_socket(srv->opt->socket, srv->opt->socket_mode, &srv->listen_fd, e);
+}
+
+/* Stopping --------------------------------------------------------------------------------------------------------------- */
+
+static void tell_draining(struct server *srv)
+{
+	struct session *s, *tmp;
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		if (s->state != SESSION_OPEN)
+			continue;
+		size_t mark = notify_begin(s, "server.draining");
+		mp_map(&s->out, 1);
+		mp_str(&s->out, "deadline_ms");
+		mp_int(&s->out, srv->opt->drain_timeout_ms);
+		notify_end(s, mark);
+	}
+}
+
+static bool drained(struct server *srv)
+{
+	return HASH_COUNT(srv->steps) == 0 && store_depth(srv->store) == 0 && HASH_COUNT(srv->journals) == 0;
+}
+
+static void on_drain_check(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	if (drained(srv) || now_mono() >= srv->drain_until || !srv->ever_up)
+		stop_loop(srv);
+}
+
+static void start_draining(struct server *srv)
+{
+	log_info("stopping: %u steps are running, waiting up to %d ms for them", HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
+	srv->draining = true;
+	srv->drain_until = now_mono() + (usec_t)srv->opt->drain_timeout_ms * USEC_PER_MSEC;
+	sd_notify(0, "STOPPING=1");
+	event_del(srv->ev_listen);
+	store_set_draining(srv->store);
+	pool_release_backlogs(srv);
+	tell_draining(srv);
+	server_status(srv);
+	event_add(srv->ev_drain, &(struct timeval){.tv_usec = 5000});
+	server_flush(srv);
+}
+
+static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)sig, (void)what;
+	if (srv->stop_signals++ == 0)
+		start_draining(srv);
+	else
+		stop_loop(srv); /* asked twice: now */
+}
+
+/* Steps that nobody answered in time go back without using an attempt. */
+static void release_running(struct server *srv)
+{
+	struct session *s, *tmp;
+	HASH_ITER(hh, srv->sessions, s, tmp)
+		if (s->state == SESSION_OPEN || s->state == SESSION_DETACHED)
+			steps_lost(s, OUTCOME_RELEASED, "the daemon stopped before a result");
+}
+
+/* Timers and children ---------------------------------------------------------------------------------------------------- */
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	handlers_report_missing(srv);
+	watch_tick(srv);
+	server_status(srv);
+	server_flush(srv);
+}
+
+static void on_poll(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	pool_hint_all(srv);
+	pool_claim(srv);
+	waits_recheck(srv);
+	server_flush(srv);
+}
+
+static void on_grace_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	orphans_give_up(srv);
+	server_flush(srv);
+}
+
+/* The embedded PostgreSQL ------------------------------------------------------------------------------------------------- */
+
+/* Crash recovery can take long, so a thread of its own waits for it; it owns srv->em until its answer has been read. */
+static void *revive_main(void *arg)
+{
+	struct server *srv = arg;
+	struct done *d = done_new(DONE_REVIVED);
+	struct err e = {0};
+	if (!d)
+		abort();
+	d->failed = embed_restart(srv->em, &e) < 0;
+	d->err = e;
+	mailbox_push(&srv->answers, &d->mail);
+	return NULL;
+}
+
+static void watch_embedded(struct server *srv);
+
+static void on_embedded_exit(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	event_free(srv->ev_embedded);
+	srv->ev_embedded = NULL;
+	close(srv->embedded_fd);
+	srv->embedded_fd = -1;
+	if (srv->stop || srv->draining)
+		return;
+	log_error("the embedded PostgreSQL has ended unexpectedly; starting it again");
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	srv->reviving = pthread_create(&srv->reviver, NULL, revive_main, srv) == 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static void on_revived(struct server *srv, struct done *d)
+{
+	pthread_join(srv->reviver, NULL);
+	srv->reviving = false;
+	if (!d->failed) {
+		log_info("the embedded PostgreSQL is running again");
+		watch_embedded(srv);
+		return;
+	}
+	struct err e;
+	err_set(&e, -EIO, "internal", "the embedded PostgreSQL cannot be started again: %.300s", d->err.text);
+	server_fail(srv, &e);
+}
+
+static void watch_embedded(struct server *srv)
+{
+	if (!srv->em || embed_pid(srv->em) <= 0)
+		return;
+	srv->embedded_fd = (int)syscall(SYS_pidfd_open, embed_pid(srv->em), 0);
+	if (srv->embedded_fd < 0)
+		return;
+	srv->ev_embedded = event_new(srv->base, srv->embedded_fd, EV_READ, on_embedded_exit, srv);
+	if (srv->ev_embedded)
+		event_add(srv->ev_embedded, NULL);
+}
+
+static void stop_watching_embedded(struct server *srv)
+{
+	if (srv->reviving)
+		pthread_join(srv->reviver, NULL);
+	if (srv->ev_embedded)
+		event_free(srv->ev_embedded);
+	if (srv->embedded_fd >= 0)
+		close(srv->embedded_fd);
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+	(void)sig, (void)what, (void)arg;
+	log_info("SIGHUP: nothing is reloaded yet; restart to change options");
+}
+
+static int add_events(struct server *srv)
+{
+	const struct {
+		struct event **ev;
+		evutil_socket_t fd;
+		short what;
+		event_callback_fn fn;
+		int ms; /* of timers that run from the start */
+	} events[] = {
+		{&srv->ev_answers, srv->answers.fd, EV_READ | EV_PERSIST, on_answers, -1},
+		{&srv->ev_listen, srv->listen_fd, EV_READ | EV_PERSIST, on_accept, -1},
+		{&srv->ev_term, SIGTERM, EV_SIGNAL | EV_PERSIST, on_stop_signal, -1},
+		{&srv->ev_int, SIGINT, EV_SIGNAL | EV_PERSIST, on_stop_signal, -1},
+		{&srv->ev_hup, SIGHUP, EV_SIGNAL | EV_PERSIST, on_hup, -1},
+		{&srv->ev_tick, -1, EV_PERSIST, on_tick, TICK_MS},
+		{&srv->ev_poll, -1, EV_PERSIST, on_poll, srv->opt->poll_interval_ms},
+		{&srv->ev_grace, -1, 0, on_grace_over, 0},
+		{&srv->ev_accept_again, -1, 0, on_accept_again, 0},
+		{&srv->ev_drain, -1, EV_PERSIST, on_drain_check, 0},
+	};
+	for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+		*events[i].ev = event_new(srv->base, events[i].fd, events[i].what, events[i].fn, srv);
+		if (!*events[i].ev)
+			return -ENOMEM;
+		struct timeval tv = {.tv_sec = events[i].ms / 1000, .tv_usec = events[i].ms % 1000 * 1000};
+		if (events[i].ms != 0 && event_add(*events[i].ev, events[i].ms > 0 ? &tv : NULL) < 0)
+			return -EIO;
+	}
+	return 0;
+}
+
+static void free_events(struct server *srv)
+{
+	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_term, &srv->ev_int, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain};
+	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+		if (*events[i])
+			event_free(*events[i]);
+}
+
+static int start(struct server *srv, const char *conninfo, struct err *e)
+{
+	struct event_config *cfg = event_config_new();
+	if (cfg) {
+		event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
+		srv->base = event_base_new_with_config(cfg);
+		event_config_free(cfg);
+	}
+	int r = srv->base ? mailbox_init(&srv->answers) : -ENOMEM;
+	if (r < 0)
+		return err_set(e, r, "internal", "cannot set up the event loop");
+	if ((r = open_listener(srv, e)) < 0)
+		return r;
+	struct store_config sc = {
+		.conninfo = conninfo,
+		.node_name = srv->opt->node_name,
+		.version = TASKERD_VERSION,
+		.threads = srv->opt->store_threads,
+		.batch_max = srv->opt->batch_max,
+		.lease_ttl_ms = srv->opt->lease_ttl_ms,
+		.max_frame_deps = srv->opt->max_frame / 2,
+		.migrate = srv->em != NULL || srv->opt->migrate,
+		.answers = &srv->answers,
+	};
+	r = add_events(srv);
+	if (r < 0)
+		return err_set(e, r, "internal", "cannot set up events");
+	return store_start(&sc, &srv->store, e);
+}
+
+/* Everything in the reverse order of its making; what the store still had to say is dropped unread. */
+static void finish(struct server *srv)
+{
+	stop_watching_embedded(srv);
+	if (srv->store) {
+		release_running(srv);
+		session_free_all(srv);
+		srv->store = store_stop(srv->store, STORE_STOP_MS);
+	}
+	if (srv->answers.fd > 0) {
+		for (struct mail *m = mailbox_take(&srv->answers), *next; m; m = next) {
+			next = m->next;
+			bulk_abandon(((struct done *)m)->reqs);
+			done_free((struct done *)m);
+		}
+		mailbox_done(&srv->answers);
+	}
+	watches_free(srv);
+	waits_free(srv);
+	steps_free(srv);
+	pools_free(srv);
+	free_events(srv);
+	if (srv->base)
+		event_base_free(srv->base);
+	if (srv->listen_fd > 0)
+		close(srv->listen_fd);
+	if (srv->own_socket && srv->listen_fd > 0)
+		unlink(srv->opt->socket);
+}
+
+int server_run(const struct options *opt, const char *conninfo, struct embed *em, struct err *e)
+{
+	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1};
+	TAILQ_INIT(&srv.dirty);
+	signal(SIGPIPE, SIG_IGN);
+	int r = start(&srv, conninfo, e);
+	if (r == 0) {
+		log_info("taskerd %s: node %s, listening on %s", TASKERD_VERSION, opt->node_name, opt->socket);
+		watch_embedded(&srv);
+		sd_notify(0, "READY=1");
+		server_status(&srv);
+		event_base_dispatch(srv.base);
+	}
+	finish(&srv);
+	if (r == 0 && srv.has_fatal) {
+		*e = srv.fatal;
+		r = -EIO;
+	}
+	return r;
+}

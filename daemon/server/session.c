@@ -1,0 +1,408 @@
+/* Sessions: accept to close. Reads whole frames and hands them to message.c; gathers output and writes it once a loop turn, so that a batch of steps
+ * or acknowledgements costs one system call. A session that dies inside a callback is marked and freed by server_flush, after the turn.
+ *
+ * A worker process's death is seen twice: as end of file, and by its pidfd, which also speaks when a child has inherited the socket. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include "protocol/frame.h"
+
+static void read_session(struct session *s);
+static void on_readable(evutil_socket_t fd, short what, void *arg);
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void on_pid_exit(evutil_socket_t fd, short what, void *arg);
+
+static void fill_random(void *p, size_t n)
+{
+	if (getrandom(p, n, 0) != (ssize_t)n)
+		abort(); /* the kernel's pool is ready long before a daemon starts */
+}
+
+static void watch_process(struct session *s)
+{
+	s->pidfd = s->pid > 0 ? (int)syscall(SYS_pidfd_open, s->pid, 0) : -1;
+	if (s->pidfd < 0)
+		return;
+	event_assign(&s->pid_event, s->srv->base, s->pidfd, EV_READ, on_pid_exit, s);
+	event_add(&s->pid_event, NULL);
+}
+
+struct session *session_new(struct server *srv, int fd)
+{
+	struct session *s = calloc(1, sizeof *s);
+	struct ucred cred = {0};
+	socklen_t len = sizeof cred;
+	if (!s)
+		return NULL;
+	s->srv = srv;
+	s->id = ++srv->next_session;
+	s->fd = fd;
+	s->pidfd = -1;
+	s->connected = s->last_frame = now_mono();
+	s->log_limit = (struct ratelimit){.window_us = 10 * USEC_PER_SEC, .burst = 20};
+	s->step_logs = (struct ratelimit){.window_us = 10 * USEC_PER_SEC, .burst = 2000};
+	buf_init(&s->in, 0);
+	buf_init(&s->out, 0);
+	buf_init(&s->acks, 0);
+	buf_init(&s->executes, 0);
+	TAILQ_INIT(&s->steps);
+	uint8_t rnd[16];
+	fill_random(rnd, sizeof rnd);
+	for (size_t i = 0; i < sizeof rnd; i++)
+		snprintf(s->token + 2 * i, 3, "%02x", rnd[i]);
+	fill_random(rnd, sizeof rnd);
+	s->worker_uuid = uuid_for_task(now_wall() / USEC_PER_MSEC, rnd);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0) {
+		s->pid = cred.pid;
+		s->uid = cred.uid;
+		s->gid = cred.gid;
+	}
+	event_assign(&s->rd, srv->base, fd, EV_READ | EV_PERSIST, on_readable, s);
+	event_assign(&s->wr, srv->base, fd, EV_WRITE, on_writable, s);
+	event_assign(&s->timer, srv->base, -1, 0, on_timer, s);
+	event_add(&s->rd, NULL);
+	event_add(&s->timer, &(struct timeval){.tv_sec = HELLO_TIMEOUT_S});
+	watch_process(s);
+	HASH_ADD(hh, srv->sessions, id, sizeof s->id, s);
+	srv->n_sessions++;
+	return s;
+}
+
+struct session *session_find(struct server *srv, uint64_t id)
+{
+	struct session *s = NULL;
+	HASH_FIND(hh, srv->sessions, &id, sizeof id, s);
+	return s && s->state != SESSION_DEAD ? s : NULL;
+}
+
+void session_mark_dirty(struct session *s)
+{
+	if (s->dirty)
+		return;
+	s->dirty = true;
+	TAILQ_INSERT_TAIL(&s->srv->dirty, s, dirty_link);
+}
+
+static void free_strings(char **v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(v[i]);
+	free(v);
+}
+
+static void close_socket(struct session *s)
+{
+	if (s->fd < 0)
+		return;
+	event_del(&s->rd);
+	event_del(&s->wr);
+	close(s->fd);
+	s->fd = -1;
+}
+
+static void session_free(struct session *s)
+{
+	struct server *srv = s->srv;
+	close_socket(s);
+	event_del(&s->timer);
+	if (s->pidfd >= 0) {
+		event_del(&s->pid_event);
+		close(s->pidfd);
+	}
+	if (s->dirty)
+		TAILQ_REMOVE(&srv->dirty, s, dirty_link);
+	HASH_DELETE(hh, srv->sessions, s);
+	srv->n_sessions--;
+	free_strings(s->namespaces, s->n_namespaces);
+	free_strings(s->handlers, s->n_handlers);
+	buf_done(&s->in);
+	buf_done(&s->out);
+	buf_done(&s->acks);
+	buf_done(&s->executes);
+	free(s);
+}
+
+static bool process_alive(const struct session *s)
+{
+	struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
+	return s->pidfd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+static void die(struct session *s)
+{
+	if (s->worker && !s->moved && !s->srv->stop)
+		worker_gone(s);
+	s->state = SESSION_DEAD;
+	session_mark_dirty(s); /* server_flush frees it */
+}
+
+void session_close(struct session *s, const char *why)
+{
+	if (s->state == SESSION_DEAD || s->state == SESSION_DETACHED)
+		return;
+	log_debug("session %llu (pid %d, uid %u) closed: %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, why);
+	waits_forget(s);
+	watch_forget(s);
+	pool_leave(s);
+	close_socket(s);
+	bool keep = s->worker && !s->said_goodbye && !TAILQ_EMPTY(&s->steps) && process_alive(s) && !s->srv->stop;
+	if (keep) {
+		s->state = SESSION_DETACHED;
+		event_add(&s->timer, &(struct timeval){.tv_sec = RECONNECT_GRACE_MS / 1000, .tv_usec = RECONNECT_GRACE_MS % 1000 * 1000});
+		return;
+	}
+	if (s->said_goodbye)
+		steps_lost(s, OUTCOME_RELEASED, "the worker left without running it");
+	else
+		steps_lost(s, OUTCOME_WORKER_LOST, "the worker's connection ended before a result");
+	die(s);
+}
+
+void session_close_after_flush(struct session *s)
+{
+	s->closing = true;
+	session_mark_dirty(s);
+}
+
+void session_detached_timeout(struct session *s)
+{
+	steps_lost(s, OUTCOME_WORKER_LOST, "the worker did not come back");
+	die(s);
+}
+
+static void on_pid_exit(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	struct server *srv = s->srv;
+	(void)fd, (void)what;
+	if (s->state == SESSION_DETACHED)
+		session_detached_timeout(s);
+	else if (s->fd >= 0)
+		read_session(s); /* what it sent before it died counts; then end of file, or: */
+	if (s->state == SESSION_NEW || s->state == SESSION_OPEN)
+		session_close(s, "the process has exited");
+	server_flush(srv);
+}
+
+void session_adopt(struct session *to, struct session *from)
+{
+	struct open_step *o;
+	while ((o = TAILQ_FIRST(&from->steps))) {
+		TAILQ_REMOVE(&from->steps, o, link);
+		TAILQ_INSERT_TAIL(&to->steps, o, link);
+		o->session = to;
+		o->confirmed = false;
+	}
+	to->open = from->open;
+	to->done = from->done;
+	to->worker_uuid = from->worker_uuid;
+	memcpy(to->token, from->token, sizeof to->token);
+	from->open = 0;
+	from->moved = true;
+	if (from->state == SESSION_DETACHED) {
+		die(from);
+		return;
+	}
+	from->said_goodbye = true; /* nothing is left on it */
+	session_close(from, "resumed on another connection");
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	struct server *srv = s->srv;
+	(void)fd, (void)what;
+	if (s->state == SESSION_NEW) {
+		protocol_error(s, "protocol_error", "no hello within %d seconds", HELLO_TIMEOUT_S);
+	} else if (s->state == SESSION_DETACHED) {
+		session_detached_timeout(s);
+	} else if (s->state == SESSION_OPEN && s->worker) {
+		usec_t silence = now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
+		if (silence >= limit)
+			session_close(s, "silent for six heartbeats");
+		else
+			event_add(&s->timer, &(struct timeval){.tv_sec = (time_t)((limit - silence) / USEC_PER_SEC) + 1});
+	}
+	server_flush(srv);
+}
+
+/* Reading ---------------------------------------------------------------------------------------------------------------- */
+
+static size_t frame_limit(const struct session *s)
+{
+	return s->state == SESSION_NEW ? FRAME_MAX_BEFORE_HELLO : s->srv->opt->max_frame;
+}
+
+static void handle_frames(struct session *s)
+{
+	size_t done = 0, off, len;
+	while (!s->closing && s->fd >= 0) {
+		int r = frame_peek(s->in.data + done, s->in.len - done, frame_limit(s), &off, &len);
+		if (r == 0)
+			break;
+		if (r < 0) {
+			protocol_error(s, "protocol_error", "a frame must hold 1 to %zu bytes", frame_limit(s));
+			break;
+		}
+		s->last_frame = now_mono();
+		s->srv->c_frames++;
+		message_received(s, s->in.data + done + off, len);
+		done += off + len;
+	}
+	buf_consume(&s->in, done);
+	if (s->in.len == 0 && s->in.cap > (1u << 20))
+		buf_done(&s->in); /* one large frame does not keep its memory */
+}
+
+static void read_session(struct session *s)
+{
+	size_t got = 0;
+	while (s->fd >= 0 && !s->closing && !s->paused && got < READ_TURN_MAX) {
+		void *at = buf_reserve(&s->in, READ_CHUNK);
+		if (!at) {
+			session_close(s, "out of memory");
+			break;
+		}
+		ssize_t n = recv(s->fd, at, READ_CHUNK, MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			break;
+		if (n <= 0) {
+			session_close(s, n == 0 ? "end of file" : strerror(errno));
+			break;
+		}
+		buf_added(&s->in, (size_t)n);
+		got += (size_t)n;
+		handle_frames(s);
+		if ((size_t)n < READ_CHUNK)
+			break;
+	}
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	struct server *srv = s->srv;
+	(void)fd, (void)what;
+	read_session(s);
+	server_flush(srv);
+}
+
+/* Writing ---------------------------------------------------------------------------------------------------------------- */
+
+static void gather(struct session *s, struct buf *items, unsigned *n, const char *method, const char *key)
+{
+	if (*n == 0)
+		return;
+	size_t mark = notify_begin(s, method);
+	mp_map(&s->out, 1);
+	mp_str(&s->out, key);
+	mp_array(&s->out, *n);
+	mp_raw(&s->out, items->data, items->len);
+	notify_end(s, mark);
+	buf_reset(items);
+	if (items->cap > (1u << 20))
+		buf_done(items);
+	*n = 0;
+}
+
+void session_gather(struct session *s)
+{
+	gather(s, &s->acks, &s->n_acks, "result.ack", "acks");
+	gather(s, &s->executes, &s->n_executes, "step.execute", "steps");
+}
+
+/* True when everything is sent. */
+static bool write_some(struct session *s)
+{
+	while (s->out_off < s->out.len) {
+		ssize_t n = send(s->fd, s->out.data + s->out_off, s->out.len - s->out_off, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return false;
+		if (n < 0) {
+			session_close(s, strerror(errno));
+			return false;
+		}
+		s->out_off += (size_t)n;
+	}
+	s->out_off = 0;
+	buf_reset(&s->out);
+	if (s->out.cap > (1u << 20))
+		buf_done(&s->out);
+	return true;
+}
+
+static void pace(struct session *s, size_t unsent)
+{
+	if (unsent > OUT_MAX) {
+		session_close(s, "it does not read what it asked for");
+	} else if (!s->paused && unsent > OUT_PAUSE) {
+		s->paused = true;
+		event_del(&s->rd);
+	} else if (s->paused && unsent < OUT_PAUSE / 2) {
+		s->paused = false;
+		event_add(&s->rd, NULL);
+	}
+}
+
+static void flush_session(struct session *s)
+{
+	if (s->fd < 0)
+		return;
+	session_gather(s);
+	if (s->out.failed) {
+		session_close(s, "out of memory");
+		return;
+	}
+	bool all = write_some(s);
+	if (s->fd < 0)
+		return;
+	if (all && s->closing) {
+		session_close(s, "done");
+		return;
+	}
+	if (!all)
+		event_add(&s->wr, NULL);
+	pace(s, s->out.len - s->out_off);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	struct server *srv = s->srv;
+	(void)fd, (void)what;
+	session_mark_dirty(s);
+	server_flush(srv);
+}
+
+void server_flush(struct server *srv)
+{
+	struct session *s;
+	while ((s = TAILQ_FIRST(&srv->dirty))) {
+		TAILQ_REMOVE(&srv->dirty, s, dirty_link);
+		s->dirty = false;
+		if (s->state == SESSION_DEAD)
+			session_free(s);
+		else
+			flush_session(s);
+	}
+}
+
+void session_free_all(struct server *srv)
+{
+	struct session *s, *tmp;
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		s->said_goodbye = true;
+		if (s->state != SESSION_DEAD)
+			session_close(s, "the daemon stops");
+	}
+	server_flush(srv);
+}

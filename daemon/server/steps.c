@@ -1,0 +1,606 @@
+/* Steps this node holds: from the claim, through the worker, to the recorded result. An open step is in the table by UUID and in its session's list; when its
+ * result arrives, its identity moves into the request to the store and the session's place is free again. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/store/proof.h"
+#include "protocol/mpjson.h"
+
+const char API_ATTEMPT_STATUS[] = "tasker.api_attempt_status";
+
+/* Journal: claims of one call are forgotten together ----------------------------------------------------------------------- */
+
+void journal_hold(struct server *srv, uint64_t seq)
+{
+	struct journal *j;
+	HASH_FIND(hh, srv->journals, &seq, sizeof seq, j);
+	if (!j) {
+		j = calloc(1, sizeof *j);
+		if (!j)
+			return; /* the row stays until the next start: harmless */
+		j->seq = seq;
+		HASH_ADD(hh, srv->journals, seq, sizeof seq, j);
+	}
+	j->open++;
+}
+
+void journal_release(struct server *srv, uint64_t seq)
+{
+	struct journal *j;
+	HASH_FIND(hh, srv->journals, &seq, sizeof seq, j);
+	if (!j || --j->open > 0)
+		return;
+	HASH_DEL(srv->journals, j);
+	free(j);
+	store_forget(srv->store, seq);
+}
+
+/* Life of an open step --------------------------------------------------------------------------------------------------- */
+
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct open_step *o = arg;
+	struct server *srv = o->session->srv;
+	(void)fd, (void)what;
+	srv->c_timeouts++;
+	step_end(o, OUTCOME_TIMEOUT, "no result within timeout_seconds");
+	server_flush(srv);
+}
+
+struct open_step *step_new(struct server *srv, struct claim *c)
+{
+	struct open_step *o = calloc(1, sizeof *o);
+	if (!o) {
+		claim_free(c);
+		return NULL;
+	}
+	o->uuid = uuid_for_step(&c->task, (unsigned)c->step_no);
+	o->claim = c;
+	o->home = srv;
+	return o;
+}
+
+static void step_free(struct open_step *o)
+{
+	claim_free(o->claim);
+	free(o);
+}
+
+/* Take the step off its session: its place is free. */
+static void forget(struct open_step *o)
+{
+	struct session *s = o->session;
+	if (s) {
+		if (o->timer_set)
+			event_del(&o->timer);
+		HASH_DEL(s->srv->steps, o);
+		TAILQ_REMOVE(&s->steps, o, link);
+		session_open_changed(s, -1);
+	}
+	step_free(o);
+}
+
+static void open_on(struct session *s, struct open_step *o)
+{
+	o->session = s;
+	HASH_ADD(hh, s->srv->steps, uuid, sizeof o->uuid, o);
+	TAILQ_INSERT_TAIL(&s->steps, o, link);
+	session_open_changed(s, 1);
+	uint64_t ms = o->claim->timeout_ms;
+	if (ms == 0)
+		return;
+	event_assign(&o->timer, s->srv->base, -1, 0, on_timeout, o);
+	event_add(&o->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)});
+	o->timer_set = true;
+}
+
+void step_give(struct session *s, struct open_step *o)
+{
+	if (s->executes.len + o->claim->body.len + 1024 > s->srv->opt->max_frame)
+		session_gather(s);
+	mp_map(&s->executes, o->claim->fields);
+	mp_raw(&s->executes, o->claim->body.data, o->claim->body.len);
+	s->n_executes++;
+	s->srv->c_steps_sent++;
+	buf_done(&o->claim->body);
+	open_on(s, o);
+	session_mark_dirty(s);
+	watch_touch(s->srv, &o->claim->task);
+}
+
+void step_resume(struct session *s, struct open_step *o)
+{
+	open_on(s, o);
+}
+
+/* The request that records how the step's attempt ended; the claim's journal hold moves to it. */
+static struct req *result_req(const struct claim *c, const struct uuid *step, enum outcome outcome)
+{
+	struct req *r = req_new(REQ_RESULT, (struct origin){0});
+	if (!r)
+		return NULL;
+	r->result.task_id = c->task_id;
+	r->task = c->task;
+	r->result.step_no = c->step_no;
+	r->result.fence = c->fence;
+	r->result.attempt = c->attempt;
+	r->result.template_id = c->template_id;
+	r->result.handler_id = c->handler_id;
+	r->result.step = *step;
+	r->result.outcome = outcome;
+	r->result.retry = outcome == OUTCOME_TIMEOUT || outcome == OUTCOME_WORKER_LOST;
+	r->result.retry_after_ms = -1;
+	r->result.finished = now_wall();
+	r->result.seq = c->seq;
+	return r;
+}
+
+static void set_error(struct req *r, const char *type, const char *message)
+{
+	struct buf b;
+	buf_init(&b, 0);
+	mp_map(&b, 2);
+	mp_str(&b, "message");
+	mp_str(&b, message);
+	mp_str(&b, "error_type");
+	mp_str(&b, type);
+	struct mp_value v;
+	struct buf json;
+	struct mpjson_error je;
+	buf_init(&json, 0);
+	if (!b.failed && mp_decode(b.data, b.len, &v) == 0) {
+		if (mp_to_json(&v.root, "", &json, &je) == 0 && buf_text(&json))
+			text_set(&r->result.error, buf_text(&json), json.len);
+		mp_value_done(&v);
+	}
+	buf_done(&json);
+	buf_done(&b);
+	snprintf(r->err.text, sizeof r->err.text, "%s", message);
+}
+
+static void send_cancel(struct open_step *o, const char *reason)
+{
+	char uuid[UUID_TEXT];
+	struct session *s = o->session;
+	if (s->fd < 0)
+		return;
+	uuid_format(&o->uuid, uuid);
+	size_t mark = notify_begin(s, "step.cancel");
+	mp_map(&s->out, 3);
+	mp_str(&s->out, "step_uuid");
+	mp_str(&s->out, uuid);
+	mp_str(&s->out, "attempt");
+	mp_int(&s->out, o->claim->attempt);
+	mp_str(&s->out, "reason");
+	mp_str(&s->out, reason);
+	notify_end(s, mark);
+}
+
+/* The attempt is over here, but the worker may still be running it: the place stays taken until it says something. */
+static void await_word(struct open_step *o, const char *reason)
+{
+	o->ended = true;
+	if (o->timer_set)
+		event_del(&o->timer);
+	o->timer_set = false;
+	session_gather(o->session); /* a cancel must not overtake its step */
+	send_cancel(o, reason);
+}
+
+void step_end(struct open_step *o, enum outcome outcome, const char *message)
+{
+	struct session *s = o->session;
+	struct req *r = o->ended ? NULL : result_req(o->claim, &o->uuid, outcome);
+	if (r) {
+		set_error(r, outcome_names[outcome], message);
+		if (s && outcome != OUTCOME_RELEASED)
+			r->result.worker = s->worker_uuid;
+	}
+	if (r)
+		store_submit(o->home->store, r);
+	if (outcome == OUTCOME_TIMEOUT && s && s->fd >= 0 && !o->ended)
+		await_word(o, "timeout");
+	else
+		forget(o);
+}
+
+void steps_lost(struct session *s, enum outcome outcome, const char *message)
+{
+	struct open_step *o;
+	while ((o = TAILQ_FIRST(&s->steps))) {
+		if (outcome == OUTCOME_WORKER_LOST && !o->ended)
+			s->srv->c_lost++;
+		step_end(o, outcome, message);
+	}
+}
+
+void steps_cancelled(struct server *srv, const struct uuid *task, const char *reason)
+{
+	struct open_step *o, *tmp;
+	HASH_ITER(hh, srv->steps, o, tmp) {
+		if (!uuid_eq(&o->claim->task, task) || o->ended)
+			continue;
+		journal_release(srv, o->claim->seq);
+		if (o->session->fd >= 0)
+			await_word(o, reason);
+		else
+			forget(o);
+	}
+}
+
+/* Acknowledging ---------------------------------------------------------------------------------------------------------- */
+
+void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message)
+{
+	char uuid[UUID_TEXT];
+	uuid_format(step, uuid);
+	mp_map(&s->acks, message ? 4 : 3);
+	mp_str(&s->acks, "step_uuid");
+	mp_str(&s->acks, uuid);
+	mp_str(&s->acks, "attempt");
+	mp_int(&s->acks, attempt);
+	mp_str(&s->acks, "status");
+	mp_str(&s->acks, status);
+	if (message) {
+		mp_str(&s->acks, "message");
+		mp_str(&s->acks, message);
+	}
+	s->n_acks++;
+	session_mark_dirty(s);
+}
+
+/* The database would not take it: end the attempt with the reason instead. */
+static void record_refusal(struct server *srv, struct req *r)
+{
+	struct req *again = req_new(REQ_RESULT, r->origin);
+	char why[sizeof r->err.text];
+	if (!again)
+		return;
+	snprintf(why, sizeof why, "%s", r->err.text);
+	again->result = r->result;
+	again->task = r->task;
+	memset(&again->result.result, 0, sizeof(struct text));
+	memset(&again->result.error, 0, sizeof(struct text));
+	memset(&again->result.meta, 0, sizeof(struct text));
+	again->result.outcome = OUTCOME_INVALID_RESULT;
+	again->result.retry = false;
+	set_error(again, "invalid_result", why);
+	store_submit(srv->store, again);
+}
+
+void result_answered(struct server *srv, struct req *r)
+{
+	struct session *s = r->origin.session ? session_find(srv, r->origin.session) : NULL;
+	if (r->failed && strcmp(r->err.code, "database_unavailable") == 0)
+		return; /* only when stopping: the worker keeps the result and sends it again */
+	if (r->failed && r->result.outcome != OUTCOME_INVALID_RESULT) {
+		record_refusal(srv, r);
+		return;
+	}
+	journal_release(srv, r->result.seq);
+	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
+	bool rejected = r->result.outcome == OUTCOME_INVALID_RESULT && changed;
+	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)
+		pool_due(srv, r->result.handler_id, r->result.delay_ms);
+	if (s && s->fd >= 0)
+		ack(s, &r->result.step, r->result.attempt, rejected ? "rejected" : changed ? "recorded" : r->status, rejected ? r->err.text : NULL);
+	watch_touch(srv, &r->task);
+}
+
+/* Results from workers --------------------------------------------------------------------------------------------------- */
+
+static int json_of(const msgpack_object *map, const char *key, size_t max, struct text *ret, struct err *e)
+{
+	const msgpack_object *o = mp_get(map, key);
+	struct mpjson_error je = {0};
+	struct buf b;
+	if (!o)
+		return 0;
+	buf_init(&b, max);
+	int rc = mp_to_json(o, key, &b, &je);
+	if (rc == -EMSGSIZE)
+		rc = err_set(e, -EMSGSIZE, "too_large", "%s is larger than %zu bytes as JSON", key, max);
+	else if (rc < 0)
+		rc = err_set(e, rc, "invalid_value", "%s: %s", je.path, je.what);
+	if (rc == 0) {
+		ret->n = b.len;
+		ret->s = buf_take_text(&b);
+		if (!ret->s)
+			rc = err_set(e, -ENOMEM, "overloaded", "out of memory");
+	}
+	buf_done(&b);
+	return rc;
+}
+
+/* What the worker said of a step, into the request. Negative: it cannot be stored, *e says why. */
+static int read_outcome(const struct options *opt, const msgpack_object *m, bool success, struct req_result *q, struct err *e)
+{
+	double ms = 0;
+	int64_t after = -1;
+	bool retryable = true;
+	const msgpack_object *err = NULL;
+	if (mp_get_double(m, "execution_ms", &ms) == 1 && ms >= 0 && ms < 1e12)
+		q->execution_ms = (float)ms;
+	if (mp_get_int(m, "retry_after_ms", 0, INT64_MAX / 2, &after) < 0)
+		after = -1;
+	q->retry_after_ms = after;
+	int rc = json_of(m, "metadata", opt->max_result, &q->meta, e);
+	if (rc < 0)
+		return rc;
+	if (success) {
+		q->outcome = OUTCOME_SUCCESS;
+		rc = json_of(m, "result", opt->max_result, &q->result, e);
+		if (rc == 0 && !q->result.s)
+			text_set(&q->result, "null", 4);
+		return rc;
+	}
+	if (mp_get_map(m, "error", &err) == 1) {
+		if (mp_get_bool(err, "retryable", &retryable) < 0)
+			return err_set(e, -EINVAL, "bad_request", "error.retryable must be true or false");
+		rc = json_of(m, "error", opt->max_result, &q->error, e);
+	} else {
+		text_set(&q->error, "{\"message\":\"the handler failed without saying why\"}", 51);
+	}
+	q->outcome = retryable ? OUTCOME_HANDLER_ERROR : OUTCOME_PERMANENT_ERROR;
+	q->retry = retryable;
+	return rc;
+}
+
+static void submit_result(struct session *s, struct open_step *o, const msgpack_object *m, bool success)
+{
+	struct err e = {0};
+	struct req *r = result_req(o->claim, &o->uuid, OUTCOME_SUCCESS);
+	if (!r) {
+		session_close(s, "out of memory"); /* it will come back and send the result again */
+		return;
+	}
+	r->origin.session = s->id;
+	r->result.worker = s->worker_uuid;
+	if (read_outcome(s->srv->opt, m, success, &r->result, &e) < 0) {
+		free(r->result.result.s);
+		free(r->result.error.s);
+		free(r->result.meta.s);
+		r->result.result = r->result.error = r->result.meta = (struct text){0};
+		r->result.outcome = OUTCOME_INVALID_RESULT;
+		r->result.retry = false;
+		set_error(r, "invalid_result", e.text);
+	}
+	forget(o);
+	s->done++;
+	s->srv->c_results++;
+	pool_lend(s, r);
+	store_submit(s->srv->store, r);
+}
+
+/* A result for an attempt that is not open here, with a valid proof: the database knows what became of it. */
+struct late_result {
+	struct uuid step;
+	int attempt;
+};
+
+static void ask_about(struct session *s, const struct uuid *step, int attempt, const struct uuid *task, unsigned no, uint32_t fence)
+{
+	struct req *r = req_new(REQ_API, (struct origin){.session = s->id});
+	struct late_result *late = malloc(sizeof *late);
+	char args[128], uuid[UUID_TEXT];
+	if (!r || !late) {
+		req_free(r);
+		free(late);
+		return; /* not acknowledged: the worker asks again after its next reconnect */
+	}
+	*late = (struct late_result){*step, attempt};
+	uuid_format(task, uuid);
+	int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"step_no\":%u,\"fence\":%u}", uuid, no, fence);
+	text_set(&r->api.args, args, (size_t)n);
+	r->api.function = API_ATTEMPT_STATUS;
+	r->api.mode = API_READ;
+	r->user = late;
+	store_submit(s->srv->store, r);
+}
+
+void late_result_answered(struct server *srv, struct req *r)
+{
+	struct late_result *late = r->user;
+	struct session *s = session_find(srv, r->origin.session);
+	struct mp_value v;
+	if (s && s->fd >= 0 && !r->failed && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
+		const msgpack_object *status = mp_get(&v.root, "status");
+		ack(s, &late->step, late->attempt, status && mp_str_eq(status, "duplicate") ? "duplicate" : "stale", NULL);
+		mp_value_done(&v);
+	}
+	free(late);
+}
+
+static void one_result(struct session *s, const msgpack_object *m, uint32_t index)
+{
+	const char *p = NULL;
+	size_t n = 0;
+	int64_t attempt = 0;
+	bool success = false;
+	struct uuid step, task;
+	unsigned no = 0;
+	uint32_t fence = 0;
+	const msgpack_object *claim = m->type == MSGPACK_OBJECT_MAP ? mp_get(m, "claim") : NULL;
+	bool ok = claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && mp_get_str(m, "step_uuid", &p, &n) == 1 && uuid_parse(p, n, &step) == 0 &&
+		  uuid_split_step(&step, &task, &no) && mp_get_int(m, "attempt", 1, INT32_MAX, &attempt) == 1 && mp_get_bool(m, "success", &success) == 1;
+	if (!ok) {
+		struct err e;
+		err_set(&e, 0, "bad_request", "results[%u] needs step_uuid, attempt, claim (bin of 16) and success", index);
+		size_t mark = notify_begin(s, "error");
+		write_error(&s->out, &e);
+		notify_end(s, mark);
+		return;
+	}
+	if (proof_check(store_secret(s->srv->store), &task, no, (const uint8_t *)claim->via.bin.ptr, &fence) < 0) {
+		ack(s, &step, (int)attempt, "not_claimed", "the claim is not one this node gave out for the step");
+		return;
+	}
+	struct open_step *o = NULL;
+	HASH_FIND(hh, s->srv->steps, &step, sizeof step, o);
+	if (!o) {
+		HASH_FIND(hh, s->srv->orphans, &step, sizeof step, o);
+		if (o && (uint32_t)o->claim->fence == fence) {
+			HASH_DEL(s->srv->orphans, o);
+			step_resume(s, o);
+		} else {
+			o = NULL;
+		}
+	}
+	if (!o || (uint32_t)o->claim->fence != fence) {
+		ask_about(s, &step, (int)attempt, &task, no, fence);
+	} else if (o->session != s) {
+		ack(s, &step, (int)attempt, "not_claimed", "the step is open on another session");
+	} else if (o->ended) {
+		ack(s, &step, (int)attempt, "stale", "the attempt was ended before");
+		forget(o);
+	} else {
+		submit_result(s, o, m, success);
+	}
+}
+
+void on_step_result(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const msgpack_object *a = mp_get(params, "results");
+	(void)id;
+	if (!s->worker) {
+		protocol_error(s, "protocol_error", "step.result on a session that is not a worker's");
+		return;
+	}
+	for (uint32_t i = 0; i < a->via.array.size && s->fd >= 0; i++)
+		one_result(s, &a->via.array.ptr[i], i);
+	pool_run_backlog(s->srv);
+	pool_claim(s->srv);
+}
+
+void on_step_heartbeat(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p;
+	size_t n;
+	struct uuid u;
+	struct open_step *o = NULL;
+	(void)id;
+	if (mp_get_str(params, "step_uuid", &p, &n) != 1 || uuid_parse(p, n, &u) < 0)
+		return;
+	HASH_FIND(hh, s->srv->steps, &u, sizeof u, o);
+	if (o && o->session == s)
+		watch_progress(s->srv, o, mp_get(params, "progress"));
+}
+
+void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	static const struct {
+		const char *name;
+		enum log_level lv;
+	} levels[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}, {"trace", LOG_LV_DEBUG}};
+	const char *level = "", *text = "", *step = NULL;
+	size_t level_n = 0, n = 0, step_n = 0;
+	char uuid[UUID_TEXT] = "", worker[UUID_TEXT];
+	enum log_level lv = LOG_LV_INFO;
+	unsigned suppressed = 0;
+	(void)id;
+	if (!ratelimit_ok(&s->step_logs, now_mono(), &suppressed))
+		return;
+	(void)!mp_get_str(params, "level", &level, &level_n);
+	(void)!mp_get_str(params, "message", &text, &n);
+	if (mp_get_str(params, "step_uuid", &step, &step_n) == 1)
+		snprintf(uuid, sizeof uuid, "%.*s", (int)step_n, step);
+	for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+		if (strlen(levels[i].name) == level_n && memcmp(levels[i].name, level, level_n) == 0)
+			lv = levels[i].lv;
+	uuid_format(&s->worker_uuid, worker);
+	log_fields(lv, (const char *[]){"TASKER_STEP", uuid[0] ? uuid : NULL, "TASKER_WORKER", worker, NULL}, "%.*s", (int)(n < 900 ? n : 900), text);
+}
+
+void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p = "";
+	size_t n = 0;
+	struct uuid step, task;
+	unsigned no;
+	char uuid[UUID_TEXT];
+	(void)!mp_get_str(params, "step_uuid", &p, &n);
+	if (uuid_parse(p, n, &step) < 0 || !uuid_split_step(&step, &task, &no)) {
+		reply_errorf(s, id, "not_found", "step_uuid", "no such step");
+		return;
+	}
+	struct req *r = req_for(s, id, REQ_API);
+	if (!r)
+		return;
+	struct buf b;
+	buf_init(&b, 0);
+	uuid_format(&task, uuid);
+	const msgpack_object *names = mp_get(params, "names"), *cursor = mp_get(params, "cursor");
+	mp_map(&b, 2u + (names != NULL) + (cursor != NULL));
+	mp_str(&b, "task_uuid");
+	mp_str(&b, uuid);
+	mp_str(&b, "step_no");
+	mp_uint(&b, no);
+	if (names) {
+		mp_str(&b, "names");
+		mp_object(&b, names);
+	}
+	if (cursor) {
+		mp_str(&b, "cursor");
+		mp_object(&b, cursor);
+	}
+	r->api.function = "tasker.api_step_dependencies";
+	r->api.mode = API_READ;
+	if (api_args_from_mp(r, &b, NULL) < 0) {
+		reply_errorf(s, id, "invalid_value", NULL, "names or cursor cannot be encoded");
+		req_free(r);
+	} else {
+		store_submit(s->srv->store, r);
+	}
+	buf_done(&b);
+}
+
+/* Restart ---------------------------------------------------------------------------------------------------------------- */
+
+void steps_adopted(struct server *srv, struct claim *claims)
+{
+	unsigned n = 0;
+	while (claims) {
+		struct claim *c = claims;
+		claims = c->next;
+		journal_hold(srv, c->seq);
+		struct open_step *o = step_new(srv, c);
+		if (!o)
+			continue;
+		HASH_ADD(hh, srv->orphans, uuid, sizeof o->uuid, o);
+		n++;
+	}
+	if (n == 0)
+		return;
+	log_info("%u steps were running here before the restart; waiting %d ms for their workers", n, srv->opt->resume_grace_ms);
+	event_add(srv->ev_grace, &(struct timeval){.tv_sec = srv->opt->resume_grace_ms / 1000, .tv_usec = srv->opt->resume_grace_ms % 1000 * 1000});
+}
+
+void orphans_give_up(struct server *srv)
+{
+	struct open_step *o, *tmp;
+	unsigned n = 0;
+	HASH_ITER(hh, srv->orphans, o, tmp) {
+		HASH_DEL(srv->orphans, o);
+		srv->c_lost++;
+		n++;
+		step_end(o, OUTCOME_WORKER_LOST, "its worker did not come back after the daemon's restart");
+	}
+	if (n > 0)
+		log_warn("%u steps were not resumed; they go to others", n);
+}
+
+void steps_free(struct server *srv)
+{
+	struct open_step *o, *tmp;
+	struct journal *j, *jtmp;
+	HASH_ITER(hh, srv->orphans, o, tmp) {
+		HASH_DEL(srv->orphans, o);
+		step_free(o);
+	}
+	HASH_ITER(hh, srv->journals, j, jtmp) {
+		HASH_DEL(srv->journals, j);
+		free(j);
+	}
+}

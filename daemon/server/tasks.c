@@ -1,0 +1,560 @@
+/* Creating tasks, one and many; waiting for them without polling; cancelling. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include "daemon/core/states.h"
+#include "protocol/mpjson.h"
+
+const char API_TASK_STATES[] = "tasker.api_task_states";
+
+/* Creating --------------------------------------------------------------------------------------------------------------- */
+
+/* A task.create_many under way: the answer is written when the last item is durable. */
+struct bulk {
+	uint32_t left, n;
+	struct bulk_item {
+		struct uuid task;
+		char status[24], state[32];
+		struct err *err; /* owned, or NULL */
+	} items[];
+};
+
+static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "idempotency_key"};
+
+static int value_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e)
+{
+	struct mpjson_error je = {0};
+	size_t before = out->len;
+	int r = mp_to_json(o, name, out, &je);
+	if (r == -EMSGSIZE || (r == 0 && max && out->len - before > max))
+		return err_set(e, -EMSGSIZE, "too_large", "%s is larger than %zu bytes as JSON", name, max);
+	if (r < 0) {
+		err_set(e, r, r == -ENOMEM ? "overloaded" : "invalid_value", "%s: %s", je.path, je.what);
+		snprintf(e->path, sizeof e->path, "%s", je.path);
+	}
+	return r;
+}
+
+static int read_options(const msgpack_object *params, struct text *ret, struct err *e)
+{
+	struct buf b;
+	int rc = 0;
+	buf_init(&b, 1u << 20);
+	for (size_t i = 0; rc == 0 && i < sizeof option_keys / sizeof *option_keys; i++) {
+		const msgpack_object *o = mp_get(params, option_keys[i]);
+		if (!o)
+			continue;
+		buf_printf(&b, "%s\"%s\":", b.len ? "," : "{", option_keys[i]);
+		rc = value_json(o, option_keys[i], 0, &b, e);
+	}
+	if (rc == 0 && b.len > 0) {
+		buf_append_char(&b, '}');
+		ret->n = b.len;
+		ret->s = buf_take_text(&b);
+		if (!ret->s)
+			rc = err_set(e, -ENOMEM, "overloaded", "out of memory");
+	}
+	buf_done(&b);
+	return rc;
+}
+
+static void read_text(const msgpack_object *params, const char *key, const char *fallback, struct text *ret)
+{
+	const char *p;
+	size_t n;
+	if (mp_get_str(params, key, &p, &n) == 1)
+		text_set(ret, p, n);
+	else if (fallback)
+		text_set(ret, fallback, strlen(fallback));
+}
+
+static int read_create(struct session *s, const msgpack_object *params, struct req_create *q, struct err *e)
+{
+	const msgpack_object *context = mp_get(params, "context");
+	uint8_t rnd[16];
+	struct buf b;
+	int rc = 0;
+	if (getrandom(rnd, sizeof rnd, 0) != (ssize_t)sizeof rnd)
+		return err_set(e, -EIO, "internal", "no random numbers");
+	q->task = uuid_for_task(now_wall() / USEC_PER_MSEC, rnd);
+	read_text(params, "namespace", "default", &q->ns);
+	read_text(params, "name", NULL, &q->name);
+	read_text(params, "version", NULL, &q->version);
+	buf_init(&b, s->srv->opt->max_context);
+	if (context)
+		rc = value_json(context, "context", s->srv->opt->max_context, &b, e);
+	else
+		buf_append_str(&b, "{}");
+	if (rc == 0) {
+		q->context.n = b.len;
+		q->context.s = buf_take_text(&b);
+		rc = q->context.s && q->ns.s && q->name.s ? 0 : err_set(e, -ENOMEM, "overloaded", "out of memory");
+	}
+	buf_done(&b);
+	return rc < 0 ? rc : read_options(params, &q->opts, e);
+}
+
+/* What keeps a create from being taken on now. */
+static int may_create(struct server *srv, struct err *e)
+{
+	if (srv->draining)
+		return err_set(e, -EAGAIN, "shutting_down", "the daemon is stopping");
+	if (!srv->db_up)
+		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s", srv->db_error[0] ? ": " : "", srv->db_error);
+	if (store_depth(srv->store) > QUEUE_OVERLOAD)
+		return err_set(e, -EAGAIN, "overloaded", "more than %u requests wait for the database", QUEUE_OVERLOAD);
+	return 0;
+}
+
+static void reply_created(struct buf *b, const struct uuid *task, const char *status, const char *state)
+{
+	char uuid[UUID_TEXT];
+	uuid_format(task, uuid);
+	mp_map(b, 3);
+	mp_str(b, "task_uuid");
+	mp_str(b, uuid);
+	mp_str(b, "created");
+	mp_bool(b, strcmp(status, "created") == 0);
+	mp_str(b, "state");
+	mp_str(b, state);
+}
+
+void on_task_create(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	struct err e = {0};
+	if (may_create(s->srv, &e) < 0) {
+		reply_error(s, id, &e);
+		return;
+	}
+	struct req *r = req_for(s, id, REQ_CREATE);
+	if (!r)
+		return;
+	if (read_create(s, params, &r->create, &e) < 0) {
+		reply_error(s, id, &e);
+		req_free(r);
+		return;
+	}
+	pool_lend_any(s->srv, r, 16); /* roots of one task; what is not used comes back */
+	store_submit(s->srv->store, r);
+}
+
+static void bulk_free(struct bulk *b)
+{
+	for (uint32_t i = 0; i < b->n; i++)
+		free(b->items[i].err);
+	free(b);
+}
+
+static void bulk_fail(struct bulk *b, uint32_t i, const struct err *e)
+{
+	b->items[i].err = malloc(sizeof *e);
+	if (b->items[i].err)
+		*b->items[i].err = *e;
+}
+
+static void bulk_reply(struct session *s, uint32_t id, const struct bulk *b)
+{
+	static const struct err no_memory = {.code = "overloaded", .text = "out of memory"};
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 1);
+	mp_str(&s->out, "results");
+	mp_array(&s->out, b->n);
+	for (uint32_t i = 0; i < b->n; i++) {
+		const struct bulk_item *it = &b->items[i];
+		if (it->status[0]) {
+			reply_created(&s->out, &it->task, it->status, it->state);
+			continue;
+		}
+		mp_map(&s->out, 1);
+		mp_str(&s->out, "error");
+		write_error(&s->out, it->err ? it->err : &no_memory);
+	}
+	reply_end(s, mark);
+}
+
+/* One item of a bulk on its way. False: it failed at once, its error is kept. */
+static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t i, const msgpack_object *item)
+{
+	struct err e = {0};
+	char prefix[32];
+	snprintf(prefix, sizeof prefix, "tasks[%u].", i);
+	struct req *r = req_new(REQ_CREATE, (struct origin){.session = s->id, .request = id, .item = i});
+	int rc = r ? 0 : err_set(&e, -ENOMEM, "overloaded", "out of memory");
+	if (rc == 0 && item->type != MSGPACK_OBJECT_MAP)
+		rc = err_set(&e, -EINVAL, "bad_request", "tasks[%u] must be a map", i);
+	if (rc == 0)
+		rc = check_create_params(item, prefix, &e);
+	if (rc == 0)
+		rc = read_create(s, item, &r->create, &e);
+	if (rc < 0) {
+		bulk_fail(b, i, &e);
+		req_free(r);
+		return false;
+	}
+	r->user = b;
+	if (i == 0)
+		pool_lend_any(s->srv, r, (unsigned)s->srv->opt->batch_max);
+	b->left++;
+	store_submit(s->srv->store, r);
+	return true;
+}
+
+void on_task_create_many(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const msgpack_object *a = mp_get(params, "tasks");
+	struct err e = {0};
+	uint32_t n = a->via.array.size;
+	struct bulk *b = calloc(1, sizeof *b + n * sizeof *b->items);
+	int rc = b ? may_create(s->srv, &e) : err_set(&e, -ENOMEM, "overloaded", "out of memory");
+	if (rc < 0) {
+		reply_error(s, id, &e);
+		free(b);
+		return;
+	}
+	b->n = n;
+	for (uint32_t i = 0; i < n; i++)
+		bulk_submit(s, id, b, i, &a->via.array.ptr[i]);
+	if (b->left == 0) {
+		bulk_reply(s, id, b);
+		bulk_free(b);
+	}
+}
+
+/* A create's outcome as an error, or 0. */
+static int create_error(const struct req *r, struct err *e)
+{
+	if (r->failed) {
+		*e = r->err;
+		return -EIO;
+	}
+	if (strcmp(r->status, "created") == 0 || strcmp(r->status, "exists") == 0)
+		return 0;
+	if (strcmp(r->status, "template_not_found") == 0)
+		return err_set(e, -ENOENT, "template_not_found", "no template %s/%s%s%s is registered", r->create.ns.s, r->create.name.s, r->create.version.s ? " version " : "",
+			       r->create.version.s ? r->create.version.s : "");
+	if (strcmp(r->status, "key_required") == 0)
+		return err_set(e, -EINVAL, "bad_request", "the template's identity_strategy is caller_provided: idempotency_key is required");
+	return err_set(e, -EEXIST, "conflict", "a task with this identity exists with another template or context");
+}
+
+static void bulk_answered(struct server *srv, struct req *r)
+{
+	struct bulk *b = r->user;
+	struct bulk_item *it = &b->items[r->origin.item];
+	struct err e = {0};
+	if (create_error(r, &e) < 0) {
+		bulk_fail(b, r->origin.item, &e);
+	} else {
+		it->task = r->task;
+		snprintf(it->status, sizeof it->status, "%s", r->status);
+		snprintf(it->state, sizeof it->state, "%s", r->state);
+	}
+	if (--b->left > 0)
+		return;
+	struct session *s = session_find(srv, r->origin.session);
+	if (s && s->fd >= 0)
+		bulk_reply(s, r->origin.request, b);
+	bulk_free(b);
+}
+
+void bulk_abandon(struct mail *reqs)
+{
+	for (struct mail *m = reqs; m; m = m->next) {
+		struct req *r = req_of(m);
+		struct bulk *b = r->kind == REQ_CREATE ? r->user : NULL;
+		if (b && --b->left == 0)
+			bulk_free(b);
+	}
+}
+
+void create_answered(struct server *srv, struct req *r)
+{
+	struct err e = {0};
+	if (r->user) {
+		bulk_answered(srv, r);
+		return;
+	}
+	struct session *s = session_find(srv, r->origin.session);
+	if (!s || s->fd < 0)
+		return;
+	if (create_error(r, &e) < 0) {
+		reply_error(s, r->origin.request, &e);
+		return;
+	}
+	size_t mark = reply_begin(s, r->origin.request);
+	reply_created(&s->out, &r->task, r->status, r->state);
+	reply_end(s, mark);
+}
+
+/* Waiting ---------------------------------------------------------------------------------------------------------------- */
+
+static void reply_wait(struct server *srv, const struct wait *w, const char *state)
+{
+	struct session *s = session_find(srv, w->session);
+	char uuid[UUID_TEXT];
+	int st = task_state_parse(state);
+	unsigned flags = st < 0 ? 0 : task_states[st].flags;
+	if (!s || s->fd < 0)
+		return;
+	uuid_format(&w->of->task, uuid);
+	size_t mark = reply_begin(s, w->request);
+	mp_map(&s->out, 4);
+	mp_str(&s->out, "task_uuid");
+	mp_str(&s->out, uuid);
+	mp_str(&s->out, "state");
+	mp_str(&s->out, state);
+	mp_str(&s->out, "settled");
+	mp_bool(&s->out, flags & STATE_SETTLED);
+	mp_str(&s->out, "finished");
+	mp_bool(&s->out, flags & STATE_FINISHED);
+	reply_end(s, mark);
+}
+
+static void wait_free(struct server *srv, struct wait *w)
+{
+	struct waited *t = w->of;
+	event_del(&w->timer);
+	TAILQ_REMOVE(&t->waits, w, link);
+	free(w);
+	if (!TAILQ_EMPTY(&t->waits))
+		return;
+	HASH_DEL(srv->waited, t);
+	free(t);
+}
+
+static struct waited *waited_find(struct server *srv, const struct uuid *task)
+{
+	struct waited *t;
+	HASH_FIND(hh, srv->waited, task, sizeof *task, t);
+	return t;
+}
+
+void task_settled(struct server *srv, const struct uuid *task, const char *state)
+{
+	struct waited *t = waited_find(srv, task);
+	int st = task_state_parse(state);
+	watch_touch(srv, task);
+	if (!t || st < 0 || !(task_states[st].flags & STATE_SETTLED))
+		return;
+	while (t) {
+		struct wait *w = TAILQ_FIRST(&t->waits);
+		bool last = TAILQ_NEXT(w, link) == NULL;
+		reply_wait(srv, w, state);
+		wait_free(srv, w);
+		if (last)
+			break;
+	}
+}
+
+/* Ask for the states of waited-for tasks: one, or (task NULL) all. `session`, `request`: whom to tell if the task does not exist. */
+static void ask_states(struct server *srv, const struct uuid *task, struct origin origin)
+{
+	struct req *r = req_new(REQ_API, origin);
+	struct waited *t, *tmp;
+	struct buf b;
+	char uuid[UUID_TEXT];
+	if (!r)
+		return;
+	buf_init(&b, 0);
+	if (task) {
+		uuid_format(task, uuid);
+		buf_printf(&b, "{\"uuids\":[\"%s\"]}", uuid);
+	} else {
+		buf_append_str(&b, "{\"uuids\":[");
+		HASH_ITER(hh, srv->waited, t, tmp) {
+			uuid_format(&t->task, uuid);
+			buf_printf(&b, "%s\"%s\"", t == srv->waited ? "" : ",", uuid);
+		}
+		buf_append_str(&b, "]}");
+	}
+	r->api.function = API_TASK_STATES;
+	r->api.mode = API_READ;
+	if (buf_text(&b))
+		text_set(&r->api.args, buf_text(&b), b.len);
+	if (task)
+		r->task = *task;
+	buf_done(&b);
+	store_submit(srv->store, r);
+}
+
+void waits_recheck(struct server *srv)
+{
+	if (srv->waited && srv->db_up)
+		ask_states(srv, NULL, (struct origin){0});
+}
+
+static struct wait *wait_find(struct waited *t, struct origin o)
+{
+	struct wait *w;
+	if (t)
+		TAILQ_FOREACH(w, &t->waits, link)
+			if (w->session == o.session && w->request == o.request)
+				return w;
+	return NULL;
+}
+
+/* The one who asked about a task that is not there, or could not be read, waits no longer. */
+static void wait_refused(struct server *srv, struct req *r, bool missing)
+{
+	struct wait *w = wait_find(waited_find(srv, &r->task), r->origin);
+	struct session *s = session_find(srv, r->origin.session);
+	if (!w)
+		return;
+	if (s && s->fd >= 0 && missing)
+		reply_errorf(s, r->origin.request, "not_found", "task_uuid", "no such task");
+	else if (s && s->fd >= 0)
+		reply_error(s, r->origin.request, &r->err);
+	wait_free(srv, w);
+}
+
+void waits_recheck_answered(struct server *srv, struct req *r)
+{
+	struct mp_value v;
+	const msgpack_object *states = NULL;
+	if (r->failed || mp_decode(r->answer.data, r->answer.len, &v) < 0) {
+		wait_refused(srv, r, false);
+		return;
+	}
+	if (mp_get_map(&v.root, "states", &states) == 1) {
+		for (uint32_t i = 0; i < states->via.map.size; i++) {
+			const msgpack_object_kv *kv = &states->via.map.ptr[i];
+			struct uuid task;
+			char state[32];
+			snprintf(state, sizeof state, "%.*s", (int)kv->val.via.str.size, kv->val.via.str.ptr);
+			if (uuid_parse(kv->key.via.str.ptr, kv->key.via.str.size, &task) < 0)
+				continue;
+			struct waited *t = waited_find(srv, &task);
+			if (t)
+				snprintf(t->state, sizeof t->state, "%s", state);
+			task_settled(srv, &task, state);
+		}
+		if (states->via.map.size == 0 && r->origin.session)
+			wait_refused(srv, r, true);
+	}
+	mp_value_done(&v);
+}
+
+static void on_wait_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct wait *w = arg;
+	(void)fd, (void)what;
+	struct server *srv = w->srv;
+	struct session *s = session_find(srv, w->session);
+	if (w->of->state[0])
+		reply_wait(srv, w, w->of->state);
+	else if (s && s->fd >= 0)
+		reply_errorf(s, w->request, "database_unavailable", NULL, "the database did not say how the task is in time");
+	wait_free(srv, w);
+	server_flush(srv);
+}
+
+void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p = "";
+	size_t n = 0;
+	struct uuid task;
+	int64_t ms = -1;
+	(void)!mp_get_str(params, "task_uuid", &p, &n);
+	if (uuid_parse(p, n, &task) < 0)
+		return; /* checked before */
+	struct waited *t = waited_find(s->srv, &task);
+	struct wait *w = calloc(1, sizeof *w);
+	if (w && !t && (t = calloc(1, sizeof *t))) {
+		t->task = task;
+		TAILQ_INIT(&t->waits);
+		HASH_ADD(hh, s->srv->waited, task, sizeof t->task, t);
+	}
+	if (!w || !t) {
+		free(w);
+		reply_errorf(s, id, "overloaded", NULL, "out of memory");
+		return;
+	}
+	w->session = s->id;
+	w->request = id;
+	w->of = t;
+	w->srv = s->srv;
+	event_assign(&w->timer, s->srv->base, -1, 0, on_wait_timeout, w);
+	if (mp_get_int(params, "timeout_ms", 0, INT32_MAX, &ms) == 1)
+		event_add(&w->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = ms % 1000 * 1000});
+	TAILQ_INSERT_TAIL(&t->waits, w, link);
+	/* Registered first, asked second: a task that settles in between is not missed. */
+	ask_states(s->srv, &task, (struct origin){.session = s->id, .request = id});
+}
+
+void waits_forget(struct session *s)
+{
+	struct waited *t, *tmp;
+	HASH_ITER(hh, s->srv->waited, t, tmp) {
+		struct wait *w = TAILQ_FIRST(&t->waits), *next;
+		for (; w; w = next) {
+			next = TAILQ_NEXT(w, link);
+			if (w->session == s->id) {
+				wait_free(s->srv, w); /* frees t with the last */
+				if (!next)
+					break;
+			}
+		}
+	}
+}
+
+void waits_free(struct server *srv)
+{
+	struct waited *t, *tmp;
+	HASH_ITER(hh, srv->waited, t, tmp) {
+		struct wait *w;
+		for (bool last = false; !last && (w = TAILQ_FIRST(&t->waits));) {
+			last = TAILQ_NEXT(w, link) == NULL;
+			wait_free(srv, w);
+		}
+	}
+}
+
+/* Cancelling ------------------------------------------------------------------------------------------------------------- */
+
+void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p = "";
+	size_t n = 0;
+	char who[64];
+	struct req *r = req_for(s, id, REQ_CANCEL);
+	if (!r)
+		return;
+	(void)!mp_get_str(params, "task_uuid", &p, &n);
+	(void)!uuid_parse(p, n, &r->cancel.task);
+	if (mp_get_str(params, "reason", &p, &n) == 1)
+		text_set(&r->cancel.reason, p, n);
+	snprintf(who, sizeof who, "uid:%u", (unsigned)s->uid);
+	text_set(&r->cancel.operator_name, who, strlen(who));
+	store_submit(s->srv->store, r);
+}
+
+void cancel_answered(struct server *srv, struct req *r)
+{
+	struct session *s = session_find(srv, r->origin.session);
+	char uuid[UUID_TEXT];
+	if (!r->failed && strcmp(r->status, "cancelled") == 0)
+		steps_cancelled(srv, &r->cancel.task, "task_cancelled");
+	if (!s || s->fd < 0)
+		return;
+	uuid_format(&r->cancel.task, uuid);
+	if (r->failed) {
+		reply_error(s, r->origin.request, &r->err);
+	} else if (strcmp(r->status, "not_found") == 0) {
+		reply_errorf(s, r->origin.request, "not_found", "task_uuid", "no task %s", uuid);
+	} else if (strcmp(r->status, "conflict") == 0) {
+		reply_errorf(s, r->origin.request, "conflict", NULL, "task %s is finished: %s", uuid, r->state);
+	} else {
+		struct req *get = req_for(s, r->origin.request, REQ_API);
+		char args[80];
+		if (!get)
+			return;
+		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
+		text_set(&get->api.args, args, (size_t)n);
+		get->api.function = "tasker.api_task_get";
+		get->api.mode = API_READ;
+		store_submit(srv->store, get);
+	}
+}

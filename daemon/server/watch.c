@@ -1,0 +1,298 @@
+/* Watching tasks: a stream of events for each watcher. Something that happens to the task here, a hint from another node, or the tick asks the database what is new
+ * since a little before the last event seen; what was sent already is known by its key. At most one question is under way for each watch. */
+#include "daemon/server/impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "daemon/core/states.h"
+
+const char API_TASK_EVENTS[] = "tasker.api_task_events";
+const char API_WATCH_GET[] = "tasker.api_task_get";
+
+struct seen {
+	UT_hash_handle hh;
+	char key[]; /* kind, step, fence, state */
+};
+
+struct watch {
+	struct watch *next;
+	uint64_t session;
+	struct uuid task;
+	bool asking, again, started;
+	char since[40]; /* time of the newest event sent, or empty */
+	struct seen *seen;
+};
+
+static void ask(struct server *srv, struct watch *w, const char *function)
+{
+	char uuid[UUID_TEXT], args[160];
+	struct req *r = req_new(REQ_API, (struct origin){.session = w->session});
+	if (!r)
+		return; /* the tick asks again */
+	uuid_format(&w->task, uuid);
+	int n = w->since[0] && function == API_TASK_EVENTS ? snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"since\":\"%s\"}", uuid, w->since)
+							   : snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
+	text_set(&r->api.args, args, (size_t)n);
+	r->api.function = function;
+	r->api.mode = API_READ;
+	r->task = w->task;
+	w->asking = true;
+	w->again = false;
+	store_submit(srv->store, r);
+}
+
+static struct watch *find(struct server *srv, uint64_t session, const struct uuid *task)
+{
+	for (struct watch *w = srv->watches; w; w = w->next)
+		if (w->session == session && uuid_eq(&w->task, task))
+			return w;
+	return NULL;
+}
+
+static void watch_free(struct server *srv, struct watch *w)
+{
+	struct watch **at = &srv->watches;
+	struct session *s = session_find(srv, w->session);
+	struct seen *k, *tmp;
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	if (s)
+		s->n_watches--;
+	HASH_ITER(hh, w->seen, k, tmp) {
+		HASH_DEL(w->seen, k);
+		free(k);
+	}
+	free(w);
+}
+
+void on_task_watch(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p = "";
+	size_t n = 0;
+	struct uuid task;
+	(void)!mp_get_str(params, "task_uuid", &p, &n);
+	if (uuid_parse(p, n, &task) < 0)
+		return; /* checked before */
+	if (find(s->srv, s->id, &task)) {
+		reply_errorf(s, id, "conflict", "task_uuid", "the task is watched on this session already");
+		return;
+	}
+	if (s->n_watches >= WATCHES_MAX) {
+		reply_errorf(s, id, "overloaded", NULL, "at most %d watches on a session", WATCHES_MAX);
+		return;
+	}
+	struct watch *w = calloc(1, sizeof *w);
+	struct req *r = w ? req_for(s, id, REQ_API) : NULL;
+	char args[80];
+	if (!r) {
+		free(w);
+		return;
+	}
+	w->session = s->id;
+	w->task = task;
+	w->next = s->srv->watches;
+	s->srv->watches = w;
+	s->n_watches++;
+	int len = snprintf(args, sizeof args, "{\"task_uuid\":\"%.*s\"}", (int)n, p);
+	text_set(&r->api.args, args, (size_t)len);
+	r->api.function = API_WATCH_GET;
+	r->api.mode = API_READ;
+	r->task = task;
+	w->asking = true;
+	store_submit(s->srv->store, r);
+}
+
+void on_task_unwatch(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p = "";
+	size_t n = 0;
+	struct uuid task;
+	(void)!mp_get_str(params, "task_uuid", &p, &n);
+	struct watch *w = uuid_parse(p, n, &task) == 0 ? find(s->srv, s->id, &task) : NULL;
+	if (w)
+		watch_free(s->srv, w);
+	size_t mark = reply_begin(s, id);
+	mp_map(&s->out, 0);
+	reply_end(s, mark);
+}
+
+/* Remember the event; false if it was sent before. */
+static bool is_new(struct watch *w, const msgpack_object *event)
+{
+	const msgpack_object *key = mp_get(event, "key");
+	struct seen *k = NULL;
+	if (!key || key->type != MSGPACK_OBJECT_STR)
+		return false;
+	HASH_FIND(hh, w->seen, key->via.str.ptr, key->via.str.size, k);
+	if (k)
+		return false;
+	k = calloc(1, sizeof *k + key->via.str.size + 1);
+	if (!k)
+		return true; /* may be sent twice */
+	memcpy(k->key, key->via.str.ptr, key->via.str.size);
+	HASH_ADD_KEYPTR(hh, w->seen, k->key, key->via.str.size, k);
+	return true;
+}
+
+static void send_event(struct session *s, const msgpack_object *event)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < event->via.map.size; i++)
+		n += event->via.map.ptr[i].val.type != MSGPACK_OBJECT_NIL && !mp_str_eq(&event->via.map.ptr[i].key, "key");
+	mp_map(&s->out, n);
+	for (uint32_t i = 0; i < event->via.map.size; i++) {
+		const msgpack_object_kv *kv = &event->via.map.ptr[i];
+		if (kv->val.type == MSGPACK_OBJECT_NIL || mp_str_eq(&kv->key, "key"))
+			continue;
+		mp_object(&s->out, &kv->key);
+		mp_object(&s->out, &kv->val);
+	}
+}
+
+static void note_time(struct watch *w, const msgpack_object *event)
+{
+	const msgpack_object *at = mp_get(event, "at");
+	if (!at || at->type != MSGPACK_OBJECT_STR || at->via.str.size >= sizeof w->since)
+		return;
+	char text[sizeof w->since] = "";
+	memcpy(text, at->via.str.ptr, at->via.str.size);
+	if (strcmp(text, w->since) > 0) /* RFC 3339 in UTC sorts as text */
+		memcpy(w->since, text, sizeof text);
+}
+
+/* Send what is new, in order, all in one frame; true if the task is finished. */
+static bool send_events(struct session *s, struct watch *w, const msgpack_object *events)
+{
+	char uuid[UUID_TEXT];
+	bool finished = false;
+	size_t n = 0;
+	uuid_format(&w->task, uuid);
+	size_t frame = notify_begin(s, "task.event");
+	mp_map(&s->out, 2);
+	mp_str(&s->out, "task_uuid");
+	mp_str(&s->out, uuid);
+	mp_str(&s->out, "events");
+	size_t list = mp_array_open(&s->out);
+	for (uint32_t i = 0; i < events->via.array.size; i++) {
+		const msgpack_object *e = &events->via.array.ptr[i], *state = mp_get(e, "state"), *kind = mp_get(e, "kind");
+		if (e->type != MSGPACK_OBJECT_MAP || !is_new(w, e))
+			continue;
+		note_time(w, e);
+		send_event(s, e);
+		n++;
+		char name[40] = "";
+		if (state && state->type == MSGPACK_OBJECT_STR)
+			snprintf(name, sizeof name, "%.*s", (int)state->via.str.size, state->via.str.ptr);
+		int st = kind && mp_str_eq(kind, "task") ? task_state_parse(name) : -1;
+		finished = finished || (st >= 0 && (task_states[st].flags & STATE_FINISHED));
+	}
+	mp_array_close(&s->out, list, n);
+	if (n > 0)
+		notify_end(s, frame);
+	else if (!s->out.failed)
+		s->out.len = frame; /* nothing new: take the frame back */
+	return finished;
+}
+
+static void watch_started(struct server *srv, struct session *s, struct watch *w, struct req *r)
+{
+	if (r->failed) {
+		reply_error(s, r->origin.request, &r->err);
+		watch_free(srv, w);
+		return;
+	}
+	size_t mark = reply_begin(s, r->origin.request);
+	mp_raw(&s->out, r->answer.data, r->answer.len);
+	reply_end(s, mark);
+	w->started = true;
+	ask(srv, w, API_TASK_EVENTS);
+}
+
+void watch_answered(struct server *srv, struct req *r)
+{
+	struct session *s = session_find(srv, r->origin.session);
+	struct watch *w = s ? find(srv, s->id, &r->task) : NULL;
+	struct mp_value v;
+	const msgpack_object *events = NULL;
+	if (!w || s->fd < 0)
+		return;
+	w->asking = false;
+	if (r->api.function == API_WATCH_GET) {
+		watch_started(srv, s, w, r);
+		return;
+	}
+	if (r->failed || mp_decode(r->answer.data, r->answer.len, &v) < 0)
+		return; /* the tick asks again */
+	bool finished = mp_get_array(&v.root, "events", &events) == 1 && send_events(s, w, events);
+	mp_value_done(&v);
+	if (finished)
+		watch_free(srv, w);
+	else if (w->again)
+		ask(srv, w, API_TASK_EVENTS);
+}
+
+void watch_touch(struct server *srv, const struct uuid *task)
+{
+	for (struct watch *w = srv->watches; w; w = w->next)
+		if (uuid_eq(&w->task, task)) {
+			w->again = true;
+			if (w->started && !w->asking)
+				ask(srv, w, API_TASK_EVENTS);
+		}
+}
+
+void watch_tick(struct server *srv)
+{
+	for (struct watch *w = srv->watches; srv->db_up && w; w = w->next)
+		if (w->started && !w->asking)
+			ask(srv, w, API_TASK_EVENTS);
+}
+
+void watch_progress(struct server *srv, const struct open_step *o, const msgpack_object *progress)
+{
+	char uuid[UUID_TEXT], step[UUID_TEXT];
+	uuid_format(&o->claim->task, uuid);
+	uuid_format(&o->uuid, step);
+	for (struct watch *w = srv->watches; w; w = w->next) {
+		struct session *s = uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
+		if (!s || s->fd < 0)
+			continue;
+		size_t mark = notify_begin(s, "task.event");
+		mp_map(&s->out, 2);
+		mp_str(&s->out, "task_uuid");
+		mp_str(&s->out, uuid);
+		mp_str(&s->out, "events");
+		mp_array(&s->out, 1);
+		mp_map(&s->out, progress ? 5 : 4);
+		mp_str(&s->out, "kind");
+		mp_str(&s->out, "step");
+		mp_str(&s->out, "state");
+		mp_str(&s->out, "in_progress");
+		mp_str(&s->out, "step_uuid");
+		mp_str(&s->out, step);
+		mp_str(&s->out, "attempt");
+		mp_int(&s->out, o->claim->attempt);
+		if (progress) {
+			mp_str(&s->out, "progress");
+			mp_object(&s->out, progress);
+		}
+		notify_end(s, mark);
+	}
+}
+
+void watch_forget(struct session *s)
+{
+	struct watch *w = s->srv->watches, *next;
+	for (; w; w = next) {
+		next = w->next;
+		if (w->session == s->id)
+			watch_free(s->srv, w);
+	}
+}
+
+void watches_free(struct server *srv)
+{
+	while (srv->watches)
+		watch_free(srv, srv->watches);
+}

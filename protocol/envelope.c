@@ -1,4 +1,5 @@
-/* Takes the array around every message apart. Stateless, any thread; what it returns lives as long as the decoded value. */
+/* Takes the array around every message apart. Stateless, any thread; what it returns lives as long as the
+ * decoded value. */
 #include "protocol/envelope.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* The four bytes around every payload. Pure functions over a struct buf or over received bytes; they keep nothing,
- * may run on any thread, and never look inside the payload (that is scan.c's work). */
+/* The four bytes around every payload. Pure functions over a struct buf or over received bytes; they keep
+ * nothing, may run on any thread, and never look inside the payload (that is scan.c's work). */
 #include "protocol/frame.h"
 
 #include <errno.h>

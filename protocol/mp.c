@@ -1,6 +1,7 @@
-/* MessagePack in the words of the protocol. Writers put msgpack-c's packer on a struct buf, whose sticky error stands
- * for every failure; readers look into objects that msgpack-c made of bytes which scan_value has accepted before (it
- * believes container headers, so it must never see others). No state; a value belongs to one thread at a time. */
+/* MessagePack in the words of the protocol. Writers put msgpack-c's packer on a struct buf, whose sticky
+ * error stands for every failure; readers look into objects that msgpack-c made of bytes which scan_value has
+ * accepted before (it believes container headers, so it must never see others). No state; a value belongs to
+ * one thread at a time. */
 #include "protocol/mp.h"
 
 #include <errno.h>
@@ -191,9 +192,10 @@ const msgpack_object *mp_get(const msgpack_object *map, const char *key)
 	return NULL;
 }
 
-/* As the getters below: 1 with *ret set if the field is there and of `type`, 0 if not there, -EINVAL for another type. */
+/* As the getters below: 1 with *ret set if the field is there and of `type`, 0 if not there, -EINVAL for
+ * another type. */
 static int get_typed(const msgpack_object *map, const char *key, msgpack_object_type type,
-		     const msgpack_object **ret)
+                     const msgpack_object **ret)
 {
 	const msgpack_object *o = mp_get(map, key);
 	if (!o)

@@ -1,4 +1,5 @@
-/* Writing and reading MessagePack: thin words over msgpack-c, so that the rest of the tree reads like the protocol. */
+/* Writing and reading MessagePack: thin words over msgpack-c, so that the rest of the tree reads like the
+ * protocol. */
 #pragma once
 #include <msgpack.h>
 #include <stdbool.h>
@@ -21,8 +22,8 @@ void mp_object(struct buf *b, const msgpack_object *o);
 /* Append a value that is already MessagePack. */
 void mp_raw(struct buf *b, const void *p, size_t n);
 
-/* A map whose size is not known beforehand: mp_map_open reserves a map32 header, mp_map_close patches the count. Likewise arrays. Nothing
- * may be removed from the front of `b` in between. */
+/* A map whose size is not known beforehand: mp_map_open reserves a map32 header, mp_map_close patches the
+ * count. Likewise arrays. Nothing may be removed from the front of `b` in between. */
 size_t mp_map_open(struct buf *b);
 void mp_map_close(struct buf *b, size_t mark, size_t n);
 size_t mp_array_open(struct buf *b);
@@ -39,13 +40,14 @@ void mp_value_done(struct mp_value *v);
 
 /* Readers. A field that is absent or nil reads as NULL / not found. */
 const msgpack_object *mp_get(const msgpack_object *map, const char *key);
-/* 1: found, 0: absent or nil, -EINVAL: wrong type or out of range. Strings are (ptr, len) into the frame. *ret is set only with 1,
- * and is never NULL then. */
+/* 1: found, 0: absent or nil, -EINVAL: wrong type or out of range. Strings are (ptr, len) into the frame.
+ * *ret is set only with 1, and is never NULL then. */
 int mp_get_str(const msgpack_object *map, const char *key, const char **ret, size_t *ret_len);
 int mp_get_bin(const msgpack_object *map, const char *key, const void **ret, size_t *ret_len);
 int mp_get_int(const msgpack_object *map, const char *key, int64_t min, int64_t max, int64_t *ret);
 int mp_get_bool(const msgpack_object *map, const char *key, bool *ret);
-int mp_get_double(const msgpack_object *map, const char *key, double *ret); /* finite; integers are accepted */
+int mp_get_double(const msgpack_object *map, const char *key,
+                  double *ret); /* finite; integers are accepted */
 int mp_get_map(const msgpack_object *map, const char *key, const msgpack_object **ret);
 int mp_get_array(const msgpack_object *map, const char *key, const msgpack_object **ret);
 bool mp_str_eq(const msgpack_object *o, const char *s);

@@ -1,7 +1,8 @@
-/* MessagePack to JSON by a writer of our own, JSON to MessagePack through jansson. Both are on the way of every step, so
- * the writer allocates nothing but the buffer's growth and keeps printf for the odd double. The path of an error is not
- * built unless there is one: the recursion (at most MPJSON_MAX_DEPTH deep) leaves a chain of nodes on the stack.
- * No state, any thread. The text is UTF-8; only what JSON must have escaped is escaped. */
+/* MessagePack to JSON by a writer of our own, JSON to MessagePack through jansson. Both are on the way of
+ * every step, so the writer allocates nothing but the buffer's growth and keeps printf for the odd double.
+ * The path of an error is not built unless there is one: the recursion (at most MPJSON_MAX_DEPTH deep) leaves
+ * a chain of nodes on the stack. No state, any thread. The text is UTF-8; only what JSON must have escaped is
+ * escaped. */
 #include "protocol/mpjson.h"
 
 #include <errno.h>
@@ -102,9 +103,10 @@ static void write_uint(struct buf *out, uint64_t v, bool negative)
 	buf_append(out, s, (size_t)(end - s));
 }
 
-/* Doubles of at most 14 digits before and 8 after the point, which are nearly all that are ever sent, go without printf:
- * digits and power of ten are exact and division rounds correctly, so that if the quotient is `v` again, a reader gets `v`
- * too. Returns the length, or 0 if `v` (finite, not negative) is not of that kind. */
+/* Doubles of at most 14 digits before and 8 after the point, which are nearly all that are ever sent, go
+ * without printf: digits and power of ten are exact and division rounds correctly, so that if the quotient is
+ * `v` again, a reader gets `v` too. Returns the length, or 0 if `v` (finite, not negative) is not of that
+ * kind. */
 static size_t format_short(char *text, double v)
 {
 	static const double pow10[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8};
@@ -173,11 +175,13 @@ static void write_finite(struct buf *out, double v)
 /* ---- strings ---- */
 
 /* What stands after the backslash: 0 nothing to escape, 'u' four hex digits. */
+// clang-format off
 static const unsigned char escapes[256] = {
 	['\0'] = 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'b', 't', 'n', 'u', 'f', 'r', 'u', 'u',
 	'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u',
 	['"'] = '"', ['\\'] = '\\',
 };
+// clang-format on
 
 static void write_escape(struct buf *out, unsigned char c)
 {
@@ -419,7 +423,8 @@ static const char *number_end(const char *p, const char *end)
 	return p;
 }
 
-/* jansson stops at integers that do not fit. Write ".0" behind them, which makes them reals to it; all else stays. */
+/* jansson stops at integers that do not fit. Write ".0" behind them, which makes them reals to it; all else
+ * stays. */
 static void widen_integers(const char *text, size_t len, struct buf *out)
 {
 	const char *end = text + len;
@@ -441,20 +446,29 @@ static int refuse_text(struct mpjson_error *err, const char *what)
 	return -EINVAL;
 }
 
+static const struct {
+	enum json_error_code code;
+	const char *reason;
+} reasons[] = {
+    {json_error_duplicate_key, "duplicate key"},
+    {json_error_numeric_overflow, "number outside the range of a double"},
+    {json_error_invalid_utf8, "invalid UTF-8"},
+    {json_error_stack_overflow, "nested too deeply"},
+    {json_error_null_character, "U+0000 in a string"},
+    {json_error_null_byte_in_key, "U+0000 in a string"},
+    {json_error_end_of_input_expected, "text after the value"},
+};
+
 static int refuse_parse(struct mpjson_error *err, const json_error_t *je)
 {
 	enum json_error_code code = json_error_code(je);
+	const char *reason = "not JSON";
 	char what[sizeof err->what];
 	if (code == json_error_out_of_memory)
 		return -ENOMEM;
-	const char *reason = code == json_error_duplicate_key	     ? "duplicate key"
-			     : code == json_error_numeric_overflow   ? "number outside the range of a double"
-			     : code == json_error_invalid_utf8	     ? "invalid UTF-8"
-			     : code == json_error_stack_overflow     ? "nested too deeply"
-			     : code == json_error_null_character     ? "U+0000 in a string"
-			     : code == json_error_null_byte_in_key   ? "U+0000 in a string"
-			     : code == json_error_end_of_input_expected ? "text after the value"
-								     : "not JSON";
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+		if (reasons[i].code == code)
+			reason = reasons[i].reason;
 	snprintf(what, sizeof what, "%s at byte %d", reason, je->position);
 	return refuse_text(err, what);
 }
@@ -482,7 +496,8 @@ int json_to_mp(const char *text, size_t len, struct buf *out, struct mpjson_erro
 {
 	size_t start = out->len;
 	json_t *v;
-	if (len > 0 && memchr(text, '\0', len)) /* jansson takes one for the end of the text, whatever follows */
+	/* jansson takes a NUL for the end of the text, whatever follows */
+	if (len > 0 && memchr(text, '\0', len))
 		return refuse_text(ret_err, "NUL byte");
 	int r = parse(text, len, &v, ret_err);
 	if (r < 0)

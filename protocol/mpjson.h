@@ -1,18 +1,22 @@
-/* Between MessagePack and JSON text (what PostgreSQL stores). The JSON data model of PROTOCOL.md section 1 is what both can carry. */
+/* Between MessagePack and JSON text (what PostgreSQL stores). The JSON data model of PROTOCOL.md section 1 is
+ * what both can carry. */
 #pragma once
 #include "protocol/mp.h"
 
 #define MPJSON_MAX_DEPTH 30u /* both ways; a scalar is depth 0, as for frames */
 
 struct mpjson_error {
-	char path[128];	  /* like "context.items[3].price"; empty for the root, and for JSON text */
-	char what[96];	  /* "integer outside -2^63..2^63-1", "NaN", "U+0000 in a string", "bin value", ... */
+	char path[128]; /* like "context.items[3].price"; empty for the root, and for JSON text */
+	char what[96];  /* "integer outside -2^63..2^63-1", "NaN", "U+0000 in a string", "bin value", ... */
 };
 
-/* Append the JSON text of `o` (from bytes that scan_value has accepted: UTF-8 and key uniqueness are not looked at again) to `out`. 0; -EINVAL with *ret_err
- * for a value outside the data model; -EMSGSIZE / -ENOMEM from the buffer. `root_name` (may be NULL) starts the path. After -EINVAL `out` is as it was.
- * Doubles are written so that they read back equal (17 significant digits at most) and always with '.', 'e' or both. ret_err may be NULL. */
+/* Append the JSON text of `o` (from bytes that scan_value has accepted: UTF-8 and key uniqueness are not
+ * looked at again) to `out`. 0; -EINVAL with *ret_err for a value outside the data model; -EMSGSIZE / -ENOMEM
+ * from the buffer. `root_name` (may be NULL) starts the path. After -EINVAL `out` is as it was. Doubles are
+ * written so that they read back equal (17 significant digits at most) and always with '.', 'e' or both.
+ * ret_err may be NULL. */
 int mp_to_json(const msgpack_object *o, const char *root_name, struct buf *out, struct mpjson_error *ret_err);
-/* Append the MessagePack of `len` bytes of JSON text to `out`. 0 or -EINVAL (with the reason), -EMSGSIZE, -ENOMEM. Numbers that are integers but outside
- * the range become doubles. Duplicate keys, U+0000, lone surrogates and numbers no double can hold: -EINVAL; then `out` is as it was. ret_err may be NULL. */
+/* Append the MessagePack of `len` bytes of JSON text to `out`. 0 or -EINVAL (with the reason), -EMSGSIZE,
+ * -ENOMEM. Numbers that are integers but outside the range become doubles. Duplicate keys, U+0000, lone
+ * surrogates and numbers no double can hold: -EINVAL; then `out` is as it was. ret_err may be NULL. */
 int json_to_mp(const char *text, size_t len, struct buf *out, struct mpjson_error *ret_err);

@@ -5,20 +5,21 @@
 
 const struct msg_info msg_infos[MSG_COUNT] = {
 #define X(id, name, dir, kind, early) [MSG_##id] = {name, dir, kind, early},
-	MSG_TABLE(X)
+    MSG_TABLE(X)
 #undef X
 };
 
 static const unsigned char name_lens[MSG_COUNT] = {
 #define X(id, name, dir, kind, early) [MSG_##id] = sizeof name - 1,
-	MSG_TABLE(X)
+    MSG_TABLE(X)
 #undef X
 };
 
 int msg_find(const char *name, size_t len, enum msg_dir dir)
 {
 	for (int i = 0; i < MSG_COUNT; i++)
-		if (name_lens[i] == len && msg_infos[i].dir == dir && memcmp(msg_infos[i].name, name, len) == 0)
+		if (name_lens[i] == len && msg_infos[i].dir == dir &&
+		    memcmp(msg_infos[i].name, name, len) == 0)
 			return i;
 	return -1;
 }

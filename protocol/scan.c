@@ -1,11 +1,13 @@
-/* A walk over MessagePack that is afraid of it. It keeps one number, `promised`: how many items the headers seen so far
- * have announced and have not delivered. Every item takes at least one byte, so a header that raises it above the bytes
- * left is a lie and is refused before anything believes it; that bounds what msgpack-c reserves afterwards to a constant
- * times the frame. The open containers are on a small fixed stack, there is no recursion.
+/* A walk over MessagePack that is afraid of it. It keeps one number, `promised`: how many items the headers
+ * seen so far have announced and have not delivered. Every item takes at least one byte, so a header that
+ * raises it above the bytes left is a lie and is refused before anything believes it; that bounds what
+ * msgpack-c reserves afterwards to a constant times the frame. The open containers are on a small fixed
+ * stack, there is no recursion.
  *
- * Keys of the maps that are open lie on a second stack, as (hash, pointer, length). When a map ends, its keys are
- * compared: few of them pairwise, more by heapsort. The order is hash, then length, then bytes, so that keys made to
- * collide cost no more than comparing their bytes n log n times: no secret seed is needed and no input is quadratic.
+ * Keys of the maps that are open lie on a second stack, as (hash, pointer, length). When a map ends, its keys
+ * are compared: few of them pairwise, more by heapsort. The order is hash, then length, then bytes, so that
+ * keys made to collide cost no more than comparing their bytes n log n times: no secret seed is needed and no
+ * input is quadratic.
  *
  * No state outlives a call; any thread. Nothing here knows what a message is. */
 #include "protocol/scan.h"
@@ -18,8 +20,8 @@
 
 #include "protocol/utf8.h"
 
-#define KEYS_INLINE 256u   /* open map keys held without allocating */
-#define KEYS_PAIRWISE 16u  /* maps up to this size are checked pair by pair */
+#define KEYS_INLINE 256u  /* open map keys held without allocating */
+#define KEYS_PAIRWISE 16u /* maps up to this size are checked pair by pair */
 
 enum kind { K_SCALAR, K_STR, K_BIN, K_ARRAY, K_MAP, K_EXT, K_RESERVED };
 
@@ -27,6 +29,7 @@ enum kind { K_SCALAR, K_STR, K_BIN, K_ARRAY, K_MAP, K_EXT, K_RESERVED };
 struct tag {
 	uint8_t kind, width;
 };
+// clang-format off
 static const struct tag tags[32] = {
 	/* 0xc0 nil, -, false, true */
 	{K_SCALAR, 0}, {K_RESERVED, 0}, {K_SCALAR, 0}, {K_SCALAR, 0},
@@ -39,6 +42,7 @@ static const struct tag tags[32] = {
 	{K_EXT, 0}, {K_EXT, 0}, {K_EXT, 0}, {K_EXT, 0}, {K_EXT, 0}, {K_STR, 1}, {K_STR, 2}, {K_STR, 4},
 	{K_ARRAY, 2}, {K_ARRAY, 4}, {K_MAP, 2}, {K_MAP, 4},
 };
+// clang-format on
 
 struct key {
 	const unsigned char *p;
@@ -46,7 +50,7 @@ struct key {
 };
 
 struct level {
-	uint64_t left;	 /* items still to come; keys and values count separately */
+	uint64_t left;    /* items still to come; keys and values count separately */
 	size_t keys_from; /* where this map's keys start on the key stack */
 	bool map;
 };
@@ -216,7 +220,8 @@ static int enter_container(struct walk *w, const struct item *it)
 		return fail(w, "too many items", w->pos);
 	if (w->depth == w->max_depth)
 		return fail(w, "nested too deeply", w->pos);
-	w->levels[w->depth++] = (struct level){.left = children, .keys_from = w->nkeys, .map = it->kind == K_MAP};
+	w->levels[w->depth++] =
+	    (struct level){.left = children, .keys_from = w->nkeys, .map = it->kind == K_MAP};
 	w->pos += it->head;
 	return 0;
 }

@@ -1,5 +1,5 @@
-/* UTF-8 checks for text from outside. Stateless, any thread, no allocation. ASCII, which is nearly all that is ever
- * sent, goes eight bytes at a time. */
+/* UTF-8 checks for text from outside. Stateless, any thread, no allocation. ASCII, which is nearly all that
+ * is ever sent, goes eight bytes at a time. */
 #include "protocol/utf8.h"
 
 #include <stdint.h>
@@ -18,15 +18,15 @@ static size_t ascii_span(const unsigned char *p, size_t n)
 	return i;
 }
 
-/* Lead byte -> how many continuation bytes follow, and the range of the first of them (which is where overlong forms,
- * surrogates and values above U+10FFFF show). */
+/* Lead byte -> how many continuation bytes follow, and the range of the first of them (which is where
+ * overlong forms, surrogates and values above U+10FFFF show). */
 struct lead {
 	unsigned char first, last, more, lo, hi;
 };
 static const struct lead leads[] = {
-	{0xC2, 0xDF, 1, 0x80, 0xBF}, {0xE0, 0xE0, 2, 0xA0, 0xBF}, {0xE1, 0xEC, 2, 0x80, 0xBF},
-	{0xED, 0xED, 2, 0x80, 0x9F}, {0xEE, 0xEF, 2, 0x80, 0xBF}, {0xF0, 0xF0, 3, 0x90, 0xBF},
-	{0xF1, 0xF3, 3, 0x80, 0xBF}, {0xF4, 0xF4, 3, 0x80, 0x8F},
+    {0xC2, 0xDF, 1, 0x80, 0xBF}, {0xE0, 0xE0, 2, 0xA0, 0xBF}, {0xE1, 0xEC, 2, 0x80, 0xBF},
+    {0xED, 0xED, 2, 0x80, 0x9F}, {0xEE, 0xEF, 2, 0x80, 0xBF}, {0xF0, 0xF0, 3, 0x90, 0xBF},
+    {0xF1, 0xF3, 3, 0x80, 0xBF}, {0xF4, 0xF4, 3, 0x80, 0x8F},
 };
 
 /* Length of the multibyte character at `p`, or 0 if there is none. */

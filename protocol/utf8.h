@@ -2,7 +2,9 @@
 #pragma once
 #include <stddef.h>
 
-/* The number of leading bytes of `p` that are well-formed UTF-8 in whole characters; `n` if all are. U+0000 is well-formed. */
+/* The number of leading bytes of `p` that are well-formed UTF-8 in whole characters; `n` if all are. U+0000
+ * is well-formed. */
 size_t utf8_span(const void *p, size_t n);
-/* The longest prefix of at most `max` bytes of the well-formed text `p` that does not cut a character in two. */
+/* The longest prefix of at most `max` bytes of the well-formed text `p` that does not cut a character in two.
+ */
 size_t utf8_prefix(const void *p, size_t n, size_t max);

@@ -1,5 +1,6 @@
-/* Runs a fuzz target over the files of the directories given, without libFuzzer. A target aborts when it fails; the file in
- * hand is named on stderr then. Each input is in an allocation of its exact size, for the sanitizers. */
+/* Runs a fuzz target over the files of the directories given, without libFuzzer. A target aborts when it
+ * fails; the file in hand is named on stderr then. Each input is in an allocation of its exact size, for the
+ * sanitizers. */
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
@@ -66,7 +67,8 @@ static int replay_directory(const char *dir)
 	struct dirent **names;
 	int n = scandir(dir, &names, is_visible, alphasort), r = n < 0 ? complain(dir) : 0;
 	for (int i = 0; i < n; i++) {
-		if (r == 0 && snprintf(current, sizeof current, "%s/%s", dir, names[i]->d_name) < (int)sizeof current)
+		if (r == 0 &&
+		    snprintf(current, sizeof current, "%s/%s", dir, names[i]->d_name) < (int)sizeof current)
 			r = replay_file(current);
 		free(names[i]);
 	}

@@ -1,5 +1,5 @@
-/* A stream of frames, read in pieces of any size as a session does, yields the same frames and the same end as read at once. The
- * first byte of the input chooses the pieces. */
+/* A stream of frames, read in pieces of any size as a session does, yields the same frames and the same end
+ * as read at once. The first byte of the input chooses the pieces. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct seen {
 	size_t frames, bytes, good; /* whole frames, bytes of them, and how many held one well-formed value */
-	int end;		    /* what frame_peek last said: 0 or -EMSGSIZE */
+	int end;                    /* what frame_peek last said: 0 or -EMSGSIZE */
 };
 
 static void must(int ok)
@@ -70,7 +70,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0)
 		return 0;
-	struct seen whole = read_at_once(data + 1, size - 1), cut = read_in_pieces(data + 1, size - 1, data[0]);
-	must(whole.frames == cut.frames && whole.bytes == cut.bytes && whole.good == cut.good && whole.end == cut.end);
+	struct seen whole = read_at_once(data + 1, size - 1),
+	            cut = read_in_pieces(data + 1, size - 1, data[0]);
+	must(whole.frames == cut.frames && whole.bytes == cut.bytes && whole.good == cut.good &&
+	     whole.end == cut.end);
 	return 0;
 }

@@ -1,5 +1,5 @@
-/* JSON text from outside: what json_to_mp accepts is MessagePack that scan_value accepts, goes to JSON, and comes back as the same
- * bytes. */
+/* JSON text from outside: what json_to_mp accepts is MessagePack that scan_value accepts, goes to JSON, and
+ * comes back as the same bytes. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

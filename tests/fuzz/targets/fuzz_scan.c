@@ -1,4 +1,5 @@
-/* What scan_value accepts, msgpack-c decodes; what mp_to_json then accepts, reads back as JSON, and its text is a fixed point. */
+/* What scan_value accepts, msgpack-c decodes; what mp_to_json then accepts, reads back as JSON, and its text
+ * is a fixed point. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

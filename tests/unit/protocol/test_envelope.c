@@ -9,17 +9,17 @@ static const struct {
 	int result;
 	struct envelope want; /* pointers: not NULL stands for "set" */
 } cases[] = {
-	{"94 00 00 a470696e67 80", 0, {.kind = ENV_REQUEST, .id = 0, .method = "ping"}},
-	{"94 00 ceffffffff a470696e67 80", 0, {.kind = ENV_REQUEST, .id = UINT32_MAX, .method = "ping"}},
-	{"94 00 cf0000000000000007 a470696e67 80", 0, {.kind = ENV_REQUEST, .id = 7, .method = "ping"}},
-	{"94 00 cf0000000100000000 a470696e67 80", -EBADMSG, {0}},
-	{"94 00 01 a0 80", 0, {.kind = ENV_REQUEST, .id = 1, .method = ""}},
-	{"93 02 a168 80", 0, {.kind = ENV_NOTIFICATION, .method = "h"}},
-	{"93 cc02 a168 80", 0, {.kind = ENV_NOTIFICATION, .method = "h"}},
-	{"93 00 a168 80", -EBADMSG, {0}},
-	{"92 02 a168", -EBADMSG, {0}},
-	{"95 00 00 a168 80 c0", -EBADMSG, {0}},
-	{"94 03 00 a168 80", -EBADMSG, {0}},
+    {"94 00 00 a470696e67 80", 0, {.kind = ENV_REQUEST, .id = 0, .method = "ping"}},
+    {"94 00 ceffffffff a470696e67 80", 0, {.kind = ENV_REQUEST, .id = UINT32_MAX, .method = "ping"}},
+    {"94 00 cf0000000000000007 a470696e67 80", 0, {.kind = ENV_REQUEST, .id = 7, .method = "ping"}},
+    {"94 00 cf0000000100000000 a470696e67 80", -EBADMSG, {0}},
+    {"94 00 01 a0 80", 0, {.kind = ENV_REQUEST, .id = 1, .method = ""}},
+    {"93 02 a168 80", 0, {.kind = ENV_NOTIFICATION, .method = "h"}},
+    {"93 cc02 a168 80", 0, {.kind = ENV_NOTIFICATION, .method = "h"}},
+    {"93 00 a168 80", -EBADMSG, {0}},
+    {"92 02 a168", -EBADMSG, {0}},
+    {"95 00 00 a168 80 c0", -EBADMSG, {0}},
+    {"94 03 00 a168 80", -EBADMSG, {0}},
 };
 
 START_TEST(table)

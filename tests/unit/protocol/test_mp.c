@@ -1,5 +1,5 @@
-/* mp.c: each writer chooses the shortest form at each edge, containers of unknown size are patched, and the readers tell
- * absent, wrong and out of range apart. */
+/* mp.c: each writer chooses the shortest form at each edge, containers of unknown size are patched, and the
+ * readers tell absent, wrong and out of range apart. */
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -10,26 +10,26 @@ static const struct {
 	int64_t v;
 	const char *hex;
 } ints[] = {
-	{0, "00"},
-	{127, "7f"},
-	{128, "cc80"},
-	{255, "ccff"},
-	{256, "cd0100"},
-	{65535, "cdffff"},
-	{65536, "ce00010000"},
-	{4294967295, "ceffffffff"},
-	{4294967296, "cf0000000100000000"},
-	{INT64_MAX, "cf7fffffffffffffff"},
-	{-1, "ff"},
-	{-32, "e0"},
-	{-33, "d0df"},
-	{-128, "d080"},
-	{-129, "d1ff7f"},
-	{-32768, "d18000"},
-	{-32769, "d2ffff7fff"},
-	{INT32_MIN, "d280000000"},
-	{(int64_t)INT32_MIN - 1, "d3ffffffff7fffffff"},
-	{INT64_MIN, "d38000000000000000"},
+    {0, "00"},
+    {127, "7f"},
+    {128, "cc80"},
+    {255, "ccff"},
+    {256, "cd0100"},
+    {65535, "cdffff"},
+    {65536, "ce00010000"},
+    {4294967295, "ceffffffff"},
+    {4294967296, "cf0000000100000000"},
+    {INT64_MAX, "cf7fffffffffffffff"},
+    {-1, "ff"},
+    {-32, "e0"},
+    {-33, "d0df"},
+    {-128, "d080"},
+    {-129, "d1ff7f"},
+    {-32768, "d18000"},
+    {-32769, "d2ffff7fff"},
+    {INT32_MIN, "d280000000"},
+    {(int64_t)INT32_MIN - 1, "d3ffffffff7fffffff"},
+    {INT64_MIN, "d38000000000000000"},
 };
 
 START_TEST(integers_take_the_shortest_form)
@@ -61,7 +61,8 @@ START_TEST(other_scalars)
 	mp_strn(&b, "a\0b", 3);
 	mp_bin(&b, "\xff", 1);
 	mp_raw(&b, "\x91\xc0", 2);
-	assert_hex(&b, "c0 c2 c3 cfffffffffffffffff cb3ff8000000000000 c0 a0 a3610062 c401ff 91c0", "scalars");
+	assert_hex(&b, "c0 c2 c3 cfffffffffffffffff cb3ff8000000000000 c0 a0 a3610062 c401ff 91c0",
+	           "scalars");
 	buf_done(&b);
 }
 END_TEST
@@ -72,12 +73,27 @@ static const struct {
 	size_t n;
 	const char *head;
 } heads[] = {
-	{STR, 31, "bf"},	    {STR, 32, "d920"},	     {STR, 255, "d9ff"},    {STR, 256, "da0100"},
-	{STR, 65535, "daffff"},	    {STR, 65536, "db00010000"},
-	{BIN, 0, "c400"},	    {BIN, 255, "c4ff"},	     {BIN, 256, "c50100"},  {BIN, 65535, "c5ffff"},
-	{BIN, 65536, "c600010000"}, {ARRAY, 0, "90"},	     {ARRAY, 15, "9f"},	    {ARRAY, 16, "dc0010"},
-	{ARRAY, 65535, "dcffff"},   {ARRAY, 65536, "dd00010000"}, {MAP, 0, "80"},   {MAP, 15, "8f"},
-	{MAP, 16, "de0010"},	    {MAP, 65535, "deffff"},  {MAP, 65536, "df00010000"},
+    {STR, 31, "bf"},
+    {STR, 32, "d920"},
+    {STR, 255, "d9ff"},
+    {STR, 256, "da0100"},
+    {STR, 65535, "daffff"},
+    {STR, 65536, "db00010000"},
+    {BIN, 0, "c400"},
+    {BIN, 255, "c4ff"},
+    {BIN, 256, "c50100"},
+    {BIN, 65535, "c5ffff"},
+    {BIN, 65536, "c600010000"},
+    {ARRAY, 0, "90"},
+    {ARRAY, 15, "9f"},
+    {ARRAY, 16, "dc0010"},
+    {ARRAY, 65535, "dcffff"},
+    {ARRAY, 65536, "dd00010000"},
+    {MAP, 0, "80"},
+    {MAP, 15, "8f"},
+    {MAP, 16, "de0010"},
+    {MAP, 65535, "deffff"},
+    {MAP, 65536, "df00010000"},
 };
 
 START_TEST(headers_take_the_shortest_form)
@@ -153,7 +169,8 @@ START_TEST(decode_wants_one_whole_value)
 	static const struct {
 		const char *hex;
 		int result;
-	} cases[] = {{"c0", 0}, {"92c0c3", 0}, {"", -EBADMSG}, {"92c0", -EBADMSG}, {"c0c0", -EBADMSG}, {"c1", -EBADMSG}};
+	} cases[] = {{"c0", 0},          {"92c0c3", 0},      {"", -EBADMSG},
+	             {"92c0", -EBADMSG}, {"c0c0", -EBADMSG}, {"c1", -EBADMSG}};
 	for (size_t i = 0; i < N_OF(cases); i++) {
 		struct buf b;
 		struct mp_value v;
@@ -169,8 +186,9 @@ END_TEST
 
 START_TEST(decoded_values_are_appended)
 {
-	static const char hex[] = "84 a0 93 c0 c2 c3 a162 95 00 ff cfffffffffffffffff d38000000000000000 cb3ff8000000000000 "
-				  "a163 92 a0 c400 a164 82 a161 90 a162 80";
+	static const char hex[] =
+	    "84 a0 93 c0 c2 c3 a162 95 00 ff cfffffffffffffffff d38000000000000000 cb3ff8000000000000 "
+	    "a163 92 a0 c400 a164 82 a161 90 a162 80";
 	struct buf b, again;
 	struct mp_value v;
 	buf_init(&b, 0);
@@ -266,23 +284,23 @@ static const struct {
 	const char *key;
 	int str, bin, boolean, dbl, map, array, integer;
 } gets[] = {
-	{"absent", 0, 0, 0, 0, 0, 0, 0},
-	{"nil", 0, 0, 0, 0, 0, 0, 0},
-	{"yes", -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
-	{"seven", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
-	{"minus", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
-	{"max", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
-	{"min", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
-	{"huge", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL},
-	{"half", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL},
-	{"float", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL},
-	{"nan", -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
-	{"inf", -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
-	{"text", 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
-	{"empty", 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
-	{"bin", -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
-	{"map", -EINVAL, -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL},
-	{"array", -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL},
+    {"absent", 0, 0, 0, 0, 0, 0, 0},
+    {"nil", 0, 0, 0, 0, 0, 0, 0},
+    {"yes", -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
+    {"seven", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
+    {"minus", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
+    {"max", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
+    {"min", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, 1},
+    {"huge", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL},
+    {"half", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL},
+    {"float", -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL},
+    {"nan", -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
+    {"inf", -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
+    {"text", 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
+    {"empty", 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
+    {"bin", -EINVAL, 1, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL},
+    {"map", -EINVAL, -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL, -EINVAL},
+    {"array", -EINVAL, -EINVAL, -EINVAL, -EINVAL, -EINVAL, 1, -EINVAL},
 };
 
 START_TEST(getters_tell_types_apart)
@@ -336,17 +354,24 @@ static const struct {
 	int result;
 	int64_t v;
 } ranges[] = {
-	{"seven", 6, 8, 1, 7},	 {"seven", 7, 7, 1, 7},		  {"seven", 8, 9, -EINVAL, 0}, {"seven", 5, 6, -EINVAL, 0},
-	{"minus", -7, 0, 1, -7}, {"minus", -6, 0, -EINVAL, 0},	  {"max", 0, INT64_MAX, 1, INT64_MAX},
-	{"max", 0, INT64_MAX - 1, -EINVAL, 0},			  {"min", INT64_MIN, 0, 1, INT64_MIN},
-	{"min", INT64_MIN + 1, 0, -EINVAL, 0},			  {"huge", INT64_MIN, INT64_MAX, -EINVAL, 0},
+    {"seven", 6, 8, 1, 7},
+    {"seven", 7, 7, 1, 7},
+    {"seven", 8, 9, -EINVAL, 0},
+    {"seven", 5, 6, -EINVAL, 0},
+    {"minus", -7, 0, 1, -7},
+    {"minus", -6, 0, -EINVAL, 0},
+    {"max", 0, INT64_MAX, 1, INT64_MAX},
+    {"max", 0, INT64_MAX - 1, -EINVAL, 0},
+    {"min", INT64_MIN, 0, 1, INT64_MIN},
+    {"min", INT64_MIN + 1, 0, -EINVAL, 0},
+    {"huge", INT64_MIN, INT64_MAX, -EINVAL, 0},
 };
 
 START_TEST(integers_are_held_to_their_range)
 {
 	int64_t v = 0;
 	ck_assert_int_eq(mp_get_int(&value.root, ranges[_i].key, ranges[_i].min, ranges[_i].max, &v),
-			 ranges[_i].result);
+	                 ranges[_i].result);
 	ck_assert_int_eq(v, ranges[_i].v);
 }
 END_TEST

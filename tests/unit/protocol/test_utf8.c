@@ -6,46 +6,46 @@ static const struct {
 	const char *hex;
 	size_t good; /* how many bytes are well-formed */
 } cases[] = {
-	{"", 0},
-	{"00", 1},
-	{"7f", 1},
-	{"80", 0},
-	{"bf", 0},
-	{"c080", 0},	 /* overlong U+0000 */
-	{"c1bf", 0},	 /* overlong U+007F */
-	{"c280", 2},	 /* U+0080 */
-	{"c2", 0},
-	{"c27f", 0},
-	{"c2c0", 0},
-	{"dfbf", 2},	 /* U+07FF */
-	{"e09fbf", 0},	 /* overlong U+07FF */
-	{"e0a080", 3},	 /* U+0800 */
-	{"e0a0", 0},
-	{"e0a07f", 0},
-	{"e18080", 3},
-	{"ecbfbf", 3},
-	{"ed9fbf", 3},	 /* U+D7FF */
-	{"eda080", 0},	 /* U+D800 */
-	{"edbfbf", 0},	 /* U+DFFF */
-	{"ee8080", 3},	 /* U+E000 */
-	{"efbfbf", 3},	 /* U+FFFF: not a character, but well-formed */
-	{"f08fbfbf", 0}, /* overlong U+FFFF */
-	{"f0908080", 4}, /* U+10000 */
-	{"f09080", 0},
-	{"f0908041", 0},
-	{"f1808080", 4},
-	{"f3bfbfbf", 4},
-	{"f48fbfbf", 4}, /* U+10FFFF */
-	{"f4908080", 0}, /* U+110000 */
-	{"f5808080", 0},
-	{"f8888080 80", 0},
-	{"fe", 0},
-	{"ff", 0},
-	{"6162 c3a9 63", 5},
-	{"61626364656667 c3", 7},
-	{"6162636465666768 ff 61", 8},
-	{"61626364656667686162 c3a9 e282ac f09f9880 80", 19},
-	{"c3a9 c3a9 c3a9 c3a9 6162636465666768 6162636465666768 eda080", 24},
+    {"", 0},
+    {"00", 1},
+    {"7f", 1},
+    {"80", 0},
+    {"bf", 0},
+    {"c080", 0}, /* overlong U+0000 */
+    {"c1bf", 0}, /* overlong U+007F */
+    {"c280", 2}, /* U+0080 */
+    {"c2", 0},
+    {"c27f", 0},
+    {"c2c0", 0},
+    {"dfbf", 2},   /* U+07FF */
+    {"e09fbf", 0}, /* overlong U+07FF */
+    {"e0a080", 3}, /* U+0800 */
+    {"e0a0", 0},
+    {"e0a07f", 0},
+    {"e18080", 3},
+    {"ecbfbf", 3},
+    {"ed9fbf", 3},   /* U+D7FF */
+    {"eda080", 0},   /* U+D800 */
+    {"edbfbf", 0},   /* U+DFFF */
+    {"ee8080", 3},   /* U+E000 */
+    {"efbfbf", 3},   /* U+FFFF: not a character, but well-formed */
+    {"f08fbfbf", 0}, /* overlong U+FFFF */
+    {"f0908080", 4}, /* U+10000 */
+    {"f09080", 0},
+    {"f0908041", 0},
+    {"f1808080", 4},
+    {"f3bfbfbf", 4},
+    {"f48fbfbf", 4}, /* U+10FFFF */
+    {"f4908080", 0}, /* U+110000 */
+    {"f5808080", 0},
+    {"f8888080 80", 0},
+    {"fe", 0},
+    {"ff", 0},
+    {"6162 c3a9 63", 5},
+    {"61626364656667 c3", 7},
+    {"6162636465666768 ff 61", 8},
+    {"61626364656667686162 c3a9 e282ac f09f9880 80", 19},
+    {"c3a9 c3a9 c3a9 c3a9 6162636465666768 6162636465666768 eda080", 24},
 };
 
 START_TEST(span)
@@ -54,7 +54,7 @@ START_TEST(span)
 	buf_init(&b, 0);
 	unhex(&b, cases[_i].hex);
 	ck_assert_msg(utf8_span(b.data, b.len) == cases[_i].good, "%s: %zu good bytes, expected %zu",
-		      cases[_i].hex, utf8_span(b.data, b.len), cases[_i].good);
+	              cases[_i].hex, utf8_span(b.data, b.len), cases[_i].good);
 	buf_done(&b);
 }
 END_TEST

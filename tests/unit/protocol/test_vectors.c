@@ -129,7 +129,8 @@ static json_t *meaning_of_map(const msgpack_object_map *m)
 	json_t *v = json_object();
 	for (uint32_t i = 0; i < m->size; i++) {
 		const msgpack_object_str *k = &m->ptr[i].key.via.str;
-		ck_assert_int_eq(json_object_setn_new(v, chars_of(k), k->size, meaning_of(&m->ptr[i].val)), 0);
+		ck_assert_int_eq(json_object_setn_new(v, chars_of(k), k->size, meaning_of(&m->ptr[i].val)),
+		                 0);
 	}
 	return v;
 }
@@ -168,7 +169,8 @@ static void assert_meaning(const msgpack_object *o, const json_t *want, const ch
 	json_t *got = meaning_of(o);
 	ck_assert_ptr_nonnull(got);
 	char *got_text = json_dumps(got, JSON_ENCODE_ANY | JSON_COMPACT);
-	char *want_text = json_dumps(want, JSON_ENCODE_ANY | JSON_COMPACT); /* text, so that the order of keys counts */
+	char *want_text =
+	    json_dumps(want, JSON_ENCODE_ANY | JSON_COMPACT); /* text, so that the order of keys counts */
 	ck_assert_msg(strcmp(got_text, want_text) == 0, "%s means\n%s, not\n%s", name, got_text, want_text);
 	free(got_text);
 	free(want_text);
@@ -207,7 +209,8 @@ static bool encode_marked(const json_t *v, struct buf *out)
 
 static void encode_object(const json_t *v, struct buf *out)
 {
-	json_t *o = json_copy((json_t *)(uintptr_t)v); /* shallow; the iterator asks for one that is not const */
+	json_t *o =
+	    json_copy((json_t *)(uintptr_t)v); /* shallow; the iterator asks for one that is not const */
 	mp_map(out, json_object_size(o));
 	for (void *it = json_object_iter(o); it; it = json_object_iter_next(o, it)) {
 		mp_strn(out, json_object_iter_key(it), json_object_iter_key_len(it));
@@ -336,7 +339,8 @@ END_TEST
 
 static void assert_envelope(const json_t *entry, const struct envelope *e)
 {
-	const char *name = text(entry, "name"), *message = text(entry, "message"), *kind = text(entry, "kind");
+	const char *name = text(entry, "name"), *message = text(entry, "message"),
+	           *kind = text(entry, "kind");
 	enum msg_dir dir = strcmp(text(entry, "direction"), "to_daemon") == 0 ? MSG_TO_DAEMON : MSG_TO_CLIENT;
 	bool answer = strcmp(kind, "response") == 0 || strcmp(kind, "error") == 0;
 	enum msg_dir asked = answer ? MSG_TO_DAEMON : dir;
@@ -353,7 +357,7 @@ static void assert_envelope(const json_t *entry, const struct envelope *e)
 	ck_assert_int_eq(msg_infos[id].kind, request ? MSG_REQUEST : MSG_NOTIFICATION);
 	ck_assert_int_eq(e->kind, request ? ENV_REQUEST : ENV_NOTIFICATION);
 	ck_assert_msg(e->method_len == strlen(message) && memcmp(e->method, message, e->method_len) == 0,
-		      "%s: another method", name);
+	              "%s: another method", name);
 }
 
 START_TEST(message_vector)
@@ -391,8 +395,8 @@ static void refused_by_scan(const struct buf *b, const struct scan_limits *l, co
 	struct scan_error e;
 	ck_assert_int_eq(scan_value(b->data, b->len, l, &e), -EBADMSG);
 	ck_assert_str_eq(e.what, text(entry, "why"));
-	ck_assert_msg(e.offset == (size_t)json_integer_value(field(entry, "offset")), "%s: at %zu", text(entry, "name"),
-		      e.offset);
+	ck_assert_msg(e.offset == (size_t)json_integer_value(field(entry, "offset")), "%s: at %zu",
+	              text(entry, "name"), e.offset);
 }
 
 static void refused_by_envelope(const struct buf *b, const json_t *entry)
@@ -444,8 +448,9 @@ START_TEST(every_message_has_its_vectors)
 		if (msg_infos[i].kind == MSG_NOTIFICATION)
 			ck_assert_msg(count(name, "notification") > 0, "no vector for %s", name);
 		else
-			ck_assert_msg(count(name, "request") && count(name, "response") && count(name, "error"),
-				      "no request, response or error vector for %s", name);
+			ck_assert_msg(count(name, "request") && count(name, "response") &&
+			                  count(name, "error"),
+			              "no request, response or error vector for %s", name);
 	}
 }
 END_TEST
@@ -489,7 +494,8 @@ START_TEST(every_message_is_in_the_text)
 	for (int i = 0; i < MSG_COUNT; i++) {
 		snprintf(quoted, sizeof quoted, "`%s`", msg_infos[i].name);
 		snprintf(called, sizeof called, "`%s ", msg_infos[i].name);
-		ck_assert_msg(strstr(md, quoted) || strstr(md, called), "%s is not in PROTOCOL.md", msg_infos[i].name);
+		ck_assert_msg(strstr(md, quoted) || strstr(md, called), "%s is not in PROTOCOL.md",
+		              msg_infos[i].name);
 	}
 	free(md);
 }
@@ -498,8 +504,8 @@ END_TEST
 /* A name in code type that begins like a message's must be one. */
 START_TEST(the_text_names_no_other_messages)
 {
-	static const char *const subjects[] = {"task", "step", "template", "session", "worker", "node", "queue", "result", "server",
-					       "dlq",  "event", "token"};
+	static const char *const subjects[] = {"task",  "step",   "template", "session", "worker", "node",
+	                                       "queue", "result", "server",   "dlq",     "event",  "token"};
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
 	char *md = read_protocol_md();
 	unsigned found = 0;
@@ -512,8 +518,8 @@ START_TEST(the_text_names_no_other_messages)
 				int len = (int)(first + 1 + rest);
 				found++;
 				ck_assert_msg(msg_find(p + 1, (size_t)len, MSG_TO_DAEMON) >= 0 ||
-						      msg_find(p + 1, (size_t)len, MSG_TO_CLIENT) >= 0,
-					      "PROTOCOL.md speaks of %.*s, msg.h does not", len, p + 1);
+				                  msg_find(p + 1, (size_t)len, MSG_TO_CLIENT) >= 0,
+				              "PROTOCOL.md speaks of %.*s, msg.h does not", len, p + 1);
 			}
 	}
 	ck_assert_uint_gt(found, 20);
@@ -556,11 +562,13 @@ START_TEST(error_codes_are_those_of_the_text)
 		const char *code = code_of(entry);
 		if (!code)
 			continue;
-		ck_assert_msg(json_object_get(codes, code), "%s: PROTOCOL.md has no code %s", text(entry, "name"), code);
+		ck_assert_msg(json_object_get(codes, code), "%s: PROTOCOL.md has no code %s",
+		              text(entry, "name"), code);
 		json_object_set_new(codes, code, json_true());
 	}
 	for (void *it = json_object_iter(codes); it; it = json_object_iter_next(codes, it))
-		ck_assert_msg(json_is_true(json_object_iter_value(it)), "no vector shows the code %s", json_object_iter_key(it));
+		ck_assert_msg(json_is_true(json_object_iter_value(it)), "no vector shows the code %s",
+		              json_object_iter_key(it));
 	json_decref(codes);
 	free(md);
 }

@@ -41,7 +41,7 @@ void assert_hex(const struct buf *b, const char *hex, const char *what)
 	for (size_t i = 0; i < want.len; i++)
 		if (b->data[i] != want.data[i])
 			ck_abort_msg("%s: byte %zu is %02x, expected %02x", what, i, (unsigned)b->data[i],
-				     (unsigned)want.data[i]);
+			             (unsigned)want.data[i]);
 	buf_done(&want);
 }
 

@@ -1,0 +1,309 @@
+/* From argv to a verb with its options and arguments. Global options may stand before the verb and after it;
+ * the verb's own anywhere after it. No output: complaints go into a buffer. */
+#include "clients/taskerctl/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include "clients/taskerctl/text.h"
+#include "daemon/template/suggest.h"
+
+#define MAX_OPTS 40u
+#define MAX_WORDS 64u
+
+const char *verb_title(const struct verb *v, char dst[64])
+{
+	snprintf(dst, 64, "%s%s%s", v->group ? v->group : "", v->group ? " " : "", v->name);
+	return dst;
+}
+
+bool verb_is_group(const char *word)
+{
+	for (const struct verb *v = verbs; v->name; v++)
+		if (v->group && strcmp(v->group, word) == 0)
+			return true;
+	return false;
+}
+
+const struct verb *verb_find(int nwords, char *const *words, int *ret_words)
+{
+	for (const struct verb *v = verbs; v->name; v++) {
+		int n = v->group ? 2 : 1;
+		if (nwords < n || strcmp(words[n - 1], v->name) != 0 ||
+		    (v->group && strcmp(words[0], v->group) != 0))
+			continue;
+		*ret_words = n;
+		return v;
+	}
+	return NULL;
+}
+
+/* ---- what was given ---- */
+
+const char *cli_get(const struct cli *c, const char *name)
+{
+	for (size_t i = c->nvalues; i-- > 0;)
+		if (strcmp(c->values[i].opt->name, name) == 0)
+			return c->values[i].value ? c->values[i].value : "";
+	return NULL;
+}
+
+bool cli_has(const struct cli *c, const char *name)
+{
+	return cli_get(c, name) != NULL;
+}
+
+const char *cli_next(const struct cli *c, const char *name, size_t *pos)
+{
+	while (*pos < c->nvalues) {
+		const struct optval *v = &c->values[(*pos)++];
+		if (strcmp(v->opt->name, name) == 0)
+			return v->value ? v->value : "";
+	}
+	return NULL;
+}
+
+/* ---- options ---- */
+
+/* getopt's tables for the global options and those of a verb. The i-th long option is list[i]; its value is
+ * LONG_BASE + i. */
+#define LONG_BASE 256
+struct option_set {
+	const struct opt *list[MAX_OPTS];
+	size_t n;
+	struct option longs[MAX_OPTS + 1];
+	char shorts[2 * MAX_OPTS + 3];
+};
+
+static void add_options(struct option_set *s, const struct opt *opts)
+{
+	size_t k = strlen(s->shorts);
+	for (; opts && opts->name && s->n < MAX_OPTS; opts++) {
+		s->longs[s->n] = (struct option){
+		    .name = opts->name, .has_arg = opts->arg != NULL, .val = LONG_BASE + (int)s->n};
+		s->list[s->n++] = opts;
+		if (!opts->letter)
+			continue;
+		s->shorts[k++] = opts->letter;
+		if (opts->arg)
+			s->shorts[k++] = ':';
+		s->shorts[k] = '\0';
+	}
+	s->longs[s->n] = (struct option){0};
+}
+
+static const struct opt *option_of(const struct option_set *s, int c)
+{
+	if (c >= LONG_BASE)
+		return s->list[c - LONG_BASE];
+	for (size_t i = 0; i < s->n; i++)
+		if (s->list[i]->letter == c)
+			return s->list[i];
+	return NULL;
+}
+
+static int bad_value(struct buf *why, const char *option, const char *value, const char *expected)
+{
+	buf_printf(why, "--%s: ", option);
+	text_put(why, value, 60);
+	buf_printf(why, " is not %s\n", expected);
+	return -EINVAL;
+}
+
+static int decode_colour(const char *value, enum colour_mode *ret, struct buf *why)
+{
+	static const char *const names[] = {"auto", "always", "never"};
+	for (size_t i = 0; i < 3; i++)
+		if (strcmp(value, names[i]) == 0) {
+			*ret = (enum colour_mode)i;
+			return 0;
+		}
+	return bad_value(why, "color", value, "auto, always or never");
+}
+
+static int decode_global(struct cli *c, const struct opt *o, const char *value, struct buf *why)
+{
+	if (strcmp(o->name, "socket") == 0)
+		c->socket = value;
+	else if (strcmp(o->name, "json") == 0)
+		c->json = true;
+	else if (strcmp(o->name, "quiet") == 0)
+		c->quiet = true;
+	else if (strcmp(o->name, "help") == 0)
+		c->help = true;
+	else if (strcmp(o->name, "version") == 0 && !value)
+		c->version = true;
+	else if (strcmp(o->name, "color") == 0)
+		return decode_colour(value, &c->colour, why);
+	else if (strcmp(o->name, "timeout") == 0 && parse_duration(value, &c->timeout_ms) < 0)
+		return bad_value(why, "timeout", value, "a duration: 30, 30s, 500ms, 1m30s, 2h");
+	return 0;
+}
+
+static int keep(struct cli *c, const struct opt *o, const char *value, struct buf *why)
+{
+	if (c->nvalues == CLI_MAX_OPTIONS) {
+		buf_printf(why, "more than %u options\n", CLI_MAX_OPTIONS);
+		return -EINVAL;
+	}
+	c->values[c->nvalues++] = (struct optval){.opt = o, .value = value};
+	return decode_global(c, o, value, why);
+}
+
+static void unknown_option(const struct option_set *s, const char *given, struct buf *why)
+{
+	const char *names[MAX_OPTS];
+	char word[64];
+	size_t budget = SUGGEST_BUDGET;
+	for (size_t i = 0; i < s->n; i++)
+		names[i] = s->list[i]->name;
+	buf_append_str(why, "unknown option ");
+	text_put(why, given, 60);
+	snprintf(word, sizeof word, "%.*s", (int)strcspn(given + strspn(given, "-"), "="),
+	         given + strspn(given, "-"));
+	const char *near = strncmp(given, "--", 2) == 0 ? suggest_nearest(word, names, s->n, &budget) : NULL;
+	if (near)
+		buf_printf(why, "; did you mean --%s?", near);
+	buf_append_char(why, '\n');
+}
+
+/* Two options begin with what was given? */
+static bool ambiguous(const struct option_set *s, const char *given)
+{
+	size_t n = strncmp(given, "--", 2) == 0 ? strcspn(given + 2, "=") : 0, hits = 0;
+	for (size_t i = 0; n > 0 && i < s->n; i++)
+		hits += strncmp(s->list[i]->name, given + 2, n) == 0;
+	return hits > 1;
+}
+
+static int complain(const struct option_set *s, int c, const char *given, struct buf *why)
+{
+	const struct opt *o = optopt ? option_of(s, optopt) : NULL;
+	if (c == ':' && o)
+		buf_printf(why, "--%s needs an argument: %s\n", o->name, o->arg);
+	else if (o && !o->arg && optopt >= LONG_BASE)
+		buf_printf(why, "--%s takes no argument\n", o->name);
+	else if (ambiguous(s, given)) {
+		buf_append_str(why, "more than one option begins with ");
+		text_put(why, given, 60);
+		buf_append_char(why, '\n');
+	} else if (optopt && optopt < LONG_BASE)
+		buf_printf(why, "unknown option -%c\n", optopt > 0x20 && optopt < 0x7F ? optopt : '?');
+	else
+		unknown_option(s, given, why);
+	return -EINVAL;
+}
+
+/* Read options from argv[first]. With `stop` at the first word that is none, otherwise all, words moved to
+ * the end. *ret_rest is where the words begin. */
+static int read_options(int argc, char **argv, int first, const struct option_set *s, bool stop,
+                        struct cli *c, int *ret_rest, struct buf *why)
+{
+	char shorts[sizeof s->shorts + 2];
+	int opt, base = first - 1;
+	char **from = argv + base; /* getopt passes over its first element */
+	snprintf(shorts, sizeof shorts, "%s:%s", stop ? "+" : "", s->shorts);
+	opterr = 0;
+	optind = 0;
+	while ((opt = getopt_long(argc - base, from, shorts, s->longs, NULL)) >= 0) {
+		const struct opt *o = opt == '?' || opt == ':' ? NULL : option_of(s, opt);
+		int rc =
+		    o ? keep(c, o, o->arg ? optarg : NULL, why) : complain(s, opt, from[optind - 1], why);
+		if (rc < 0)
+			return rc;
+	}
+	*ret_rest = base + optind;
+	return 0;
+}
+
+/* ---- verbs ---- */
+
+static void unknown_verb(char **words, struct buf *why)
+{
+	const char *names[MAX_WORDS];
+	size_t n = 0, budget = SUGGEST_BUDGET;
+	bool group = verb_is_group(words[0]);
+	const char *word = group ? words[1] : words[0];
+	for (const struct verb *v = verbs; v->name && n < MAX_WORDS; v++)
+		if (!group)
+			names[n++] = v->group ? v->group : v->name;
+		else if (v->group && strcmp(v->group, words[0]) == 0)
+			names[n++] = v->name;
+	buf_append_str(why, "unknown command ");
+	if (group)
+		buf_printf(why, "%s ", words[0]);
+	text_put(why, word, 60);
+	const char *near = suggest_nearest(word, names, n, &budget);
+	if (near)
+		buf_printf(why, "; did you mean %s%s%s?", group ? words[0] : "", group ? " " : "", near);
+	buf_append_str(why, "\nsee: taskerctl help\n");
+}
+
+static bool asks_for_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static int find_verb(int nwords, char **words, struct cli *c, int *ret_words, struct buf *why)
+{
+	c->verb = verb_find(nwords, words, ret_words);
+	if (c->verb || (nwords == 0 && (c->help || c->version)))
+		return 0;
+	bool group = nwords > 0 && verb_is_group(words[0]);
+	if (group && (c->help || (nwords > 1 && asks_for_help(words[1])))) {
+		c->help = true;
+		c->group = words[0];
+		return 0;
+	}
+	if (nwords == 0)
+		help_all(why);
+	else if (group && nwords == 1)
+		help_group(why, words[0]);
+	else
+		unknown_verb(words, why);
+	return -EINVAL;
+}
+
+static int check_count(const struct cli *c, struct buf *why)
+{
+	const struct verb *v = c->verb;
+	char title[64];
+	bool few = c->nargs < v->min_args, many = v->max_args >= 0 && c->nargs > v->max_args;
+	if (c->help || (!few && !many))
+		return 0;
+	verb_title(v, title);
+	if (few)
+		buf_printf(why, "%s: something is missing\n", title);
+	else {
+		buf_printf(why, "%s: what is this for: ", title);
+		text_put(why, c->args[v->max_args], 60);
+		buf_append_char(why, '\n');
+	}
+	buf_printf(why, "usage: taskerctl %s%s%s\nsee: taskerctl help %s\n", title, *v->args ? " " : "",
+	           v->args, title);
+	return -EINVAL;
+}
+
+int cli_parse(int argc, char **argv, struct cli *ret, struct buf *why)
+{
+	struct option_set set = {.n = 0};
+	int rest, words = 0;
+	*ret = (struct cli){.timeout_ms = -1};
+	add_options(&set, global_options);
+	int rc = read_options(argc, argv, 1, &set, true, ret, &rest, why);
+	if (rc == 0)
+		rc = find_verb(argc - rest, argv + rest, ret, &words, why);
+	if (rc < 0 || !ret->verb)
+		return rc;
+	add_options(&set, ret->verb->opts);
+	rc = read_options(argc, argv, rest + words, &set, false, ret, &rest, why);
+	if (rc < 0) {
+		char title[64];
+		buf_printf(why, "see: taskerctl help %s\n", verb_title(ret->verb, title));
+		return rc;
+	}
+	ret->args = argv + rest;
+	ret->nargs = argc - rest;
+	return check_count(ret, why);
+}

@@ -1,0 +1,137 @@
+/* version, help, doctor. */
+#include <stdio.h>
+#include <string.h>
+#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/text.h"
+#include "protocol/msg.h"
+
+/* ---- version ---- */
+
+static void put_fact(const char *key, const char *value)
+{
+	char clean[256];
+	text_copy(clean, sizeof clean, value);
+	if (*clean)
+		printf("%-10s %s\n", key, clean);
+}
+
+static void print_server(const json_t *info)
+{
+	const json_t *db = json_object_get(info, "database");
+	char line[256], age[24];
+	const char *server = json_text(info, "server");
+	const json_t *version = json_object_get(info, "version");
+	snprintf(line, sizeof line, "%s%s%s, node %s, pid %lld, up %s", server,
+	         strchr(server, '/') ? "" : " ",
+	         strchr(server, '/') || !json_is_string(version) ? "" : json_string_value(version),
+	         json_text(info, "node"), (long long)json_int(info, "pid", 0),
+	         text_duration(json_int(info, "uptime_ms", 0) * 1000, age));
+	put_fact("taskerd", line);
+	snprintf(line, sizeof line, "%s, PostgreSQL %s", json_text(db, "state"), json_text(db, "version"));
+	put_fact("database", line);
+}
+
+int run_version(struct ctl *c)
+{
+	struct tasker_error err = {0};
+	cleanup_(cleanup_json) json_t *info = NULL;
+	const struct tasker_options o = {.socket_path = c->cli->socket,
+	                                 .client = "taskerctl/" TASKERD_VERSION,
+	                                 .timeout_ms = c->timeout_ms};
+	bool reached =
+	    tasker_connect(&c->conn, &o, &err) == 0 && ctl_try(c, "server.info", NULL, &info, &err) == 0;
+	if (c->cli->json) {
+		cleanup_(cleanup_json) json_t *j =
+		    json_pack("{s:s,s:[i,i],s:O?}", "taskerctl", TASKERD_VERSION, "protocol", PROTOCOL_MAJOR,
+		              PROTOCOL_MINOR, "taskerd", reached ? info : NULL);
+		ctl_print_json(c, j, false);
+		return EXIT_OK;
+	}
+	printf("taskerctl  %s, protocol %d.%d\n", TASKERD_VERSION, PROTOCOL_MAJOR, PROTOCOL_MINOR);
+	if (reached)
+		print_server(info);
+	else
+		put_fact("taskerd", err.message);
+	return EXIT_OK;
+}
+
+/* ---- help ---- */
+
+int run_help(struct ctl *c)
+{
+	cleanup_(cleanup_buf) struct buf b;
+	int words;
+	const struct verb *v = verb_find(c->cli->nargs, c->cli->args, &words);
+	buf_init(&b, 0);
+	if (c->cli->nargs == 0)
+		help_all(&b);
+	else if (v && words == c->cli->nargs)
+		help_verb(&b, v);
+	else if (c->cli->nargs == 1 && verb_is_group(c->cli->args[0]))
+		help_group(&b, c->cli->args[0]);
+	else
+		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s; see taskerctl help", c->cli->args[0],
+		                c->cli->nargs > 1 ? " " : "", c->cli->nargs > 1 ? c->cli->args[1] : "");
+	ctl_write(&b);
+	return EXIT_OK;
+}
+
+/* ---- doctor ---- */
+
+static void print_samples(const struct ctl *c, const json_t *samples)
+{
+	size_t i;
+	json_t *s;
+	json_array_foreach(samples, i, s)
+	{
+		cleanup_(cleanup_free) char *text = json_is_string(s)
+		                                        ? strdup(json_string_value(s))
+		                                        : json_dumps(s, JSON_COMPACT | JSON_ENCODE_ANY);
+		cleanup_(cleanup_buf) struct buf b;
+		buf_init(&b, 0);
+		buf_append_str(&b, "         ");
+		text_put(&b, text ? text : "", c->width > 20 ? c->width - 9 : 0);
+		buf_append_char(&b, '\n');
+		ctl_write(&b);
+	}
+}
+
+static void print_check(const struct ctl *c, const json_t *check)
+{
+	bool ok = json_flag(check, "ok");
+	char name[128], detail[512];
+	text_copy(name, sizeof name, json_text(check, "name"));
+	text_copy(detail, sizeof detail, json_text(check, "detail"));
+	printf("%s%-7s%s  %s", c->colour ? ok ? "\033[32m" : "\033[31m" : "", ok ? "ok" : "FOUND",
+	       c->colour ? "\033[0m" : "", name);
+	if (!ok)
+		printf(": %lld", (long long)json_int(check, "found", 0));
+	printf("%s%s\n", *detail ? ok ? "  " : ", " : "", detail);
+	if (!ok)
+		print_samples(c, json_object_get(check, "sample"));
+}
+
+int run_doctor(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *answer = NULL;
+	size_t i, bad = 0;
+	json_t *check;
+	int code = ctl_call(c, "doctor", NULL, &answer);
+	if (code)
+		return code;
+	const json_t *checks = json_object_get(answer, "checks");
+	json_array_foreach(checks, i, check) bad += !json_flag(check, "ok");
+	code = bad > 0 || !json_flag(answer, "ok") ? EXIT_NO : EXIT_OK;
+	if (c->cli->json) {
+		ctl_print_json(c, answer, false);
+		return code;
+	}
+	json_array_foreach(checks, i, check) if (!c->cli->quiet || !json_flag(check, "ok"))
+	    print_check(c, check);
+	if (code == EXIT_OK)
+		ctl_note(c, "all %zu checks passed", json_array_size(checks));
+	else
+		ctl_note(c, "%zu of %zu checks found something; look closer with: taskerctl task get UUID",
+		         bad, json_array_size(checks));
+	return code;
+}

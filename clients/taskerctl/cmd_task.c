@@ -1,0 +1,236 @@
+/* task get, list, cancel. */
+#include <stdio.h>
+#include <string.h>
+#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/task_view.h"
+#include "clients/taskerctl/text.h"
+#include "daemon/base/clock.h"
+
+/* ---- get ---- */
+
+static void put_fact(const struct ctl *c, const char *key, const char *value)
+{
+	cleanup_(cleanup_buf) struct buf b;
+	if (!value || !*value)
+		return;
+	buf_init(&b, 0);
+	buf_printf(&b, "%-14s ", key);
+	text_put(&b, value, c->width > 30 ? c->width - 15 : 0);
+	buf_append_char(&b, '\n');
+	ctl_write(&b);
+}
+
+static void put_json_fact(const struct ctl *c, const char *key, const json_t *v)
+{
+	cleanup_(cleanup_free) char *text =
+	    v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	if (text && strcmp(text, "{}") != 0 && strcmp(text, "[]") != 0)
+		put_fact(c, key, text);
+}
+
+static void put_state(const struct ctl *c, const json_t *task)
+{
+	const char *state = json_text(task, "state"), *colour = c->colour ? state_colour(state) : NULL;
+	printf("%-14s %s%s%s%s%s  %lld of %lld steps complete\n", "state", colour ? "\033[" : "",
+	       colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "",
+	       (long long)json_int(task, "completed_steps", 0), (long long)json_int(task, "total_steps", 0));
+}
+
+static void put_facts(const struct ctl *c, const json_t *task)
+{
+	static const struct {
+		const char *title, *key;
+	} texts[] = {
+	    {"created", "created_at"},          {"updated", "updated_at"},
+	    {"finished", "finished_at"},        {"initiator", "initiator"},
+	    {"source system", "source_system"}, {"reason", "reason"},
+	    {"correlation", "correlation_id"},  {"parent", "parent_correlation_id"},
+	};
+	char line[600];
+	put_fact(c, "task", json_text(task, "task_uuid"));
+	snprintf(line, sizeof line, "%s/%s@%s", json_text(task, "namespace"), json_text(task, "name"),
+	         json_text(task, "version"));
+	put_fact(c, "template", line);
+	put_state(c, task);
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		put_fact(c, texts[i].title, json_text(task, texts[i].key));
+	if (json_int(task, "priority", 0) != 0) {
+		snprintf(line, sizeof line, "%lld", (long long)json_int(task, "priority", 0));
+		put_fact(c, "priority", line);
+	}
+	put_json_fact(c, "tags", json_object_get(task, "tags"));
+	put_json_fact(c, "context", json_object_get(task, "context"));
+	put_json_fact(c, "no worker for", json_object_get(task, "missing_handlers"));
+}
+
+static void put_errors(const json_t *steps)
+{
+	size_t i;
+	json_t *s;
+	json_array_foreach(steps, i, s)
+	{
+		const json_t *e = json_object_get(s, "error");
+		char message[1000], name[128];
+		text_copy(message, sizeof message,
+		          json_is_string(e) ? json_string_value(e) : json_text(e, "message"));
+		text_copy(name, sizeof name, json_text(s, "name"));
+		if (*message)
+			printf("%s: %s\n", name, message);
+	}
+}
+
+static int print_task(struct ctl *c, const json_t *task)
+{
+	cleanup_(cleanup_table) struct table t;
+	const json_t *steps = json_object_get(task, "steps");
+	put_facts(c, task);
+	if (json_array_size(steps) == 0)
+		return EXIT_OK;
+	putchar('\n');
+	task_step_table(&t, steps, (int64_t)now_wall());
+	ctl_print_table(c, &t, 0);
+	cleanup_(cleanup_buf) struct buf b;
+	buf_init(&b, 0);
+	if (json_int(task, "failed_steps", 0) > 0)
+		putchar('\n');
+	put_errors(steps);
+	return EXIT_OK;
+}
+
+int task_uuid_args(const struct ctl *c)
+{
+	for (int i = 0; i < c->cli->nargs; i++)
+		if (!is_uuid(c->cli->args[i]))
+			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a task", c->cli->args[i]);
+	return EXIT_OK;
+}
+
+/* Ask for a task object and show it. */
+static int show(struct ctl *c, const char *method, json_t *params)
+{
+	cleanup_(cleanup_json) json_t *task = NULL;
+	int code = ctl_call(c, method, params, &task);
+	if (code)
+		return code;
+	if (!c->cli->json)
+		return print_task(c, task);
+	ctl_print_json(c, task, false);
+	return EXIT_OK;
+}
+
+int run_task_get(struct ctl *c)
+{
+	int code = task_uuid_args(c);
+	if (code)
+		return code;
+	return show(
+	    c, "task.get",
+	    json_pack("{s:s,s:b}", "task_uuid", c->cli->args[0], "steps", !cli_has(c->cli, "no-steps")));
+}
+
+int run_task_cancel(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *task = NULL;
+	json_t *params;
+	int code = task_uuid_args(c);
+	if (code)
+		return code;
+	params = json_pack("{s:s}", "task_uuid", c->cli->args[0]);
+	json_set_option(params, "reason", c->cli, "reason");
+	code = ctl_call(c, "task.cancel", params, &task);
+	if (code)
+		return code;
+	if (c->cli->json)
+		ctl_print_json(c, task, false);
+	else
+		printf("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
+	return EXIT_OK;
+}
+
+/* ---- list ---- */
+
+#define PAGE_MAX 1000
+
+static void add_task(struct table *t, const json_t *task)
+{
+	char age[24];
+	int64_t created, finished = (int64_t)now_wall();
+	const char *state = json_text(task, "state");
+	bool known = json_time(task, "created_at", &created) == 0;
+	table_cell(t, NULL, json_text(task, "task_uuid"));
+	table_cellf(t, NULL, "%s/%s@%s", json_text(task, "namespace"), json_text(task, "name"),
+	            json_text(task, "version"));
+	table_cell(t, state_colour(state), state);
+	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, "completed_steps", 0),
+	            (long long)json_int(task, "total_steps", 0));
+	table_cellf(t, NULL, "%.19s", json_text(task, "created_at"));
+	json_time(task, "finished_at", &finished);
+	table_cell(t, NULL, known ? text_duration(finished > created ? finished - created : 0, age) : NULL);
+}
+
+/* One page after the other into `all`, until `want` are there. */
+static int fetch_tasks(struct ctl *c, json_t *params, int64_t want, json_t **ret)
+{
+	json_t *all = NULL;
+	int code;
+	do {
+		cleanup_(cleanup_json) json_t *page = NULL;
+		int64_t have = (int64_t)json_array_size(json_object_get(all, "tasks")), left = want - have;
+		json_object_set_new(params, "limit", json_integer(left < PAGE_MAX ? left : PAGE_MAX));
+		code = ctl_call(c, "task.list", json_deep_copy(params), &page);
+		if (code)
+			break;
+		if (!all)
+			all = json_incref(page);
+		else
+			json_array_extend(json_object_get(all, "tasks"), json_object_get(page, "tasks"));
+		json_t *cursor = json_object_get(page, "next_cursor");
+		bool more =
+		    cursor && !json_is_null(cursor) && json_array_size(json_object_get(page, "tasks")) > 0;
+		if (more)
+			json_object_set(params, "cursor", cursor);
+		if (all != page && more)
+			json_object_set(all, "next_cursor", cursor);
+		else if (all != page)
+			json_object_del(all, "next_cursor");
+		if (!more)
+			break;
+	} while ((int64_t)json_array_size(json_object_get(all, "tasks")) < want);
+	*ret = all;
+	return code;
+}
+
+int run_task_list(struct ctl *c)
+{
+	static const struct column cols[] = {
+	    {"TASK", false, false}, {"TEMPLATE", false, true}, {"STATE", false, true},
+	    {"STEPS", true, false}, {"CREATED", false, false}, {"TOOK", true, false},
+	};
+	static const char *const filters[] = {"namespace", "name", "state"};
+	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;
+	cleanup_(cleanup_table) struct table t;
+	const char *limit = cli_get(c->cli, "limit");
+	int64_t want = cli_has(c->cli, "all") ? INT64_MAX : 50;
+	size_t i;
+	json_t *task;
+	table_init(&t, cols, sizeof cols / sizeof *cols);
+	if (limit && parse_int(limit, 1, INT64_MAX, &want) < 0)
+		return ctl_fail(c, EXIT_USAGE, "--limit: %s is not a number above 0", limit);
+	for (i = 0; i < sizeof filters / sizeof *filters; i++)
+		json_set_option(params, filters[i], c->cli, filters[i]);
+	int code = fetch_tasks(c, params, want, &answer);
+	if (code)
+		return code;
+	if (c->cli->json) {
+		ctl_print_json(c, answer, false);
+		return EXIT_OK;
+	}
+	json_array_foreach(json_object_get(answer, "tasks"), i, task) add_task(&t, task);
+	if (table_rows(&t) == 0)
+		ctl_note(c, "no tasks");
+	else
+		ctl_print_table(c, &t, 0);
+	if (json_is_string(json_object_get(answer, "next_cursor")) && c->out_tty)
+		ctl_note(c, "there are more: --limit N or --all");
+	return EXIT_OK;
+}

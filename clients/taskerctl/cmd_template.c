@@ -1,0 +1,297 @@
+/* template validate, apply, list, show. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/input.h"
+#include "clients/taskerctl/text.h"
+#include "daemon/template/template.h"
+
+#define TEMPLATE_BYTES_MAX (4u << 20)
+
+/* ---- validate ---- */
+
+/* What one file is like, for both kinds of output. */
+struct verdict {
+	struct findings findings;
+	char *title; /* "bench/linear@1.0.0: 4 steps", or NULL */
+	bool ok;
+};
+
+static void judge(const struct ctl *c, const struct buf *source, struct verdict *v)
+{
+	const struct template_opts opts = {.environment = cli_get(c->cli, "environment"),
+	                                   .strict = cli_has(c->cli, "strict")};
+	cleanup_(cleanup_template) struct template *t = NULL;
+	int rc = template_parse((const char *)source->data, source->len, &opts, &t, &v->findings);
+	v->ok = rc == 0;
+	if (rc == -ENOMEM)
+		findings_add(&v->findings, FINDING_ERROR, 0, 0, NULL, "out of memory");
+	if (t && asprintf(&v->title, "%s/%s@%s: %zu steps", template_namespace(t), template_name(t),
+	                  template_version(t), template_step_count(t)) < 0)
+		v->title = NULL;
+}
+
+static void print_verdict(const struct ctl *c, const char *path, const struct verdict *v)
+{
+	cleanup_(cleanup_buf) struct buf b;
+	size_t warnings =
+	    v->findings.n - (v->findings.errors < v->findings.n ? v->findings.errors : v->findings.n);
+	buf_init(&b, 0);
+	if (findings_to_text(&v->findings, input_name(path), &b) == 0)
+		ctl_write(&b);
+	if (c->cli->quiet)
+		return;
+	printf("%s: %s%s%s", input_name(path), c->colour ? v->ok ? "\033[32m" : "\033[31m" : "",
+	       v->ok ? "ok" : "invalid", c->colour ? "\033[0m" : "");
+	if (v->title)
+		printf(", %s", v->title);
+	if (v->findings.errors)
+		printf(", %zu error%s", v->findings.errors, v->findings.errors == 1 ? "" : "s");
+	if (warnings)
+		printf(", %zu warning%s", warnings, warnings == 1 ? "" : "s");
+	putchar('\n');
+}
+
+static void add_verdict(json_t *all, const char *path, const struct verdict *v)
+{
+	cleanup_(cleanup_buf) struct buf b;
+	buf_init(&b, 0);
+	json_t *findings = NULL;
+	if (findings_to_json(&v->findings, input_name(path), &b) == 0)
+		findings = json_loadb((const char *)b.data, b.len, 0, NULL);
+	json_array_append_new(
+	    all, json_pack("{s:s,s:b,s:o*}", "file", input_name(path), "ok", v->ok, "findings", findings));
+}
+
+static int validate_one(const struct ctl *c, const char *path, json_t *all)
+{
+	cleanup_(cleanup_buf) struct buf source;
+	struct verdict v = {.ok = false};
+	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
+	int rc = input_read(path, &source);
+	if (rc == -EMSGSIZE)
+		findings_add(&v.findings, FINDING_ERROR, 0, 0, NULL, "larger than %u bytes",
+		             TEMPLATE_BYTES_MAX);
+	else if (rc < 0)
+		findings_add(&v.findings, FINDING_ERROR, 0, 0, NULL, "cannot be read: %s",
+		             strerrordesc_np(-rc));
+	else
+		judge(c, &source, &v);
+	if (c->cli->json)
+		add_verdict(all, path, &v);
+	else
+		print_verdict(c, path, &v);
+	findings_done(&v.findings);
+	free(v.title);
+	return v.ok ? EXIT_OK : EXIT_NO;
+}
+
+int run_template_validate(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *all = json_array();
+	int worst = EXIT_OK;
+	for (int i = 0; i < c->cli->nargs; i++)
+		if (validate_one(c, c->cli->args[i], all) != EXIT_OK)
+			worst = EXIT_NO;
+	if (c->cli->json)
+		ctl_print_json(c, all, false);
+	return worst;
+}
+
+/* ---- apply ---- */
+
+static void print_findings(const json_t *findings, const char *path, FILE *f)
+{
+	size_t i;
+	json_t *x;
+	json_array_foreach(findings, i, x)
+	{
+		char message[512], key[200];
+		const char *file = json_text(x, "file");
+		int64_t line = json_int(x, "line", 0);
+		text_copy(message, sizeof message, json_text(x, "message"));
+		text_copy(key, sizeof key, json_text(x, "key"));
+		fprintf(f, "%s", *file ? file : path);
+		if (line > 0)
+			fprintf(f, ":%lld:%lld", (long long)line, (long long)json_int(x, "column", 1));
+		fprintf(f, ": %s: %s%s%s\n", json_text(x, "severity"), key, *key ? ": " : "", message);
+	}
+}
+
+static int refuse(const struct ctl *c, const char *path, const struct tasker_error *err, json_t *all)
+{
+	const char *text = err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
+	cleanup_(cleanup_json) json_t *details = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+	print_findings(json_object_get(details, "findings"), path, stderr);
+	json_array_append_new(all, json_pack("{s:s,s:{s:s,s:s,s:O*}}", "file", path, "error", "code",
+	                                     err->code, "message", err->message, "details", details));
+	int code = ctl_complain(c, path, err);
+	if (strcmp(err->code, "conflict") == 0)
+		fprintf(stderr, "  running tasks keep the version they began with: give the changed template "
+		                "a new version\n");
+	return code;
+}
+
+static int apply_one(struct ctl *c, const char *path, json_t *all)
+{
+	cleanup_(cleanup_buf) struct buf source;
+	cleanup_(cleanup_json) json_t *answer = NULL;
+	struct tasker_error err = {0};
+	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
+	int rc = input_read(path, &source);
+	if (rc < 0)
+		return ctl_fail(c, EXIT_NO, "%s: cannot be read: %s", input_name(path),
+		                rc == -EMSGSIZE ? "too large for a template" : strerrordesc_np(-rc));
+	json_t *text = json_stringn(source.data ? (const char *)source.data : "", source.len);
+	if (!text)
+		return ctl_fail(c, EXIT_NO, "%s: is not UTF-8 text", input_name(path));
+	json_t *params = json_pack("{s:o,s:s,s:b}", "source", text, "filename", input_name(path), "strict",
+	                           cli_has(c->cli, "strict"));
+	if (ctl_try(c, "template.apply", params, &answer, &err) < 0)
+		return refuse(c, input_name(path), &err, all);
+	json_array_append(all, answer);
+	if (c->cli->json)
+		return EXIT_OK;
+	print_findings(json_object_get(answer, "findings"), input_name(path), stderr);
+	printf("%s/%s@%s %s\n", json_text(answer, "namespace"), json_text(answer, "name"),
+	       json_text(answer, "version"), json_flag(answer, "created") ? "registered" : "unchanged");
+	return EXIT_OK;
+}
+
+int run_template_apply(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *all = json_array();
+	int first = ctl_connect(c);
+	if (first)
+		return first;
+	for (int i = 0; i < c->cli->nargs; i++) {
+		int code = apply_one(c, c->cli->args[i], all);
+		if (first == EXIT_OK)
+			first = code;
+		if (code == EXIT_UNREACHABLE)
+			break;
+	}
+	if (c->cli->json)
+		ctl_print_json(c, all, false);
+	return first;
+}
+
+/* ---- list ---- */
+
+int run_template_list(struct ctl *c)
+{
+	static const struct column cols[] = {
+	    {"NAMESPACE", false, true}, {"NAME", false, true},    {"VERSION", false, true},
+	    {"STEPS", true, false},     {"DIGEST", false, false}, {"REGISTERED", false, false},
+	};
+	cleanup_(cleanup_json) json_t *answer = NULL;
+	cleanup_(cleanup_table) struct table t;
+	json_t *params = json_object(), *x;
+	size_t i;
+	table_init(&t, cols, sizeof cols / sizeof *cols);
+	json_set_option(params, "namespace", c->cli, "namespace");
+	int code = ctl_call(c, "template.list", params, &answer);
+	if (code)
+		return code;
+	if (c->cli->json) {
+		ctl_print_json(c, answer, false);
+		return EXIT_OK;
+	}
+	json_array_foreach(json_object_get(answer, "templates"), i, x)
+	{
+		table_cell(&t, NULL, json_text(x, "namespace"));
+		table_cell(&t, NULL, json_text(x, "name"));
+		table_cell(&t, NULL, json_text(x, "version"));
+		table_cellf(&t, NULL, "%lld", (long long)json_int(x, "steps", 0));
+		table_cellf(&t, NULL, "%.12s", json_text(x, "digest"));
+		table_cellf(&t, NULL, "%.19s", json_text(x, "created_at"));
+	}
+	if (table_rows(&t) == 0)
+		ctl_note(c, "no templates; register one with: taskerctl template apply FILE");
+	else
+		ctl_print_table(c, &t, 0);
+	return EXIT_OK;
+}
+
+/* ---- show ---- */
+
+/* A parent is given by number (an index into `steps`) or by name. */
+static void put_parents(const json_t *steps, const json_t *step, struct buf *b)
+{
+	const json_t *parents = json_object_get(step, "parents");
+	size_t i;
+	json_t *p;
+	if (!parents)
+		parents = json_object_get(step, "depends_on");
+	json_array_foreach(parents, i, p)
+	{
+		const json_t *other =
+		    json_is_integer(p) ? json_array_get(steps, (size_t)json_integer_value(p)) : NULL;
+		const char *name = other ? json_text(other, "name") : json_string_value(p);
+		buf_printf(b, "%s%s", i ? ", " : "", name ? name : "?");
+	}
+}
+
+static void add_step(struct table *t, const json_t *steps, const json_t *s)
+{
+	cleanup_(cleanup_buf) struct buf parents;
+	const char *callable = json_text(s, "callable");
+	int64_t timeout = json_int(s, "timeout_seconds", 0);
+	buf_init(&parents, 0);
+	put_parents(steps, s, &parents);
+	table_cell(t, NULL, json_text(s, "name"));
+	table_cell(t, NULL, *callable ? callable : json_text(json_object_get(s, "handler"), "callable"));
+	table_cellf(t, NULL, "%lld", (long long)json_int(s, "max_attempts", 1));
+	table_cell(t, NULL, json_text(s, "backoff"));
+	if (timeout > 0)
+		table_cellf(t, NULL, "%llds", (long long)timeout);
+	else
+		table_cell(t, NULL, NULL);
+	table_cell(t, NULL, parents.len ? buf_text(&parents) : NULL);
+}
+
+static void print_template(const struct ctl *c, const json_t *answer)
+{
+	static const struct column cols[] = {
+	    {"STEP", false, true},     {"HANDLER", false, true}, {"TRIES", true, false},
+	    {"BACKOFF", false, false}, {"TIMEOUT", true, false}, {"AFTER", false, true},
+	};
+	cleanup_(cleanup_table) struct table t;
+	const json_t *steps = json_object_get(answer, "steps");
+	char description[400];
+	size_t i;
+	json_t *s;
+	table_init(&t, cols, sizeof cols / sizeof *cols);
+	printf("%s/%s@%s  %zu steps, registered %.19s, digest %.12s\n", json_text(answer, "namespace"),
+	       json_text(answer, "name"), json_text(answer, "version"), json_array_size(steps),
+	       json_text(answer, "created_at"), json_text(answer, "digest"));
+	text_copy(description, sizeof description,
+	          json_text(json_object_get(answer, "definition"), "description"));
+	if (*description)
+		printf("%s\n", description);
+	putchar('\n');
+	json_array_foreach(steps, i, s) add_step(&t, steps, s);
+	ctl_print_table(c, &t, 0);
+}
+
+int run_template_show(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *answer = NULL;
+	struct template_ref ref;
+	if (parse_template_ref(c->cli->args[0], &ref) < 0)
+		return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected",
+		                c->cli->args[0]);
+	json_t *params = json_pack("{s:s,s:s,s:s*}", "namespace", ref.space, "name", ref.name, "version",
+	                           *ref.version ? ref.version : NULL);
+	int code = ctl_call(c, "template.get", params, &answer);
+	if (code)
+		return code;
+	if (cli_has(c->cli, "definition"))
+		ctl_print_json(c, json_object_get(answer, "definition"), false);
+	else if (c->cli->json)
+		ctl_print_json(c, answer, false);
+	else
+		print_template(c, answer);
+	return EXIT_OK;
+}

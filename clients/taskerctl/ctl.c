@@ -1,0 +1,262 @@
+/* The ground under the verbs: one connection, made when first needed; answers as jansson values; errors with
+ * advice. */
+#include "clients/taskerctl/ctl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "clients/taskerctl/text.h"
+
+/* ---- output ---- */
+
+void ctl_write(const struct buf *b)
+{
+	if (b->len > 0)
+		fwrite(b->data, 1, b->len, stdout);
+}
+
+void ctl_note(const struct ctl *c, const char *fmt, ...)
+{
+	char text[700], clean[700];
+	va_list ap;
+	if (c->cli->quiet)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	text_copy(clean, sizeof clean, text);
+	fprintf(stderr, "%s\n", clean);
+}
+
+static void put_prefix(const struct ctl *c)
+{
+	fputs(c->err_colour ? "\033[31mtaskerctl:\033[0m " : "taskerctl: ", stderr);
+}
+
+int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...)
+{
+	char text[700], clean[700];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	text_copy(clean, sizeof clean, text);
+	put_prefix(c);
+	fprintf(stderr, "%s\n", clean);
+	return code;
+}
+
+int ctl_complain(const struct ctl *c, const char *about, const struct tasker_error *err)
+{
+	const char *hint = error_hint(err);
+	struct buf b;
+	buf_init(&b, 0);
+	if (about) {
+		text_put(&b, about, 200);
+		buf_append_str(&b, ": ");
+	}
+	text_put(&b, err->message[0] ? err->message : err->code, 0);
+	if (err->path[0]) {
+		buf_append_str(&b, " (at ");
+		text_put(&b, err->path, 0);
+		buf_append_char(&b, ')');
+	}
+	if (hint)
+		buf_printf(&b, "\n  %s", hint);
+	if (err->retry_after_ms)
+		buf_printf(&b, "\n  taskerd asks for a pause of %u ms before the next attempt",
+		           err->retry_after_ms);
+	const char *text = buf_text(&b);
+	put_prefix(c);
+	fprintf(stderr, "%s\n", text ? text : err->code);
+	buf_done(&b);
+	return exit_code_for(err);
+}
+
+int ctl_error(const struct ctl *c, const struct tasker_error *err)
+{
+	if (c->cli->json) {
+		const char *details = c->conn && err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
+		cleanup_(cleanup_json) json_t *j =
+		    json_pack("{s:{s:s,s:s}}", "error", "code", err->code, "message", err->message);
+		json_t *e = json_object_get(j, "error");
+		if (err->path[0])
+			json_object_set_new(e, "path", json_string(err->path));
+		if (err->retry_after_ms)
+			json_object_set_new(e, "retry_after_ms", json_integer(err->retry_after_ms));
+		if (details)
+			json_object_set_new(e, "details", json_loads(details, JSON_DECODE_ANY, NULL));
+		ctl_print_json(c, j, false);
+	}
+	return ctl_complain(c, NULL, err);
+}
+
+void ctl_print_json(const struct ctl *c, const json_t *j, bool line)
+{
+	size_t how = JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
+	how |= c->out_tty && !line ? JSON_INDENT(2) : JSON_COMPACT;
+	json_dumpf(j, stdout, how);
+	fputc('\n', stdout);
+}
+
+void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent)
+{
+	const struct table_style style = {
+	    .width = c->width, .heading = !c->cli->quiet, .colour = c->colour, .indent = indent};
+	cleanup_(cleanup_buf) struct buf b;
+	buf_init(&b, 0);
+	if (table_render(t, &style, &b) < 0)
+		fputs("taskerctl: out of memory\n", stderr);
+	else
+		ctl_write(&b);
+}
+
+/* ---- requests ---- */
+
+int ctl_connect(struct ctl *c)
+{
+	struct tasker_error err = {0};
+	const struct tasker_options o = {.socket_path = c->cli->socket,
+	                                 .client = "taskerctl/" TASKERD_VERSION,
+	                                 .timeout_ms = c->timeout_ms};
+	if (c->conn || tasker_connect(&c->conn, &o, &err) == 0)
+		return 0;
+	return ctl_error(c, &err);
+}
+
+static char *dump_params(json_t *params, struct tasker_error *err)
+{
+	char *text = params ? json_dumps(params, JSON_COMPACT | JSON_REAL_PRECISION(17)) : strdup("{}");
+	json_decref(params);
+	if (!text) {
+		*err = (struct tasker_error){.rc = -ENOMEM, .code = "out_of_memory"};
+		snprintf(err->message, sizeof err->message, "out of memory");
+	}
+	return text;
+}
+
+int ctl_try(struct ctl *c, const char *method, json_t *params, json_t **ret, struct tasker_error *err)
+{
+	cleanup_(cleanup_free) char *text = dump_params(params, err), *answer = NULL;
+	if (!text)
+		return err->rc;
+	int rc = tasker_call_json(c->conn, method, text, c->timeout_ms, &answer, err);
+	if (rc < 0)
+		return rc;
+	*ret = json_loads(answer, JSON_DECODE_ANY, NULL);
+	if (!*ret) {
+		*err = (struct tasker_error){.rc = -EPROTO, .code = "protocol_error"};
+		snprintf(err->message, sizeof err->message, "the answer to %s cannot be read", method);
+		return err->rc;
+	}
+	return 0;
+}
+
+int ctl_call(struct ctl *c, const char *method, json_t *params, json_t **ret)
+{
+	struct tasker_error err = {0};
+	int code = ctl_connect(c);
+	if (code) {
+		json_decref(params);
+		return code;
+	}
+	return ctl_try(c, method, params, ret, &err) < 0 ? ctl_error(c, &err) : 0;
+}
+
+int ctl_send(struct ctl *c, const char *method, json_t *params, tasker_reply_fn *fn, void *arg,
+             struct tasker_error *err)
+{
+	cleanup_(cleanup_free) char *text = dump_params(params, err);
+	if (!text)
+		return err->rc;
+	return tasker_send_json(c->conn, method, text, fn, arg, err);
+}
+
+json_t *json_from_value(const tasker_value *v)
+{
+	cleanup_(cleanup_free) char *text = tasker_json(v);
+	return text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+}
+
+/* ---- fields ---- */
+
+const char *json_text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+	return s ? s : "";
+}
+
+int64_t json_int(const json_t *o, const char *key, int64_t otherwise)
+{
+	const json_t *v = json_object_get(o, key);
+	return json_is_integer(v) ? json_integer_value(v)
+	       : json_is_real(v)  ? (int64_t)json_real_value(v)
+	                          : otherwise;
+}
+
+bool json_flag(const json_t *o, const char *key)
+{
+	return json_is_true(json_object_get(o, key));
+}
+
+int json_time(const json_t *o, const char *key, int64_t *ret_us)
+{
+	return parse_time(json_text(o, key), ret_us);
+}
+
+void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option)
+{
+	const char *v = cli_get(cli, option);
+	if (v)
+		json_object_set_new(params, key, json_string(v));
+}
+
+/* ---- states ---- */
+
+#define GREEN "32"
+#define RED "31"
+#define YELLOW "33"
+#define CYAN "36"
+#define DIM "2"
+
+const char *state_colour(const char *state)
+{
+	static const struct {
+		const char *state, *colour;
+	} table[] = {
+	    {"complete", GREEN},
+	    {"resolved_manually", GREEN},
+	    {"error", RED},
+	    {"blocked_by_failures", RED},
+	    {"cancelled", DIM},
+	    {"pending", DIM},
+	    {"in_progress", CYAN},
+	    {"steps_in_process", CYAN},
+	    {"enqueued", CYAN},
+	    {"enqueued_for_orchestration", CYAN},
+	    {"waiting_for_retry", YELLOW},
+	    {"enqueued_as_error_for_orchestration", YELLOW},
+	    {"waiting_for_dependencies", YELLOW},
+	    {"evaluating_results", CYAN},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+		if (strcmp(state, table[i].state) == 0)
+			return table[i].colour;
+	return NULL;
+}
+
+bool task_state_is_final(const char *state)
+{
+	static const char *const final[] = {"complete", "error", "cancelled", "resolved_manually"};
+	for (size_t i = 0; i < sizeof final / sizeof *final; i++)
+		if (strcmp(state, final[i]) == 0)
+			return true;
+	return false;
+}
+
+int exit_code_for_state(const char *state)
+{
+	return strcmp(state, "complete") == 0 || strcmp(state, "resolved_manually") == 0 ? EXIT_OK : EXIT_NO;
+}

@@ -1,0 +1,107 @@
+/* What every verb works with: the command line, the terminal, the connection, and how answers and errors are
+ * shown. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include "clients/c/tasker.h"
+#include "clients/taskerctl/cli.h"
+#include "clients/taskerctl/exits.h"
+#include "clients/taskerctl/table.h"
+#include "daemon/base/cleanup.h"
+#include "protocol/buf.h"
+
+struct ctl {
+	const struct cli *cli;
+	tasker *conn;
+	bool out_tty, err_tty, colour, err_colour;
+	size_t width, height; /* of the terminal; width 0: not a terminal, never cut */
+	int timeout_ms;       /* for one request */
+};
+
+#define DEFAULT_TIMEOUT_MS 30000
+
+static inline void cleanup_json(json_t **j)
+{
+	json_decref(*j);
+}
+static inline void cleanup_buf(struct buf *b)
+{
+	buf_done(b);
+}
+static inline void cleanup_table(struct table *t)
+{
+	table_done(t);
+}
+
+/* term.c: find out about the terminal; `c->cli` is set. */
+void ctl_look_at_terminal(struct ctl *c);
+/* The size may have changed. */
+void ctl_measure(struct ctl *c);
+
+/* ---- output (ctl.c) ---- */
+
+/* To stdout. */
+void ctl_write(const struct buf *b);
+/* A note for people, to stderr, but not with --quiet. A newline is added. */
+void ctl_note(const struct ctl *c, const char *fmt, ...) printf_like(2, 3);
+/* "taskerctl: ..." to stderr. Returns `code`. */
+int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...) printf_like(3, 4);
+/* An error of the library or the daemon: what happened, and what to do next; with --json also as a document
+ * on stdout. Returns the exit code. */
+int ctl_error(const struct ctl *c, const struct tasker_error *err);
+/* The same without the JSON document, and with what it is about in front. */
+int ctl_complain(const struct ctl *c, const char *about, const struct tasker_error *err);
+/* One JSON document, or one line of JSON with `line`. */
+void ctl_print_json(const struct ctl *c, const json_t *j, bool line);
+void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent);
+
+/* ---- requests (ctl.c) ---- */
+
+/* Connect, once. 0, or the exit code after having said why. */
+int ctl_connect(struct ctl *c);
+/* Ask; `params` is taken. 0 with *ret set (the caller releases it), or the exit code after having said why.
+ */
+int ctl_call(struct ctl *c, const char *method, json_t *params, json_t **ret) must_check;
+/* The same, but the caller says what went wrong: 0 or negative. */
+int ctl_try(struct ctl *c, const char *method, json_t *params, json_t **ret,
+            struct tasker_error *err) must_check;
+/* Send without waiting. `params` is taken. 0 or negative. */
+int ctl_send(struct ctl *c, const char *method, json_t *params, tasker_reply_fn *fn, void *arg,
+             struct tasker_error *err);
+/* A value the daemon sent, as jansson has it. NULL if out of memory. */
+json_t *json_from_value(const tasker_value *v);
+
+/* Fields; `o` may be NULL or no object, absent and null are the same. */
+const char *json_text(const json_t *o, const char *key); /* "" if absent or no string */
+int64_t json_int(const json_t *o, const char *key, int64_t otherwise);
+bool json_flag(const json_t *o, const char *key);
+/* A time: 0 with microseconds, or -EINVAL if absent. */
+int json_time(const json_t *o, const char *key, int64_t *ret_us);
+/* "key: value" if the option was given. */
+void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option);
+
+/* SGR code for a state, or NULL. */
+const char *state_colour(const char *state);
+bool task_state_is_final(const char *state);
+/* 0 for complete and resolved_manually, EXIT_NO for the rest. */
+int exit_code_for_state(const char *state);
+
+/* ---- verbs, one file a group ---- */
+int run_template_validate(struct ctl *c);
+int run_template_apply(struct ctl *c);
+int run_template_list(struct ctl *c);
+int run_template_show(struct ctl *c);
+int run_template_graph(struct ctl *c);
+int run_task_create(struct ctl *c);
+int run_task_get(struct ctl *c);
+int run_task_list(struct ctl *c);
+int run_task_wait(struct ctl *c);
+int run_task_watch(struct ctl *c);
+int run_task_cancel(struct ctl *c);
+int run_task_tree(struct ctl *c);
+int run_worker_list(struct ctl *c);
+int run_node_list(struct ctl *c);
+int run_queue_list(struct ctl *c);
+int run_doctor(struct ctl *c);
+int run_version(struct ctl *c);
+int run_help(struct ctl *c);

@@ -1,0 +1,21 @@
+/* Exit codes, and what to do about each error. Pure. */
+#pragma once
+#include "clients/c/tasker.h"
+
+enum exit_code {
+	EXIT_OK = 0,
+	EXIT_NO = 1,          /* the operation failed, or the answer is "no" */
+	EXIT_USAGE = 2,       /* the command line is wrong */
+	EXIT_UNREACHABLE = 3, /* no connection to the daemon */
+	EXIT_NOT_FOUND = 4,
+	EXIT_CONFLICT = 5,
+	EXIT_TIMEOUT = 6,
+	EXIT_AGAIN = 7, /* overloaded, database unavailable, shutting down */
+};
+
+/* The exit code for an error. */
+enum exit_code exit_code_for(const struct tasker_error *err);
+/* What a person can do about it, or NULL. */
+const char *error_hint(const struct tasker_error *err);
+/* The table behind `taskerctl help` and the man page: NULL when `code` has no meaning. */
+const char *exit_code_meaning(int code);

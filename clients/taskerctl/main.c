@@ -1,0 +1,99 @@
+/* taskerctl: parse the command line, run one verb, end with its exit code. */
+#include <errno.h>
+#include <limits.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include "clients/taskerctl/ctl.h"
+#include "protocol/utf8.h"
+
+/* Everything given ends up in JSON or on a terminal. */
+static int check_encoding(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		size_t n = strlen(argv[i]);
+		if (utf8_span((const unsigned char *)argv[i], n) < n) {
+			fprintf(stderr, "taskerctl: argument %d is not UTF-8\n", i);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int show(void (*put)(struct buf *, const void *), const void *what)
+{
+	struct buf b;
+	buf_init(&b, 0);
+	put(&b, what);
+	ctl_write(&b);
+	buf_done(&b);
+	return EXIT_OK;
+}
+
+static void put_all(struct buf *b, const void *what)
+{
+	(void)what;
+	help_all(b);
+}
+
+static void put_group(struct buf *b, const void *group)
+{
+	help_group(b, group);
+}
+
+static void put_verb(struct buf *b, const void *verb)
+{
+	help_verb(b, verb);
+}
+
+static int run(struct cli *cli)
+{
+	struct ctl c = {.cli = cli, .timeout_ms = DEFAULT_TIMEOUT_MS};
+	if (cli->help && cli->verb)
+		return show(put_verb, cli->verb);
+	if (cli->help && cli->group)
+		return show(put_group, cli->group);
+	if (cli->help)
+		return show(put_all, NULL);
+	if (cli->timeout_ms >= 0)
+		c.timeout_ms = cli->timeout_ms < 1         ? 1
+		               : cli->timeout_ms > INT_MAX ? INT_MAX
+		                                           : (int)cli->timeout_ms;
+	ctl_look_at_terminal(&c);
+	int code = cli->version ? run_version(&c) : cli->verb->run(&c);
+	tasker_close(c.conn);
+	return code;
+}
+
+/* What was printed must have arrived: a full disk behind stdout is a failure. A closed pipe is not. */
+static int finish(int code)
+{
+	errno = 0;
+	if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE) {
+		fprintf(stderr, "taskerctl: cannot write the output: %s\n", strerrordesc_np(errno));
+		return code ? code : EXIT_NO;
+	}
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli;
+	struct buf why;
+	setlocale(LC_CTYPE, "");
+	signal(SIGPIPE, SIG_IGN);
+	if (check_encoding(argc, argv) < 0)
+		return EXIT_USAGE;
+	buf_init(&why, 0);
+	int rc = cli_parse(argc, argv, &cli, &why);
+	if (rc < 0) {
+		const char *text = buf_text(&why);
+		fprintf(stderr, "%s%s",
+		        strncmp(text ? text : "", "usage:", 6) == 0 ? "" : "taskerctl: ", text ? text : "");
+		buf_done(&why);
+		return EXIT_USAGE;
+	}
+	buf_done(&why);
+	return finish(run(&cli));
+}

@@ -1,0 +1,26 @@
+/* How a task and its steps are shown, and waiting for tasks. */
+#pragma once
+#include "clients/taskerctl/ctl.h"
+
+/* Are all arguments uuids? 0, or the exit code after having said which is none. */
+int task_uuid_args(const struct ctl *c);
+
+/* Fill `t` (initialised here) with the steps: state, attempts, times as of `now_us`. */
+void task_step_table(struct table *t, const json_t *steps, int64_t now_us);
+/* "[#####.....]" of `width` characters. */
+void progress_bar(struct buf *b, int64_t done, int64_t total, size_t width);
+
+/* One of the tasks of task_wait_all. */
+struct waited {
+	const char *uuid;
+	json_t *answer; /* the daemon's last word, or NULL; released by the caller */
+	struct tasker_error err;
+	bool settled;
+};
+/* Wait until all `n` tasks are settled, at most `timeout_ms` (negative: no limit). `on_settled` (may be NULL)
+ * is called for each as it ends or fails. 0 if all are settled or have failed by themselves; EXIT_TIMEOUT; or
+ * another exit code after having said why. */
+int task_wait_all(struct ctl *c, struct waited *tasks, size_t n, int64_t timeout_ms,
+                  void (*on_settled)(void *arg, const struct waited *w), void *arg);
+/* The exit code for one that was waited for. */
+int task_waited_code(const struct waited *w);

@@ -1,0 +1,122 @@
+/* Every verb and every option, once. Parsing, --help and the test of the manual page derive from these
+ * tables. */
+#include "clients/taskerctl/ctl.h"
+
+#define END                                                                                                  \
+	{                                                                                                    \
+		NULL, 0, NULL, NULL                                                                          \
+	}
+
+const struct opt global_options[] = {
+    {"socket", 's', "PATH", "the daemon's socket; else TASKERD_SOCKET, the user's own, the system's"},
+    {"json", 'j', NULL, "print the daemon's answer as JSON"},
+    {"color", 0, "WHEN", "auto (the default: on a terminal, unless NO_COLOR is set), always, never"},
+    {"timeout", 0, "DURATION", "how long to wait for the answer (30s, 2m, 500ms), 30s by default"},
+    {"quiet", 'q', NULL, "no headings, no notes"},
+    {"help", 'h', NULL, "show help and exit"},
+    {"version", 'V', NULL, "show the version and exit"},
+    END};
+
+static const struct opt none[] = {END};
+
+static const struct opt validate_options[] = {
+    {"strict", 0, NULL, "warnings count as errors"},
+    {"environment", 'e', "NAME", "apply this block of `environments` first"},
+    END};
+
+static const struct opt apply_options[] = {{"strict", 0, NULL, "warnings count as errors"}, END};
+
+static const struct opt template_list_options[] = {{"namespace", 'n', "NAME", "only this namespace"}, END};
+
+static const struct opt show_options[] = {
+    {"definition", 'd', NULL, "print the definition as JSON and nothing else"}, END};
+
+static const struct opt graph_options[] = {
+    {"format", 'f', "FORMAT", "text (the default), mermaid, dot or svg (needs graphviz)"},
+    {"output", 'o', "FILE", "write to this file"},
+    {"environment", 'e', "NAME", "of a file: apply this block of `environments` first"},
+    END};
+
+static const struct opt create_options[] = {
+    {"context", 'c', "JSON", "what the steps work on: a JSON object, @FILE, or - for standard input"},
+    {"key", 'k', "KEY", "idempotency key: a second task with the same key is not made"},
+    {"tag", 't', "TAG", "a tag; may be repeated"},
+    {"priority", 'p', "N", "-100 to 100, higher first; 0 by default"},
+    {"initiator", 0, "TEXT", "who asks for it"},
+    {"source-system", 0, "TEXT", "where it comes from"},
+    {"reason", 0, "TEXT", "why"},
+    {"correlation-id", 0, "ID", "ties it to others; by default the task's uuid"},
+    {"parent-correlation-id", 0, "ID", "of what caused it"},
+    {"traceparent", 0, "TEXT", "W3C trace context, handed to the handlers"},
+    {"from", 0, "FILE", "make a task of each line of this JSON Lines file (- for standard input)"},
+    {"wait", 'w', NULL, "wait until it is settled"},
+    END};
+
+static const struct opt get_options[] = {{"no-steps", 0, NULL, "leave the steps out"}, END};
+
+static const struct opt task_list_options[] = {{"namespace", 'n', "NAME", "only this namespace"},
+                                               {"name", 0, "NAME", "only tasks of this template"},
+                                               {"state", 0, "STATE", "only tasks in this state"},
+                                               {"limit", 'l', "N", "at most this many, 50 by default"},
+                                               {"all", 'a', NULL, "all there are"},
+                                               END};
+
+static const struct opt watch_options[] = {
+    {"follow", 0, NULL, "go on when the task is blocked by failures, until it is finished"}, END};
+
+static const struct opt cancel_options[] = {{"reason", 'r', "TEXT", "why; stored with the task"}, END};
+
+static const struct opt tree_options[] = {
+    {"format", 'f', "FORMAT", "text (the default), mermaid, dot or svg (needs graphviz)"},
+    {"output", 'o', "FILE", "write to this file"},
+    END};
+
+const struct verb verbs[] = {
+    {"template", "validate", "FILE...", "Check templates without the daemon",
+     "All findings of all files are shown as FILE:LINE:COLUMN. - stands for standard input.\n"
+     "With --json an array with one object {file, ok, findings} for each file.",
+     validate_options, 1, -1, run_template_validate},
+    {"template", "apply", "FILE...", "Register templates with the daemon",
+     "A version that is in use cannot be changed: raise the version instead.\n"
+     "With --json an array with the daemon's answer for each file.",
+     apply_options, 1, -1, run_template_apply},
+    {"template", "list", "", "List the registered templates", NULL, template_list_options, 0, 0,
+     run_template_list},
+    {"template", "show", "NS/NAME[@VERSION]", "Show a registered template and its steps",
+     "Without a version the newest; without a namespace \"default\".", show_options, 1, 1, run_template_show},
+    {"template", "graph", "FILE|NS/NAME[@VERSION]", "Draw the steps of a template",
+     "What exists as a file, or ends in .yaml, .yml or .json, is read as one; - is standard input.",
+     graph_options, 1, 1, run_template_graph},
+    {"task", "create", "[NS/NAME[@VERSION]]", "Create a task, or many",
+     "Prints the uuid of each task. With --from every line of the file is a JSON object: the context of a "
+     "task of the\n"
+     "template named, or without a template all parameters of the task ({\"name\": ..., \"context\": ...}). "
+     "The other\n"
+     "options then hold for every line.",
+     create_options, 0, 1, run_task_create},
+    {"task", "get", "UUID", "Show a task and its steps", NULL, get_options, 1, 1, run_task_get},
+    {"task", "list", "", "List tasks, newest first", NULL, task_list_options, 0, 0, run_task_list},
+    {"task", "wait", "UUID...", "Wait until tasks are settled",
+     "Settled means finished, or blocked by failures so that nothing moves without an operator. Waits "
+     "without limit\n"
+     "unless --timeout is given. With --json an array with the daemon's answer for each task.",
+     none, 1, -1, run_task_wait},
+    {"task", "watch", "UUID", "Follow a task until it is settled",
+     "On a terminal one block, redrawn; otherwise a line for each event, with --json as JSON Lines (the "
+     "first one is the\n"
+     "task).",
+     watch_options, 1, 1, run_task_watch},
+    {"task", "cancel", "UUID", "Cancel a task", NULL, cancel_options, 1, 1, run_task_cancel},
+    {"task", "tree", "UUID", "Draw the steps of a task with states and timings", NULL, tree_options, 1, 1,
+     run_task_tree},
+    {"worker", "list", "", "List the connected workers", NULL, none, 0, 0, run_worker_list},
+    {"node", "list", "", "List the daemons on this database", NULL, none, 0, 0, run_node_list},
+    {"queue", "list", "", "List the queues: what is ready, and who could run it", NULL, none, 0, 0,
+     run_queue_list},
+    {NULL, "doctor", "", "Check that nothing is stranded", "Exit code 1 if a check has found something.",
+     none, 0, 0, run_doctor},
+    {NULL, "version", "", "Show the versions of taskerctl and, if it can be reached, of the daemon", NULL,
+     none, 0, 0, run_version},
+    {NULL, "help", "[COMMAND]", "Show help", NULL, none, 0, 2, run_help},
+    {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL},
+};

@@ -372,6 +372,12 @@ static void finish_node_name(struct loading *l)
 		apply(l, row_of("node_name"), host, FROM_DEFAULT, "--node-name, from the host's name");
 }
 
+static void check_migrate(struct loading *l)
+{
+	if (l->o->migrate && l->o->embedded)
+		complain(l, "--migrate: with --embedded that happens at every start; it is for --database");
+}
+
 /* A context or result travels in one frame, with its ids, in MessagePack, which is never much longer than
  * JSON. */
 static void check_sizes(struct loading *l)
@@ -464,6 +470,7 @@ static void load_all(struct loading *l)
 	finish_state_dir(l);
 	finish_socket(l);
 	finish_node_name(l);
+	check_migrate(l);
 	check_sizes(l);
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """The option table, --help, taskerd(8) and taskerd.conf(5) tell of the same options, in the same order, with the same
-defaults, bounds and reloadability.
+defaults and bounds.
 
 Usage: options_doc.py OPTION_NAMES taskerd.8.scd taskerd.conf.5.scd
 """
@@ -15,9 +15,9 @@ BOOL, INT, SIZE, OCTAL = range(4)
 def table(program):
     rows = []
     for line in subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines():
-        name, in_file, default, low, high, kind, reload = line.split("\t")
+        name, in_file, default, low, high, kind = line.split("\t")
         rows.append({"name": name, "in_file": in_file == "1", "default": default, "low": int(low), "high": int(high),
-                     "kind": int(kind), "reload": reload == "1"})
+                     "kind": int(kind)})
     return rows
 
 
@@ -55,11 +55,9 @@ def check_conf(rows, text, problems):
         if not bracket:
             problems.append(f"taskerd.conf(5): {row['name']}: no [default] at the end")
             continue
-        want = "; ".join(x for x in (row["default"], bounds(row), "reload" if row["reload"] else "") if x)
+        want = "; ".join(x for x in (row["default"], bounds(row)) if x)
         if row["default"] and bracket[1] != want:
             problems.append(f"taskerd.conf(5): {row['name']}: [{bracket[1]}], the table says [{want}]")
-        if not row["default"] and ("reload" in bracket[1]) != row["reload"]:
-            problems.append(f"taskerd.conf(5): {row['name']}: [{bracket[1]}], reload: {row['reload']}")
 
 
 def main():

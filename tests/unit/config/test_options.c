@@ -476,6 +476,16 @@ START_TEST(test_redact)
 }
 END_TEST
 
+START_TEST(test_migrate)
+{
+	ck_assert_int_eq(LOAD("--database=" DB, "--socket=/s", "--migrate"), 0);
+	ck_assert(o.migrate);
+	options_done(&o);
+	ck_assert_int_eq(LOAD("--embedded=/e", "--migrate"), -EINVAL);
+	expect_said("--migrate: with --embedded that happens at every start");
+}
+END_TEST
+
 START_TEST(test_help_and_version)
 {
 	ck_assert_int_eq(LOAD("--nonsense", "--help"), 1);
@@ -613,6 +623,7 @@ int main(void)
 	    test_help_and_version,
 	    test_check_config,
 	    test_printed_values_are_a_file,
+	    test_migrate,
 	    test_reload,
 	    test_table,
 	    test_too_many_arguments,

@@ -1,0 +1,204 @@
+"""The engine's SQL functions, ready to be called: a cluster with the schema, and Python faces for the calls.
+
+	db = engine.new_database("t")                # a copy of a database with the schema; drop with engine.cluster().dropdb(db)
+	e = engine.Engine(db)                        # a connection with the daemon's settings
+	node = engine.Node("n", *e.register("n"))
+	e.claim(node, {handler_id: 5}, 5)            # rows as Row
+
+Triggers, which only these tests install, note every change of a state in probe.moves and every first state in probe.births. The tables of
+daemon/core come from tests/unit/core/dump_transitions in the build directory that TASKERD_BUILD names.
+"""
+import collections
+import functools
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import pg  # noqa: E402
+from pg import lit  # noqa: E402
+
+SQL_DIR = os.path.join(HERE, "..", "..", "daemon", "store", "sql")
+SQL_FILES = ("pgmq.sql", "0001_schema.sql", "0002_engine.sql", "0003_api.sql")
+HOUR_MS = 3600 * 1000  # a backoff that is over only when the test says so
+OUTCOMES = ("success", "handler_error", "permanent_error", "invalid_result", "timeout", "worker_lost", "released")
+REPORTED = ("success", "handler_error", "permanent_error", "invalid_result")  # by a worker: a repeat is a duplicate, not stale
+
+Row = collections.namedtuple("Row", "kind idx status task step attempt fence handler")
+Item = collections.namedtuple("Item", "task step fence outcome retry delay_ms")
+
+# As the daemon's connections set them.
+HOT_SETTINGS = """SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;
+SET plan_cache_mode = force_generic_plan; SET jit = off; SET TimeZone = 'UTC'; SET search_path = pg_catalog"""
+
+# No unique index: it would make transactions wait for each other that otherwise do not.
+PROBES = """
+CREATE SCHEMA probe;
+CREATE TABLE probe.moves (kind text, was text, now text);
+CREATE TABLE probe.births (kind text, state text);
+CREATE FUNCTION probe.moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO probe.moves VALUES (TG_ARGV[0], OLD.state, NEW.state);
+	RETURN NULL;
+END $$;
+CREATE FUNCTION probe.born() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO probe.births VALUES (TG_ARGV[0], NEW.state);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER moved AFTER UPDATE ON tasker.tasks FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION probe.moved('task');
+CREATE TRIGGER moved AFTER UPDATE ON tasker.steps FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION probe.moved('step');
+CREATE TRIGGER born AFTER INSERT ON tasker.tasks FOR EACH ROW EXECUTE FUNCTION probe.born('task');
+CREATE TRIGGER born AFTER INSERT ON tasker.steps FOR EACH ROW EXECUTE FUNCTION probe.born('step');
+"""
+
+
+@functools.lru_cache(maxsize=None)
+def cluster():
+	"""The cluster of this process, with the schema in database "engine"; gone at exit."""
+	made = pg.PgCluster()
+	made.createdb("engine")
+	made.psql("CREATE SCHEMA tasker", db="engine")
+	for name in SQL_FILES:
+		with open(os.path.join(SQL_DIR, name), encoding="utf-8") as f:
+			made.psql(f.read(), db="engine", transaction=True)
+	made.psql(PROBES, db="engine", transaction=True)
+	return made
+
+
+def new_database(name):
+	"""A fresh copy; its name."""
+	cluster().createdb(name, template="engine")
+	return name
+
+
+@functools.lru_cache(maxsize=None)
+def tables():
+	"""The Tables; skips the test if there is no build."""
+	build = os.environ.get("TASKERD_BUILD")
+	if not build:
+		raise unittest.SkipTest("TASKERD_BUILD does not name a build directory")
+	dump = os.path.join(build, "tests", "unit", "core", "dump_transitions")
+	return Tables(subprocess.run([dump], stdout=subprocess.PIPE, text=True, check=True, timeout=20).stdout)
+
+
+class Tables:
+	"""The transition tables of daemon/core/states.c."""
+
+	def __init__(self, text):
+		self.names = {"task": [], "step": []}
+		self.moves = {"task": {}, "step": {}}
+		for line in text.splitlines():
+			what, kind, *rest = line.split()
+			if what == "state":
+				self.names[kind].append(rest[0])
+			else:
+				self.moves[kind][rest[0], rest[1]] = rest[2]
+
+	def allows(self, kind, was, now):
+		return (was, now) in self.moves[kind]
+
+	def allows_birth(self, kind, state):
+		return state == "pending" or self.allows(kind, "pending", state)
+
+
+class Node:
+	"""A daemon, as the tests know it."""
+
+	def __init__(self, name, no, incarnation):
+		self.name, self.no, self.incarnation = name, no, incarnation
+		self.journal = {}  # seq: {(task, step, fence)}
+		self.expired = False
+
+
+def array(values, sql_type):
+	return "%s::%s[]" % (lit(list(values)) if values else "'{}'", sql_type)
+
+
+class Engine:
+	"""The SQL functions over one session."""
+
+	def __init__(self, db):
+		self.session = cluster().session(db)
+		self.session.run(HOT_SETTINGS)
+		self.seq = 1000
+
+	def close(self):
+		self.session.close()
+
+	def run(self, sql):
+		return self.session.run(sql)
+
+	def value(self, sql):
+		return self.run(sql)[0][0]
+
+	def hot(self, call):
+		rows = self.run("SELECT kind, idx, status, task_id, step_no, attempt, fence, handler_id FROM tasker." + call)
+		return [Row(r[0], *[r[i] if i == 2 or r[i] is None else int(r[i]) for i in range(1, 8)]) for r in rows]
+
+	def node_args(self, node, done=()):
+		self.seq += 1
+		return "%d, %d, %d, %s" % (node.no, node.incarnation, self.seq, array(done, "bigint"))
+
+	@staticmethod
+	def credit_args(credits, cap):
+		return "%s, %s, %d" % (array(credits.keys(), "int"), array(credits.values(), "int"), cap)
+
+	def register(self, name):
+		no, incarnation = self.run("SELECT node_no, incarnation FROM tasker.node_register(%s, 'h', 1, 'v', 600000)" % lit(name))[0]
+		return int(no), int(incarnation)
+
+	def create(self, node, items, credits, cap, done=()):
+		"""`items`: (uuid, template name, context, options)."""
+		return self.hot(self.create_call(node, items, credits, cap, done))
+
+	def create_call(self, node, items, credits, cap, done=()):
+		return "create_tasks(%s, false, %s, %s, %s, %s, %s, %s, %s)" % (
+			self.node_args(node, done), self.credit_args(credits, cap), array([i[0] for i in items], "uuid"),
+			array(["ns"] * len(items), "text"), array([i[1] for i in items], "text"), array([None] * len(items), "text"),
+			array([json.dumps(i[2]) for i in items], "jsonb"), array([i[3] and json.dumps(i[3]) for i in items], "jsonb"))
+
+	def claim(self, node, credits, cap, done=()):
+		return self.hot("claim(%s, %s)" % (self.node_args(node, done), self.credit_args(credits, cap)))
+
+	def record(self, node, items, credits, cap, done=()):
+		return self.hot(self.record_call(node, items, credits, cap, done))
+
+	def record_call(self, node, items, credits, cap, done=()):
+		columns = (
+			([i.task for i in items], "bigint"), ([i.step for i in items], "int"), ([i.fence for i in items], "int"),
+			([i.outcome for i in items], "tasker.attempt_outcome"), ([i.retry for i in items], "boolean"),
+			([i.delay_ms for i in items], "bigint"), (['{"r": 1}' if i.outcome == "success" else None for i in items], "jsonb"),
+			([None if i.outcome == "success" else '{"message": "m"}' for i in items], "jsonb"), ([None] * len(items), "jsonb"),
+			([1.5] * len(items), "real"), ([None] * len(items), "uuid"))
+		return "record_results(%s, false, %s, %s, array_fill(now(), ARRAY[%d]))" % (
+			self.node_args(node, done), self.credit_args(credits, cap), ", ".join(array(*c) for c in columns), len(items))
+
+	def adopt(self, node):
+		self.seq += 1
+		return self.hot("adopt_claims(%d, %d, %d)" % (node.no, node.incarnation, self.seq))
+
+	def reclaim(self, node, limit):
+		return self.hot("reclaim(%d, false, %d)" % (node.no, limit))
+
+	def cancel(self, node, task_uuid):
+		return self.hot("cancel_task(%d, %s, 'no longer wanted', 'op', false)" % (node.no, lit(task_uuid)))
+
+	def doctor(self):
+		return json.loads(self.value("SELECT tasker.api_doctor('{}')"))
+
+
+def template_json(name, steps, strategy):
+	"""`steps`: dicts with no, callable, parents, retryable, max_attempts."""
+	full, up = [], {}
+	for s in steps:
+		up[s["no"]] = sorted(set(s["parents"]).union(*(up[p] for p in s["parents"])), reverse=True)
+		full.append({
+			"no": s["no"], "name": "s%d" % s["no"], "type": "standard", "callable": s["callable"], "handler": {"callable": s["callable"]},
+			"retryable": s["retryable"], "max_attempts": s["max_attempts"], "backoff": "none", "backoff_base_ms": 1000, "max_backoff_ms": 1000,
+			"timeout_seconds": None, "parents": s["parents"], "children": [c["no"] for c in steps if s["no"] in c["parents"]],
+			"ancestors": up[s["no"]], "ancestors_cut": False})
+	return {"namespace": "ns", "name": name, "version": "1.0.0", "digest": name, "definition": {}, "identity_strategy": strategy, "steps": full}

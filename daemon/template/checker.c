@@ -1,5 +1,6 @@
-/* The interpreter of the field tables: unknown, missing, wrongly typed and out-of-range keys, each with its place. It goes on after every
- * finding; what the reader has already refused (YNODE_INVALID) is passed over. Recursion follows the tables, whose depth is fixed. */
+/* The interpreter of the field tables: unknown, missing, wrongly typed and out-of-range keys, each with its
+ * place. It goes on after every finding; what the reader has already refused (YNODE_INVALID) is passed over.
+ * Recursion follows the tables, whose depth is fixed. */
 #include "daemon/template/checker.h"
 
 #include <inttypes.h>
@@ -23,8 +24,8 @@ static void put_path(struct buf *out, const struct path *p)
 		path_put_index(out, p->index);
 }
 
-void check_report(struct check *c, enum severity severity, const struct path *p, unsigned line, unsigned column,
-		  const char *fmt, ...)
+void check_report(struct check *c, enum severity severity, const struct path *p, unsigned line,
+                  unsigned column, const char *fmt, ...)
 {
 	if (c->f->n >= FINDINGS_MAX) { /* only to be counted */
 		findings_add(c->f, severity, line, column, NULL, "more");
@@ -56,7 +57,8 @@ struct phrase {
 static void phrase_text(struct phrase *ph, const struct field *f)
 {
 	if (f->max > 0)
-		snprintf(ph->text, sizeof ph->text, "a text of %" PRId64 " to %" PRId64 " characters", f->min, f->max);
+		snprintf(ph->text, sizeof ph->text, "a text of %" PRId64 " to %" PRId64 " characters", f->min,
+		         f->max);
 	else
 		snprintf(ph->text, sizeof ph->text, "a text");
 }
@@ -79,17 +81,17 @@ static const char *expected(struct phrase *ph, const struct field *f)
 		const char *text;
 		void (*fill)(struct phrase *ph, const struct field *f);
 	} phrases[] = {
-		[FIELD_TEXT] = {NULL, phrase_text},
-		[FIELD_INT] = {NULL, phrase_int},
-		[FIELD_BOOL] = {"true or false", NULL},
-		[FIELD_WORD] = {NULL, phrase_words},
-		[FIELD_TEXTS] = {"a list of texts", NULL},
-		[FIELD_MAP] = {"a map", NULL},
-		[FIELD_MAPS] = {"a list of maps", NULL},
-		[FIELD_NAMED] = {"a map of names to maps", NULL},
-		[FIELD_FREE] = {"a map", NULL},
-		[FIELD_SCHEMA] = {"a JSON schema (a map, or true or false)", NULL},
-		[FIELD_ANYTHING] = {"a value", NULL},
+	    [FIELD_TEXT] = {NULL, phrase_text},
+	    [FIELD_INT] = {NULL, phrase_int},
+	    [FIELD_BOOL] = {"true or false", NULL},
+	    [FIELD_WORD] = {NULL, phrase_words},
+	    [FIELD_TEXTS] = {"a list of texts", NULL},
+	    [FIELD_MAP] = {"a map", NULL},
+	    [FIELD_MAPS] = {"a list of maps", NULL},
+	    [FIELD_NAMED] = {"a map of names to maps", NULL},
+	    [FIELD_FREE] = {"a map", NULL},
+	    [FIELD_SCHEMA] = {"a JSON schema (a map, or true or false)", NULL},
+	    [FIELD_ANYTHING] = {"a value", NULL},
 	};
 	if (f->expects)
 		return f->expects;
@@ -115,7 +117,8 @@ static const char *type_hint(const struct ynode *n, const struct field *f)
 		enum ynode_kind want = f->type == FIELD_INT ? YNODE_INT : YNODE_BOOL;
 		if (!yaml_resolve_plain(&plain) && plain.kind == want)
 			return ": remove the quotes";
-		for (size_t i = 0; f->type == FIELD_BOOL && i < sizeof old_booleans / sizeof *old_booleans; i++)
+		for (size_t i = 0; f->type == FIELD_BOOL && i < sizeof old_booleans / sizeof *old_booleans;
+		     i++)
 			if (strcasecmp(n->text, old_booleans[i]) == 0)
 				return " (yes, no, on and off are texts in YAML 1.2)";
 	}
@@ -167,7 +170,8 @@ static void check_length(struct check *c, const struct path *p, const struct yno
 {
 	int64_t length = count_characters(n);
 	if (f->max > 0 && (length < f->min || length > f->max))
-		check_error(c, p, n, "found a text of %" PRId64 " characters, expected %s", length, EXPECTED(f));
+		check_error(c, p, n, "found a text of %" PRId64 " characters, expected %s", length,
+		            EXPECTED(f));
 }
 
 static void check_range(struct check *c, const struct path *p, const struct ynode *n, const struct field *f)
@@ -176,9 +180,11 @@ static void check_range(struct check *c, const struct path *p, const struct ynod
 	if (v < f->lowest || v > f->highest)
 		check_error(c, p, n, "found %s, expected %s", DESCRIBE(n), EXPECTED(f));
 	else if (v < f->floor)
-		check_warning(c, p, n, "found %s, expected %s: taken as %" PRId64, DESCRIBE(n), EXPECTED(f), f->floor);
+		check_warning(c, p, n, "found %s, expected %s: taken as %" PRId64, DESCRIBE(n), EXPECTED(f),
+		              f->floor);
 	else if (v < f->min || v > f->max)
-		check_warning(c, p, n, "found %s, recommended is %s: used as written", DESCRIBE(n), EXPECTED(f));
+		check_warning(c, p, n, "found %s, recommended is %s: used as written", DESCRIBE(n),
+		              EXPECTED(f));
 }
 
 static size_t count_words(const char *const *words)
@@ -205,8 +211,8 @@ static void check_word(struct check *c, const struct path *p, const struct ynode
 			return;
 	const char *meant = slip_for(n->text);
 	const char *near = suggest_nearest(meant ? meant : n->text, f->words, count, &c->suggest_budget);
-	check_error(c, p, n, "found %s, expected %s%s%s%s", DESCRIBE(n), EXPECTED(f), near ? "; did you mean " : "",
-		    near ? near : "", near ? "?" : "");
+	check_error(c, p, n, "found %s, expected %s%s%s%s", DESCRIBE(n), EXPECTED(f),
+	            near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 static void check_texts(struct check *c, const struct path *p, const struct ynode *n, const struct field *f)
@@ -240,11 +246,11 @@ static void check_named(struct check *c, const struct path *p, const struct ynod
 
 static void check_value(struct check *c, const struct path *p, const struct ynode *n, const struct field *f)
 {
-	static void (*const by_type[])(struct check *c, const struct path *p, const struct ynode *n,
-				       const struct field *f) = {
-		[FIELD_TEXT] = check_length, [FIELD_INT] = check_range, [FIELD_WORD] = check_word,
-		[FIELD_TEXTS] = check_texts, [FIELD_MAP] = check_sub,	[FIELD_MAPS] = check_maps,
-		[FIELD_NAMED] = check_named, [FIELD_ANYTHING] = NULL,
+	static void (*const by_type[])(struct check * c, const struct path *p, const struct ynode *n,
+	                               const struct field *f) = {
+	    [FIELD_TEXT] = check_length, [FIELD_INT] = check_range, [FIELD_WORD] = check_word,
+	    [FIELD_TEXTS] = check_texts, [FIELD_MAP] = check_sub,   [FIELD_MAPS] = check_maps,
+	    [FIELD_NAMED] = check_named, [FIELD_ANYTHING] = NULL,
 	};
 	if (!type_fits(n, f->type)) {
 		wrong_type(c, p, n, f);
@@ -283,7 +289,8 @@ static const char *other_place(const char *key, const struct field *table)
 	return NULL;
 }
 
-static void unknown_key(struct check *c, const struct path *p, const struct ypair *pair, const struct field *table)
+static void unknown_key(struct check *c, const struct path *p, const struct ypair *pair,
+                        const struct field *table)
 {
 	const struct path *at = PATH_KEY(p, pair->key);
 	const char *place = other_place(pair->key, table);
@@ -302,8 +309,8 @@ static void missing(struct check *c, const struct path *p, const struct ynode *m
 }
 
 /* Check one pair, and note in given[] that its field has a value. */
-static void check_pair(struct check *c, const struct path *p, const struct ypair *pair, const struct field *table,
-		       const struct ypair *given[])
+static void check_pair(struct check *c, const struct path *p, const struct ypair *pair,
+                       const struct field *table, const struct ypair *given[])
 {
 	const struct field *f = field_find(table, pair->key);
 	if (!f) {
@@ -316,7 +323,8 @@ static void check_pair(struct check *c, const struct path *p, const struct ypair
 	const struct ypair **slot = &given[f - table];
 	const struct path *at = PATH_KEY(p, pair->key);
 	if (*slot)
-		check_error(c, at, pair, "is the same key as %s, already given at line %u", (*slot)->key, (*slot)->line);
+		check_error(c, at, pair, "is the same key as %s, already given at line %u", (*slot)->key,
+		            (*slot)->line);
 	*slot = pair;
 	check_value(c, at, pair->value, f);
 }

@@ -17,10 +17,11 @@ struct path {
 #define PATH_KEY(up_, key_) (&(const struct path){.up = (up_), .key = (key_)})
 #define PATH_INDEX(up_, index_) (&(const struct path){.up = (up_), .index = (index_)})
 
-void check_report(struct check *c, enum severity severity, const struct path *p, unsigned line, unsigned column,
-		  const char *fmt, ...) printf_like(6, 7);
+void check_report(struct check *c, enum severity severity, const struct path *p, unsigned line,
+                  unsigned column, const char *fmt, ...) printf_like(6, 7);
 #define check_error(c, p, at, ...) check_report(c, FINDING_ERROR, p, (at)->line, (at)->column, __VA_ARGS__)
-#define check_warning(c, p, at, ...) check_report(c, FINDING_WARNING, p, (at)->line, (at)->column, __VA_ARGS__)
+#define check_warning(c, p, at, ...)                                                                         \
+	check_report(c, FINDING_WARNING, p, (at)->line, (at)->column, __VA_ARGS__)
 
 struct field;
 /* Report everything about `n` that `table` does not allow. */

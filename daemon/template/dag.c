@@ -1,4 +1,5 @@
-/* Graph algorithms on compressed adjacency arrays: linear in steps and edges, but for a heap that breaks ties. Pure; one thread. */
+/* Graph algorithms on compressed adjacency arrays: linear in steps and edges, but for a heap that breaks
+ * ties. Pure; one thread. */
 #include "daemon/template/dag.h"
 
 #include <errno.h>
@@ -104,7 +105,8 @@ static int sort_steps(struct dag *d, const struct by_place *b, const struct dag_
 	return no < d->n;
 }
 
-/* Adjacency by number. Going through children in ascending order leaves each list of children ascending, and then the same for parents. */
+/* Adjacency by number. Going through children in ascending order leaves each list of children ascending, and
+ * then the same for parents. */
 static void renumber(struct dag *d, const struct by_place *b, const struct dag_edge *edges, size_t n_edges)
 {
 	for (size_t i = 0; i < n_edges; i++) {
@@ -165,15 +167,16 @@ void dag_done(struct dag *d)
 
 /* ---- cycles ---- */
 
-/* Tarjan's strongly connected components, child to parent, with a stack of its own: a chain may be 100,000 long. */
+/* Tarjan's strongly connected components, child to parent, with a stack of its own: a chain may be 100,000
+ * long. */
 struct knots {
 	const struct dag_edge *edges;
 	size_t n_edges;
-	uint32_t *first;	/* first edge of each step */
-	uint32_t *next;		/* edge to follow next */
-	uint32_t *seen, *low;	/* order of discovery, from 1 */
-	uint32_t *knot;		/* component of each step, from 1; 0: not yet known */
-	uint32_t *path, *open;	/* the walk, and the steps without a component */
+	uint32_t *first;       /* first edge of each step */
+	uint32_t *next;        /* edge to follow next */
+	uint32_t *seen, *low;  /* order of discovery, from 1 */
+	uint32_t *knot;        /* component of each step, from 1; 0: not yet known */
+	uint32_t *path, *open; /* the walk, and the steps without a component */
 	uint32_t n_path, n_open, clock, n_knots;
 };
 
@@ -219,7 +222,8 @@ static void walk_from(struct knots *k, uint32_t start)
 	}
 }
 
-/* For each step, its first edge from a step of the same knot, or DAG_NONE: following these always ends in a cycle. */
+/* For each step, its first edge from a step of the same knot, or DAG_NONE: following these always ends in a
+ * cycle. */
 static void edges_in_knots(const struct knots *k, uint32_t n, uint32_t *ret)
 {
 	memset(ret, 0xff, n * sizeof *ret);
@@ -233,9 +237,15 @@ static int find_knots(uint32_t n, const struct dag_edge *edges, size_t n_edges, 
 	uint32_t *room = array((size_t)n * 7);
 	if (!room)
 		return -ENOMEM;
-	struct knots k = {.edges = edges, .n_edges = n_edges, .first = room, .next = room + n,
-			  .seen = room + 2 * (size_t)n, .low = room + 3 * (size_t)n, .knot = room + 4 * (size_t)n,
-			  .path = room + 5 * (size_t)n, .open = room + 6 * (size_t)n};
+	struct knots k = {.edges = edges,
+	                  .n_edges = n_edges,
+	                  .first = room,
+	                  .next = room + n,
+	                  .seen = room + 2 * (size_t)n,
+	                  .low = room + 3 * (size_t)n,
+	                  .knot = room + 4 * (size_t)n,
+	                  .path = room + 5 * (size_t)n,
+	                  .open = room + 6 * (size_t)n};
 	memset(k.first, 0xff, n * sizeof *k.first);
 	for (size_t i = n_edges; i-- > 0;)
 		k.first[edges[i].child] = (uint32_t)i;
@@ -249,7 +259,7 @@ static int find_knots(uint32_t n, const struct dag_edge *edges, size_t n_edges, 
 
 /* `start` is on a cycle of via[] edges, the first of its steps in the file. */
 static void tell_cycle(uint32_t start, const struct dag_edge *edges, const uint32_t *via, uint32_t *steps,
-		       dag_cycle_fn *found, void *arg)
+                       dag_cycle_fn *found, void *arg)
 {
 	size_t n = 0;
 	steps[n++] = start;
@@ -260,7 +270,8 @@ static void tell_cycle(uint32_t start, const struct dag_edge *edges, const uint3
 	found(arg, steps, n, &edges[via[start]]);
 }
 
-int dag_cycles(const struct dag *d, const struct dag_edge *edges, size_t n_edges, dag_cycle_fn *found, void *arg)
+int dag_cycles(const struct dag *d, const struct dag_edge *edges, size_t n_edges, dag_cycle_fn *found,
+               void *arg)
 {
 	cleanup_(cleanup_free) uint32_t *via = array(d->n);
 	cleanup_(cleanup_free) uint32_t *walk = array(d->n); /* which walk has been here, from 1 */
@@ -323,7 +334,8 @@ static void add_parents(const struct dag *d, uint32_t no, uint32_t *stamp, uint3
 	}
 }
 
-size_t dag_ancestors(const struct dag *d, uint32_t no, uint32_t *stamp, uint32_t *ret, size_t max, bool *ret_cut)
+size_t dag_ancestors(const struct dag *d, uint32_t no, uint32_t *stamp, uint32_t *ret, size_t max,
+                     bool *ret_cut)
 {
 	uint32_t mark = no + 1;
 	size_t from = 0, n = 0; /* the last level is ret[from..n) */

@@ -1,5 +1,6 @@
-/* The template format as tables: every field with its type, range and default. One interpreter checks a tree against them (checker.c), another writes the
- * normalised JSON (normal.c); the unit tests hold the documentation to them. */
+/* The template format as tables: every field with its type, range and default. One interpreter checks a tree
+ * against them (checker.c), another writes the normalised JSON (normal.c); the unit tests hold the
+ * documentation to them. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,13 +11,13 @@ enum field_type {
 	FIELD_TEXT,
 	FIELD_INT,
 	FIELD_BOOL,
-	FIELD_WORD,	/* one of `words` */
-	FIELD_TEXTS,	/* list of texts */
-	FIELD_MAP,	/* with the keys of `sub` */
-	FIELD_MAPS,	/* list of such maps */
-	FIELD_NAMED,	/* map of names to such maps */
-	FIELD_FREE,	/* a map with any content */
-	FIELD_SCHEMA,	/* a JSON schema: a map, or true or false */
+	FIELD_WORD,   /* one of `words` */
+	FIELD_TEXTS,  /* list of texts */
+	FIELD_MAP,    /* with the keys of `sub` */
+	FIELD_MAPS,   /* list of such maps */
+	FIELD_NAMED,  /* map of names to such maps */
+	FIELD_FREE,   /* a map with any content */
+	FIELD_SCHEMA, /* a JSON schema: a map, or true or false */
 	FIELD_ANYTHING,
 };
 
@@ -24,15 +25,16 @@ struct field {
 	const char *name, *alias;
 	enum field_type type;
 	bool required;
-	bool fill;    /* FIELD_MAP: written out with its defaults even if it is absent */
-	bool applied; /* not part of the normalised template: its content has gone elsewhere */
-	int64_t min, max;	 /* recommended; of a text the number of characters. Both 0: no limit */
-	int64_t lowest, highest; /* FIELD_INT: what can be honoured; a value of at least `lowest` but under `floor` counts as `floor` */
+	bool fill;               /* FIELD_MAP: written out with its defaults even if it is absent */
+	bool applied;            /* not part of the normalised template: its content has gone elsewhere */
+	int64_t min, max;        /* recommended; of a text the number of characters. Both 0: no limit */
+	int64_t lowest, highest; /* FIELD_INT: what can be honoured; a value of at least `lowest` but under
+	                            `floor` counts as `floor` */
 	int64_t floor;
 	const char *const *words;
 	const struct field *sub;
 	const char *fallback; /* JSON text of the default; NULL: left out */
-	const char *expects; /* for messages, if the type and range do not say it all */
+	const char *expects;  /* for messages, if the type and range do not say it all */
 	/* What a type cannot say; called for a value of the right type. */
 	void (*rule)(struct check *c, const struct path *p, const struct ynode *n);
 };

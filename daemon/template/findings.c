@@ -1,5 +1,6 @@
-/* The list of findings. One thread at a time, no I/O. Messages contain bits of files that anyone may have written: whatever comes
- * from outside goes through quote_text() before it is put into a message, so a message is one line and moves no cursor. */
+/* The list of findings. One thread at a time, no I/O. Messages contain bits of files that anyone may have
+ * written: whatever comes from outside goes through quote_text() before it is put into a message, so a
+ * message is one line and moves no cursor. */
 #include "daemon/template/findings.h"
 
 #include <stdarg.h>
@@ -34,7 +35,8 @@ static struct finding *new_item(struct findings *f)
 	return &f->items[f->n];
 }
 
-printf_like(4, 0) static void store(struct findings *f, struct finding item, const char *key, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void store(struct findings *f, struct finding item,
+                                                        const char *key, const char *fmt, va_list ap)
 {
 	struct finding *slot = new_item(f);
 	item.key = slot ? strdup(key ? key : "") : NULL;
@@ -48,7 +50,7 @@ printf_like(4, 0) static void store(struct findings *f, struct finding item, con
 }
 
 void findings_add(struct findings *f, enum severity severity, unsigned line, unsigned column, const char *key,
-		  const char *fmt, ...)
+                  const char *fmt, ...)
 {
 	if (f->strict)
 		severity = FINDING_ERROR;
@@ -76,7 +78,7 @@ static int by_place(const void *va, const void *vb)
 	return by_key ? by_key : strcmp(a->message, b->message);
 }
 
-printf_like(2, 3) static void add_summary(struct findings *f, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void add_summary(struct findings *f, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
@@ -152,7 +154,8 @@ void path_put_index(struct buf *path, size_t index)
 static bool quote_char(char *dst, size_t *pos, size_t limit, const char *p, size_t n)
 {
 	unsigned char c = (unsigned char)p[0];
-	bool control = (n == 1 && (c < 0x20 || c == 0x7f)) || (n == 2 && c == 0xc2 && (unsigned char)p[1] < 0xa0);
+	bool control =
+	    (n == 1 && (c < 0x20 || c == 0x7f)) || (n == 2 && c == 0xc2 && (unsigned char)p[1] < 0xa0);
 	bool escape = n == 1 && (c == '"' || c == '\\');
 	size_t need = control ? 6 : n + (escape ? 1 : 0);
 	if (*pos + need > limit)

@@ -1,4 +1,5 @@
-/* Drawings for other programs, Mermaid and DOT, and the looks of the states, which the drawing for terminals (graph_text.c) shares. */
+/* Drawings for other programs, Mermaid and DOT, and the looks of the states, which the drawing for terminals
+ * (graph_text.c) shares. */
 #include "daemon/template/graph.h"
 
 #include <stdio.h>
@@ -7,17 +8,17 @@
 #include "daemon/template/fields.h"
 
 const struct state_look state_looks[] = {
-	{"pending", "○", "90", "#eceff1", "#90a4ae"},
-	{"enqueued", "◌", "36", "#e0f7fa", "#00acc1"},
-	{"in_progress", "◐", "1;34", "#bbdefb", "#1e88e5"},
-	{"enqueued_for_orchestration", "◑", "34", "#bbdefb", "#1e88e5"},
-	{"enqueued_as_error_for_orchestration", "◑", "33", "#ffe0b2", "#fb8c00"},
-	{"waiting_for_retry", "↻", "33", "#ffe0b2", "#fb8c00"},
-	{"complete", "●", "32", "#c8e6c9", "#43a047"},
-	{"error", "✗", "1;31", "#ffcdd2", "#e53935"},
-	{"cancelled", "⊘", "35", "#e1bee7", "#8e24aa"},
-	{"resolved_manually", "◆", "32", "#dcedc8", "#7cb342"},
-	{NULL, "●", NULL, "#ffffff", "#607d8b"},
+    {"pending", "○", "90", "#eceff1", "#90a4ae"},
+    {"enqueued", "◌", "36", "#e0f7fa", "#00acc1"},
+    {"in_progress", "◐", "1;34", "#bbdefb", "#1e88e5"},
+    {"enqueued_for_orchestration", "◑", "34", "#bbdefb", "#1e88e5"},
+    {"enqueued_as_error_for_orchestration", "◑", "33", "#ffe0b2", "#fb8c00"},
+    {"waiting_for_retry", "↻", "33", "#ffe0b2", "#fb8c00"},
+    {"complete", "●", "32", "#c8e6c9", "#43a047"},
+    {"error", "✗", "1;31", "#ffcdd2", "#e53935"},
+    {"cancelled", "⊘", "35", "#e1bee7", "#8e24aa"},
+    {"resolved_manually", "◆", "32", "#dcedc8", "#7cb342"},
+    {NULL, "●", NULL, "#ffffff", "#607d8b"},
 };
 
 const struct state_look *state_look(const char *state)
@@ -40,11 +41,11 @@ static const struct {
 	const char *mermaid_open, *mermaid_close;
 	const char *dot;
 } shapes[] = {
-	{"decision", "{", "}", "diamond"},
-	{"deferred_convergence", "{{", "}}", "hexagon"},
-	{"batchable", "[/", "/]", "parallelogram"},
-	{"batch_worker", "[[", "]]", "box3d"},
-	{"standard", "[", "]", "box"},
+    {"decision", "{", "}", "diamond"},
+    {"deferred_convergence", "{{", "}}", "hexagon"},
+    {"batchable", "[/", "/]", "parallelogram"},
+    {"batch_worker", "[[", "]]", "box3d"},
+    {"standard", "[", "]", "box"},
 };
 
 static size_t shape_of(const struct template *t, uint32_t no)
@@ -75,7 +76,7 @@ static void put_escaped(struct buf *out, const char *text, enum graph_format fmt
 
 /* Name, and below it state and label. */
 static void put_label(struct buf *out, const struct template *t, uint32_t no, const struct graph_state *st,
-		      enum graph_format fmt)
+                      enum graph_format fmt)
 {
 	const char *line_break = fmt == GRAPH_DOT ? "\\n" : "<br/>";
 	put_escaped(out, template_step_name(t, no), fmt);
@@ -109,7 +110,8 @@ static void mermaid(const struct template *t, const struct graph_state *states, 
 	}
 	put_edges(out, &t->dag, "-->", "");
 	for (const struct state_look *l = state_looks; states && colour && l->state; l++)
-		buf_printf(out, "  classDef %s fill:%s,stroke:%s,color:#212121\n", l->state, l->fill, l->stroke);
+		buf_printf(out, "  classDef %s fill:%s,stroke:%s,color:#212121\n", l->state, l->fill,
+		           l->stroke);
 }
 
 static void dot(const struct template *t, const struct graph_state *states, bool colour, struct buf *out)
@@ -119,7 +121,8 @@ static void dot(const struct template *t, const struct graph_state *states, bool
 	buf_append_char(out, '/');
 	put_escaped(out, template_name(t), GRAPH_DOT);
 	buf_append_str(out, "\" {\n  rankdir=TB;\n"
-			    "  node [fontname=\"sans-serif\", shape=box, style=\"rounded,filled\", fillcolor=\"#ffffff\"];\n");
+	                    "  node [fontname=\"sans-serif\", shape=box, style=\"rounded,filled\", "
+	                    "fillcolor=\"#ffffff\"];\n");
 	for (uint32_t no = 0; no < t->dag.n; no++) {
 		size_t shape = shape_of(t, no);
 		buf_printf(out, "  s%u [label=\"", no);
@@ -137,8 +140,8 @@ static void dot(const struct template *t, const struct graph_state *states, bool
 	buf_append_str(out, "}\n");
 }
 
-int template_graph(const struct template *t, enum graph_format fmt, const struct graph_state *states, bool colour,
-		   struct buf *out)
+int template_graph(const struct template *t, enum graph_format fmt, const struct graph_state *states,
+                   bool colour, struct buf *out)
 {
 	if (fmt == GRAPH_TEXT)
 		return graph_text(t, states, colour, out);

@@ -15,4 +15,5 @@ extern const struct state_look state_looks[]; /* ends with a NULL state, which i
 
 const char *step_type_name(const struct template *t, uint32_t no);
 
-int graph_text(const struct template *t, const struct graph_state *states, bool colour, struct buf *out) must_check;
+int graph_text(const struct template *t, const struct graph_state *states, bool colour,
+               struct buf *out) must_check;

@@ -1,6 +1,7 @@
-/* The drawing for terminals: one row a step, in topological order, with lanes at the left. A lane is a column in which an edge runs down to
- * the step it leads to; a step that several edges lead to has one lane, which the others join. So the lanes of a row are the steps that are
- * waiting, and what stands side by side runs side by side:
+/* The drawing for terminals: one row a step, in topological order, with lanes at the left. A lane is a column
+ * in which an edge runs down to the step it leads to; a step that several edges lead to has one lane, which
+ * the others join. So the lanes of a row are the steps that are waiting, and what stands side by side runs
+ * side by side:
  *
  *     ●      validate_order
  *     ├─┬─╮
@@ -23,8 +24,8 @@
 static const char lane_colour[] = "90", name_colour[] = "1";
 
 struct lanes {
-	uint32_t to[GRAPH_MAX_LANES]; /* no of the step it leads to, or EMPTY */
-	size_t width;		      /* columns in use, empty ones between included */
+	uint32_t to[GRAPH_MAX_LANES];    /* no of the step it leads to, or EMPTY */
+	size_t width;                    /* columns in use, empty ones between included */
 	bool below_end[GRAPH_MAX_LANES]; /* in the row above a step without children stands here */
 };
 
@@ -108,25 +109,25 @@ static size_t columns(const char *text)
 
 /* What runs through a column in the row that joins a step to its children. */
 enum {
-	UP = 1,	  /* comes from above */
+	UP = 1,   /* comes from above */
 	DOWN = 2, /* goes on below */
 	LEFT = 4,
 	RIGHT = 8,
 };
 
 static const char *const strokes[16] = {
-	[0] = " ",
-	[UP | DOWN] = "│",
-	[LEFT | RIGHT] = "─",
-	[UP | RIGHT] = "╰",
-	[UP | LEFT] = "╯",
-	[DOWN | RIGHT] = "╭",
-	[DOWN | LEFT] = "╮",
-	[UP | DOWN | RIGHT] = "├",
-	[UP | DOWN | LEFT] = "┤",
-	[UP | LEFT | RIGHT] = "┴",
-	[DOWN | LEFT | RIGHT] = "┬",
-	[UP | DOWN | LEFT | RIGHT] = "┼",
+    [0] = " ",
+    [UP | DOWN] = "│",
+    [LEFT | RIGHT] = "─",
+    [UP | RIGHT] = "╰",
+    [UP | LEFT] = "╯",
+    [DOWN | RIGHT] = "╭",
+    [DOWN | LEFT] = "╮",
+    [UP | DOWN | RIGHT] = "├",
+    [UP | DOWN | LEFT] = "┤",
+    [UP | LEFT | RIGHT] = "┴",
+    [DOWN | LEFT | RIGHT] = "┬",
+    [UP | DOWN | LEFT | RIGHT] = "┼",
 };
 
 static void put_lanes(struct drawing *d, size_t step_lane, const char *glyph, const char *ansi)
@@ -221,7 +222,7 @@ static void join_row(struct drawing *d, const unsigned char *strokes_at, size_t 
 struct join {
 	unsigned char at[GRAPH_MAX_LANES];
 	size_t first, last; /* columns that the horizontal line spans */
-	size_t n;	    /* ends besides the step's own column */
+	size_t n;           /* ends besides the step's own column */
 };
 
 static void reach(struct join *j, size_t lane, unsigned char how)

@@ -1,4 +1,5 @@
-/* The JSON writer of this layer: no tree, straight into the buffer, so that a template of 10,000 steps costs only its bytes. */
+/* The JSON writer of this layer: no tree, straight into the buffer, so that a template of 10,000 steps costs
+ * only its bytes. */
 #include "daemon/template/json_out.h"
 
 #include <errno.h>
@@ -9,11 +10,11 @@
 
 /* One letter after the backslash for the usual ones; 'u' means \u00XX; 0 stands for itself. */
 static const char escapes[128] = {
-	['\0'] = 'u', [1] = 'u',    [2] = 'u',	  [3] = 'u',	[4] = 'u',    [5] = 'u',  [6] = 'u',
-	[7] = 'u',    ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', [11] = 'u',   ['\f'] = 'f', ['\r'] = 'r',
-	[14] = 'u',   [15] = 'u',   [16] = 'u',	  [17] = 'u',	[18] = 'u',   [19] = 'u', [20] = 'u',
-	[21] = 'u',   [22] = 'u',   [23] = 'u',	  [24] = 'u',	[25] = 'u',   [26] = 'u', [27] = 'u',
-	[28] = 'u',   [29] = 'u',   [30] = 'u',	  [31] = 'u',	['"'] = '"',  ['\\'] = '\\', [127] = 'u',
+    ['\0'] = 'u', [1] = 'u',    [2] = 'u',    [3] = 'u',    [4] = 'u',   [5] = 'u',     [6] = 'u',
+    [7] = 'u',    ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', [11] = 'u',  ['\f'] = 'f',  ['\r'] = 'r',
+    [14] = 'u',   [15] = 'u',   [16] = 'u',   [17] = 'u',   [18] = 'u',  [19] = 'u',    [20] = 'u',
+    [21] = 'u',   [22] = 'u',   [23] = 'u',   [24] = 'u',   [25] = 'u',  [26] = 'u',    [27] = 'u',
+    [28] = 'u',   [29] = 'u',   [30] = 'u',   [31] = 'u',   ['"'] = '"', ['\\'] = '\\', [127] = 'u',
 };
 
 void json_put_str(struct buf *out, const char *text, size_t len)

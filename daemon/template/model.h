@@ -4,7 +4,8 @@
 #include "daemon/template/template.h"
 #include "daemon/template/yaml_tree.h"
 
-struct template {
+struct template
+{
 	struct yaml_tree *tree;
 	const struct ynode *root; /* environments applied */
 	const struct ynode *steps;

@@ -1,5 +1,5 @@
-/* Normalising: environments are merged in, and the result is written by the field tables. Maps are merged key by key, one level deep: what an
- * environment gives under a key replaces what the step gave there. */
+/* Normalising: environments are merged in, and the result is written by the field tables. Maps are merged key
+ * by key, one level deep: what an environment gives under a key replaces what the step gave there. */
 #include "daemon/template/normal.h"
 
 #include <errno.h>
@@ -42,8 +42,10 @@ static size_t unite(struct ypair *pairs, size_t n, const struct ypair **sorted, 
 	return kept;
 }
 
-/* A new map with the pairs of both, `over` winning; `base` may be NULL. Nulls of `over` count only if `nulls`. */
-static const struct ynode *merge(struct merger *m, const struct ynode *base, const struct ynode *over, bool nulls)
+/* A new map with the pairs of both, `over` winning; `base` may be NULL. Nulls of `over` count only if
+ * `nulls`. */
+static const struct ynode *merge(struct merger *m, const struct ynode *base, const struct ynode *over,
+                                 bool nulls)
 {
 	size_t room = (base ? base->n : 0) + over->n, n = base ? base->n : 0;
 	m->pairs += room;
@@ -84,24 +86,28 @@ static void change(struct changes *ch, const char *key, const struct ynode *valu
 	ch->pairs[ch->map.n++] = (struct ypair){.key = key, .value = copy};
 }
 
-static const struct ynode *override_handler(struct merger *m, const struct ynode *step, const struct ynode *entry)
+static const struct ynode *override_handler(struct merger *m, const struct ynode *step,
+                                            const struct ynode *entry)
 {
-	const struct ynode *over = field_get(field_get(entry, step_fields, "handler"), handler_fields, "initialization");
+	const struct ynode *over =
+	    field_get(field_get(entry, step_fields, "handler"), handler_fields, "initialization");
 	const struct ynode *handler = field_get(step, step_fields, "handler");
 	if (!over)
 		return NULL;
 	struct changes ch = {0};
-	change(&ch, "initialization", merge(m, field_get(handler, handler_fields, "initialization"), over, true));
+	change(&ch, "initialization",
+	       merge(m, field_get(handler, handler_fields, "initialization"), over, true));
 	return ch.map.n > 0 ? merge(m, handler, &ch.map, true) : NULL;
 }
 
-static const struct ynode *override_retry(struct merger *m, const struct ynode *step, const struct ynode *entry)
+static const struct ynode *override_retry(struct merger *m, const struct ynode *step,
+                                          const struct ynode *entry)
 {
 	const struct ynode *over = field_get(entry, step_fields, "retry");
 	return over ? merge(m, field_get(step, step_fields, "retry"), over, false) : NULL;
 }
 
-static const struct ynode *override(struct merger *m, const struct ynode *step, const struct ynode *entry)
+static const struct ynode * override(struct merger *m, const struct ynode *step, const struct ynode *entry)
 {
 	if (!entry || !step)
 		return step;
@@ -113,8 +119,8 @@ static const struct ynode *override(struct merger *m, const struct ynode *step, 
 }
 
 /* The same step with each dependency once; `edges` are its own. */
-static const struct ynode *unique_dependencies(struct merger *m, const struct ynode *step, const struct dag_edge *edges,
-					       size_t n)
+static const struct ynode *unique_dependencies(struct merger *m, const struct ynode *step,
+                                               const struct dag_edge *edges, size_t n)
 {
 	const struct ynode *deps = field_get(step, step_fields, "dependencies");
 	if (!deps || deps->n == n)
@@ -135,7 +141,7 @@ static const struct ynode *unique_dependencies(struct merger *m, const struct yn
 
 /* Which entry of the environment is meant for every step, which for each single one (`own`, by place). */
 static const struct ynode *sort_entries(const struct ynode *root, const struct steps *s, const char *name,
-					const struct ynode **own)
+                                        const struct ynode **own)
 {
 	const struct ynode *env = name ? ynode_get(field_get(root, task_fields, "environments"), name) : NULL;
 	const struct ynode *list = ynode_get(env, "steps"), *all = NULL;
@@ -150,7 +156,8 @@ static const struct ynode *sort_entries(const struct ynode *root, const struct s
 	return all;
 }
 
-static const struct ynode *make_steps(struct merger *m, const struct ynode *root, const struct steps *s, const char *name)
+static const struct ynode *make_steps(struct merger *m, const struct ynode *root, const struct steps *s,
+                                      const char *name)
 {
 	cleanup_(cleanup_free) const struct ynode **own = calloc(s->n + (size_t)1, sizeof *own);
 	struct ynode *list = yaml_tree_alloc(m->tree, sizeof *list);
@@ -175,7 +182,7 @@ static const struct ynode *make_steps(struct merger *m, const struct ynode *root
 }
 
 int normal_apply(struct yaml_tree *tree, const struct ynode *root, const struct steps *s, const char *name,
-		 const struct ynode **ret)
+                 const struct ynode **ret)
 {
 	struct merger m = {.tree = tree};
 	struct changes ch = {0};

@@ -1,4 +1,5 @@
-/* Rules for single values that the tables cannot express: names, versions, how the keys of `retry` go together. */
+/* Rules for single values that the tables cannot express: names, versions, how the keys of `retry` go
+ * together. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
@@ -20,12 +21,13 @@ static bool has_control(const char *text)
 void rule_name(struct check *c, const struct path *p, const struct ynode *n)
 {
 	if (has_control(n->text))
-		check_error(c, p, n, "found %s, expected a name on one line, without control characters", DESCRIBE(n));
+		check_error(c, p, n, "found %s, expected a name on one line, without control characters",
+		            DESCRIBE(n));
 	else if (n->text[strspn(n->text, name_characters)])
 		check_warning(c, p, n,
-			      "found %s, recommended are letters, digits, '_', '-' and '.' only: "
-			      "on command lines the name needs quotes",
-			      DESCRIBE(n));
+		              "found %s, recommended are letters, digits, '_', '-' and '.' only: "
+		              "on command lines the name needs quotes",
+		              DESCRIBE(n));
 }
 
 void rule_namespace(struct check *c, const struct path *p, const struct ynode *n)
@@ -94,9 +96,9 @@ void rule_event_name(struct check *c, const struct path *p, const struct ynode *
 {
 	if (n->n > 0 && !is_event_name(n->text))
 		check_warning(c, p, n,
-			      "found %s, recommended are lower-case words joined by at least one dot, "
-			      "like payment.charged: used as written",
-			      DESCRIBE(n));
+		              "found %s, recommended are lower-case words joined by at least one dot, "
+		              "like payment.charged: used as written",
+		              DESCRIBE(n));
 }
 
 static bool is_identifier_start(char c)
@@ -117,11 +119,11 @@ void rule_publisher(struct check *c, const struct path *p, const struct ynode *n
 		t += joint;
 	}
 	check_error(c, p, n, "found %s, expected names joined by '.' or '::', like Depot::ManifestPublisher",
-		    DESCRIBE(n));
+	            DESCRIBE(n));
 }
 
 static void check_retry(struct check *c, const struct path *p, const struct ynode *n, int64_t base_default,
-			int64_t cap_default)
+                        int64_t cap_default)
 {
 	const struct ynode *base = field_get(n, retry_fields, "backoff_base_ms");
 	const struct ynode *cap = field_get(n, retry_fields, "max_backoff_ms");
@@ -129,9 +131,9 @@ static void check_retry(struct check *c, const struct path *p, const struct ynod
 	int64_t cap_ms = ynode_is(cap, YNODE_INT) ? cap->u.integer : cap_default;
 	if ((base || cap) && base_ms > cap_ms)
 		check_warning(c, PATH_KEY(p, base ? "backoff_base_ms" : "max_backoff_ms"), base ? base : cap,
-			      "backoff_base_ms is %" PRId64 " and max_backoff_ms %" PRId64
-			      ": every wait is %" PRId64 " ms",
-			      base_ms, cap_ms, cap_ms);
+		              "backoff_base_ms is %" PRId64 " and max_backoff_ms %" PRId64
+		              ": every wait is %" PRId64 " ms",
+		              base_ms, cap_ms, cap_ms);
 }
 
 void rule_retry(struct check *c, const struct path *p, const struct ynode *n)

@@ -1,5 +1,6 @@
-/* Checks across steps: names, dependencies, cycles, types, environments. Works on trees that have errors elsewhere, so that everything is found in
- * one go: whatever is not of the right type is passed over, because check_map() has reported it. */
+/* Checks across steps: names, dependencies, cycles, types, environments. Works on trees that have errors
+ * elsewhere, so that everything is found in one go: whatever is not of the right type is passed over, because
+ * check_map() has reported it. */
 #include "daemon/template/steps.h"
 
 #include <errno.h>
@@ -52,8 +53,9 @@ static int by_name(const void *va, const void *vb)
 static void repeated_name(struct check *c, const struct steps *s, const struct named *first, uint32_t again)
 {
 	const struct ynode *n = field_get(step_at(s, again), step_fields, "name");
-	check_error(c, PATH_KEY(STEP_PATH(again), "name"), n, "the step name %s is already taken by steps[%u] at line %u",
-		    QUOTE(first->name), first->place, field_get(step_at(s, first->place), step_fields, "name")->line);
+	check_error(c, PATH_KEY(STEP_PATH(again), "name"), n,
+	            "the step name %s is already taken by steps[%u] at line %u", QUOTE(first->name),
+	            first->place, field_get(step_at(s, first->place), step_fields, "name")->line);
 }
 
 static int index_names(struct check *c, struct steps *s)
@@ -103,15 +105,16 @@ static void unknown_step(struct check *c, const struct steps *s, const struct pa
 {
 	const char *near = suggest_nearest(n->text, s->by_name, s->n_names, &c->suggest_budget);
 	struct quoted q;
-	check_error(c, p, n, "found %s, but no step has this name%s%s%s", DESCRIBE(n), near ? "; did you mean " : "",
-		    near ? quote_text(&q, near, strlen(near)) : "", near ? "?" : "");
+	check_error(c, p, n, "found %s, but no step has this name%s%s%s", DESCRIBE(n),
+	            near ? "; did you mean " : "", near ? quote_text(&q, near, strlen(near)) : "",
+	            near ? "?" : "");
 }
 
 /* ---- dependencies ---- */
 
 /* `stamp` holds for each step the last child that named it, plus one. */
-static void add_dependency(struct check *c, struct steps *s, uint32_t child, const struct ypair *deps, uint32_t item,
-			   uint32_t *stamp)
+static void add_dependency(struct check *c, struct steps *s, uint32_t child, const struct ypair *deps,
+                           uint32_t item, uint32_t *stamp)
 {
 	const struct ynode *n = deps->value->u.items[item];
 	const struct path *p = PATH_INDEX(PATH_KEY(STEP_PATH(child), deps->key), item);
@@ -181,7 +184,8 @@ static void report_cycle(void *arg, const uint32_t *steps, size_t n, const struc
 	const struct path *p = PATH_INDEX(PATH_KEY(STEP_PATH(closing->child), deps->key), closing->item);
 	const char *text = buf_text(&names);
 	if (text)
-		check_error(r->c, p, deps->value->u.items[closing->item], "the steps wait for each other: %s", text);
+		check_error(r->c, p, deps->value->u.items[closing->item], "the steps wait for each other: %s",
+		            text);
 	else
 		r->c->f->failed = true;
 	buf_done(&names);
@@ -207,7 +211,8 @@ static const struct ynode *type_mark(const struct steps *s, uint32_t i)
 	return field_get(step_at(s, i), step_fields, "type");
 }
 
-static void check_worker_name(struct check *c, const struct steps *s, const struct path *p, const struct ynode *n)
+static void check_worker_name(struct check *c, const struct steps *s, const struct path *p,
+                              const struct ynode *n)
 {
 	if (!ynode_is(n, YNODE_STR))
 		return;
@@ -215,8 +220,9 @@ static void check_worker_name(struct check *c, const struct steps *s, const stru
 	if (worker == DAG_NONE)
 		unknown_step(c, s, p, n);
 	else if (!has_type(s, worker, "batch_worker"))
-		check_error(c, p, n, "found %s, which is a step of type %s, expected one of type batch_worker",
-			    DESCRIBE(n), type_of(s, worker));
+		check_error(c, p, n,
+		            "found %s, which is a step of type %s, expected one of type batch_worker",
+		            DESCRIBE(n), type_of(s, worker));
 }
 
 static void check_batch_config(struct check *c, const struct steps *s, uint32_t i)
@@ -224,53 +230,58 @@ static void check_batch_config(struct check *c, const struct steps *s, uint32_t 
 	const struct ypair *config = field_pair(step_at(s, i), field_find(step_fields, "batch_config"));
 	if (config && !has_type(s, i, "batchable") && !has_type(s, i, "batch_worker"))
 		check_warning(c, PATH_KEY(STEP_PATH(i), config->key), config,
-			      "has no meaning in a step of type %s: it belongs in one of type batchable or batch_worker",
-			      type_of(s, i));
+		              "has no meaning in a step of type %s: it belongs in one of type batchable or "
+		              "batch_worker",
+		              type_of(s, i));
 	if (config)
 		check_worker_name(c, s, PATH_KEY(PATH_KEY(STEP_PATH(i), config->key), "worker_template"),
-				  ynode_get(config->value, "worker_template"));
+		                  ynode_get(config->value, "worker_template"));
 }
 
-static void check_decision(struct check *c, const struct steps *s, uint32_t i, const struct surroundings *around)
+static void check_decision(struct check *c, const struct steps *s, uint32_t i,
+                           const struct surroundings *around)
 {
 	if (!around->parent)
 		check_error(c, PATH_KEY(STEP_PATH(i), "dependencies"), type_mark(s, i),
-			    "a decision needs at least one dependency");
+		            "a decision needs at least one dependency");
 }
 
-static void check_convergence(struct check *c, const struct steps *s, uint32_t i, const struct surroundings *around)
+static void check_convergence(struct check *c, const struct steps *s, uint32_t i,
+                              const struct surroundings *around)
 {
 	if (!around->parent)
 		check_warning(c, PATH_KEY(STEP_PATH(i), "dependencies"), type_mark(s, i),
-			      "a deferred_convergence without dependencies has nothing to wait for");
+		              "a deferred_convergence without dependencies has nothing to wait for");
 }
 
-static void check_batchable(struct check *c, const struct steps *s, uint32_t i, const struct surroundings *around)
+static void check_batchable(struct check *c, const struct steps *s, uint32_t i,
+                            const struct surroundings *around)
 {
 	if (!around->worker_child)
 		check_error(c, PATH_KEY(STEP_PATH(i), "type"), type_mark(s, i),
-			    "a batchable step needs a step of type batch_worker that depends on it");
+		            "a batchable step needs a step of type batch_worker that depends on it");
 	const struct ynode *handler = field_get(step_at(s, i), step_fields, "handler");
 	const struct ynode *init = field_get(handler, handler_fields, "initialization");
 	const struct path *p = PATH_KEY(PATH_KEY(STEP_PATH(i), "handler"), "initialization");
 	check_worker_name(c, s, PATH_KEY(p, "worker_template_name"), ynode_get(init, "worker_template_name"));
 }
 
-static void check_worker(struct check *c, const struct steps *s, uint32_t i, const struct surroundings *around)
+static void check_worker(struct check *c, const struct steps *s, uint32_t i,
+                         const struct surroundings *around)
 {
 	if (!around->batchable_parent)
 		check_error(c, PATH_KEY(STEP_PATH(i), "dependencies"), type_mark(s, i),
-			    "a batch_worker needs a step of type batchable among its dependencies");
+		            "a batch_worker needs a step of type batchable among its dependencies");
 }
 
 static const struct {
 	const char *type;
 	void (*check)(struct check *c, const struct steps *s, uint32_t i, const struct surroundings *around);
 } type_checks[] = {
-	{"decision", check_decision},
-	{"deferred_convergence", check_convergence},
-	{"batchable", check_batchable},
-	{"batch_worker", check_worker},
+    {"decision", check_decision},
+    {"deferred_convergence", check_convergence},
+    {"batchable", check_batchable},
+    {"batch_worker", check_worker},
 };
 
 static int check_types(struct check *c, const struct steps *s)
@@ -295,8 +306,8 @@ static int check_types(struct check *c, const struct steps *s)
 
 /* ---- environments ---- */
 
-static void check_override(struct check *c, const struct steps *s, const struct path *p, const struct ynode *n,
-			   uint32_t *stamp, uint32_t mark)
+static void check_override(struct check *c, const struct steps *s, const struct path *p,
+                           const struct ynode *n, uint32_t *stamp, uint32_t mark)
 {
 	if (!ynode_is(n, YNODE_STR))
 		return;
@@ -322,8 +333,8 @@ static int check_environments(struct check *c, const struct steps *s, const stru
 		const struct ynode *list = ynode_get(env->value, "steps");
 		const struct path *p = PATH_KEY(PATH_KEY(PATH_KEY(NULL, "environments"), env->key), "steps");
 		for (size_t i = 0; ynode_is(list, YNODE_SEQ) && i < list->n; i++)
-			check_override(c, s, PATH_KEY(PATH_INDEX(p, i), "name"), ynode_get(list->u.items[i], "name"),
-				       stamp, e + 1);
+			check_override(c, s, PATH_KEY(PATH_INDEX(p, i), "name"),
+			               ynode_get(list->u.items[i], "name"), stamp, e + 1);
 	}
 	return 0;
 }
@@ -334,8 +345,9 @@ static void check_reserved_name(struct check *c, const struct steps *s)
 {
 	uint32_t i = steps_find(s, "ALL");
 	if (i != DAG_NONE)
-		check_warning(c, PATH_KEY(STEP_PATH(i), "name"), field_get(step_at(s, i), step_fields, "name"),
-			      "a step named ALL cannot be meant in environments, where ALL is every step");
+		check_warning(c, PATH_KEY(STEP_PATH(i), "name"),
+		              field_get(step_at(s, i), step_fields, "name"),
+		              "a step named ALL cannot be meant in environments, where ALL is every step");
 }
 
 int steps_check(struct check *c, const struct ynode *root, struct steps *s, struct dag *d)

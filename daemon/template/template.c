@@ -1,4 +1,5 @@
-/* A template: the checked tree, the graph of its steps, and its normalised text. Read-only once made, so any thread may use it; no I/O. */
+/* A template: the checked tree, the graph of its steps, and its normalised text. Read-only once made, so any
+ * thread may use it; no I/O. */
 #include "daemon/template/template.h"
 
 #include <errno.h>
@@ -58,8 +59,8 @@ static int write_definition(struct template *t)
 }
 
 /* Everything that comes after a check without errors. */
-static int complete(struct template *t, const struct ynode *root, const struct steps *s, const char *environment,
-		    struct findings *f)
+static int complete(struct template *t, const struct ynode *root, const struct steps *s,
+                    const char *environment, struct findings *f)
 {
 	int r = normal_apply(t->tree, root, s, environment, &t->root);
 	if (r == 0) {
@@ -68,15 +69,16 @@ static int complete(struct template *t, const struct ynode *root, const struct s
 	}
 	if (r > 0) {
 		findings_add(f, FINDING_ERROR, 0, 0, "environments",
-			     "with its environment applied the template has more than %d values or %zu bytes",
-			     NORMAL_MAX_PAIRS, DEFINITION_MAX);
+		             "with its environment applied the template has more than %d values or %zu bytes",
+		             NORMAL_MAX_PAIRS, DEFINITION_MAX);
 		r = -EINVAL;
 	}
 	return r;
 }
 
 /* `before` is the number of errors before the file was read: the reader may have added some. */
-static int check_and_complete(struct template *t, const struct template_opts *opts, struct findings *f, size_t before)
+static int check_and_complete(struct template *t, const struct template_opts *opts, struct findings *f,
+                              size_t before)
 {
 	struct check c = {.f = f, .draft = opts->draft, .suggest_budget = SUGGEST_BUDGET};
 	const struct ynode *root = yaml_tree_root(t->tree);
@@ -89,7 +91,8 @@ static int check_and_complete(struct template *t, const struct template_opts *op
 	return r;
 }
 
-static int parse(struct template *t, const char *source, size_t len, const struct template_opts *opts, struct findings *f)
+static int parse(struct template *t, const char *source, size_t len, const struct template_opts *opts,
+                 struct findings *f)
 {
 	size_t before = f->errors;
 	int r = yaml_tree_parse(source, len, NULL, &t->tree, f);
@@ -101,7 +104,7 @@ static int parse(struct template *t, const char *source, size_t len, const struc
 }
 
 int template_parse(const char *source, size_t len, const struct template_opts *opts, struct template **ret,
-		   struct findings *f)
+                   struct findings *f)
 {
 	static const struct template_opts defaults = {.environment = NULL};
 	size_t from = f->n;
@@ -154,7 +157,8 @@ const struct ynode *template_step(const struct template *t, uint32_t no)
 
 const char *template_step_name(const struct template *t, size_t no)
 {
-	return no < t->dag.n ? ynode_str(field_get(template_step(t, (uint32_t)no), step_fields, "name")) : NULL;
+	return no < t->dag.n ? ynode_str(field_get(template_step(t, (uint32_t)no), step_fields, "name"))
+	                     : NULL;
 }
 
 /* ---- for the database ---- */

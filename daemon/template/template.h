@@ -1,5 +1,5 @@
-/* Task templates: from YAML or JSON text to a checked model, and from there to JSON for the database and to graphs. No I/O here.
- * Every problem of a file is found in one go; see struct finding (findings.h). */
+/* Task templates: from YAML or JSON text to a checked model, and from there to JSON for the database and to
+ * graphs. No I/O here. Every problem of a file is found in one go; see struct finding (findings.h). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -8,15 +8,18 @@
 
 struct template;
 struct template_opts {
-	const char *environment; /* name of the `environments` block to apply, or NULL; a template need not have it */
-	bool strict;		 /* warnings count as errors */
-	bool draft; /* for drawing and editing: what this version of the engine does not run is a warning, not an error */
+	const char *
+	    environment; /* name of the `environments` block to apply, or NULL; a template need not have it */
+	bool strict;     /* warnings count as errors */
+	bool draft; /* for drawing and editing: what this version of the engine does not run is a warning, not
+	               an error */
 };
 
 /* Parse and check. `opts` may be NULL (all defaults); *f begins as {0}.
- * 0: *ret is set, the caller frees it; *f may hold warnings. -EINVAL: *f says why, in the order of the file. -ENOMEM. */
+ * 0: *ret is set, the caller frees it; *f may hold warnings. -EINVAL: *f says why, in the order of the file.
+ * -ENOMEM. */
 int template_parse(const char *source, size_t len, const struct template_opts *opts, struct template **ret,
-		   struct findings *f) must_check;
+                   struct findings *f) must_check;
 struct template *template_free(struct template *t); /* returns NULL, accepts NULL */
 DEFINE_CLEANUP(struct template, cleanup_template, template_free)
 
@@ -29,25 +32,28 @@ size_t template_step_count(const struct template *t);
 const char *template_step_name(const struct template *t, size_t no);
 
 /* What tasker.register_template() takes: one JSON object, keys in fixed order:
- * {"namespace","name","version","digest" (hex SHA-256 of "definition"),"definition": {the whole template, normalised, environments applied},
- *  "identity_strategy": "strict"|"caller_provided"|"always_unique",
- *  "steps": [{"no" (0-based, in topological order, ties in file order),"name","type","callable","handler":{callable,method?,resolver?,initialization},
- *             "retryable","max_attempts","backoff","backoff_base_ms","max_backoff_ms","timeout_seconds" (null if none),
- *             "parents":[nos],"children":[nos],"ancestors":[nos, nearest first by distance then number, at most TEMPLATE_MAX_ANCESTORS],"ancestors_cut":bool}]}
+ * {"namespace","name","version","digest" (hex SHA-256 of "definition"),"definition": {the whole template,
+ * normalised, environments applied}, "identity_strategy": "strict"|"caller_provided"|"always_unique",
+ *  "steps": [{"no" (0-based, in topological order, ties in file
+ * order),"name","type","callable","handler":{callable,method?,resolver?,initialization},
+ *             "retryable","max_attempts","backoff","backoff_base_ms","max_backoff_ms","timeout_seconds" (null
+ * if none), "parents":[nos],"children":[nos],"ancestors":[nos, nearest first by distance then number, at most
+ * TEMPLATE_MAX_ANCESTORS],"ancestors_cut":bool}]}
  *
- * The definition is itself a template: parsing it gives the same definition and digest. Aliases are replaced by the proper names, defaults
- * written out, unknown keys left out (x- keys stay), keys of free maps sorted, so that two files that say the same have the same digest.
- * 0, or -ENOMEM / -EMSGSIZE. */
+ * The definition is itself a template: parsing it gives the same definition and digest. Aliases are replaced
+ * by the proper names, defaults written out, unknown keys left out (x- keys stay), keys of free maps sorted,
+ * so that two files that say the same have the same digest. 0, or -ENOMEM / -EMSGSIZE. */
 int template_to_json(const struct template *t, struct buf *out) must_check;
 #define TEMPLATE_MAX_ANCESTORS 64
 
 enum graph_format { GRAPH_TEXT, GRAPH_MERMAID, GRAPH_DOT };
-/* Append a drawing of the DAG. `states`, if not NULL, has one entry per step (by "no"): a state name and a free label (timing), either may be NULL.
- * `colour` means ANSI colours in text and fill colours by state in the others. Text is UTF-8, one row a step and one for each branching, at most
- * as wide as two columns for each edge that is open at a time (beyond GRAPH_MAX_LANES it becomes a list). 0, or -ENOMEM / -EMSGSIZE. */
+/* Append a drawing of the DAG. `states`, if not NULL, has one entry per step (by "no"): a state name and a
+ * free label (timing), either may be NULL. `colour` means ANSI colours in text and fill colours by state in
+ * the others. Text is UTF-8, one row a step and one for each branching, at most as wide as two columns for
+ * each edge that is open at a time (beyond GRAPH_MAX_LANES it becomes a list). 0, or -ENOMEM / -EMSGSIZE. */
 struct graph_state {
 	const char *state, *label;
 };
-int template_graph(const struct template *t, enum graph_format fmt, const struct graph_state *states, bool colour,
-		   struct buf *out) must_check;
+int template_graph(const struct template *t, enum graph_format fmt, const struct graph_state *states,
+                   bool colour, struct buf *out) must_check;
 #define GRAPH_MAX_LANES 24

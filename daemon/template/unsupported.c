@@ -1,5 +1,5 @@
-/* One row for each feature that is parsed and checked but not run. A template that uses one is refused rather than run without it; when the
- * engine learns a feature, its row goes. */
+/* One row for each feature that is parsed and checked but not run. A template that uses one is refused rather
+ * than run without it; when the engine learns a feature, its row goes. */
 #include "daemon/template/unsupported.h"
 
 #include <string.h>
@@ -11,16 +11,11 @@ static const struct {
 	const char *key;
 	const char *word; /* only this value; NULL: any use */
 } unsupported_features[] = {
-	{task_fields, "input_schema", NULL},
-	{task_fields, "lifecycle", NULL},
-	{step_fields, "type", "decision"},
-	{step_fields, "type", "deferred_convergence"},
-	{step_fields, "type", "batchable"},
-	{step_fields, "type", "batch_worker"},
-	{step_fields, "batch_config", NULL},
-	{step_fields, "publishes_events", NULL},
-	{step_fields, "result_schema", NULL},
-	{step_fields, "composition", NULL},
+    {task_fields, "input_schema", NULL},  {task_fields, "lifecycle", NULL},
+    {step_fields, "type", "decision"},    {step_fields, "type", "deferred_convergence"},
+    {step_fields, "type", "batchable"},   {step_fields, "type", "batch_worker"},
+    {step_fields, "batch_config", NULL},  {step_fields, "publishes_events", NULL},
+    {step_fields, "result_schema", NULL}, {step_fields, "composition", NULL},
 };
 
 /* Empty lists and maps ask for nothing. */
@@ -31,7 +26,8 @@ static bool in_use(const struct ynode *n, const char *word)
 	return n->kind != YNODE_INVALID && !((n->kind == YNODE_SEQ || n->kind == YNODE_MAP) && n->n == 0);
 }
 
-static void check_level(struct check *c, const struct path *p, const struct ynode *map, const struct field *table)
+static void check_level(struct check *c, const struct path *p, const struct ynode *map,
+                        const struct field *table)
 {
 	for (size_t i = 0; i < sizeof unsupported_features / sizeof unsupported_features[0]; i++) {
 		const char *key = unsupported_features[i].key, *word = unsupported_features[i].word;
@@ -39,9 +35,10 @@ static void check_level(struct check *c, const struct path *p, const struct ynod
 			continue;
 		const struct ypair *pair = field_pair(map, field_find(table, key));
 		if (pair && in_use(pair->value, word))
-			check_report(c, c->draft ? FINDING_WARNING : FINDING_ERROR, PATH_KEY(p, pair->key), pair->line,
-				     pair->column, "%s%s%s is not supported by this version of the engine", key,
-				     word ? ": " : "", word ? word : "");
+			check_report(c, c->draft ? FINDING_WARNING : FINDING_ERROR, PATH_KEY(p, pair->key),
+			             pair->line, pair->column,
+			             "%s%s%s is not supported by this version of the engine", key,
+			             word ? ": " : "", word ? word : "");
 	}
 }
 

@@ -17,7 +17,7 @@ struct builder {
 	struct yaml_limits limits;
 	struct findings *f;
 	struct frame *stack; /* limits.max_depth + 1 of them */
-	unsigned depth;	     /* open containers */
+	unsigned depth;      /* open containers */
 };
 
 /* All return 0, -ENOMEM, or -EINVAL after a finding that makes it pointless to go on. */
@@ -31,16 +31,18 @@ int builder_scalar(struct builder *b, const char *text, size_t len, bool plain, 
 int builder_invalid(struct builder *b, struct mark at) must_check;
 /* An error at `at` whose key path is where the builder stands. */
 void builder_report(struct builder *b, enum severity severity, struct mark at, const char *fmt, ...)
-	printf_like(4, 5);
+    printf_like(4, 5);
 
-/* Give `n` the kind and value of the plain scalar `n->text`. NULL, or why the number cannot be represented (static text). */
+/* Give `n` the kind and value of the plain scalar `n->text`. NULL, or why the number cannot be represented
+ * (static text). */
 const char *yaml_resolve_plain(struct ynode *n);
 /* A whole number with a zero in front, which YAML 1.1 took for octal. */
 bool yaml_leading_zero(const struct ynode *n);
 
-/* Try to read `len` bytes as strict JSON. 0: the builder holds the tree. 1: this is not JSON; nothing was reported and the builder must be set up anew.
- * -EINVAL after a finding (bounds); -ENOMEM. */
+/* Try to read `len` bytes as strict JSON. 0: the builder holds the tree. 1: this is not JSON; nothing was
+ * reported and the builder must be set up anew. -EINVAL after a finding (bounds); -ENOMEM. */
 int yaml_read_json(struct builder *b, const char *source, size_t len) must_check;
 
-/* The first byte that YAML does not allow (bad UTF-8, NUL, other control characters): 0 if there is none, -EINVAL after a finding. */
+/* The first byte that YAML does not allow (bad UTF-8, NUL, other control characters): 0 if there is none,
+ * -EINVAL after a finding. */
 int yaml_check_bytes(const char *source, size_t len, struct findings *f) must_check;

@@ -1,4 +1,5 @@
-/* The look at the bytes before any parser sees them: UTF-8, and only the characters that YAML allows. Both parsers behind it may rely on that. */
+/* The look at the bytes before any parser sees them: UTF-8, and only the characters that YAML allows. Both
+ * parsers behind it may rely on that. */
 #include "daemon/template/yaml_build.h"
 
 #include <errno.h>
@@ -7,7 +8,12 @@
 static size_t decode(const unsigned char *p, size_t left, uint32_t *ret_code)
 {
 	static const uint32_t lowest[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+	size_t n = p[0] < 0x80   ? 1
+	           : p[0] < 0xC2 ? 0
+	           : p[0] < 0xE0 ? 2
+	           : p[0] < 0xF0 ? 3
+	           : p[0] < 0xF5 ? 4
+	                         : 0;
 	if (n == 0 || n > left)
 		return 0;
 	uint32_t code = n == 1 ? p[0] : p[0] & (0x7Fu >> n);
@@ -37,12 +43,12 @@ int yaml_check_bytes(const char *source, size_t len, struct findings *f)
 		size_t n = decode(p, (size_t)(end - p), &c);
 		if (n == 0) {
 			findings_add(f, FINDING_ERROR, line, column, NULL, "the byte 0x%02x is not UTF-8",
-				     (unsigned)*p);
+			             (unsigned)*p);
 			return -EINVAL;
 		}
 		if (!allowed(c)) {
 			findings_add(f, FINDING_ERROR, line, column, NULL,
-				     "found the control character U+%04X, expected text", (unsigned)c);
+			             "found the control character U+%04X, expected text", (unsigned)c);
 			return -EINVAL;
 		}
 		p += n;

@@ -1,6 +1,7 @@
-/* The YAML front end: libyaml's events drive the builder. libyaml gets slow on deep nesting long before its own limit, so events are taken one by
- * one and reading stops at the builder's depth. Text that begins like JSON is first tried as JSON (yaml_json.c): libyaml refuses some of it
- * (surrogate pairs in escapes, long keys). */
+/* The YAML front end: libyaml's events drive the builder. libyaml gets slow on deep nesting long before its
+ * own limit, so events are taken one by one and reading stops at the builder's depth. Text that begins like
+ * JSON is first tried as JSON (yaml_json.c): libyaml refuses some of it (surrogate pairs in escapes, long
+ * keys). */
 #include "daemon/template/yaml_build.h"
 
 #include <errno.h>
@@ -21,26 +22,29 @@ static struct mark mark_of(const yaml_event_t *ev)
 	return (struct mark){(unsigned)ev->start_mark.line + 1, (unsigned)ev->start_mark.column + 1};
 }
 
-static void refuse_properties(struct builder *b, struct mark at, const yaml_char_t *anchor, const yaml_char_t *tag)
+static void refuse_properties(struct builder *b, struct mark at, const yaml_char_t *anchor,
+                              const yaml_char_t *tag)
 {
 	if (anchor)
-		builder_report(b, FINDING_ERROR, at, "anchors (&%.40s) are not supported: write the value out",
-			       (const char *)anchor);
+		builder_report(b, FINDING_ERROR, at,
+		               "anchors (&%.40s) are not supported: write the value out",
+		               (const char *)anchor);
 	if (tag)
 		builder_report(b, FINDING_ERROR, at, "found the tag %s: tags are not supported",
-			       QUOTE((const char *)tag));
+		               QUOTE((const char *)tag));
 }
 
 static int on_document_start(struct builder *b, const yaml_event_t *ev)
 {
 	if (b->tree->root) {
-		builder_report(b, FINDING_ERROR, mark_of(ev), "a second document begins here, expected one a file");
+		builder_report(b, FINDING_ERROR, mark_of(ev),
+		               "a second document begins here, expected one a file");
 		return DONE;
 	}
 	const yaml_version_directive_t *v = ev->data.document_start.version_directive;
 	if (v && v->minor != 2)
-		builder_report(b, FINDING_WARNING, mark_of(ev), "found %%YAML %d.%d: the file is read as YAML 1.2",
-			       v->major, v->minor);
+		builder_report(b, FINDING_WARNING, mark_of(ev),
+		               "found %%YAML %d.%d: the file is read as YAML 1.2", v->major, v->minor);
 	return 0;
 }
 
@@ -48,15 +52,17 @@ static int on_alias(struct builder *b, const yaml_event_t *ev)
 {
 	int r = builder_invalid(b, mark_of(ev));
 	if (r == 0)
-		builder_report(b, FINDING_ERROR, mark_of(ev), "aliases (*%.40s) are not supported: write the value out",
-			       (const char *)ev->data.alias.anchor);
+		builder_report(b, FINDING_ERROR, mark_of(ev),
+		               "aliases (*%.40s) are not supported: write the value out",
+		               (const char *)ev->data.alias.anchor);
 	return r;
 }
 
 static int on_scalar(struct builder *b, const yaml_event_t *ev)
 {
 	bool plain = ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && !ev->data.scalar.tag;
-	int r = builder_scalar(b, (const char *)ev->data.scalar.value, ev->data.scalar.length, plain, mark_of(ev));
+	int r = builder_scalar(b, (const char *)ev->data.scalar.value, ev->data.scalar.length, plain,
+	                       mark_of(ev));
 	if (r == 0)
 		refuse_properties(b, mark_of(ev), ev->data.scalar.anchor, ev->data.scalar.tag);
 	return r;
@@ -66,7 +72,8 @@ static int on_sequence_start(struct builder *b, const yaml_event_t *ev)
 {
 	int r = builder_open(b, YNODE_SEQ, mark_of(ev));
 	if (r == 0)
-		refuse_properties(b, mark_of(ev), ev->data.sequence_start.anchor, ev->data.sequence_start.tag);
+		refuse_properties(b, mark_of(ev), ev->data.sequence_start.anchor,
+		                  ev->data.sequence_start.tag);
 	return r;
 }
 
@@ -91,14 +98,14 @@ static int on_stream_end(struct builder *b, const yaml_event_t *ev)
 }
 
 static int (*const handlers[])(struct builder *b, const yaml_event_t *ev) = {
-	[YAML_STREAM_END_EVENT] = on_stream_end,
-	[YAML_DOCUMENT_START_EVENT] = on_document_start,
-	[YAML_ALIAS_EVENT] = on_alias,
-	[YAML_SCALAR_EVENT] = on_scalar,
-	[YAML_SEQUENCE_START_EVENT] = on_sequence_start,
-	[YAML_SEQUENCE_END_EVENT] = on_end,
-	[YAML_MAPPING_START_EVENT] = on_mapping_start,
-	[YAML_MAPPING_END_EVENT] = on_end,
+    [YAML_STREAM_END_EVENT] = on_stream_end,
+    [YAML_DOCUMENT_START_EVENT] = on_document_start,
+    [YAML_ALIAS_EVENT] = on_alias,
+    [YAML_SCALAR_EVENT] = on_scalar,
+    [YAML_SEQUENCE_START_EVENT] = on_sequence_start,
+    [YAML_SEQUENCE_END_EVENT] = on_end,
+    [YAML_MAPPING_START_EVENT] = on_mapping_start,
+    [YAML_MAPPING_END_EVENT] = on_end,
 };
 
 /* Does a line up to `line` (0-based) begin with blanks among which there is a tab? */
@@ -122,10 +129,10 @@ static int syntax_error(const struct reader *rd, const yaml_parser_t *p)
 	char context[160] = "";
 	if (p->context)
 		snprintf(context, sizeof context, " (%s that begins at line %zu)", p->context,
-			 p->context_mark.line + 1);
+		         p->context_mark.line + 1);
 	findings_add(rd->b->f, FINDING_ERROR, at.line, at.column, NULL, "not YAML: %s%s%s",
-		     p->problem ? p->problem : "unreadable", context,
-		     tab_indents(rd, p->problem_mark.line) ? "; indent with spaces, not with tabs" : "");
+	             p->problem ? p->problem : "unreadable", context,
+	             tab_indents(rd, p->problem_mark.line) ? "; indent with spaces, not with tabs" : "");
 	return -EINVAL;
 }
 
@@ -162,8 +169,8 @@ static int read_yaml(struct builder *b, const char *source, size_t len)
 	return r;
 }
 
-static int read_any(struct builder *b, const struct yaml_limits *limits, struct findings *f, const char *source,
-		    size_t len)
+static int read_any(struct builder *b, const struct yaml_limits *limits, struct findings *f,
+                    const char *source, size_t len)
 {
 	int r = builder_init(b, limits, f);
 	if (r < 0)
@@ -173,13 +180,13 @@ static int read_any(struct builder *b, const struct yaml_limits *limits, struct 
 }
 
 int yaml_tree_parse(const char *source, size_t len, const struct yaml_limits *limits, struct yaml_tree **ret,
-		    struct findings *f)
+                    struct findings *f)
 {
 	struct yaml_limits lim = limits ? *limits : YAML_LIMITS_DEFAULT;
 	*ret = NULL;
 	if (len > lim.max_bytes) {
-		findings_add(f, FINDING_ERROR, 0, 0, NULL, "the file has %zu bytes, expected at most %zu", len,
-			     lim.max_bytes);
+		findings_add(f, FINDING_ERROR, 0, 0, NULL, "the file has %zu bytes, expected at most %zu",
+		             len, lim.max_bytes);
 		return -EINVAL;
 	}
 	if (len >= 3 && memcmp(source, "\xEF\xBB\xBF", 3) == 0) { /* a byte order mark */

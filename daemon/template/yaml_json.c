@@ -1,5 +1,6 @@
-/* The JSON front end. A first pass over the text only decides whether it is JSON by the letter; then a second pass builds, so that nothing is
- * reported for text that turns out to be YAML. Recursion is bounded by the limit on depth. */
+/* The JSON front end. A first pass over the text only decides whether it is JSON by the letter; then a second
+ * pass builds, so that nothing is reported for text that turns out to be YAML. Recursion is bounded by the
+ * limit on depth. */
 #include "daemon/template/yaml_build.h"
 
 #include <errno.h>
@@ -253,8 +254,12 @@ static int read_value(struct json *j)
 
 static int pass(struct builder *b, const char *source, size_t len, unsigned max_depth)
 {
-	struct json j = {.p = source, .end = source + len, .b = b, .max_depth = max_depth, .mark_p = source,
-			 .mark = {1, 1}};
+	struct json j = {.p = source,
+	                 .end = source + len,
+	                 .b = b,
+	                 .max_depth = max_depth,
+	                 .mark_p = source,
+	                 .mark = {1, 1}};
 	buf_init(&j.text, 0);
 	int r = read_value(&j);
 	skip_blanks(&j);

@@ -1,5 +1,6 @@
-/* Plain scalars by the core schema of YAML 1.2: what is null, a boolean or a number; all else is text. (YAML 1.1's yes, no, on, off, octal by
- * a leading zero, sexagesimal numbers and dates are text or decimal here.) Pure functions, independent of the locale. */
+/* Plain scalars by the core schema of YAML 1.2: what is null, a boolean or a number; all else is text.
+ * (YAML 1.1's yes, no, on, off, octal by a leading zero, sexagesimal numbers and dates are text or decimal
+ * here.) Pure functions, independent of the locale. */
 #include "daemon/template/yaml_build.h"
 
 #include <ctype.h>
@@ -14,14 +15,14 @@ static const struct {
 	enum ynode_kind kind; /* FLOAT: a number that JSON does not have */
 	bool value;
 } words[] = {
-	{"", YNODE_NULL, false},	 {"~", YNODE_NULL, false},	{"null", YNODE_NULL, false},
-	{"Null", YNODE_NULL, false},	 {"NULL", YNODE_NULL, false},	{"true", YNODE_BOOL, true},
-	{"True", YNODE_BOOL, true},	 {"TRUE", YNODE_BOOL, true},	{"false", YNODE_BOOL, false},
-	{"False", YNODE_BOOL, false},	 {"FALSE", YNODE_BOOL, false},	{".nan", YNODE_FLOAT, false},
-	{".NaN", YNODE_FLOAT, false},	 {".NAN", YNODE_FLOAT, false},	{".inf", YNODE_FLOAT, false},
-	{".Inf", YNODE_FLOAT, false},	 {".INF", YNODE_FLOAT, false},	{"+.inf", YNODE_FLOAT, false},
-	{"+.Inf", YNODE_FLOAT, false},	 {"+.INF", YNODE_FLOAT, false}, {"-.inf", YNODE_FLOAT, false},
-	{"-.Inf", YNODE_FLOAT, false},	 {"-.INF", YNODE_FLOAT, false},
+    {"", YNODE_NULL, false},       {"~", YNODE_NULL, false},      {"null", YNODE_NULL, false},
+    {"Null", YNODE_NULL, false},   {"NULL", YNODE_NULL, false},   {"true", YNODE_BOOL, true},
+    {"True", YNODE_BOOL, true},    {"TRUE", YNODE_BOOL, true},    {"false", YNODE_BOOL, false},
+    {"False", YNODE_BOOL, false},  {"FALSE", YNODE_BOOL, false},  {".nan", YNODE_FLOAT, false},
+    {".NaN", YNODE_FLOAT, false},  {".NAN", YNODE_FLOAT, false},  {".inf", YNODE_FLOAT, false},
+    {".Inf", YNODE_FLOAT, false},  {".INF", YNODE_FLOAT, false},  {"+.inf", YNODE_FLOAT, false},
+    {"+.Inf", YNODE_FLOAT, false}, {"+.INF", YNODE_FLOAT, false}, {"-.inf", YNODE_FLOAT, false},
+    {"-.Inf", YNODE_FLOAT, false}, {"-.INF", YNODE_FLOAT, false},
 };
 
 static size_t digits(const char *p)

@@ -1,7 +1,8 @@
-/* The tree of values, the memory it lives in, and the builder that both front ends (yaml_events.c, yaml_json.c) drive.
- * Bounds are held here: depth and the number of nodes when something is added, the size before anything is read. Nothing recurses on the
- * input's nesting, and each container costs time in proportion to its entries (times a logarithm for maps, whose keys are compared by sorting).
- * Used from one thread at a time; no I/O. */
+/* The tree of values, the memory it lives in, and the builder that both front ends (yaml_events.c,
+ * yaml_json.c) drive. Bounds are held here: depth and the number of nodes when something is added, the size
+ * before anything is read. Nothing recurses on the input's nesting, and each container costs time in
+ * proportion to its entries (times a logarithm for maps, whose keys are compared by sorting). Used from one
+ * thread at a time; no I/O. */
 #include "daemon/template/yaml_build.h"
 
 #include <errno.h>
@@ -106,14 +107,14 @@ const char *ynode_describe(struct quoted *q, const struct ynode *n)
 		const char *before;
 		bool show;
 	} words[] = {
-		[YNODE_INVALID] = {"something invalid", false},
-		[YNODE_NULL] = {"nothing", false},
-		[YNODE_BOOL] = {"", true},
-		[YNODE_INT] = {"the number ", true},
-		[YNODE_FLOAT] = {"the number ", true},
-		[YNODE_STR] = {"the text ", true},
-		[YNODE_SEQ] = {"a list", false},
-		[YNODE_MAP] = {"a map", false},
+	    [YNODE_INVALID] = {"something invalid", false},
+	    [YNODE_NULL] = {"nothing", false},
+	    [YNODE_BOOL] = {"", true},
+	    [YNODE_INT] = {"the number ", true},
+	    [YNODE_FLOAT] = {"the number ", true},
+	    [YNODE_STR] = {"the text ", true},
+	    [YNODE_SEQ] = {"a list", false},
+	    [YNODE_MAP] = {"a map", false},
 	};
 	enum ynode_kind kind = n ? n->kind : YNODE_NULL;
 	struct quoted value = {.text = ""};
@@ -295,7 +296,8 @@ static int add_key(struct builder *b, const char *text, size_t len, bool plain, 
 		top->pairs[top->n - 1].key = NULL;
 		builder_report(b, FINDING_ERROR, at, "found nothing where a key should be, expected a text");
 	} else {
-		builder_report(b, FINDING_WARNING, at, "the key %s is read as text: put it in quotes", as_value.text);
+		builder_report(b, FINDING_WARNING, at, "the key %s is read as text: put it in quotes",
+		               as_value.text);
 	}
 	return 0;
 }
@@ -325,9 +327,9 @@ int builder_scalar(struct builder *b, const char *text, size_t len, bool plain, 
 		builder_report(b, FINDING_ERROR, at, "found %.40s: %s", n->text, trouble);
 	else if (yaml_leading_zero(n))
 		builder_report(b, FINDING_WARNING, at,
-			       "found %.40s, which is the decimal number %" PRId64
-			       ": write it without the zero, as 0o... if octal is meant, or in quotes",
-			       n->text, n->u.integer);
+		               "found %.40s, which is the decimal number %" PRId64
+		               ": write it without the zero, as 0o... if octal is meant, or in quotes",
+		               n->text, n->u.integer);
 	return 0;
 }
 
@@ -342,7 +344,7 @@ int builder_open(struct builder *b, enum ynode_kind kind, struct mark at)
 	if (wants_key(b)) {
 		b->stack[b->depth - 1].n = 0; /* the path is that of the map */
 		builder_report(b, FINDING_ERROR, at, "found %s as a key, expected a text",
-			       kind == YNODE_SEQ ? "a list" : "a map");
+		               kind == YNODE_SEQ ? "a list" : "a map");
 		return -EINVAL;
 	}
 	if (b->depth >= b->limits.max_depth) {
@@ -388,7 +390,7 @@ static int refuse_repeated_keys(struct builder *b, struct frame *top)
 		struct mark at = {sorted[i]->line, sorted[i]->column};
 		top->n = (size_t)(sorted[i] - top->pairs) + 1; /* where the path of the finding ends */
 		builder_report(b, FINDING_ERROR, at, "the key occurs twice: it is already given at line %u",
-			       sorted[first]->line);
+		               sorted[first]->line);
 		top->n = all;
 		sorted[i]->key = NULL;
 	}

@@ -1,5 +1,6 @@
-/* YAML or JSON text to a tree of values that know their place, within bounds. One document; anchors, aliases and tags are refused; keys are text and
- * occur once in a map; plain scalars follow the core schema of YAML 1.2 (null, true, false, numbers), everything in quotes is text. */
+/* YAML or JSON text to a tree of values that know their place, within bounds. One document; anchors, aliases
+ * and tags are refused; keys are text and occur once in a map; plain scalars follow the core schema of
+ * YAML 1.2 (null, true, false, numbers), everything in quotes is text. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,7 +29,7 @@ struct ypair {
 struct ynode {
 	enum ynode_kind kind;
 	unsigned line, column; /* 1-based */
-	size_t n;	       /* bytes of text, items or pairs */
+	size_t n;              /* bytes of text, items or pairs */
 	const char *text;      /* scalars: as written, without the quotes */
 	union {
 		bool boolean;
@@ -49,17 +50,19 @@ struct yaml_limits {
 struct yaml_tree;
 
 /* Read `len` bytes. `limits` NULL means YAML_LIMITS_DEFAULT.
- * 0: *ret is a whole tree, to be freed by the caller. Findings may have been added even so, errors among them (an alias, a key twice):
- *    compare f->errors before and after; the place of what was refused is a YNODE_INVALID or left out, so checking the rest makes sense.
- * -EINVAL: no tree; at least one error was added. -ENOMEM. */
+ * 0: *ret is a whole tree, to be freed by the caller. Findings may have been added even so, errors among them
+ * (an alias, a key twice): compare f->errors before and after; the place of what was refused is a
+ * YNODE_INVALID or left out, so checking the rest makes sense. -EINVAL: no tree; at least one error was
+ * added. -ENOMEM. */
 int yaml_tree_parse(const char *source, size_t len, const struct yaml_limits *limits, struct yaml_tree **ret,
-		    struct findings *f) must_check;
+                    struct findings *f) must_check;
 struct yaml_tree *yaml_tree_free(struct yaml_tree *t); /* returns NULL, accepts NULL */
 DEFINE_CLEANUP(struct yaml_tree, cleanup_yaml_tree, yaml_tree_free)
 
 const struct ynode *yaml_tree_root(const struct yaml_tree *t);
 
-/* Memory that lives as long as the tree, zeroed; NULL if there is none. Strings are copied and NUL-terminated. */
+/* Memory that lives as long as the tree, zeroed; NULL if there is none. Strings are copied and
+ * NUL-terminated. */
 void *yaml_tree_alloc(struct yaml_tree *t, size_t size);
 char *yaml_tree_strndup(struct yaml_tree *t, const char *text, size_t len);
 

@@ -1,5 +1,6 @@
-/* A template from outside. Whatever comes, findings are one line each; what is accepted gives valid JSON, can be drawn, and its definition is itself a
- * template with the same digest; what is JSON is never refused as YAML. */
+/* A template from outside. Whatever comes, findings are one line each; what is accepted gives valid JSON, can
+ * be drawn, and its definition is itself a template with the same digest; what is JSON is never refused as
+ * YAML. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* The graph: order and ancestors against slow and simple ones on random graphs, cycles, and sizes that only linear work survives. */
+/* The graph: order and ancestors against slow and simple ones on random graphs, cycles, and sizes that only
+ * linear work survives. */
 #include <stdio.h>
 #include <string.h>
 #include "daemon/template/dag.h"
@@ -57,8 +58,8 @@ static void slow_order(const struct random_dag *g, uint32_t *order)
 	}
 }
 
-static size_t slow_ancestors(const struct random_dag *g, const struct dag *d, uint32_t no, size_t max, uint32_t *ret,
-			     bool *ret_cut)
+static size_t slow_ancestors(const struct random_dag *g, const struct dag *d, uint32_t no, size_t max,
+                             uint32_t *ret, bool *ret_cut)
 {
 	unsigned distance[N_MAX];
 	memset(distance, 0xff, sizeof distance);
@@ -142,14 +143,14 @@ static const struct {
 	const char *edges; /* parent and child as digits, grouped by child */
 	const char *cycles;
 } knots[] = {
-	{1, "00", "0> "},
-	{2, "10 01", "0>1> "},
-	{3, "20 01 12", "0>1>2> "},
-	{5, "10 01 12 42 23 34", "0>1> 2>3>4> "},	  /* one knot behind another */
-	{5, "10 20 01 02 23 34", "0>1> "},		  /* two cycles that share a step are one knot */
-	{6, "10 21 02 53 34 45", "0>2>1> 3>4>5> "},	  /* two knots apart */
-	{4, "01 12 22 23", "2> "},			  /* before and behind a knot */
-	{4, "30 10 01 12 23", "0>1>2>3> "},
+    {1, "00", "0> "},
+    {2, "10 01", "0>1> "},
+    {3, "20 01 12", "0>1>2> "},
+    {5, "10 01 12 42 23 34", "0>1> 2>3>4> "},   /* one knot behind another */
+    {5, "10 20 01 02 23 34", "0>1> "},          /* two cycles that share a step are one knot */
+    {6, "10 21 02 53 34 45", "0>2>1> 3>4>5> "}, /* two knots apart */
+    {4, "01 12 22 23", "2> "},                  /* before and behind a knot */
+    {4, "30 10 01 12 23", "0>1>2>3> "},
 };
 
 START_TEST(cycles)
@@ -157,7 +158,8 @@ START_TEST(cycles)
 	struct dag_edge edges[16];
 	size_t n = 0;
 	for (const char *p = knots[_i].edges; *p; p += p[2] ? 3 : 2)
-		edges[n++] = (struct dag_edge){.parent = (uint32_t)(p[0] - '0'), .child = (uint32_t)(p[1] - '0')};
+		edges[n++] =
+		    (struct dag_edge){.parent = (uint32_t)(p[0] - '0'), .child = (uint32_t)(p[1] - '0')};
 	struct dag d;
 	struct buf out;
 	buf_init(&out, 0);

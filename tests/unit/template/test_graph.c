@@ -16,52 +16,52 @@ static char *draw(const char *source, enum graph_format fmt, const struct graph_
 #define STEP(name, deps) "- {name: " name ", handler: {callable: c}, depends_on: [" deps "]}\n"
 
 static const char order_fulfilment[] =
-	HEAD "steps:\n" STEP("receive_order", "") STEP("validate_order", "receive_order")
-		STEP("check_fraud", "validate_order") STEP("reserve_stock", "validate_order")
-			STEP("price_order", "validate_order") STEP("charge_payment", "check_fraud, price_order")
-				STEP("pick_items", "reserve_stock, charge_payment") STEP("book_carrier", "reserve_stock")
-					STEP("pack_parcel", "pick_items") STEP("print_label", "book_carrier, pack_parcel")
-						STEP("ship", "print_label") STEP("notify_customer", "charge_payment, ship");
+    HEAD "steps:\n" STEP("receive_order", "") STEP("validate_order", "receive_order")
+        STEP("check_fraud", "validate_order") STEP("reserve_stock", "validate_order")
+            STEP("price_order", "validate_order") STEP("charge_payment", "check_fraud, price_order")
+                STEP("pick_items", "reserve_stock, charge_payment") STEP("book_carrier", "reserve_stock")
+                    STEP("pack_parcel", "pick_items") STEP("print_label", "book_carrier, pack_parcel")
+                        STEP("ship", "print_label") STEP("notify_customer", "charge_payment, ship");
 
 static const struct {
 	const char *source, *drawing;
 } drawings[] = {
-	{order_fulfilment, "●        receive_order\n"
-			   "●        validate_order\n"
-			   "├─┬─╮\n"
-			   "● │ │    check_fraud\n"
-			   "│ ● │    reserve_stock\n"
-			   "│ ├─│─╮\n"
-			   "│ │ ● │  price_order\n"
-			   "├─│─╯ │\n"
-			   "● │   │  charge_payment\n"
-			   "├─┤   │\n"
-			   "│ ●   │  pick_items\n"
-			   "│ │   ●  book_carrier\n"
-			   "│ ●   │  pack_parcel\n"
-			   "│ ╰───┤\n"
-			   "│     ●  print_label\n"
-			   "│     ●  ship\n"
-			   "├─────╯\n"
-			   "●        notify_customer\n"},
-	{HEAD "steps:\n" STEP("a", "") STEP("b", "") STEP("c", "b") STEP("d", ""), "●  a\n"
-										    "\n"
-										    "●  b\n"
-										    "●  c\n"
-										    "\n"
-										    "●  d\n"},
-	{HEAD "steps:\n" STEP("a", "") STEP("b", "a") STEP("c", "a, b") STEP("d", "a, b, c"), "●      a\n"
-											      "├─┬─╮\n"
-											      "● │ │  b\n"
-											      "╰─┼─┤\n"
-											      "  ● │  c\n"
-											      "  ╰─┤\n"
-											      "    ●  d\n"},
-	{HEAD "steps:\n"
-	      "- {name: look, handler: {callable: c}}\n"
-	      "- {name: choose, type: decision, handler: {callable: c}, depends_on: [look]}\n",
-	 "●  look\n"
-	 "●  choose  decision\n"},
+    {order_fulfilment, "●        receive_order\n"
+                       "●        validate_order\n"
+                       "├─┬─╮\n"
+                       "● │ │    check_fraud\n"
+                       "│ ● │    reserve_stock\n"
+                       "│ ├─│─╮\n"
+                       "│ │ ● │  price_order\n"
+                       "├─│─╯ │\n"
+                       "● │   │  charge_payment\n"
+                       "├─┤   │\n"
+                       "│ ●   │  pick_items\n"
+                       "│ │   ●  book_carrier\n"
+                       "│ ●   │  pack_parcel\n"
+                       "│ ╰───┤\n"
+                       "│     ●  print_label\n"
+                       "│     ●  ship\n"
+                       "├─────╯\n"
+                       "●        notify_customer\n"},
+    {HEAD "steps:\n" STEP("a", "") STEP("b", "") STEP("c", "b") STEP("d", ""), "●  a\n"
+                                                                               "\n"
+                                                                               "●  b\n"
+                                                                               "●  c\n"
+                                                                               "\n"
+                                                                               "●  d\n"},
+    {HEAD "steps:\n" STEP("a", "") STEP("b", "a") STEP("c", "a, b") STEP("d", "a, b, c"), "●      a\n"
+                                                                                          "├─┬─╮\n"
+                                                                                          "● │ │  b\n"
+                                                                                          "╰─┼─┤\n"
+                                                                                          "  ● │  c\n"
+                                                                                          "  ╰─┤\n"
+                                                                                          "    ●  d\n"},
+    {HEAD "steps:\n"
+          "- {name: look, handler: {callable: c}}\n"
+          "- {name: choose, type: decision, handler: {callable: c}, depends_on: [look]}\n",
+     "●  look\n"
+     "●  choose  decision\n"},
 };
 
 START_TEST(text)
@@ -73,27 +73,30 @@ START_TEST(text)
 END_TEST
 
 static const struct graph_state some_states[] = {
-	{"complete", "1.2 ms"}, {"error", "2 tries\nlast: \033[31m"}, {"in_progress", NULL}, {NULL, "later"}};
+    {"complete", "1.2 ms"}, {"error", "2 tries\nlast: \033[31m"}, {"in_progress", NULL}, {NULL, "later"}};
 
-static const char diamond[] = HEAD "steps:\n" STEP("a", "") STEP("\"b \\\"x\\\"\"", "a") STEP("c", "a")
-	STEP("d", "\"b \\\"x\\\"\", c");
+static const char diamond[] =
+    HEAD "steps:\n" STEP("a", "") STEP("\"b \\\"x\\\"\"", "a") STEP("c", "a") STEP("d", "\"b \\\"x\\\"\", c");
 
 START_TEST(text_with_states)
 {
 	char *drawing = draw(diamond, GRAPH_TEXT, some_states, false);
 	ck_assert_str_eq(drawing, "●    a      complete     1.2 ms\n"
-				  "├─╮\n"
-				  "✗ │  b \"x\"  error        2 tries last:  [31m\n"
-				  "│ ◐  c      in_progress\n"
-				  "├─╯\n"
-				  "●    d                   later\n");
+	                          "├─╮\n"
+	                          "✗ │  b \"x\"  error        2 tries last:  [31m\n"
+	                          "│ ◐  c      in_progress\n"
+	                          "├─╯\n"
+	                          "●    d                   later\n");
 	free(drawing);
-	drawing = draw(HEAD "steps:\n" STEP("a", "") STEP("b", "a") STEP("c", "a"), GRAPH_TEXT, some_states, true);
-	ck_assert_str_eq(drawing, "\033[32m●    \033[0m\033[1ma  \033[0m\033[32mcomplete     \033[0m\033[90m1.2 ms\033[0m\n"
-				  "\033[90m├─╮\033[0m\n"
-				  "\033[1;31m✗ \033[0m\033[90m│  \033[0m\033[1mb  \033[0m\033[1;31merror        "
-				  "\033[0m\033[90m2 tries last:  [31m\033[0m\n"
-				  "  \033[1;34m◐  \033[0m\033[1mc  \033[0m\033[1;34min_progress\033[0m\n");
+	drawing =
+	    draw(HEAD "steps:\n" STEP("a", "") STEP("b", "a") STEP("c", "a"), GRAPH_TEXT, some_states, true);
+	ck_assert_str_eq(
+	    drawing,
+	    "\033[32m●    \033[0m\033[1ma  \033[0m\033[32mcomplete     \033[0m\033[90m1.2 ms\033[0m\n"
+	    "\033[90m├─╮\033[0m\n"
+	    "\033[1;31m✗ \033[0m\033[90m│  \033[0m\033[1mb  \033[0m\033[1;31merror        "
+	    "\033[0m\033[90m2 tries last:  [31m\033[0m\n"
+	    "  \033[1;34m◐  \033[0m\033[1mc  \033[0m\033[1;34min_progress\033[0m\n");
 	free(drawing);
 }
 END_TEST
@@ -102,14 +105,14 @@ START_TEST(mermaid)
 {
 	char *drawing = draw(diamond, GRAPH_MERMAID, some_states, false);
 	ck_assert_str_eq(drawing, "flowchart TD\n"
-				  "  s0[\"a<br/>complete, 1.2 ms\"]\n"
-				  "  s1[\"b #34;x#34;<br/>error, 2 tries last:  [31m\"]\n"
-				  "  s2[\"c<br/>in_progress\"]\n"
-				  "  s3[\"d<br/>later\"]\n"
-				  "  s0 --> s1\n"
-				  "  s0 --> s2\n"
-				  "  s1 --> s3\n"
-				  "  s2 --> s3\n");
+	                          "  s0[\"a<br/>complete, 1.2 ms\"]\n"
+	                          "  s1[\"b #34;x#34;<br/>error, 2 tries last:  [31m\"]\n"
+	                          "  s2[\"c<br/>in_progress\"]\n"
+	                          "  s3[\"d<br/>later\"]\n"
+	                          "  s0 --> s1\n"
+	                          "  s0 --> s2\n"
+	                          "  s1 --> s3\n"
+	                          "  s2 --> s3\n");
 	free(drawing);
 	drawing = draw(diamond, GRAPH_MERMAID, some_states, true);
 	ck_assert_ptr_nonnull(strstr(drawing, "  s0[\"a<br/>complete, 1.2 ms\"]:::complete\n"));
@@ -144,9 +147,19 @@ static const struct {
 	const char *glyph;
 	unsigned char strokes;
 } glyphs[] = {
-	{" ", 0}, {"│", UP | DOWN}, {"─", LEFT | RIGHT}, {"╰", UP | RIGHT}, {"╯", UP | LEFT}, {"╭", DOWN | RIGHT},
-	{"╮", DOWN | LEFT}, {"├", UP | DOWN | RIGHT}, {"┤", UP | DOWN | LEFT}, {"┴", UP | LEFT | RIGHT},
-	{"┬", DOWN | LEFT | RIGHT}, {"┼", UP | DOWN | LEFT | RIGHT}, {"●", STEP_HERE},
+    {" ", 0},
+    {"│", UP | DOWN},
+    {"─", LEFT | RIGHT},
+    {"╰", UP | RIGHT},
+    {"╯", UP | LEFT},
+    {"╭", DOWN | RIGHT},
+    {"╮", DOWN | LEFT},
+    {"├", UP | DOWN | RIGHT},
+    {"┤", UP | DOWN | LEFT},
+    {"┴", UP | LEFT | RIGHT},
+    {"┬", DOWN | LEFT | RIGHT},
+    {"┼", UP | DOWN | LEFT | RIGHT},
+    {"●", STEP_HERE},
 };
 
 struct grid {
@@ -268,7 +281,7 @@ START_TEST(random_drawings_read_back)
 			bool drawn[N + 1] = {false};
 			children_drawn(&g, p, drawn);
 			ck_assert_msg(memcmp(drawn, has[p], sizeof has[p]) == 0, "s%02u\n%s\n%s", p, drawing,
-				      buf_text(&b));
+			              buf_text(&b));
 		}
 		free(drawing);
 		buf_done(&b);

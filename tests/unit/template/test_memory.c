@@ -1,4 +1,5 @@
-/* Each allocation fails once: every operation then ends in -ENOMEM, leaks nothing (the sanitizer builds see to that), and works the next time. */
+/* Each allocation fails once: every operation then ends in -ENOMEM, leaks nothing (the sanitizer builds see
+ * to that), and works the next time. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,18 +69,18 @@ int __wrap___vasprintf_chk(char **ret, int flag, const char *fmt, va_list ap)
 }
 
 static const char good[] =
-	HEAD "x-a: {b: [1, 2.5, text]}\nsteps:\n"
-	     "- {name: a, handler: {callable: c, initialization: {k: {l: m}}}, retry: {max_attempts: 2}}\n"
-	     "- {name: b, handler: {callable: c}, depends_on: [a, a]}\n"
-	     "- {name: c, handler: {callable: c}, depends_on: [a, b], colour: red}\n"
-	     "environments: {e: {steps: [{name: ALL, timeout_seconds: 3, retry: {backoff: none},\n"
-	     "  handler: {initialization: {n: 1}}}]}}\n";
-static const char bad[] =
-	HEAD "x-a: *gone\nx-a: &here 1\nsteps:\n"
-	     "- {name: a, handler: {callable: c}, depends_on: [b, c]}\n- {name: b, depends_on: [a], retry: {limit: 3}}\n"
-	     "- {name: a, timeout_seconds: many}\n";
+    HEAD "x-a: {b: [1, 2.5, text]}\nsteps:\n"
+         "- {name: a, handler: {callable: c, initialization: {k: {l: m}}}, retry: {max_attempts: 2}}\n"
+         "- {name: b, handler: {callable: c}, depends_on: [a, a]}\n"
+         "- {name: c, handler: {callable: c}, depends_on: [a, b], colour: red}\n"
+         "environments: {e: {steps: [{name: ALL, timeout_seconds: 3, retry: {backoff: none},\n"
+         "  handler: {initialization: {n: 1}}}]}}\n";
+static const char bad[] = HEAD "x-a: *gone\nx-a: &here 1\nsteps:\n"
+                               "- {name: a, handler: {callable: c}, depends_on: [b, c]}\n- {name: b, "
+                               "depends_on: [a], retry: {limit: 3}}\n"
+                               "- {name: a, timeout_seconds: many}\n";
 static const char json[] = "{\"name\": \"t\", \"namespace_name\": \"n\", \"version\": \"1.0.0\", \"steps\": "
-			   "[{\"name\": \"\\u0061\", \"handler\": {\"callable\": \"c\"}}]}";
+                           "[{\"name\": \"\\u0061\", \"handler\": {\"callable\": \"c\"}}]}";
 
 static int read_it(const char *source)
 {

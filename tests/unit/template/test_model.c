@@ -1,4 +1,5 @@
-/* What becomes of a template: the JSON for the database, the one normalised form, environments, examples, and large ones. */
+/* What becomes of a template: the JSON for the database, the one normalised form, environments, examples, and
+ * large ones. */
 #include <errno.h>
 #include <jansson.h>
 #include <openssl/evp.h>
@@ -17,37 +18,43 @@ static char *digest_of(const char *source, const struct template_opts *opts)
 }
 
 static const char two_steps[] =
-	"name: t\nnamespace_name: n\nversion: 1.2.3\nx-b: 2\nx-a: {z: 1, y: [~, 1.50, -3e2, 0x10]}\nwhat: gone\n"
-	"steps:\n"
-	"- name: b\n  depends_on: [a, a]\n  handler: {callable: m.b, method: go, x-h: 1, initialization: {k: v}}\n"
-	"  retry: {max_attempts: 0, backoff: none}\n  timeout_seconds: 7\n  x-s: s\n"
-	"- name: a\n  step_type: standard\n  handler: {callable: m.a}\n";
+    "name: t\nnamespace_name: n\nversion: 1.2.3\nx-b: 2\nx-a: {z: 1, y: [~, 1.50, -3e2, 0x10]}\nwhat: gone\n"
+    "steps:\n"
+    "- name: b\n  depends_on: [a, a]\n  handler: {callable: m.b, method: go, x-h: 1, initialization: {k: "
+    "v}}\n"
+    "  retry: {max_attempts: 0, backoff: none}\n  timeout_seconds: 7\n  x-s: s\n"
+    "- name: a\n  step_type: standard\n  handler: {callable: m.a}\n";
 
 START_TEST(json)
 {
 	struct template *t = parse_good(two_steps, NULL);
 	char *text = json_of(t);
 	static const char definition[] =
-		"{\"name\":\"t\",\"namespace_name\":\"n\",\"version\":\"1.2.3\",\"identity_strategy\":\"always_unique\","
-		"\"steps\":["
-		"{\"name\":\"b\",\"type\":\"standard\",\"handler\":{\"callable\":\"m.b\",\"method\":\"go\","
-		"\"initialization\":{\"k\":\"v\"},\"x-h\":1},\"dependencies\":[\"a\"],"
-		"\"retry\":{\"retryable\":true,\"max_attempts\":1,\"backoff\":\"none\",\"backoff_base_ms\":1000,"
-		"\"max_backoff_ms\":30000},\"timeout_seconds\":7,\"x-s\":\"s\"},"
-		"{\"name\":\"a\",\"type\":\"standard\",\"handler\":{\"callable\":\"m.a\",\"initialization\":{}},"
-		"\"dependencies\":[],\"retry\":{\"retryable\":true,\"max_attempts\":3,\"backoff\":\"exponential\","
-		"\"backoff_base_ms\":1000,\"max_backoff_ms\":30000}}],"
-		"\"x-a\":{\"y\":[null,1.5,-300.0,16],\"z\":1},\"x-b\":2}";
+	    "{\"name\":\"t\",\"namespace_name\":\"n\",\"version\":\"1.2.3\",\"identity_strategy\":\"always_"
+	    "unique\","
+	    "\"steps\":["
+	    "{\"name\":\"b\",\"type\":\"standard\",\"handler\":{\"callable\":\"m.b\",\"method\":\"go\","
+	    "\"initialization\":{\"k\":\"v\"},\"x-h\":1},\"dependencies\":[\"a\"],"
+	    "\"retry\":{\"retryable\":true,\"max_attempts\":1,\"backoff\":\"none\",\"backoff_base_ms\":1000,"
+	    "\"max_backoff_ms\":30000},\"timeout_seconds\":7,\"x-s\":\"s\"},"
+	    "{\"name\":\"a\",\"type\":\"standard\",\"handler\":{\"callable\":\"m.a\",\"initialization\":{}},"
+	    "\"dependencies\":[],\"retry\":{\"retryable\":true,\"max_attempts\":3,\"backoff\":"
+	    "\"exponential\","
+	    "\"backoff_base_ms\":1000,\"max_backoff_ms\":30000}}],"
+	    "\"x-a\":{\"y\":[null,1.5,-300.0,16],\"z\":1},\"x-b\":2}";
 	static const char rest[] =
-		",\"identity_strategy\":\"always_unique\",\"steps\":["
-		"{\"no\":0,\"name\":\"a\",\"type\":\"standard\",\"callable\":\"m.a\","
-		"\"handler\":{\"callable\":\"m.a\",\"initialization\":{}},\"retryable\":true,\"max_attempts\":3,"
-		"\"backoff\":\"exponential\",\"backoff_base_ms\":1000,\"max_backoff_ms\":30000,\"timeout_seconds\":null,"
-		"\"parents\":[],\"children\":[1],\"ancestors\":[],\"ancestors_cut\":false},"
-		"{\"no\":1,\"name\":\"b\",\"type\":\"standard\",\"callable\":\"m.b\","
-		"\"handler\":{\"callable\":\"m.b\",\"method\":\"go\",\"initialization\":{\"k\":\"v\"}},\"retryable\":true,"
-		"\"max_attempts\":1,\"backoff\":\"none\",\"backoff_base_ms\":1000,\"max_backoff_ms\":30000,"
-		"\"timeout_seconds\":7,\"parents\":[0],\"children\":[],\"ancestors\":[0],\"ancestors_cut\":false}]}";
+	    ",\"identity_strategy\":\"always_unique\",\"steps\":["
+	    "{\"no\":0,\"name\":\"a\",\"type\":\"standard\",\"callable\":\"m.a\","
+	    "\"handler\":{\"callable\":\"m.a\",\"initialization\":{}},\"retryable\":true,\"max_attempts\":3,"
+	    "\"backoff\":\"exponential\",\"backoff_base_ms\":1000,\"max_backoff_ms\":30000,\"timeout_"
+	    "seconds\":null,"
+	    "\"parents\":[],\"children\":[1],\"ancestors\":[],\"ancestors_cut\":false},"
+	    "{\"no\":1,\"name\":\"b\",\"type\":\"standard\",\"callable\":\"m.b\","
+	    "\"handler\":{\"callable\":\"m.b\",\"method\":\"go\",\"initialization\":{\"k\":\"v\"}},"
+	    "\"retryable\":true,"
+	    "\"max_attempts\":1,\"backoff\":\"none\",\"backoff_base_ms\":1000,\"max_backoff_ms\":30000,"
+	    "\"timeout_seconds\":7,\"parents\":[0],\"children\":[],\"ancestors\":[0],\"ancestors_cut\":false}"
+	    "]}";
 	unsigned char md[EVP_MAX_MD_SIZE];
 	ck_assert_int_eq(EVP_Digest(definition, strlen(definition), md, NULL, EVP_sha256(), NULL), 1);
 	struct buf want;
@@ -70,7 +77,8 @@ START_TEST(json)
 }
 END_TEST
 
-/* A definition is a template with the same digest, without findings, and so it stays after a database has sorted its keys. */
+/* A definition is a template with the same digest, without findings, and so it stays after a database has
+ * sorted its keys. */
 static void check_round_trip(const char *source, const struct template_opts *opts)
 {
 	struct template *t = parse_good(source, opts);
@@ -103,19 +111,21 @@ END_TEST
 START_TEST(digest_tells_content_from_spelling)
 {
 	static const char same[][200] = {
-		HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: 1, q: {r: 2, s: 3}}}\n",
-		"steps: [{handler: {initialization: {q: {s: 3, r: 2}, p: 1}, callable: c}, name: 'a'}]\n" HEAD,
-		HEAD "unknown: 1\nsteps:\n- name: a\n  type: standard\n  depends_on: []\n  retry: {max_attempts: 3}\n"
-		     "  handler: {callable: c, initialization: {p: 0x1, q: {r: 2, s: 3}}}\n",
-		"{\"name\":\"t\",\"namespace_name\":\"n\",\"version\":\"1.0.0\",\"steps\":[{\"name\":\"a\",\"handler\":"
-		"{\"callable\":\"c\",\"initialization\":{\"q\":{\"s\":3,\"r\":2},\"p\":1}}}]}",
+	    HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: 1, q: {r: 2, s: 3}}}\n",
+	    "steps: [{handler: {initialization: {q: {s: 3, r: 2}, p: 1}, callable: c}, name: 'a'}]\n" HEAD,
+	    HEAD
+	    "unknown: 1\nsteps:\n- name: a\n  type: standard\n  depends_on: []\n  retry: {max_attempts: 3}\n"
+	    "  handler: {callable: c, initialization: {p: 0x1, q: {r: 2, s: 3}}}\n",
+	    "{\"name\":\"t\",\"namespace_name\":\"n\",\"version\":\"1.0.0\",\"steps\":[{\"name\":\"a\","
+	    "\"handler\":"
+	    "{\"callable\":\"c\",\"initialization\":{\"q\":{\"s\":3,\"r\":2},\"p\":1}}}]}",
 	};
 	static const char other[][200] = {
-		HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: 1, q: {r: 2, s: 4}}}\n",
-		HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: '1', q: {r: 2, s: 3}}}\n",
-		HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: 1.0, q: {r: 2, s: 3}}}\n",
-		HEAD "steps:\n- name: a\n  timeout_seconds: 1\n"
-		     "  handler: {callable: c, initialization: {p: 1, q: {r: 2, s: 3}}}\n",
+	    HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: 1, q: {r: 2, s: 4}}}\n",
+	    HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: '1', q: {r: 2, s: 3}}}\n",
+	    HEAD "steps:\n- name: a\n  handler: {callable: c, initialization: {p: 1.0, q: {r: 2, s: 3}}}\n",
+	    HEAD "steps:\n- name: a\n  timeout_seconds: 1\n"
+	         "  handler: {callable: c, initialization: {p: 1, q: {r: 2, s: 3}}}\n",
 	};
 	char *digest = digest_of(same[0], NULL);
 	for (size_t i = 1; i < sizeof same / sizeof same[0]; i++) {
@@ -133,30 +143,33 @@ START_TEST(digest_tells_content_from_spelling)
 END_TEST
 
 static const char with_environments[] =
-	HEAD "steps:\n"
-	     "- {name: a, handler: {callable: c, initialization: {keep: 1, both: 2}}, timeout_seconds: 30,\n"
-	     "   retry: {max_attempts: 7, backoff: linear}}\n"
-	     "- {name: b, handler: {callable: c}, depends_on: [a]}\n"
-	     "environments:\n"
-	     "  test:\n"
-	     "    steps:\n"
-	     "    - {name: a, handler: {initialization: {both: [3], new: ~}}, retry: {max_attempts: 2}, timeout_seconds: ~}\n"
-	     "    - {name: ALL, timeout_seconds: 5, retry: {max_attempts: 1, backoff_base_ms: 500}}\n"
-	     "  none:\n";
+    HEAD "steps:\n"
+         "- {name: a, handler: {callable: c, initialization: {keep: 1, both: 2}}, timeout_seconds: 30,\n"
+         "   retry: {max_attempts: 7, backoff: linear}}\n"
+         "- {name: b, handler: {callable: c}, depends_on: [a]}\n"
+         "environments:\n"
+         "  test:\n"
+         "    steps:\n"
+         "    - {name: a, handler: {initialization: {both: [3], new: ~}}, retry: {max_attempts: 2}, "
+         "timeout_seconds: ~}\n"
+         "    - {name: ALL, timeout_seconds: 5, retry: {max_attempts: 1, backoff_base_ms: 500}}\n"
+         "  none:\n";
 
-#define RETRY(a, b, c)                                                                                                 \
-	"\"retryable\":true,\"max_attempts\":" #a ",\"backoff\":\"" b "\",\"backoff_base_ms\":" #c                     \
+#define RETRY(a, b, c)                                                                                       \
+	"\"retryable\":true,\"max_attempts\":" #a ",\"backoff\":\"" b "\",\"backoff_base_ms\":" #c           \
 	",\"max_backoff_ms\":30000"
 static const struct {
 	const char *environment, *expected[4];
 } environments[] = {
-	{NULL, {RETRY(7, "linear", 1000) ",\"timeout_seconds\":30", "\"initialization\":{\"both\":2,\"keep\":1}",
-		RETRY(3, "exponential", 1000) ",\"timeout_seconds\":null"}},
-	{"none", {RETRY(7, "linear", 1000) ",\"timeout_seconds\":30"}},
-	{"unheard_of", {RETRY(7, "linear", 1000) ",\"timeout_seconds\":30"}},
-	{"test", {RETRY(2, "linear", 500) ",\"timeout_seconds\":5",
-		  "\"initialization\":{\"both\":[3],\"keep\":1,\"new\":null}",
-		  RETRY(1, "exponential", 500) ",\"timeout_seconds\":5"}},
+    {NULL,
+     {RETRY(7, "linear", 1000) ",\"timeout_seconds\":30", "\"initialization\":{\"both\":2,\"keep\":1}",
+      RETRY(3, "exponential", 1000) ",\"timeout_seconds\":null"}},
+    {"none", {RETRY(7, "linear", 1000) ",\"timeout_seconds\":30"}},
+    {"unheard_of", {RETRY(7, "linear", 1000) ",\"timeout_seconds\":30"}},
+    {"test",
+     {RETRY(2, "linear", 500) ",\"timeout_seconds\":5",
+      "\"initialization\":{\"both\":[3],\"keep\":1,\"new\":null}",
+      RETRY(1, "exponential", 500) ",\"timeout_seconds\":5"}},
 };
 
 START_TEST(environment)
@@ -166,7 +179,7 @@ START_TEST(environment)
 	char *text = json_of(t);
 	for (size_t i = 0; environments[_i].expected[i]; i++)
 		ck_assert_msg(strstr(text, environments[_i].expected[i]) != NULL, "%s\nnot in\n%s",
-			      environments[_i].expected[i], text);
+		              environments[_i].expected[i], text);
 	ck_assert_ptr_null(strstr(text, "environments"));
 	free(text);
 	template_free(t);
@@ -190,7 +203,8 @@ START_TEST(environment_cannot_multiply)
 			buf_printf(&b, ", k%d: 1", i);
 		buf_append_str(&b, "}}}]}}\n");
 		int r = 0;
-		char *text = findings_of((char *)b.data, b.len, &(struct template_opts){.environment = "e"}, &r);
+		char *text =
+		    findings_of((char *)b.data, b.len, &(struct template_opts){.environment = "e"}, &r);
 		ck_assert_int_eq(r, -EINVAL);
 		ck_assert_ptr_nonnull(strstr(text, "f: error: environments: with its environment applied"));
 		free(text);
@@ -207,23 +221,25 @@ START_TEST(example)
 	static const struct {
 		const char *file, *name, *parents; /* of each step, by number */
 	} rows[] = {
-		{"linear-4.yaml", "linear-4", "[] [0] [1] [2] "},
-		{"diamond-4.yaml", "diamond-4", "[] [0] [0] [1,2] "},
-		{"dag-7.yaml", "dag-7", "[] [0] [0] [1,2] [1] [2] [3,4,5] "},
-		{"tree-8.yaml", "tree-8", "[] [0] [0] [1] [1] [2] [2] [3,4,5,6] "},
+	    {"linear-4.yaml", "linear-4", "[] [0] [1] [2] "},
+	    {"diamond-4.yaml", "diamond-4", "[] [0] [0] [1,2] "},
+	    {"dag-7.yaml", "dag-7", "[] [0] [0] [1,2] [1] [2] [3,4,5] "},
+	    {"tree-8.yaml", "tree-8", "[] [0] [0] [1] [1] [2] [2] [3,4,5,6] "},
 	};
 	struct buf path, parents;
 	buf_init(&path, 0);
 	buf_init(&parents, 0);
 	buf_printf(&path, "%s/%s", examples, rows[_i].file);
 	char *source = read_file(buf_text(&path), NULL);
-	struct template *t = parse_good(source, &(struct template_opts){.strict = true, .environment = "test"});
+	struct template *t =
+	    parse_good(source, &(struct template_opts){.strict = true, .environment = "test"});
 	ck_assert_str_eq(template_namespace(t), "bench");
 	ck_assert_str_eq(template_name(t), rows[_i].name);
 	char *steps = member_of(t, "steps");
 	json_t *list = json_loads(steps, 0, NULL), *step;
 	size_t i = 0;
-	json_array_foreach(list, i, step) {
+	json_array_foreach(list, i, step)
+	{
 		char *p = json_dumps(json_object_get(step, "parents"), JSON_COMPACT);
 		buf_printf(&parents, "%s ", p);
 		free(p);

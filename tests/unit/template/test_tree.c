@@ -1,4 +1,5 @@
-/* The reader by itself: scalars, places, bounds at, below and above their edges, and that JSON and YAML give the same tree. */
+/* The reader by itself: scalars, places, bounds at, below and above their edges, and that JSON and YAML give
+ * the same tree. */
 #include <errno.h>
 #include <string.h>
 #include "daemon/template/yaml_tree.h"
@@ -51,48 +52,48 @@ static char *read_as_line(const char *source, size_t len, bool places)
 static const struct {
 	const char *source, *line;
 } scalars[] = {
-	{"~", "n"},
-	{"null", "n"},
-	{"Null", "n"},
-	{"nULL", "s4'nULL'"},
-	{"'null'", "s4'null'"},
-	{"true", "b1"},
-	{"FALSE", "b0"},
-	{"tRue", "s4'tRue'"},
-	{"yes", "s3'yes'"},
-	{"on", "s2'on'"},
-	{"\"true\"", "s4'true'"},
-	{"0", "i0"},
-	{"-0", "i0"},
-	{"+12", "i12"},
-	{"0x1F", "i31"},
-	{"0o17", "i15"},
-	{"0x", "s2'0x'"},
-	{"0o8", "s3'0o8'"},
-	{"-0x1", "s4'-0x1'"},
-	{"1_000", "s5'1_000'"},
-	{"1:30", "s4'1:30'"},
-	{"-9223372036854775808", "i-9223372036854775808"},
-	{"1.5", "f1.5"},
-	{"1.", "f1"},
-	{".5", "f0.5"},
-	{"+.5e1", "f5"},
-	{"1e3", "f1000"},
-	{"-1E-2", "f-0.01"},
-	{"1e", "s2'1e'"},
-	{".", "s1'.'"},
-	{"-", "[n;"},
-	{"+", "s1'+'"},
-	{"1.2.3", "s5'1.2.3'"},
-	{".inf0", "s5'.inf0'"},
-	{"2026-01-05", "s10'2026-01-05'"},
-	{"'it''s'", "s4'it's'"},
-	{"\"a\\u00e4\\x41\\U0001F600\"", "s8'a\303\244A\360\237\230\200'"},
-	{"|\n two\n lines\n", "s10'two\nlines\n'"},
-	{">-\n one\n line\n", "s8'one line'"},
-	{"one\n two", "s7'one two'"},
-	{"''", "s0''"},
-	{"\357\273\277a", "s1'a'"},
+    {"~", "n"},
+    {"null", "n"},
+    {"Null", "n"},
+    {"nULL", "s4'nULL'"},
+    {"'null'", "s4'null'"},
+    {"true", "b1"},
+    {"FALSE", "b0"},
+    {"tRue", "s4'tRue'"},
+    {"yes", "s3'yes'"},
+    {"on", "s2'on'"},
+    {"\"true\"", "s4'true'"},
+    {"0", "i0"},
+    {"-0", "i0"},
+    {"+12", "i12"},
+    {"0x1F", "i31"},
+    {"0o17", "i15"},
+    {"0x", "s2'0x'"},
+    {"0o8", "s3'0o8'"},
+    {"-0x1", "s4'-0x1'"},
+    {"1_000", "s5'1_000'"},
+    {"1:30", "s4'1:30'"},
+    {"-9223372036854775808", "i-9223372036854775808"},
+    {"1.5", "f1.5"},
+    {"1.", "f1"},
+    {".5", "f0.5"},
+    {"+.5e1", "f5"},
+    {"1e3", "f1000"},
+    {"-1E-2", "f-0.01"},
+    {"1e", "s2'1e'"},
+    {".", "s1'.'"},
+    {"-", "[n;"},
+    {"+", "s1'+'"},
+    {"1.2.3", "s5'1.2.3'"},
+    {".inf0", "s5'.inf0'"},
+    {"2026-01-05", "s10'2026-01-05'"},
+    {"'it''s'", "s4'it's'"},
+    {"\"a\\u00e4\\x41\\U0001F600\"", "s8'a\303\244A\360\237\230\200'"},
+    {"|\n two\n lines\n", "s10'two\nlines\n'"},
+    {">-\n one\n line\n", "s8'one line'"},
+    {"one\n two", "s7'one two'"},
+    {"''", "s0''"},
+    {"\357\273\277a", "s1'a'"},
 };
 
 START_TEST(scalar)
@@ -105,11 +106,12 @@ END_TEST
 
 /* Each pair means the same; the first is not JSON. */
 static const char *const pairs[][2] = {
-	{"{a: 1, b: [true, null, 'x'], c: {}}", "{\"a\": 1, \"b\": [true, null, \"x\"], \"c\": {}}"},
-	{"[1.5e3, -0, 'a\tb', \"\\\"\\\\/\\b\\f\\n\\r\\t\"]", "[1.5e3, -0, \"a\\tb\", \"\\\"\\\\\\/\\b\\f\\n\\r\\t\"]"},
-	{"['\303\244', '\360\237\230\200', '\342\202\254']", "[\"\\u00e4\", \"\\uD83D\\ude00\", \"\\u20AC\"]"},
-	{"[]", " [ ] \r\n"},
-	{"{a: [[], {}]}", "{\"a\"\n:\n[\n[\n]\n,\n{\n}\n]\n}"},
+    {"{a: 1, b: [true, null, 'x'], c: {}}", "{\"a\": 1, \"b\": [true, null, \"x\"], \"c\": {}}"},
+    {"[1.5e3, -0, 'a\tb', \"\\\"\\\\/\\b\\f\\n\\r\\t\"]",
+     "[1.5e3, -0, \"a\\tb\", \"\\\"\\\\\\/\\b\\f\\n\\r\\t\"]"},
+    {"['\303\244', '\360\237\230\200', '\342\202\254']", "[\"\\u00e4\", \"\\uD83D\\ude00\", \"\\u20AC\"]"},
+    {"[]", " [ ] \r\n"},
+    {"{a: [[], {}]}", "{\"a\"\n:\n[\n[\n]\n,\n{\n}\n]\n}"},
 };
 
 START_TEST(json_is_yaml)
@@ -126,15 +128,15 @@ END_TEST
 static const struct {
 	const char *source, *line;
 } almost[] = {
-	{"{a: 1}", "{a=i1;"},
-	{"[1, 2,]", "[i1i2;"},
-	{"{\"a\": 1} # comment", "{a=i1;"},
-	{"[01]", "[i1;"},
-	{"[+1, .5]", "[i1f0.5;"},
-	{"[true1, nul]", "[s5'true1's3'nul';"},
-	{"[\"\\x41\"]", "[s1'A';"},
-	{"['\\ud83d']", "[s6'\\ud83d';"},
-	{"{\"a\": 1, b}", "{a=i1b=n;"},
+    {"{a: 1}", "{a=i1;"},
+    {"[1, 2,]", "[i1i2;"},
+    {"{\"a\": 1} # comment", "{a=i1;"},
+    {"[01]", "[i1;"},
+    {"[+1, .5]", "[i1f0.5;"},
+    {"[true1, nul]", "[s5'true1's3'nul';"},
+    {"[\"\\x41\"]", "[s1'A';"},
+    {"['\\ud83d']", "[s6'\\ud83d';"},
+    {"{\"a\": 1, b}", "{a=i1b=n;"},
 };
 
 START_TEST(almost_json)
@@ -174,18 +176,19 @@ static const struct {
 	size_t bytes, nodes;
 	unsigned depth;
 } edges[] = {
-	{"abc", 3, 1, 0},
-	{"[a, b]", 6, 3, 1},
-	{"- a\n- b\n", 8, 3, 1},
-	{"{a: b, c: [d]}", 14, 6, 2},
-	{"a: b\nc:\n- d\n", 12, 6, 2},
-	{"[[[1]]]", 7, 4, 3},
-	{"{\"a\": {\"b\": []}}", 16, 5, 3},
+    {"abc", 3, 1, 0},
+    {"[a, b]", 6, 3, 1},
+    {"- a\n- b\n", 8, 3, 1},
+    {"{a: b, c: [d]}", 14, 6, 2},
+    {"a: b\nc:\n- d\n", 12, 6, 2},
+    {"[[[1]]]", 7, 4, 3},
+    {"{\"a\": {\"b\": []}}", 16, 5, 3},
 };
 
 START_TEST(limits)
 {
-	struct yaml_limits l = {.max_bytes = edges[_i].bytes, .max_nodes = edges[_i].nodes, .max_depth = edges[_i].depth};
+	struct yaml_limits l = {
+	    .max_bytes = edges[_i].bytes, .max_nodes = edges[_i].nodes, .max_depth = edges[_i].depth};
 	ck_assert_int_eq(parse_limited(edges[_i].source, l), 0);
 	l.max_bytes--;
 	ck_assert_int_eq(parse_limited(edges[_i].source, l), -EINVAL);
@@ -267,11 +270,13 @@ START_TEST(findings_as_json)
 	struct buf out;
 	buf_init(&out, 0);
 	ck_assert_int_eq(findings_to_json(&f, "dir/f.yaml", &out), 0);
-	ck_assert_str_eq(buf_text(&out),
-			 "[{\"severity\":\"error\",\"file\":\"dir/f.yaml\",\"line\":3,\"column\":4,\"key\":\"a[\\\"b\\\"]\","
-			 "\"message\":\"found \\\"x\\\\u000a\\\\\\\"y\\\\\\\"\\\\\\\\\\\"\"},"
-			 "{\"severity\":\"warning\",\"file\":\"dir/f.yaml\",\"line\":0,\"column\":0,\"key\":\"\","
-			 "\"message\":\"whole file\"}]");
+	ck_assert_str_eq(
+	    buf_text(&out),
+	    "[{\"severity\":\"error\",\"file\":\"dir/"
+	    "f.yaml\",\"line\":3,\"column\":4,\"key\":\"a[\\\"b\\\"]\","
+	    "\"message\":\"found \\\"x\\\\u000a\\\\\\\"y\\\\\\\"\\\\\\\\\\\"\"},"
+	    "{\"severity\":\"warning\",\"file\":\"dir/f.yaml\",\"line\":0,\"column\":0,\"key\":\"\","
+	    "\"message\":\"whole file\"}]");
 	buf_done(&out);
 	findings_done(&f);
 }

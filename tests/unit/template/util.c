@@ -78,7 +78,7 @@ void check_row(const struct row *row)
 	struct template_opts opts = {.strict = row->flags & STRICT, .draft = row->flags & DRAFT};
 	char *text = findings_of(row->source, strlen(row->source), &opts, NULL);
 	ck_assert_msg(strcmp(text, row->expected) == 0, "%s\n--- gave\n%s--- expected\n%s", row->source, text,
-		      row->expected);
+	              row->expected);
 	free(text);
 }
 

@@ -23,7 +23,8 @@ struct row {
 #define DRAFT 2
 void check_row(const struct row *row);
 
-/* Beginnings for rows: three lines; a whole template of five lines; one of seven lines whose only step goes on, indented by two. */
+/* Beginnings for rows: three lines; a whole template of five lines; one of seven lines whose only step goes
+ * on, indented by two. */
 #define HEAD "name: t\nnamespace_name: n\nversion: 1.0.0\n"
 #define ONE HEAD "steps:\n- {name: a, handler: {callable: c}}\n"
 #define OPEN HEAD "steps:\n- name: a\n  handler:\n    callable: c\n"

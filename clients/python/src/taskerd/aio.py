@@ -592,7 +592,7 @@ class AsyncTaskWatch:
             return
         self._client._watches.pop(self.task_uuid, None)
         channel = self._client._channel
-        if not self.finished and channel is not None and not channel.closed:
+        if self.task is not None and not self.finished and channel is not None and not channel.closed:
             try:
                 await channel.call("task.unwatch", {"task_uuid": self.task_uuid}, self._client.timeout)
             except TaskerdError:

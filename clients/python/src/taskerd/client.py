@@ -387,7 +387,7 @@ class TaskerClient:
             if last:
                 self._watches.pop(watch.task_uuid, None)
         channel = self._channel
-        if last and not watch.finished and channel is not None and not channel.closed:
+        if last and watch.task is not None and not watch.finished and channel is not None and not channel.closed:
             try:
                 channel.forget(channel.send("task.unwatch", {"task_uuid": watch.task_uuid}))
             except TaskerdError:

@@ -1,0 +1,179 @@
+"""The command line as a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import unittest
+
+import support
+from support import PATIENCE, step
+
+HANDLERS = """
+    import os, threading, time
+    from taskerd import StepHandler
+    from taskerd.step_handler.functional import step_handler, inputs
+
+    @step_handler("hello")
+    @inputs("name")
+    def hello(name):
+        return {"hello": name}
+
+    @step_handler("until")
+    @inputs("path")
+    def until(path, context):
+        context.heartbeat("running")
+        with open(path) as fifo:
+            return {"read": fifo.read()}
+
+    class ByClass(StepHandler):
+        handler_name = "by_class"
+        def call(self, context):
+            return self.success()
+"""
+
+
+class Cli(support.TestCase):
+    def setUp(self):
+        super().setUp()
+        with open(os.path.join(self.daemon.directory, "my_handlers.py"), "w", encoding="utf-8") as stream:
+            stream.write(textwrap.dedent(HANDLERS))
+
+    def run_cli(self, *args, **env):
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("TASKER", "PYTHON_HANDLER"))}
+        environ.update(PYTHONPATH=support.SRC, TASKERD_SOCKET=self.daemon.path, **env)
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "taskerd", *args],
+            cwd=self.daemon.directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.addCleanup(self.reap, process)
+        return process
+
+    def reap(self, process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def end(self, process):
+        out, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, out, err
+
+    def test_version_and_help(self):
+        status, out, _ = self.end(self.run_cli("--version"))
+        self.assertEqual(status, 0)
+        self.assertRegex(out, r"^taskerd-python \d")
+        status, out, _ = self.end(self.run_cli("--help"))
+        self.assertEqual((status, "worker" in out), (0, True))
+        status, out, _ = self.end(self.run_cli("worker", "--help"))
+        self.assertIn("--templates", out)
+        self.assertEqual(self.end(self.run_cli())[0], 2)
+        self.assertEqual(self.end(self.run_cli("worker"))[0], 2)
+        self.assertEqual(self.end(self.run_cli("worker", "my_handlers", "--threads", "0"))[0], 2)
+
+    def test_work_then_sigterm(self):
+        process = self.run_cli("worker", "my_handlers", "--threads", "2", "--name", "n1", "--namespace", "a", "--namespace", "b")
+        conn = self.daemon.accept()
+        worker = conn.hello()["worker"]
+        self.assertEqual((worker["name"], worker["namespaces"], worker["max_concurrency"]), ("n1", ["a", "b"], 4))
+        self.assertEqual(worker["handlers"], ["by_class", "hello", "my_handlers.ByClass", "until"])
+        conn.execute(step("hello", 1, context={"name": "x"}))
+        results = conn.results(1)
+        self.assertEqual(results[0]["result"], {"hello": "x"})
+        conn.ack(results)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(conn.expect("worker.update"), {"draining": True})
+        conn.expect("goodbye")
+        conn.expect_end()
+        status, out, err = self.end(process)
+        self.assertEqual((status, out), (0, ""), err)
+
+    def test_sigint_lets_a_running_step_finish(self):
+        process = self.run_cli("worker", "./my_handlers.py", "--threads", "1")
+        conn = self.daemon.accept()
+        conn.hello()
+        fifo = os.path.join(self.daemon.directory, "fifo")
+        os.mkfifo(fifo)
+        conn.execute(step("until", 1, context={"path": fifo}), step("hello", 2))
+        self.assertEqual(conn.expect("step.heartbeat")["progress"], "running")
+        process.send_signal(signal.SIGINT)
+        conn.expect("worker.update")
+        with open(fifo, "w", encoding="utf-8") as stream:
+            stream.write("done")
+        (result,) = conn.results(1)
+        self.assertEqual(result["result"], {"read": "done"})
+        conn.ack([result])
+        conn.expect("goodbye")
+        self.assertEqual(self.end(process)[0], 0)
+
+    def test_a_second_signal_ends_at_once(self):
+        process = self.run_cli("worker", "my_handlers", "--threads", "1")
+        conn = self.daemon.accept()
+        conn.hello()
+        fifo = os.path.join(self.daemon.directory, "fifo")
+        os.mkfifo(fifo)
+        conn.execute(step("until", 1, context={"path": fifo}))
+        conn.expect("step.heartbeat")
+        process.send_signal(signal.SIGTERM)
+        conn.expect("worker.update")
+        process.send_signal(signal.SIGTERM)
+        conn.expect_end()
+        self.assertEqual(self.end(process)[0], 128 + signal.SIGTERM)
+
+    def test_sigusr1_reports(self):
+        process = self.run_cli("worker", "my_handlers")
+        conn = self.daemon.accept()
+        conn.hello()
+        conn.execute(step("hello", 1))
+        conn.ack(conn.results(1))
+        process.send_signal(signal.SIGUSR1)
+        line = next(line for line in process.stderr if "status: " in line)
+        self.assertIn("WorkerStatus(running=True", line)
+        process.send_signal(signal.SIGTERM)
+        conn.expect("worker.update")
+        conn.expect("goodbye")
+        self.assertEqual(self.end(process)[0], 0)
+
+    def test_failures_to_start(self):
+        status, _, err = self.end(self.run_cli("worker", "no_such_module_here"))
+        self.assertEqual(status, 1)
+        self.assertIn("no_such_module_here", err)
+        with open(os.path.join(self.daemon.directory, "empty_module.py"), "w", encoding="utf-8"):
+            pass
+        status, _, err = self.end(self.run_cli("worker", "empty_module"))
+        self.assertEqual((status, "no handlers" in err), (1, True))
+        status, _, err = self.end(self.run_cli("worker", "my_handlers", "--templates", "/no/such/dir"))
+        self.assertEqual((status, "no such directory" in err), (1, True))
+
+    def test_another_version_of_the_daemon(self):
+        process = self.run_cli("worker", "my_handlers")
+        conn = self.daemon.accept()
+        ident, _ = conn.expect("hello")
+        conn.refuse(ident, "unsupported_version")
+        status, _, err = self.end(process)
+        self.assertEqual((status, "unsupported_version" in err), (1, True))
+
+    def test_environment(self):
+        process = self.run_cli("worker", PYTHON_HANDLER_PATH="./my_handlers.py", TASKER_NAMESPACE="shop")
+        conn = self.daemon.accept()
+        self.assertEqual(conn.hello()["worker"]["namespaces"], ["shop"])
+        process.send_signal(signal.SIGTERM)
+        conn.expect("worker.update")
+        conn.expect("goodbye")
+        self.assertEqual(self.end(process)[0], 0)
+
+    def test_a_signal_while_waiting_for_the_daemon(self):
+        self.daemon.listener.close()
+        os.unlink(self.daemon.path)
+        process = self.run_cli("worker", "my_handlers")
+        next(line for line in process.stderr if "cannot reach taskerd" in line)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.end(process)[0], 0)
+        process = self.run_cli("worker", "my_handlers", "--templates", ".")
+        next(line for line in process.stderr if "waiting for taskerd" in line)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.end(process)[0], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -101,7 +101,7 @@ class Stage:
             return False
         try:
             with TaskerClient(socket=str(self.socket), connect_timeout=0) as client:
-                return client.health_check().healthy
+                return client.server_info()["database"]["state"] == "up"
         except TaskerdError:
             return False
 

@@ -362,7 +362,8 @@ class Episode:
 		if keys and x < 0.85:
 			key = keys.pop(self.rng.randrange(len(keys))) if self.rng.random() < 0.95 else self.rng.choice(keys)
 		elif self.world.recorded and x < 0.93:
-			key = self.rng.choice(list(self.world.recorded))
+			again = [k for k in self.world.recorded if self.world.step(k).state == "in_progress"]
+			key = self.rng.choice(again if again and x < 0.9 else list(self.world.recorded))
 		elif self.world.tasks:
 			task = self.rng.choice(list(self.world.tasks.values()))
 			no = self.rng.randint(0, max(len(task.steps) - 1, 0)) if self.rng.random() < 0.9 else 999

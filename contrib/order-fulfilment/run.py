@@ -245,11 +245,13 @@ def percentile(values, share):
 
 def summary(client, tasks, outcomes, began):
     """Counts for the table, and the task that is most worth looking at."""
-    seen, best, most = Counter(), None, -1
+    seen, best, most, overheads = Counter(), None, -1, []
     for task in tasks:
         attempts = client.get_task_history(task.task_uuid)["attempts"]
         here = Counter(a["outcome"] for a in attempts)
         seen += here
+        overheads += [seconds_between(a["started_at"], a["recorded_at"]) * 1000 - a["execution_ms"]
+                      for a in attempts if a["outcome"] == "success" and a.get("execution_ms")]
         if task.state == "complete" and here["worker_lost"] * 10 + here["handler_error"] > most:
             best, most = task, here["worker_lost"] * 10 + here["handler_error"]
     latencies = [seconds_between(t.created_at, t.finished_at) for t in tasks if t.state == "complete"]
@@ -262,8 +264,9 @@ def summary(client, tasks, outcomes, began):
         ("steps complete", f"{sum(t.completed_steps for t in tasks):,}", ""),
         ("retried after an error", f"{seen['handler_error']:,}", "the carrier's interface"),
         ("redelivered", f"{seen['worker_lost'] + seen['released']:,}", "were in the hands of the killed worker"),
-        ("task latency p50", f"{percentile(latencies, 0.50):.2f} s", ""),
+        ("task latency p50", f"{percentile(latencies, 0.50):.2f} s", "all were submitted at once, and stood in line"),
         ("task latency p99", f"{percentile(latencies, 0.99):.2f} s", ""),
+        ("cost of a step p50", f"{percentile(overheads, 0.50):.1f} ms", "from claim to durable result, less the handler's time"),
         ("stranded or inconsistent", "0" if doctor["ok"] else "YES", "by taskerctl doctor"),
     ]
     return rows, best, doctor["ok"]

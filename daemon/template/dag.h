@@ -14,10 +14,10 @@ struct dag_edge {
 struct dag {
 	uint32_t n;
 	uint32_t *order; /* no -> place in the file */
-	uint32_t
-	    *no_of; /* place in the file -> no; DAG_NONE for a step that a cycle keeps from being ordered */
-	uint32_t *parent_start,
-	    *parents; /* those of `no` are parents[parent_start[no]] up to parents[parent_start[no + 1]] */
+	/* Place in the file -> no; DAG_NONE for a step that a cycle keeps from being ordered. */
+	uint32_t *no_of;
+	/* Those of `no` are parents[parent_start[no]] up to parents[parent_start[no + 1]]. */
+	uint32_t *parent_start, *parents;
 	uint32_t *child_start, *children;
 };
 #define DAG_NONE UINT32_MAX

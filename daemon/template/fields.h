@@ -1,6 +1,5 @@
 /* The template format as tables: every field with its type, range and default. One interpreter checks a tree
- * against them (checker.c), another writes the normalised JSON (normal.c); the unit tests hold the
- * documentation to them. */
+ * against them (checker.c), another writes the normalised JSON (normal.c). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

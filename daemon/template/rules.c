@@ -37,10 +37,11 @@ void rule_namespace(struct check *c, const struct path *p, const struct ynode *n
 		check_error(c, p, n, "found %s, expected " NAMESPACE_EXPECTS, DESCRIBE(n));
 }
 
+/* At most nine digits: the database sorts versions by 32-bit numbers. */
 static const char *skip_number(const char *p)
 {
 	size_t n = strspn(p, "0123456789");
-	return n == 0 || (n > 1 && *p == '0') ? NULL : p + n;
+	return n == 0 || n > 9 || (n > 1 && *p == '0') ? NULL : p + n;
 }
 
 /* Identifiers between dots; numbers among them have no leading zero if `strict`. */

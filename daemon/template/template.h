@@ -8,11 +8,12 @@
 
 struct template;
 struct template_opts {
-	const char *
-	    environment; /* name of the `environments` block to apply, or NULL; a template need not have it */
-	bool strict;     /* warnings count as errors */
-	bool draft; /* for drawing and editing: what this version of the engine does not run is a warning, not
-	               an error */
+	/* Name of the `environments` block to apply, or NULL; a template need not have it. */
+	const char *environment;
+	/* Warnings count as errors. */
+	bool strict;
+	/* For drawing and editing: what this version of the engine does not run is only a warning. */
+	bool draft;
 };
 
 /* Parse and check. `opts` may be NULL (all defaults); *f begins as {0}.
@@ -31,14 +32,22 @@ size_t template_step_count(const struct template *t);
 /* Name of the step with this "no", or NULL if there is none. */
 const char *template_step_name(const struct template *t, size_t no);
 
-/* What tasker.register_template() takes: one JSON object, keys in fixed order:
- * {"namespace","name","version","digest" (hex SHA-256 of "definition"),"definition": {the whole template,
- * normalised, environments applied}, "identity_strategy": "strict"|"caller_provided"|"always_unique",
- *  "steps": [{"no" (0-based, in topological order, ties in file
- * order),"name","type","callable","handler":{callable,method?,resolver?,initialization},
- *             "retryable","max_attempts","backoff","backoff_base_ms","max_backoff_ms","timeout_seconds" (null
- * if none), "parents":[nos],"children":[nos],"ancestors":[nos, nearest first by distance then number, at most
- * TEMPLATE_MAX_ANCESTORS],"ancestors_cut":bool}]}
+/* What tasker.register_template() takes: one JSON object, keys in this order:
+ *
+ *   namespace, name, version
+ *   digest             hex SHA-256 of the text of `definition`
+ *   definition         the whole template, normalised, environments applied
+ *   identity_strategy  "strict", "caller_provided" or "always_unique"
+ *   steps              in topological order, ties in file order; each
+ *     no               from 0 in that order
+ *     name, type, callable
+ *     handler          {callable, method?, resolver?, initialization}
+ *     retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms
+ *     timeout_seconds  null if there is none
+ *     parents, children, ancestors
+ *                      lists of nos; ancestors nearest first (by distance, then number), at most
+ *                      TEMPLATE_MAX_ANCESTORS
+ *     ancestors_cut    there are more ancestors
  *
  * The definition is itself a template: parsing it gives the same definition and digest. Aliases are replaced
  * by the proper names, defaults written out, unknown keys left out (x- keys stay), keys of free maps sorted,

@@ -40,7 +40,7 @@ const char *yaml_resolve_plain(struct ynode *n);
 bool yaml_leading_zero(const struct ynode *n);
 
 /* Try to read `len` bytes as strict JSON. 0: the builder holds the tree. 1: this is not JSON; nothing was
- * reported and the builder must be set up anew. -EINVAL after a finding (bounds); -ENOMEM. */
+ * reported or built. -EINVAL after a finding (bounds); -ENOMEM. */
 int yaml_read_json(struct builder *b, const char *source, size_t len) must_check;
 
 /* The first byte that YAML does not allow (bad UTF-8, NUL, other control characters): 0 if there is none,

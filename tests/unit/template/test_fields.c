@@ -114,6 +114,18 @@ static const struct row rows[] = {
 	 "steps:\n"
 	 "- {name: a, handler: {callable: c}}\n",
 	 "f:3:10: error: version: found the text \"1.0.0-\", expected a semantic version like 1.4.0 or 2.0.0-rc.1\n", 0},
+	{"name: t\n"
+	 "namespace_name: n\n"
+	 "version: 999999999.0.1\n"
+	 "steps:\n"
+	 "- {name: a, handler: {callable: c}}\n",
+	 "", 0},
+	{"name: t\n"
+	 "namespace_name: n\n"
+	 "version: 1.1234567890.0\n"
+	 "steps:\n"
+	 "- {name: a, handler: {callable: c}}\n",
+	 "f:3:10: error: version: found the text \"1.1234567890.0\", expected a semantic version like 1.4.0 or 2.0.0-rc.1\n", 0},
 	{ONE "x-anything: {a: [1, 2]}\n",
 	 "", 0},
 	{ONE "descripton: d\n",

@@ -1,9 +1,10 @@
-/* A task's progress by count-down. Owns one block of memory for each task: the counters, the steps, and their edges one after the other. Any
- * thread, one at a time; no clock, no I/O.
+/* A task's progress by count-down. Owns one block of memory for each task: the counters, the steps, and their
+ * edges one after the other. Any thread, one at a time; no clock, no I/O.
  *
- * Every step knows how many of its parents are not yet satisfied, and the task how many of its sinks; a success counts down its children and,
- * being a sink, the task. So a success costs the step's out-degree and a whole task its steps and edges, never their product. That is enough as
- * long as all goes well, since an unsatisfied sink then has an ancestor that can move. Once something has failed, n_active and n_waiting tell
+ * Every step knows how many of its parents are not yet satisfied, and the task how many of its sinks; a
+ * success counts down its children and, being a sink, the task. So a success costs the step's out-degree and
+ * a whole task its steps and edges, never their product. That is enough as long as all goes well, since an
+ * unsatisfied sink then has an ancestor that can move. Once something has failed, n_active and n_waiting tell
  * whether anything still can. */
 #include "daemon/core/progress.h"
 
@@ -47,7 +48,8 @@ static struct progress *allocate(unsigned n_steps, size_t n_edges)
 {
 	size_t nodes, edges, size;
 	if (__builtin_mul_overflow((size_t)n_steps, sizeof(struct node), &nodes) ||
-	    __builtin_mul_overflow(n_edges, sizeof(unsigned), &edges) || __builtin_add_overflow(nodes, edges, &size) ||
+	    __builtin_mul_overflow(n_edges, sizeof(unsigned), &edges) ||
+	    __builtin_add_overflow(nodes, edges, &size) ||
 	    __builtin_add_overflow(size, sizeof(struct progress), &size))
 		return NULL;
 	struct progress *p = calloc(1, size);
@@ -77,7 +79,7 @@ static void settle(struct progress *p)
 {
 	if (task_states[p->state].flags & STATE_FINISHED)
 		return;
-	p->state = p->counts.open_sinks == 0  ? TASK_COMPLETE
+	p->state = p->counts.open_sinks == 0 ? TASK_COMPLETE
 		   : p->counts.n_active > 0  ? TASK_STEPS_IN_PROCESS
 		   : p->counts.n_waiting > 0 ? TASK_WAITING_FOR_RETRY
 					     : TASK_BLOCKED_BY_FAILURES;
@@ -148,7 +150,8 @@ int progress_retry_due(struct progress *p, unsigned step, unsigned fence)
 	return 0;
 }
 
-int progress_succeed(struct progress *p, unsigned step, unsigned fence, unsigned *ret_ready, unsigned *ret_n_ready)
+int progress_succeed(struct progress *p, unsigned step, unsigned fence, unsigned *ret_ready,
+		     unsigned *ret_n_ready)
 {
 	unsigned n_ready = 0;
 	struct node *n = find(p, step, STEP_IN_PROGRESS, fence);

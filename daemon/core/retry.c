@@ -1,7 +1,8 @@
 /* The arithmetic of waiting. Pure functions of their arguments: no clock, no random source, any thread.
  *
- * A delay is computed in 64 bits and cut at RAW_LIMIT on the way. That is far enough above any cap (2^32 - 1 ms) that the jitter cannot bring a
- * cut delay below the cap again, and low enough that no product overflows. */
+ * A delay is computed in 64 bits and cut at RAW_LIMIT on the way. That is far enough above any cap (2^32 - 1
+ * ms) that the jitter cannot bring a cut delay below the cap again, and low enough that no product overflows.
+ */
 #include "daemon/core/retry.h"
 
 #include <string.h>

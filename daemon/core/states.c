@@ -1,8 +1,10 @@
-/* The two transition tables. Constant data and look-ups in it: no state, any thread, nothing is ever changed here.
+/* The two transition tables. Constant data and look-ups in it: no state, any thread, nothing is ever changed
+ * here.
  *
- * A SIMPLE row is a step of the documented state machine. A COMPOUND row is a run of simple ones whose states in between begin and end inside
- * one transaction, so that the database only ever stores the two ends; the unit tests hold each of them to such a run. A pair that is both
- * (an operator may complete a running step by hand) is listed as simple. */
+ * A SIMPLE row is a step of the documented state machine. A COMPOUND row is a run of simple ones whose states
+ * in between begin and end inside one transaction, so that the database only ever stores the two ends; the
+ * unit tests hold each of them to such a run. A pair that is both (an operator may complete a running step by
+ * hand) is listed as simple. */
 #include "daemon/core/states.h"
 
 #include <stdint.h>
@@ -23,7 +25,7 @@ static const uint8_t task_moves[TASK_STATE_COUNT][TASK_STATE_COUNT] = {
 	SIMPLE(PENDING, INITIALIZING),
 	SIMPLE(PENDING, CANCELLED),
 	COMPOUND(PENDING, STEPS_IN_PROCESS), /* created with steps */
-	COMPOUND(PENDING, COMPLETE),	     /* created without */
+	COMPOUND(PENDING, COMPLETE),         /* created without */
 
 	SIMPLE(INITIALIZING, ENQUEUING_STEPS),
 	SIMPLE(INITIALIZING, COMPLETE),
@@ -53,9 +55,9 @@ static const uint8_t task_moves[TASK_STATE_COUNT][TASK_STATE_COUNT] = {
 	SIMPLE(WAITING_FOR_RETRY, ENQUEUING_STEPS),
 	SIMPLE(WAITING_FOR_RETRY, CANCELLED),
 	COMPOUND(WAITING_FOR_RETRY, STEPS_IN_PROCESS),
-	COMPOUND(WAITING_FOR_RETRY, COMPLETE),		  /* the waiting step was resolved by hand */
+	COMPOUND(WAITING_FOR_RETRY, COMPLETE),            /* the waiting step was resolved by hand */
 	COMPOUND(WAITING_FOR_RETRY, BLOCKED_BY_FAILURES), /* the same, beside another that had failed */
-	COMPOUND(WAITING_FOR_RETRY, ERROR),		  /* a limit of its life cycle */
+	COMPOUND(WAITING_FOR_RETRY, ERROR),               /* a limit of its life cycle */
 
 	SIMPLE(BLOCKED_BY_FAILURES, ENQUEUING_STEPS), /* a fix made something ready */
 	SIMPLE(BLOCKED_BY_FAILURES, ERROR),

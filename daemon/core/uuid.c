@@ -1,5 +1,6 @@
-/* Identities in and out of their text form. Owns no state, may run on any thread, and never asks for the time or for random bytes: the
- * caller brings both. The layout must agree with tasker.step_uuid() and tasker.new_task_uuid() in the database. */
+/* Identities in and out of their text form. Owns no state, may run on any thread, and never asks for the time
+ * or for random bytes: the caller brings both. The layout must agree with tasker.step_uuid() and
+ * tasker.new_task_uuid() in the database. */
 #include "daemon/core/uuid.h"
 
 #include <assert.h>
@@ -34,7 +35,8 @@ struct uuid uuid_for_step(const struct uuid *task, unsigned step_no)
 
 bool uuid_split_step(const struct uuid *step, struct uuid *ret_task, unsigned *ret_step_no)
 {
-	unsigned n = (unsigned)step->b[STEP_AT] << 16 | (unsigned)step->b[STEP_AT + 1] << 8 | step->b[STEP_AT + 2];
+	unsigned n =
+		(unsigned)step->b[STEP_AT] << 16 | (unsigned)step->b[STEP_AT + 1] << 8 | step->b[STEP_AT + 2];
 	if (n == 0)
 		return false;
 	*ret_task = *step;

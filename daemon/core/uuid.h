@@ -1,5 +1,6 @@
-/* Task and step identities. A task's UUID is a UUIDv7 whose low 24 bits are zero; a step's is its task's plus its number plus one in those bits, so
- * that one follows from the other without a look-up (and 2^24 - 1 steps fit in a task). */
+/* Task and step identities. A task's UUID is a UUIDv7 whose low 24 bits are zero; a step's is its task's plus
+ * its number plus one in those bits, so that one follows from the other without a look-up (and 2^24 - 1 steps
+ * fit in a task). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -30,7 +30,8 @@ static void print_state(const char *kind, const struct state_info *s)
 	printf("%s\n", s->flags ? "" : "-");
 }
 
-static void print_table(const char *kind, const struct state_info *states, unsigned count, may_move_fn *may_move)
+static void print_table(const char *kind, const struct state_info *states, unsigned count,
+			may_move_fn *may_move)
 {
 	for (unsigned i = 0; i < count; i++)
 		print_state(kind, &states[i]);

@@ -1,6 +1,7 @@
-/* Progress by count-down against a naive model that knows only each step's state, tries and fence, and reads the whole DAG again for every question.
- * Random DAGs, random events in random order, about a third of them wrong (stale fence, wrong state): after each event the two must agree and
- * every invariant must hold. A failure names its seed; TASKERD_SEED=n replays that one alone. */
+/* Progress by count-down against a naive model that knows only each step's state, tries and fence, and reads
+ * the whole DAG again for every question. Random DAGs, random events in random order, about a third of them
+ * wrong (stale fence, wrong state): after each event the two must agree and every invariant must hold. A
+ * failure names its seed; TASKERD_SEED=n replays that one alone. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -34,11 +35,11 @@ struct run {
 };
 
 /* Check writes down every assertion, which would be most of the time here. */
-#define CHECK(run, what)                                                                                               \
-	do {                                                                                                           \
-		if (!(what))                                                                                           \
-			ck_abort_msg("seed %llu, event %u: %s", (unsigned long long)(run)->seed, (run)->events,        \
-				     #what);                                                                           \
+#define CHECK(run, what)                                                                                     \
+	do {                                                                                                 \
+		if (!(what))                                                                                 \
+			ck_abort_msg("seed %llu, event %u: %s", (unsigned long long)(run)->seed,             \
+				     (run)->events, #what);                                                  \
 	} while (0)
 
 static void make_dag(struct dag *d, uint64_t *rng)
@@ -150,7 +151,8 @@ static void check_task(const struct run *r)
 	CHECK(r, c.n_waiting == in_state(r, STEP_WAITING_FOR_RETRY));
 	CHECK(r, c.n_failed == in_state(r, STEP_ERROR));
 	CHECK(r, state == naive_task(r));
-	/* Nothing is stranded: a task that is not settled has a step that something will move, a blocked one has a failure and no such step. */
+	/* Nothing is stranded: a task that is not settled has a step that something will move, a blocked one
+	 * has a failure and no such step. */
 	if (!(task_states[state].flags & STATE_SETTLED))
 		CHECK(r, c.n_active + c.n_waiting > 0);
 	if (state == TASK_BLOCKED_BY_FAILURES)
@@ -192,8 +194,8 @@ enum event { EV_CLAIM, EV_RETRY_DUE, EV_SUCCEED, EV_FAIL, EV_RELEASE, EV_COUNT }
 
 static enum step_state state_for(enum event ev)
 {
-	static const enum step_state wanted[EV_COUNT] = {STEP_ENQUEUED, STEP_WAITING_FOR_RETRY, STEP_IN_PROGRESS, STEP_IN_PROGRESS,
-							 STEP_IN_PROGRESS};
+	static const enum step_state wanted[EV_COUNT] = {
+		STEP_ENQUEUED, STEP_WAITING_FOR_RETRY, STEP_IN_PROGRESS, STEP_IN_PROGRESS, STEP_IN_PROGRESS};
 	return wanted[ev];
 }
 
@@ -222,7 +224,8 @@ static int do_event(struct run *r, enum event ev, unsigned step, unsigned fence,
 	switch (ev) {
 	case EV_CLAIM:
 	case EV_RETRY_DUE:
-		rc = ev == EV_CLAIM ? progress_claim(r->progress, step, fence) : progress_retry_due(r->progress, step, fence);
+		rc = ev == EV_CLAIM ? progress_claim(r->progress, step, fence)
+				    : progress_retry_due(r->progress, step, fence);
 		if (legal)
 			begin(r, step);
 		break;
@@ -333,9 +336,11 @@ START_TEST(agrees_with_the_naive_model)
 	for (uint64_t seed = 1; seed <= N_CASES; seed++)
 		run_case(seed, visited);
 	/* The cases are worth something: each state in which a task rests is well represented. */
-	const enum task_state resting[] = {TASK_STEPS_IN_PROCESS, TASK_WAITING_FOR_RETRY, TASK_BLOCKED_BY_FAILURES, TASK_COMPLETE, TASK_CANCELLED};
+	const enum task_state resting[] = {TASK_STEPS_IN_PROCESS, TASK_WAITING_FOR_RETRY,
+					   TASK_BLOCKED_BY_FAILURES, TASK_COMPLETE, TASK_CANCELLED};
 	for (unsigned i = 0; i < 5; i++)
-		ck_assert_msg(visited[resting[i]] >= N_CASES, "%lu events left a task in %s", visited[resting[i]], task_states[resting[i]].name);
+		ck_assert_msg(visited[resting[i]] >= N_CASES, "%lu events left a task in %s",
+			      visited[resting[i]], task_states[resting[i]].name);
 }
 END_TEST
 
@@ -347,13 +352,15 @@ static unsigned run_through(struct progress *p, unsigned n, unsigned *fifo)
 		if (progress_step_state(p, i) == STEP_ENQUEUED)
 			fifo[tail++] = i;
 	for (; head < tail; head++, tail += n_ready) {
-		if (progress_claim(p, fifo[head], 0) != 0 || progress_succeed(p, fifo[head], 1, fifo + tail, &n_ready) != 0)
+		if (progress_claim(p, fifo[head], 0) != 0 ||
+		    progress_succeed(p, fifo[head], 1, fifo + tail, &n_ready) != 0)
 			ck_abort_msg("step %u of %u", fifo[head], n);
 	}
 	return head;
 }
 
-/* Layers of `width`, each step the parent of the whole next layer: `n` steps, width * width * (layers - 1) edges. */
+/* Layers of `width`, each step the parent of the whole next layer: `n` steps, width * width * (layers - 1)
+ * edges. */
 static void check_linear(unsigned layers, unsigned width)
 {
 	unsigned n = layers * width, *children = calloc(n, sizeof *children), *fifo = calloc(n, sizeof *fifo);
@@ -415,8 +422,11 @@ END_TEST
 START_TEST(a_failed_branch_blocks_only_its_descendants)
 {
 	const unsigned kids[] = {1, 2}, three = 3, four = 4;
-	const struct progress_step steps[] = {
-		{kids, 2, 1, true}, {&three, 1, 1, true}, {&four, 1, 2, true}, {NULL, 0, 1, true}, {NULL, 0, 1, true}};
+	const struct progress_step steps[] = {{kids, 2, 1, true},
+					      {&three, 1, 1, true},
+					      {&four, 1, 2, true},
+					      {NULL, 0, 1, true},
+					      {NULL, 0, 1, true}};
 	struct progress *p = NULL;
 	unsigned ready[2], n;
 	ck_assert_int_eq(progress_new(steps, 5, &p), 0);

@@ -50,14 +50,19 @@ static void check_delay(const struct retry_policy *p, unsigned attempt, uint32_t
 	uint64_t got = retry_delay_ms(p, attempt, random), want = (uint64_t)naive_delay(p, attempt, random);
 	uint64_t apart = got > want ? got - want : want - got;
 	if (apart > 2 || got > p->max_ms)
-		ck_abort_msg("%s base %u max %u attempt %u random %u: %llu, not %llu", backoff_names[p->backoff],
-			     p->base_ms, p->max_ms, attempt, random, (unsigned long long)got, (unsigned long long)want);
+		ck_abort_msg("%s base %u max %u attempt %u random %u: %llu, not %llu",
+			     backoff_names[p->backoff], p->base_ms, p->max_ms, attempt, random,
+			     (unsigned long long)got, (unsigned long long)want);
 }
 
-static const uint32_t edges[] = {0, 1, 2, 3, 99, 100, 999, 1000, 30000, 3600000, 1u << 16, 1u << 30, 1u << 31, UINT32_MAX - 1, UINT32_MAX};
+static const uint32_t edges[] = {0,         1,     2,       3,        99,       100,      999,
+				 1000,      30000, 3600000, 1u << 16, 1u << 30, 1u << 31, UINT32_MAX - 1,
+				 UINT32_MAX};
 #define N_EDGES (sizeof edges / sizeof *edges)
-static const unsigned attempts[] = {0,	1,  2,	3,  4,	5,  10, 20,	 31,	  32,	       33,	     34,       35,
-				    46, 47, 48, 49, 63, 64, 65, 100, 127, 128, 1000, 1u << 16, 1u << 31, UINT32_MAX - 1, UINT32_MAX};
+static const unsigned attempts[] = {0,         1,  2,   3,   4,   5,    10,       20,       31,
+				    32,        33, 34,  35,  46,  47,   48,       49,       63,
+				    64,        65, 100, 127, 128, 1000, 1u << 16, 1u << 31, UINT32_MAX - 1,
+				    UINT32_MAX};
 #define N_ATTEMPTS (sizeof attempts / sizeof *attempts)
 
 START_TEST(edges_of_everything)
@@ -77,7 +82,9 @@ START_TEST(random_policies)
 {
 	uint64_t seed = 23 + (uint64_t)_i;
 	for (int i = 0; i < 50000; i++) {
-		struct retry_policy p = {(enum backoff_kind)_i, (uint32_t)(rng_next(&seed) >> rng_below(&seed, 33)) >> rng_below(&seed, 32),
+		struct retry_policy p = {(enum backoff_kind)_i,
+					 (uint32_t)(rng_next(&seed) >> rng_below(&seed, 33)) >>
+						 rng_below(&seed, 32),
 					 (uint32_t)rng_next(&seed) >> rng_below(&seed, 32)};
 		check_delay(&p, rng_below(&seed, 120), (uint32_t)rng_next(&seed));
 	}
@@ -132,7 +139,8 @@ START_TEST(longer_luck_never_waits_less)
 			for (uint64_t r = 0; r <= UINT32_MAX; r += UINT32_MAX / 64) {
 				uint64_t ms = retry_delay_ms(&p, n, (uint32_t)r);
 				if (ms < before)
-					ck_abort_msg("attempt %u: less at random %llu", n, (unsigned long long)r);
+					ck_abort_msg("attempt %u: less at random %llu", n,
+						     (unsigned long long)r);
 				before = ms;
 			}
 		}

@@ -3,7 +3,8 @@
 #include <string.h>
 #include "daemon/core/states.h"
 
-/* One row a state, one column for each next state, both in the order of the header: s simple, c compound, . nothing. */
+/* One row a state, one column for each next state, both in the order of the header: s simple, c compound, .
+ * nothing. */
 static const char *const task_drawing[] = {
 	/*                            P I E S V D R B C X K M */
 	"pending                      . s . c . . . . c . s .",
@@ -72,8 +73,10 @@ START_TEST(every_pair)
 		for (unsigned to = 0; to < m->count; to++) {
 			cells += strspn(cells, " ");
 			char cell = *cells++;
-			ck_assert_msg(m->may_move(from, to, true) == (cell == 's') && m->may_move(from, to, false) == (cell != '.'),
-				      "%s -> %s is drawn as %c", m->states[from].name, m->states[to].name, cell);
+			ck_assert_msg(m->may_move(from, to, true) == (cell == 's') &&
+					      m->may_move(from, to, false) == (cell != '.'),
+				      "%s -> %s is drawn as %c", m->states[from].name, m->states[to].name,
+				      cell);
 		}
 		ck_assert_str_eq(cells, "");
 	}
@@ -92,7 +95,8 @@ START_TEST(outside_the_tables)
 }
 END_TEST
 
-/* Mark what can be reached from `from` by simple moves; with `inside`, only through states that are not finished. */
+/* Mark what can be reached from `from` by simple moves; with `inside`, only through states that are not
+ * finished. */
 static void reach(const struct machine *m, unsigned from, bool inside, bool *seen)
 {
 	for (unsigned to = 0; to < m->count; to++) {
@@ -142,7 +146,8 @@ START_TEST(nothing_follows_the_end)
 	for (unsigned from = 0; from < m->count; from++)
 		for (unsigned to = 0; to < m->count; to++)
 			if (finished(m, from) && m->may_move(from, to, false))
-				ck_assert_str_eq(m->states[from].name, "error"); /* a task's, which can be reset */
+				ck_assert_str_eq(m->states[from].name,
+						 "error"); /* a task's, which can be reset */
 }
 END_TEST
 
@@ -163,7 +168,8 @@ START_TEST(compounds_are_runs_of_simple_moves)
 			bool seen[16] = {false};
 			reach(m, from, true, seen);
 			bool compound = m->may_move(from, to, false) && !m->may_move(from, to, true);
-			ck_assert_msg(!compound || seen[to], "no run from %s to %s", m->states[from].name, m->states[to].name);
+			ck_assert_msg(!compound || seen[to], "no run from %s to %s", m->states[from].name,
+				      m->states[to].name);
 		}
 }
 END_TEST
@@ -188,7 +194,8 @@ START_TEST(flags)
 		if (task_states[i].flags & STATE_FINISHED)
 			ck_assert(task_states[i].flags & STATE_SETTLED);
 	for (unsigned i = 0; i < STEP_STATE_COUNT; i++)
-		ck_assert_int_eq(!!(step_states[i].flags & STATE_SATISFIES), i == STEP_COMPLETE || i == STEP_RESOLVED_MANUALLY);
+		ck_assert_int_eq(!!(step_states[i].flags & STATE_SATISFIES),
+				 i == STEP_COMPLETE || i == STEP_RESOLVED_MANUALLY);
 	ck_assert(!(step_states[STEP_ERROR].flags & STATE_FINISHED));
 	ck_assert(!(task_states[TASK_BLOCKED_BY_FAILURES].flags & STATE_FINISHED));
 }

@@ -139,7 +139,8 @@ START_TEST(parse_refuses)
 }
 END_TEST
 
-/* Every byte in every place: accepted exactly if it is a hexadecimal digit, or the hyphen where one belongs. Needs no terminating NUL. */
+/* Every byte in every place: accepted exactly if it is a hexadecimal digit, or the hyphen where one belongs.
+ * Needs no terminating NUL. */
 START_TEST(parse_every_byte_in_every_place)
 {
 	const char good[] = "0198a1b2-c3d4-7fff-bfff-ffffff000000";

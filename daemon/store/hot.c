@@ -604,7 +604,12 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	}
 	int rc = execute(c, s, &p, &r, why, e);
-	return rc < 0 ? rc : read_rows(h, c, call, r, true, reqs, n, out, why, e);
+	if (rc < 0)
+		return rc;
+	if (s == S_RECORD) /* what needs no other word */
+		for (size_t i = 0; i < n; i++)
+			snprintf(reqs[i]->status, sizeof reqs[i]->status, "recorded");
+	return read_rows(h, c, call, r, true, reqs, n, out, why, e);
 }
 
 int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e)

@@ -16,6 +16,7 @@
 #include "protocol/mpjson.h"
 
 #define CONNECT_TIMEOUT_MS 10000
+#define HOT_PER_API 2 /* hot batches after which a waiting API call has its turn */
 
 struct worker { /* one store thread */
 	struct store *s;
@@ -94,7 +95,9 @@ static size_t take(struct store *s, struct req **out, bool *ret_api)
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
 		bool may_api = s->api.head && (!s->api_busy || s->n_threads == 1);
-		if (s->adopted && s->hot.head) {
+		bool api_first = may_api && s->hot_since_api >= HOT_PER_API;
+		if (s->adopted && s->hot.head && !api_first) {
+			s->hot_since_api++;
 			n = take_same_kind(&s->hot, out, (size_t)s->cfg.batch_max);
 			if (s->hot.head)
 				pthread_cond_signal(&s->work);
@@ -107,6 +110,7 @@ static size_t take(struct store *s, struct req **out, bool *ret_api)
 				s->api.tail = &s->api.head;
 			s->api.n--;
 			s->api_busy = true;
+			s->hot_since_api = 0;
 			*ret_api = true;
 			out[0] = req_of(m);
 			n = 1;

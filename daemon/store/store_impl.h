@@ -17,6 +17,7 @@ struct store {
 	pthread_cond_t work;  /* something to do, the node is up, or stopping */
 	struct list hot, api;
 	bool api_busy;	      /* one thread at a time runs API calls, so that another is free for the hot path */
+	unsigned hot_since_api; /* so that a busy hot path does not starve them */
 	bool registered;      /* `node` is valid and this incarnation holds the lease */
 	bool adopted;
 	bool stopping, draining;

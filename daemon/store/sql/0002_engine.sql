@@ -2,8 +2,11 @@
 --
 -- Lock order everywhere: queue rows, then task rows by task_id, then step rows. Whoever changes a task's step states other than
 -- enqueued -> in_progress holds the task's row lock, so the counters on the task row and pending_parents never race.
--- The daemon's connections run these with enable_seqscan, enable_hashjoin and enable_mergejoin off and generic plans: the row counts in play are a batch, whatever
--- stale statistics say.
+--
+-- Plans must not depend on statistics: a table that was empty when it was last analyzed makes the planner walk it whole as the outer side of a join with a batch,
+-- and no enable_* setting forbids that. So every look-up of a batch in a table is a LATERAL subquery with OFFSET 0 (which cannot be reordered), and every update of what was
+-- looked up goes by ctid (the rows are locked, or the states make concurrent writers exclude each other). The daemon's connections also turn sequential scans,
+-- hash and merge joins off and use generic plans.
 
 CREATE FUNCTION tasker.step_uuid(p_task uuid, p_step_no int) RETURNS uuid
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
@@ -38,8 +41,7 @@ CREATE TYPE tasker.hot_row AS (
 CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int, p_done_seqs bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM 1 FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation;
-  IF NOT FOUND THEN
+  IF NOT EXISTS (SELECT 1 FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation) THEN
     RAISE EXCEPTION 'node % incarnation % has been replaced', p_node, p_incarnation USING ERRCODE = 'TK001';
   END IF;
   IF cardinality(p_done_seqs) > 0 THEN
@@ -59,7 +61,7 @@ BEGIN
     SELECT h.handler_id, h.queue_name, m.at,
            array_agg(jsonb_build_object('t', m.task_id, 's', m.step_no, 'f', m.fence) ORDER BY m.ord) AS msgs
     FROM unnest(p_tasks, p_steps, p_fences, p_handlers, p_at) WITH ORDINALITY AS m(task_id, step_no, fence, handler_id, at, ord)
-    JOIN tasker.handlers h ON h.handler_id = m.handler_id
+    CROSS JOIN LATERAL (SELECT x.handler_id, x.queue_name FROM tasker.handlers x WHERE x.handler_id = m.handler_id OFFSET 0) h
     GROUP BY h.handler_id, h.queue_name, m.at
   LOOP
     IF q.at IS NULL THEN
@@ -86,14 +88,14 @@ RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
               THEN jsonb_strip_nulls(jsonb_build_object('priority', t.priority, 'correlation_id', t.correlation_id,
                      'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent)) END
   FROM unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
-  JOIN tasker.tasks t ON t.task_id = c.task_id
-  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = c.step_no
-  JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no
+  CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = c.step_no OFFSET 0) ts
+  CROSS JOIN LATERAL (SELECT x.inputs, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
   LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(p.step_no::text, p.result) AS deps
     FROM tasker.steps p
     WHERE p.task_id = c.task_id AND p.step_no = ANY (ts.ancestors) AND p.state IN ('complete', 'resolved_manually')
-  ) d ON cardinality(ts.ancestors) > 0
+  ) d ON ts.ancestors <> '{}'
 $$;
 
 -- Note what a node now holds, and return what its dispatcher needs. The journal row's seq is the caller's: if a commit's outcome is lost,
@@ -159,7 +161,7 @@ BEGIN
            i.opts ->> 'correlation_id', i.opts ->> 'parent_correlation_id', i.opts ->> 'traceparent',
            CASE WHEN t.n_sinks = 0 THEN now() END
     FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, ord)
-    JOIN tasker.templates t ON t.template_id = i.tid
+    CROSS JOIN LATERAL (SELECT x.n_sinks FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
     WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
     ORDER BY i.ord
     ON CONFLICT DO NOTHING
@@ -171,20 +173,20 @@ BEGIN
     SELECT nt.task_id, ts.step_no, CASE WHEN ts.parents = '{}' THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
            cardinality(ts.parents), CASE WHEN ts.parents = '{}' THEN now() END
     FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
-    JOIN tasker.template_steps ts ON ts.template_id = nt.template_id
+    CROSS JOIN LATERAL (SELECT x.step_no, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id OFFSET 0) ts
     ORDER BY nt.ord, ts.step_no;
     SELECT array_agg(nt.task_id ORDER BY nt.ord, ts.step_no), array_agg(ts.step_no ORDER BY nt.ord, ts.step_no),
            array_agg(ts.handler_id ORDER BY nt.ord, ts.step_no)
     INTO e_t, e_s, e_h
     FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
-    JOIN tasker.template_steps ts ON ts.template_id = nt.template_id AND ts.parents = '{}';
+    CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.parents = '{}' OFFSET 0) ts;
   ELSIF v_ids IS NOT NULL THEN
     WITH want AS (
       SELECT nt.task_id, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
              ts.parents = '{}' AND o.quota IS NOT NULL
                AND row_number() OVER (PARTITION BY ts.parents = '{}', ts.handler_id ORDER BY nt.ord, ts.step_no) <= o.quota AS in_quota
       FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
-      JOIN tasker.template_steps ts ON ts.template_id = nt.template_id
+      CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id OFFSET 0) ts
       LEFT JOIN unnest(p_handler, p_quota) AS o(handler_id, quota) ON o.handler_id = ts.handler_id),
     capped AS (
       SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
@@ -258,10 +260,11 @@ BEGIN
     CONTINUE WHEN NOT FOUND;
     -- By vt, not msg_id: the index on vt skips what is not yet visible, and a delayed message takes its turn when it becomes due.
     EXECUTE format(
-      'WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.%1$I q WHERE q.vt <= now() ORDER BY q.vt LIMIT $1 FOR UPDATE SKIP LOCKED),
-            d AS (DELETE FROM pgmq.%1$I q USING m WHERE q.msg_id = m.msg_id RETURNING q.message)
-       SELECT array_agg((message ->> ''t'')::bigint), array_agg((message ->> ''s'')::int), array_agg((message ->> ''f'')::int), count(*) FROM d',
-      'q_' || v_queue) INTO g_t, g_s, g_f, v_got USING v_want;
+      'WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.%1$I q WHERE q.vt <= $2 ORDER BY q.vt LIMIT $1 FOR UPDATE SKIP LOCKED),
+            d AS (DELETE FROM pgmq.%1$I q WHERE q.msg_id = ANY (ARRAY(SELECT m.msg_id FROM m)) RETURNING q.msg_id, q.message)
+       SELECT array_agg((message ->> ''t'')::bigint ORDER BY msg_id), array_agg((message ->> ''s'')::int ORDER BY msg_id),
+              array_agg((message ->> ''f'')::int ORDER BY msg_id), count(*) FROM d',
+      'q_' || v_queue) INTO g_t, g_s, g_f, v_got USING v_want, clock_timestamp();
     IF v_got > 0 THEN
       m_t := m_t || g_t; m_s := m_s || g_s; m_f := m_f || g_f;
       v_left := v_left - v_got;
@@ -269,10 +272,10 @@ BEGIN
     IF v_got = v_want THEN
       RETURN NEXT r;
     ELSE
-      EXECUTE format('SELECT q.vt FROM pgmq.%I q WHERE q.vt > now() ORDER BY q.vt LIMIT 1', 'q_' || v_queue) INTO v_due;
+      EXECUTE format('SELECT q.vt FROM pgmq.%I q ORDER BY q.vt LIMIT 1', 'q_' || v_queue) INTO v_due;
       IF v_due IS NOT NULL THEN
         r.kind := 'd';
-        r.idx := least(extract(epoch FROM v_due - clock_timestamp()) * 1000 + 1, 86400000)::int;
+        r.idx := greatest(1, least(extract(epoch FROM v_due - clock_timestamp()) * 1000 + 1, 86400000))::int;
         RETURN NEXT r;
       END IF;
     END IF;
@@ -284,18 +287,22 @@ BEGIN
   -- A step coming out of a backoff changes its task's counters: task rows first.
   SELECT bool_or(true) INTO v_waiting FROM (
     SELECT 1 FROM tasker.tasks t
-    WHERE t.task_id IN (SELECT s.task_id FROM unnest(m_t, m_s) AS m(task_id, step_no)
-                        JOIN tasker.steps s ON s.task_id = m.task_id AND s.step_no = m.step_no AND s.state = 'waiting_for_retry')
+    WHERE t.task_id = ANY (ARRAY(
+      SELECT s.task_id FROM unnest(m_t, m_s) AS m(task_id, step_no)
+      CROSS JOIN LATERAL (SELECT z.task_id FROM tasker.steps z WHERE z.task_id = m.task_id AND z.step_no = m.step_no AND z.state = 'waiting_for_retry' OFFSET 0) s))
     ORDER BY t.task_id FOR NO KEY UPDATE) x;
   IF v_waiting THEN
     WITH w AS (
-      SELECT s.task_id, count(*)::int AS n
+      SELECT m.task_id, count(*)::int AS n
       FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
-      JOIN tasker.steps s ON s.task_id = m.task_id AND s.step_no = m.step_no AND s.fence = m.fence AND s.state = 'waiting_for_retry'
-      GROUP BY s.task_id),
+      CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps z WHERE z.task_id = m.task_id AND z.step_no = m.step_no AND z.fence = m.fence AND z.state = 'waiting_for_retry' OFFSET 0) s
+      GROUP BY m.task_id),
+    o AS (
+      SELECT w.n, z.c, z.state FROM w
+      CROSS JOIN LATERAL (SELECT t.ctid AS c, t.state FROM tasker.tasks t WHERE t.task_id = w.task_id OFFSET 0) z),
     u AS (
-      UPDATE tasker.tasks t SET n_waiting = t.n_waiting - w.n, n_active = t.n_active + w.n, state = 'steps_in_process'
-      FROM w, tasker.tasks o WHERE t.task_id = w.task_id AND o.task_id = w.task_id
+      UPDATE tasker.tasks t SET n_waiting = t.n_waiting - o.n, n_active = t.n_active + o.n, state = 'steps_in_process'
+      FROM o WHERE t.ctid = o.c
       RETURNING t.task_id, o.state AS old)
     INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
     SELECT u.task_id, u.old, 'steps_in_process', p_node, '{"event": "retry_ready"}' FROM u WHERE u.old <> 'steps_in_process';
@@ -303,8 +310,9 @@ BEGIN
 
   WITH u AS (
     UPDATE tasker.steps s SET state = 'in_progress', node_no = p_node, claimed_at = now(), attempts = s.attempts + 1, fence = s.fence + 1, retry_at = NULL
-    FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
-    WHERE s.task_id = m.task_id AND s.step_no = m.step_no AND s.fence = m.fence AND s.state IN ('enqueued', 'waiting_for_retry')
+    FROM (SELECT m.fence, z.c FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
+          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.steps x WHERE x.task_id = m.task_id AND x.step_no = m.step_no OFFSET 0) z) k
+    WHERE s.ctid = k.c AND s.fence = k.fence AND s.state IN ('enqueued', 'waiting_for_retry')
     RETURNING s.task_id, s.step_no, s.attempts, s.fence)
   SELECT array_agg(task_id), array_agg(step_no), array_agg(attempts), array_agg(fence) INTO c_t, c_s, c_a, c_f FROM u;
   IF c_t IS NOT NULL THEN
@@ -330,17 +338,17 @@ BEGIN
 
   WITH r AS MATERIALIZED (
     SELECT u.*, ts.handler_id, s.ready_at AS was_ready,
-           CASE WHEN u.outcome = 'released' THEN 'released'
+           s.c, CASE WHEN u.outcome = 'released' THEN 'released'
                 WHEN u.retry AND ts.retryable AND s.attempts < ts.max_attempts THEN 'retrying'
                 ELSE 'failed' END AS how,
            CASE WHEN u.outcome <> 'released' AND u.retry AND ts.retryable AND s.attempts < ts.max_attempts AND u.delay_ms > 0
                 THEN now() + u.delay_ms * interval '1 millisecond' END AS at
     FROM unnest(p_idx, p_task, p_step, p_fence, p_outcome, p_retry, p_delay_ms, p_error, p_meta, p_exec_ms, p_worker, p_finished)
          AS u(idx, task_id, step_no, fence, outcome, retry, delay_ms, error, meta, exec_ms, worker, finished)
-    JOIN tasker.tasks t ON t.task_id = u.task_id
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = u.step_no
-    JOIN tasker.steps s ON s.task_id = u.task_id AND s.step_no = u.step_no
-    WHERE s.state = 'in_progress' AND s.fence = u.fence),
+    CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT x.handler_id, x.retryable, x.max_attempts FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = u.step_no OFFSET 0) ts
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.attempts, x.ready_at FROM tasker.steps x
+                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s),
   u AS (
     UPDATE tasker.steps s SET
       state = CASE WHEN r.how = 'failed' THEN 'error' WHEN r.at IS NULL THEN 'enqueued' ELSE 'waiting_for_retry' END::tasker.step_state,
@@ -350,7 +358,7 @@ BEGIN
       retry_at = r.at,
       finished_at = CASE WHEN r.how = 'failed' THEN now() END,
       error = coalesce(r.error, s.error)
-    FROM r WHERE s.task_id = r.task_id AND s.step_no = r.step_no AND s.state = 'in_progress' AND s.fence = r.fence
+    FROM r WHERE s.ctid = r.c
     RETURNING r.*, s.attempts + (r.how = 'released')::int AS attempt, s.claimed_at),
   a AS (
     INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, error, metadata)
@@ -363,9 +371,12 @@ BEGIN
   END IF;
 
   UPDATE tasker.tasks t SET n_active = t.n_active - k.failed - k.waiting, n_failed = t.n_failed + k.failed, n_waiting = t.n_waiting + k.waiting
-  FROM (SELECT e.task_id, count(*) FILTER (WHERE e.how = 'failed')::int AS failed, count(*) FILTER (WHERE e.at IS NOT NULL)::int AS waiting
-        FROM unnest(u_t, u_how, u_at) AS e(task_id, how, at) GROUP BY e.task_id) k
-  WHERE t.task_id = k.task_id AND k.failed + k.waiting > 0;
+  FROM (SELECT g.failed, g.waiting, z.c
+        FROM (SELECT e.task_id, count(*) FILTER (WHERE e.how = 'failed')::int AS failed, count(*) FILTER (WHERE e.at IS NOT NULL)::int AS waiting
+              FROM unnest(u_t, u_how, u_at) AS e(task_id, how, at) GROUP BY e.task_id) g
+        CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.tasks x WHERE x.task_id = g.task_id OFFSET 0) z
+        WHERE g.failed + g.waiting > 0) k
+  WHERE t.ctid = k.c;
 
   SELECT array_agg(t), array_agg(s), array_agg(f), array_agg(h), array_agg(at)
   INTO e_t, e_s, e_f, e_h, e_at
@@ -381,7 +392,7 @@ END $$;
 -- Put tasks with counters (n_active set) into the state that the counters say. s rows for those that have settled. The caller holds the row locks.
 CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
   WITH want AS (
-    SELECT t.task_id, t.state AS old,
+    SELECT t.ctid AS c, t.state AS old,
            CASE WHEN t.open_sinks = 0 THEN 'complete' WHEN t.n_active > 0 THEN 'steps_in_process'
                 WHEN t.n_waiting > 0 THEN 'waiting_for_retry' ELSE 'blocked_by_failures' END::tasker.task_state AS new
     FROM tasker.tasks t
@@ -389,7 +400,7 @@ CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETUR
   u AS (
     UPDATE tasker.tasks t SET state = w.new, finished_at = CASE WHEN w.new = 'complete' THEN now() END,
            finished_by_node = CASE WHEN w.new = 'complete' THEN p_node END
-    FROM want w WHERE t.task_id = w.task_id AND w.new <> w.old
+    FROM want w WHERE t.ctid = w.c AND w.new <> w.old
     RETURNING t.task_id, t.task_uuid, w.old, w.new),
   h AS (
     INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
@@ -400,7 +411,7 @@ CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETUR
 $$;
 
 -- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
--- a rows: status recorded | retrying | failed | released for what this call changed, duplicate | stale for what it did not.
+-- a rows for all but recorded successes: status retrying | failed | released for what this call changed, duplicate | stale for what it did not.
 -- s rows: tasks that settled (status is the state). c rows: steps that became ready and were claimed within the offered credits. q rows: queues that got messages.
 CREATE FUNCTION tasker.record_results(
   p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
@@ -409,9 +420,9 @@ CREATE FUNCTION tasker.record_results(
   p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_counted boolean; v_sinks int;
-  o_i int[]; o_t bigint[]; o_s int[]; o_f int[]; o_tpl int[];
-  f_i int[]; f_d int[];
+  v_counted boolean; v_sinks int; v_applied int := 0;
+  o_i int[]; o_t bigint[]; o_s int[]; o_tpl int[];
+  f_d int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
   e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
   v_settled uuid[] := '{}';
@@ -423,41 +434,42 @@ BEGIN
     SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
 
   -- Successes.
-  WITH u AS (
-    UPDATE tasker.steps s SET state = 'complete', result = r.result, error = NULL, finished_at = now()
+  WITH r AS MATERIALIZED (
+    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, ts.sink
     FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
-         AS r(task_id, step_no, fence, outcome, result, meta, exec_ms, worker, finished, ord)
-    WHERE r.outcome = 'success' AND s.task_id = r.task_id AND s.step_no = r.step_no AND s.state = 'in_progress' AND s.fence = r.fence
-    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished),
+         AS u(task_id, step_no, fence, outcome, result, meta, exec_ms, worker, finished, ord)
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
+                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT x.children = '{}' AS sink FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = u.step_no OFFSET 0) ts
+    WHERE u.outcome = 'success'),
+  u AS (
+    UPDATE tasker.steps s SET state = 'complete', result = r.result, error = NULL, finished_at = now()
+    FROM r WHERE s.ctid = r.c
+    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.sink),
   a AS (
     INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
     SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, now(), u.exec_ms, u.meta
-    FROM u ORDER BY u.task_id, u.step_no)
-  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.fence), array_agg(t.template_id),
-         count(*) FILTER (WHERE ts.children = '{}')
-  INTO o_i, o_t, o_s, o_f, o_tpl, v_sinks
-  FROM u JOIN tasker.tasks t ON t.task_id = u.task_id
-  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = u.step_no;
+    FROM u)
+  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.template_id), count(*) FILTER (WHERE u.sink)
+  INTO o_i, o_t, o_s, o_tpl, v_sinks FROM u;
 
   IF o_t IS NOT NULL THEN
-    RETURN QUERY SELECT 'a'::"char", o.i, 'recorded'::text, o.t, NULL::uuid, NULL::int, o.s, NULL::int, o.f, NULL::int,
-                        NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-                 FROM unnest(o_i, o_t, o_s, o_f) AS o(i, t, s, f);
+    v_applied := cardinality(o_t);
     -- Children: count down; what is ready is claimed within the credits, else enqueued.
-    IF v_sinks < cardinality(o_t) THEN
+    IF v_sinks < v_applied THEN
       WITH k AS (
         SELECT o.task_id, o.tpl, ch.step_no, count(*)::int AS n
         FROM unnest(o_t, o_s, o_tpl) AS o(task_id, step_no, tpl)
-        JOIN tasker.template_steps ts ON ts.template_id = o.tpl AND ts.step_no = o.step_no
-        CROSS JOIN LATERAL unnest(ts.children) AS ch(step_no)
+        CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.step_no OFFSET 0) ch
         GROUP BY o.task_id, o.tpl, ch.step_no),
       want AS (
-        SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.pending_parents = k.n AS ready,
+        SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
                s.pending_parents = k.n AND of.quota IS NOT NULL
                  AND row_number() OVER (PARTITION BY s.pending_parents = k.n, ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
         FROM k
-        JOIN tasker.template_steps ts ON ts.template_id = k.tpl AND ts.step_no = k.step_no
-        JOIN tasker.steps s ON s.task_id = k.task_id AND s.step_no = k.step_no AND s.state = 'pending'
+        CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = k.tpl AND x.step_no = k.step_no OFFSET 0) ts
+        CROSS JOIN LATERAL (SELECT x.ctid AS c, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
         LEFT JOIN unnest(p_handler, p_quota) AS of(handler_id, quota) ON of.handler_id = ts.handler_id),
       capped AS (
         SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
@@ -469,12 +481,12 @@ BEGIN
           node_no = CASE WHEN c.take THEN p_node END,
           ready_at = CASE WHEN c.ready THEN now() END,
           claimed_at = CASE WHEN c.take THEN now() END
-        FROM capped c WHERE s.task_id = c.task_id AND s.step_no = c.step_no
+        FROM capped c WHERE s.ctid = c.c
         RETURNING s.task_id, s.step_no, s.attempts, s.fence, c.handler_id, c.ready, c.take)
       SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
              array_agg(attempts) FILTER (WHERE take), array_agg(fence) FILTER (WHERE take),
-             array_agg(task_id) FILTER (WHERE ready AND NOT take), array_agg(step_no) FILTER (WHERE ready AND NOT take),
-             array_agg(handler_id) FILTER (WHERE ready AND NOT take), array_agg(fence) FILTER (WHERE ready AND NOT take)
+             array_agg(task_id) FILTER (WHERE NOT take), array_agg(step_no) FILTER (WHERE NOT take),
+             array_agg(handler_id) FILTER (WHERE NOT take), array_agg(fence) FILTER (WHERE NOT take)
       INTO c_t, c_s, c_a, c_f, e_t, e_s, e_h, e_f
       FROM u WHERE ready;
       IF e_t IS NOT NULL THEN
@@ -487,15 +499,18 @@ BEGIN
         WITH k AS (
           SELECT o.task_id, count(*)::int AS n
           FROM unnest(o_t, o_s, o_tpl) AS o(task_id, step_no, tpl)
-          JOIN tasker.template_steps ts ON ts.template_id = o.tpl AND ts.step_no = o.step_no AND ts.children = '{}'
+          CROSS JOIN LATERAL (SELECT 1 FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.step_no AND x.children = '{}' OFFSET 0) ts
           GROUP BY o.task_id),
+        z AS (
+          SELECT k.n, t.c FROM k
+          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.tasks x WHERE x.task_id = k.task_id AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') OFFSET 0) t),
         u AS (
           UPDATE tasker.tasks t SET
-            open_sinks = t.open_sinks - k.n,
-            state = CASE WHEN t.open_sinks = k.n THEN 'complete' ELSE t.state END,
-            finished_at = CASE WHEN t.open_sinks = k.n THEN now() END,
-            finished_by_node = CASE WHEN t.open_sinks = k.n THEN p_node END
-          FROM k WHERE t.task_id = k.task_id AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+            open_sinks = t.open_sinks - z.n,
+            state = CASE WHEN t.open_sinks = z.n THEN 'complete' ELSE t.state END,
+            finished_at = CASE WHEN t.open_sinks = z.n THEN now() END,
+            finished_by_node = CASE WHEN t.open_sinks = z.n THEN p_node END
+          FROM z WHERE t.ctid = z.c
           RETURNING t.task_id, t.task_uuid, t.state, t.open_sinks)
         SELECT 's'::"char", NULL::int, u.state::text, u.task_id, u.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
                NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
@@ -507,9 +522,12 @@ BEGIN
     END IF;
     IF v_counted THEN
       UPDATE tasker.tasks t SET n_active = t.n_active + d.n
-      FROM (SELECT x.task_id, sum(x.n)::int AS n FROM (
-              SELECT unnest(o_t) AS task_id, -1 AS n UNION ALL SELECT unnest(c_t), 1 UNION ALL SELECT unnest(e_t), 1) x GROUP BY x.task_id) d
-      WHERE t.task_id = d.task_id AND t.n_active IS NOT NULL AND d.n <> 0;
+      FROM (SELECT g.n, z.c FROM (
+              SELECT x.task_id, sum(x.n)::int AS n FROM (
+                SELECT unnest(o_t) AS task_id, -1 AS n UNION ALL SELECT unnest(c_t), 1 UNION ALL SELECT unnest(e_t), 1) x GROUP BY x.task_id) g
+            CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.tasks y WHERE y.task_id = g.task_id AND y.n_active IS NOT NULL OFFSET 0) z
+            WHERE g.n <> 0) d
+      WHERE t.ctid = d.c;
     END IF;
   END IF;
 
@@ -526,6 +544,7 @@ BEGIN
     LOOP
       IF v_row.kind = 'a' THEN
         f_d := f_d || v_row.idx;
+        v_applied := v_applied + 1;
       END IF;
       RETURN NEXT v_row;
     END LOOP;
@@ -539,14 +558,14 @@ BEGIN
   END IF;
 
   -- What did not apply: say whether this very attempt was recorded before.
-  SELECT array_agg(g.i) INTO f_i FROM generate_subscripts(p_task, 1) AS g(i) WHERE g.i <> ALL (coalesce(o_i, '{}') || coalesce(f_d, '{}'));
-  IF f_i IS NOT NULL THEN
+  IF v_applied < cardinality(p_task) THEN
     RETURN QUERY
       SELECT 'a'::"char", x.i,
              CASE WHEN EXISTS (SELECT 1 FROM tasker.step_attempts a WHERE a.task_id = p_task[x.i] AND a.step_no = p_step[x.i] AND a.fence = p_fence[x.i]
                                AND a.outcome IN ('success', 'handler_error', 'permanent_error', 'invalid_result')) THEN 'duplicate' ELSE 'stale' END,
              p_task[x.i], NULL::uuid, NULL::int, p_step[x.i], NULL::int, p_fence[x.i], NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-      FROM unnest(f_i) AS x(i);
+      FROM generate_subscripts(p_task, 1) AS x(i)
+      WHERE x.i <> ALL (coalesce(o_i, '{}') || coalesce(f_d, '{}'));
   END IF;
   IF c_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
@@ -595,7 +614,8 @@ BEGIN
   held AS (
     SELECT DISTINCT s.task_id, s.step_no, s.fence
     FROM old CROSS JOIN LATERAL unnest(old.task_ids, old.step_nos, old.fences) AS c(task_id, step_no, fence)
-    JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no AND s.fence = c.fence AND s.state = 'in_progress' AND s.node_no = p_node)
+    CROSS JOIN LATERAL (SELECT x.task_id, x.step_no, x.fence FROM tasker.steps x
+                        WHERE x.task_id = c.task_id AND x.step_no = c.step_no AND x.fence = c.fence AND x.state = 'in_progress' AND x.node_no = p_node OFFSET 0) s)
   SELECT array_agg(task_id), array_agg(step_no), array_agg(fence) INTO c_t, c_s, c_f FROM held;
   IF c_t IS NULL THEN
     RETURN;
@@ -605,9 +625,9 @@ BEGIN
     SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
            NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
     FROM unnest(c_t, c_s) AS c(task_id, step_no)
-    JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no
-    JOIN tasker.tasks t ON t.task_id = c.task_id
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = c.step_no;
+    CROSS JOIN LATERAL (SELECT x.step_no, x.attempts, x.fence FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = c.step_no OFFSET 0) ts;
 END $$;
 
 -- After a lost connection: what the call with this seq claimed, if it committed (no rows if it did not, or claimed nothing).
@@ -616,7 +636,8 @@ CREATE FUNCTION tasker.recover_claims(p_node int, p_seq bigint) RETURNS SETOF ta
     SELECT array_agg(s.task_id) AS t, array_agg(s.step_no) AS s, array_agg(s.attempts) AS a, array_agg(s.fence) AS f
     FROM tasker.node_claims nc
     CROSS JOIN LATERAL unnest(nc.task_ids, nc.step_nos, nc.fences) AS c(task_id, step_no, fence)
-    JOIN tasker.steps s ON s.task_id = c.task_id AND s.step_no = c.step_no AND s.fence = c.fence AND s.state = 'in_progress'
+    CROSS JOIN LATERAL (SELECT x.task_id, x.step_no, x.attempts, x.fence FROM tasker.steps x
+                        WHERE x.task_id = c.task_id AND x.step_no = c.step_no AND x.fence = c.fence AND x.state = 'in_progress' OFFSET 0) s
     WHERE nc.node_no = p_node AND nc.seq = p_seq) x
   CROSS JOIN LATERAL tasker.claimed_rows(x.t, x.s, x.a, x.f) r
   WHERE x.t IS NOT NULL

@@ -19,7 +19,7 @@ BEGIN
     RAISE EXCEPTION 'template %/% version % exists with other content%; give the new content a new version', p ->> 'namespace', p ->> 'name', p ->> 'version',
       CASE WHEN v_used THEN ' and has tasks' ELSE '' END USING ERRCODE = 'TK409';
   END IF;
-  FOR h IN SELECT DISTINCT s ->> 'callable' AS callable FROM jsonb_array_elements(p -> 'steps') s LOOP
+  FOR h IN SELECT DISTINCT s ->> 'callable' AS callable FROM jsonb_array_elements(p -> 'steps') s ORDER BY 1 LOOP
     INSERT INTO tasker.handlers (namespace_id, callable, queue_name)
     VALUES (v_ns, h.callable, 'worker_' || lower(p ->> 'namespace') || '_' || left(encode(sha256(convert_to((p ->> 'namespace') || '/' || h.callable, 'UTF8')), 'hex'), 10))
     ON CONFLICT (namespace_id, callable) DO NOTHING;

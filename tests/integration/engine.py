@@ -165,7 +165,11 @@ class Engine:
 		return self.hot("claim(%s, %s)" % (self.node_args(node, done), self.credit_args(credits, cap)))
 
 	def record(self, node, items, credits, cap, done=()):
-		return self.hot(self.record_call(node, items, credits, cap, done))
+		"""Rows, with an a row for every item: the function leaves out recorded successes."""
+		rows = self.hot(self.record_call(node, items, credits, cap, done))
+		answered = {r.idx for r in rows if r.kind == "a"}
+		return [Row("a", n, "recorded", i.task, i.step, None, i.fence, None) for n, i in enumerate(items, 1)
+		        if n not in answered and i.outcome == "success"] + rows
 
 	def record_call(self, node, items, credits, cap, done=()):
 		columns = (

@@ -18,11 +18,12 @@ struct opt {
 struct verb {
 	const char *group; /* "task", or NULL for a verb of one word */
 	const char *name;
-	const char *args;          /* as shown in the usage line */
-	const char *summary;       /* one line, no full stop */
-	const char *help;          /* more paragraphs, or NULL */
-	const struct opt *opts;    /* ends with a NULL name */
-	int min_args, max_args;    /* max -1: any number */
+	const char *args;       /* as shown in the usage line */
+	const char *summary;    /* one line, no full stop */
+	const char *help;       /* more paragraphs, or NULL */
+	const struct opt *opts; /* ends with a NULL name */
+	int min_args, max_args; /* max -1: any number */
+	bool waits; /* --timeout is for the tasks, not for a request; an option --wait means the same */
 	int (*run)(struct ctl *c); /* returns an exit code */
 };
 

@@ -149,7 +149,8 @@ struct bulk {
 	struct chunk *chunk; /* being filled */
 	size_t open;
 	unsigned long created, existing, failed;
-	int code; /* of the first failure */
+	int code; /* of the first line that failed */
+	unsigned long code_line;
 	json_t *results;
 	struct waited *tasks; /* for --wait */
 	size_t ntasks, cap;
@@ -164,8 +165,10 @@ static void fail_line(struct bulk *b, unsigned long line, const char *code, cons
 	snprintf(err.code, sizeof err.code, "%s", code);
 	snprintf(err.message, sizeof err.message, "%s", message);
 	int exit = b->failed++ < 20 ? ctl_complain(b->c, about, &err) : (int)exit_code_for(&err);
-	if (b->code == EXIT_OK)
+	if (b->code == EXIT_OK || line < b->code_line) {
 		b->code = exit;
+		b->code_line = line;
+	}
 }
 
 static void keep_for_wait(struct bulk *b, const char *uuid)

@@ -47,19 +47,28 @@ static void put_verb(struct buf *b, const void *verb)
 	help_verb(b, verb);
 }
 
+/* Who waits a second for a task does not want to be told that the daemon took longer to say hello, nor to
+ * wait for hours until a daemon that hangs does. */
+static int request_timeout(const struct cli *cli)
+{
+	bool waits = cli->verb && (cli->verb->waits || cli_has(cli, "wait"));
+	int64_t least = waits ? 5000 : 1, most = waits ? DEFAULT_TIMEOUT_MS : INT_MAX,
+	        given = cli->timeout_ms;
+	if (given < 0)
+		return DEFAULT_TIMEOUT_MS;
+	return (int)(given < least ? least : given > most ? most : given);
+}
+
 static int run(struct cli *cli)
 {
-	struct ctl c = {.cli = cli, .timeout_ms = DEFAULT_TIMEOUT_MS};
+	struct ctl c = {.cli = cli};
 	if (cli->help && cli->verb)
 		return show(put_verb, cli->verb);
 	if (cli->help && cli->group)
 		return show(put_group, cli->group);
 	if (cli->help)
 		return show(put_all, NULL);
-	if (cli->timeout_ms >= 0)
-		c.timeout_ms = cli->timeout_ms < 1         ? 1
-		               : cli->timeout_ms > INT_MAX ? INT_MAX
-		                                           : (int)cli->timeout_ms;
+	c.timeout_ms = request_timeout(cli);
 	ctl_look_at_terminal(&c);
 	int code = cli->version ? run_version(&c) : cli->verb->run(&c);
 	tasker_close(c.conn);

@@ -382,12 +382,14 @@ static void try_to_process(void *arg, const char *method, const tasker_value *pa
 START_TEST(notifications_reach_the_callback)
 {
 	static const struct act script[] = {ACTS_GREET,
+	                                    {ACT_EXPECT, "ping", 0},
 	                                    {ACT_NOTE, "task.event {\"task_uuid\":\"u\",\"events\":[]}", 0},
 	                                    {ACT_WAIT_CLOSE, NULL, 0},
 	                                    {ACT_END, NULL, 0}};
 	tasker *t = open_ok(script);
 	order[0] = order[1] = '\0';
 	tasker_on_notification(t, try_to_process, t);
+	ck_assert_int_eq(tasker_send_json(t, "ping", NULL, NULL, NULL, NULL), 0);
 	while (!order[0])
 		ck_assert_int_ge(tasker_process(t, 5000000, NULL), 0);
 	finish(t);

@@ -1,0 +1,601 @@
+"""taskerctl against a scripted daemon: what it asks for, what it prints, and how it ends.
+
+usage: test_commands.py TASKERCTL SOURCE_ROOT"""
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import tap
+from fake_taskerd import Error, FakeTaskerd, HangUp, Silence, WELCOME
+
+TASKERCTL, ROOT = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2])
+UUID = "0192f0c1-7b7a-7000-8000-00000000000a"
+UUID2 = "0192f0c1-7b7a-7000-8000-00000000000b"
+LINEAR = ROOT / "examples" / "templates" / "linear-4.yaml"
+
+
+def a_task(state="steps_in_process", **more):
+    return {
+        "task_uuid": UUID, "namespace": "shop", "name": "order", "version": "1.2.0", "state": state, "status": state,
+        "created_at": "2026-01-02T03:04:05.000000Z", "updated_at": "2026-01-02T03:04:07.500000Z",
+        "context": {"order_id": 17}, "tags": [], "priority": 0, "total_steps": 3, "completed_steps": 1,
+        "failed_steps": 0,
+        "steps": [
+            {"step_uuid": "s1", "name": "take", "state": "complete", "attempts": 1, "max_attempts": 3, "depends_on": [],
+             "handler": "shop.take", "started_at": "2026-01-02T03:04:05.1Z", "finished_at": "2026-01-02T03:04:06.35Z"},
+            {"step_uuid": "s2", "name": "pack", "state": "waiting_for_retry", "attempts": 2, "max_attempts": 3,
+             "depends_on": ["take"], "handler": "shop.pack", "error": {"message": "no \x1b[31mbox"}},
+            {"step_uuid": "s3", "name": "send", "state": "pending", "attempts": 0, "max_attempts": 3,
+             "depends_on": ["take", "pack"], "handler": "shop.send"},
+        ], **more}
+
+
+DEFINITION = {
+    "name": "order", "namespace_name": "shop", "version": "1.2.0",
+    "steps": [
+        {"name": "take", "handler": {"callable": "shop.take"}},
+        {"name": "pack", "handler": {"callable": "shop.pack"}, "dependencies": ["take"]},
+        {"name": "send", "handler": {"callable": "shop.send"}, "dependencies": ["take", "pack"]},
+    ]}
+TEMPLATE = {
+    "namespace": "shop", "name": "order", "version": "1.2.0", "digest": "0123456789abcdef", "created_at":
+    "2026-01-01T00:00:00.000000Z", "definition": DEFINITION,
+    "steps": [
+        {"no": 0, "name": "take", "callable": "shop.take", "max_attempts": 3, "backoff": "exponential", "parents": []},
+        {"no": 1, "name": "pack", "callable": "shop.pack", "max_attempts": 1, "timeout_seconds": 30, "parents": [0]},
+    ]}
+
+
+class Case(unittest.TestCase):
+    def serve(self, **answers):
+        self.daemon = FakeTaskerd({k.replace("__", "."): v for k, v in answers.items()})
+        self.addCleanup(self.daemon.close)
+        return self.daemon
+
+    def ctl(self, *args, code=0, stdin="", env=None, socket=True):
+        where = ["--socket", self.daemon.path] if socket else []
+        p = subprocess.run([TASKERCTL, *where, *args], input=stdin, capture_output=True, text=True, timeout=30,
+                           env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})})
+        self.assertEqual(p.returncode, code, p.stdout + p.stderr)
+        self.out, self.err = p.stdout, p.stderr
+        return self.out
+
+    def rows(self):
+        """The printed table as a list of lists."""
+        return [re.split(r"  +", line.strip()) for line in self.out.splitlines()]
+
+    def file(self, text, name="f"):
+        d = tempfile.TemporaryDirectory()
+        self.addCleanup(d.cleanup)
+        path = pathlib.Path(d.name) / name
+        path.write_text(text)
+        return str(path)
+
+
+class Errors(Case):
+    def test_exit_codes(self):
+        for name, code in {"not_found": 4, "template_not_found": 4, "conflict": 5, "overloaded": 7,
+                           "database_unavailable": 7, "shutting_down": 7, "permission_denied": 1, "internal": 1}.items():
+            with self.subTest(code=name):
+                self.serve(task__get=Error(name, "words of the daemon"))
+                self.ctl("task", "get", UUID, code=code)
+                self.assertEqual(self.out, "")
+                self.assertIn("words of the daemon", self.err)
+
+    def test_unreachable(self):
+        self.ctl("task", "list", "--socket", "/nonexistent/s", code=3, socket=False)
+        self.assertIn("/nonexistent/s", self.err)
+        self.assertIn("--socket PATH", self.err)
+
+    def test_the_socket_of_the_environment(self):
+        self.serve(task__list={"tasks": []})
+        self.ctl("task", "list", socket=False, env={"TASKERD_SOCKET": self.daemon.path})
+
+    def test_no_answer(self):
+        self.serve(task__get=Silence())
+        self.ctl("task", "get", UUID, "--timeout", "50ms", code=6)
+        self.assertIn("--timeout", self.err)
+
+    def test_connection_lost(self):
+        self.serve(task__get=HangUp())
+        self.ctl("task", "get", UUID, code=3)
+
+    def test_another_version(self):
+        self.serve(hello=Error("unsupported_version", "2.0 is spoken here"))
+        self.ctl("task", "get", UUID, code=1)
+        self.assertIn("2.0 is spoken here", self.err)
+
+    def test_json(self):
+        self.serve(task__get=Error("overloaded", "later", retry_after_ms=70, path="x.y"))
+        self.ctl("task", "get", UUID, "--json", code=7)
+        self.assertEqual(json.loads(self.out), {"error": {
+            "code": "overloaded", "message": "later", "retry_after_ms": 70, "path": "x.y"}})
+        self.assertIn("70 ms", self.err)
+
+    def test_usage_needs_no_daemon(self):
+        self.ctl("task", "get", "not-a-uuid", code=2, socket=False)
+        self.ctl("task", "create", code=2, socket=False)
+        self.ctl("task", "create", "a/b/c", code=2, socket=False)
+        self.ctl("task", "create", "a/b", "--priority", "101", code=2, socket=False)
+        self.ctl("task", "create", "a/b", "--context", "[1]", code=2, socket=False)
+        self.ctl("task", "create", "a/b", "--context", '{"a":1,"a":2}', code=2, socket=False)
+        self.ctl("task", "create", "--from", "x", "--key", "k", code=2, socket=False)
+        self.ctl("task", "list", "--limit", "0", code=2, socket=False)
+        self.ctl("template", "graph", "a/b", "--format", "png", code=2, socket=False)
+        self.ctl("help", "nonsense", code=2, socket=False)
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([TASKERCTL, "help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("cannot write", p.stderr)
+
+
+class Lists(Case):
+    def test_workers(self):
+        answer = {"workers": [{
+            "worker_uuid": "w1", "node": "n1", "name": "blue", "pid": 12, "uid": 0, "client": "taskerd-python/0.1.0",
+            "language": "python", "namespaces": ["*"], "handlers": ["a.b", "c.d"], "max_concurrency": 8, "open": 3,
+            "done": 1234, "connected_at": "2026-01-02T03:04:05.000000Z", "draining": True}]}
+        self.serve(worker__list=answer)
+        self.ctl("worker", "list")
+        self.assertEqual(self.rows()[0], ["WORKER", "NAME", "NODE", "PID", "CLIENT", "OPEN", "DONE", "CONNECTED",
+                                          "NAMESPACES", "HANDLERS"])
+        self.assertEqual(self.rows()[1], ["w1", "blue", "n1", "12", "taskerd-python/0.1.0", "3/8", "1234", "draining",
+                                          "*", "a.b, c.d"])
+        self.assertEqual(json.loads(self.ctl("worker", "list", "--json")), answer)
+        self.ctl("worker", "list", "--quiet")
+        self.assertEqual(self.rows()[0][0], "w1")
+
+    def test_nodes(self):
+        answer = {"nodes": [{"node": "n1", "node_no": 1, "host": "h", "pid": 5, "version": "0.1.0", "state": "alive",
+                             "started_at": "2026-01-02T03:04:05Z", "lease_until": "2001-01-01T00:00:00Z",
+                             "in_progress": 7}]}
+        self.serve(node__list=answer)
+        self.ctl("node", "list")
+        row = dict(zip(self.rows()[0], self.rows()[1]))
+        self.assertEqual(row["LEASE"], "ran out")
+        self.assertEqual(row["IN PROGRESS"], "7")
+
+    def test_queues(self):
+        self.serve(queue__list={"queues": [
+            {"namespace": "shop", "handler": "a.b", "queue": "q", "ready": 4, "delayed": 1, "oldest_ms": 2500, "workers": 0},
+            {"namespace": "shop", "handler": "c.d", "queue": "r", "ready": 0, "delayed": 0, "workers": 2}]})
+        self.ctl("queue", "list", "--color", "always")
+        self.assertIn("\x1b[31m", self.out)
+        self.ctl("queue", "list")
+        self.assertEqual(self.rows()[1:], [["shop", "a.b", "q", "4", "1", "2.50s", "0"],
+                                           ["shop", "c.d", "r", "0", "0", "-", "2"]])
+        self.assertNotIn("\x1b", self.out)
+
+    def test_nothing_there(self):
+        self.serve(worker__list={"workers": []}, task__list={"tasks": []}, template__list={"templates": []})
+        for words in (["worker", "list"], ["task", "list"], ["template", "list"]):
+            self.assertEqual(self.ctl(*words), "")
+            self.assertNotEqual(self.err, "")
+            self.ctl(*words, "--quiet")
+            self.assertEqual(self.err, "")
+
+    def test_tasks(self):
+        pages = {None: ["a", "b"], "c1": ["c", "d"], "c2": ["e"]}
+        following = {None: "c1", "c1": "c2"}
+
+        def answer(params, _):
+            cursor = params.get("cursor")
+            tasks = [{**a_task(), "task_uuid": u} for u in pages[cursor]][:params["limit"]]
+            return {"tasks": tasks, **({"next_cursor": following[cursor]} if cursor in following else {})}
+
+        self.serve(task__list=answer)
+        self.ctl("task", "list", "--namespace", "shop", "--name", "order", "--state", "error", "--limit", "2")
+        self.assertEqual(self.daemon.params("task.list"),
+                         [{"namespace": "shop", "name": "order", "state": "error", "limit": 2}])
+        self.assertEqual(self.rows()[1][:4], ["a", "shop/order@1.2.0", "steps_in_process", "1/3"])
+        everything = json.loads(self.ctl("task", "list", "--all", "--json"))
+        self.assertEqual([t["task_uuid"] for t in everything["tasks"]], list("abcde"))
+        self.assertNotIn("next_cursor", everything)
+        some = json.loads(self.ctl("task", "list", "--limit", "3", "--json"))
+        self.assertEqual([t["task_uuid"] for t in some["tasks"]], list("abc"))
+        self.assertEqual(some["next_cursor"], "c2")
+
+    def test_doctor(self):
+        good = {"ok": True, "checks": [{"name": "leases", "ok": True, "found": 0, "detail": "none ran out"}]}
+        bad = {"ok": False, "checks": good["checks"] + [
+            {"name": "stranded", "ok": False, "found": 2, "detail": "steps without owner", "sample": [UUID, {"a": 1}]}]}
+        self.serve(doctor=good)
+        self.assertIn("ok       leases", self.ctl("doctor"))
+        self.serve(doctor=bad)
+        self.ctl("doctor", code=1)
+        self.assertIn("FOUND    stranded: 2, steps without owner", self.out)
+        self.assertIn(UUID, self.out)
+        self.assertIn('{"a":1}', self.out)
+        self.ctl("doctor", "--quiet", code=1)
+        self.assertNotIn("leases", self.out)
+        self.assertEqual(json.loads(self.ctl("doctor", "--json", code=1)), bad)
+
+    def test_version(self):
+        info = {"server": "taskerd/9.9.9", "version": "9.9.9", "node": "n1", "pid": 5, "uptime_ms": 61000,
+                "database": {"state": "connected", "version": "15.4"}}
+        self.serve(server__info=info)
+        self.ctl("version")
+        self.assertIn("taskerd/9.9.9, node n1, pid 5, up 1m01s", self.out)
+        self.assertIn("connected, PostgreSQL 15.4", self.out)
+        self.assertEqual(json.loads(self.ctl("version", "--json"))["taskerd"], info)
+        self.ctl("version", "--socket", "/nonexistent/s", socket=False)
+        self.assertIn("taskerctl ", self.out)
+        self.ctl("--version", "--socket", "/nonexistent/s", socket=False)
+        got = json.loads(self.ctl("version", "--json", "--socket", "/nonexistent/s", socket=False))
+        self.assertIsNone(got["taskerd"])
+
+
+class Templates(Case):
+    def test_validate(self):
+        self.ctl("template", "validate", str(LINEAR), socket=False)
+        self.assertIn("ok, bench/linear", self.out)
+        bad = self.file("name: x\nnamespace_name: y\nversion: 1.0.0\nsteps:\n  - name: a\n    handler: {callable: c}\n"
+                        "    dependencies: [b]\n", "bad.yaml")
+        self.ctl("template", "validate", str(LINEAR), bad, "/nonexistent.yaml", code=1, socket=False)
+        self.assertRegex(self.out, re.escape(bad) + r":\d+:\d+: error: ")
+        self.assertIn("/nonexistent.yaml: error: cannot be read", self.out)
+        got = json.loads(self.ctl("template", "validate", str(LINEAR), bad, "--json", code=1, socket=False))
+        self.assertEqual([x["ok"] for x in got], [True, False])
+        self.assertEqual(got[1]["findings"][0]["severity"], "error")
+        self.ctl("template", "validate", "-", stdin=LINEAR.read_text(), socket=False)
+        self.assertIn("<stdin>: ok", self.out)
+
+    def test_validate_strict(self):
+        odd = self.file(LINEAR.read_text() + "\nunknown_key: 1\n", "odd.yaml")
+        self.ctl("template", "validate", odd, socket=False)
+        self.assertIn("1 warning", self.out)
+        self.ctl("template", "validate", "--strict", odd, code=1, socket=False)
+
+    def test_apply(self):
+        finding = {"severity": "error", "file": "f.yaml", "line": 3, "column": 5, "key": "steps[0].name", "message": "bad"}
+
+        def answer(params, _):
+            if "broken" in params["source"]:
+                raise Error("invalid_template", "1 error", details={"findings": [finding]})
+            if "taken" in params["source"]:
+                raise Error("conflict", "in use")
+            return {"namespace": "shop", "name": "order", "version": "1.2.0", "created": True, "findings": []}
+
+        self.serve(template__apply=answer)
+        good, broken, taken = (self.file(t, t + ".yaml") for t in ("good", "broken", "taken"))
+        self.assertEqual(self.ctl("template", "apply", good), "shop/order@1.2.0 registered\n")
+        self.assertEqual(self.daemon.params("template.apply")[0], {"source": "good", "filename": good, "strict": False})
+        self.ctl("template", "apply", broken, good, "--strict", code=1)
+        self.assertIn("f.yaml:3:5: error: steps[0].name: bad", self.err)
+        self.assertIn("registered", self.out)
+        self.assertTrue(self.daemon.params("template.apply")[-1]["strict"])
+        self.ctl("template", "apply", taken, code=5)
+        self.assertIn("new version", self.err)
+        got = json.loads(self.ctl("template", "apply", good, broken, "--json", code=1))
+        self.assertTrue(got[0]["created"])
+        self.assertEqual(got[1]["error"]["details"]["findings"], [finding])
+        self.ctl("template", "apply", "/nonexistent.yaml", code=1)
+
+    def test_show(self):
+        self.serve(template__get=TEMPLATE)
+        self.ctl("template", "show", "shop/order@1.2.0")
+        self.assertEqual(self.daemon.params("template.get")[0],
+                         {"namespace": "shop", "name": "order", "version": "1.2.0"})
+        self.assertEqual(self.rows()[-1], ["pack", "shop.pack", "1", "-", "30s", "take"])
+        self.ctl("template", "show", "order")
+        self.assertEqual(self.daemon.params("template.get")[1], {"namespace": "default", "name": "order"})
+        self.assertEqual(json.loads(self.ctl("template", "show", "shop/order", "--definition")), DEFINITION)
+        self.assertEqual(json.loads(self.ctl("template", "show", "shop/order", "--json")), TEMPLATE)
+
+    def test_list(self):
+        answer = {"templates": [{"namespace": "shop", "name": "order", "version": "1.2.0", "steps": 3,
+                                 "created_at": "2026-01-01T00:00:00.123Z", "digest": "0123456789abcdef"}]}
+        self.serve(template__list=answer)
+        self.ctl("template", "list", "-n", "shop")
+        self.assertEqual(self.daemon.params("template.list"), [{"namespace": "shop"}])
+        self.assertEqual(self.rows()[1], ["shop", "order", "1.2.0", "3", "0123456789ab", "2026-01-01T00:00:00"])
+
+    def test_graph(self):
+        self.serve(template__get=TEMPLATE)
+        for what in (str(LINEAR), "shop/order"):
+            self.assertIn("digraph", self.ctl("template", "graph", what, "--format", "dot"))
+            self.assertRegex(self.ctl("template", "graph", what, "--format", "mermaid"), "graph|flowchart")
+            self.ctl("template", "graph", what)
+        self.assertRegex(self.out, r"take[\s\S]*pack[\s\S]*send")
+        path = self.file("", "out.dot")
+        self.assertEqual(self.ctl("template", "graph", str(LINEAR), "--format=dot", "-o", path), "")
+        self.assertIn("digraph", pathlib.Path(path).read_text())
+        self.ctl("template", "graph", self.file("name: x", "x.yaml"), code=1)
+
+    def test_graph_svg_runs_dot(self):
+        self.serve()
+        fake = pathlib.Path(self.file('#!/bin/sh\necho "<svg $1>"; grep -c digraph\n', "dot"))
+        fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+        path = f"{fake.parent}:{os.environ['PATH']}"
+        self.assertEqual(self.ctl("template", "graph", str(LINEAR), "-f", "svg", env={"PATH": path}), "<svg -Tsvg>\n1\n")
+        fake.write_text("#!/bin/sh\nexit 3\n")
+        self.ctl("template", "graph", str(LINEAR), "-f", "svg", env={"PATH": path}, code=1)
+        self.ctl("template", "graph", str(LINEAR), "-f", "svg", env={"PATH": "/nonexistent"}, code=1)
+        self.assertIn("graphviz", self.err)
+
+
+class Create(Case):
+    def answer(self, params, _):
+        return {"task_uuid": UUID, "created": params.get("idempotency_key") != "again", "state": "pending"}
+
+    def test_all_options(self):
+        self.serve(task__create=self.answer)
+        self.ctl("task", "create", "shop/order@1.2.0", "-c", '{"n": 9007199254740993, "x": 0.1}', "-k", "k", "-t", "a",
+                 "-t", "b", "-p", "-7", "--initiator", "i", "--source-system", "s", "--reason", "r", "--correlation-id",
+                 "c", "--parent-correlation-id", "p", "--traceparent", "t")
+        self.assertEqual(self.out, UUID + "\n")
+        self.assertEqual(self.daemon.params("task.create"), [{
+            "namespace": "shop", "name": "order", "version": "1.2.0", "context": {"n": 9007199254740993, "x": 0.1},
+            "idempotency_key": "k", "tags": ["a", "b"], "priority": -7, "initiator": "i", "source_system": "s",
+            "reason": "r", "correlation_id": "c", "parent_correlation_id": "p", "traceparent": "t"}])
+
+    def test_context_from_a_file_and_from_stdin(self):
+        self.serve(task__create=self.answer)
+        self.ctl("task", "create", "order", "-c", "@" + self.file('{"f": 1}'))
+        self.ctl("task", "create", "order", "-c", "-", stdin='{"i": 2}')
+        self.assertEqual([p["context"] for p in self.daemon.params("task.create")], [{"f": 1}, {"i": 2}])
+        self.ctl("task", "create", "order", "-c", "@/nonexistent", code=1)
+
+    def test_there_already(self):
+        self.serve(task__create=self.answer)
+        self.ctl("task", "create", "order", "-k", "again")
+        self.assertEqual(self.out, UUID + "\n")
+        self.assertIn("there already", self.err)
+
+    def test_json(self):
+        self.serve(task__create=self.answer)
+        self.assertEqual(json.loads(self.ctl("task", "create", "order", "--json")),
+                         {"task_uuid": UUID, "created": True, "state": "pending"})
+
+    def test_wait(self):
+        for state, code in {"complete": 0, "resolved_manually": 0, "error": 1, "blocked_by_failures": 1}.items():
+            with self.subTest(state=state):
+                self.serve(task__create=self.answer,
+                           task__wait={"task_uuid": UUID, "state": state, "settled": True, "finished": True})
+                self.assertEqual(self.ctl("task", "create", "order", "--wait", code=code), f"{UUID} {state}\n")
+        got = json.loads(self.ctl("task", "create", "order", "--wait", "--json", code=1))
+        self.assertEqual((got["created"], got["state"], got["settled"]), (True, "blocked_by_failures", True))
+
+    def test_many(self):
+        def answer(params, _):
+            return {"results": [{"error": {"code": "conflict", "message": "taken"}} if t["context"].get("bad") else
+                                {"task_uuid": f"u{t['context']['i']}", "created": True, "state": "pending"}
+                                for t in params["tasks"]]}
+
+        self.serve(task__create_many=answer)
+        lines = [json.dumps({"i": i}) for i in range(8)]
+        lines[2] = json.dumps({"i": 2, "bad": True})
+        lines[5] = "{nonsense"
+        lines.insert(4, "")
+        path = self.file("\n".join(lines), "orders.jsonl")
+        self.ctl("task", "create", "shop/order", "-t", "x", "--from", path, code=5)
+        self.assertEqual(self.out.split(), ["u0", "u1", "u3", "u4", "u6", "u7"])
+        self.assertIn(f"{path}:3: taken", self.err)
+        self.assertIn(f"{path}:7: ", self.err)
+        self.assertIn("6 created, 0 there already, 2 failed", self.err)
+        sent = [t for p in self.daemon.params("task.create_many") for t in p["tasks"]]
+        self.assertTrue(all(len(p["tasks"]) <= 3 for p in self.daemon.params("task.create_many")))
+        self.assertEqual(sent[0], {"namespace": "shop", "name": "order", "tags": ["x"], "context": {"i": 0}})
+
+    def test_many_of_different_templates(self):
+        self.serve(task__create_many=lambda p, _: {"results": [
+            {"task_uuid": t["name"], "created": False, "state": "complete"} for t in p["tasks"]]})
+        text = '{"name": "a", "namespace": "n"}\n{"name": "b", "priority": 3}\n'
+        self.ctl("task", "create", "--from", "-", "--priority", "1", stdin=text)
+        self.assertEqual(self.out.split(), ["a", "b"])
+        sent = self.daemon.params("task.create_many")[0]["tasks"]
+        self.assertEqual(sent, [{"name": "a", "namespace": "n", "priority": 1}, {"name": "b", "priority": 3}])
+
+    def test_many_and_wait(self):
+        self.serve(task__create_many=lambda p, _: {"results": [
+            {"task_uuid": f"u{t['context']['i']}", "created": True, "state": "pending"} for t in p["tasks"]]},
+            task__wait=lambda p, _: {"task_uuid": p["task_uuid"], "settled": True, "finished": True,
+                                     "state": "error" if p["task_uuid"] == "u3" else "complete"})
+        text = "".join(json.dumps({"i": i}) + "\n" for i in range(5))
+        self.ctl("task", "create", "order", "--from", "-", "--wait", stdin=text, code=1)
+        self.assertIn("4 of 5 tasks complete", self.err)
+
+    def test_a_refused_chunk_fails_its_lines(self):
+        self.serve(task__create_many=Error("overloaded", "full"))
+        self.ctl("task", "create", "order", "--from", "-", stdin='{"i": 1}\n{"i": 2}\n', code=7)
+        self.assertIn("0 created, 0 there already, 2 failed", self.err)
+
+
+class Tasks(Case):
+    def test_get(self):
+        self.serve(task__get=a_task())
+        self.ctl("task", "get", UUID)
+        self.assertIn('{"order_id":17}', self.out)
+        self.assertIn("1 of 3 steps complete", self.out)
+        self.assertIn(["take", "complete", "1/3", "1.25s", "shop.take", "-"], self.rows())
+        self.assertIn(["send", "pending", "0/3", "-", "shop.send", "take, pack"], self.rows())
+        self.assertIn("pack: no ?[31mbox", self.out)
+        self.assertNotIn("\x1b", self.out)
+        self.assertEqual(json.loads(self.ctl("task", "get", UUID, "--json")), a_task())
+        self.ctl("task", "get", UUID, "--no-steps")
+        self.assertEqual(self.daemon.params("task.get")[-1], {"task_uuid": UUID, "steps": False})
+
+    def test_cancel(self):
+        self.serve(task__cancel=a_task("cancelled"))
+        self.assertEqual(self.ctl("task", "cancel", UUID, "-r", "enough"), f"{UUID} cancelled\n")
+        self.assertEqual(self.daemon.params("task.cancel"), [{"task_uuid": UUID, "reason": "enough"}])
+
+    def test_wait(self):
+        states = {UUID: "complete", UUID2: "error"}
+        self.serve(task__wait=lambda p, _: {"task_uuid": p["task_uuid"], "state": states[p["task_uuid"]],
+                                            "settled": True, "finished": True})
+        self.assertEqual(self.ctl("task", "wait", UUID), f"{UUID} complete\n")
+        self.ctl("task", "wait", UUID, UUID2, code=1)
+        self.assertEqual(sorted(self.out.splitlines()), [f"{UUID} complete", f"{UUID2} error"])
+        got = json.loads(self.ctl("task", "wait", UUID2, UUID, "--json", code=1))
+        self.assertEqual([g["task_uuid"] for g in got], [UUID2, UUID])
+
+    def test_wait_asks_again(self):
+        answers = iter([False, False, True])
+        self.serve(task__wait=lambda p, _: {"task_uuid": UUID, "state": "complete", "settled": next(answers),
+                                            "finished": True})
+        self.ctl("task", "wait", UUID)
+        self.assertEqual(len(self.daemon.params("task.wait")), 3)
+
+    def test_wait_not_in_time(self):
+        def answer(params, _):
+            time.sleep(params["timeout_ms"] / 1000)
+            return {"task_uuid": UUID, "state": "steps_in_process", "settled": False, "finished": False}
+
+        self.serve(task__wait=answer)
+        self.ctl("task", "wait", UUID, "--timeout", "60ms", code=6)
+        self.assertLessEqual(self.daemon.params("task.wait")[0]["timeout_ms"], 60)
+        got = json.loads(self.ctl("task", "wait", UUID, "--timeout", "0", "--json", code=6))
+        self.assertFalse(got[0]["settled"])
+
+    def test_wait_for_what_is_not_there(self):
+        self.serve(task__wait=Error("not_found", "no such task"))
+        self.ctl("task", "wait", UUID, code=4)
+        got = json.loads(self.ctl("task", "wait", UUID, "--json", code=4))
+        self.assertEqual(got[0]["error"]["code"], "not_found")
+
+    def test_tree(self):
+        self.serve(task__get=a_task(), template__get=TEMPLATE)
+        self.ctl("task", "tree", UUID)
+        self.assertEqual(self.daemon.params("template.get"), [{"namespace": "shop", "name": "order", "version": "1.2.0"}])
+        self.assertIn("shop/order@1.2.0  steps_in_process  1 of 3 steps", self.out)
+        self.assertRegex(self.out, r"take .*1\.25s")
+        self.assertRegex(self.out, r"pack .*attempt 2/3")
+        self.assertNotIn("\x1b", self.out)
+        self.assertIn("\x1b", self.ctl("task", "tree", UUID, "--color", "always"))
+        self.assertIn("digraph", self.ctl("task", "tree", UUID, "--format", "dot"))
+        self.assertEqual(json.loads(self.ctl("task", "tree", UUID, "--json")), a_task())
+
+
+EVENTS = [
+    {"kind": "step", "state": "in_progress", "at": "2026-01-02T03:04:08.000000Z", "step": "pack", "step_uuid": "s2",
+     "attempt": 3},
+    {"kind": "step", "state": "complete", "at": "2026-01-02T03:04:09.000000Z", "step": "pack", "step_uuid": "s2",
+     "attempt": 3, "outcome": "success"},
+    {"kind": "step", "state": "error", "at": "2026-01-02T03:04:10.000000Z", "step": "send", "step_uuid": "s3",
+     "attempt": 1, "outcome": "permanent_error", "error": {"message": "lost \x1b]0;x\x07"}},
+]
+
+
+class Watch(Case):
+    def watched(self, last, before=()):
+        """Events, some of them sent even before the answer."""
+        end = {"kind": "task", "state": last, "at": "2026-01-02T03:04:11.000000Z"}
+
+        def answer(params, notify):
+            for e in before:
+                notify("task.event", {"task_uuid": UUID, "events": [e]})
+            notify("task.event", {"task_uuid": UUID2, "events": [end]})
+            notify("task.event", {"task_uuid": UUID, "events": [*EVENTS, end]})
+            return a_task()
+
+        return self.serve(task__watch=answer)
+
+    def test_lines(self):
+        self.watched("complete")
+        self.ctl("task", "watch", UUID)
+        lines = self.out.splitlines()
+        self.assertEqual(lines[0], "2026-01-02T03:04:07.500000Z task steps_in_process")
+        self.assertEqual(lines[1], "2026-01-02T03:04:08.000000Z pack in_progress attempt 3")
+        self.assertEqual(lines[2], "2026-01-02T03:04:09.000000Z pack complete attempt 3 success")
+        self.assertEqual(lines[3], "2026-01-02T03:04:10.000000Z send error attempt 1 permanent_error: lost ?]0;x?")
+        self.assertEqual(lines[4], "2026-01-02T03:04:11.000000Z task complete")
+        self.assertEqual(len(lines), 5)
+
+    def test_json_lines(self):
+        self.watched("error")
+        self.ctl("task", "watch", UUID, "--json", code=1)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual(lines[0], {"kind": "snapshot", "task_uuid": UUID, "task": a_task()})
+        self.assertEqual(lines[1], {**EVENTS[0], "task_uuid": UUID})
+        self.assertEqual(lines[-1]["state"], "error")
+
+    def test_finished_already(self):
+        self.serve(task__watch=a_task("complete"))
+        self.ctl("task", "watch", UUID)
+        self.assertEqual(len(self.out.splitlines()), 1)
+
+    def test_blocked(self):
+        self.watched("blocked_by_failures")
+        self.ctl("task", "watch", UUID, code=1)
+        self.assertIn("nothing moves without an operator", self.err)
+        self.ctl("task", "watch", UUID, "--follow", "--timeout", "100ms", code=6)
+
+    def test_not_in_time(self):
+        self.serve(task__watch=a_task())
+        self.ctl("task", "watch", UUID, "--timeout", "50ms", code=6)
+
+    def test_lost(self):
+        def answer(params, notify):
+            notify("task.event", {"task_uuid": UUID, "events": EVENTS[:1]})
+            raise HangUp
+
+        self.serve(task__watch=answer)
+        self.ctl("task", "watch", UUID, code=3)
+
+    def terminal(self, *args, rows=30, columns=70):
+        """Run on a terminal of that size; what it has written, and the exit code."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.environ.update(LC_ALL="C.UTF-8", TERM="xterm")
+            os.environ.pop("NO_COLOR", None)
+            subprocess.run(["stty", "rows", str(rows), "columns", str(columns)], check=True)
+            os.execv(TASKERCTL, [TASKERCTL, "--socket", self.daemon.path, *args])
+        data = b""
+        while select.select([fd], [], [], 20)[0]:
+            try:
+                got = os.read(fd, 65536)
+            except OSError:
+                break
+            if not got:
+                break
+            data += got
+        os.close(fd)
+        return data.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def test_a_terminal_is_redrawn(self):
+        self.watched("error")
+        text, code = self.terminal("task", "watch", UUID)
+        self.assertEqual(code, 1)
+        last = re.split(r"\x1b\[\d+A\x1b\[J", text)[-1]
+        plain = re.sub(r"\x1b\[[\d;]*m", "", last)
+        self.assertIn("shop/order " + UUID, plain)
+        self.assertRegex(plain, r"\[#{16}\.{8}\] error  2/3  1 failed")
+        self.assertRegex(plain, r"pack +complete +3/3 +1\.00s")
+        self.assertNotIn("task.event", plain)
+
+    def test_a_small_terminal_shows_what_is_open(self):
+        task = a_task("complete")
+        task["steps"] = [{**task["steps"][0], "name": f"done{i}", "step_uuid": f"x{i}"} for i in range(50)] + [
+            {**task["steps"][2], "name": f"open{i}", "step_uuid": f"y{i}"} for i in range(3)]
+        self.serve(task__watch=task)
+        text, code = self.terminal("task", "watch", UUID, rows=12)
+        self.assertEqual(code, 0)
+        self.assertLessEqual(len(text.splitlines()), 12)
+        for i in range(3):
+            self.assertIn(f"open{i}", text)
+        self.assertIn("and 45 more", text)
+
+    def test_tables_fit_the_terminal(self):
+        task = {**a_task(), "name": "a_very_long_name_of_a_template_that_nobody_can_read_at_once"}
+        self.serve(task__list={"tasks": [task]})
+        text, code = self.terminal("task", "list", columns=100)
+        self.assertEqual(code, 0)
+        plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+        self.assertIn("\u2026", plain)
+        self.assertLessEqual(max(len(line) for line in plain.splitlines()), 100)
+        self.assertIn("\x1b[36m", text)
+
+
+tap.main(sys.modules[__name__])

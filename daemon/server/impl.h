@@ -127,6 +127,7 @@ struct wait {
 	uint32_t request;
 	struct event timer;
 	struct waited *of;
+	bool expired; /* its time was up before anything was known of the task */
 	struct server *srv;
 };
 

@@ -396,6 +396,21 @@ static struct wait *wait_find(struct waited *t, struct origin o)
 	return NULL;
 }
 
+/* The task has not settled: whose time is up is told so. */
+static void still_going(struct server *srv, struct waited *t, const char *state)
+{
+	if (!t)
+		return;
+	snprintf(t->state, sizeof t->state, "%s", state);
+	for (struct wait *w = TAILQ_FIRST(&t->waits), *next; w; w = next) {
+		next = TAILQ_NEXT(w, link);
+		if (!w->expired)
+			continue;
+		reply_wait(srv, w, state);
+		wait_free(srv, w); /* frees t with the last */
+	}
+}
+
 /* The one who asked about a task that is not there, or could not be read, waits no longer. */
 static void wait_refused(struct server *srv, struct req *r, bool missing)
 {
@@ -426,10 +441,8 @@ void waits_recheck_answered(struct server *srv, struct req *r)
 			snprintf(state, sizeof state, "%.*s", (int)kv->val.via.str.size, kv->val.via.str.ptr);
 			if (uuid_parse(kv->key.via.str.ptr, kv->key.via.str.size, &task) < 0)
 				continue;
-			struct waited *t = waited_find(srv, &task);
-			if (t)
-				snprintf(t->state, sizeof t->state, "%s", state);
 			task_settled(srv, &task, state);
+			still_going(srv, waited_find(srv, &task), state);
 		}
 		if (states->via.map.size == 0 && r->origin.session)
 			wait_refused(srv, r, true);
@@ -442,12 +455,11 @@ static void on_wait_timeout(evutil_socket_t fd, short what, void *arg)
 	struct wait *w = arg;
 	(void)fd, (void)what;
 	struct server *srv = w->srv;
-	struct session *s = session_find(srv, w->session);
-	if (w->of->state[0])
+	w->expired = true;
+	if (w->of->state[0]) { /* else the first answer about the task ends it */
 		reply_wait(srv, w, w->of->state);
-	else if (s && s->fd >= 0)
-		reply_errorf(s, w->request, "database_unavailable", NULL, "the database did not say how the task is in time");
-	wait_free(srv, w);
+		wait_free(srv, w);
+	}
 	server_flush(srv);
 }
 

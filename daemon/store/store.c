@@ -311,8 +311,11 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 			return;
 		}
 		if (unknown) {
+			struct claim *before = out->claims;
 			rc = attempt(w, do_recover, &call, NULL, 0, out, &why, &e);
 			if (rc == 0) {
+				if (out->claims == before)
+					store_forget(w->s, call.seq); /* the row that keeps a late twin of the call out */
 				unknown = false;
 				out->replayed = true;
 				call = new_call(w, NULL, 0);

@@ -37,16 +37,23 @@ CREATE TYPE tasker.hot_row AS (
   meta jsonb            -- priority, correlation ids, if not default
 );
 
--- Refuse the writes of a daemon that has been replaced, and forget claims whose steps are all recorded.
-CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int, p_done_seqs bigint[]) RETURNS void
+-- Refuse the writes of a daemon that has been replaced, and forget claims whose steps are all recorded. False: the node's lease has run out
+-- (it was paused), so it must not claim until it has proved life again; what it claimed now would be taken back at once.
+CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int, p_done_seqs bigint[]) RETURNS boolean
 LANGUAGE plpgsql AS $$
+DECLARE
+  v_alive boolean;
 BEGIN
-  IF NOT EXISTS (SELECT 1 FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation) THEN
+  -- Held to the commit: a new incarnation waits for the calls that its predecessor left in flight before it looks at what the node holds.
+  PERFORM pg_advisory_xact_lock_shared(x'7461736c'::int, p_node);
+  SELECT n.lease_until > now() INTO v_alive FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation;
+  IF NOT FOUND THEN
     RAISE EXCEPTION 'node % incarnation % has been replaced', p_node, p_incarnation USING ERRCODE = 'TK001';
   END IF;
   IF cardinality(p_done_seqs) > 0 THEN
     DELETE FROM tasker.node_claims WHERE node_no = p_node AND seq = ANY (p_done_seqs);
   END IF;
+  RETURN v_alive;
 END $$;
 
 -- Put messages for ready steps into their handlers' queues. `p_at` NULL: visible now. Returns one q row for each queue.
@@ -123,8 +130,8 @@ DECLARE
   c_t bigint[]; c_s int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
-  IF p_node IS NOT NULL THEN
-    PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
+  IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+    p_cap := 0;
   END IF;
 
   -- Templates, once for each distinct name in the batch.
@@ -163,7 +170,7 @@ BEGIN
     FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, ord)
     CROSS JOIN LATERAL (SELECT x.n_sinks FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
     WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
-    ORDER BY i.ord
+    ORDER BY i.key NULLS FIRST, i.ord
     ON CONFLICT DO NOTHING
     RETURNING task_id, template_id)
   SELECT array_agg(task_id ORDER BY task_id), array_agg(template_id ORDER BY task_id) INTO v_ids, v_tids FROM ins;
@@ -245,7 +252,9 @@ DECLARE
   v_waiting boolean;
   r tasker.hot_row;
 BEGIN
-  PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
+  IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+    v_left := 0; -- every queue gets its q row: come again
+  END IF;
   FOR k IN 1 .. n LOOP
     i := 1 + (v_first + k) % n;
     r := NULL;
@@ -293,7 +302,7 @@ BEGIN
     ORDER BY t.task_id FOR NO KEY UPDATE) x;
   IF v_waiting THEN
     WITH w AS (
-      SELECT m.task_id, count(*)::int AS n
+      SELECT m.task_id, count(DISTINCT m.step_no)::int AS n
       FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
       CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps z WHERE z.task_id = m.task_id AND z.step_no = m.step_no AND z.fence = m.fence AND z.state = 'waiting_for_retry' OFFSET 0) s
       GROUP BY m.task_id),
@@ -311,7 +320,8 @@ BEGIN
   WITH u AS (
     UPDATE tasker.steps s SET state = 'in_progress', node_no = p_node, claimed_at = now(), attempts = s.attempts + 1, fence = s.fence + 1, retry_at = NULL
     FROM (SELECT m.fence, z.c FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
-          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.steps x WHERE x.task_id = m.task_id AND x.step_no = m.step_no OFFSET 0) z) k
+          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.steps x WHERE x.task_id = m.task_id AND x.step_no = m.step_no OFFSET 0) z
+          ORDER BY m.task_id, m.step_no) k
     WHERE s.ctid = k.c AND s.fence = k.fence AND s.state IN ('enqueued', 'waiting_for_retry')
     RETURNING s.task_id, s.step_no, s.attempts, s.fence)
   SELECT array_agg(task_id), array_agg(step_no), array_agg(attempts), array_agg(fence) INTO c_t, c_s, c_a, c_f FROM u;
@@ -334,7 +344,10 @@ BEGIN
   -- From its first failure on, a task counts what can still move it.
   UPDATE tasker.tasks t SET n_active = (
       SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress'))
-  WHERE t.task_id = ANY (p_task) AND t.n_active IS NULL;
+  WHERE t.task_id = ANY (p_task) AND t.n_active IS NULL AND EXISTS (
+    SELECT 1 FROM unnest(p_task, p_step, p_fence) AS u(task_id, step_no, fence)
+    CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
+    WHERE u.task_id = t.task_id);
 
   WITH r AS MATERIALIZED (
     SELECT u.*, ts.handler_id, s.ready_at AS was_ready,
@@ -428,7 +441,9 @@ DECLARE
   v_settled uuid[] := '{}';
   v_row tasker.hot_row;
 BEGIN
-  PERFORM tasker.hot_begin(p_node, p_incarnation, p_done_seqs);
+  IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+    p_cap := 0;
+  END IF;
 
   SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
     SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
@@ -608,6 +623,7 @@ CREATE FUNCTION tasker.adopt_claims(p_node int, p_incarnation int, p_seq bigint)
 DECLARE
   c_t bigint[]; c_s int[]; c_f int[];
 BEGIN
+  PERFORM pg_advisory_xact_lock(x'7461736c'::int, p_node);
   PERFORM tasker.hot_begin(p_node, p_incarnation, '{}');
   UPDATE tasker.workers SET disconnected_at = now() WHERE node_no = p_node AND disconnected_at IS NULL;
   WITH old AS (DELETE FROM tasker.node_claims WHERE node_no = p_node RETURNING task_ids, step_nos, fences),
@@ -632,6 +648,8 @@ END $$;
 
 -- After a lost connection: what the call with this seq claimed, if it committed (no rows if it did not, or claimed nothing).
 CREATE FUNCTION tasker.recover_claims(p_node int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
+  -- Waits for the call if it is in flight; if it has yet to come, it will fail on this row when it claims.
+  INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, '{}', '{}', '{}') ON CONFLICT DO NOTHING;
   SELECT r.* FROM (
     SELECT array_agg(s.task_id) AS t, array_agg(s.step_no) AS s, array_agg(s.attempts) AS a, array_agg(s.fence) AS f
     FROM tasker.node_claims nc
@@ -655,7 +673,7 @@ BEGIN
   FOR n IN
     SELECT d.node_no, d.node_name FROM tasker.nodes d
     WHERE d.node_no <> p_node AND d.lease_until < now() AND (d.state <> 'down' OR EXISTS (SELECT 1 FROM tasker.node_claims c WHERE c.node_no = d.node_no))
-    FOR UPDATE OF d SKIP LOCKED
+    LIMIT 1 FOR UPDATE OF d SKIP LOCKED
   LOOP
     v_t := '{}'; v_s := '{}'; v_f := '{}'; v_seqs := '{}';
     FOR j IN SELECT c.seq, c.task_ids, c.step_nos, c.fences FROM tasker.node_claims c WHERE c.node_no = n.node_no ORDER BY c.seq LOOP

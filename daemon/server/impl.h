@@ -22,6 +22,7 @@
 #define ITEMS_MAX 262144u
 #define DEPTH_MAX 30u
 #define BULK_MAX 5000u
+#define VALUE_DEPTH_MAX 24u /* of a context or result, so that it still fits when it travels inside other messages */
 #define READ_CHUNK 65536u
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
@@ -214,6 +215,8 @@ void reply_errorf(struct session *s, uint32_t id, const char *code, const char *
 void write_error(struct buf *b, const struct err *e);
 /* The params of task.create, as an item of a bulk. 0 or -EINVAL with *e. */
 int check_create_params(const msgpack_object *params, const char *prefix, struct err *e) must_check;
+/* Append a peer's value as JSON: at most `max` bytes (0: no own bound) and VALUE_DEPTH_MAX deep. 0 or negative with *e, code and path. */
+int value_to_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e) must_check;
 size_t notify_begin(struct session *s, const char *method);
 void notify_end(struct session *s, size_t mark);
 void protocol_error(struct session *s, const char *code, const char *fmt, ...) printf_like(3, 4);

@@ -5,7 +5,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "protocol/envelope.h"
 #include "protocol/frame.h"
+#include "protocol/mpjson.h"
 #include "protocol/scan.h"
 
 enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_ANY };
@@ -199,6 +201,44 @@ struct req *req_for(struct session *s, uint32_t id, enum req_kind kind)
 	return r;
 }
 
+/* How deep containers are nested in `o`; frames are at most DEPTH_MAX deep, so is the recursion. */
+static unsigned depth_of(const msgpack_object *o)
+{
+	unsigned deepest = 0;
+	if (o->type == MSGPACK_OBJECT_ARRAY)
+		for (uint32_t i = 0; i < o->via.array.size; i++) {
+			unsigned d = depth_of(&o->via.array.ptr[i]);
+			deepest = d > deepest ? d : deepest;
+		}
+	else if (o->type == MSGPACK_OBJECT_MAP)
+		for (uint32_t i = 0; i < o->via.map.size; i++) {
+			unsigned d = depth_of(&o->via.map.ptr[i].val);
+			deepest = d > deepest ? d : deepest;
+		}
+	else
+		return 0;
+	return deepest + 1;
+}
+
+int value_to_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e)
+{
+	struct mpjson_error je = {0};
+	size_t before = out->len;
+	if (depth_of(o) > VALUE_DEPTH_MAX) {
+		err_set(e, -EINVAL, "invalid_value", "%s is nested more than %u deep", name, VALUE_DEPTH_MAX);
+		snprintf(e->path, sizeof e->path, "%s", name);
+		return -EINVAL;
+	}
+	int r = mp_to_json(o, name, out, &je);
+	if (r == -EMSGSIZE || (r == 0 && max && out->len - before > max))
+		return err_set(e, -EMSGSIZE, "too_large", "%s is larger than %zu bytes as JSON", name, max);
+	if (r < 0) {
+		err_set(e, r, r == -ENOMEM ? "overloaded" : "invalid_value", "%s: %s", je.path, je.what);
+		snprintf(e->path, sizeof e->path, "%s", je.path);
+	}
+	return r;
+}
+
 /* Checking --------------------------------------------------------------------------------------------------------------- */
 
 static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
@@ -276,9 +316,7 @@ int check_create_params(const msgpack_object *params, const char *prefix, struct
 static void call(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params)
 {
 	struct err e = {0};
-	if (params->type != MSGPACK_OBJECT_MAP)
-		err_set(&e, -EINVAL, "bad_request", "params must be a map");
-	else if (check_params(params, table[m].params, "", &e) == 0) {
+	if (check_params(params, table[m].params, "", &e) == 0) {
 		if (table[m].fn)
 			table[m].fn(s, id, params);
 		else
@@ -291,38 +329,35 @@ static void call(struct session *s, enum msg_id m, bool request, uint32_t id, co
 		notify_error(s, &e);
 }
 
-/* [0, id, method, params] or [2, method, params]; anything else is not for us. */
-static void dispatch(struct session *s, const msgpack_object *env)
+static void unknown(struct session *s, bool request, uint32_t id, const char *method, size_t len)
 {
-	const msgpack_object *a = env->type == MSGPACK_OBJECT_ARRAY ? env->via.array.ptr : NULL;
-	uint32_t n = a ? env->via.array.size : 0;
-	uint64_t tag = n > 0 && a[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER ? a[0].via.u64 : UINT64_MAX;
-	bool request = tag == ENV_REQUEST && n == 4 && a[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER && a[1].via.u64 <= UINT32_MAX;
-	if (!request && !(tag == ENV_NOTIFICATION && n == 3)) {
-		protocol_error(s, "protocol_error", "a frame must be [0, id, method, params] or [2, method, params]");
-		return;
-	}
-	const msgpack_object *method = request ? &a[2] : &a[1], *params = request ? &a[3] : &a[2];
-	uint32_t id = request ? (uint32_t)a[1].via.u64 : 0;
-	if (method->type != MSGPACK_OBJECT_STR) {
-		protocol_error(s, "protocol_error", "method must be a string");
-		return;
-	}
-	int m = msg_find(method->via.str.ptr, method->via.str.size, MSG_TO_DAEMON);
-	bool known = m >= 0 && (msg_infos[m].kind == MSG_REQUEST) == request && table[m].params;
-	if (s->state == SESSION_NEW && m != MSG_HELLO) {
-		protocol_error(s, "protocol_error", "the first message must be the request hello");
-	} else if (s->state != SESSION_NEW && m == MSG_HELLO) {
-		protocol_error(s, "protocol_error", "hello was said before");
-	} else if (known) {
-		call(s, (enum msg_id)m, request, id, params);
-	} else if (request) {
-		reply_errorf(s, id, "unknown_method", NULL, "no request \"%.*s\"", (int)(method->via.str.size < 64 ? method->via.str.size : 64), method->via.str.ptr);
-	} else {
-		struct err e;
-		err_set(&e, 0, "unknown_method", "no notification \"%.*s\"", (int)(method->via.str.size < 64 ? method->via.str.size : 64), method->via.str.ptr);
+	struct err e;
+	err_set(&e, 0, "unknown_method", "no %s \"%.*s\"", request ? "request" : "notification", (int)(len < 64 ? len : 64), method);
+	if (request)
+		reply_error(s, id, &e);
+	else
 		notify_error(s, &e);
+}
+
+static void dispatch(struct session *s, const msgpack_object *root)
+{
+	struct envelope env;
+	const char *why = "only clients are answered";
+	if (envelope_read(root, &env, &why) < 0 || env.kind == ENV_RESPONSE) {
+		protocol_error(s, "protocol_error", "a frame must be [0, id, method, params] or [2, method, params]: %s", why);
+		return;
 	}
+	bool request = env.kind == ENV_REQUEST;
+	int m = msg_find(env.method, env.method_len, MSG_TO_DAEMON);
+	bool known = m >= 0 && (msg_infos[m].kind == MSG_REQUEST) == request && table[m].params;
+	if (s->state == SESSION_NEW && m != MSG_HELLO)
+		protocol_error(s, "protocol_error", "the first message must be the request hello");
+	else if (s->state != SESSION_NEW && m == MSG_HELLO)
+		protocol_error(s, "protocol_error", "hello was said before");
+	else if (known)
+		call(s, (enum msg_id)m, request, env.id, env.params);
+	else
+		unknown(s, request, env.id, env.method, env.method_len);
 }
 
 void message_received(struct session *s, const unsigned char *data, size_t len)

@@ -294,16 +294,11 @@ void result_answered(struct server *srv, struct req *r)
 static int json_of(const msgpack_object *map, const char *key, size_t max, struct text *ret, struct err *e)
 {
 	const msgpack_object *o = mp_get(map, key);
-	struct mpjson_error je = {0};
 	struct buf b;
 	if (!o)
 		return 0;
 	buf_init(&b, max);
-	int rc = mp_to_json(o, key, &b, &je);
-	if (rc == -EMSGSIZE)
-		rc = err_set(e, -EMSGSIZE, "too_large", "%s is larger than %zu bytes as JSON", key, max);
-	else if (rc < 0)
-		rc = err_set(e, rc, "invalid_value", "%s: %s", je.path, je.what);
+	int rc = value_to_json(o, key, max, &b, e);
 	if (rc == 0) {
 		ret->n = b.len;
 		ret->s = buf_take_text(&b);

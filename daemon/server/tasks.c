@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include "daemon/core/states.h"
-#include "protocol/mpjson.h"
 
 const char API_TASK_STATES[] = "tasker.api_task_states";
 
@@ -24,20 +23,6 @@ struct bulk {
 
 static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "idempotency_key"};
 
-static int value_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e)
-{
-	struct mpjson_error je = {0};
-	size_t before = out->len;
-	int r = mp_to_json(o, name, out, &je);
-	if (r == -EMSGSIZE || (r == 0 && max && out->len - before > max))
-		return err_set(e, -EMSGSIZE, "too_large", "%s is larger than %zu bytes as JSON", name, max);
-	if (r < 0) {
-		err_set(e, r, r == -ENOMEM ? "overloaded" : "invalid_value", "%s: %s", je.path, je.what);
-		snprintf(e->path, sizeof e->path, "%s", je.path);
-	}
-	return r;
-}
-
 static int read_options(const msgpack_object *params, struct text *ret, struct err *e)
 {
 	struct buf b;
@@ -48,7 +33,7 @@ static int read_options(const msgpack_object *params, struct text *ret, struct e
 		if (!o)
 			continue;
 		buf_printf(&b, "%s\"%s\":", b.len ? "," : "{", option_keys[i]);
-		rc = value_json(o, option_keys[i], 0, &b, e);
+		rc = value_to_json(o, option_keys[i], 0, &b, e);
 	}
 	if (rc == 0 && b.len > 0) {
 		buf_append_char(&b, '}');
@@ -85,7 +70,7 @@ static int read_create(struct session *s, const msgpack_object *params, struct r
 	read_text(params, "version", NULL, &q->version);
 	buf_init(&b, s->srv->opt->max_context);
 	if (context)
-		rc = value_json(context, "context", s->srv->opt->max_context, &b, e);
+		rc = value_to_json(context, "context", s->srv->opt->max_context, &b, e);
 	else
 		buf_append_str(&b, "{}");
 	if (rc == 0) {

@@ -16,6 +16,7 @@
 /* A killed predecessor's backend may hold the lock until it notices. */
 #define NODE_LOCK_PATIENCE_US (20 * USEC_PER_SEC)
 #define RECLAIM_STEPS "1000"
+#define RECLAIM_ROUNDS 100 /* between two heartbeats */
 
 struct presence {
 	struct store *s;
@@ -70,11 +71,13 @@ static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
 /* "\x6162..." as PostgreSQL writes bytea. */
 static void read_secret(const char *hex, unsigned char out[SECRET_LEN])
 {
+	static const char digits[] = "0123456789abcdef";
 	memset(out, 0, SECRET_LEN);
-	for (size_t i = 0; i < SECRET_LEN && strlen(hex) >= 2 * i + 4; i++) {
-		unsigned v = 0;
-		if (sscanf(hex + 2 + 2 * i, "%2x", &v) == 1)
-			out[i] = (unsigned char)v;
+	if (strlen(hex) < 2 + 2 * SECRET_LEN)
+		return;
+	for (size_t i = 0; i < 2 * SECRET_LEN; i++) {
+		const char *d = strchr(digits, hex[2 + i]);
+		out[i / 2] = (unsigned char)(out[i / 2] << 4 | (d ? (d - digits) & 15 : 0));
 	}
 }
 
@@ -123,8 +126,8 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	return 0;
 }
 
-/* Take back what dead nodes held, and tell the loop which queues got messages. */
-static int reclaim(struct presence *p, enum db_failure *why, struct err *e)
+/* Take back what one dead node held (a thousand steps a call), and tell the loop which queues got messages. */
+static int reclaim_one(struct presence *p, bool *ret_more, enum db_failure *why, struct err *e)
 {
 	char node[16];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -134,13 +137,25 @@ static int reclaim(struct presence *p, enum db_failure *why, struct err *e)
 		return rc;
 	struct done *d = done_new(DONE_NOTIFY_READY);
 	for (int i = 0; i < PQntuples(r); i++)
-		if (PQgetvalue(r, i, 0)[0] == 'a')
+		if (PQgetvalue(r, i, 0)[0] == 'a') {
 			log_warn("node %s has lost its lease: %s steps given to others", PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
-		else if (d && PQgetvalue(r, i, 0)[0] == 'q')
+			*ret_more = true;
+		} else if (d && PQgetvalue(r, i, 0)[0] == 'q')
 			done_add_id(d, (int)strtol(PQgetvalue(r, i, 3), NULL, 10));
 	if (d)
 		store_post(p->s, d);
 	return 0;
+}
+
+static int reclaim(struct presence *p, enum db_failure *why, struct err *e)
+{
+	bool more = true;
+	int rc = 0;
+	for (int i = 0; rc == 0 && more && i < RECLAIM_ROUNDS; i++) {
+		more = false;
+		rc = reclaim_one(p, &more, why, e);
+	}
+	return rc;
 }
 
 /* The handlers that any template names. */

@@ -10,28 +10,18 @@ static const char *age_of(const json_t *o, const char *key, char dst[24])
 	int64_t then;
 	if (json_time(o, key, &then) < 0)
 		return "-";
-	int64_t age = (int64_t)now_wall() - then;
-	return text_duration(age > 0 ? age / 1000000 * 1000000 : 0, dst);
-}
-
-/* "a, b and 7 more" of an array of strings. */
-static void join(const json_t *list, struct buf *b)
-{
-	size_t i;
-	json_t *s;
-	json_array_foreach(list, i, s)
-	{
-		if (i > 0)
-			buf_append_str(b, ", ");
-		buf_append_str(b, json_string_value(s) ? json_string_value(s) : "?");
-	}
+	int64_t age = ((int64_t)now_wall() - then) / 1000000;
+	if (age >= 60)
+		return text_duration(age * 1000000, dst);
+	snprintf(dst, 24, "%llds", age > 0 ? (long long)age : 0);
+	return dst;
 }
 
 static void cell_list(struct table *t, const json_t *list)
 {
 	cleanup_(cleanup_buf) struct buf b;
 	buf_init(&b, 0);
-	join(list, &b);
+	json_join(list, &b);
 	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
 }
 
@@ -99,7 +89,7 @@ static void add_node(struct table *t, const json_t *n)
 	table_cell(t, NULL, json_text(n, "host"));
 	table_cellf(t, NULL, "%lld", (long long)json_int(n, "pid", 0));
 	table_cell(t, NULL, json_text(n, "version"));
-	table_cell(t, strcmp(state, "alive") == 0 || strcmp(state, "running") == 0 ? "32" : NULL, state);
+	table_cell(t, strcmp(state, "up") == 0 ? "32" : NULL, state);
 	table_cell(t, NULL, age_of(n, "started_at", up));
 	if (json_time(n, "lease_until", &until) < 0)
 		table_cell(t, NULL, NULL);

@@ -27,7 +27,13 @@ static void print_server(const json_t *info)
 	         json_text(info, "node"), (long long)json_int(info, "pid", 0),
 	         text_duration(json_int(info, "uptime_ms", 0) * 1000, age));
 	put_fact("taskerd", line);
-	snprintf(line, sizeof line, "%s, PostgreSQL %s", json_text(db, "state"), json_text(db, "version"));
+	/* As libpq counts: 150004 is 15.4. */
+	long long v = json_int(db, "version", 0);
+	if (v > 0)
+		snprintf(line, sizeof line, "%s, PostgreSQL %lld.%lld", json_text(db, "state"), v / 10000,
+		         v % 10000);
+	else
+		snprintf(line, sizeof line, "%s", json_text(db, "state"));
 	put_fact("database", line);
 }
 

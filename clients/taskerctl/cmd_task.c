@@ -28,6 +28,14 @@ static void put_json_fact(const struct ctl *c, const char *key, const json_t *v)
 		put_fact(c, key, text);
 }
 
+static void put_list_fact(const struct ctl *c, const char *key, const json_t *list)
+{
+	cleanup_(cleanup_buf) struct buf b;
+	buf_init(&b, 0);
+	json_join(list, &b);
+	put_fact(c, key, b.len ? buf_text(&b) : NULL);
+}
+
 static void put_state(const struct ctl *c, const json_t *task)
 {
 	const char *state = json_text(task, "state"), *colour = c->colour ? state_colour(state) : NULL;
@@ -58,9 +66,9 @@ static void put_facts(const struct ctl *c, const json_t *task)
 		snprintf(line, sizeof line, "%lld", (long long)json_int(task, "priority", 0));
 		put_fact(c, "priority", line);
 	}
-	put_json_fact(c, "tags", json_object_get(task, "tags"));
+	put_list_fact(c, "tags", json_object_get(task, "tags"));
 	put_json_fact(c, "context", json_object_get(task, "context"));
-	put_json_fact(c, "no worker for", json_object_get(task, "missing_handlers"));
+	put_list_fact(c, "no worker for", json_object_get(task, "missing_handlers"));
 }
 
 static void put_errors(const json_t *steps)
@@ -89,8 +97,6 @@ static int print_task(struct ctl *c, const json_t *task)
 	putchar('\n');
 	task_step_table(&t, steps, (int64_t)now_wall());
 	ctl_print_table(c, &t, 0);
-	cleanup_(cleanup_buf) struct buf b;
-	buf_init(&b, 0);
 	if (json_int(task, "failed_steps", 0) > 0)
 		putchar('\n');
 	put_errors(steps);

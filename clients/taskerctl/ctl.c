@@ -206,6 +206,14 @@ int json_time(const json_t *o, const char *key, int64_t *ret_us)
 	return parse_time(json_text(o, key), ret_us);
 }
 
+void json_join(const json_t *list, struct buf *b)
+{
+	size_t i;
+	json_t *s;
+	json_array_foreach(list, i, s)
+	    buf_printf(b, "%s%s", i ? ", " : "", json_string_value(s) ? json_string_value(s) : "?");
+}
+
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option)
 {
 	const char *v = cli_get(cli, option);

@@ -77,6 +77,8 @@ int64_t json_int(const json_t *o, const char *key, int64_t otherwise);
 bool json_flag(const json_t *o, const char *key);
 /* A time: 0 with microseconds, or -EINVAL if absent. */
 int json_time(const json_t *o, const char *key, int64_t *ret_us);
+/* "a, b, c" of an array of strings. */
+void json_join(const json_t *list, struct buf *b);
 /* "key: value" if the option was given. */
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option);
 

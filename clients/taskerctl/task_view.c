@@ -32,8 +32,8 @@ void task_step_table(struct table *t, const json_t *steps, int64_t now)
 	    {"STEP", false, true}, {"STATE", false, false},  {"ATTEMPT", true, false},
 	    {"TIME", true, false}, {"HANDLER", false, true}, {"AFTER", false, true},
 	};
-	size_t i, k;
-	json_t *s, *d;
+	size_t i;
+	json_t *s;
 	table_init(t, cols, sizeof cols / sizeof *cols);
 	json_array_foreach(steps, i, s)
 	{
@@ -50,8 +50,7 @@ void task_step_table(struct table *t, const json_t *steps, int64_t now)
 		table_cell(t, NULL,
 		           json_is_string(handler) ? json_string_value(handler)
 		                                   : json_text(handler, "callable"));
-		json_array_foreach(json_object_get(s, "depends_on"), k, d) buf_printf(
-		    &after, "%s%s", k ? ", " : "", json_string_value(d) ? json_string_value(d) : "?");
+		json_join(json_object_get(s, "depends_on"), &after);
 		table_cell(t, NULL, after.len ? buf_text(&after) : NULL);
 	}
 }

@@ -223,11 +223,11 @@ class Lists(Case):
 
     def test_version(self):
         info = {"server": "taskerd/9.9.9", "version": "9.9.9", "node": "n1", "pid": 5, "uptime_ms": 61000,
-                "database": {"state": "connected", "version": "15.4"}}
+                "database": {"state": "up", "version": 150004}}
         self.serve(server__info=info)
         self.ctl("version")
         self.assertIn("taskerd/9.9.9, node n1, pid 5, up 1m01s", self.out)
-        self.assertIn("connected, PostgreSQL 15.4", self.out)
+        self.assertIn("up, PostgreSQL 15.4", self.out)
         self.assertEqual(json.loads(self.ctl("version", "--json"))["taskerd"], info)
         self.ctl("version", "--socket", "/nonexistent/s", socket=False)
         self.assertIn("taskerctl ", self.out)

@@ -122,6 +122,7 @@ class Stage:
             worker.stop()
         if self.daemon:
             self.daemon.stop(60)
+        self.workers, self.daemon = [], None
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -302,6 +303,7 @@ def print_further(stage, task):
     ctl = os.path.relpath(stage.build / "clients" / "taskerctl" / "taskerctl")
     example = task.task_uuid if task else "UUID"
     if not stage.keep:
+        stage.close()
         print("\nEverything is stopped and gone. With --keep it stays, to look around with taskerctl.")
         return
     print(f"""
@@ -344,14 +346,15 @@ def demonstrate(stage):
         print_table(rows)
         print_blocked(client, tasks)
         print_tree(stage, best)
-        print_further(stage, best)
-        return sound and len(tasks) == created and all(t.state in SETTLED for t in tasks)
+        fine = sound and len(tasks) == created and all(t.state in SETTLED for t in tasks)
+    print_further(stage, best)
+    return fine
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--build", default=str(ROOT / "build"), help="build directory (%(default)s)")
-    parser.add_argument("--threads", type=int, default=8, help="handlers that a worker runs at a time (%(default)s)")
+    parser.add_argument("--threads", type=int, default=10, help="handlers that a worker runs at a time (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave daemon and workers running")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -1,0 +1,552 @@
+"""Daemons, workers and databases for the integration and the fault tests. Standard library only, with the Python client of this tree.
+
+	class Something(harness.Case):
+		def test_it(self):
+			db = self.database()                         # migrated, empty, of this test alone
+			daemon = self.daemon(db)                     # running, its database up
+			self.apply(daemon, template("pair", [step("a"), step("b", after=["a"])]))
+			self.python_worker(daemon)                   # runs handlers/flows.py
+			task = self.create(daemon, "pair")
+			self.assertEqual(self.finished(daemon, task).state, "complete")
+			self.verify(db)                              # doctor, and the ledger against what was recorded
+
+Everything made through a Case is ended when its test ends, each process by its pid; children also end with the test process, however that ends. The
+last lines of every log are shown when a test fails. Nothing sleeps: wait_for() asks for a condition until it holds.
+
+The build directory is TASKERD_BUILD; without it the tests are skipped. TASKERD_RUN_PREFIX is put before the daemon's command line, TASKERD_TEST_PATIENCE
+(seconds, 60) bounds how long a broken test hangs.
+"""
+import collections
+import functools
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+PYTHON_CLIENT = os.path.join(ROOT, "clients", "python", "src")
+for _path in (HERE, PYTHON_CLIENT):
+	if _path not in sys.path:
+		sys.path.insert(0, _path)
+
+import pg  # noqa: E402
+from taskerd import TaskerClient  # noqa: E402
+from taskerd.exceptions import TaskerdError  # noqa: E402
+
+PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+HANDLERS = os.path.join(HERE, "handlers")
+PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "60"))
+SETTLED = ("complete", "error", "cancelled", "resolved_manually", "blocked_by_failures")
+HOUR_MS = 3600 * 1000  # an interval that no test waits for
+LOG_LINES = 40  # shown of each log when a test fails
+
+
+def wait_for(condition, what, timeout=None):
+	"""Ask `condition` until it is true, and return its value; AssertionError naming `what` (a string, or a function that makes one) when patience ends."""
+	try:
+		return pg.wait_for(condition, what if isinstance(what, str) else "", PATIENCE if timeout is None else timeout)
+	except AssertionError:
+		if isinstance(what, str):
+			raise
+		raise AssertionError("waited in vain: " + what()) from None
+
+
+def program(*path):
+	"""A program of the build; skips the test if there is none."""
+	build = os.environ.get("TASKERD_BUILD")
+	if not build:
+		raise unittest.SkipTest("TASKERD_BUILD does not name a build directory")
+	found = os.path.join(os.path.abspath(build), *path)
+	if not os.access(found, os.X_OK):
+		raise unittest.SkipTest("%s is not there" % found)
+	return found
+
+
+def taskerd_program():
+	return program("daemon", "taskerd")
+
+
+# Templates --------------------------------------------------------------------------------------------------------------
+
+
+def step(name, handler="t.ok", after=(), attempts=3, backoff="none", base_ms=10, max_ms=1000, retryable=True, timeout=None, method=None, **config):
+	"""A step of a template. Further arguments are the handler's initialization."""
+	made = {"name": name, "handler": {"callable": handler, "initialization": config}, "dependencies": list(after),
+	        "retry": {"retryable": retryable, "max_attempts": attempts, "backoff": backoff, "backoff_base_ms": base_ms, "max_backoff_ms": max_ms}}
+	if method:
+		made["handler"]["method"] = method
+	if timeout is not None:
+		made["timeout_seconds"] = timeout
+	return made
+
+
+def template(name, steps, namespace="t", version="1.0.0", **fields):
+	"""The source of a template."""
+	return json.dumps({"name": name, "namespace_name": namespace, "version": version, "steps": steps, **fields})
+
+
+# Processes --------------------------------------------------------------------------------------------------------------
+
+
+class Process:
+	"""A child in the background with its output in a file. It is killed when the test process ends."""
+
+	def __init__(self, name, argv, log, env=None):
+		self.name, self.log = name, log
+		self.status = None
+		guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+		clean = {k: v for k, v in os.environ.items() if not k.startswith(("TASKERD_", "TASKER_", "PG")) and k != "DATABASE_URL"}
+		with open(log, "ab") as out:
+			self._child = subprocess.Popen(guard + [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
+			                               start_new_session=True, env={**clean, **(env or {})})
+
+	@property
+	def pid(self):
+		return self._child.pid
+
+	def alive(self):
+		return self._child.poll() is None
+
+	def signal(self, number):
+		self._child.send_signal(number)
+
+	def freeze(self):
+		"""SIGSTOP, seen to have had its effect."""
+		self.signal(signal.SIGSTOP)
+		wait_for(lambda: self._stat() == "T", "%s to stand still" % self.name)
+
+	def thaw(self):
+		self.signal(signal.SIGCONT)
+
+	def _stat(self):
+		with open("/proc/%d/stat" % self.pid, encoding="utf-8", errors="replace") as f:
+			return f.read().rpartition(")")[2].split()[0]
+
+	def kill(self):
+		"""SIGKILL, and wait for the end."""
+		self._child.kill()
+		self._child.wait()
+
+	def wait(self, timeout=None):
+		"""Wait for the end by itself; the exit status (negative: the signal)."""
+		try:
+			return self._child.wait(PATIENCE if timeout is None else timeout)
+		except subprocess.TimeoutExpired:
+			raise AssertionError("%s does not end:\n%s" % (self.name, self.last_words())) from None
+
+	def stop(self, timeout=None):
+		"""SIGTERM, and wait for the end; the exit status."""
+		self.signal(signal.SIGTERM)
+		return self.wait(timeout)
+
+	def log_text(self):
+		with open(self.log, encoding="utf-8", errors="replace") as f:
+			return f.read()
+
+	def last_words(self):
+		return "\n".join(self.log_text().splitlines()[-LOG_LINES:])
+
+
+class Daemon:
+	"""A taskerd, to be started, stopped, killed and started again. Options are keyword arguments: lease_ttl_ms=2000."""
+
+	def __init__(self, case, name, database=None, embedded=None, socket=None, **options):
+		self.case, self.name, self.embedded = case, name, embedded
+		self.socket = socket or os.path.join(case.place, name + ".sock")
+		self.log = os.path.join(case.place, name + ".log")
+		self.process = None
+		self._client = None
+		where = "--embedded=" + embedded if embedded else "--database=" + database
+		self.argv = shlex.split(os.environ.get("TASKERD_RUN_PREFIX", "")) + [
+			taskerd_program(), where, "--socket=" + self.socket, "--node-name=" + name]
+		self.argv += ["--%s=%s" % (k.replace("_", "-"), v) for k, v in options.items()]
+
+	@property
+	def pid(self):
+		return self.process.pid
+
+	def launch(self):
+		"""Start the process without waiting for anything."""
+		self.process = self.case.track(Process(self.name, self.argv, self.log))
+		return self.process
+
+	def start(self):
+		"""Start, and wait until it has its database."""
+		self.launch()
+		self.wait_up()
+		return self
+
+	def wait_up(self):
+		wait_for(self._up, lambda: "%s to have its database; its log:\n%s" % (self.name, self.process.last_words()))
+
+	def _up(self):
+		if not self.process.alive():
+			raise AssertionError("%s ended with %s:\n%s" % (self.name, self.process.wait(), self.process.last_words()))
+		return self.database_state() == "up"
+
+	def info(self):
+		"""server.info, or None if the daemon does not answer."""
+		try:
+			with TaskerClient(socket=self.socket, connect_timeout=0, timeout=10) as client:
+				return client.server_info()
+		except TaskerdError:
+			return None
+
+	def database_state(self):
+		info = self.info()
+		return info and info["database"]["state"]
+
+	@property
+	def client(self):
+		"""A client of this daemon, kept; it reconnects by itself."""
+		if self._client is None:
+			self._client = self.new_client()
+		return self._client
+
+	def new_client(self, **options):
+		options.setdefault("timeout", PATIENCE)
+		client = TaskerClient(socket=self.socket, **options)
+		self.case.addCleanup(client.close)
+		return client
+
+	def kill(self):
+		self.process.kill()
+
+	def stop(self):
+		"""SIGTERM; the exit status."""
+		return self.process.stop()
+
+	def log_text(self):
+		return self.process.log_text()
+
+
+class Worker(Process):
+	"""A worker process of either language."""
+
+	def wait_listed(self, daemon):
+		"""Until the daemon has taken it on."""
+		wait_for(lambda: self._listed(daemon), lambda: "%s to be connected; its log:\n%s" % (self.name, self.last_words()))
+
+	def _listed(self, daemon):
+		if not self.alive():
+			raise AssertionError("%s ended with %s:\n%s" % (self.name, self.wait(), self.last_words()))
+		return self.row(daemon)
+
+	def row(self, daemon):
+		"""Its row of worker.list, or None."""
+		try:
+			rows = daemon.client.list_workers()
+		except TaskerdError:
+			return None
+		found = [r for r in rows if r["pid"] == self.pid and "open" in r]
+		return found[-1] if found else None
+
+	def counters(self):
+		"""What a Python worker that has ended says it did."""
+		for line in reversed(self.log_text().splitlines()):
+			before, mark, after = line.partition("the worker has ended; ")
+			if mark:
+				return json.loads(after.replace("'", '"'))
+		raise AssertionError("no last word in\n" + self.last_words())
+
+
+# What handlers leave behind -----------------------------------------------------------------------------------------------
+
+Execution = collections.namedtuple("Execution", "task step attempt pid")
+
+
+class Ledger:
+	"""One line for each execution of a handler, appended when it begins: task, step, attempt, process. Notes are what handlers saw besides."""
+
+	def __init__(self, directory):
+		self.path = os.path.join(directory, "ledger")
+		self.notes_path = os.path.join(directory, "notes")
+		self.gates = os.path.join(directory, "gates")
+		os.mkdir(self.gates)
+		for path in (self.path, self.notes_path):
+			open(path, "wb").close()
+
+	def env(self):
+		return {"TASKERD_TEST_LEDGER": self.path, "TASKERD_TEST_NOTES": self.notes_path, "TASKERD_TEST_GATES": self.gates}
+
+	def lines(self, step=None):
+		with open(self.path, encoding="ascii") as f:
+			rows = [line.split() for line in f.read().splitlines()]
+		return [Execution(t, s, int(a), int(p)) for t, s, a, p in rows if step in (None, s)]
+
+	def __len__(self):
+		with open(self.path, "rb") as f:
+			return f.read().count(b"\n")
+
+	def notes(self, event=None):
+		with open(self.notes_path, encoding="utf-8") as f:
+			rows = [json.loads(line) for line in f]
+		return [r for r in rows if event in (None, r["event"])]
+
+	def open_gate(self, name):
+		"""Let handlers go on that wait at this gate, now and later."""
+		open(os.path.join(self.gates, name), "wb").close()
+
+	def wait_lines(self, n, step=None):
+		"""Until n executions (of a step) have begun."""
+		wait_for(lambda: len(self.lines(step)) >= n, lambda: "%d executions; there are %d" % (n, len(self.lines(step))))
+
+
+# Databases --------------------------------------------------------------------------------------------------------------
+
+TEMPLATE_DB = "tasker_template"
+
+
+def migrate(database):
+	"""taskerd --migrate; the finished process."""
+	prefix = shlex.split(os.environ.get("TASKERD_RUN_PREFIX", ""))
+	return subprocess.run(prefix + [taskerd_program(), "--database=" + database, "--migrate"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+	                      text=True, timeout=PATIENCE)
+
+
+def new_cluster(**settings):
+	"""A cluster with a migrated database to copy from."""
+	made = pg.PgCluster(settings={"max_connections": 200, **settings})
+	try:
+		made.createdb(TEMPLATE_DB)
+		done = migrate(made.conninfo(TEMPLATE_DB))
+		if done.returncode != 0:
+			raise AssertionError("--migrate: " + done.stdout)
+	except BaseException:
+		made.close()
+		raise
+	return made
+
+
+@functools.lru_cache(maxsize=None)
+def _shared_cluster():
+	return new_cluster()
+
+
+def shared_cluster():
+	"""The cluster of this test process, running."""
+	made = _shared_cluster()
+	if made.postmaster is None or made.postmaster.poll() is not None:
+		made.kill()
+		made.start()
+	return made
+
+
+class Database:
+	"""A database on a cluster, and questions to it."""
+
+	def __init__(self, cluster, name):
+		self.cluster, self.name = cluster, name
+		self.uri = cluster.conninfo(name)
+		self._session = None
+
+	def sql(self, statement):
+		"""Rows as lists of strings and None. Raises pg.PgError, also while the server is away."""
+		if self._session is None:
+			self._session = self.cluster.session(self.name)
+		try:
+			return self._session.run(statement)
+		except (pg.PgError, AssertionError) as e:
+			if not isinstance(e, pg.PgError) or e.sqlstate[:2] in ("08", "57", "00"):
+				self.close()
+			raise
+
+	def value(self, statement):
+		rows = self.sql(statement)
+		if len(rows) != 1:
+			raise AssertionError("%d rows, not one: %s" % (len(rows), statement))
+		return rows[0][0]
+
+	def number(self, statement):
+		return int(self.value(statement))
+
+	def unsettled(self):
+		"""How many tasks may still move by themselves; None if the server does not answer."""
+		try:
+			return self.number("SELECT count(*) FROM tasker.tasks WHERE state NOT IN ('%s')" % "', '".join(SETTLED))
+		except pg.PgError:
+			return None
+
+	def wait_settled(self, timeout=None):
+		"""Until no task can move by itself."""
+		wait_for(lambda: self.unsettled() == 0, lambda: "all tasks to settle; open: %s" % self.sql(
+			"SELECT t.state, s.state, count(*) FROM tasker.tasks t JOIN tasker.steps s USING (task_id) "
+			"WHERE t.state NOT IN ('%s') GROUP BY 1, 2" % "', '".join(SETTLED)), timeout)
+
+	def attempts(self, *outcomes):
+		"""(task, step, attempt, outcome, node, error message) of the attempts recorded, of these outcomes if any are named."""
+		where = "WHERE a.outcome IN ('%s')" % "', '".join(outcomes) if outcomes else ""
+		rows = self.sql("SELECT t.task_uuid, ts.name, a.attempt, a.outcome, n.node_name, a.error ->> 'message' FROM tasker.step_attempts a "
+		                "JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = a.step_no "
+		                "LEFT JOIN tasker.nodes n ON n.node_no = a.node_no %s ORDER BY a.recorded_at, a.task_id, a.step_no, a.fence" % where)
+		return [(t, s, int(n), o, node, why) for t, s, n, o, node, why in rows]
+
+	def close(self):
+		if self._session is not None:
+			self._session.close()
+			self._session = None
+
+
+# Test cases -------------------------------------------------------------------------------------------------------------
+
+
+class Case(unittest.TestCase):
+	"""A test with its own directory, databases, daemons and workers."""
+
+	longMessage = True
+
+	def run(self, result=None):
+		self._tracked, self._logs = [], {}
+		bad = lambda: len(result.failures) + len(result.errors) if result is not None else 0  # noqa: E731
+		before = bad()
+		outcome = super().run(result)
+		if bad() > before:
+			for name, text in self._logs.items():
+				print("    | --- %s, the end of its log\n%s" % (name, "\n".join("    | " + line for line in text.splitlines())), file=sys.stderr)
+		return outcome
+
+	def setUp(self):
+		super().setUp()
+		self.place = tempfile.mkdtemp(prefix="tsk-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+		os.chmod(self.place, 0o711)  # a PostgreSQL run by root is another user, and has to pass
+		self.addCleanup(shutil.rmtree, self.place, True)
+		self.addCleanup(self._end_processes)
+		self.ledger = Ledger(self.place)
+		self._databases = 0
+
+	def track(self, process):
+		self._tracked.append(process)
+		return process
+
+	def _end_processes(self):
+		for process in reversed(self._tracked):
+			if process.alive():
+				process.kill()
+			self._logs.setdefault(process.name, process.last_words())
+
+	# -- databases and daemons ---------------------------------------------------------------------
+
+	def database(self, cluster=None, migrated=True):
+		"""A new database."""
+		cluster = cluster or shared_cluster()
+		self._databases += 1
+		name = "%s_%d_%d" % (self._testMethodName[:40].lower(), os.getpid(), self._databases)
+		cluster.createdb(name, template=TEMPLATE_DB if migrated else "template0")
+		made = Database(cluster, name)
+		self.addCleanup(self._drop, made)
+		return made
+
+	@staticmethod
+	def _drop(database):
+		database.close()
+		try:
+			database.cluster.dropdb(database.name)
+		except pg.PgError:
+			pass  # it goes with its cluster
+
+	def daemon(self, database, name="node-a", start=True, **options):
+		"""A daemon on a Database. It polls for what notifications have not brought only once an hour, so that a lost hint is seen."""
+		options.setdefault("poll_interval_ms", HOUR_MS)
+		made = Daemon(self, name, database=database.uri, **options)
+		return made.start() if start else made
+
+	def embedded_dir(self, name="embedded"):
+		"""A directory for --embedded, whose server ends with the test."""
+		path = os.path.join(self.place, name)
+		guard = subprocess.Popen([sys.executable, "-E", "-S", os.path.abspath(pg.__file__), "--guard", path], stdin=subprocess.PIPE,
+		                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/")
+
+		def end():
+			self._end_processes()  # a daemon would start its server again
+			guard.stdin.close()
+			guard.wait()
+		self.addCleanup(end)
+		return path
+
+	# -- workers -----------------------------------------------------------------------------------
+
+	def python_worker(self, daemon, name="py", threads=4, prefetch=None, namespaces=(), module="flows.py", env=None, wait=True, socket=None):
+		"""A worker in Python with the handlers of handlers/`module`."""
+		argv = [PYTHON, "-B", "-m", "taskerd", "worker", os.path.join(HANDLERS, module), "--socket", socket or daemon.socket, "--threads", threads, "--name", name]
+		if prefetch is not None:
+			argv += ["--prefetch", prefetch]
+		for namespace in namespaces:
+			argv += ["--namespace", namespace]
+		worker = self.track(Worker(name, argv, os.path.join(self.place, name + ".log"),
+		                           {"PYTHONPATH": PYTHON_CLIENT, "TASKERD_TEST_WHO": name, **self.ledger.env(), **(env or {})}))
+		if wait and socket is None:
+			worker.wait_listed(daemon)
+		return worker
+
+	def c_worker(self, daemon, name="c", handlers=(), namespaces=(), concurrency=50, wait=True):
+		"""A worker in C: bench.noop, bench.echo, bench.fail, bench.flaky, and `handlers`, which do nothing."""
+		argv = [program("tests", "bench", "bench_worker"), "--socket", daemon.socket, "--name", name, "--concurrency", concurrency]
+		for namespace in namespaces:
+			argv += ["--namespace", namespace]
+		for handler in handlers:
+			argv += ["--handler", handler]
+		worker = self.track(Worker(name, argv, os.path.join(self.place, name + ".log")))
+		if wait:
+			worker.wait_listed(daemon)
+		return worker
+
+	# -- tasks -------------------------------------------------------------------------------------
+
+	def apply(self, daemon, source):
+		return daemon.client.apply_template(source)
+
+	def create(self, daemon, name, context=None, namespace="t", **more):
+		"""Create a task; its uuid."""
+		return daemon.client.create_task(name, namespace=namespace, context=context or {}, **more).task_uuid
+
+	def create_many(self, daemon, name, n, namespace="t", **more):
+		"""Create n tasks with contexts {"n": 0} to {"n": n - 1}; their uuids."""
+		outcomes = daemon.client.create_tasks({"name": name, "namespace": namespace, "context": {"n": i}, **more} for i in range(n))
+		bad = [o.error for o in outcomes if not o.ok]
+		self.assertEqual(bad, [])
+		return [o.task_uuid for o in outcomes]
+
+	def finished(self, daemon, task, timeout=None):
+		"""The task with its steps, once it is settled."""
+		return daemon.client.wait_for_task(task, PATIENCE if timeout is None else timeout)
+
+	def step_state(self, daemon, task, name):
+		return daemon.client.get_step(task, name).state
+
+	def wait_step(self, daemon, task, name, state):
+		wait_for(lambda: self.step_state(daemon, task, name) == state, lambda: "step %s to be %s; it is %s" % (name, state, self.step_state(daemon, task, name)))
+
+	# -- judgement ---------------------------------------------------------------------------------
+
+	def doctor(self, daemon):
+		"""The daemon's own proof that nothing is stranded."""
+		answer = daemon.client.doctor()
+		self.assertTrue(answer["ok"], [c for c in answer["checks"] if not c["ok"]])
+
+	def verify(self, db, daemon=None):
+		"""Hold what was recorded against what was executed:
+
+		every complete step has one success, which was executed; a step was executed at most as often as it was claimed; so what no fault touched ran once.
+		"""
+		if daemon:
+			self.doctor(daemon)
+		ran = collections.Counter((e.task, e.step) for e in self.ledger.lines())
+		ran_attempt = {(e.task, e.step, e.attempt) for e in self.ledger.lines()}
+		claims, successes = collections.Counter(), collections.Counter()
+		for task, name, attempt, outcome, _, _ in db.attempts():
+			claims[task, name] += 1
+			if outcome == "success":
+				successes[task, name] += 1
+				self.assertIn((task, name, attempt), ran_attempt, "recorded, but never executed")
+		complete = {tuple(r) for r in db.sql(
+			"SELECT t.task_uuid, ts.name FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts "
+			"ON ts.template_id = t.template_id AND ts.step_no = s.step_no WHERE s.state = 'complete'")}
+		self.assertEqual(set(successes), complete, "complete steps are those with a recorded success")
+		self.assertEqual({k: n for k, n in successes.items() if n != 1}, {}, "recorded more than once")
+		self.assertEqual({k: (n, claims[k]) for k, n in ran.items() if n > claims[k]}, {}, "executed more often than claimed: (times, claims)")

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include "daemon/config/options.h"
 #include "daemon/embed/embed.h"
 #include "daemon/server/server.h"
@@ -13,6 +14,16 @@ static int fail(const struct err *e)
 {
 	log_error("%s", e->text);
 	return EXIT_FAILURE;
+}
+
+/* A session takes two descriptors (its socket and its process): take as many as the system grants. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit r;
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
 }
 
 /* --migrate: bring the schema of a server up to date, and nothing else. */
@@ -57,6 +68,7 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : EXIT_CONFIG;
 	log_init(opt.log_level);
+	raise_descriptor_limit();
 	int code = run(&opt);
 	options_done(&opt);
 	return code;

@@ -236,7 +236,7 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 		return;
 	}
 	int r = mp_get_map(params, "worker", &w);
-	if (r == 1 && !s->srv->ever_up)
+	if (r == 1 && !s->srv->adopted)
 		/* Without the node's key no claim can be checked: let workers come back when there is work to be had. */
 		r = err_set(&e, -EAGAIN, "database_unavailable", "the database has not answered yet%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
 	else if (r == 1 && s->srv->draining)

@@ -32,6 +32,7 @@
 #define CONCURRENCY_MAX 10000
 #define HANDLERS_MAX 10000
 #define WATCHES_MAX 64		      /* on one session */
+#define WAITS_MAX 10000		      /* on one session */
 
 struct server;
 struct session;
@@ -118,7 +119,7 @@ struct session {
 	/* gathered until the flush */
 	struct buf acks, executes;
 	unsigned n_acks, n_executes;
-	unsigned n_watches;
+	unsigned n_watches, n_waits;
 };
 
 /* A client waiting for a task to settle. */
@@ -174,7 +175,7 @@ struct server {
 	struct journal *journals;
 	struct waited *waited;
 	struct watch *watches;
-	bool ever_up, db_up, draining, stop;
+	bool ever_up, adopted, db_up, draining, stop;
 	unsigned stop_signals;
 	int db_server_version;
 	usec_t started, drain_until;
@@ -221,7 +222,9 @@ size_t notify_begin(struct session *s, const char *method);
 void notify_end(struct session *s, size_t mark);
 void protocol_error(struct session *s, const char *code, const char *fmt, ...) printf_like(3, 4);
 typedef void msg_fn(struct session *s, uint32_t id, const msgpack_object *params);
-/* A request to the store on behalf of a client's; replies with an error itself and returns NULL if memory is short. */
+/* What keeps a client's request from being taken on now, as an error. */
+int may_submit(struct server *srv, enum req_kind kind, struct err *e) must_check;
+/* A request to the store on behalf of a client's. NULL: it cannot be taken on now (no database, too many waiting, no memory), and has been answered so. */
 struct req *req_for(struct session *s, uint32_t id, enum req_kind kind);
 
 /* hello.c */

@@ -72,9 +72,7 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 	if (!r)
 		return;
 	buf_init(&json, 1u << 20);
-	if (!s->srv->db_up) {
-		reply_errorf(s, id, "database_unavailable", NULL, "the database cannot be reached%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
-	} else if (mp_to_json(params, "", &json, &je) < 0 || !buf_text(&json)) {
+	if (mp_to_json(params, "", &json, &je) < 0 || !buf_text(&json)) {
 		reply_errorf(s, id, "invalid_value", je.path, "%s: %s", je.path, je.what);
 	} else {
 		text_set(&r->api.args, buf_text(&json), json.len);
@@ -314,8 +312,6 @@ void on_template_apply(struct session *s, uint32_t id, const msgpack_object *par
 	struct applied *a = NULL;
 	if (rc == -EINVAL) {
 		refuse_template(s, id, &f, filename);
-	} else if (rc == 0 && !s->srv->db_up) {
-		reply_errorf(s, id, "database_unavailable", NULL, "the database cannot be reached%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
 	} else if (rc < 0 || template_to_json(t, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory");
 	} else if ((r = req_for(s, id, REQ_API))) {

@@ -193,11 +193,25 @@ void protocol_error(struct session *s, const char *code, const char *fmt, ...)
 	session_close_after_flush(s);
 }
 
+int may_submit(struct server *srv, enum req_kind kind, struct err *e)
+{
+	if (srv->draining && kind == REQ_CREATE)
+		return err_set(e, -EAGAIN, "shutting_down", "the daemon is stopping");
+	if (!srv->db_up)
+		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s", srv->db_error[0] ? ": " : "", srv->db_error);
+	if (store_depth(srv->store) > QUEUE_OVERLOAD)
+		return err_set(e, -EAGAIN, "overloaded", "more than %u requests wait for the database", QUEUE_OVERLOAD);
+	return 0;
+}
+
 struct req *req_for(struct session *s, uint32_t id, enum req_kind kind)
 {
-	struct req *r = req_new(kind, (struct origin){.session = s->id, .request = id});
+	struct err e = {0};
+	struct req *r = NULL;
+	if (may_submit(s->srv, kind, &e) == 0 && !(r = req_new(kind, (struct origin){.session = s->id, .request = id})))
+		err_set(&e, 0, "overloaded", "out of memory");
 	if (!r)
-		reply_errorf(s, id, "overloaded", NULL, "out of memory");
+		reply_error(s, id, &e);
 	return r;
 }
 

@@ -249,7 +249,7 @@ static unsigned lend(struct pool *p, struct pool_handlers *what, struct req *r, 
 
 void pool_lend(struct session *s, struct req *r)
 {
-	if (s->pool)
+	if (s->pool && !s->srv->draining)
 		lend(s->pool, s->pool->handlers, r, 1);
 }
 

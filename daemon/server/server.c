@@ -95,6 +95,7 @@ static void on_down(struct server *srv, struct done *d)
 
 static void on_adopted(struct server *srv, struct done *d)
 {
+	srv->adopted = true; /* from now on a worker's word about what it holds can be judged */
 	steps_adopted(srv, TAKE_PTR(d->claims));
 }
 
@@ -271,7 +272,11 @@ static void tell_draining(struct server *srv)
 
 static bool drained(struct server *srv)
 {
-	return HASH_COUNT(srv->steps) == 0 && store_depth(srv->store) == 0 && HASH_COUNT(srv->journals) == 0;
+	struct open_step *o, *tmp;
+	HASH_ITER(hh, srv->steps, o, tmp)
+		if (!o->ended)
+			return false;
+	return store_depth(srv->store) == 0 && HASH_COUNT(srv->journals) == 0;
 }
 
 static void on_drain_check(evutil_socket_t fd, short what, void *arg)

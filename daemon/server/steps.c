@@ -279,7 +279,10 @@ void result_answered(struct server *srv, struct req *r)
 		record_refusal(srv, r);
 		return;
 	}
-	journal_release(srv, r->result.seq);
+	if (r->failed)
+		log_error("the end of a step of task id %lld cannot be recorded: %s", (long long)r->result.task_id, r->err.text);
+	else
+		journal_release(srv, r->result.seq);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
 	bool rejected = r->result.outcome == OUTCOME_INVALID_RESULT && changed;
 	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)

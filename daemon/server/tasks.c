@@ -82,18 +82,6 @@ static int read_create(struct session *s, const msgpack_object *params, struct r
 	return rc < 0 ? rc : read_options(params, &q->opts, e);
 }
 
-/* What keeps a create from being taken on now. */
-static int may_create(struct server *srv, struct err *e)
-{
-	if (srv->draining)
-		return err_set(e, -EAGAIN, "shutting_down", "the daemon is stopping");
-	if (!srv->db_up)
-		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s", srv->db_error[0] ? ": " : "", srv->db_error);
-	if (store_depth(srv->store) > QUEUE_OVERLOAD)
-		return err_set(e, -EAGAIN, "overloaded", "more than %u requests wait for the database", QUEUE_OVERLOAD);
-	return 0;
-}
-
 static void reply_created(struct buf *b, const struct uuid *task, const char *status, const char *state)
 {
 	char uuid[UUID_TEXT];
@@ -110,10 +98,6 @@ static void reply_created(struct buf *b, const struct uuid *task, const char *st
 void on_task_create(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	struct err e = {0};
-	if (may_create(s->srv, &e) < 0) {
-		reply_error(s, id, &e);
-		return;
-	}
 	struct req *r = req_for(s, id, REQ_CREATE);
 	if (!r)
 		return;
@@ -193,7 +177,7 @@ void on_task_create_many(struct session *s, uint32_t id, const msgpack_object *p
 	struct err e = {0};
 	uint32_t n = a->via.array.size;
 	struct bulk *b = calloc(1, sizeof *b + n * sizeof *b->items);
-	int rc = b ? may_create(s->srv, &e) : err_set(&e, -ENOMEM, "overloaded", "out of memory");
+	int rc = b ? may_submit(s->srv, REQ_CREATE, &e) : err_set(&e, -ENOMEM, "overloaded", "out of memory");
 	if (rc < 0) {
 		reply_error(s, id, &e);
 		free(b);
@@ -301,6 +285,9 @@ static void reply_wait(struct server *srv, const struct wait *w, const char *sta
 static void wait_free(struct server *srv, struct wait *w)
 {
 	struct waited *t = w->of;
+	struct session *s = session_find(srv, w->session);
+	if (s)
+		s->n_waits--;
 	event_del(&w->timer);
 	TAILQ_REMOVE(&t->waits, w, link);
 	free(w);
@@ -464,11 +451,16 @@ void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
 		TAILQ_INIT(&t->waits);
 		HASH_ADD(hh, s->srv->waited, task, sizeof t->task, t);
 	}
-	if (!w || !t) {
+	if (!w || !t || s->n_waits >= WAITS_MAX) {
+		if (t && TAILQ_EMPTY(&t->waits)) {
+			HASH_DEL(s->srv->waited, t);
+			free(t);
+		}
 		free(w);
-		reply_errorf(s, id, "overloaded", NULL, "out of memory");
+		reply_errorf(s, id, "overloaded", NULL, "at most %d waits on a session", WAITS_MAX);
 		return;
 	}
+	s->n_waits++;
 	w->session = s->id;
 	w->request = id;
 	w->of = t;

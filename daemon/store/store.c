@@ -167,21 +167,24 @@ static void disconnect(struct worker *w)
 	w->conn = db_close(w->conn);
 }
 
+static int connect_once(struct worker *w, struct err *e)
+{
+	enum db_failure why;
+	if (w->conn)
+		return 0;
+	int rc = db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
+	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, &why, e)) < 0)
+		disconnect(w);
+	return rc;
+}
+
 /* Connect if need be; keeps trying until it works (true) or the store stops (false). */
 static bool ensure_connected(struct worker *w)
 {
-	unsigned tries = 0;
-	while (!w->conn) {
-		struct err e;
-		enum db_failure why;
-		if (db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, &e) == 0) {
-			if (hot_attach(w->hot, w->conn, &why, &e) == 0)
-				return true;
-			disconnect(w);
-		}
-		if (store_backoff(w->s, tries++))
+	struct err e;
+	for (unsigned tries = 0; connect_once(w, &e) < 0; tries++)
+		if (store_backoff(w->s, tries))
 			return false;
-	}
 	return true;
 }
 
@@ -405,7 +408,9 @@ static void run_api(struct worker *w, struct req *q)
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
 		enum db_failure why = DB_LOST;
-		int rc = ensure_connected(w) ? api_once(w, q, &why, &e) : err_set(&e, -ECANCELED, "database_unavailable", "the daemon is stopping");
+		int rc = connect_once(w, &e);
+		if (rc == 0)
+			rc = api_once(w, q, &why, &e);
 		if (rc == 0) {
 			snprintf(q->status, sizeof q->status, "ok");
 			return;

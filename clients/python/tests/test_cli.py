@@ -11,7 +11,7 @@ import support
 from support import PATIENCE, step
 
 HANDLERS = """
-    import os, threading, time
+    import os, warnings
     from taskerd import StepHandler
     from taskerd.step_handler.functional import step_handler, inputs
 
@@ -26,6 +26,19 @@ HANDLERS = """
         context.heartbeat("running")
         with open(path) as fifo:
             return {"read": fifo.read()}
+
+    @step_handler("forks")
+    @inputs("path")
+    def forks(path, context):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            child = os.fork()
+        if child == 0:
+            with open(path) as fifo:
+                fifo.read()
+            os._exit(0)
+        context.heartbeat("forked")
+        os.waitpid(child, 0)
 
     class ByClass(StepHandler):
         handler_name = "by_class"
@@ -76,7 +89,7 @@ class Cli(support.TestCase):
         conn = self.daemon.accept()
         worker = conn.hello()["worker"]
         self.assertEqual((worker["name"], worker["namespaces"], worker["max_concurrency"]), ("n1", ["a", "b"], 4))
-        self.assertEqual(worker["handlers"], ["by_class", "hello", "my_handlers.ByClass", "until"])
+        self.assertEqual(worker["handlers"], ["by_class", "forks", "hello", "my_handlers.ByClass", "until"])
         conn.execute(step("hello", 1, context={"name": "x"}))
         results = conn.results(1)
         self.assertEqual(results[0]["result"], {"hello": "x"})
@@ -119,6 +132,21 @@ class Cli(support.TestCase):
         process.send_signal(signal.SIGTERM)
         conn.expect_end()
         self.assertEqual(self.end(process)[0], 128 + signal.SIGTERM)
+
+    def test_a_dead_worker_s_connection_closes_although_a_child_of_it_lives(self):
+        process = self.run_cli("worker", "my_handlers", "--threads", "1")
+        conn = self.daemon.accept()
+        conn.hello()
+        fifo = os.path.join(self.daemon.directory, "fifo")
+        os.mkfifo(fifo)
+        conn.execute(step("forks", 1, context={"path": fifo}))
+        conn.expect("step.heartbeat")
+        process.kill()
+        try:
+            conn.expect_end()
+        finally:
+            with open(fifo, "w", encoding="utf-8"):
+                pass  # lets the child end
 
     def test_sigusr1_reports(self):
         process = self.run_cli("worker", "my_handlers")

@@ -55,6 +55,25 @@ class Pool(unittest.TestCase):
         pool.stop()
         pool.join(PATIENCE)
 
+    def test_an_item_that_comes_just_before_a_thread_is_known_to_be_idle(self):
+        done = threading.Event()
+        pool = HandlerPool(0, lambda item: done.set(), lambda: None)
+
+        class Idle(list):
+            def append(self, lock):
+                if not done.is_set():
+                    pool._items.append(1)  # submit found nobody to wake
+                super().append(lock)
+
+        pool._idle = Idle()
+        thread = threading.Thread(target=pool._main, daemon=True)
+        thread.start()
+        self.assertTrue(done.wait(PATIENCE))
+        pool._threads.append(thread)
+        pool.stop()
+        pool.join(PATIENCE)
+        self.assertFalse(thread.is_alive())
+
     def test_what_was_not_begun_can_be_taken_back(self):
         entered, leave, ran = threading.Event(), threading.Event(), []
 

@@ -329,11 +329,13 @@ class Results(WorkerCase):
                 self.assertEqual((r["error"]["error_type"], r["error"]["retryable"]), ("handler_not_found", False))
 
     def test_async_handlers(self):
+        left = []
+
         class Later(StepHandler):
             handler_name = "later"
 
             async def call(self, context):
-                asyncio.ensure_future(asyncio.sleep(3600))  # left behind, must not stay
+                left.append(asyncio.ensure_future(asyncio.sleep(3600)))
                 await asyncio.sleep(0)
                 return self.success({"async": True})
 
@@ -344,6 +346,17 @@ class Results(WorkerCase):
             self.assertEqual(result["result"], {"async": True})
             conn.ack([result])
         self.drained(worker, conn)
+        self.assertEqual([task.cancelled() for task in left], [True, True])
+
+    def test_a_coroutine_that_is_cancelled_before_it_begins(self):
+        class Late(StepHandler):
+            handler_name = "late"
+
+            def call(self, context):
+                context._cancel("timeout")
+                return asyncio.sleep(3600)
+
+        self.assertFalse(self.run_one(Late)["success"])
 
     def test_a_result_that_cannot_be_stored(self):
         @step_handler("bytes")

@@ -58,7 +58,8 @@ RESUME_TIMEOUT = 30.0
 DEPENDENCY_TIMEOUT = 60.0
 #: Progress and log lines are dropped while more than this waits to be sent.
 MAX_BACKLOG = 1 << 20
-#: A connection that lived this long was good: the next reconnect starts from the shortest wait.
+#: A connection that lived this long, or on which a result was acknowledged, was good: the next reconnect
+#: starts from the shortest wait. One that is closed again and again at once backs off.
 GOOD_SECONDS = 5.0
 
 
@@ -162,6 +163,7 @@ class WorkerRuntime:
         self._requests: Dict[int, _Request] = {}
         self._next_id = 1
         self._idle = False
+        self._progress = False
         self._drain_wanted = False
         self._draining = False
         self._drain_limit: Optional[float] = None
@@ -324,13 +326,14 @@ class WorkerRuntime:
             finally:
                 self.connected.clear()
                 link.close()
-            if time.monotonic() - link.born >= GOOD_SECONDS:
+            if self._progress or time.monotonic() - link.born >= GOOD_SECONDS:
                 backoff.reset()
             if not self._give_up():
                 self._pause(backoff.next())
 
     def _connect(self) -> _Link:
         self._collect()
+        self._progress = False
         resume = None
         if self.welcome is not None:
             resume = {"session": self.welcome.session, "held": len(self._open)}
@@ -481,6 +484,7 @@ class WorkerRuntime:
 
     def _on_ack(self, params: Dict[str, Any]) -> None:
         counters = self.counters
+        self._progress = True
         for ack in params["acks"]:
             self._unacked.pop((ack["step_uuid"], ack["attempt"]), None)
             status = ack["status"]

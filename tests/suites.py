@@ -184,7 +184,8 @@ def sanitizer_env(where):
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir()
     reports.chmod(0o777)  # some tests change their user
-    return {k: f"{v}:log_path={reports / k.split('_')[0].lower()}" for k, v in SANITIZERS.items()}
+    env = {k: f"{v}:log_path={reports / k.split('_')[0].lower()}" for k, v in SANITIZERS.items()}
+    return {**env, "TASKERD_TEST_PATIENCE": "180"}  # seconds; they make everything several times slower
 
 
 def sanitizer_reports(title, where):

@@ -375,7 +375,10 @@ static bool drained(struct tasker_worker *w)
 static void turn(struct tasker_worker *w, int64_t timeout_us)
 {
 	int64_t wait = w->queue.head ? 0 : at_most(timeout_us, w->conn->heartbeat_ms * 250);
-	if (wait != 0)
+	/* Deferred steps were finished between two turns. */
+	if (w->results.unsent)
+		worker_flush_results(w);
+	if (wait != 0 && w->conn->lost.rc == 0)
 		wait_for_work(w, wait);
 	int rc = tasker_process(w->conn, 0, NULL);
 	if (rc >= 0)
@@ -392,8 +395,10 @@ int tasker_worker_poll(tasker_worker *w, int64_t timeout_us, struct tasker_error
 {
 	if (drained(w))
 		return 0;
+	bool was_connected = w->conn != NULL;
+	/* A connection made is something that has happened: steps may have been cancelled with it. */
 	if (connected(w, timeout_us))
-		turn(w, timeout_us);
+		turn(w, was_connected ? timeout_us : 0);
 	if (w->fatal.rc < 0) {
 		if (err)
 			*err = w->fatal;

@@ -5,18 +5,6 @@
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 
-static const char *age_of(const json_t *o, const char *key, char dst[24])
-{
-	int64_t then;
-	if (json_time(o, key, &then) < 0)
-		return "-";
-	int64_t age = ((int64_t)now_wall() - then) / 1000000;
-	if (age >= 60)
-		return text_duration(age * 1000000, dst);
-	snprintf(dst, 24, "%llds", age > 0 ? (long long)age : 0);
-	return dst;
-}
-
 static void cell_list(struct table *t, const json_t *list)
 {
 	cleanup_(cleanup_buf) struct buf b;
@@ -62,7 +50,7 @@ static void add_worker(struct table *t, const json_t *w)
 	            (long long)json_int(w, "max_concurrency", 0));
 	table_cellf(t, NULL, "%lld", (long long)json_int(w, "done", 0));
 	table_cell(t, json_flag(w, "draining") ? "33" : NULL,
-	           json_flag(w, "draining") ? "draining" : age_of(w, "connected_at", age));
+	           json_flag(w, "draining") ? "draining" : json_age(w, "connected_at", age));
 	cell_list(t, json_object_get(w, "namespaces"));
 	cell_list(t, json_object_get(w, "handlers"));
 }
@@ -90,7 +78,7 @@ static void add_node(struct table *t, const json_t *n)
 	table_cellf(t, NULL, "%lld", (long long)json_int(n, "pid", 0));
 	table_cell(t, NULL, json_text(n, "version"));
 	table_cell(t, strcmp(state, "up") == 0 ? "32" : NULL, state);
-	table_cell(t, NULL, age_of(n, "started_at", up));
+	table_cell(t, NULL, json_age(n, "started_at", up));
 	if (json_time(n, "lease_until", &until) < 0)
 		table_cell(t, NULL, NULL);
 	else if (until < (int64_t)now_wall())

@@ -169,7 +169,7 @@ static void add_task(struct table *t, const json_t *task)
 	table_cell(t, state_colour(state), state);
 	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, "completed_steps", 0),
 	            (long long)json_int(task, "total_steps", 0));
-	table_cellf(t, NULL, "%.19s", json_text(task, "created_at"));
+	table_cell(t, NULL, json_age(task, "created_at", age));
 	json_time(task, "finished_at", &finished);
 	table_cell(t, NULL, known ? text_duration(finished > created ? finished - created : 0, age) : NULL);
 }
@@ -210,7 +210,7 @@ int run_task_list(struct ctl *c)
 {
 	static const struct column cols[] = {
 	    {"TASK", false, false}, {"TEMPLATE", false, true}, {"STATE", false, true},
-	    {"STEPS", true, false}, {"CREATED", false, false}, {"TOOK", true, false},
+	    {"STEPS", true, false}, {"AGE", true, false},      {"TOOK", true, false},
 	};
 	static const char *const filters[] = {"namespace", "name", "state"};
 	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;

@@ -108,8 +108,8 @@ int task_wait_all(struct ctl *c, struct waited *tasks, size_t n, int64_t timeout
 int task_waited_code(const struct waited *w)
 {
 	if (w->err.rc < 0)
-		return exit_code_for(&w->err);
-	return w->settled ? exit_code_for_state(json_text(w->answer, "state")) : EXIT_TIMEOUT;
+		return (int)exit_code_for(&w->err);
+	return w->settled ? exit_code_for_state(json_text(w->answer, "state")) : (int)EXIT_TIMEOUT;
 }
 
 /* ---- the verb ---- */

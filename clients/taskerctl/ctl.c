@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "clients/taskerctl/text.h"
+#include "daemon/base/clock.h"
 
 /* ---- output ---- */
 
@@ -45,7 +46,7 @@ int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...)
 	text_copy(clean, sizeof clean, text);
 	put_prefix(c);
 	fprintf(stderr, "%s\n", clean);
-	return code;
+	return (int)code;
 }
 
 int ctl_complain(const struct ctl *c, const char *about, const struct tasker_error *err)
@@ -72,7 +73,7 @@ int ctl_complain(const struct ctl *c, const char *about, const struct tasker_err
 	put_prefix(c);
 	fprintf(stderr, "%s\n", text ? text : err->code);
 	buf_done(&b);
-	return exit_code_for(err);
+	return (int)exit_code_for(err);
 }
 
 int ctl_error(const struct ctl *c, const struct tasker_error *err)
@@ -204,6 +205,18 @@ bool json_flag(const json_t *o, const char *key)
 int json_time(const json_t *o, const char *key, int64_t *ret_us)
 {
 	return parse_time(json_text(o, key), ret_us);
+}
+
+const char *json_age(const json_t *o, const char *key, char dst[24])
+{
+	int64_t then;
+	if (json_time(o, key, &then) < 0)
+		return "-";
+	int64_t age = ((int64_t)now_wall() - then) / 1000000;
+	if (age >= 60)
+		return text_duration(age * 1000000, dst);
+	snprintf(dst, 24, "%llds", age > 0 ? (long long)age : 0);
+	return dst;
 }
 
 void json_join(const json_t *list, struct buf *b)

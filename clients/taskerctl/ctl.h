@@ -77,6 +77,8 @@ int64_t json_int(const json_t *o, const char *key, int64_t otherwise);
 bool json_flag(const json_t *o, const char *key);
 /* A time: 0 with microseconds, or -EINVAL if absent. */
 int json_time(const json_t *o, const char *key, int64_t *ret_us);
+/* How long ago a time was: "12s", "3m05s", or "-". */
+const char *json_age(const json_t *o, const char *key, char dst[24]);
 /* "a, b, c" of an array of strings. */
 void json_join(const json_t *list, struct buf *b);
 /* "key: value" if the option was given. */

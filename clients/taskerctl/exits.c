@@ -60,8 +60,9 @@ const char *exit_code_meaning(int code)
 {
 	static const char *const meanings[] = {
 	    [EXIT_OK] = "done",
-	    [EXIT_NO] = "failed, or the answer is no: doctor found something, a task did not end complete, a "
-	                "template is invalid",
+	    [EXIT_NO] = ("failed, or the answer is no: doctor found something, a task did not end complete, "
+	                 "a template "
+	                 "is invalid"),
 	    [EXIT_USAGE] = "the command line is wrong",
 	    [EXIT_UNREACHABLE] = "taskerd cannot be reached",
 	    [EXIT_NOT_FOUND] = "no such task or template",

@@ -136,15 +136,15 @@ static tasker_worker *begin(const struct act *script)
 	return w;
 }
 
+/* Polls as long as it takes: what is to be sent must go out before that, or the daemon loses patience. */
 static void poll_until(tasker_worker *w, bool (*condition)(const struct tasker_worker_stats *))
 {
 	struct tasker_worker_stats st;
 	struct tasker_error err = {0};
-	do {
-		int rc = tasker_worker_poll(w, 100000, &err);
+	for (tasker_worker_stats(w, &st); !condition(&st); tasker_worker_stats(w, &st)) {
+		int rc = tasker_worker_poll(w, -1, &err);
 		ck_assert_msg(rc == 1, "poll: %d %s", rc, err.message);
-		tasker_worker_stats(w, &st);
-	} while (!condition(&st));
+	}
 }
 
 static bool all_acknowledged(const struct tasker_worker_stats *s)

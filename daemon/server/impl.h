@@ -133,8 +133,12 @@ struct wait {
 	struct server *srv;
 };
 
+enum asked { NOT_ASKED, TO_ASK, ASKED, KNOWN };
+
 struct waited {
 	struct uuid task;
+	enum asked asked;
+	TAILQ_ENTRY(waited) ask_link;
 	char state[32]; /* last heard, or empty */
 	UT_hash_handle hh;
 	TAILQ_HEAD(, wait) waits;
@@ -174,6 +178,8 @@ struct server {
 	struct open_step *orphans; /* by uuid: held since before the restart, waiting for their worker */
 	struct journal *journals;
 	struct waited *waited;
+	TAILQ_HEAD(, waited) to_ask;
+	bool asking; /* a question about waited-for tasks is under way */
 	struct watch *watches;
 	bool ever_up, adopted, db_up, draining, stop;
 	unsigned stop_signals;
@@ -278,15 +284,20 @@ void journal_release(struct server *srv, uint64_t seq);
 void late_result_answered(struct server *srv, struct req *r);
 void steps_free(struct server *srv);
 
-/* tasks.c: creating, waiting, cancelling */
-msg_fn on_task_create, on_task_create_many, on_task_wait, on_task_cancel;
+/* tasks.c: creating, cancelling */
+msg_fn on_task_create, on_task_create_many, on_task_cancel;
 void create_answered(struct server *srv, struct req *r);
 /* Free what unanswered requests of bulks share (only when stopping). */
 void bulk_abandon(struct mail *reqs);
 void cancel_answered(struct server *srv, struct req *r);
+
+/* waits.c */
+msg_fn on_task_wait;
 void task_settled(struct server *srv, const struct uuid *task, const char *state);
+/* Ask about the tasks that nobody has asked about yet; about all of them again. */
+void waits_ask(struct server *srv);
 void waits_recheck(struct server *srv);
-void waits_recheck_answered(struct server *srv, struct req *r);
+void waits_answered(struct server *srv, struct req *r);
 void waits_forget(struct session *s);
 void waits_free(struct server *srv);
 

@@ -532,6 +532,7 @@ int server_run(const struct options *opt, const char *conninfo, struct embed *em
 {
 	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1};
 	TAILQ_INIT(&srv.dirty);
+	TAILQ_INIT(&srv.to_ask);
 	signal(SIGPIPE, SIG_IGN);
 	int r = start(&srv, conninfo, e);
 	if (r == 0) {

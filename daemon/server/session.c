@@ -386,6 +386,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 void server_flush(struct server *srv)
 {
 	struct session *s;
+	waits_ask(srv);
 	while ((s = TAILQ_FIRST(&srv->dirty))) {
 		TAILQ_REMOVE(&srv->dirty, s, dirty_link);
 		s->dirty = false;

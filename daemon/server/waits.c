@@ -1,0 +1,264 @@
+/* Waiting for tasks without polling. A wait is registered first and the database asked second, so that a task that settles in between is not missed; after that
+ * the task's own settling (here, or told by another node) ends it. Questions that gather while one is under way go together. */
+#include "daemon/server/impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "daemon/core/states.h"
+
+#define ASK_MAX 1000u /* tasks in one question */
+
+const char API_TASK_STATES[] = "tasker.api_task_states";
+
+static void reply_wait(struct server *srv, const struct wait *w, const char *state)
+{
+	struct session *s = session_find(srv, w->session);
+	char uuid[UUID_TEXT];
+	int st = task_state_parse(state);
+	unsigned flags = st < 0 ? 0 : task_states[st].flags;
+	if (!s || s->fd < 0)
+		return;
+	uuid_format(&w->of->task, uuid);
+	size_t mark = reply_begin(s, w->request);
+	mp_map(&s->out, 4);
+	mp_str(&s->out, "task_uuid");
+	mp_str(&s->out, uuid);
+	mp_str(&s->out, "state");
+	mp_str(&s->out, state);
+	mp_str(&s->out, "settled");
+	mp_bool(&s->out, flags & STATE_SETTLED);
+	mp_str(&s->out, "finished");
+	mp_bool(&s->out, flags & STATE_FINISHED);
+	reply_end(s, mark);
+}
+
+static void waited_set(struct server *srv, struct waited *t, enum asked asked)
+{
+	if (t->asked == TO_ASK)
+		TAILQ_REMOVE(&srv->to_ask, t, ask_link);
+	t->asked = asked;
+	if (asked == TO_ASK)
+		TAILQ_INSERT_TAIL(&srv->to_ask, t, ask_link);
+}
+
+/* Frees the waited-for task with its last wait. */
+static void wait_free(struct server *srv, struct wait *w)
+{
+	struct waited *t = w->of;
+	struct session *s = session_find(srv, w->session);
+	if (s)
+		s->n_waits--;
+	event_del(&w->timer);
+	TAILQ_REMOVE(&t->waits, w, link);
+	free(w);
+	if (!TAILQ_EMPTY(&t->waits))
+		return;
+	waited_set(srv, t, NOT_ASKED);
+	HASH_DEL(srv->waited, t);
+	free(t);
+}
+
+static struct waited *waited_find(struct server *srv, const struct uuid *task)
+{
+	struct waited *t;
+	HASH_FIND(hh, srv->waited, task, sizeof *task, t);
+	return t;
+}
+
+/* Visit every wait of `t`; `fn` returns true to end it. */
+static void each_wait(struct server *srv, struct waited *t, bool (*fn)(struct server *srv, struct wait *w, const void *arg), const void *arg)
+{
+	for (struct wait *w = TAILQ_FIRST(&t->waits), *next; w; w = next) {
+		next = TAILQ_NEXT(w, link);
+		if (fn(srv, w, arg))
+			wait_free(srv, w); /* frees t only if nothing is next */
+	}
+}
+
+static bool end_settled(struct server *srv, struct wait *w, const void *state)
+{
+	reply_wait(srv, w, state);
+	return true;
+}
+
+static bool end_expired(struct server *srv, struct wait *w, const void *state)
+{
+	if (w->expired)
+		reply_wait(srv, w, state);
+	return w->expired;
+}
+
+static bool end_refused(struct server *srv, struct wait *w, const void *err)
+{
+	struct session *s = session_find(srv, w->session);
+	if (s && s->fd >= 0)
+		reply_error(s, w->request, err);
+	return true;
+}
+
+void task_settled(struct server *srv, const struct uuid *task, const char *state)
+{
+	struct waited *t = waited_find(srv, task);
+	int st = task_state_parse(state);
+	watch_touch(srv, task);
+	if (t && st >= 0 && (task_states[st].flags & STATE_SETTLED))
+		each_wait(srv, t, end_settled, state);
+}
+
+/* Asking ----------------------------------------------------------------------------------------------------------------- */
+
+void waits_ask(struct server *srv)
+{
+	struct waited *t;
+	struct buf b;
+	unsigned n = 0;
+	if (srv->asking || !srv->db_up || TAILQ_EMPTY(&srv->to_ask))
+		return;
+	struct req *r = req_new(REQ_API, (struct origin){0});
+	if (!r)
+		return; /* the next turn asks */
+	buf_init(&b, 0);
+	while ((t = TAILQ_FIRST(&srv->to_ask)) && n < ASK_MAX) {
+		char uuid[UUID_TEXT];
+		uuid_format(&t->task, uuid);
+		buf_printf(&b, "%s\"%s\"", n++ ? "," : "{\"uuids\":[", uuid);
+		waited_set(srv, t, ASKED);
+	}
+	buf_append_str(&b, "]}");
+	r->api.function = API_TASK_STATES;
+	r->api.mode = API_READ;
+	if (buf_text(&b))
+		text_set(&r->api.args, buf_text(&b), b.len);
+	buf_done(&b);
+	srv->asking = true;
+	store_submit(srv->store, r);
+}
+
+void waits_recheck(struct server *srv)
+{
+	struct waited *t, *tmp;
+	HASH_ITER(hh, srv->waited, t, tmp)
+		if (t->asked == KNOWN)
+			waited_set(srv, t, TO_ASK);
+	waits_ask(srv);
+}
+
+static void take_state(struct server *srv, const msgpack_object_kv *kv)
+{
+	struct uuid task;
+	char state[sizeof((struct waited *)0)->state];
+	struct waited *t = uuid_parse(kv->key.via.str.ptr, kv->key.via.str.size, &task) == 0 ? waited_find(srv, &task) : NULL;
+	if (!t)
+		return;
+	snprintf(state, sizeof state, "%.*s", (int)kv->val.via.str.size, kv->val.via.str.ptr);
+	memcpy(t->state, state, sizeof state);
+	waited_set(srv, t, KNOWN);
+	int st = task_state_parse(state);
+	bool settled = st >= 0 && (task_states[st].flags & STATE_SETTLED);
+	each_wait(srv, t, settled ? end_settled : end_expired, state);
+}
+
+void waits_answered(struct server *srv, struct req *r)
+{
+	static const struct err missing = {.code = "not_found", .path = "task_uuid", .text = "no such task"};
+	const msgpack_object *states = NULL;
+	struct waited *t, *tmp;
+	struct mp_value v;
+	bool ok = !r->failed && mp_decode(r->answer.data, r->answer.len, &v) == 0;
+	srv->asking = false;
+	if (ok && mp_get_map(&v.root, "states", &states) == 1)
+		for (uint32_t i = 0; i < states->via.map.size; i++)
+			take_state(srv, &states->via.map.ptr[i]);
+	if (ok)
+		mp_value_done(&v);
+	bool lost = !ok && strcmp(r->err.code, "database_unavailable") == 0;
+	HASH_ITER(hh, srv->waited, t, tmp) {
+		if (t->asked != ASKED)
+			continue;
+		if (lost)
+			waited_set(srv, t, TO_ASK); /* when it is back */
+		else
+			each_wait(srv, t, end_refused, ok ? &missing : &r->err);
+	}
+	waits_ask(srv);
+}
+
+/* Waiting ---------------------------------------------------------------------------------------------------------------- */
+
+static void on_wait_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct wait *w = arg;
+	struct server *srv = w->srv;
+	(void)fd, (void)what;
+	w->expired = true;
+	if (w->of->state[0]) { /* else the first answer about the task ends it */
+		reply_wait(srv, w, w->of->state);
+		wait_free(srv, w);
+	}
+	server_flush(srv);
+}
+
+static struct waited *waited_get(struct server *srv, const struct uuid *task)
+{
+	struct waited *t = waited_find(srv, task);
+	if (t || !(t = calloc(1, sizeof *t)))
+		return t;
+	t->task = *task;
+	TAILQ_INIT(&t->waits);
+	HASH_ADD(hh, srv->waited, task, sizeof t->task, t);
+	return t;
+}
+
+void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *p = "";
+	size_t n = 0;
+	struct uuid task;
+	int64_t ms = -1;
+	(void)!mp_get_str(params, "task_uuid", &p, &n);
+	struct wait *w = s->n_waits < WAITS_MAX ? calloc(1, sizeof *w) : NULL;
+	struct waited *t = w && uuid_parse(p, n, &task) == 0 ? waited_get(s->srv, &task) : NULL;
+	if (!t) {
+		free(w);
+		reply_errorf(s, id, "overloaded", NULL, "at most %d waits on a session", WAITS_MAX);
+		return;
+	}
+	s->n_waits++;
+	w->session = s->id;
+	w->request = id;
+	w->of = t;
+	w->srv = s->srv;
+	event_assign(&w->timer, s->srv->base, -1, 0, on_wait_timeout, w);
+	if (mp_get_int(params, "timeout_ms", 0, INT32_MAX, &ms) == 1)
+		event_add(&w->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = ms % 1000 * 1000});
+	TAILQ_INSERT_TAIL(&t->waits, w, link);
+	if (t->asked == NOT_ASKED || t->asked == KNOWN)
+		waited_set(s->srv, t, TO_ASK);
+}
+
+static bool end_of_session(struct server *srv, struct wait *w, const void *session)
+{
+	(void)srv;
+	return w->session == *(const uint64_t *)session;
+}
+
+void waits_forget(struct session *s)
+{
+	struct waited *t, *tmp;
+	if (s->n_waits > 0)
+		HASH_ITER(hh, s->srv->waited, t, tmp)
+			each_wait(s->srv, t, end_of_session, &s->id);
+}
+
+static bool end_silently(struct server *srv, struct wait *w, const void *arg)
+{
+	(void)srv, (void)w, (void)arg;
+	return true;
+}
+
+void waits_free(struct server *srv)
+{
+	struct waited *t, *tmp;
+	HASH_ITER(hh, srv->waited, t, tmp)
+		each_wait(srv, t, end_silently, NULL);
+}

@@ -438,12 +438,12 @@ static int shake_hands(tasker *t, const struct buf *hello, uint64_t deadline, st
 		return rc;
 	while (!w.answered) {
 		uint64_t now = tasker_now_us_();
+		/* Either way of losing the connection answers the request, with `w` still there. */
 		if (now >= deadline)
-			return tasker_fail_(err, -ETIMEDOUT, "timeout",
-			                    "taskerd accepted the connection but did not greet in time");
-		rc = tasker_process(t, (int64_t)(deadline - now), err);
-		if (rc < 0 && !w.answered)
-			return rc;
+			conn_lost_(t, -ETIMEDOUT, "timeout",
+			           "taskerd accepted the connection but did not greet in time");
+		else
+			tasker_process(t, (int64_t)(deadline - now), NULL);
 	}
 	if (w.err.rc < 0 && err)
 		*err = w.err;

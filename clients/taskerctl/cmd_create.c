@@ -65,7 +65,7 @@ static int common_params(const struct ctl *c, json_t *params)
 static int set_context(const struct ctl *c, json_t *params)
 {
 	const char *given = cli_get(c->cli, "context");
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	json_error_t why;
 	buf_init(&b, INPUT_MAX);
 	if (!given)

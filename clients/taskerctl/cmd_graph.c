@@ -25,7 +25,7 @@ static bool looks_like_file(const char *s)
 
 static int template_from_file(const struct ctl *c, const char *path, struct template **ret)
 {
-	cleanup_(cleanup_buf) struct buf source, text;
+	cleanup_(cleanup_buf) struct buf source = {0}, text = {0};
 	const struct template_opts opts = {.environment = cli_get(c->cli, "environment"), .draft = true};
 	struct findings f = {0};
 	buf_init(&source, INPUT_MAX);

@@ -7,7 +7,7 @@
 
 static void cell_list(struct table *t, const json_t *list)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	json_join(list, &b);
 	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
@@ -18,7 +18,7 @@ static int list(struct ctl *c, const char *method, const char *key, const struct
                 void (*add)(struct table *, const json_t *), const char *empty)
 {
 	cleanup_(cleanup_json) json_t *answer = NULL;
-	cleanup_(cleanup_table) struct table t;
+	cleanup_(cleanup_table) struct table t = {0};
 	size_t i;
 	json_t *item;
 	table_init(&t, cols, ncols);

@@ -65,7 +65,7 @@ int run_version(struct ctl *c)
 
 int run_help(struct ctl *c)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	int words;
 	const struct verb *v = verb_find(c->cli->nargs, c->cli->args, &words);
 	buf_init(&b, 0);
@@ -93,7 +93,7 @@ static void print_samples(const struct ctl *c, const json_t *samples)
 		cleanup_(cleanup_free) char *text = json_is_string(s)
 		                                        ? strdup(json_string_value(s))
 		                                        : json_dumps(s, JSON_COMPACT | JSON_ENCODE_ANY);
-		cleanup_(cleanup_buf) struct buf b;
+		cleanup_(cleanup_buf) struct buf b = {0};
 		buf_init(&b, 0);
 		buf_append_str(&b, "         ");
 		text_put(&b, text ? text : "", c->width > 20 ? c->width - 9 : 0);

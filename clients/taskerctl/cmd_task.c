@@ -10,7 +10,7 @@
 
 static void put_fact(const struct ctl *c, const char *key, const char *value)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	if (!value || !*value)
 		return;
 	buf_init(&b, 0);
@@ -30,7 +30,7 @@ static void put_json_fact(const struct ctl *c, const char *key, const json_t *v)
 
 static void put_list_fact(const struct ctl *c, const char *key, const json_t *list)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	json_join(list, &b);
 	put_fact(c, key, b.len ? buf_text(&b) : NULL);
@@ -89,7 +89,7 @@ static void put_errors(const json_t *steps)
 
 static int print_task(struct ctl *c, const json_t *task)
 {
-	cleanup_(cleanup_table) struct table t;
+	cleanup_(cleanup_table) struct table t = {0};
 	const json_t *steps = json_object_get(task, "steps");
 	put_facts(c, task);
 	if (json_array_size(steps) == 0)
@@ -214,7 +214,7 @@ int run_task_list(struct ctl *c)
 	};
 	static const char *const filters[] = {"namespace", "name", "state"};
 	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;
-	cleanup_(cleanup_table) struct table t;
+	cleanup_(cleanup_table) struct table t = {0};
 	const char *limit = cli_get(c->cli, "limit");
 	int64_t want = cli_has(c->cli, "all") ? INT64_MAX : 50;
 	size_t i;

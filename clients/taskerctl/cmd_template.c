@@ -34,7 +34,7 @@ static void judge(const struct ctl *c, const struct buf *source, struct verdict 
 
 static void print_verdict(const struct ctl *c, const char *path, const struct verdict *v)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	size_t warnings =
 	    v->findings.n - (v->findings.errors < v->findings.n ? v->findings.errors : v->findings.n);
 	buf_init(&b, 0);
@@ -55,7 +55,7 @@ static void print_verdict(const struct ctl *c, const char *path, const struct ve
 
 static void add_verdict(json_t *all, const char *path, const struct verdict *v)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	json_t *findings = NULL;
 	if (findings_to_json(&v->findings, input_name(path), &b) == 0)
@@ -66,7 +66,7 @@ static void add_verdict(json_t *all, const char *path, const struct verdict *v)
 
 static int validate_one(const struct ctl *c, const char *path, json_t *all)
 {
-	cleanup_(cleanup_buf) struct buf source;
+	cleanup_(cleanup_buf) struct buf source = {0};
 	struct verdict v = {.ok = false};
 	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
 	int rc = input_read(path, &source);
@@ -135,7 +135,7 @@ static int refuse(const struct ctl *c, const char *path, const struct tasker_err
 
 static int apply_one(struct ctl *c, const char *path, json_t *all)
 {
-	cleanup_(cleanup_buf) struct buf source;
+	cleanup_(cleanup_buf) struct buf source = {0};
 	cleanup_(cleanup_json) json_t *answer = NULL;
 	struct tasker_error err = {0};
 	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
@@ -186,7 +186,7 @@ int run_template_list(struct ctl *c)
 	    {"STEPS", true, false},     {"DIGEST", false, false}, {"REGISTERED", false, false},
 	};
 	cleanup_(cleanup_json) json_t *answer = NULL;
-	cleanup_(cleanup_table) struct table t;
+	cleanup_(cleanup_table) struct table t = {0};
 	json_t *params = json_object(), *x;
 	size_t i;
 	table_init(&t, cols, sizeof cols / sizeof *cols);
@@ -235,7 +235,7 @@ static void put_parents(const json_t *steps, const json_t *step, struct buf *b)
 
 static void add_step(struct table *t, const json_t *steps, const json_t *s)
 {
-	cleanup_(cleanup_buf) struct buf parents;
+	cleanup_(cleanup_buf) struct buf parents = {0};
 	const char *callable = json_text(s, "callable");
 	int64_t timeout = json_int(s, "timeout_seconds", 0);
 	buf_init(&parents, 0);
@@ -257,7 +257,7 @@ static void print_template(const struct ctl *c, const json_t *answer)
 	    {"STEP", false, true},     {"HANDLER", false, true}, {"TRIES", true, false},
 	    {"BACKOFF", false, false}, {"TIMEOUT", true, false}, {"AFTER", false, true},
 	};
-	cleanup_(cleanup_table) struct table t;
+	cleanup_(cleanup_table) struct table t = {0};
 	const json_t *steps = json_object_get(answer, "steps");
 	char description[400];
 	size_t i;

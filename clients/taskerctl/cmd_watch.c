@@ -80,7 +80,7 @@ static void look_for_end(struct watch *w)
 
 static void print_event(const struct watch *w, const json_t *e)
 {
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	const char *state = json_text(e, "state"), *colour = w->c->colour ? state_colour(state) : NULL;
 	const json_t *error = json_object_get(e, "error");
 	const char *message = json_is_string(error) ? json_string_value(error) : json_text(error, "message");
@@ -217,8 +217,8 @@ static size_t count_lines(const struct buf *b)
 
 static void draw(struct watch *w)
 {
-	cleanup_(cleanup_buf) struct buf b;
-	cleanup_(cleanup_table) struct table t;
+	cleanup_(cleanup_buf) struct buf b = {0};
+	cleanup_(cleanup_table) struct table t = {0};
 	int64_t now = (int64_t)now_wall();
 	buf_init(&b, 0);
 	ctl_measure(w->c);

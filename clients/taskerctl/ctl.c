@@ -106,7 +106,7 @@ void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent)
 {
 	const struct table_style style = {
 	    .width = c->width, .heading = !c->cli->quiet, .colour = c->colour, .indent = indent};
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	if (table_render(t, &style, &b) < 0)
 		fputs("taskerctl: out of memory\n", stderr);

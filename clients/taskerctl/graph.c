@@ -87,7 +87,7 @@ int graph_draw(const struct ctl *c, const struct template *t, const struct graph
                enum drawing how)
 {
 	static const enum graph_format formats[] = {GRAPH_TEXT, GRAPH_MERMAID, GRAPH_DOT, GRAPH_DOT};
-	cleanup_(cleanup_buf) struct buf b;
+	cleanup_(cleanup_buf) struct buf b = {0};
 	cleanup_(cleanup_close) int out = -1;
 	/* In the drawings for other programs colour marks the states. */
 	bool colour = how == DRAW_TEXT ? c->colour && !cli_has(c->cli, "output") : states != NULL;

@@ -37,7 +37,7 @@ void task_step_table(struct table *t, const json_t *steps, int64_t now)
 	table_init(t, cols, sizeof cols / sizeof *cols);
 	json_array_foreach(steps, i, s)
 	{
-		cleanup_(cleanup_buf) struct buf after;
+		cleanup_(cleanup_buf) struct buf after = {0};
 		char time[40];
 		const char *state = json_text(s, "state");
 		const json_t *handler = json_object_get(s, "handler");

@@ -488,7 +488,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.threads = srv->opt->store_threads,
 		.batch_max = srv->opt->batch_max,
 		.lease_ttl_ms = srv->opt->lease_ttl_ms,
-		.max_frame_deps = srv->opt->max_frame / 2,
+		.max_frame_deps = (srv->opt->max_frame - srv->opt->max_context) / 2, /* what a full context leaves, with room for the rest */
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,
 	};

@@ -530,7 +530,9 @@ void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *
 	buf_init(&b, 0);
 	uuid_format(&task, uuid);
 	const msgpack_object *names = mp_get(params, "names"), *cursor = mp_get(params, "cursor");
-	mp_map(&b, 2u + (names != NULL) + (cursor != NULL));
+	mp_map(&b, 3u + (names != NULL) + (cursor != NULL));
+	mp_str(&b, "max_bytes");
+	mp_uint(&b, s->srv->opt->max_frame / 2);
 	mp_str(&b, "task_uuid");
 	mp_str(&b, uuid);
 	mp_str(&b, "step_no");

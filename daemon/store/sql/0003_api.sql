@@ -182,10 +182,11 @@ CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE sql STAB
   FROM (SELECT tasker.task_id_of(p ->> 'task_uuid') AS id) i
 $$;
 
--- Results of ancestors, for handlers whose step.execute carried only some. Pages of about a mebibyte, by step number.
+-- Results of ancestors, for handlers whose step.execute carried only some. By step number, in pages of at most max_bytes of JSON (but at least one result).
 CREATE FUNCTION tasker.api_step_dependencies(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_task bigint; v_tid int; v_from int := coalesce((p ->> 'cursor')::int, 0); v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
+  v_max bigint := (p ->> 'max_bytes')::bigint;
 BEGIN
   SELECT task_id, template_id INTO v_task, v_tid FROM tasker.tasks WHERE task_uuid = (p ->> 'task_uuid')::uuid;
   IF v_task IS NULL THEN
@@ -196,12 +197,12 @@ BEGIN
     UNION
     SELECT unnest(ts.parents) FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no),
   wanted AS (
-    SELECT ts.step_no, ts.name, s.result, sum(pg_column_size(s.result) + 64) OVER (ORDER BY ts.step_no) AS size, row_number() OVER (ORDER BY ts.step_no) AS n
+    SELECT ts.step_no, ts.name, s.result, sum(coalesce(octet_length(s.result::text), 4) + octet_length(ts.name) + 64) OVER (ORDER BY ts.step_no) AS size, row_number() OVER (ORDER BY ts.step_no) AS n
     FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no
     JOIN tasker.steps s ON s.task_id = v_task AND s.step_no = ts.step_no AND s.state IN ('complete', 'resolved_manually')
     WHERE ts.step_no >= v_from AND (p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? ts.name))
-  SELECT coalesce(jsonb_object_agg(w.name, w.result) FILTER (WHERE w.size < 1048576 OR w.n = 1), '{}'),
-         max(w.step_no) FILTER (WHERE w.size < 1048576 OR w.n = 1), count(*) FILTER (WHERE NOT (w.size < 1048576 OR w.n = 1)) > 0
+  SELECT coalesce(jsonb_object_agg(w.name, w.result) FILTER (WHERE w.size <= v_max OR w.n = 1), '{}'),
+         max(w.step_no) FILTER (WHERE w.size <= v_max OR w.n = 1), count(*) FILTER (WHERE NOT (w.size <= v_max OR w.n = 1)) > 0
   INTO v_deps, v_last, v_more FROM wanted w;
   RETURN jsonb_build_object('dependencies', v_deps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);
 END $$;

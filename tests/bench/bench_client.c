@@ -1,9 +1,11 @@
 /* Load on the daemon, and what came of it as one line of JSON.
  *
- *   bench_client bulk   --template NS/NAME --count N   creates tasks with task.create_many, several calls in
- * flight, and waits until all are finished. The clock stops when the last created ones are; the rest are
- * looked at after that, and should any be unfinished the clock goes on until they are. bench_client serial
- * --template NS/NAME --count N   creates one task, waits for it, and so on: the latency of an idle system. */
+ *   bench_client bulk --template NS/NAME --count N     creates tasks with task.create_many, several calls in
+ *       flight, and waits until all are finished. Only the last ones (--waits) are waited for one by one, so
+ *       that the load is the tasks and not the asking; then one look shows whether others are still open. The
+ *       clock stops before that look, or, should there be any, when they are finished.
+ *   bench_client serial --template NS/NAME --count N   creates one task, waits for it, and so on: the latency
+ *       of an idle system. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -21,7 +23,7 @@ struct load {
 	tasker *t;
 	struct tasker_error err; /* the first thing that went wrong */
 	unsigned long next, refused, ntasks, open;
-	unsigned long finished, incomplete, stragglers;
+	unsigned long incomplete, stragglers;
 	char (*uuids)[40];
 	double *create_ms, *complete_ms;
 	uint64_t begin_us;
@@ -134,69 +136,133 @@ static int create_all(struct load *l)
 
 struct wait {
 	struct load *l;
-	size_t index;
-	bool looked; /* this is only a look: the task should be finished already */
+	char uuid[40];
 };
 
-static int wait_for(struct load *l, size_t index, bool look);
+static void wait_for(struct load *l, const char *uuid);
 
 static void on_waited(void *arg, const tasker_value *result, const struct tasker_error *err)
 {
 	struct wait *w = arg;
-	struct load *l = w->l;
-	bool settled = tasker_bool(tasker_get(result, "settled"), false);
-	char state[32];
-	l->open--;
-	keep_error(l, err);
-	tasker_copy(tasker_get(result, "state"), state, sizeof state);
-	if (settled) {
-		l->finished++;
-		l->incomplete += strcmp(state, "complete") != 0;
-	} else if (!err) {
-		l->stragglers += w->looked;
-		wait_for(l, w->index, false);
-	}
+	w->l->open--;
+	keep_error(w->l, err);
+	if (!err && !tasker_bool(tasker_get(result, "settled"), false))
+		wait_for(w->l, w->uuid);
 	free(w);
 }
 
-static int wait_for(struct load *l, size_t index, bool look)
+static void wait_for(struct load *l, const char *uuid)
 {
+	static const struct tasker_error no_memory = {.rc = -ENOMEM, .code = "out_of_memory"};
 	struct buf b;
 	struct wait *w = malloc(sizeof *w);
-	if (!w)
-		return -ENOMEM;
-	*w = (struct wait){.l = l, .index = index, .looked = look};
+	if (!w) {
+		keep_error(l, &no_memory);
+		return;
+	}
+	w->l = l;
+	snprintf(w->uuid, sizeof w->uuid, "%s", uuid);
 	buf_init(&b, 0);
 	mp_map(&b, 2);
 	mp_str(&b, "task_uuid");
-	mp_str(&b, l->uuids[index]);
+	mp_str(&b, uuid);
 	mp_str(&b, "timeout_ms");
-	mp_uint(&b, look ? 1 : 60000);
-	int rc = request(l, "task.wait", &b, on_waited, w);
-	if (rc < 0)
+	mp_uint(&b, 60000);
+	if (request(l, "task.wait", &b, on_waited, w) < 0)
 		free(w);
-	return rc;
+}
+
+/* ---- looking ---- */
+
+struct look { /* the load's own tasks in one state, a page at a time */
+	struct load *l;
+	char cursor[32]; /* empty: no further page */
+	size_t found;
+	bool wait; /* for each of them */
+};
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static void on_listed(void *arg, const tasker_value *result, const struct tasker_error *err)
+{
+	struct look *k = arg;
+	struct load *l = k->l;
+	const tasker_value *tasks = tasker_get(result, "tasks");
+	char uuid[sizeof *l->uuids];
+	l->open--;
+	keep_error(l, err);
+	for (size_t i = 0; i < tasker_count(tasks); i++) {
+		tasker_copy(tasker_get(tasker_item(tasks, i), "task_uuid"), uuid, sizeof uuid);
+		if (!bsearch(uuid, l->uuids, l->ntasks, sizeof uuid, by_text))
+			continue; /* another load's */
+		k->found++;
+		if (k->wait)
+			wait_for(l, uuid);
+	}
+	tasker_copy(tasker_get(result, "next_cursor"), k->cursor, sizeof k->cursor);
+}
+
+/* How many of the load's tasks are in the state; negative: see l->err. With `wait` they are waited for. */
+static long look_at(struct load *l, const char *state, bool wait)
+{
+	struct look k = {.l = l, .wait = wait};
+	do {
+		const char *fields[] = {"namespace", l->space, "name",   l->name,
+		                        "state",     state,    "cursor", k.cursor};
+		size_t n = k.cursor[0] ? 4 : 3;
+		struct buf b;
+		buf_init(&b, 0);
+		mp_map(&b, n + 1);
+		mp_str(&b, "limit");
+		mp_uint(&b, 1000);
+		for (size_t i = 0; i < 2 * n; i++)
+			mp_str(&b, fields[i]);
+		if (request(l, "task.list", &b, on_listed, &k) < 0 || settle(l, 0) < 0)
+			return -1;
+	} while (k.cursor[0]);
+	return (long)k.found;
+}
+
+/* Wait for those that still move, if any; returns how many there were. */
+static long wait_for_stragglers(struct load *l)
+{
+	long waiting, running = look_at(l, "steps_in_process", true);
+	if (running < 0)
+		return -1;
+	waiting = look_at(l, "waiting_for_retry", true);
+	return waiting < 0 ? -1 : running + waiting;
+}
+
+static int count_incomplete(struct load *l)
+{
+	static const char *const states[] = {"blocked_by_failures", "error", "cancelled",
+	                                     "resolved_manually"};
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+		long n = look_at(l, states[i], false);
+		if (n < 0)
+			return -1;
+		l->incomplete += (unsigned long)n;
+	}
+	return 0;
 }
 
 static int wait_for_all(struct load *l, double *ret_seconds)
 {
-	size_t first = l->ntasks > l->waits ? l->ntasks - l->waits : 0;
-	int rc = 0;
-	for (size_t i = first; rc == 0 && i < l->ntasks; i++)
-		rc = wait_for(l, i, false);
-	if (rc == 0)
-		rc = settle(l, 0);
+	long n;
+	for (size_t i = l->ntasks > l->waits ? l->ntasks - l->waits : 0; i < l->ntasks; i++)
+		wait_for(l, l->uuids[i]);
+	if (settle(l, 0) < 0)
+		return -1;
 	*ret_seconds = seconds_since(l->begin_us);
-	for (size_t i = 0; rc == 0 && i < first; i++) {
-		rc = wait_for(l, i, true);
-		if (rc == 0)
-			rc = settle(l, l->waits - 1);
-	}
-	if (rc == 0)
-		rc = settle(l, 0);
-	if (l->stragglers)
+	qsort(l->uuids, l->ntasks, sizeof *l->uuids, by_text);
+	while ((n = wait_for_stragglers(l)) > 0) {
+		l->stragglers += (unsigned long)n;
 		*ret_seconds = seconds_since(l->begin_us);
-	return rc;
+	}
+	return n < 0 ? -1 : count_incomplete(l);
 }
 
 /* ---- the modes ---- */
@@ -236,8 +302,8 @@ static int bulk(struct load *l)
 	       "\"stragglers\":%lu,"
 	       "\"finish_s\":%.3f,\"finished_per_s\":%.0f,\"steps_per_task\":%ld,\"steps_per_s\":%.0f}\n",
 	       l->space, l->name, l->count, l->ntasks, l->refused, create_s, (double)l->ntasks / create_s,
-	       l->finished, l->incomplete, l->stragglers, finish_s, (double)l->finished / finish_s, steps,
-	       (double)l->finished * (double)steps / finish_s);
+	       l->ntasks, l->incomplete, l->stragglers, finish_s, (double)l->ntasks / finish_s, steps,
+	       (double)l->ntasks * (double)steps / finish_s);
 	return l->incomplete || l->refused ? -EREMOTEIO : 0;
 }
 
@@ -384,7 +450,7 @@ static int parse(int argc, char **argv, struct load *l)
 
 int main(int argc, char **argv)
 {
-	struct load l = {.context = "", .count = 1000, .chunk = 500, .inflight = 4, .waits = 1000};
+	struct load l = {.context = "", .count = 1000, .chunk = 500, .inflight = 4, .waits = 100};
 	int rc;
 	if (parse(argc, argv, &l) < 0)
 		return 2;

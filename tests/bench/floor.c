@@ -3,8 +3,9 @@
  *
  *   floor commit   latency of a commit: one-row updates by a prepared statement, each its own transaction
  *   floor rows     rows of steps a second: two connections, transactions of one statement that does two
- * updates and one insert for each of 100 steps, which is the least a durable step with an audit row costs
- *   floor server   no load: how much WAL was ever written, and the settings that decide what a commit means
+ *                  updates and one insert for each of 100 steps: the least that durable steps with an audit
+ *                  row cost
+ *   floor server   no load: how much WAL was ever written, and the settings that decide what a commit is
  *
  * All take --conninfo. Tables live in a schema of their own, which is dropped at the end. */
 #include <errno.h>
@@ -30,40 +31,41 @@ struct floor {
 	unsigned long count, millis;
 };
 
+// clang-format off
 /* Like a step and its attempt in width and in what is indexed, less what only an engine needs. */
 static const char prepare_sql[] =
-    "SET client_min_messages = warning;"
-    "DROP SCHEMA IF EXISTS " SCHEMA " CASCADE;"
-    "CREATE SCHEMA " SCHEMA ";"
-    "CREATE TABLE " SCHEMA ".one (id int PRIMARY KEY, n bigint NOT NULL) WITH (fillfactor = 50);"
-    "INSERT INTO " SCHEMA ".one VALUES (1, 0);"
-    "CREATE TABLE " SCHEMA ".steps (id bigint PRIMARY KEY, state int NOT NULL, parents int NOT NULL, "
-    "  ready_at timestamptz, claimed_at timestamptz, finished_at timestamptz, result jsonb) WITH (fillfactor "
-    "= 50);"
-    "INSERT INTO " SCHEMA
-    ".steps SELECT i, 0, 1 FROM generate_series(0, " TEXT(CONNECTIONS) " * " TEXT(BLOCKS) " * " TEXT(
-        BATCH) " - 1) AS i;"
-               "CREATE TABLE " SCHEMA
-               ".attempts (id bigint NOT NULL, attempt int NOT NULL, outcome int NOT NULL, "
-               "  worker uuid, ready_at timestamptz, claimed_at timestamptz, recorded_at "
-               "timestamptz, ms real);"
-               "ANALYZE " SCHEMA ".steps;";
+	"SET client_min_messages = warning;"
+	"DROP SCHEMA IF EXISTS " SCHEMA " CASCADE;"
+	"CREATE SCHEMA " SCHEMA ";"
+	"SET search_path = " SCHEMA ";"
+	"CREATE TABLE one (id int PRIMARY KEY, n bigint NOT NULL) WITH (fillfactor = 50);"
+	"INSERT INTO one VALUES (1, 0);"
+	"CREATE TABLE steps (id bigint PRIMARY KEY, state int NOT NULL, parents int NOT NULL, ready_at timestamptz,"
+	"  claimed_at timestamptz, finished_at timestamptz, result jsonb) WITH (fillfactor = 50);"
+	"INSERT INTO steps SELECT i, 0, 1"
+	"  FROM generate_series(0, " TEXT(CONNECTIONS) " * " TEXT(BLOCKS) " * " TEXT(BATCH) " - 1) AS i;"
+	"CREATE TABLE attempts (id bigint NOT NULL, attempt int NOT NULL, outcome int NOT NULL, worker uuid,"
+	"  ready_at timestamptz, claimed_at timestamptz, recorded_at timestamptz, ms real);"
+	"ANALYZE steps;";
 
 static const char drop_sql[] = "SET client_min_messages = warning; DROP SCHEMA IF EXISTS " SCHEMA " CASCADE;";
 
-static const char one_sql[] = "UPDATE " SCHEMA ".one SET n = n + 1 WHERE id = 1";
+static const char lane_sql[] = "SET search_path = " SCHEMA;
+
+static const char one_sql[] = "UPDATE one SET n = n + 1 WHERE id = 1";
 
 /* $1: the first id of the block that is completed; $2: of the one that becomes ready. */
 static const char batch_sql[] =
-    "WITH done AS (UPDATE " SCHEMA ".steps SET state = 2, result = '{}', finished_at = now() "
-    "  WHERE id = ANY (ARRAY(SELECT generate_series($1::bigint, $1 + " TEXT(
-        BATCH) " - 1))) RETURNING id, ready_at, claimed_at),"
-               "next AS (UPDATE " SCHEMA
-               ".steps SET state = 1, parents = 0, ready_at = now(), claimed_at = now(), result = NULL "
-               "  WHERE id = ANY (ARRAY(SELECT generate_series($2::bigint, $2 + " TEXT(
-                   BATCH) " - 1))))"
-                          "INSERT INTO " SCHEMA ".attempts SELECT id, 1, 0, "
-                          "'00000000-0000-7000-8000-000000000000', ready_at, claimed_at, now(), 1 FROM done";
+	"WITH done AS ("
+	"  UPDATE steps SET state = 2, result = '{}', finished_at = now()"
+	"  WHERE id = ANY (ARRAY(SELECT generate_series($1::bigint, $1 + " TEXT(BATCH) " - 1)))"
+	"  RETURNING id, ready_at, claimed_at),"
+	"next AS ("
+	"  UPDATE steps SET state = 1, parents = 0, ready_at = now(), claimed_at = now(), result = NULL"
+	"  WHERE id = ANY (ARRAY(SELECT generate_series($2::bigint, $2 + " TEXT(BATCH) " - 1))))"
+	"INSERT INTO attempts"
+	"  SELECT id, 1, 0, '00000000-0000-7000-8000-000000000000', ready_at, claimed_at, now(), 1 FROM done";
+// clang-format on
 
 static const char server_sql[] =
     "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, current_setting('fsync'), "
@@ -183,7 +185,7 @@ static void *lane_main(void *arg)
 static int open_lane(const struct floor *f, struct lane *l, unsigned long index)
 {
 	*l = (struct lane){.c = connect_to(f->conninfo), .index = index};
-	if (!l->c || prepare(l->c, "batch", batch_sql) < 0)
+	if (!l->c || run_sql(l->c, lane_sql) < 0 || prepare(l->c, "batch", batch_sql) < 0)
 		return -EIO;
 	return one_batch(l, 0); /* plans are made at the first */
 }

@@ -450,30 +450,45 @@ static int shake_hands(tasker *t, const struct buf *hello, uint64_t deadline, st
 	return w.err.rc;
 }
 
-int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms, frame_sink_fn *sink,
-               void *sink_arg, struct tasker_error *err)
+tasker *conn_new_(const char *path, int fd, frame_sink_fn *sink, void *sink_arg)
 {
-	char found[256];
-	uint64_t deadline = tasker_now_us_() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 10000) * 1000;
-	if (!path && tasker_default_socket(found, sizeof found) < 0)
-		return tasker_fail_(err, -ENAMETOOLONG, "unreachable", "the socket path is too long");
-	path = path ? path : found;
 	tasker *t = calloc(1, sizeof *t);
 	char *copy = strdup(path);
 	if (!t || !copy) {
 		free(t);
 		free(copy);
-		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
+		return NULL;
 	}
+	t->fd = fd;
 	t->path = copy;
 	t->sink = sink;
 	t->sink_arg = sink_arg;
+	t->heartbeat_ms = 10000;
 	t->max_frame = 65536;
 	t->scan = (struct scan_limits){.max_items = 4096, .max_depth = SCAN_MAX_DEPTH};
 	buf_init(&t->in, 0);
 	buf_init(&t->out, OUT_BACKLOG_MAX);
-	t->fd = socket_connect_(path, timeout_ms > 0 ? timeout_ms : 10000, err);
-	int rc = t->fd < 0 ? t->fd : shake_hands(t, hello, deadline, err);
+	return t;
+}
+
+int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms, frame_sink_fn *sink,
+               void *sink_arg, struct tasker_error *err)
+{
+	char found[256];
+	int ms = timeout_ms > 0 ? timeout_ms : 10000;
+	uint64_t deadline = tasker_now_us_() + (uint64_t)ms * 1000;
+	if (!path && tasker_default_socket(found, sizeof found) < 0)
+		return tasker_fail_(err, -ENAMETOOLONG, "unreachable", "the socket path is too long");
+	path = path ? path : found;
+	int fd = socket_connect_(path, ms, err);
+	if (fd < 0)
+		return fd;
+	tasker *t = conn_new_(path, fd, sink, sink_arg);
+	if (!t) {
+		close(fd);
+		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
+	}
+	int rc = shake_hands(t, hello, deadline, err);
 	if (rc < 0) {
 		tasker_close(t);
 		return rc;

@@ -65,7 +65,10 @@ int tasker_fail_remote_(struct tasker_error *e, const msgpack_object *error);
 int socket_connect_(const char *path, int timeout_ms, struct tasker_error *err);
 uint64_t tasker_now_us_(void);
 
-/* conn.c: connect and shake hands with these parameters of `hello` (MessagePack). `sink` (may be NULL) is
+/* conn.c: a connection on `fd`, which it takes, before the handshake. NULL if out of memory; `fd` is the
+ * caller's then. */
+tasker *conn_new_(const char *path, int fd, frame_sink_fn *sink, void *sink_arg);
+/* Connect and shake hands with these parameters of `hello` (MessagePack). `sink` (may be NULL) is
  * there from the start, because notifications may follow the welcome at once. */
 int conn_open_(tasker **ret, const char *path, const struct buf *hello, int timeout_ms, frame_sink_fn *sink,
                void *sink_arg, struct tasker_error *err);

@@ -93,7 +93,7 @@ static void got_draining(struct tasker_worker *w, struct msg_frame *f, const tas
 	worker_log(w, "taskerd is stopping");
 }
 
-static void sink(void *arg, struct msg_frame *f, const msgpack_object *method, const msgpack_object *params)
+void worker_sink(void *arg, struct msg_frame *f, const msgpack_object *method, const msgpack_object *params)
 {
 	static const struct {
 		const char *method;
@@ -266,9 +266,10 @@ int worker_connect(struct tasker_worker *w, struct tasker_error *err)
 	put_offer(w, &hello);
 	n += 1 + put_resume(w, &hello);
 	mp_map_close(&hello, mark, n);
-	int rc = hello.failed ? tasker_fail_(err, -EMSGSIZE, "too_large",
-	                                     "the list of handlers is too long for the handshake")
-	                      : conn_open_(&w->conn, w->socket_path, &hello, w->timeout_ms, sink, w, err);
+	int rc = hello.failed
+	             ? tasker_fail_(err, -EMSGSIZE, "too_large",
+	                            "the list of handlers is too long for the handshake")
+	             : conn_open_(&w->conn, w->socket_path, &hello, w->timeout_ms, worker_sink, w, err);
 	buf_done(&hello);
 	if (rc < 0)
 		return rc;

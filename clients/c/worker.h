@@ -98,5 +98,6 @@ void step_set_failure(struct tasker_step *s, const char *error_type, bool perman
 
 /* session.c: make the connection, resume; and what the daemon sends. */
 int worker_connect(struct tasker_worker *w, struct tasker_error *err);
+frame_sink_fn worker_sink; /* its argument is the worker */
 int worker_flush_results(struct tasker_worker *w);
 void worker_log(struct tasker_worker *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -418,7 +418,7 @@ class Episode:
 		for h, queue in self.handlers.values():
 			keys = [k for k, due in self.world.queues[h].items() if not due and self.rng.random() < 0.7]
 			for k in keys:
-				rows = self.engine.run("SELECT vt <= clock_timestamp() FROM pgmq.set_vt(%s, (SELECT msg_id FROM pgmq.q_%s WHERE message = %s), 0)" % (
+				rows = self.engine.run("SELECT vt <= clock_timestamp() FROM pgmq.set_vt(%s, (SELECT msg_id FROM pgmq.q_%s WHERE message @> %s), 0)" % (
 					lit(queue), queue, lit({"t": k[0], "s": k[1], "f": k[2]})))
 				self.test.assertEqual(rows, [["t"]])
 				self.world.queues[h][k] = True

@@ -56,29 +56,36 @@ BEGIN
   RETURN v_alive;
 END $$;
 
--- Put messages for ready steps into their handlers' queues. `p_at` NULL: visible now. Returns one q row for each queue.
+-- Queues are read in the order of vt, which carries the priority: a message for now gets a vt in the past, the further the higher its task's priority. A delayed
+-- message has its due time as vt; when that has come, claim() gives it the vt of its priority. So one index serves visibility, priority and order of arrival.
+CREATE FUNCTION tasker.ready_vt(p_at timestamptz, p_priority int) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT p_at - (101 + p_priority) * interval '24 hours' $$;
+
+-- Put messages for ready steps into their handlers' queues. `p_at` NULL: visible now. Returns one q row for each queue with something for now.
 CREATE FUNCTION tasker.enqueue(p_tasks bigint[], p_steps int[], p_fences int[], p_handlers int[], p_at timestamptz[], p_notify boolean)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   q record;
   v_ids int[] := '{}';
+  v_now timestamptz := clock_timestamp();
   r tasker.hot_row;
 BEGIN
   FOR q IN
-    SELECT h.handler_id, h.queue_name, m.at,
-           array_agg(jsonb_build_object('t', m.task_id, 's', m.step_no, 'f', m.fence) ORDER BY m.ord) AS msgs
+    SELECT h.handler_id, h.queue_name, m.at IS NULL AS ready, coalesce(m.at, tasker.ready_vt(v_now, t.priority)) AS vt,
+           array_agg(CASE WHEN t.priority = 0 THEN jsonb_build_object('t', m.task_id, 's', m.step_no, 'f', m.fence)
+                     ELSE jsonb_build_object('t', m.task_id, 's', m.step_no, 'f', m.fence, 'p', t.priority) END ORDER BY m.ord) AS msgs
     FROM unnest(p_tasks, p_steps, p_fences, p_handlers, p_at) WITH ORDINALITY AS m(task_id, step_no, fence, handler_id, at, ord)
     CROSS JOIN LATERAL (SELECT x.handler_id, x.queue_name FROM tasker.handlers x WHERE x.handler_id = m.handler_id OFFSET 0) h
-    GROUP BY h.handler_id, h.queue_name, m.at
+    CROSS JOIN LATERAL (SELECT x.priority FROM tasker.tasks x WHERE x.task_id = m.task_id OFFSET 0) t
+    GROUP BY h.handler_id, h.queue_name, m.at IS NULL, vt
+    ORDER BY h.handler_id, vt
   LOOP
-    IF q.at IS NULL THEN
-      PERFORM pgmq.send_batch(q.queue_name, q.msgs);
+    PERFORM pgmq.send_batch(q.queue_name, q.msgs, q.vt);
+    IF q.ready AND q.handler_id <> ALL (v_ids) THEN
       v_ids := v_ids || q.handler_id;
       r.kind := 'q';
       r.handler_id := q.handler_id;
       RETURN NEXT r;
-    ELSE
-      PERFORM pgmq.send_batch(q.queue_name, q.msgs, q.at);
     END IF;
   END LOOP;
   IF p_notify AND cardinality(v_ids) > 0 THEN
@@ -245,7 +252,7 @@ DECLARE
   n int := coalesce(cardinality(p_handler), 0);
   v_first int := floor(random() * n);
   v_left int := p_cap;
-  v_want int; v_got int; v_queue text; v_due timestamptz;
+  v_want int; v_got int; v_queue text; v_due timestamptz; v_now timestamptz := clock_timestamp();
   m_t bigint[] := '{}'; m_s int[] := '{}'; m_f int[] := '{}';
   g_t bigint[]; g_s int[]; g_f int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
@@ -267,13 +274,15 @@ BEGIN
     END IF;
     SELECT h.queue_name INTO v_queue FROM tasker.handlers h WHERE h.handler_id = p_handler[i];
     CONTINUE WHEN NOT FOUND;
-    -- By vt, not msg_id: the index on vt skips what is not yet visible, and a delayed message takes its turn when it becomes due.
+    -- By vt, not msg_id: the index skips what is not yet due. First, what has become due takes the place of its priority.
+    EXECUTE format('UPDATE pgmq.%I q SET vt = tasker.ready_vt(q.vt, coalesce((q.message ->> ''p'')::int, 0)) WHERE q.vt > $1 - interval ''12 hours'' AND q.vt <= $1',
+                   'q_' || v_queue) USING v_now;
     EXECUTE format(
       'WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.%1$I q WHERE q.vt <= $2 ORDER BY q.vt LIMIT $1 FOR UPDATE SKIP LOCKED),
             d AS (DELETE FROM pgmq.%1$I q WHERE q.msg_id = ANY (ARRAY(SELECT m.msg_id FROM m)) RETURNING q.msg_id, q.message)
        SELECT array_agg((message ->> ''t'')::bigint ORDER BY msg_id), array_agg((message ->> ''s'')::int ORDER BY msg_id),
               array_agg((message ->> ''f'')::int ORDER BY msg_id), count(*) FROM d',
-      'q_' || v_queue) INTO g_t, g_s, g_f, v_got USING v_want, clock_timestamp();
+      'q_' || v_queue) INTO g_t, g_s, g_f, v_got USING v_want, v_now;
     IF v_got > 0 THEN
       m_t := m_t || g_t; m_s := m_s || g_s; m_f := m_f || g_f;
       v_left := v_left - v_got;

@@ -240,7 +240,7 @@ DECLARE
   q record; v jsonb := '[]'; v_ready bigint; v_delayed bigint; v_oldest double precision;
 BEGIN
   FOR q IN SELECT n.name AS ns, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY n.name, h.callable LOOP
-    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(vt) FILTER (WHERE vt <= now())) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
+    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now())) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
       INTO v_ready, v_delayed, v_oldest;
     v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest));
   END LOOP;

@@ -17,15 +17,18 @@ The build directory is TASKERD_BUILD; without it the tests are skipped. TASKERD_
 (seconds, 60) bounds how long a broken test hangs.
 """
 import collections
+import contextlib
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -156,10 +159,10 @@ class Process:
 class Daemon:
 	"""A taskerd, to be started, stopped, killed and started again. Options are keyword arguments: lease_ttl_ms=2000."""
 
-	def __init__(self, case, name, database=None, embedded=None, socket=None, **options):
-		self.case, self.name, self.embedded = case, name, embedded
-		self.socket = socket or os.path.join(case.place, name + ".sock")
-		self.log = os.path.join(case.place, name + ".log")
+	def __init__(self, stage, name, database=None, embedded=None, socket=None, **options):
+		self.stage, self.name, self.embedded = stage, name, embedded
+		self.socket = socket or os.path.join(stage.place, name + ".sock")
+		self.log = os.path.join(stage.place, name + ".log")
 		self.process = None
 		self._client = None
 		where = "--embedded=" + embedded if embedded else "--database=" + database
@@ -173,7 +176,7 @@ class Daemon:
 
 	def launch(self):
 		"""Start the process without waiting for anything."""
-		self.process = self.case.track(Process(self.name, self.argv, self.log))
+		self.process = self.stage.track(Process(self.name, self.argv, self.log))
 		return self.process
 
 	def start(self):
@@ -212,7 +215,7 @@ class Daemon:
 	def new_client(self, **options):
 		options.setdefault("timeout", PATIENCE)
 		client = TaskerClient(socket=self.socket, **options)
-		self.case.addCleanup(client.close)
+		self.stage.at_end(client.close)
 		return client
 
 	def kill(self):
@@ -254,6 +257,33 @@ class Worker(Process):
 			if mark:
 				return json.loads(after.replace("'", '"'))
 		raise AssertionError("no last word in\n" + self.last_words())
+
+
+class Waiting:
+	"""A client that waits for a task in a thread of its own; made when the daemon has its question."""
+
+	def __init__(self, daemon, task, timeout=None):
+		self._client, self._results = daemon.new_client(), []
+		self._task, self._timeout = task, PATIENCE if timeout is None else timeout
+		before = daemon.info()["counters"]["queries"]
+		self._thread = threading.Thread(target=self._wait, daemon=True)
+		self._thread.start()
+		wait_for(lambda: daemon.info()["counters"]["queries"] > before, "the question to arrive")
+
+	def _wait(self):
+		try:
+			self._results.append(self._client.wait(self._task, self._timeout))
+		except TaskerdError:
+			pass  # closed meanwhile
+
+	def result(self, timeout=20):
+		self._thread.join(timeout)
+		if not self._results:
+			raise AssertionError("who waits for the task was not told that it is settled")
+		return self._results[0]
+
+	def leave(self):
+		self._client.close()
 
 
 # What handlers leave behind -----------------------------------------------------------------------------------------------
@@ -380,8 +410,9 @@ class Database:
 			"WHERE t.state NOT IN ('%s') GROUP BY 1, 2" % "', '".join(SETTLED)), timeout)
 
 	def attempts(self, *outcomes):
-		"""(task, step, attempt, outcome, node, error message) of the attempts recorded, of these outcomes if any are named."""
-		where = "WHERE a.outcome IN ('%s')" % "', '".join(outcomes) if outcomes else ""
+		"""(task, step, attempt, outcome, node, error message) of the attempts recorded, of these outcomes if any are named. What the C worker's own
+		handlers did is left out: they keep no ledger."""
+		where = "WHERE ts.handler ->> 'callable' NOT LIKE 'bench.%%' %s" % ("AND a.outcome IN ('%s')" % "', '".join(outcomes) if outcomes else "")
 		rows = self.sql("SELECT t.task_uuid, ts.name, a.attempt, a.outcome, n.node_name, a.error ->> 'message' FROM tasker.step_attempts a "
 		                "JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = a.step_no "
 		                "LEFT JOIN tasker.nodes n ON n.node_no = a.node_no %s ORDER BY a.recorded_at, a.task_id, a.step_no, a.fence" % where)
@@ -396,39 +427,39 @@ class Database:
 # Test cases -------------------------------------------------------------------------------------------------------------
 
 
-class Case(unittest.TestCase):
-	"""A test with its own directory, databases, daemons and workers."""
+class Stage:
+	"""A directory with databases, daemons and workers in it, between begin() and end()."""
 
-	longMessage = True
-
-	def run(self, result=None):
+	def begin(self, name):
+		self._name, self._databases = re.sub(r"\W", "_", name)[:40].lower(), 0
 		self._tracked, self._logs = [], {}
-		bad = lambda: len(result.failures) + len(result.errors) if result is not None else 0  # noqa: E731
-		before = bad()
-		outcome = super().run(result)
-		if bad() > before:
-			for name, text in self._logs.items():
-				print("    | --- %s, the end of its log\n%s" % (name, "\n".join("    | " + line for line in text.splitlines())), file=sys.stderr)
-		return outcome
-
-	def setUp(self):
-		super().setUp()
+		self._closing = contextlib.ExitStack()
 		self.place = tempfile.mkdtemp(prefix="tsk-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 		os.chmod(self.place, 0o711)  # a PostgreSQL run by root is another user, and has to pass
-		self.addCleanup(shutil.rmtree, self.place, True)
-		self.addCleanup(self._end_processes)
+		self._closing.callback(shutil.rmtree, self.place, True)
+		self._closing.callback(self._end_processes)
 		self.ledger = Ledger(self.place)
-		self._databases = 0
+
+	def end(self):
+		"""End and remove everything, newest first."""
+		self._closing.close()
+
+	def at_end(self, function, *args):
+		self._closing.callback(function, *args)
 
 	def track(self, process):
 		self._tracked.append(process)
 		return process
 
 	def _end_processes(self):
+		self._logs = self.last_words()
 		for process in reversed(self._tracked):
 			if process.alive():
 				process.kill()
-			self._logs.setdefault(process.name, process.last_words())
+
+	def last_words(self):
+		"""The end of every log, by name."""
+		return self._logs or {p.name: p.last_words() for p in self._tracked}
 
 	# -- databases and daemons ---------------------------------------------------------------------
 
@@ -436,10 +467,10 @@ class Case(unittest.TestCase):
 		"""A new database."""
 		cluster = cluster or shared_cluster()
 		self._databases += 1
-		name = "%s_%d_%d" % (self._testMethodName[:40].lower(), os.getpid(), self._databases)
+		name = "%s_%d_%d" % (self._name, os.getpid(), self._databases)
 		cluster.createdb(name, template=TEMPLATE_DB if migrated else "template0")
 		made = Database(cluster, name)
-		self.addCleanup(self._drop, made)
+		self.at_end(self._drop, made)
 		return made
 
 	@staticmethod
@@ -466,7 +497,7 @@ class Case(unittest.TestCase):
 			self._end_processes()  # a daemon would start its server again
 			guard.stdin.close()
 			guard.wait()
-		self.addCleanup(end)
+		self.at_end(end)
 		return path
 
 	# -- workers -----------------------------------------------------------------------------------
@@ -509,7 +540,7 @@ class Case(unittest.TestCase):
 		"""Create n tasks with contexts {"n": 0} to {"n": n - 1}; their uuids."""
 		outcomes = daemon.client.create_tasks({"name": name, "namespace": namespace, "context": {"n": i}, **more} for i in range(n))
 		bad = [o.error for o in outcomes if not o.ok]
-		self.assertEqual(bad, [])
+		_check.assertEqual(bad, [])
 		return [o.task_uuid for o in outcomes]
 
 	def finished(self, daemon, task, timeout=None):
@@ -527,7 +558,7 @@ class Case(unittest.TestCase):
 	def doctor(self, daemon):
 		"""The daemon's own proof that nothing is stranded."""
 		answer = daemon.client.doctor()
-		self.assertTrue(answer["ok"], [c for c in answer["checks"] if not c["ok"]])
+		_check.assertTrue(answer["ok"], [c for c in answer["checks"] if not c["ok"]])
 
 	def verify(self, db, daemon=None):
 		"""Hold what was recorded against what was executed:
@@ -543,10 +574,74 @@ class Case(unittest.TestCase):
 			claims[task, name] += 1
 			if outcome == "success":
 				successes[task, name] += 1
-				self.assertIn((task, name, attempt), ran_attempt, "recorded, but never executed")
+				_check.assertIn((task, name, attempt), ran_attempt, "recorded, but never executed")
 		complete = {tuple(r) for r in db.sql(
 			"SELECT t.task_uuid, ts.name FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts "
-			"ON ts.template_id = t.template_id AND ts.step_no = s.step_no WHERE s.state = 'complete'")}
-		self.assertEqual(set(successes), complete, "complete steps are those with a recorded success")
-		self.assertEqual({k: n for k, n in successes.items() if n != 1}, {}, "recorded more than once")
-		self.assertEqual({k: (n, claims[k]) for k, n in ran.items() if n > claims[k]}, {}, "executed more often than claimed: (times, claims)")
+			"ON ts.template_id = t.template_id AND ts.step_no = s.step_no WHERE s.state = 'complete' AND ts.handler ->> 'callable' NOT LIKE 'bench.%'")}
+		_check.assertEqual(set(successes), complete, "complete steps are those with a recorded success")
+		_check.assertEqual({k: n for k, n in successes.items() if n != 1}, {}, "recorded more than once")
+		_check.assertEqual({k: (n, claims[k]) for k, n in ran.items() if n > claims[k]}, {}, "executed more often than claimed: (times, claims)")
+
+
+_check = unittest.TestCase()
+
+
+class Case(Stage, unittest.TestCase):
+	"""A test on a stage of its own."""
+
+	longMessage = True
+	shared = None  # the stage of the class, if it has one
+
+	def setUp(self):
+		super().setUp()
+		self.begin(self._testMethodName)
+		self.addCleanup(self.end)
+
+	def run(self, result=None):
+		self._tracked, self._logs = [], {}
+		bad = lambda: len(result.failures) + len(result.errors) if result is not None else 0  # noqa: E731
+		before = bad()
+		outcome = super().run(result)
+		if bad() > before:
+			_show(self)
+			_show(self.shared)
+		return outcome
+
+
+class SharedCase(Case):
+	"""Tests that get on with each other on one stage, `shared`, with a daemon, its database and a Python worker; prepare() may put on it what it likes.
+	In the end all that was executed on it is verified."""
+
+	@classmethod
+	def setUpClass(cls):
+		super().setUpClass()
+		cls.shared = Stage()
+		cls.shared.begin(cls.__name__)
+		cls.addClassCleanup(cls.shared.end)
+		try:
+			cls.prepare(cls.shared)
+		except BaseException:
+			_show(cls.shared)
+			raise
+
+	@classmethod
+	def prepare(cls, stage):
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db)
+		stage.worker = stage.python_worker(stage.node)
+
+	@classmethod
+	def tearDownClass(cls):
+		try:
+			cls.shared.verify(cls.shared.db, cls.shared.node)
+		finally:
+			super().tearDownClass()
+
+	def setUp(self):
+		unittest.TestCase.setUp(self)
+		self.node, self.db, self.ledger = self.shared.node, self.shared.db, self.shared.ledger
+
+
+def _show(stage):
+	for name, text in stage.last_words().items() if stage else ():
+		print("    | --- %s, the end of its log\n%s" % (name, "\n".join("    | " + line for line in text.splitlines())), file=sys.stderr)

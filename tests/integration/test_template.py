@@ -1,0 +1,125 @@
+"""Templates: versions, immutability, findings, environments, and that running tasks keep the version they began with."""
+import json
+import os
+import unittest
+
+import harness
+from harness import step, template
+from taskerd.exceptions import ConflictError, InvalidTemplateError, NotFoundError
+
+EXAMPLES = os.path.join(harness.ROOT, "examples", "templates")
+
+
+class Templates(harness.SharedCase):
+	def test_versions(self):
+		for version in ("1.0.0", "1.2.0", "1.10.0", "1.10.0-rc.1", "0.9.0"):
+			self.assertTrue(self.apply(self.node, template("versions", [step("v" + version.replace("-", "_"))], version=version))["created"])
+		newest = self.create(self.node, "versions")
+		self.assertEqual(self.finished(self.node, newest).version, "1.10.0")
+		old = self.create(self.node, "versions", version="1.2.0")
+		self.assertEqual(self.finished(self.node, old).version, "1.2.0")
+		self.assertEqual(self.finished(self.node, old).steps[0].name, "v1.2.0")
+		listed = [t["version"] for t in self.node.client.list_templates("t") if t["name"] == "versions"]
+		self.assertEqual(listed, ["0.9.0", "1.0.0", "1.2.0", "1.10.0-rc.1", "1.10.0"])
+		self.assertEqual(self.node.client.get_template("versions", namespace="t")["version"], "1.10.0")
+
+	def test_the_same_again(self):
+		source = template("again", [step("a")])
+		self.assertTrue(self.apply(self.node, source)["created"])
+		self.assertFalse(self.apply(self.node, source)["created"])
+		self.finished(self.node, self.create(self.node, "again"))
+		self.assertFalse(self.apply(self.node, source)["created"])
+
+	def test_other_content_under_a_version_in_use(self):
+		self.apply(self.node, template("fixed", [step("a")]))
+		self.finished(self.node, self.create(self.node, "fixed"))
+		with self.assertRaises(ConflictError) as caught:
+			self.apply(self.node, template("fixed", [step("a"), step("b")]))
+		self.assertIn("version", str(caught.exception))
+		self.assertEqual(len(self.finished(self.node, self.create(self.node, "fixed")).steps), 1)
+
+	def test_running_tasks_keep_their_version(self):
+		self.apply(self.node, template("keeps", [step("a", "t.gate", gate="keeps"), step("old", after=["a"])]))
+		task = self.create(self.node, "keeps")
+		self.wait_step(self.node, task, "a", "in_progress")
+		self.apply(self.node, template("keeps", [step("a"), step("new", after=["a"])], version="2.0.0"))
+		fresh = self.create(self.node, "keeps")
+		self.assertEqual([s.name for s in self.finished(self.node, fresh).steps], ["a", "new"])
+		self.ledger.open_gate("keeps")
+		self.assertEqual([s.name for s in self.finished(self.node, task).steps], ["a", "old"])
+
+	def test_what_is_wrong_is_said_all_at_once(self):
+		source = "name: bad\nnamespace_name: t\nversion: 1.0\nsteps:\n- name: a\n  handler: {callable: x}\n  dependencies: [b]\n- name: b\n  handler: {callable: x}\n  dependencies: [a, nowhere]\n"
+		with self.assertRaises(InvalidTemplateError) as caught:
+			self.node.client.apply_template(source, filename="bad.yaml")
+		findings = [f for f in caught.exception.findings if f["severity"] == "error"]
+		self.assertEqual({f["file"] for f in findings}, {"bad.yaml"})
+		text = json.dumps(findings)
+		for word in ("version", "nowhere", "a -> b"):
+			self.assertIn(word, text)
+		self.assertTrue(all(f["line"] >= 1 for f in findings))
+		self.assertFalse(self.node.client.validate_template(source)["ok"])
+		with self.assertRaises(NotFoundError):
+			self.node.client.get_template("bad", namespace="t")
+
+	def test_warnings(self):
+		source = template("warned", [{**step("a"), "colour": "red"}])
+		answer = self.apply(self.node, source)
+		self.assertTrue(answer["created"])
+		self.assertIn("colour", json.dumps(answer["findings"]))
+		with self.assertRaises(InvalidTemplateError):
+			self.node.client.apply_template(source.replace("warned", "warned2"), strict=True)
+
+	def test_yaml_and_examples(self):
+		for name in sorted(os.listdir(EXAMPLES)):
+			with open(os.path.join(EXAMPLES, name), encoding="utf-8") as f:
+				source = f.read()
+			self.assertTrue(self.node.client.validate_template(source, filename=name)["ok"], name)
+			self.assertTrue(self.node.client.apply_template(source, filename=name)["created"])
+		worker = self.shared.c_worker(self.node, name="bench")
+		for name in ("linear-4", "diamond-4", "tree-8", "dag-7"):
+			task = self.finished(self.node, self.create(self.node, name, namespace="bench"))
+			self.assertEqual((task.state, task.total_steps), ("complete", int(name[-1])))
+		self.assertEqual(worker.stop(), 0)
+
+	def test_a_definition_comes_back(self):
+		self.apply(self.node, template("shown", [step("a"), step("b", after=["a"], timeout=30, note="n")], description="what it is"))
+		shown = self.node.client.get_template("shown", namespace="t")
+		self.assertEqual([(s["name"], s["depends_on"], s["timeout_ms"]) for s in shown["steps"]], [("a", [], None), ("b", ["a"], 30000)])
+		self.assertEqual(shown["definition"]["description"], "what it is")
+		self.assertEqual(shown["steps"][1]["handler"]["initialization"], {"note": "n"})
+
+	def test_registered_by_the_worker(self):
+		"""A worker that ships templates registers them, and refuses to start with a broken one."""
+		directory = os.path.join(self.shared.place, "templates")
+		os.makedirs(directory, exist_ok=True)
+		with open(os.path.join(directory, "shipped.yaml"), "w", encoding="utf-8") as f:
+			f.write(template("shipped", [step("a")]))
+		worker = self.shared.python_worker(self.node, name="ships", env={"TASKER_TEMPLATE_PATH": directory})
+		self.assertEqual(self.finished(self.node, self.create(self.node, "shipped")).state, "complete")
+		self.assertEqual(worker.stop(), 0)
+		with open(os.path.join(directory, "broken.yaml"), "w", encoding="utf-8") as f:
+			f.write(template("broken", [step("a", after=["nobody"])]))
+		broken = self.shared.python_worker(self.node, name="broken", env={"TASKER_TEMPLATE_PATH": directory}, wait=False)
+		self.assertEqual(broken.wait(), 1)
+		self.assertIn("nobody", broken.log_text())
+
+
+class Environments(harness.Case):
+	def test_the_daemons_environment_applies(self):
+		source = template("env", [step("a", "t.echo", attempts=7), step("b", "t.ok", colour="red")],
+		                  environments={"test": {"steps": [{"name": "ALL", "timeout_seconds": 17}, {"name": "b", "handler": {"initialization": {"colour": "blue"}}}]}})
+		db = self.database()
+		node = self.daemon(db, environment="test")
+		self.apply(node, source)
+		steps = node.client.get_template("env", namespace="t")["steps"]
+		self.assertEqual([s["timeout_ms"] for s in steps], [17000, 17000])
+		self.assertEqual(steps[1]["handler"]["initialization"], {"colour": "blue"})
+		self.assertEqual(steps[0]["max_attempts"], 7)
+		plain = self.daemon(self.database(), name="plain")
+		self.apply(plain, source)
+		self.assertEqual([s["timeout_ms"] for s in plain.client.get_template("env", namespace="t")["steps"]], [None, None])
+
+
+if __name__ == "__main__":
+	unittest.main()

@@ -19,6 +19,7 @@
 #include "daemon/embed/embed.h"
 #include "daemon/embed/pg_bin.h"
 #include "daemon/embed/place.h"
+#include "daemon/embed/proc.h"
 
 #define NOBODY 65534
 #define STOP_MS 20000
@@ -190,6 +191,16 @@ static pid_t start_and_die(const char *dir)
 	return server;
 }
 
+/* SIGKILL, and wait until it has taken effect. */
+static void crash(pid_t pid)
+{
+	int fd = proc_pidfd(pid);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(proc_signal(fd, SIGKILL), 0);
+	ck_assert_int_eq(proc_ended(fd, 30000), 1);
+	close(fd);
+}
+
 /* ---- tests ---- */
 
 START_TEST(test_first_start)
@@ -280,7 +291,7 @@ START_TEST(test_crash_and_restart)
 		pid_t before = embed_pid(em);
 		int rc = 1;
 		pthread_t t;
-		ck_assert_int_eq(kill(before, SIGKILL), 0);
+		crash(before);
 		if (round == 0) {
 			rc = embed_restart(em, &err);
 		} else {
@@ -334,7 +345,7 @@ START_TEST(test_server_of_a_killed_daemon_is_taken_over)
 	ck_assert_msg(embed_notice(em) && strstr(embed_notice(em), "took over"), "%s", embed_notice(em));
 	ck_assert_str_eq(sql("SELECT 1"), "1");
 	/* It is not our child, and is watched, started again and stopped all the same. */
-	ck_assert_int_eq(kill(server, SIGKILL), 0);
+	crash(server);
 	ck_assert_msg(embed_restart(em, &err) == 0, "%s", err.text);
 	ck_assert_int_ne(embed_pid(em), server);
 	stop();

@@ -158,6 +158,8 @@ class Calls(ClientCase):
         self.assertEqual(client.list_templates("n"), [{"namespace": "n"}])
         self.assertEqual(client.get_template("t"), {"namespace": "default", "name": "t"})
         self.assertTrue(client.health_check().healthy)
+        info["database"]["state"] = "up"
+        self.assertTrue(client.health_check().healthy)
         info["database"]["state"] = "down"
         self.assertFalse(client.health_check().healthy)
         self.assertEqual((client.list_workers(), client.list_nodes(), client.list_queues()), ([1], [2], [3]))

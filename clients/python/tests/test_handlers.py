@@ -568,7 +568,11 @@ class Discovery(unittest.TestCase):
         registry = HandlerRegistry()
         count = registry.discover_handlers(os.path.join(self.directory.name, "shop_a"))
         self.assertEqual((count, registry.list_handlers()), (2, ["deep.concrete", "deep.function"]))
-        self.assertIn("shop_a.deep.more.Concrete", registry.offered())
+        self.assertEqual(
+            registry.offered(),
+            ["deep.concrete", "deep.function", "shop_a.deep.more.Concrete", "shop_a.deep.more.Nameless"],
+        )
+        self.assertEqual(registry.resolve("shop_a.deep.more.Nameless").name, "Nameless")
 
     def test_a_package_by_name_and_as_a_module(self):
         self.tree("shop_b")

@@ -841,13 +841,13 @@ class Templates(WorkerCase):
 
     def test_an_invalid_template_ends_the_start(self):
         path = self.write("bad.yaml", "nonsense")
-        finding = {"severity": "error", "file": "bad.yaml", "line": 3, "message": "no name"}
+        finding = {"severity": "error", "file": "bad.yaml", "line": 3, "key": "steps", "message": "missing"}
         self.serve({"template.apply": lambda p: {"code": "invalid_template", "message": "bad", "details": {"findings": [finding]}}})
         worker = self.worker(echo, templates=path)
         with self.assertRaises(InvalidTemplateError) as caught:
             worker.launch()
         self.assertEqual(caught.exception.findings, [finding])
-        self.assertIn("bad.yaml:3: error: no name", str(caught.exception))
+        self.assertIn("bad.yaml:3: error: steps: missing", str(caught.exception))
         self.daemon.finish()
 
 

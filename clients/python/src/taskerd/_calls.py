@@ -197,7 +197,7 @@ def health(info: Mapping[str, Any]) -> HealthResponse:
     """From ``server.info``."""
     database = info.get("database")
     state = database.get("state") if isinstance(database, dict) else None
-    return HealthResponse(state == "ready", dict(info))
+    return HealthResponse(state in ("up", "ready"), dict(info))
 
 
 def audit(task_uuid: str, step: str, history: Mapping[str, Any]) -> List[StepAuditResponse]:

@@ -359,12 +359,17 @@ class TaskerClient:
             if result.settled or (deadline is not None and time.monotonic() >= deadline):
                 return result
 
-    def wait_for_task(self, task_uuid: Uuid, timeout: Optional[float] = None) -> TaskResponse:
-        """Wait as ``wait`` does and return the task with its steps; RequestTimeoutError if it is not settled."""
+    def wait_for_task(
+        self, task_uuid: Uuid, timeout: Optional[float] = None, *, steps: bool = True
+    ) -> TaskResponse:
+        """Wait as ``wait`` does and return the task; RequestTimeoutError if it is not settled.
+
+        With ``steps`` false the answer stays small whatever the steps returned.
+        """
         result = self.wait(task_uuid, timeout)
         if not result.settled:
             raise RequestTimeoutError(f"task {task_uuid} is {result.state} after {timeout} s")
-        return self.get_task(task_uuid)
+        return self.get_task(task_uuid, steps=steps)
 
     def watch(self, task_uuid: Uuid) -> "TaskWatch":
         """Follow a task: an iterator of events that ends with the task.

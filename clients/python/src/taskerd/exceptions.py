@@ -170,7 +170,8 @@ class InvalidTemplateError(TaskerdError):
         lines = [super().__str__()]
         for f in self.findings:
             place = ":".join(str(f[k]) for k in ("file", "line", "column") if f.get(k) is not None)
-            lines.append(f"  {place}: {f.get('severity', 'error')}: {f.get('message', '')}")
+            what = f"{f['key']}: {f.get('message', '')}" if f.get("key") else f.get("message", "")
+            lines.append(f"  {place}: {f.get('severity', 'error')}: {what}")
         return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Type, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Type, Union
 
 from .registry import (
     ExplicitMappingResolver,
@@ -55,13 +55,13 @@ class HandlerDiscovery:
 
     @staticmethod
     def handlers_in(module: ModuleType, base_class: Optional[type] = None) -> Iterator[Type[StepHandler]]:
-        """The handler classes of a module: concrete subclasses with a ``handler_name``, decorated functions."""
+        """The handler classes of a module: concrete subclasses of StepHandler, decorated functions."""
         for thing in list(vars(module).values()):
             try:
                 found = handler_class_of(thing)
             except Exception:  # a lazy proxy that cannot be looked at yet is no handler
                 continue
-            if found is None or inspect.isabstract(found) or not found.handler_name:
+            if found is None or inspect.isabstract(found):
                 continue
             if base_class is None or issubclass(found, base_class):
                 yield found
@@ -95,6 +95,7 @@ class HandlerRegistry:
     def __init__(self) -> None:
         self.resolver_chain = ResolverChain.default()
         self.template_discovery_info: Dict[str, Any] = {"template_path": None, "files": []}
+        self._paths: Set[str] = set()
 
     @classmethod
     def instance(cls, skip_bootstrap: bool = False) -> "HandlerRegistry":
@@ -169,11 +170,12 @@ class HandlerRegistry:
     def clear(self) -> None:
         """Forget all registered names."""
         self._explicit.clear()
+        self._paths.clear()
 
     def offered(self, callables: Iterable[str] = ()) -> List[str]:
-        """Every name a worker announces: the registered ones, the import paths of their classes, what
-        resolvers know, and those of ``callables`` (from templates) that some resolver can serve."""
-        names = set(self.resolver_chain.registered_callables())
+        """Every name a worker announces: the registered ones, the import paths of their classes and of
+        discovered ones, what resolvers know, and those of ``callables`` (from templates) that some resolver can serve."""
+        names = set(self.resolver_chain.registered_callables()) | self._paths
         for name in self._explicit.registered_callables():
             entry = self._explicit.entry(name)
             path = import_path(entry) if isinstance(entry, type) else None
@@ -185,7 +187,10 @@ class HandlerRegistry:
     def discover_handlers(
         self, package: Union[str, ModuleType], base_class: Optional[type] = None
     ) -> int:
-        """Import a module with everything below it and register the handlers found. Returns how many."""
+        """Import a module with everything below it and register the handlers found. Returns how many.
+
+        A class without ``handler_name`` has no name to register; templates reach it by its import path.
+        """
         if isinstance(package, ModuleType):
             modules = [package] if not hasattr(package, "__path__") else list(_import_tree(package.__name__))
         else:
@@ -193,7 +198,11 @@ class HandlerRegistry:
         found: Dict[str, Type[StepHandler]] = {}
         for module in modules:
             for cls in HandlerDiscovery.handlers_in(module, base_class):
-                found[cls.handler_name] = cls
+                path = import_path(cls) if not cls.handler_name else None
+                if path:
+                    self._paths.add(path)
+                elif cls.handler_name:
+                    found[cls.handler_name] = cls
         for name, cls in found.items():
             self.register(name, cls)
         return len(found)
@@ -217,6 +226,7 @@ class HandlerRegistry:
             if name.partition(".")[0] == __name__.partition(".")[0] or not isinstance(module, ModuleType):
                 continue
             for cls in HandlerDiscovery.handlers_in(module):
-                self.register(cls.handler_name, cls)
-                count += 1
+                if cls.handler_name:
+                    self.register(cls.handler_name, cls)
+                    count += 1
         return count

@@ -386,5 +386,7 @@ def import_path(cls: type) -> Optional[str]:
     """The path under which ClassLookupResolver finds a class, None if it would not."""
     if issubclass(cls, FunctionalHandler) or cls.__qualname__ != cls.__name__:
         return None
+    if cls.__module__ == "taskerd" or cls.__module__.startswith("taskerd."):
+        return None
     path = f"{cls.__module__}.{cls.__name__}"
     return path if ClassLookupResolver().find(path) is cls else None

@@ -269,24 +269,12 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 /* One item of session.resume: does this worker hold the step? */
 static bool resume_step(struct session *s, const struct uuid *uuid, const uint8_t *proof)
 {
-	struct open_step *o = NULL;
+	struct step_key key = {.uuid = *uuid};
 	struct uuid task;
 	unsigned no;
-	uint32_t fence;
-	if (!uuid_split_step(uuid, &task, &no) || proof_check(store_secret(s->srv->store), &task, no, proof, &fence) < 0)
+	if (!uuid_split_step(uuid, &task, &no) || proof_check(store_secret(s->srv->store), &task, no, proof, &key.fence) < 0)
 		return false;
-	HASH_FIND(hh, s->srv->steps, uuid, sizeof *uuid, o);
-	if (o && o->session == s && (uint32_t)o->claim->fence == fence) {
-		o->confirmed = true;
-		return !o->ended;
-	}
-	HASH_FIND(hh, s->srv->orphans, uuid, sizeof *uuid, o);
-	if (!o || (uint32_t)o->claim->fence != fence)
-		return false;
-	HASH_DEL(s->srv->orphans, o);
-	o->confirmed = true;
-	step_resume(s, o);
-	return true;
+	return step_held(s, &key);
 }
 
 void on_session_resume(struct session *s, uint32_t id, const msgpack_object *params)

@@ -39,8 +39,13 @@ struct session;
 struct pool;
 
 /* A step this node holds and has given to a session (or is about to). */
+struct step_key { /* one attempt of one step: a retry may run beside an attempt that the daemon has ended */
+	struct uuid uuid;
+	uint32_t fence;
+};
+
 struct open_step {
-	struct uuid uuid; /* key */
+	struct step_key key;
 	UT_hash_handle hh;
 	TAILQ_ENTRY(open_step) link; /* in the session, or in the pool's backlog */
 	struct session *session; /* NULL in a backlog, or an orphan */
@@ -52,6 +57,17 @@ struct open_step {
 	bool confirmed; /* named by session.resume */
 };
 TAILQ_HEAD(step_list, open_step);
+
+/* A worker's result on its way to the database. Who sends it again meanwhile is answered when it is there. */
+struct recording {
+	struct step_key key;
+	UT_hash_handle hh;
+	unsigned n_again;
+	struct {
+		uint64_t session;
+		int attempt;
+	} again[4];
+};
 
 /* Sessions that can run the same handlers. */
 struct pool {
@@ -174,8 +190,9 @@ struct server {
 	struct handler *handlers; /* by id */
 	struct pool *pools;
 	unsigned next_pool;
-	struct open_step *steps; /* by uuid, given to sessions */
-	struct open_step *orphans; /* by uuid: held since before the restart, waiting for their worker */
+	struct open_step *steps; /* by key, given to sessions */
+	struct recording *recording;
+	struct open_step *orphans; /* by key: held since before the restart, waiting for their worker */
 	struct journal *journals;
 	struct waited *waited;
 	TAILQ_HEAD(, waited) to_ask;
@@ -276,6 +293,8 @@ void steps_adopted(struct server *srv, struct claim *claims);
 void orphans_give_up(struct server *srv);
 /* A step of a former incarnation has found its worker again: it is open on `s`. */
 void step_resume(struct session *s, struct open_step *o);
+/* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an orphan (now open on `s`), or being recorded: true. */
+bool step_held(struct session *s, const struct step_key *key);
 void result_answered(struct server *srv, struct req *r);
 void steps_cancelled(struct server *srv, const struct uuid *task, const char *reason);
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);

@@ -48,6 +48,8 @@ static void answer_request(struct server *srv, struct req *r)
 	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) = {
 		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
 	pool_return(srv, r);
+	if (r->kind == REQ_CLAIM && r->failed)
+		log_error("queued steps cannot be claimed: %s", r->err.text);
 	if (by_kind[r->kind])
 		by_kind[r->kind](srv, r);
 }
@@ -126,7 +128,7 @@ static void on_cancelled(struct server *srv, struct done *d)
 {
 	for (struct settled *t = d->settled; t; t = t->next) {
 		steps_cancelled(srv, &t->task, "task_cancelled");
-		watch_touch(srv, &t->task);
+		task_settled(srv, &t->task, "cancelled");
 	}
 }
 

@@ -194,6 +194,7 @@ static void on_pid_exit(evutil_socket_t fd, short what, void *arg)
 void session_adopt(struct session *to, struct session *from)
 {
 	struct open_step *o;
+	pool_leave(from);
 	while ((o = TAILQ_FIRST(&from->steps))) {
 		TAILQ_REMOVE(&from->steps, o, link);
 		TAILQ_INSERT_TAIL(&to->steps, o, link);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "daemon/store/proof.h"
 #include "protocol/mpjson.h"
+#include "protocol/utf8.h"
 
 const char API_ATTEMPT_STATUS[] = "tasker.api_attempt_status";
 
@@ -56,7 +57,7 @@ struct open_step *step_new(struct server *srv, struct claim *c)
 		claim_free(c);
 		return NULL;
 	}
-	o->uuid = uuid_for_step(&c->task, (unsigned)c->step_no);
+	o->key = (struct step_key){uuid_for_step(&c->task, (unsigned)c->step_no), (uint32_t)c->fence};
 	o->claim = c;
 	o->home = srv;
 	return o;
@@ -85,7 +86,7 @@ static void forget(struct open_step *o)
 static void open_on(struct session *s, struct open_step *o)
 {
 	o->session = s;
-	HASH_ADD(hh, s->srv->steps, uuid, sizeof o->uuid, o);
+	HASH_ADD(hh, s->srv->steps, key, sizeof o->key, o);
 	TAILQ_INSERT_TAIL(&s->steps, o, link);
 	session_open_changed(s, 1);
 	uint64_t ms = o->claim->timeout_ms;
@@ -166,7 +167,7 @@ static void send_cancel(struct open_step *o, const char *reason)
 	struct session *s = o->session;
 	if (s->fd < 0)
 		return;
-	uuid_format(&o->uuid, uuid);
+	uuid_format(&o->key.uuid, uuid);
 	size_t mark = notify_begin(s, "step.cancel");
 	mp_map(&s->out, 3);
 	mp_str(&s->out, "step_uuid");
@@ -192,7 +193,7 @@ static void await_word(struct open_step *o, const char *reason)
 void step_end(struct open_step *o, enum outcome outcome, const char *message)
 {
 	struct session *s = o->session;
-	struct req *r = o->ended ? NULL : result_req(o->claim, &o->uuid, outcome);
+	struct req *r = o->ended ? NULL : result_req(o->claim, &o->key.uuid, outcome);
 	if (r) {
 		set_error(r, outcome_names[outcome], message);
 		if (s && outcome != OUTCOME_RELEASED)
@@ -228,6 +229,65 @@ void steps_cancelled(struct server *srv, const struct uuid *task, const char *re
 		else
 			forget(o);
 	}
+}
+
+/* Recording -------------------------------------------------------------------------------------------------------------- */
+
+static struct recording *recording_find(struct server *srv, const struct step_key *key)
+{
+	struct recording *g;
+	HASH_FIND(hh, srv->recording, key, sizeof *key, g);
+	return g;
+}
+
+static void recording_begin(struct server *srv, const struct step_key *key)
+{
+	struct recording *g = calloc(1, sizeof *g);
+	if (!g)
+		return; /* a second copy is then answered by the database */
+	g->key = *key;
+	HASH_ADD(hh, srv->recording, key, sizeof g->key, g);
+}
+
+static void recording_again(struct recording *g, const struct session *s, int attempt)
+{
+	if (g->n_again == sizeof g->again / sizeof *g->again)
+		return; /* its acknowledgement comes after its next reconnect */
+	g->again[g->n_again].session = s->id;
+	g->again[g->n_again++].attempt = attempt;
+}
+
+static void recording_end(struct server *srv, const struct step_key *key, const char *status)
+{
+	struct recording *g = recording_find(srv, key);
+	if (!g)
+		return;
+	for (unsigned i = 0; i < g->n_again; i++) {
+		struct session *s = session_find(srv, g->again[i].session);
+		if (s && s->fd >= 0)
+			ack(s, &key->uuid, g->again[i].attempt, status, NULL);
+	}
+	HASH_DEL(srv->recording, g);
+	free(g);
+}
+
+bool step_held(struct session *s, const struct step_key *key)
+{
+	struct open_step *o;
+	HASH_FIND(hh, s->srv->steps, key, sizeof *key, o);
+	if (o && o->session == s && o->ended) {
+		forget(o); /* it has just said its word about it */
+		return false;
+	}
+	if (o && o->session == s)
+		return o->confirmed = true;
+	HASH_FIND(hh, s->srv->orphans, key, sizeof *key, o);
+	if (!o)
+		return recording_find(s->srv, key) != NULL;
+	HASH_DEL(s->srv->orphans, o);
+	o->confirmed = true;
+	step_resume(s, o);
+	return true;
 }
 
 /* Acknowledging ---------------------------------------------------------------------------------------------------------- */
@@ -285,10 +345,12 @@ void result_answered(struct server *srv, struct req *r)
 		journal_release(srv, r->result.seq);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
 	bool rejected = r->result.outcome == OUTCOME_INVALID_RESULT && changed;
+	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
 	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)
 		pool_due(srv, r->result.handler_id, r->result.delay_ms);
 	if (s && s->fd >= 0)
 		ack(s, &r->result.step, r->result.attempt, rejected ? "rejected" : changed ? "recorded" : r->status, rejected ? r->err.text : NULL);
+	recording_end(srv, &key, rejected ? "rejected" : changed ? "duplicate" : r->status);
 	watch_touch(srv, &r->task);
 }
 
@@ -349,7 +411,7 @@ static int read_outcome(const struct options *opt, const msgpack_object *m, bool
 static void submit_result(struct session *s, struct open_step *o, const msgpack_object *m, bool success)
 {
 	struct err e = {0};
-	struct req *r = result_req(o->claim, &o->uuid, OUTCOME_SUCCESS);
+	struct req *r = result_req(o->claim, &o->key.uuid, OUTCOME_SUCCESS);
 	if (!r) {
 		session_close(s, "out of memory"); /* it will come back and send the result again */
 		return;
@@ -365,6 +427,7 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 		r->result.retry = false;
 		set_error(r, "invalid_result", e.text);
 	}
+	recording_begin(s->srv, &o->key);
 	forget(o);
 	s->done++;
 	s->srv->c_results++;
@@ -411,63 +474,86 @@ void late_result_answered(struct server *srv, struct req *r)
 	free(late);
 }
 
-static void one_result(struct session *s, const msgpack_object *m, uint32_t index)
+/* The fields every result must have; what else it holds is read later. False: it cannot be told which attempt is meant. */
+static bool read_identity(const msgpack_object *m, struct uuid *ret_step, int *ret_attempt, const uint8_t **ret_claim, bool *ret_success)
 {
 	const char *p = NULL;
 	size_t n = 0;
 	int64_t attempt = 0;
-	bool success = false;
-	struct uuid step, task;
-	unsigned no = 0;
-	uint32_t fence = 0;
 	const msgpack_object *claim = m->type == MSGPACK_OBJECT_MAP ? mp_get(m, "claim") : NULL;
-	bool ok = claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && mp_get_str(m, "step_uuid", &p, &n) == 1 && uuid_parse(p, n, &step) == 0 &&
-		  uuid_split_step(&step, &task, &no) && mp_get_int(m, "attempt", 1, INT32_MAX, &attempt) == 1 && mp_get_bool(m, "success", &success) == 1;
-	if (!ok) {
-		struct err e;
-		err_set(&e, 0, "bad_request", "results[%u] needs step_uuid, attempt, claim (bin of 16) and success", index);
-		size_t mark = notify_begin(s, "error");
-		write_error(&s->out, &e);
-		notify_end(s, mark);
-		return;
-	}
-	if (proof_check(store_secret(s->srv->store), &task, no, (const uint8_t *)claim->via.bin.ptr, &fence) < 0) {
-		ack(s, &step, (int)attempt, "not_claimed", "the claim is not one this node gave out for the step");
-		return;
-	}
+	if (!claim || claim->type != MSGPACK_OBJECT_BIN || claim->via.bin.size != PROOF_LEN)
+		return false;
+	if (mp_get_str(m, "step_uuid", &p, &n) != 1 || uuid_parse(p, n, ret_step) < 0)
+		return false;
+	if (mp_get_int(m, "attempt", 1, INT32_MAX, &attempt) != 1 || mp_get_bool(m, "success", ret_success) != 1)
+		return false;
+	*ret_attempt = (int)attempt;
+	*ret_claim = (const uint8_t *)claim->via.bin.ptr;
+	return true;
+}
+
+/* False: the item is not a result at all. */
+static bool one_result(struct session *s, const msgpack_object *m)
+{
+	struct step_key key = {0};
+	struct uuid task;
+	unsigned no = 0;
+	int attempt = 0;
+	bool success = false;
+	const uint8_t *claim = NULL;
 	struct open_step *o = NULL;
-	HASH_FIND(hh, s->srv->steps, &step, sizeof step, o);
+	if (!read_identity(m, &key.uuid, &attempt, &claim, &success))
+		return false;
+	if (!uuid_split_step(&key.uuid, &task, &no) || proof_check(store_secret(s->srv->store), &task, no, claim, &key.fence) < 0) {
+		ack(s, &key.uuid, attempt, "not_claimed", "the claim is not one this node gave out for the step");
+		return true;
+	}
+	struct recording *g = recording_find(s->srv, &key);
+	if (g) {
+		recording_again(g, s, attempt);
+		return true;
+	}
+	HASH_FIND(hh, s->srv->steps, &key, sizeof key, o);
 	if (!o) {
-		HASH_FIND(hh, s->srv->orphans, &step, sizeof step, o);
-		if (o && (uint32_t)o->claim->fence == fence) {
+		HASH_FIND(hh, s->srv->orphans, &key, sizeof key, o);
+		if (o) {
 			HASH_DEL(s->srv->orphans, o);
 			step_resume(s, o);
-		} else {
-			o = NULL;
 		}
 	}
-	if (!o || (uint32_t)o->claim->fence != fence) {
-		ask_about(s, &step, (int)attempt, &task, no, fence);
-	} else if (o->session != s) {
-		ack(s, &step, (int)attempt, "not_claimed", "the step is open on another session");
-	} else if (o->ended) {
-		ack(s, &step, (int)attempt, "stale", "the attempt was ended before");
+	if (!o)
+		ask_about(s, &key.uuid, attempt, &task, no, key.fence);
+	else if (o->session != s || o->claim->attempt != attempt)
+		ack(s, &key.uuid, attempt, "not_claimed", o->session != s ? "the step is open on another session" : "the attempt and the claim do not fit");
+	else if (o->ended) {
+		ack(s, &key.uuid, attempt, "stale", "the attempt was ended before");
 		forget(o);
 	} else {
 		submit_result(s, o, m, success);
 	}
+	return true;
 }
 
 void on_step_result(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	const msgpack_object *a = mp_get(params, "results");
+	uint32_t bad = 0, first = 0;
 	(void)id;
 	if (!s->worker) {
 		protocol_error(s, "protocol_error", "step.result on a session that is not a worker's");
 		return;
 	}
 	for (uint32_t i = 0; i < a->via.array.size && s->fd >= 0; i++)
-		one_result(s, &a->via.array.ptr[i], i);
+		if (!one_result(s, &a->via.array.ptr[i]) && bad++ == 0)
+			first = i;
+	if (bad > 0) {
+		struct err e;
+		err_set(&e, 0, "bad_request", "results[%u] (and %u more) needs step_uuid, attempt, claim (bin of 16) and success", first, bad - 1);
+		snprintf(e.path, sizeof e.path, "results[%u]", first);
+		size_t mark = notify_begin(s, "error");
+		write_error(&s->out, &e);
+		notify_end(s, mark);
+	}
 	pool_run_backlog(s->srv);
 	pool_claim(s->srv);
 }
@@ -481,9 +567,26 @@ void on_step_heartbeat(struct session *s, uint32_t id, const msgpack_object *par
 	(void)id;
 	if (mp_get_str(params, "step_uuid", &p, &n) != 1 || uuid_parse(p, n, &u) < 0)
 		return;
-	HASH_FIND(hh, s->srv->steps, &u, sizeof u, o);
-	if (o && o->session == s)
-		watch_progress(s->srv, o, mp_get(params, "progress"));
+	TAILQ_FOREACH(o, &s->steps, link)
+		if (uuid_eq(&o->key.uuid, &u) && !o->ended)
+			watch_progress(s->srv, o, mp_get(params, "progress"));
+}
+
+/* " key=value" for each text field, as many as fit. */
+static void append_fields(const msgpack_object *fields, char *out, size_t size)
+{
+	size_t at = 0;
+	for (uint32_t i = 0; fields && i < fields->via.map.size; i++) {
+		const msgpack_object_kv *kv = &fields->via.map.ptr[i];
+		if (kv->val.type != MSGPACK_OBJECT_STR)
+			continue;
+		int n = snprintf(out + at, size - at, " %.*s=%.*s", (int)kv->key.via.str.size, kv->key.via.str.ptr, (int)kv->val.via.str.size, kv->val.via.str.ptr);
+		if (n < 0 || (size_t)n >= size - at) {
+			out[at] = '\0';
+			return;
+		}
+		at += (size_t)n;
+	}
 }
 
 void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
@@ -508,7 +611,9 @@ void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
 		if (strlen(levels[i].name) == level_n && memcmp(levels[i].name, level, level_n) == 0)
 			lv = levels[i].lv;
 	uuid_format(&s->worker_uuid, worker);
-	log_fields(lv, (const char *[]){"TASKER_STEP", uuid[0] ? uuid : NULL, "TASKER_WORKER", worker, NULL}, "%.*s", (int)(n < 900 ? n : 900), text);
+	char more[512] = "";
+	append_fields(mp_get(params, "fields"), more, sizeof more);
+	log_fields(lv, (const char *[]){"TASKER_STEP", uuid[0] ? uuid : NULL, "TASKER_WORKER", worker, NULL}, "%.*s%s", (int)utf8_prefix(text, n, 500), text, more);
 }
 
 void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *params)
@@ -568,7 +673,7 @@ void steps_adopted(struct server *srv, struct claim *claims)
 		struct open_step *o = step_new(srv, c);
 		if (!o)
 			continue;
-		HASH_ADD(hh, srv->orphans, uuid, sizeof o->uuid, o);
+		HASH_ADD(hh, srv->orphans, key, sizeof o->key, o);
 		n++;
 	}
 	if (n == 0)
@@ -593,6 +698,11 @@ void orphans_give_up(struct server *srv)
 
 void steps_free(struct server *srv)
 {
+	struct recording *g, *gtmp;
+	HASH_ITER(hh, srv->recording, g, gtmp) {
+		HASH_DEL(srv->recording, g);
+		free(g);
+	}
 	struct open_step *o, *tmp;
 	struct journal *j, *jtmp;
 	HASH_ITER(hh, srv->orphans, o, tmp) {

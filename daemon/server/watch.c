@@ -253,7 +253,7 @@ void watch_progress(struct server *srv, const struct open_step *o, const msgpack
 {
 	char uuid[UUID_TEXT], step[UUID_TEXT];
 	uuid_format(&o->claim->task, uuid);
-	uuid_format(&o->uuid, step);
+	uuid_format(&o->key.uuid, step);
 	for (struct watch *w = srv->watches; w; w = w->next) {
 		struct session *s = uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
 		if (!s || s->fd < 0)

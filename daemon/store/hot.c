@@ -641,7 +641,7 @@ int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 	add_bytes(&p, q->cancel.task.b, 16);
 	add_text(&p, q->cancel.reason.s);
 	add_text(&p, q->cancel.operator_name.s);
-	add_bool(&p, call->notify);
+	add_bool(&p, true); /* rare, and another node may be there that is not known yet */
 	int rc = execute(c, S_CANCEL, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, &q, 1, out, why, e);
 }

@@ -213,6 +213,8 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 	if (rc == 0)
 		rc = query(p, "LISTEN tasker_cancel", 0, NULL, NULL, why, e);
 	if (rc == 0)
+		rc = query(p, "LISTEN tasker_nodes", 0, NULL, NULL, why, e);
+	if (rc == 0)
 		rc = p->s->registered ? heartbeat(p, why, e) : first_registration(p, why, e);
 	if (rc == 0)
 		rc = heartbeat(p, why, e);
@@ -263,6 +265,8 @@ static void drain_notifications(struct presence *p, bool *ret_templates)
 	while ((n = PQnotifies(p->conn))) {
 		if (strcmp(n->relname, "tasker_templates") == 0)
 			*ret_templates = true;
+		if (strcmp(n->relname, "tasker_nodes") == 0)
+			atomic_store(&p->s->notify, true); /* until the next heartbeat counts them */
 		struct done *d = read_notification(n);
 		if (d)
 			store_post(p->s, d);
@@ -270,11 +274,21 @@ static void drain_notifications(struct presence *p, bool *ret_templates)
 	}
 }
 
+static void look_at_everything(struct presence *p)
+{
+	struct done *ready = done_new(DONE_NOTIFY_READY), *settled = done_new(DONE_NOTIFY_SETTLED);
+	if (ready)
+		store_post(p->s, ready);
+	if (settled)
+		store_post(p->s, settled);
+}
+
 /* Live with one connection until it fails (negative, *why) or the store stops (0). */
 static int live(struct presence *p, enum db_failure *why, struct err *e)
 {
 	usec_t interval = (usec_t)p->s->cfg.lease_ttl_ms * USEC_PER_MSEC / 3;
 	usec_t next = now_mono();
+	int looks = 3; /* others may have written before they knew that someone listens here */
 	for (;;) {
 		usec_t now = now_mono();
 		int rc = 0;
@@ -283,6 +297,8 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 			rc = heartbeat(p, why, e);
 			if (rc == 0)
 				rc = reclaim(p, why, e);
+			if (looks-- > 0)
+				look_at_everything(p);
 			next = now + interval;
 		}
 		if (rc < 0)

@@ -185,12 +185,19 @@ $$;
 -- Results of ancestors, for handlers whose step.execute carried only some. By step number, in pages of at most max_bytes of JSON (but at least one result).
 CREATE FUNCTION tasker.api_step_dependencies(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_task bigint; v_tid int; v_from int := coalesce((p ->> 'cursor')::int, 0); v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
+  v_task bigint; v_tid int; v_from int; v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
   v_max bigint := (p ->> 'max_bytes')::bigint;
 BEGIN
+  BEGIN
+    v_from := coalesce((p ->> 'cursor')::int, 0);
+  EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400';
+  END;
   SELECT task_id, template_id INTO v_task, v_tid FROM tasker.tasks WHERE task_uuid = (p ->> 'task_uuid')::uuid;
   IF v_task IS NULL THEN
     RAISE EXCEPTION 'no task %', p ->> 'task_uuid' USING ERRCODE = 'TK404';
+  ELSIF NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = v_task AND s.step_no = v_step) THEN
+    RAISE EXCEPTION 'task % has no step number %', p ->> 'task_uuid', v_step USING ERRCODE = 'TK404';
   END IF;
   WITH RECURSIVE up(step_no) AS (
     SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step
@@ -321,7 +328,7 @@ BEGIN
   RETURN jsonb_build_object('events', coalesce((
     SELECT jsonb_agg(e.event || jsonb_build_object('at', tasker.rfc3339(e.at), 'key', e.key) ORDER BY e.at, e.rank, e.step_no)
     FROM (
-      SELECT h.at, 9 AS rank, 0 AS step_no, concat('t', extract(epoch FROM h.at), h.to_state) AS key, jsonb_build_object('kind', 'task', 'state', h.to_state) AS event
+      SELECT h.at, CASE WHEN h.from_state IS NULL THEN -1 ELSE 9 END AS rank, 0 AS step_no, concat('t', extract(epoch FROM h.at), h.to_state) AS key, jsonb_build_object('kind', 'task', 'state', h.to_state) AS event
       FROM tasker.task_history h WHERE h.task_id = v_id
       UNION ALL
       SELECT x.at, x.rank, ts.step_no, concat('s', ts.step_no, '/', f.fence, x.state), jsonb_build_object('kind', 'step', 'step', ts.name,
@@ -339,7 +346,7 @@ BEGIN
       CROSS JOIN LATERAL (VALUES
         (f.ready_at, 1, 'enqueued', NULL::tasker.attempt_outcome, NULL::jsonb),
         (f.claimed_at, 2, 'in_progress', NULL, NULL),
-        (f.ended_at, 3, CASE WHEN f.outcome = 'success' THEN 'complete' WHEN f.outcome = 'cancelled' THEN 'cancelled' WHEN f.outcome = 'released' THEN 'enqueued'
+        (f.ended_at, 0, CASE WHEN f.outcome = 'success' THEN 'complete' WHEN f.outcome = 'cancelled' THEN 'cancelled' WHEN f.outcome = 'released' THEN 'enqueued'
                              WHEN f.fence = cur.fence AND cur.state = 'error' THEN 'error' ELSE 'waiting_for_retry' END, f.outcome, f.error)) AS x(at, rank, state, outcome, error)
       WHERE t.task_id = v_id AND x.at IS NOT NULL AND x.at <= now()
     ) e WHERE e.at >= v_since), '[]'));

@@ -1,0 +1,136 @@
+"""Several daemons on one PostgreSQL share the work; each step is recorded once."""
+import collections
+import unittest
+
+import harness
+from harness import Waiting, step, template, wait_for
+
+DIAMOND = [step("a"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"])]
+
+
+class Nodes(harness.Case):
+	def nodes(self, n, **options):
+		self.db = self.database()
+		options.setdefault("lease_ttl_ms", 2000)
+		return [self.daemon(self.db, name="node-%d" % i, **options) for i in range(n)]
+
+	def share(self, n_nodes, n_tasks):
+		nodes = self.nodes(n_nodes, poll_interval_ms=500)
+		self.apply(nodes[0], template("diamond", DIAMOND))
+		for i, node in enumerate(nodes):
+			self.python_worker(node, name="w%d" % i, threads=2, prefetch=2)
+		self.create_many(nodes[0], "diamond", n_tasks)
+		self.db.wait_settled()
+		self.assertEqual(self.db.sql("SELECT DISTINCT state FROM tasker.tasks"), [["complete"]])
+		by = collections.Counter(node for _, _, _, outcome, node, _ in self.db.attempts("success"))
+		self.assertEqual(set(by), {n.name for n in nodes}, "all have a part in it")
+		self.assertEqual(sum(by.values()), 4 * n_tasks)
+		self.assertEqual(len(self.ledger), 4 * n_tasks)
+		self.verify(self.db, nodes[-1])
+		return nodes
+
+	def test_two_nodes(self):
+		nodes = self.share(2, 200)
+		listed = {n["node"]: n["state"] for n in nodes[0].client.list_nodes()}
+		self.assertEqual(listed, {"node-0": "up", "node-1": "up"})
+		self.assertEqual(nodes[0].stop(), 0)
+		listed = {n["node"]: n["state"] for n in nodes[1].client.list_nodes()}
+		self.assertEqual(listed, {"node-0": "down", "node-1": "up"})
+
+	def test_three_nodes(self):
+		self.share(3, 150)
+
+	def test_all_nodes_create(self):
+		nodes = self.nodes(3, poll_interval_ms=500)
+		self.apply(nodes[0], template("diamond", DIAMOND))
+		self.python_worker(nodes[2], threads=4)
+		for node in nodes:
+			self.create_many(node, "diamond", 40)
+		self.db.wait_settled()
+		self.assertEqual(self.db.sql("SELECT state, count(*) FROM tasker.tasks GROUP BY 1"), [["complete", "120"]])
+		self.assertEqual(len(self.ledger), 480)
+		self.verify(self.db, nodes[0])
+
+	def test_a_step_goes_where_its_handler_is(self):
+		one, two = self.nodes(2, poll_interval_ms=500)
+		self.apply(one, template("both", [step("a", "rank.a"), step("b", after=["a"])]))
+		self.python_worker(one, name="has-rank", module="rank.py")
+		self.python_worker(two, name="has-ok")
+		task = self.create(one, "both")
+		done = self.finished(two, task)
+		self.assertEqual(done.step("b").result["who"], "has-ok")
+		self.assertEqual([(s, node) for _, s, _, _, node, _ in self.db.attempts()], [("a", "node-0"), ("b", "node-1")])
+		self.verify(self.db, two)
+
+	def test_waiting_on_one_node_for_what_another_finishes(self):
+		one, two = self.nodes(2, poll_interval_ms=500)
+		self.apply(one, template("far", [step("a", "t.gate")]))
+		task = self.create(one, "far")
+		self.python_worker(two)
+		waiter = Waiting(one, task)
+		with one.client.watch(task) as watch:
+			self.ledger.open_gate("gate")
+			self.assertEqual(list(watch)[-1]["state"], "complete")
+		self.assertEqual(waiter.result().state, "complete")
+
+	def test_a_template_registered_on_one_is_known_to_all(self):
+		one, two = self.nodes(2)
+		self.python_worker(two)
+		self.apply(one, template("known", [step("a")]))
+		self.assertEqual(self.finished(two, self.create(two, "known")).state, "complete")
+		self.assertEqual([t["name"] for t in two.client.list_templates()], ["known"])
+
+	def test_a_node_that_leaves_gives_its_steps_to_the_others(self):
+		one, two = self.nodes(2, poll_interval_ms=500, drain_timeout_ms=200)
+		self.apply(one, template("moves", [step("a", "t.gate", attempts=1)]))
+		self.python_worker(one, name="w1")
+		task = self.create(one, "moves")
+		self.ledger.wait_lines(1)
+		self.python_worker(two, name="w2")
+		self.assertEqual(one.stop(), 0)
+		self.ledger.wait_lines(2)
+		self.ledger.open_gate("gate")
+		self.assertEqual(self.finished(two, task).step("a").result["who"], "w2")
+		self.verify(self.db, two)
+
+	def test_a_node_that_dies_loses_its_lease(self):
+		"""kill -9 of a daemon that does not come back: the other takes its steps when the lease is over."""
+		one, two = self.nodes(2, poll_interval_ms=500, lease_ttl_ms=1000)
+		self.apply(one, template("dies", [step("a", "t.gate"), step("b", after=["a"])]))
+		worker = self.python_worker(one, name="w1")
+		tasks = self.create_many(one, "dies", 6)
+		self.ledger.wait_lines(4)
+		one.kill()
+		worker.kill()
+		self.python_worker(two, name="w2", threads=6)
+		self.ledger.open_gate("gate")
+		for task in tasks:
+			self.assertEqual(self.finished(two, task).state, "complete")
+		states = {n["node"]: n["state"] for n in two.client.list_nodes()}
+		self.assertEqual(states, {"node-0": "down", "node-1": "up"})
+		wait_for(lambda: "node node-0 has lost its lease" in two.log_text(), "the log line")
+		self.verify(self.db, two)
+
+
+class OneName(harness.Case):
+	"""A daemon waits a while for the name of one that was killed, whose connection may linger. So this begins with the module and is looked at last."""
+
+	def test_one_name_twice_is_refused(self):
+		self.assertEqual(early.second.wait(), 1)
+		self.assertIn("--node-name", early.second.log_text())
+		self.assertEqual(early.first.database_state(), "up")
+
+
+early = harness.Stage()
+
+
+def setUpModule():
+	early.begin("early")
+	unittest.addModuleCleanup(early.end)
+	db = early.database()
+	early.first = early.daemon(db, name="same")
+	early.second = harness.Daemon(early, "same", database=db.uri, socket=early.first.socket + "2").launch()
+
+
+if __name__ == "__main__":
+	unittest.main()

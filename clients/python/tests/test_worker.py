@@ -576,6 +576,12 @@ class Conversation(WorkerCase):
 
 
 class Reconnecting(WorkerCase):
+    def resumed(self, conn, status="held"):
+        """Answer session.resume; returns the step_uuids named."""
+        ident, params = conn.expect("session.resume")
+        conn.answer(ident, {"steps": [{"step_uuid": s["step_uuid"], "attempt": 1, "status": status} for s in params["steps"]]})
+        return {s["step_uuid"] for s in params["steps"]}
+
     def test_results_are_kept_until_they_are_acknowledged(self):
         worker, conn = self.launched(echo, threads=1, prefetch=3)
         conn.execute(*[step("echo", i, context={"n": i}) for i in (1, 2, 3)])
@@ -585,7 +591,9 @@ class Reconnecting(WorkerCase):
         conn.close()
         conn = self.daemon.accept()
         params = conn.hello(resumed=True, session="token-2")
-        self.assertEqual(params["resume"], {"session": "token-1", "held": 0})
+        # Held, though they no longer run: nobody else shall begin what is as good as done.
+        self.assertEqual(params["resume"], {"session": "token-1", "held": 2})
+        self.assertEqual(self.resumed(conn, "stale"), {r["step_uuid"] for r in first[1:]})
         again = conn.results(2)
         self.assertEqual(again, first[1:])
         conn.ack(again, "duplicate")
@@ -604,17 +612,17 @@ class Reconnecting(WorkerCase):
         (unacked,) = conn.results(1)
         conn.close()
         conn = self.daemon.accept()
-        self.assertEqual(conn.hello()["resume"], {"session": "token-1", "held": 2})
+        self.assertEqual(conn.hello()["resume"], {"session": "token-1", "held": 3})
         ident, params = conn.expect("session.resume")
         held = sorted(params["steps"], key=lambda s: s["step_uuid"])
         self.assertEqual(
             held,
-            [{"step_uuid": step("g", i)["step_uuid"], "attempt": 1, "claim": i.to_bytes(16, "big")} for i in (1, 2)],
+            [{"step_uuid": step("g", i)["step_uuid"], "attempt": 1, "claim": i.to_bytes(16, "big")} for i in (1, 2, 3)],
         )
         # What finishes meanwhile has to wait for the answer.
         gate.open(2)
         wait_until(lambda: worker.status().unacknowledged == 3)
-        statuses = [{"step_uuid": s["step_uuid"], "attempt": 1, "status": st} for s, st in zip(held, ("held", "stale"))]
+        statuses = [{"step_uuid": s["step_uuid"], "attempt": 1, "status": st} for s, st in zip(held, ("held", "stale", "held"))]
         conn.answer(ident, {"steps": statuses})
         results = conn.results(2)
         self.assertEqual({r["step_uuid"] for r in results}, {unacked["step_uuid"], held[0]["step_uuid"]})
@@ -634,8 +642,7 @@ class Reconnecting(WorkerCase):
         conn.close()
         conn = self.daemon.accept()
         conn.hello()
-        ident, params = conn.expect("session.resume")
-        conn.answer(ident, {"steps": [{"step_uuid": s["step_uuid"], "attempt": 1, "status": "held"} for s in params["steps"]]})
+        self.resumed(conn)
         ident, params = conn.expect("step.dependencies")
         conn.answer(ident, {"dependencies": {"big": 1}})
         self.assertEqual(conn.results(1)[0]["result"], {"big": 1})
@@ -683,6 +690,7 @@ class Reconnecting(WorkerCase):
         conn.close()
         conn = self.daemon.accept()
         conn.hello(limits={**support.LIMITS, "max_frame": 65536})
+        self.resumed(conn)
         self.assertEqual(conn.results(1)[0]["error"]["error_type"], "result_too_large")
 
     def test_a_version_that_changed_meanwhile_ends_the_worker(self):
@@ -747,6 +755,8 @@ class Draining(WorkerCase):
         conn.close()
         conn = self.daemon.accept()
         conn.hello()
+        ident, params = conn.expect("session.resume")
+        conn.answer(ident, {"steps": [{**params["steps"][0], "status": "held"}]})
         results = conn.results(1)
         self.assertEqual(conn.expect("worker.update"), {"draining": True})
         conn.ack(results)

@@ -336,7 +336,7 @@ class WorkerRuntime:
         self._progress = False
         resume = None
         if self.welcome is not None:
-            resume = {"session": self.welcome.session, "held": len(self._open)}
+            resume = {"session": self.welcome.session, "held": len(self._open) + len(self._unacked)}
         sock, reader, welcome, rest = open_session(self.path, self._worker, resume)
         if self.welcome is not None:
             self.counters["reconnects"] += 1
@@ -361,13 +361,14 @@ class WorkerRuntime:
         return link
 
     def _resume(self, link: _Link) -> None:
-        """First thing on a connection: which attempts this process still runs."""
-        if not self._open:
+        """First thing on a connection: which attempts this process still has. Those whose results are
+        about to be sent again count too, lest the daemon gives them to others before the results arrive."""
+        held = [*self._open.values(), *(context for context, _ in self._unacked.values())]
+        if not held:
             self._become_ready(link)
             return
         steps = [
-            {"step_uuid": c._key[0], "attempt": c._key[1], "claim": (c._step or {}).get("claim")}
-            for c in self._open.values()
+            {"step_uuid": c._key[0], "attempt": c._key[1], "claim": (c._step or {}).get("claim")} for c in held
         ]
         link.resume_id = self._send_request(link, "session.resume", {"steps": steps})
 
@@ -526,7 +527,8 @@ class WorkerRuntime:
             request.done.set()
 
     def _on_resumed(self, result: Any) -> None:
-        """Attempts that went to others are dropped; their handlers are told."""
+        """Attempts that went to others are dropped; their handlers are told. A result is sent again
+        whatever this says, for it may have been recorded before the connection broke."""
         for step in (result or {}).get("steps") or ():
             if step.get("status") == "held":
                 continue

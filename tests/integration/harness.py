@@ -260,11 +260,12 @@ class Worker(Process):
 
 
 class Waiting:
-	"""A client that waits for a task in a thread of its own; made when the daemon has its question."""
+	"""A client that waits for a task in a thread of its own; made when the daemon has its question. `ask` puts it in another way."""
 
-	def __init__(self, daemon, task, timeout=None):
+	def __init__(self, daemon, task, timeout=None, ask=None):
 		self._client, self._results = daemon.new_client(), []
-		self._task, self._timeout = task, PATIENCE if timeout is None else timeout
+		self._timeout = PATIENCE if timeout is None else timeout
+		self._ask = ask or (lambda client, limit: client.wait(task, limit))
 		before = daemon.info()["counters"]["queries"]
 		self._thread = threading.Thread(target=self._wait, daemon=True)
 		self._thread.start()
@@ -272,7 +273,7 @@ class Waiting:
 
 	def _wait(self):
 		try:
-			self._results.append(self._client.wait(self._task, self._timeout))
+			self._results.append(self._ask(self._client, self._timeout))
 		except TaskerdError:
 			pass  # closed meanwhile
 

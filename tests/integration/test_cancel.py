@@ -2,7 +2,7 @@
 import unittest
 
 import harness
-from harness import step, template, wait_for
+from harness import Waiting, step, template, wait_for
 from taskerd.exceptions import ConflictError
 
 
@@ -101,6 +101,29 @@ class OnAnotherNode(harness.Case):
 		with two.client.watch(task) as watch:
 			one.client.cancel_task(task)
 			self.assertEqual(list(watch)[-1]["state"], "cancelled")
+
+	def test_the_handler_runs_on_the_other_node(self):
+		db = self.database()
+		one = self.daemon(db, name="one", lease_ttl_ms=1000)
+		two = self.daemon(db, name="two", lease_ttl_ms=1000)
+		self.apply(one, template("far", [step("a", "t.gate", gate="never")]))
+		worker = self.python_worker(two)
+		task = self.create(two, "far")
+		self.ledger.wait_lines(1)
+		one.client.cancel_task(task)
+		wait_for(lambda: self.ledger.notes("cancelled"), "the handler to be told")
+		wait_for(lambda: worker.row(two)["open"] == 0, "its place to be free")
+		self.doctor(two)
+
+	def test_who_waits_on_the_other_node_is_told(self):
+		db = self.database()
+		one = self.daemon(db, name="one", lease_ttl_ms=1000)
+		two = self.daemon(db, name="two", lease_ttl_ms=1000)
+		self.apply(one, template("far", [step("a", "nobody.has")]))
+		task = self.create(one, "far")
+		waiter = Waiting(two, task)
+		one.client.cancel_task(task)
+		self.assertEqual(waiter.result().state, "cancelled")
 
 
 if __name__ == "__main__":

@@ -169,6 +169,15 @@ class Create(harness.SharedCase):
 			with self.assertRaises(NotFoundError, msg=str(ask)):
 				ask(nobody)
 
+	def test_priority_goes_first(self):
+		"""Six tasks wait in one queue; when a worker for it comes, the higher priority is done first."""
+		self.apply(self.node, template("ranked", [step("a", "rank.a")]))
+		tasks = {p: self.create(self.node, "ranked", priority=p) for p in (0, 50, -50, 100, -100, 1)}
+		worker = self.shared.python_worker(self.node, name="rank", threads=1, prefetch=0, module="rank.py")
+		done = {p: self.finished(self.node, uuid).step("a").started_at for p, uuid in tasks.items()}
+		self.assertEqual(sorted(done, key=done.get), [100, 50, 1, 0, -50, -100])
+		worker.stop()
+
 
 if __name__ == "__main__":
 	unittest.main()

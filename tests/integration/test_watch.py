@@ -76,6 +76,20 @@ class Watch(harness.SharedCase):
 			self.ledger.open_gate("w_un")
 			self.assertEqual(list(again)[-1]["state"], "complete")
 
+	def test_every_step_is_seen_from_enqueued_to_its_end(self):
+		task, events = self.watched("w_diamond", [step("a"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"])])
+		for name in ("hold", "a", "b", "c", "d"):
+			self.assertEqual(self.of_step(events, name), [("enqueued", 1, None), ("in_progress", 1, None), ("complete", 1, "success")])
+		self.assertEqual((events[-1]["kind"], events[-1]["state"]), ("task", "complete"))
+		at = [e["at"] for e in events if "at" in e]
+		done = {e["step"]: i for i, e in enumerate(events) if e["kind"] == "step" and e["state"] == "complete"}
+		began = {e["step"]: i for i, e in enumerate(events) if e["kind"] == "step" and e["state"] == "in_progress"}
+		for parent, child in (("hold", "a"), ("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")):
+			self.assertLess(done[parent], began[child])
+		self.assertEqual(at, sorted(at))
+		workers = {e["worker_uuid"] for e in events if e.get("outcome") == "success"}
+		self.assertEqual(workers, {self.shared.worker.row(self.node)["worker_uuid"]})
+
 
 class Wait(harness.SharedCase):
 	def test_the_limit(self):
@@ -88,16 +102,6 @@ class Wait(harness.SharedCase):
 		self.assertEqual(self.node.client.request("task.wait", {"task_uuid": task}), {"task_uuid": task, "state": "complete", "settled": True, "finished": True})
 		# What is settled is answered at once, whatever the limit.
 		self.assertTrue(self.node.client.request("task.wait", {"task_uuid": task, "timeout_ms": 0})["settled"])
-
-	def test_the_state_at_the_limit_is_the_present_one(self):
-		self.apply(self.node, template("present", [step("a", "t.gate", gate="present"), step("b", "t.flaky", fails=1, after=["a"], backoff="linear", base_ms=harness.HOUR_MS, max_ms=harness.HOUR_MS)]))
-		task = self.create(self.node, "present")
-		waiter = Waiting(self.node, task, 3)
-		self.ledger.open_gate("present")
-		self.wait_step(self.node, task, "b", "waiting_for_retry")
-		result = waiter.result()
-		self.assertEqual((result.state, result.settled), ("waiting_for_retry", False))
-		self.node.client.cancel_task(task)
 
 	def test_blocked_is_settled_but_not_finished(self):
 		self.apply(self.node, template("blocked", [step("a", "t.flaky", fails=1, kind="permanent")]))

@@ -155,6 +155,17 @@ class Shapes(harness.SharedCase):
 		audit = self.node.client.get_step_audit_history(task, "a")
 		self.assertEqual(len(audit), 2)
 
+	def test_results_too_large_for_one_frame_reach_the_step(self):
+		"""Six results of 800 kB: more than a frame holds. The client fetches what was left out."""
+		steps = [step("p%d" % i, "t.big", bytes=800_000) for i in range(6)]
+		steps.append(step("all", "t.big", after=["p%d" % i for i in range(6)], bytes=1))
+		self.apply(self.node, template("partial", steps))
+		task = self.create(self.node, "partial")
+		self.assertTrue(self.node.client.wait(task, harness.PATIENCE).settled)
+		rows = self.db.sql("SELECT s.state, s.result ->> 'given' FROM tasker.steps s JOIN tasker.tasks t USING (task_id) "
+		                   "WHERE t.task_uuid = '%s' AND s.step_no = 6" % task)
+		self.assertEqual(rows, [["complete", "4800000"]])
+
 
 def ancestors(steps, name):
 	"""Names of all that come before a step."""

@@ -11,7 +11,7 @@
 const struct option_row option_table[] = {
     /* what to run on */
     {"embedded", OPT_EMBEDDED, NULL, 0, 4000, EVERYWHERE, AT(embedded), "[DIR]",
-     "DIR: /var/lib/taskerd/embedded as root, else $XDG_STATE_HOME/taskerd/embedded",
+     "DIR: embedded in $STATE_DIRECTORY, else in /var/lib/taskerd as root, or $XDG_STATE_HOME/taskerd",
      "make and run a private PostgreSQL in DIR"},
     {"database", OPT_DATABASE, NULL, 0, 4096, EVERYWHERE, AT(database), "URI",
      "$DATABASE_URL, if nothing else names a database",
@@ -34,9 +34,6 @@ const struct option_row option_table[] = {
      "permissions of the socket, in octal"},
     {"node_name", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(node_name), "NAME", "the host's name",
      "name of this daemon among those on one database"},
-    {"state_dir", OPT_PATH, NULL, 0, 4000, EVERYWHERE, AT(state_dir), "DIR",
-     "DIR of --embedded, else $STATE_DIRECTORY, /var/lib/taskerd as root, or $XDG_STATE_HOME/taskerd",
-     "where the daemon keeps its own files"},
     {"environment", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(environment), "NAME", "none",
      "which `environments` block of templates applies"},
     {"log_level", OPT_LEVEL, "info", 0, 0, EVERYWHERE | OPT_RELOAD, AT(log_level), "LEVEL", NULL,

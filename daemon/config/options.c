@@ -279,10 +279,14 @@ static char *join(const char *a, const char *b)
 	return asprintf(&r, "%s/%s", a, b) < 0 ? NULL : r;
 }
 
-/* /var/lib/taskerd for root, else the user's own place. NULL if there is none or no memory. */
+/* Where systemd says, else /var/lib/taskerd for root, else the user's own place. NULL if there is none or no
+ * memory. */
 static char *state_home(void)
 {
+	const char *unit = env("STATE_DIRECTORY"); /* several are separated by colons */
 	const char *xdg = env("XDG_STATE_HOME"), *home = env("HOME");
+	if (unit && unit[0] == '/')
+		return strndup(unit, strcspn(unit, ":"));
 	if (geteuid() == 0)
 		return strdup("/var/lib/taskerd");
 	if (xdg && xdg[0] == '/')
@@ -323,20 +327,6 @@ static void finish_embedded(struct loading *l)
 		set_text(l, &o->embedded, join(home, "embedded"));
 	else
 		complain(l, "--embedded: neither XDG_STATE_HOME nor HOME is set: write --embedded=DIR");
-}
-
-static void finish_state_dir(struct loading *l)
-{
-	struct options *o = l->o;
-	const char *unit = env("STATE_DIRECTORY"); /* of systemd; several are separated by colons */
-	if (o->state_dir)
-		return;
-	if (o->embedded)
-		set_text(l, &o->state_dir, strdup(o->embedded));
-	else if (unit && unit[0] == '/')
-		set_text(l, &o->state_dir, strndup(unit, strcspn(unit, ":")));
-	else if (!(o->state_dir = state_home()))
-		complain(l, "--state-dir: neither XDG_STATE_HOME nor HOME is set: write --state-dir=DIR");
 }
 
 static void finish_socket(struct loading *l)
@@ -467,7 +457,6 @@ static void load_all(struct loading *l)
 			      SPELL_ARG(l->args[i].row));
 	finish_database(l);
 	finish_embedded(l);
-	finish_state_dir(l);
 	finish_socket(l);
 	finish_node_name(l);
 	check_migrate(l);

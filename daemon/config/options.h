@@ -18,7 +18,6 @@ struct options {
 	char *embedded; /* absolute directory, or NULL if `database` is used */
 	bool migrate, check_config, verbose;
 	char *node_name;
-	char *state_dir;   /* absolute */
 	char *environment; /* or NULL: no `environments` block of a template applies */
 	enum log_level log_level;
 	int store_threads, batch_max, max_sessions;

@@ -129,12 +129,10 @@ START_TEST(test_places_of_root)
 		return;
 	ck_assert_int_eq(LOAD("--embedded"), 0);
 	ck_assert_str_eq(o.embedded, "/var/lib/taskerd/embedded");
-	ck_assert_str_eq(o.state_dir, "/var/lib/taskerd/embedded");
 	ck_assert_str_eq(o.socket, "/var/lib/taskerd/embedded/taskerd.sock");
 	options_done(&o);
 	ck_assert_int_eq(LOAD("--database=" DB), 0);
 	ck_assert_str_eq(o.socket, "/run/taskerd/taskerd.sock");
-	ck_assert_str_eq(o.state_dir, "/var/lib/taskerd");
 	options_done(&o);
 }
 END_TEST
@@ -152,7 +150,6 @@ START_TEST(test_places_of_a_user)
 	ck_assert_str_eq(o.socket, "/state/taskerd/embedded/taskerd.sock");
 	options_done(&o);
 	ck_assert_int_eq(LOAD("--database=" DB), 0);
-	ck_assert_str_eq(o.state_dir, "/state/taskerd");
 	if (access("/run/taskerd", W_OK) < 0)
 		ck_assert_str_eq(o.socket, "/run/user/7/taskerd/taskerd.sock");
 	options_done(&o);
@@ -167,8 +164,8 @@ END_TEST
 START_TEST(test_places_under_systemd)
 {
 	setenv("STATE_DIRECTORY", "/var/lib/private/taskerd:/other", 1);
-	ck_assert_int_eq(LOAD("--database=" DB, "--socket=/s"), 0);
-	ck_assert_str_eq(o.state_dir, "/var/lib/private/taskerd");
+	ck_assert_int_eq(LOAD("--embedded"), 0);
+	ck_assert_str_eq(o.embedded, "/var/lib/private/taskerd/embedded");
 	options_done(&o);
 }
 END_TEST
@@ -178,13 +175,11 @@ START_TEST(test_embedded_directory)
 	ck_assert_int_eq(LOAD("--embedded=/d/e"), 0);
 	ck_assert_str_eq(o.embedded, "/d/e");
 	ck_assert_str_eq(o.socket, "/d/e/taskerd.sock");
-	ck_assert_str_eq(o.state_dir, "/d/e");
 	options_done(&o);
 	ck_assert_int_eq(chdir("/tmp"), 0);
-	ck_assert_int_eq(LOAD("--embedded=./here", "--socket=there.sock", "--state-dir=/st"), 0);
+	ck_assert_int_eq(LOAD("--embedded=./here", "--socket=there.sock"), 0);
 	ck_assert_str_eq(o.embedded, "/tmp/here");
 	ck_assert_str_eq(o.socket, "/tmp/there.sock");
-	ck_assert_str_eq(o.state_dir, "/st");
 	options_done(&o);
 	ck_assert_int_eq(LOAD("--embedded", "/d"), -EINVAL);
 	expect_said("write --embedded=DIR in one word");

@@ -1,34 +1,41 @@
+/* Filling a struct err. The text may come from a peer or the database and be cut anywhere: what is left is UTF-8. No state, any
+ * thread. */
 #include "daemon/base/err.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "protocol/utf8.h"
 
-/* Drop a UTF-8 sequence that the size limit has cut in two. */
-static void trim_partial_utf8(char *s)
-{
-	size_t n = strlen(s), i = n;
-	while (i > 0 && ((unsigned char)s[i - 1] & 0xC0) == 0x80)
-		i--;
-	if (i == 0)
-		return;
-	unsigned char lead = (unsigned char)s[i - 1];
-	size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-	if (n - (i - 1) < need)
-		s[i - 1] = '\0';
-}
-
-int err_set(struct err *e, int rc, const char *code, const char *fmt, ...)
+int err_vset(struct err *e, int rc, const char *code, const char *fmt, va_list ap)
 {
 	if (!e)
 		return rc;
 	memset(e, 0, sizeof *e);
 	snprintf(e->code, sizeof e->code, "%s", code);
+	vsnprintf(e->text, sizeof e->text, fmt, ap);
+	utf8_scrub(e->text);
+	return rc;
+}
+
+int err_set(struct err *e, int rc, const char *code, const char *fmt, ...)
+{
 	va_list ap;
 	va_start(ap, fmt);
-	int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+	err_vset(e, rc, code, fmt, ap);
 	va_end(ap);
-	if (n >= (int)sizeof e->text)
-		trim_partial_utf8(e->text);
+	return rc;
+}
+
+int err_limit(struct err *e, int rc, const char *limit, uint64_t max, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	err_vset(e, rc, "too_large", fmt, ap);
+	va_end(ap);
+	if (e) {
+		e->limit = limit;
+		e->max = max;
+	}
 	return rc;
 }

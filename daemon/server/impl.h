@@ -23,6 +23,7 @@
 #define DEPTH_MAX 30u
 #define BULK_MAX 5000u
 #define VALUE_DEPTH_MAX 24u /* of a context or result, so that it still fits when it travels inside other messages */
+#define STEP_OVERHEAD 1024u	      /* of a step.execute frame around its first step */
 #define READ_CHUNK 65536u
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
@@ -170,7 +171,7 @@ struct journal {
 struct watch;
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_STATES[], API_TASK_EVENTS[], API_WATCH_GET[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[];
 
 struct server {
 	const struct options *opt;

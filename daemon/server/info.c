@@ -98,7 +98,7 @@ void api_answered(struct server *srv, struct req *r)
 	static const struct {
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
-	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_STATES, waits_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied}};
+	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
 			inner[i].fn(srv, r);

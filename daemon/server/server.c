@@ -46,7 +46,7 @@ static void on_revived(struct server *srv, struct done *d);
 static void answer_request(struct server *srv, struct req *r)
 {
 	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) = {
-		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
+		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
 	pool_return(srv, r);
 	if (r->kind == REQ_CLAIM && r->failed)
 		log_error("queued steps cannot be claimed: %s", r->err.text);
@@ -490,7 +490,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.threads = srv->opt->store_threads,
 		.batch_max = srv->opt->batch_max,
 		.lease_ttl_ms = srv->opt->lease_ttl_ms,
-		.max_frame_deps = (srv->opt->max_frame - srv->opt->max_context) / 2, /* what a full context leaves, with room for the rest */
+		.max_body = srv->opt->max_frame - STEP_OVERHEAD,
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,
 	};

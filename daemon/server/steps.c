@@ -99,7 +99,7 @@ static void open_on(struct session *s, struct open_step *o)
 
 void step_give(struct session *s, struct open_step *o)
 {
-	if (s->executes.len + o->claim->body.len + 1024 > s->srv->opt->max_frame)
+	if (s->executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD)
 		session_gather(s);
 	mp_map(&s->executes, o->claim->fields);
 	mp_raw(&s->executes, o->claim->body.data, o->claim->body.len);

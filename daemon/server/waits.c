@@ -8,8 +8,6 @@
 
 #define ASK_MAX 1000u /* tasks in one question */
 
-const char API_TASK_STATES[] = "tasker.api_task_states";
-
 static void reply_wait(struct server *srv, const struct wait *w, const char *state)
 {
 	struct session *s = session_find(srv, w->session);
@@ -110,26 +108,21 @@ void task_settled(struct server *srv, const struct uuid *task, const char *state
 void waits_ask(struct server *srv)
 {
 	struct waited *t;
-	struct buf b;
-	unsigned n = 0;
 	if (srv->asking || !srv->db_up || TAILQ_EMPTY(&srv->to_ask))
 		return;
-	struct req *r = req_new(REQ_API, (struct origin){0});
+	struct req *r = req_new(REQ_STATES, (struct origin){0});
 	if (!r)
 		return; /* the next turn asks */
-	buf_init(&b, 0);
-	while ((t = TAILQ_FIRST(&srv->to_ask)) && n < ASK_MAX) {
-		char uuid[UUID_TEXT];
-		uuid_format(&t->task, uuid);
-		buf_printf(&b, "%s\"%s\"", n++ ? "," : "{\"uuids\":[", uuid);
+	r->states.tasks = calloc(ASK_MAX, sizeof *r->states.tasks);
+	r->states.states = calloc(ASK_MAX, sizeof *r->states.states);
+	if (!r->states.tasks || !r->states.states) {
+		req_free(r);
+		return;
+	}
+	while ((t = TAILQ_FIRST(&srv->to_ask)) && r->states.n < ASK_MAX) {
+		r->states.tasks[r->states.n++] = t->task;
 		waited_set(srv, t, ASKED);
 	}
-	buf_append_str(&b, "]}");
-	r->api.function = API_TASK_STATES;
-	r->api.mode = API_READ;
-	if (buf_text(&b))
-		text_set(&r->api.args, buf_text(&b), b.len);
-	buf_done(&b);
 	srv->asking = true;
 	store_submit(srv->store, r);
 }
@@ -143,42 +136,31 @@ void waits_recheck(struct server *srv)
 	waits_ask(srv);
 }
 
-static void take_state(struct server *srv, const msgpack_object_kv *kv)
+static void take_state(struct server *srv, struct waited *t, const char *state)
 {
-	struct uuid task;
-	char state[sizeof((struct waited *)0)->state];
-	struct waited *t = uuid_parse(kv->key.via.str.ptr, kv->key.via.str.size, &task) == 0 ? waited_find(srv, &task) : NULL;
-	if (!t)
-		return;
-	snprintf(state, sizeof state, "%.*s", (int)kv->val.via.str.size, kv->val.via.str.ptr);
-	memcpy(t->state, state, sizeof state);
-	waited_set(srv, t, KNOWN);
+	static const struct err missing = {.code = "not_found", .path = "task_uuid", .text = "no such task"};
 	int st = task_state_parse(state);
-	bool settled = st >= 0 && (task_states[st].flags & STATE_SETTLED);
-	each_wait(srv, t, settled ? end_settled : end_expired, state);
+	waited_set(srv, t, KNOWN);
+	snprintf(t->state, sizeof t->state, "%s", state);
+	if (!state[0])
+		each_wait(srv, t, end_refused, &missing);
+	else
+		each_wait(srv, t, st >= 0 && (task_states[st].flags & STATE_SETTLED) ? end_settled : end_expired, state);
 }
 
 void waits_answered(struct server *srv, struct req *r)
 {
-	static const struct err missing = {.code = "not_found", .path = "task_uuid", .text = "no such task"};
-	const msgpack_object *states = NULL;
-	struct waited *t, *tmp;
-	struct mp_value v;
-	bool ok = !r->failed && mp_decode(r->answer.data, r->answer.len, &v) == 0;
 	srv->asking = false;
-	if (ok && mp_get_map(&v.root, "states", &states) == 1)
-		for (uint32_t i = 0; i < states->via.map.size; i++)
-			take_state(srv, &states->via.map.ptr[i]);
-	if (ok)
-		mp_value_done(&v);
-	bool lost = !ok && strcmp(r->err.code, "database_unavailable") == 0;
-	HASH_ITER(hh, srv->waited, t, tmp) {
-		if (t->asked != ASKED)
+	for (size_t i = 0; i < r->states.n; i++) {
+		struct waited *t = waited_find(srv, &r->states.tasks[i]);
+		if (!t || t->asked != ASKED)
 			continue;
-		if (lost)
+		if (!r->failed)
+			take_state(srv, t, r->states.states[i]);
+		else if (strcmp(r->err.code, "database_unavailable") == 0)
 			waited_set(srv, t, TO_ASK); /* when it is back */
 		else
-			each_wait(srv, t, end_refused, ok ? &missing : &r->err);
+			each_wait(srv, t, end_refused, &r->err);
 	}
 	waits_ask(srv);
 }

@@ -15,24 +15,25 @@
 /* Columns of tasker.hot_row. */
 enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
 
-enum stmt { S_RECORD, S_CREATE, S_CLAIM, S_RECOVER, S_ADOPT, S_CANCEL, S_COUNT };
+enum stmt { S_RECORD, S_CREATE, S_CLAIM, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
 
 static const struct {
 	const char *name, *sql;
 } stmts[S_COUNT] = {
 	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
-				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[])"},
+				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[])"},
 	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[])"},
 	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int8,$4::int8[],$5::int[],$6::int[],$7::int)"},
 	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int8)"},
 	[S_ADOPT] = {"adopt", "SELECT * FROM tasker.adopt_claims($1::int,$2::int,$3::int8)"},
+	[S_STATES] = {"states", "SELECT * FROM tasker.task_states($1::uuid[])"},
 	[S_CANCEL] = {"cancel", "SELECT * FROM tasker.cancel_task($1::int,$2::uuid,$3::text,$4::text,$5::bool)"},
 };
 
-#define MAX_PARAMS 20
+#define MAX_PARAMS 21
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
-static const enum pg_type record_types[] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ};
+static const enum pg_type record_types[] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4};
 static const enum pg_type create_types[] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB};
 #define N_RECORD (sizeof record_types / sizeof *record_types)
 #define N_CREATE (sizeof create_types / sizeof *create_types)
@@ -40,7 +41,7 @@ static const enum pg_type create_types[] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, 
 struct hot {
 	struct tcache *templates;
 	struct pgarray record[N_RECORD], create[N_CREATE];
-	struct pgarray done_seqs, handlers, quotas;
+	struct pgarray done_seqs, handlers, quotas, uuids;
 };
 
 struct params {
@@ -63,6 +64,7 @@ struct hot *hot_new(void)
 	pgarray_init(&h->done_seqs, PG_INT8);
 	pgarray_init(&h->handlers, PG_INT4);
 	pgarray_init(&h->quotas, PG_INT4);
+	pgarray_init(&h->uuids, PG_UUID);
 	if (!h->templates)
 		return hot_free(h);
 	return h;
@@ -80,13 +82,18 @@ struct hot *hot_free(struct hot *h)
 	pgarray_done(&h->done_seqs);
 	pgarray_done(&h->handlers);
 	pgarray_done(&h->quotas);
+	pgarray_done(&h->uuids);
 	free(h);
 	return NULL;
 }
 
-int hot_attach(struct hot *h, PGconn *c, enum db_failure *why, struct err *e)
+int hot_attach(struct hot *h, PGconn *c, size_t max_body, enum db_failure *why, struct err *e)
 {
+	char bytes[24];
 	(void)h;
+	snprintf(bytes, sizeof bytes, "%zu", max_body / 2);
+	if (db_query(c, "SELECT set_config('tasker.max_dependencies', $1, false)", 1, (const char *[]){bytes}, NULL, why, e) < 0)
+		return -EIO;
 	for (int i = 0; i < S_COUNT; i++) {
 		cleanup_(cleanup_pgresult) PGresult *r = PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL);
 		if (PQresultStatus(r) != PGRES_COMMAND_OK) {
@@ -314,18 +321,21 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 	}
 	if (rc == 0 && (json = get_json(r, row, C_CONTEXT, &n)))
 		rc = put_json(cl, "context", json, n);
-	bool partial = s->ancestors_cut;
-	json = get_json(r, row, C_DEPS, &n);
-	if (json && n > call->max_frame_deps)
-		partial = true;
-	else if (rc == 0 && json)
-		rc = put_dependencies(cl, t, json, n);
-	if (partial)
-		put_true(cl, "dependencies_partial", true);
 	if (rc == 0 && (json = get_json(r, row, C_INPUTS, &n)))
 		rc = put_json(cl, "inputs", json, n);
 	if (rc == 0 && (json = get_json(r, row, C_CHECKPOINT, &n)))
 		rc = put_json(cl, "checkpoint", json, n);
+	bool partial = s->ancestors_cut || !PQgetisnull(r, row, C_STATUS);
+	size_t before = cl->body.len;
+	if (rc == 0 && (json = get_json(r, row, C_DEPS, &n)))
+		rc = put_dependencies(cl, t, json, n);
+	if (rc == 0 && cl->body.len > call->max_body && cl->body.len > before) {
+		cl->body.len = before; /* MessagePack can be longer than the JSON that was counted */
+		cl->fields--;
+		partial = true;
+	}
+	if (partial)
+		put_true(cl, "dependencies_partial", true);
 	return rc;
 }
 
@@ -558,6 +568,7 @@ static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, 
 		else
 			pgarray_uuid(&a[10], &q->worker);
 		pgarray_time(&a[11], q->finished);
+		pgarray_int4(&a[12], (int32_t)q->result.n);
 	}
 	return 0;
 }
@@ -644,4 +655,25 @@ int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 	add_bool(&p, true); /* rare, and another node may be there that is not known yet */
 	int rc = execute(c, S_CANCEL, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, &q, 1, out, why, e);
+}
+
+int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+{
+	struct params p = {0};
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	(void)call, (void)out;
+	pgarray_reset(&h->uuids);
+	for (size_t i = 0; i < q->states.n; i++)
+		pgarray_uuid(&h->uuids, &q->states.tasks[i]);
+	if (!add_array(&p, &h->uuids)) {
+		*why = DB_FULL;
+		return err_set(e, -ENOMEM, "internal", "out of memory");
+	}
+	int rc = execute(c, S_STATES, &p, &r, why, e);
+	for (int i = 0; rc == 0 && i < PQntuples(r); i++) {
+		int idx = get_int(r, i, C_IDX);
+		if (idx >= 1 && (size_t)idx <= q->states.n)
+			get_status(r, i, q->states.states[idx - 1], sizeof q->states.states[0]);
+	}
+	return rc;
 }

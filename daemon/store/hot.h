@@ -14,7 +14,7 @@ struct hot_node { /* who calls: fixed from registration on */
 struct hot *hot_new(void);
 struct hot *hot_free(struct hot *h); /* returns NULL */
 /* A new connection has nothing prepared. */
-int hot_attach(struct hot *h, PGconn *c, enum db_failure *why, struct err *e) must_check;
+int hot_attach(struct hot *h, PGconn *c, size_t max_body, enum db_failure *why, struct err *e) must_check;
 
 struct hot_call {
 	const struct hot_node *node;
@@ -22,7 +22,7 @@ struct hot_call {
 	const uint64_t *done_seqs; /* journal rows to forget */
 	size_t n_done_seqs;
 	bool notify;		  /* other nodes listen */
-	uint64_t max_frame_deps;  /* dependencies above this many bytes of JSON are left for step.dependencies */
+	size_t max_body; /* a step's inputs may take this much MessagePack; dependencies that do not fit are left for step.dependencies */
 };
 
 /* All `n` requests are of the same kind (result, create or claim). 0: committed; each request has its status, and claims, settled tasks and queue hints are added to *out.
@@ -32,4 +32,5 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
 /* At start: what this node held; appended to out->claims, without payloads. */
 int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
+int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;
 int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;

@@ -86,6 +86,10 @@ struct req *req_free(struct req *r)
 	case REQ_API:
 		free(r->api.args.s);
 		break;
+	case REQ_STATES:
+		free(r->states.tasks);
+		free(r->states.states);
+		break;
 	case REQ_CLAIM:
 	case REQ_KIND_COUNT:
 		break;

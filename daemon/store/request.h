@@ -39,7 +39,7 @@ struct text {
 	size_t n;
 };
 
-enum req_kind { REQ_RESULT, REQ_CREATE, REQ_CLAIM, REQ_CANCEL, REQ_API, REQ_KIND_COUNT };
+enum req_kind { REQ_RESULT, REQ_CREATE, REQ_CLAIM, REQ_STATES, REQ_CANCEL, REQ_API, REQ_KIND_COUNT };
 
 enum outcome {
 	OUTCOME_SUCCESS,
@@ -79,6 +79,12 @@ struct req_cancel {
 	struct text reason, operator_name;
 };
 
+struct req_states { /* what tasks are doing */
+	size_t n;
+	struct uuid *tasks;  /* owned */
+	char (*states)[32]; /* owned; answer: empty for a task that does not exist */
+};
+
 enum api_mode {
 	API_READ,  /* one snapshot, ordinary planner */
 	API_WRITE, /* read-write, ordinary planner */
@@ -100,6 +106,7 @@ struct req {
 		struct req_result result;
 		struct req_create create;
 		struct req_cancel cancel;
+		struct req_states states;
 		struct req_api api;
 	};
 	/* The answer. */

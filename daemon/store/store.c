@@ -173,7 +173,7 @@ static int connect_once(struct worker *w, struct err *e)
 	if (w->conn)
 		return 0;
 	int rc = db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
-	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, &why, e)) < 0)
+	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, w->s->cfg.max_body, &why, e)) < 0)
 		disconnect(w);
 	return rc;
 }
@@ -261,6 +261,14 @@ static int do_cancel(struct worker *w, const struct hot_call *call, struct req *
 	return hot_cancel(w->hot, w->conn, call, reqs[0], out, why, e);
 }
 
+static int do_states(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		rc = hot_states(w->hot, w->conn, call, reqs[i], out, why, e);
+	return rc;
+}
+
 /* One call into a scratch answer, merged into `out` only when it worked. */
 static int attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
@@ -293,7 +301,7 @@ static struct hot_call new_call(struct worker *w, const uint64_t *seqs, size_t n
 		.done_seqs = seqs,
 		.n_done_seqs = n_seqs,
 		.notify = atomic_load(&w->s->notify),
-		.max_frame_deps = w->s->cfg.max_frame_deps,
+		.max_body = w->s->cfg.max_body,
 	};
 }
 
@@ -435,7 +443,7 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	if (kind == REQ_API)
 		run_api(w, reqs[0]);
 	else
-		run_batch(w, kind == REQ_CANCEL ? do_cancel : do_run, reqs, n, d);
+		run_batch(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, reqs, n, d);
 	if (api)
 		api_finished(w->s);
 	count(w->s, kind, n);

@@ -10,7 +10,7 @@ struct store_config {
 	int threads;
 	int batch_max;
 	int lease_ttl_ms;
-	uint64_t max_frame_deps;
+	size_t max_body; /* MessagePack of one step's inputs */
 	bool migrate; /* bring the schema up to date on the first connection */
 	struct mailbox *answers; /* struct done */
 };

@@ -139,6 +139,7 @@ CREATE TABLE tasker.steps (
   finished_at timestamptz,
   retry_at timestamptz,
   result jsonb,
+  result_bytes int,                     -- of its JSON text: what it costs to send
   error jsonb,
   inputs jsonb,
   checkpoint jsonb,

@@ -93,22 +93,25 @@ BEGIN
   END IF;
 END $$;
 
--- The rows a dispatcher needs to run steps just claimed. Also keeps the node's claim journal.
+-- The rows a dispatcher needs to run steps just claimed. Results of ancestors that are more than the setting tasker.max_dependencies (bytes) together are left out
+-- (status partial); handlers ask for them.
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
-  SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, ts.step_no, c.attempt, c.fence, ts.handler_id,
+  SELECT 'c'::"char", NULL::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, ts.step_no, c.attempt, c.fence, ts.handler_id,
          t.context, d.deps, s.inputs, s.checkpoint,
          CASE WHEN t.priority <> 0 OR t.correlation_id IS NOT NULL OR t.parent_correlation_id IS NOT NULL OR t.traceparent IS NOT NULL
               THEN jsonb_strip_nulls(jsonb_build_object('priority', t.priority, 'correlation_id', t.correlation_id,
                      'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent)) END
-  FROM unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
+  FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m
+  CROSS JOIN unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
   CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = c.step_no OFFSET 0) ts
   CROSS JOIN LATERAL (SELECT x.inputs, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
   LEFT JOIN LATERAL (
-    SELECT jsonb_object_agg(p.step_no::text, p.result) AS deps
-    FROM tasker.steps p
-    WHERE p.task_id = c.task_id AND p.step_no = ANY (ts.ancestors) AND p.state IN ('complete', 'resolved_manually')
+    SELECT jsonb_object_agg(p.step_no::text, p.result) FILTER (WHERE p.total <= m.bytes) AS deps, bool_or(p.total > m.bytes) AS cut
+    FROM (SELECT x.step_no, x.result, sum(coalesce(x.result_bytes, 4)) OVER () AS total
+          FROM tasker.steps x
+          WHERE x.task_id = c.task_id AND x.step_no = ANY (ts.ancestors) AND x.state IN ('complete', 'resolved_manually')) p
   ) d ON ts.ancestors <> '{}'
 $$;
 
@@ -439,7 +442,7 @@ CREATE FUNCTION tasker.record_results(
   p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
   p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_retry boolean[], p_delay_ms bigint[],
-  p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[])
+  p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[], p_bytes int[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_counted boolean; v_sinks int; v_applied int := 0;
@@ -459,16 +462,16 @@ BEGIN
 
   -- Successes.
   WITH r AS MATERIALIZED (
-    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, ts.sink
-    FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
-         AS u(task_id, step_no, fence, outcome, result, meta, exec_ms, worker, finished, ord)
+    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.bytes, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, ts.sink
+    FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
+         AS u(task_id, step_no, fence, outcome, result, bytes, meta, exec_ms, worker, finished, ord)
     CROSS JOIN LATERAL (SELECT x.ctid AS c, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
                         WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
     CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
     CROSS JOIN LATERAL (SELECT x.children = '{}' AS sink FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = u.step_no OFFSET 0) ts
     WHERE u.outcome = 'success'),
   u AS (
-    UPDATE tasker.steps s SET state = 'complete', result = r.result, error = NULL, finished_at = now()
+    UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = now()
     FROM r WHERE s.ctid = r.c
     RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.sink),
   a AS (
@@ -760,3 +763,11 @@ BEGIN
   r.kind := 's';
   RETURN NEXT r;
 END $$;
+
+-- States of tasks that someone waits for: a rows with the position in the array as idx and the state as status; none for a task that does not exist.
+CREATE FUNCTION tasker.task_states(p_uuids uuid[]) RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE AS $$
+  SELECT 'a'::"char", u.ord::int, t.state::text, NULL::bigint, u.uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+         NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+  FROM unnest(p_uuids) WITH ORDINALITY AS u(uuid, ord)
+  CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = u.uuid OFFSET 0) t
+$$;

@@ -121,11 +121,6 @@ $$ SELECT tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), coalesce((p -
 CREATE FUNCTION tasker.api_task_state(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
 $$ SELECT jsonb_build_object('state', t.state) FROM tasker.tasks t WHERE t.task_id = tasker.task_id_of(p ->> 'task_uuid') $$;
 
--- {"uuids": [...]} -> {"states": {uuid: state}}; unknown tasks are left out.
-CREATE FUNCTION tasker.api_task_states(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT jsonb_build_object('states', coalesce(jsonb_object_agg(t.task_uuid, t.state), '{}')) FROM tasker.tasks t
-   WHERE t.task_uuid = ANY (ARRAY(SELECT x::uuid FROM jsonb_array_elements_text(p -> 'uuids') x)) $$;
-
 -- What became of an attempt that this node does not hold: duplicate (its result was recorded before) or stale.
 CREATE FUNCTION tasker.api_attempt_status(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
 $$ SELECT jsonb_build_object('status', CASE WHEN EXISTS (

@@ -25,18 +25,12 @@ struct writer {
 	struct buf *out;
 	const char *root_name;
 	struct mpjson_error *err; /* may be NULL */
+	int64_t extra; /* bytes that jsonb prints and this text does not have */
 };
 
 static int write_value(struct writer *w, const msgpack_object *o, const struct node *at, unsigned depth);
 
 /* ---- errors ---- */
-
-static void set_text(char *to, size_t cap, const char *from, size_t n)
-{
-	n = utf8_prefix(from, n, cap - 1);
-	memcpy(to, from, n);
-	to[n] = '\0';
-}
 
 static bool is_plain_key(const msgpack_object_str *s)
 {
@@ -77,8 +71,8 @@ static int refuse(struct writer *w, const struct node *at, const char *what)
 		buf_append_str(&path, w->root_name);
 	append_path(&path, at);
 	const char *text = buf_text(&path);
-	set_text(w->err->path, sizeof w->err->path, text ? text : "", text ? path.len : 0);
-	set_text(w->err->what, sizeof w->err->what, what, strlen(what));
+	utf8_copy(w->err->path, sizeof w->err->path, text ? text : "", text ? path.len : 0);
+	utf8_copy(w->err->what, sizeof w->err->what, what, strlen(what));
 	buf_done(&path);
 	return -EINVAL;
 }
@@ -158,18 +152,35 @@ static size_t format_long(char *text, size_t cap, double v)
 	return n;
 }
 
-static void write_finite(struct buf *out, double v)
+/* The length of format_long's `text` without its exponent, all digits written out, as jsonb keeps and prints
+ * numbers. */
+static size_t plain_length(const char *text, size_t n)
+{
+	const char *e = memchr(text, 'e', n), *end = text + n;
+	if (!e)
+		return n;
+	size_t exponent = 0, fraction = text[1] == '.' ? (size_t)(e - text) - 2 : 0;
+	for (const char *p = e + 2; p < end; p++)
+		exponent = exponent * 10 + (size_t)(*p - '0');
+	/* "0." and the zeros before the digits; or, for there are never more digits than that, zeros behind */
+	return e[1] == '-' ? 2 + exponent + fraction : 1 + exponent;
+}
+
+static void write_finite(struct writer *w, double v)
 {
 	char text[48];
 	size_t n = 0;
 	if (signbit(v)) {
 		text[n++] = '-';
+		w->extra -= v == 0; /* jsonb has one zero */
 		v = -v;
 	}
 	size_t m = format_short(text + n, v);
-	if (m == 0)
+	if (m == 0) {
 		m = format_long(text + n, sizeof text - n - 2, v);
-	buf_append(out, text, n + m);
+		w->extra += (int64_t)(plain_length(text + n, m) - m);
+	}
+	buf_append(w->out, text, n + m);
 }
 
 /* ---- strings ---- */
@@ -242,6 +253,7 @@ static int write_checked_string(struct writer *w, const msgpack_object_str *s, c
 static int write_array(struct writer *w, const msgpack_object_array *a, const struct node *up, unsigned depth)
 {
 	struct node at = {.up = up};
+	w->extra += a->size > 0 ? a->size - 1 : 0; /* a space after each comma */
 	put_char(w->out, '[');
 	for (; at.index < a->size; at.index++) {
 		if (at.index > 0)
@@ -257,6 +269,7 @@ static int write_array(struct writer *w, const msgpack_object_array *a, const st
 static int write_map(struct writer *w, const msgpack_object_map *m, const struct node *up, unsigned depth)
 {
 	struct node at = {.up = up};
+	w->extra += m->size > 0 ? 2 * (int64_t)m->size - 1 : 0; /* and each colon */
 	put_char(w->out, '{');
 	for (uint32_t i = 0; i < m->size; i++) {
 		const msgpack_object_kv *kv = &m->ptr[i];
@@ -283,7 +296,7 @@ static int write_double(struct writer *w, double v, const struct node *at)
 		return refuse(w, at, "NaN");
 	if (isinf(v))
 		return refuse(w, at, "infinity");
-	write_finite(w->out, v);
+	write_finite(w, v);
 	return w->out->failed;
 }
 
@@ -329,14 +342,22 @@ static int write_value(struct writer *w, const msgpack_object *o, const struct n
 	return refuse(w, at, "ext value");
 }
 
-int mp_to_json(const msgpack_object *o, const char *root_name, struct buf *out, struct mpjson_error *ret_err)
+int mp_to_json_max(const msgpack_object *o, const char *root_name, size_t max, struct buf *out,
+                   struct mpjson_error *ret_err)
 {
 	struct writer w = {.out = out, .root_name = root_name, .err = ret_err};
 	size_t start = out->len;
 	int r = write_value(&w, o, NULL, 0);
-	if (r == -EINVAL)
+	if (r == 0 && (uint64_t)((int64_t)(out->len - start) + w.extra) > max)
+		r = -EMSGSIZE;
+	if (r == -EINVAL || r == -EMSGSIZE)
 		out->len = start;
 	return r;
+}
+
+int mp_to_json(const msgpack_object *o, const char *root_name, struct buf *out, struct mpjson_error *ret_err)
+{
+	return mp_to_json_max(o, root_name, SIZE_MAX, out, ret_err);
 }
 
 /* ---- JSON to MessagePack ---- */
@@ -441,7 +462,7 @@ static int refuse_text(struct mpjson_error *err, const char *what)
 {
 	if (err) {
 		err->path[0] = '\0';
-		set_text(err->what, sizeof err->what, what, strlen(what));
+		utf8_copy(err->what, sizeof err->what, what, strlen(what));
 	}
 	return -EINVAL;
 }

@@ -12,10 +12,15 @@ struct mpjson_error {
 
 /* Append the JSON text of `o` (from bytes that scan_value has accepted: UTF-8 and key uniqueness are not
  * looked at again) to `out`. 0; -EINVAL with *ret_err for a value outside the data model; -EMSGSIZE / -ENOMEM
- * from the buffer. `root_name` (may be NULL) starts the path. After -EINVAL `out` is as it was. Doubles are
+ * from the buffer. `root_name` (may be NULL) starts the path. After -EINVAL and -EMSGSIZE `out` holds what it did. Doubles are
  * written so that they read back equal (17 significant digits at most) and always with '.', 'e' or both.
  * ret_err may be NULL. */
 int mp_to_json(const msgpack_object *o, const char *root_name, struct buf *out, struct mpjson_error *ret_err);
+/* The same; -EMSGSIZE also if PostgreSQL's jsonb, which writes numbers without an exponent (1e308 has 309
+ * digits) and a space after each comma and colon, would print the value with more than `max` bytes. The text
+ * in `out` is never longer than that by more than a byte. */
+int mp_to_json_max(const msgpack_object *o, const char *root_name, size_t max, struct buf *out,
+                   struct mpjson_error *ret_err);
 /* Append the MessagePack of `len` bytes of JSON text to `out`. 0 or -EINVAL (with the reason), -EMSGSIZE,
  * -ENOMEM. Numbers that are integers but outside the range become doubles. Duplicate keys, U+0000, lone
  * surrogates and numbers no double can hold: -EINVAL; then `out` is as it was. ret_err may be NULL. */

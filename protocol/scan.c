@@ -300,3 +300,21 @@ int scan_value(const void *data, size_t len, const struct scan_limits *limits, s
 		free(w.keys);
 	return r;
 }
+
+size_t scan_count(const void *data, size_t len)
+{
+	struct scan_error why;
+	struct walk w; /* only what read_header looks at */
+	size_t n = 0;
+	w.data = data;
+	w.len = len;
+	w.pos = 0;
+	w.err = &why;
+	for (struct item it; w.pos < len && read_header(&w, &it) == 0; n++) {
+		size_t body = it.kind == K_ARRAY || it.kind == K_MAP ? 0 : (size_t)it.n;
+		if (len - w.pos - it.head < body)
+			break;
+		w.pos += it.head + body;
+	}
+	return n;
+}

@@ -24,3 +24,6 @@ struct scan_error {
  * mp_to_json refuses them with a path). The time is linear in `len`, but for the search for duplicate keys,
  * which sorts: n log n for any keys whatever. */
 int scan_value(const void *data, size_t len, const struct scan_limits *limits, struct scan_error *ret_err);
+/* How many items (as max_items counts them) `len` bytes of one or more well-formed values hold, those inside
+ * containers included. Only for bytes that were written here or accepted before; never more than `len`. */
+size_t scan_count(const void *data, size_t len);

@@ -69,3 +69,25 @@ size_t utf8_prefix(const void *data, size_t n, size_t max)
 		max--;
 	return max;
 }
+
+size_t utf8_copy(char *to, size_t size, const void *p, size_t n)
+{
+	n = utf8_prefix(p, n, size - 1);
+	if (n > 0)
+		memcpy(to, p, n);
+	to[n] = '\0';
+	return n;
+}
+
+void utf8_scrub(char *s)
+{
+	size_t n = strlen(s), kept = 0;
+	for (size_t at = 0; at < n; at++) {
+		size_t good = utf8_span(s + at, n - at);
+		if (good > 0)
+			memmove(s + kept, s + at, good);
+		kept += good;
+		at += good; /* and past the byte that is not good */
+	}
+	s[kept] = '\0';
+}

@@ -136,6 +136,53 @@ START_TEST(values_are_written)
 }
 END_TEST
 
+/* What PostgreSQL 15 prints of the value: `rest` stands for this many more characters of a long number. */
+static const struct {
+	const char *hex, *jsonb;
+	size_t rest;
+} printed[] = {
+    {"c0", "null", 0},
+    {"90", "[]", 0},
+    {"80", "{}", 0},
+    {"93 01 90 80", "[1, [], {}]", 0},
+    {"82 a161 92 01 02 a162 81 a0 c0", "{\"a\": [1, 2], \"b\": {\"\": null}}", 0},
+    {"a8 22 5c 2f 08 0c 0a 0d 09", "\"\\\"\\\\/\\b\\f\\n\\r\\t\"", 0},
+    {"a4 011f7f2f", "\"\\u0001\\u001f\x7f/\"", 0},
+    {"cb3ff0000000000000", "1.0", 0},
+    {"cbbfe0000000000000", "-0.5", 0},
+    {"91 cb8000000000000000", "[0.0]", 0}, /* -0.0 */
+    {"cb3e45798ee2308c3a", "0.00000001", 0},
+    {"cb3e112e0be826d695", "0.000000001", 0}, /* 1e-09 */
+    {"cbbe112e0be826d695", "-0.000000001", 0},
+    {"cb430c6bf526340000", "1000000000000000", 0}, /* 1e+15 */
+    {"cb4340000000000000", "9007199254740992.0", 0},
+    {"cb7fefffffffffffff", "17976931348623157", 309 - 17},
+    {"cbffefffffffffffff", "-17976931348623157", 309 - 17},
+    {"cb0010000000000000", "0.22250738585072014", 307},
+    {"cb0000000000000001", "0.494065645841247", 323},
+};
+
+START_TEST(the_limit_counts_what_jsonb_prints)
+{
+	struct buf bytes, out;
+	struct mpjson_error err;
+	struct mp_value v;
+	size_t width = strlen(printed[_i].jsonb) + printed[_i].rest;
+	buf_init(&bytes, 0);
+	buf_init(&out, 0);
+	buf_append_str(&out, "kept");
+	unhex(&bytes, printed[_i].hex);
+	ck_assert_int_eq(mp_decode(bytes.data, bytes.len, &v), 0);
+	ck_assert_int_eq(mp_to_json_max(&v.root, "r", width - 1, &out, &err), -EMSGSIZE);
+	ck_assert_str_eq(buf_text(&out), "kept");
+	ck_assert_int_eq(mp_to_json_max(&v.root, "r", width, &out, &err), 0);
+	ck_assert_uint_le(out.len - 4, width + 1);
+	mp_value_done(&v);
+	buf_done(&bytes);
+	buf_done(&out);
+}
+END_TEST
+
 static const struct {
 	const char *hex, *root, *path, *what;
 } refused[] = {
@@ -439,6 +486,7 @@ int main(void)
 	Suite *s = suite_create("mpjson");
 	TCase *t = tcase_create("mpjson");
 	tcase_set_timeout(t, 30);
+	tcase_add_loop_test(t, the_limit_counts_what_jsonb_prints, 0, (int)N_OF(printed));
 	tcase_add_loop_test(t, values_are_written, 0, (int)N_OF(written));
 	tcase_add_loop_test(t, refusals_name_the_path, 0, (int)N_OF(refused));
 	tcase_add_test(t, long_paths_are_cut);

@@ -459,6 +459,26 @@ START_TEST(decoder_agrees_on_every_changed_byte)
 }
 END_TEST
 
+/* Counted as the limit counts: the exact limit passes, one less does not. */
+START_TEST(counts_like_the_limit)
+{
+	struct buf b;
+	struct scan_error e;
+	buf_init(&b, 0);
+	write_everything(&b);
+	size_t n = scan_count(b.data, b.len);
+	ck_assert_int_eq(scan_value(b.data, b.len, &(struct scan_limits){n, 30}, &e), 0);
+	ck_assert_int_eq(scan_value(b.data, b.len, &(struct scan_limits){n - 1, 30}, &e), -EBADMSG);
+	ck_assert_str_eq(e.what, "too many items");
+	size_t one = b.len;
+	write_everything(&b);
+	ck_assert_uint_eq(scan_count(b.data, b.len), 2 * n);
+	ck_assert_uint_le(scan_count(b.data, one - 1), n);
+	ck_assert_uint_eq(scan_count(b.data, 0), 0);
+	buf_done(&b);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("scan");
@@ -472,6 +492,7 @@ int main(void)
 	tcase_add_test(t, keys_made_to_collide);
 	tcase_add_test(t, keys_of_closed_maps_are_forgotten);
 	tcase_add_test(t, out_of_memory_is_an_error);
+	tcase_add_test(t, counts_like_the_limit);
 	tcase_add_test(t, no_beginning_of_a_value_is_a_value);
 	tcase_add_test(t, decoder_agrees_on_every_changed_byte);
 	suite_add_tcase(s, t);

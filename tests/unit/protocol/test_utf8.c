@@ -1,4 +1,6 @@
 /* utf8.c: the first and last character of every length, and everything just beside them. */
+#include <stdio.h>
+#include <string.h>
 #include "protocol/utf8.h"
 #include "tests/unit/protocol/util.h"
 
@@ -88,6 +90,46 @@ START_TEST(prefix)
 }
 END_TEST
 
+/* A copy never holds a part of a character, whatever the room. */
+START_TEST(copy)
+{
+	static const char text[] = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z";
+	char to[sizeof text + 1];
+	for (size_t size = 1; size <= sizeof to; size++) {
+		memset(to, 'x', sizeof to);
+		size_t n = utf8_copy(to, size, text, sizeof text - 1);
+		ck_assert_uint_eq(n, utf8_prefix(text, sizeof text - 1, size - 1));
+		ck_assert_uint_eq(strlen(to), n);
+		ck_assert_int_eq(memcmp(to, text, n), 0);
+		ck_assert_uint_eq(utf8_span(to, n), n);
+	}
+	ck_assert_uint_eq(utf8_copy(to, sizeof to, NULL, 0), 0);
+	ck_assert_str_eq(to, "");
+}
+END_TEST
+
+static const struct {
+	const char *dirty, *clean;
+} scrubbed[] = {
+    {"", ""},
+    {"plain", "plain"},
+    {"\xc3\xa9t\xc3\xa9", "\xc3\xa9t\xc3\xa9"},
+    {"cut \xc3", "cut "},
+    {"cut \xe2\x82\" here", "cut \" here"},
+    {"\x82\xac here", " here"},
+    {"\xf0\x9f\x98", ""},
+    {"\xff\xc3\xa9\xff\xfe" "b\xed\xa0\x80", "\xc3\xa9" "b"},
+};
+
+START_TEST(scrub)
+{
+	char text[64];
+	snprintf(text, sizeof text, "%s", scrubbed[_i].dirty);
+	utf8_scrub(text);
+	ck_assert_str_eq(text, scrubbed[_i].clean);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("utf8");
@@ -95,6 +137,8 @@ int main(void)
 	tcase_add_loop_test(t, span, 0, (int)N_OF(cases));
 	tcase_add_test(t, every_code_point);
 	tcase_add_test(t, prefix);
+	tcase_add_test(t, copy);
+	tcase_add_loop_test(t, scrub, 0, (int)N_OF(scrubbed));
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

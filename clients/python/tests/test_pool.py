@@ -3,7 +3,7 @@
 import threading
 import unittest
 
-import support
+import support  # noqa: F401 - puts the sources on the path
 from support import PATIENCE
 
 from taskerd._pool import HandlerPool

@@ -9,8 +9,8 @@ import threading
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ._calls import Chunk, request_frame
-from ._codec import NOTIFICATION, RESPONSE, FrameReader, frame, new_packer
-from ._transport import Welcome, open_session
+from ._codec import NOTIFICATION, RESPONSE, frame, new_packer
+from ._transport import open_session
 from .exceptions import ConnectionLostError, ProtocolError, RequestTimeoutError, TaskerdError
 
 #: Seconds.

@@ -7,7 +7,7 @@ import inspect
 import logging
 import threading
 import time
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Awaitable, Dict, List, Mapping, Optional, Tuple
 
 from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, split_limits
 from .context import StepContext
@@ -115,8 +115,15 @@ class StepRunner:
 async def _guarded(loop: asyncio.AbstractEventLoop, value: Awaitable[Any], context: StepContext) -> Any:
     """Await a handler; afterwards nothing of it is left running."""
     main = asyncio.ensure_future(value)
-    hook: Callable[[], None] = lambda: _call_soon(loop, main.cancel)  # noqa: E731
-    context._cancel_hook = hook
+
+    def cancel() -> None:
+        """Called by the I/O thread."""
+        try:
+            loop.call_soon_threadsafe(main.cancel)
+        except RuntimeError:  # the thread has ended and closed its loop
+            pass
+
+    context._cancel_hook = cancel
     if context._cancel_reason is not None:
         main.cancel()
     try:
@@ -128,10 +135,6 @@ async def _guarded(loop: asyncio.AbstractEventLoop, value: Awaitable[Any], conte
             task.cancel()
         if left:
             await asyncio.gather(*left, return_exceptions=True)
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
-    loop.call_soon_threadsafe(function)
 
 
 def _without_extras(result: StepHandlerResult, kind: str, why: str) -> StepHandlerResult:

@@ -38,7 +38,6 @@ from ._transport import Backoff, Welcome, open_session
 from .context import StepContext
 from .exceptions import (
     ConnectionLostError,
-    ConversionError,
     ProtocolError,
     RequestTimeoutError,
     TaskerdError,

@@ -120,7 +120,9 @@ class TaskerClient:
     ) -> None:
         self.close()
 
-    def request(self, method: str, params: Optional[Mapping[str, Any]] = None, *, timeout: Optional[float] = None) -> Any:
+    def request(
+        self, method: str, params: Optional[Mapping[str, Any]] = None, *, timeout: Optional[float] = None
+    ) -> Any:
         """Send any request of the protocol and return its result.
 
         Raises the exception of the daemon's error code, RequestTimeoutError, or ConnectionLostError.

@@ -174,7 +174,8 @@ class HandlerRegistry:
 
     def offered(self, callables: Iterable[str] = ()) -> List[str]:
         """Every name a worker announces: the registered ones, the import paths of their classes and of
-        discovered ones, what resolvers know, and those of ``callables`` (from templates) that some resolver can serve."""
+        discovered ones, what resolvers know, and those of ``callables`` (from templates) that some
+        resolver can serve."""
         names = set(self.resolver_chain.registered_callables()) | self._paths
         for name in self._explicit.registered_callables():
             entry = self._explicit.entry(name)

@@ -20,6 +20,7 @@
 
 struct worker { /* one store thread */
 	struct store *s;
+	int index;
 	PGconn *conn;
 	struct hot *hot;
 };
@@ -87,9 +88,58 @@ static size_t take_same_kind(struct list *l, struct req **out, size_t max)
 	return n;
 }
 
-/* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
-static size_t take(struct store *s, struct req **out, bool *ret_api)
+static void wake_one(struct store *s)
 {
+	if (s->n_idle == 0)
+		return; /* whoever is done next looks again */
+	int i = s->idle[--s->n_idle];
+	s->woken[i] = true;
+	pthread_cond_signal(&s->wake[i]);
+}
+
+static int idle_place(const struct store *s, int index)
+{
+	int at = 0;
+	while (at < s->n_idle && s->idle[at] != index)
+		at++;
+	return at;
+}
+
+static void set_idle(struct store *s, int index)
+{
+	if (idle_place(s, index) < s->n_idle)
+		return;
+	s->idle[s->n_idle++] = index;
+	s->woken[index] = false;
+}
+
+static void set_busy(struct store *s, int index)
+{
+	int at = idle_place(s, index);
+	if (at == s->n_idle)
+		return;
+	memmove(s->idle + at, s->idle + at + 1, (size_t)(--s->n_idle - at) * sizeof *s->idle);
+}
+
+static void wait_for_work(struct store *s, int index)
+{
+	set_idle(s, index);
+	while (!s->woken[index])
+		pthread_cond_wait(&s->wake[index], &s->lock);
+	s->woken[index] = false;
+}
+
+static void wake_all(struct store *s)
+{
+	while (s->n_idle > 0)
+		wake_one(s);
+	pthread_cond_broadcast(&s->work);
+}
+
+/* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
+static size_t take(struct worker *w, struct req **out, bool *ret_api)
+{
+	struct store *s = w->s;
 	size_t n = 0;
 	*ret_api = false;
 	pthread_mutex_lock(&s->lock);
@@ -100,7 +150,7 @@ static size_t take(struct store *s, struct req **out, bool *ret_api)
 			s->hot_since_api++;
 			n = take_same_kind(&s->hot, out, (size_t)s->cfg.batch_max);
 			if (s->hot.head)
-				pthread_cond_signal(&s->work);
+				wake_one(s);
 			break;
 		}
 		if (s->adopted && may_api) {
@@ -118,8 +168,9 @@ static size_t take(struct store *s, struct req **out, bool *ret_api)
 		}
 		if (s->stopping)
 			break;
-		pthread_cond_wait(&s->work, &s->lock);
+		wait_for_work(s, w->index);
 	}
+	set_busy(s, w->index);
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
@@ -129,7 +180,7 @@ static void api_finished(struct store *s)
 	pthread_mutex_lock(&s->lock);
 	s->api_busy = false;
 	if (s->api.head)
-		pthread_cond_signal(&s->work);
+		wake_one(s);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -453,6 +504,10 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 		*tail = &reqs[i]->mail;
 		tail = &reqs[i]->mail.next;
 	}
+	/* Idle already when the answer is read: what follows from it comes back to this thread. */
+	pthread_mutex_lock(&w->s->lock);
+	set_idle(w->s, w->index);
+	pthread_mutex_unlock(&w->s->lock);
 	store_post(w->s, d);
 }
 
@@ -489,19 +544,22 @@ static void adopt(struct worker *w)
 	pthread_mutex_lock(&w->s->lock);
 	w->s->api_busy = false;
 	w->s->adopted = true;
-	pthread_cond_broadcast(&w->s->work);
+	wake_all(w->s);
 	pthread_mutex_unlock(&w->s->lock);
 }
 
 static void *thread_main(void *arg)
 {
 	struct worker w = {.s = arg, .hot = hot_new()};
+	pthread_mutex_lock(&w.s->lock);
+	w.index = w.s->n_started++;
+	pthread_mutex_unlock(&w.s->lock);
 	struct req **reqs = calloc((size_t)w.s->cfg.batch_max, sizeof *reqs);
 	if (!w.hot || !reqs)
 		abort();
 	adopt(&w);
 	bool api;
-	for (size_t n; (n = take(w.s, reqs, &api)) > 0;)
+	for (size_t n; (n = take(&w, reqs, &api)) > 0;)
 		serve(&w, reqs, n, api);
 	disconnect(&w);
 	hot_free(w.hot);
@@ -516,7 +574,7 @@ void store_submit(struct store *s, struct req *r)
 	list_push(api ? &s->api : &s->hot, &r->mail);
 	/* A waiting thread is woken only for the first of a run: whoever comes takes all. */
 	if (api || s->hot.n == 1)
-		pthread_cond_signal(&s->work);
+		wake_one(s);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -565,6 +623,8 @@ static struct store *destroy(struct store *s)
 	if (s->stop_fd >= 0)
 		close(s->stop_fd);
 	pthread_cond_destroy(&s->work);
+	for (size_t i = 0; i < sizeof s->wake / sizeof *s->wake; i++)
+		pthread_cond_destroy(&s->wake[i]);
 	pthread_mutex_destroy(&s->lock);
 	free(s->conninfo);
 	free(s->node_name);
@@ -599,6 +659,8 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	list_init(&s->api);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->work, NULL);
+	for (size_t i = 0; i < sizeof s->wake / sizeof *s->wake; i++)
+		pthread_cond_init(&s->wake[i], NULL);
 	if (!s->conninfo || !s->node_name || !s->version || s->stop_fd < 0) {
 		destroy(s);
 		return err_set(e, -ENOMEM, "internal", "out of memory or descriptors");
@@ -625,7 +687,7 @@ struct store *store_stop(struct store *s, int timeout_ms)
 		poll(NULL, 0, 5);
 	pthread_mutex_lock(&s->lock);
 	s->stopping = true;
-	pthread_cond_broadcast(&s->work);
+	wake_all(s);
 	pthread_mutex_unlock(&s->lock);
 	uint64_t one = 1;
 	if (!store_is_up(s) || timeout_ms == 0) {

@@ -14,7 +14,12 @@ struct store {
 	char *conninfo, *node_name, *version;
 
 	pthread_mutex_t lock; /* guards everything down to the blank line */
-	pthread_cond_t work;  /* something to do, the node is up, or stopping */
+	pthread_cond_t work;  /* the node is registered or adopted, or stopping */
+	/* Threads that wait for work, the last to come on top: it is woken first, its caches and its backend's are warm. */
+	int idle[16], n_idle;
+	pthread_cond_t wake[16];
+	bool woken[16];
+	int n_started;
 	struct list hot, api;
 	bool api_busy;	      /* one thread at a time runs API calls, so that another is free for the hot path */
 	unsigned hot_since_api; /* so that a busy hot path does not starve them */

@@ -35,6 +35,8 @@ CREATE TABLE tasker.templates (
   identity_strategy tasker.identity_strategy NOT NULL,
   n_steps int NOT NULL,
   n_sinks int NOT NULL,
+  root_no int,                          -- the only step without parents, and its handler; NULL if there are several
+  root_handler int,
   used boolean NOT NULL DEFAULT false,  -- a task was made from it: immutable from then on
   created_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (namespace_id, name, version)

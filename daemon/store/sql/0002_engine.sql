@@ -124,6 +124,114 @@ BEGIN
   RETURN QUERY SELECT * FROM tasker.claimed_rows(p_tasks, p_steps, p_attempts, p_fences);
 END $$;
 
+-- One task of a template with one root: what create_tasks does for many, in a few single-row statements (setting up the set-based ones costs
+-- more than the work when there is one item). No rows: the uuid is there already; create_tasks says so.
+CREATE FUNCTION tasker.create_one(p_node int, p_seq bigint, p_notify boolean, p_can boolean, p_template tasker.templates, p_uuid uuid, p_context jsonb, p_opts jsonb, p_key bytea)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_id bigint;
+  r tasker.hot_row;
+BEGIN
+  INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, priority, created_by_node, context, identity_key, idempotency_key,
+                            initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent)
+  VALUES (p_uuid, p_template.template_id, 'steps_in_process', p_template.n_sinks, coalesce((p_opts ->> 'priority')::smallint, 0), p_node, p_context, p_key, p_opts ->> 'idempotency_key',
+          p_opts ->> 'initiator', p_opts ->> 'source_system', p_opts ->> 'reason',
+          CASE WHEN p_opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(p_opts -> 'tags')) END,
+          p_opts ->> 'correlation_id', p_opts ->> 'parent_correlation_id', p_opts ->> 'traceparent')
+  ON CONFLICT DO NOTHING RETURNING task_id INTO v_id;
+  IF v_id IS NULL THEN
+    RETURN;
+  END IF;
+  INSERT INTO tasker.steps (task_id, step_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
+  SELECT v_id, ts.step_no, CASE WHEN ts.step_no <> p_template.root_no THEN 'pending' WHEN p_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
+         cardinality(ts.parents), (p_can AND ts.step_no = p_template.root_no)::int, (p_can AND ts.step_no = p_template.root_no)::int,
+         CASE WHEN p_can AND ts.step_no = p_template.root_no THEN p_node END, CASE WHEN ts.step_no = p_template.root_no THEN now() END,
+         CASE WHEN p_can AND ts.step_no = p_template.root_no THEN now() END
+  FROM tasker.template_steps ts WHERE ts.template_id = p_template.template_id ORDER BY ts.step_no;
+  IF p_can THEN
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[1], ARRAY[1]);
+  ELSE
+    RETURN QUERY SELECT * FROM tasker.enqueue(ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[0], ARRAY[p_template.root_handler], ARRAY[NULL::timestamptz], p_notify);
+  END IF;
+  r.kind := 'a'; r.idx := 1; r.status := 'created'; r.task_id := v_id; r.task_uuid := p_uuid; r.template_id := p_template.template_id;
+  r.meta := '{"state": "steps_in_process"}';
+  RETURN NEXT r;
+END $$;
+
+-- One success in a task that counts nothing (its row is locked): what record_results does for many, in single-row statements. No rows: the result
+-- does not apply; record_results says why.
+CREATE FUNCTION tasker.record_one(
+  p_node int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int,
+  p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_tpl int; v_uuid uuid; v_sinks int; v_children int[]; v_child int; v_handler int; v_pos int; v_can boolean;
+  s record;
+  c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
+  e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
+  r tasker.hot_row;
+BEGIN
+  UPDATE tasker.steps x SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = now()
+  WHERE x.task_id = p_task AND x.step_no = p_step AND x.state = 'in_progress' AND x.fence = p_fence
+  RETURNING x.attempts, x.ready_at, x.claimed_at INTO s;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
+  VALUES (p_task, p_step, s.attempts, p_fence, 'success', p_node, p_worker, s.ready_at, s.claimed_at, p_finished, now(), p_exec_ms, p_meta);
+  r.kind := 'a'; r.idx := 1; r.status := 'recorded';
+  RETURN NEXT r;
+
+  SELECT t.template_id, t.task_uuid, ts.children INTO v_tpl, v_uuid, v_children
+  FROM tasker.tasks t, LATERAL (SELECT x.children FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = p_step OFFSET 0) ts
+  WHERE t.task_id = p_task;
+  IF v_children = '{}' THEN
+    UPDATE tasker.tasks t SET
+      open_sinks = t.open_sinks - 1,
+      state = CASE WHEN t.open_sinks = 1 THEN 'complete' ELSE t.state END,
+      finished_at = CASE WHEN t.open_sinks = 1 THEN now() END,
+      finished_by_node = CASE WHEN t.open_sinks = 1 THEN p_node END
+    WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+    RETURNING t.open_sinks INTO v_sinks;
+    IF v_sinks = 0 THEN
+      r := NULL;
+      r.kind := 's'; r.status := 'complete'; r.task_id := p_task; r.task_uuid := v_uuid;
+      RETURN NEXT r;
+      IF p_notify THEN
+        PERFORM pg_notify('tasker_settled', v_uuid::text);
+      END IF;
+    END IF;
+    RETURN;
+  END IF;
+  FOREACH v_child IN ARRAY v_children LOOP
+    SELECT x.handler_id INTO v_handler FROM tasker.template_steps x WHERE x.template_id = v_tpl AND x.step_no = v_child;
+    v_pos := array_position(p_handler, v_handler);
+    v_can := p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0;
+    UPDATE tasker.steps x SET
+      pending_parents = x.pending_parents - 1,
+      state = CASE WHEN x.pending_parents > 1 THEN 'pending' WHEN v_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
+      attempts = x.attempts + (v_can AND x.pending_parents = 1)::int, fence = x.fence + (v_can AND x.pending_parents = 1)::int,
+      node_no = CASE WHEN v_can AND x.pending_parents = 1 THEN p_node END,
+      ready_at = CASE WHEN x.pending_parents = 1 THEN now() END,
+      claimed_at = CASE WHEN v_can AND x.pending_parents = 1 THEN now() END
+    WHERE x.task_id = p_task AND x.step_no = v_child AND x.state = 'pending'
+    RETURNING x.state, x.attempts, x.fence INTO s;
+    IF s.state = 'in_progress' THEN
+      c_t := c_t || p_task; c_s := c_s || v_child; c_a := c_a || s.attempts; c_f := c_f || s.fence;
+      p_cap := p_cap - 1;
+      p_quota[v_pos] := p_quota[v_pos] - 1;
+    ELSIF s.state = 'enqueued' THEN
+      e_t := e_t || p_task; e_s := e_s || v_child; e_f := e_f || s.fence; e_h := e_h || v_handler;
+    END IF;
+  END LOOP;
+  IF e_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
+  END IF;
+  IF c_t IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
+  END IF;
+END $$;
+
 -- Make tasks. Arrays are parallel; p_opts items hold the optional fields of task.create or are NULL.
 -- a rows, one for each item: status created | exists | conflict | template_not_found | key_required, with task_uuid and {"state"} in meta.
 -- A repeat of the same call (same uuids) answers as the first did: safe when the outcome of a commit is unknown.
@@ -135,6 +243,7 @@ CREATE FUNCTION tasker.create_tasks(
   p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
+  v_template tasker.templates; v_pos int;
   v_ids bigint[]; v_tids int[];
   v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[];
   c_t bigint[]; c_s int[];
@@ -142,6 +251,19 @@ DECLARE
 BEGIN
   IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
     p_cap := 0;
+  END IF;
+
+  IF cardinality(p_uuid) = 1 THEN
+    SELECT t.* INTO v_template FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
+    WHERE n.name = p_ns[1] AND t.name = p_name[1] AND (p_version[1] IS NULL OR t.version = p_version[1])
+    ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
+    IF v_template.root_no IS NOT NULL AND v_template.used AND v_template.identity_strategy = 'always_unique' AND p_opts[1] -> 'idempotency_key' IS NULL THEN
+      v_pos := array_position(p_handler, v_template.root_handler);
+      RETURN QUERY SELECT * FROM tasker.create_one(p_node, p_seq, p_notify, p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0, v_template, p_uuid[1], p_context[1], p_opts[1], NULL);
+      IF FOUND THEN
+        RETURN;
+      END IF;
+    END IF;
   END IF;
 
   -- Templates, once for each distinct name in the batch.
@@ -457,8 +579,19 @@ BEGIN
     p_cap := 0;
   END IF;
 
-  SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
-    SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  IF cardinality(p_task) = 1 AND p_outcome[1] = 'success' THEN
+    SELECT t.n_active IS NOT NULL INTO v_counted FROM tasker.tasks t WHERE t.task_id = p_task[1] FOR NO KEY UPDATE;
+    IF NOT v_counted THEN
+      RETURN QUERY SELECT * FROM tasker.record_one(p_node, p_seq, p_notify, p_handler, p_quota, p_cap, p_task[1], p_step[1], p_fence[1],
+                                                   p_result[1], p_bytes[1], p_meta[1], p_exec_ms[1], p_worker[1], p_finished[1]);
+      IF FOUND THEN
+        RETURN;
+      END IF;
+    END IF;
+  ELSE
+    SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
+      SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  END IF;
 
   -- Successes.
   WITH r AS MATERIALIZED (

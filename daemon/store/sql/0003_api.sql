@@ -42,6 +42,10 @@ BEGIN
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean
   FROM jsonb_array_elements(p -> 'steps') s
   JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
+  UPDATE tasker.templates t SET root_no = s.step_no, root_handler = s.handler_id
+  FROM tasker.template_steps s
+  WHERE t.template_id = v_tid AND s.template_id = v_tid AND s.parents = '{}'
+    AND 1 = (SELECT count(*) FROM tasker.template_steps x WHERE x.template_id = v_tid AND x.parents = '{}');
   PERFORM pg_notify('tasker_templates', '');
   RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', true);
 END $$;

@@ -48,6 +48,7 @@ static void answer_request(struct server *srv, struct req *r)
 	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) = {
 		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
 	pool_return(srv, r);
+	store_released(srv->store, r);
 	if (r->kind == REQ_CLAIM && r->failed)
 		log_error("queued steps cannot be claimed: %s", r->err.text);
 	if (by_kind[r->kind])
@@ -156,6 +157,7 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 	}
 	pool_run_backlog(srv);
 	pool_claim(srv);
+	sessions_read_on(srv);
 	server_flush(srv);
 }
 

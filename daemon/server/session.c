@@ -225,7 +225,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	} else if (s->state == SESSION_DETACHED) {
 		session_detached_timeout(s);
 	} else if (s->state == SESSION_OPEN && s->worker) {
-		usec_t silence = now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
+		usec_t silence = s->held_back ? 0 : now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
 		if (silence >= limit)
 			session_close(s, "silent for six heartbeats");
 		else
@@ -286,11 +286,40 @@ static void read_session(struct session *s)
 	}
 }
 
+/* What workers send cannot be refused, but while too much of it waits for the database it is left in the socket. */
+static bool hold_back(struct session *s)
+{
+	if (!s->worker || store_bytes(s->srv->store) < STORE_BYTES_MAX)
+		return false;
+	s->held_back = true;
+	s->srv->n_held_back++;
+	event_del(&s->rd);
+	return true;
+}
+
+void sessions_read_on(struct server *srv)
+{
+	struct session *s, *tmp;
+	if (srv->n_held_back == 0 || store_bytes(srv->store) > STORE_BYTES_MAX / 2)
+		return;
+	srv->n_held_back = 0;
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		if (!s->held_back)
+			continue;
+		s->held_back = false;
+		s->last_frame = now_mono(); /* it was not heard because it was not read */
+		if (s->fd >= 0 && !s->paused)
+			event_add(&s->rd, NULL);
+	}
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = arg;
 	struct server *srv = s->srv;
 	(void)fd, (void)what;
+	if (hold_back(s))
+		return;
 	read_session(s);
 	server_flush(srv);
 }
@@ -350,7 +379,8 @@ static void pace(struct session *s, size_t unsent)
 		event_del(&s->rd);
 	} else if (s->paused && unsent < OUT_PAUSE / 2) {
 		s->paused = false;
-		event_add(&s->rd, NULL);
+		if (!s->held_back)
+			event_add(&s->rd, NULL);
 	}
 }
 

@@ -27,4 +27,6 @@ DEFINE_CLEANUP(PGresult, cleanup_pgresult, PQclear)
 /* Classify a failed result (or the connection itself, if `r` is NULL) and describe it in *e. */
 enum db_failure db_failed(PGconn *c, const PGresult *r, struct err *e);
 /* Run one statement that returns rows or nothing. 0 with *ret (if not NULL; the caller clears it), or a negative errno with *e and *ret_why filled. */
+/* The same, but without an answer within timeout_ms, or with `stop_fd` readable and no answer for a second, it is DB_LOST. */
+int db_query_within(PGconn *c, const char *sql, int n, const char *const *params, int timeout_ms, int stop_fd, PGresult **ret, enum db_failure *ret_why, struct err *e) must_check;
 int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why, struct err *e) must_check;

@@ -343,8 +343,10 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 		      enum db_failure *why, struct err *e)
 {
 	const struct tcache_template *t = tcache_get(h->templates, c, get_int(r, row, C_TEMPLATE), why, e);
-	if (!t && *why != DB_REFUSED)
+	if (!t && *why != DB_REFUSED) {
+		*why = DB_LOST; /* the call has committed: its claims are fetched by the journal */
 		return -EIO;
+	}
 	struct claim *cl = calloc(1, sizeof *cl);
 	if (!cl) {
 		*why = DB_LOST; /* treated like a lost answer: recovered by its journal row */

@@ -21,12 +21,13 @@
 struct presence {
 	struct store *s;
 	PGconn *conn;
+	int last_backend; /* of our connection before this one */
 	bool schema_ok;
 };
 
 static int query(struct presence *p, const char *sql, int n, const char *const *v, PGresult **ret, enum db_failure *why, struct err *e)
 {
-	return db_query(p->conn, sql, n, v, ret, why, e);
+	return db_query_within(p->conn, sql, n, v, p->s->cfg.lease_ttl_ms, p->s->stop_fd, ret, why, e);
 }
 
 static int prepare_schema(struct presence *p, enum db_failure *why, struct err *e)
@@ -59,7 +60,13 @@ static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
 			return rc;
 		if (PQgetvalue(r, 0, 0)[0] == 't')
 			return 0;
-		*why = DB_REFUSED;
+		/* A connection of ours that broke without the server noticing may hold it still. */
+		char last[16];
+		snprintf(last, sizeof last, "%d", p->last_backend);
+		if (p->last_backend)
+			(void)!query(p, "SELECT pg_terminate_backend($1::int) FROM pg_locks WHERE locktype = 'advisory' AND pid = $1::int AND classid = " NODE_LOCK_CLASS "::oid LIMIT 1", 1,
+				     (const char *[]){last}, NULL, why, e);
+		*why = p->s->registered ? DB_LOST : DB_REFUSED;
 		if (now_mono() > end)
 			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name", p->s->node_name);
 		struct pollfd f = {.fd = p->s->stop_fd, .events = POLLIN};
@@ -201,6 +208,8 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 	*why = DB_LOST;
 	int rc = db_connect(p->s->conninfo, CONN_PLAIN, 10000, p->s->stop_fd, &p->conn, e);
 	if (rc == 0)
+		store_conn_set(p->s, PRESENCE_CONN, p->conn);
+	if (rc == 0)
 		rc = prepare_schema(p, why, e);
 	if (rc == 0)
 		rc = lock_name(p, why, e);
@@ -220,6 +229,8 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 		rc = heartbeat(p, why, e);
 	if (rc == 0)
 		rc = load_handlers(p, why, e);
+	if (rc == 0)
+		p->last_backend = PQbackendPID(p->conn);
 	return rc == 0 ? announce_up(p) : rc;
 }
 
@@ -357,7 +368,7 @@ void *presence_main(void *arg)
 		if (rc == -ECANCELED)
 			break;
 		announce_down(&p, &e);
-		if (why == DB_FENCED || (why == DB_REFUSED && rc < 0)) {
+		if (why == DB_FENCED || (why == DB_REFUSED && !p.s->registered)) {
 			struct done *d = done_new(DONE_FATAL);
 			if (d) {
 				d->err = e;
@@ -365,11 +376,16 @@ void *presence_main(void *arg)
 			}
 			break;
 		}
+		store_conn_set(p.s, PRESENCE_CONN, NULL);
 		p.conn = db_close(p.conn);
 		if (store_backoff(p.s, tries))
 			break;
 	}
 	leave(&p);
+	store_conn_set(p.s, PRESENCE_CONN, NULL);
 	p.conn = db_close(p.conn);
+	pthread_mutex_lock(&p.s->lock);
+	p.s->presence_exited = true;
+	pthread_mutex_unlock(&p.s->lock);
 	return NULL;
 }

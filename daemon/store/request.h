@@ -102,6 +102,7 @@ struct req {
 	struct origin origin;
 	struct offer offer; /* of this request; pool may be NULL */
 	usec_t born;	    /* monotonic */
+	size_t bytes;	    /* of the texts it carries; set by store_submit */
 	union {
 		struct req_result result;
 		struct req_create create;

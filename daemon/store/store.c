@@ -11,11 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/random.h>
 #include "daemon/base/log.h"
 #include "protocol/mpjson.h"
 
 #define CONNECT_TIMEOUT_MS 10000
+#define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
 #define HOT_PER_API 2 /* hot batches after which a waiting API call has its turn */
 
 struct worker { /* one store thread */
@@ -66,19 +68,20 @@ bool store_backoff(struct store *s, unsigned tries)
 
 /* Taking work ------------------------------------------------------------------------------------------------------------ */
 
-/* Up to `max` requests of the same kind as the first, in order. */
+/* Up to `max` requests and BATCH_BYTES of the same kind as the first, in order. */
 static size_t take_same_kind(struct list *l, struct req **out, size_t max)
 {
-	size_t n = 0;
+	size_t n = 0, bytes = 0;
 	struct mail **at = &l->head;
 	enum req_kind kind = req_of(l->head)->kind;
-	while (*at && n < max) {
+	while (*at && n < max && bytes < BATCH_BYTES) {
 		if (req_of(*at)->kind != kind) {
 			at = &(*at)->next;
 			continue;
 		}
 		struct mail *m = *at;
 		*at = m->next;
+		bytes += req_of(m)->bytes;
 		out[n++] = req_of(m);
 		l->n--;
 	}
@@ -213,8 +216,16 @@ void store_forget(struct store *s, uint64_t seq)
 
 /* Connections ------------------------------------------------------------------------------------------------------------ */
 
+void store_conn_set(struct store *s, int slot, PGconn *c)
+{
+	pthread_mutex_lock(&s->lock);
+	s->conns[slot] = c;
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void disconnect(struct worker *w)
 {
+	store_conn_set(w->s, w->index, NULL);
 	w->conn = db_close(w->conn);
 }
 
@@ -224,6 +235,8 @@ static int connect_once(struct worker *w, struct err *e)
 	if (w->conn)
 		return 0;
 	int rc = db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
+	if (rc == 0)
+		store_conn_set(w->s, w->index, w->conn);
 	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, w->s->cfg.max_body, &why, e)) < 0)
 		disconnect(w);
 	return rc;
@@ -249,7 +262,7 @@ static bool recover_from(struct worker *w, enum db_failure why, const struct err
 		disconnect(w);
 		atomic_fetch_add(&w->s->n_reconnects, 1);
 	}
-	if (why != DB_RETRY && store_backoff(w->s, tries))
+	if ((why != DB_RETRY || tries > 3) && store_backoff(w->s, tries))
 		return false;
 	return ensure_connected(w);
 }
@@ -564,11 +577,44 @@ static void *thread_main(void *arg)
 	disconnect(&w);
 	hot_free(w.hot);
 	free(reqs);
+	pthread_mutex_lock(&w.s->lock);
+	w.s->n_exited++;
+	pthread_mutex_unlock(&w.s->lock);
 	return NULL;
+}
+
+static size_t bytes_of(const struct req *r)
+{
+	switch (r->kind) {
+	case REQ_RESULT:
+		return r->result.result.n + r->result.error.n + r->result.meta.n;
+	case REQ_CREATE:
+		return r->create.context.n + r->create.opts.n;
+	case REQ_API:
+		return r->api.args.n;
+	case REQ_CLAIM:
+	case REQ_STATES:
+	case REQ_CANCEL:
+	case REQ_KIND_COUNT:
+		break;
+	}
+	return 0;
+}
+
+size_t store_bytes(struct store *s)
+{
+	return atomic_load(&s->bytes);
+}
+
+void store_released(struct store *s, const struct req *r)
+{
+	atomic_fetch_sub(&s->bytes, r->bytes);
 }
 
 void store_submit(struct store *s, struct req *r)
 {
+	r->bytes = bytes_of(r);
+	atomic_fetch_add(&s->bytes, r->bytes);
 	pthread_mutex_lock(&s->lock);
 	bool api = r->kind == REQ_API || r->kind == REQ_CANCEL;
 	list_push(api ? &s->api : &s->hot, &r->mail);
@@ -678,6 +724,41 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	return 0;
 }
 
+/* Stopping --------------------------------------------------------------------------------------------------------------- */
+
+static bool exited(struct store *s, bool presence)
+{
+	pthread_mutex_lock(&s->lock);
+	bool r = presence ? s->presence_exited || !s->presence_started : s->n_exited == s->n_threads;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static bool wait_exited(struct store *s, bool presence, int ms)
+{
+	usec_t end = now_mono() + (usec_t)ms * USEC_PER_MSEC;
+	while (!exited(s, presence) && now_mono() < end)
+		poll(NULL, 0, 5);
+	return exited(s, presence);
+}
+
+/* A thread blocked in libpq sees its connection end. */
+static void cut_connections(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < sizeof s->conns / sizeof *s->conns; i++)
+		if (s->conns[i] && PQsocket(s->conns[i]) >= 0)
+			shutdown(PQsocket(s->conns[i]), SHUT_RDWR);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void stop_waiting(struct store *s)
+{
+	uint64_t one = 1;
+	ssize_t ignored = write(s->stop_fd, &one, sizeof one);
+	(void)ignored;
+}
+
 struct store *store_stop(struct store *s, int timeout_ms)
 {
 	if (!s)
@@ -689,15 +770,16 @@ struct store *store_stop(struct store *s, int timeout_ms)
 	s->stopping = true;
 	wake_all(s);
 	pthread_mutex_unlock(&s->lock);
-	uint64_t one = 1;
-	if (!store_is_up(s) || timeout_ms == 0) {
-		ssize_t ignored = write(s->stop_fd, &one, sizeof one);
-		(void)ignored;
+	if (!wait_exited(s, false, store_is_up(s) ? timeout_ms : 0)) {
+		stop_waiting(s);
+		while (!wait_exited(s, false, 500))
+			cut_connections(s);
 	}
 	for (int i = 0; i < s->n_threads; i++)
 		pthread_join(s->threads[i], NULL);
-	ssize_t ignored = write(s->stop_fd, &one, sizeof one);
-	(void)ignored;
+	stop_waiting(s);
+	while (!wait_exited(s, true, 2000))
+		cut_connections(s);
 	if (s->presence_started)
 		pthread_join(s->presence, NULL);
 	return destroy(s);

@@ -24,11 +24,15 @@ void store_forget(struct store *s, uint64_t seq);
 /* True between DONE_UP and DONE_DOWN, and the node's proof key is then known. */
 bool store_is_up(struct store *s);
 const unsigned char *store_secret(struct store *s);
+/* Bytes that submitted requests carry and whose answers the loop has not released yet (store_released). */
+size_t store_bytes(struct store *s);
+void store_released(struct store *s, const struct req *r);
 /* Requests not yet taken by a thread. */
 size_t store_depth(struct store *s);
 /* What nodes see: "up" or "draining". */
 void store_set_draining(struct store *s);
-/* Finish what is queued if the database is there (bounded by timeout_ms), leave the cluster, join the threads, free. Unanswered requests are freed. Returns NULL. */
+/* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the cluster, join the threads, free. A database that stands
+ * still does not hold it up: its connections are cut. Unanswered requests are freed. Returns NULL. */
 struct store *store_stop(struct store *s, int timeout_ms);
 
 /* Counters since start, for metrics and server.info. */

@@ -30,7 +30,13 @@ struct store {
 	uint64_t *done_seqs;
 	size_t n_done, cap_done;
 
+	/* What store_stop cuts if it must: each thread's connection and, last, presence's. */
+	PGconn *conns[17];
+	int n_exited;
+	bool presence_exited;
+
 	_Atomic uint64_t next_seq;
+	_Atomic size_t bytes;
 	_Atomic bool notify; /* peers are there */
 	_Atomic bool up;
 	_Atomic int down_count;
@@ -44,6 +50,9 @@ struct store {
 
 /* Body of the presence thread. */
 void *presence_main(void *store);
+#define PRESENCE_CONN 16
+/* Say which connection a thread blocks on, before it may block; NULL before it is closed. */
+void store_conn_set(struct store *s, int slot, PGconn *c);
 /* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */
 bool store_backoff(struct store *s, unsigned tries);
 void store_post(struct store *s, struct done *d);

@@ -104,14 +104,18 @@ static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, str
 		return NULL;
 	}
 	cleanup_(cleanup_template) struct tcache_template *t = calloc(1, sizeof *t);
-	if (!t)
+	if (!t) {
+		*why = DB_FULL;
+		err_set(e, -ENOMEM, "internal", "out of memory");
 		return NULL;
+	}
 	t->id = id;
 	t->ns = strdup(PQgetvalue(r, 0, 0));
 	t->name = strdup(PQgetvalue(r, 0, 1));
 	t->version = strdup(PQgetvalue(r, 0, 2));
 	t->steps = calloc((size_t)n, sizeof *t->steps);
 	if (!t->ns || !t->name || !t->version || !t->steps) {
+		*why = DB_FULL;
 		err_set(e, -ENOMEM, "internal", "out of memory");
 		return NULL;
 	}

@@ -5,14 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 #include "daemon/store/proof.h"
+#include "protocol/utf8.h"
 
 static void copy_text(char *out, size_t size, const msgpack_object *map, const char *key)
 {
-	const char *p;
-	size_t n;
-	out[0] = '\0';
-	if (mp_get_str(map, key, &p, &n) == 1)
-		snprintf(out, size, "%.*s", (int)(n < size ? n : size - 1), p);
+	const char *p = "";
+	size_t n = 0;
+	(void)!mp_get_str(map, key, &p, &n);
+	utf8_copy(out, size, p, n);
 }
 
 /* An array of at most `max` strings of 1 to `max_len` bytes. 1 found, 0 absent, negative with *e. */
@@ -161,6 +161,14 @@ static void tell_store(struct session *s)
 	else
 		req_free(r);
 	buf_done(&b);
+}
+
+void workers_announce(struct server *srv)
+{
+	struct session *s, *tmp;
+	HASH_ITER(hh, srv->sessions, s, tmp)
+		if (s->worker && s->state == SESSION_OPEN)
+			tell_store(s);
 }
 
 void worker_gone(struct session *s)

@@ -24,10 +24,13 @@
 #define BULK_MAX 5000u
 #define VALUE_DEPTH_MAX 24u /* of a context or result, so that it still fits when it travels inside other messages */
 #define STEP_OVERHEAD 1024u	      /* of a step.execute frame around its first step */
+#define ANSWER_OVERHEAD 64u	      /* of a response, in bytes or items, around its result */
+#define RELEASES_MAX 3		      /* times a step is given back after a restart without using an attempt */
 #define READ_CHUNK 65536u
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
 #define OUT_MAX (64u << 20)	      /* unsent bytes above which it is dropped */
+#define STORE_BYTES_MAX (256u << 20)  /* of texts waiting for the store: above, creates are refused and workers not read */
 #define QUEUE_OVERLOAD 100000u	      /* requests waiting for the store above which creates are refused */
 #define RECONNECT_GRACE_MS 1000	      /* how long a living process may take to come back */
 #define CONCURRENCY_MAX 10000
@@ -114,6 +117,7 @@ struct session {
 	bool dirty;	  /* in the list of sessions to be flushed */
 	TAILQ_ENTRY(session) dirty_link;
 	bool paused;	  /* not read until its output drains */
+	bool held_back;	  /* not read until the store has caught up */
 	bool closing;	  /* flush, then close */
 	bool said_goodbye, draining;
 	bool moved; /* its steps and name live on in another session */
@@ -206,7 +210,7 @@ struct server {
 	char db_error[512];
 	struct err fatal;
 	bool has_fatal;
-	unsigned results_in_flight;
+	unsigned n_held_back;
 	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions;
 };
 
@@ -217,6 +221,8 @@ struct session *session_find(struct server *srv, uint64_t id);
 void session_close(struct session *s, const char *why);
 /* Send what is gathered, then close. */
 void session_close_after_flush(struct session *s);
+/* Read the sessions that were held back, if the store has caught up. */
+void sessions_read_on(struct server *srv);
 void session_mark_dirty(struct session *s);
 /* Turn the gathered acknowledgements and steps into frames. */
 void session_gather(struct session *s);
@@ -240,7 +246,8 @@ void reply_errorf(struct session *s, uint32_t id, const char *code, const char *
 void write_error(struct buf *b, const struct err *e);
 /* The params of task.create, as an item of a bulk. 0 or -EINVAL with *e. */
 int check_create_params(const msgpack_object *params, const char *prefix, struct err *e) must_check;
-/* Append a peer's value as JSON: at most `max` bytes (0: no own bound) and VALUE_DEPTH_MAX deep. 0 or negative with *e, code and path. */
+/* Append a peer's value as JSON: at most `max` bytes (0: what `out` may hold) as jsonb prints them, and VALUE_DEPTH_MAX deep. 0 or negative with *e, code
+ * and path; -EMSGSIZE: the caller may name the limit in e->limit. */
 int value_to_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e) must_check;
 size_t notify_begin(struct session *s, const char *method);
 void notify_end(struct session *s, size_t mark);
@@ -255,6 +262,8 @@ struct req *req_for(struct session *s, uint32_t id, enum req_kind kind);
 msg_fn on_hello, on_session_resume, on_goodbye, on_worker_update, on_heartbeat;
 /* The session of a worker has ended for good. */
 void worker_gone(struct session *s);
+/* Tell the database of every connected worker. */
+void workers_announce(struct server *srv);
 
 /* pool.c: who can run what, and the credits */
 void handlers_loaded(struct server *srv, struct done *d);
@@ -336,6 +345,8 @@ msg_fn on_ping, on_server_info, on_template_apply, on_template_validate;
 /* Requests that are one SQL function. */
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void api_answered(struct server *srv, struct req *r);
+/* Answer with the task object in r->answer. False: it does not fit into a frame, which is what was answered. */
+bool reply_task(struct session *s, struct req *r);
 /* Set r->api.args to the MessagePack map in `b` as JSON, with "node" added. 0 or negative. */
 int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv) must_check;
 

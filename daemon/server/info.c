@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "daemon/template/template.h"
 #include "protocol/mpjson.h"
+#include "protocol/scan.h"
+#include "protocol/utf8.h"
 
 typedef void transform_fn(struct server *srv, const msgpack_object *answer, struct buf *out);
 static transform_fn add_worker_load, add_queue_workers, add_missing_handlers;
@@ -63,7 +66,6 @@ void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)
 {
 	const struct api *a = NULL;
-	struct mpjson_error je = {0};
 	struct buf json;
 	for (size_t i = 0; i < sizeof apis / sizeof *apis; i++)
 		if (apis[i].msg == m)
@@ -71,9 +73,9 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 	struct req *r = a ? req_for(s, id, REQ_API) : NULL;
 	if (!r)
 		return;
-	buf_init(&json, 1u << 20);
-	if (mp_to_json(params, "", &json, &je) < 0 || !buf_text(&json)) {
-		reply_errorf(s, id, "invalid_value", je.path, "%s: %s", je.path, je.what);
+	buf_init(&json, 0);
+	if (mp_to_json(params, "", &json, NULL) < 0 || !buf_text(&json)) {
+		reply_errorf(s, id, "overloaded", NULL, "out of memory"); /* the values have been checked */
 	} else {
 		text_set(&r->api.args, buf_text(&json), json.len);
 		r->api.function = a->function;
@@ -88,9 +90,56 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 static const struct api *api_of(const char *function)
 {
 	for (size_t i = 0; i < sizeof apis / sizeof *apis; i++)
-		if (apis[i].function == function)
+		if (strcmp(apis[i].function, function) == 0)
 			return &apis[i];
 	return NULL;
+}
+
+/* Whether the answer fits into a frame; if not, the request is answered so. */
+static bool answer_fits(struct session *s, uint32_t id, const struct buf *answer)
+{
+	static const char hint[] = "ask for less: task.get with steps false, a list with a smaller limit";
+	struct err e;
+	size_t max = s->srv->opt->max_frame;
+	if (answer->failed)
+		err_set(&e, 0, "overloaded", "out of memory");
+	else if (answer->len + ANSWER_OVERHEAD > max)
+		err_limit(&e, 0, "max_frame", max, "the answer of %zu bytes is larger than a frame may be; %s", answer->len, hint);
+	else if (answer->len + ANSWER_OVERHEAD > ITEMS_MAX && scan_count(answer->data, answer->len) + ANSWER_OVERHEAD > ITEMS_MAX)
+		err_limit(&e, 0, "max_items", ITEMS_MAX, "the answer holds more items than a frame may; %s", hint);
+	else
+		return true;
+	reply_error(s, id, &e);
+	return false;
+}
+
+static bool reply_answer(struct session *s, uint32_t id, const struct buf *answer)
+{
+	if (!answer_fits(s, id, answer))
+		return false;
+	size_t mark = reply_begin(s, id);
+	mp_raw(&s->out, answer->data, answer->len);
+	reply_end(s, mark);
+	return true;
+}
+
+static bool reply_transformed(struct session *s, struct req *r, transform_fn *transform)
+{
+	struct mp_value v;
+	struct buf full;
+	if (!transform || mp_decode(r->answer.data, r->answer.len, &v) < 0)
+		return reply_answer(s, r->origin.request, &r->answer);
+	buf_init(&full, 0);
+	transform(s->srv, &v.root, &full);
+	mp_value_done(&v);
+	bool fits = reply_answer(s, r->origin.request, &full);
+	buf_done(&full);
+	return fits;
+}
+
+bool reply_task(struct session *s, struct req *r)
+{
+	return reply_transformed(s, r, add_missing_handlers);
 }
 
 void api_answered(struct server *srv, struct req *r)
@@ -106,7 +155,6 @@ void api_answered(struct server *srv, struct req *r)
 		}
 	struct session *s = r->origin.session ? session_find(srv, r->origin.session) : NULL;
 	const struct api *a = api_of(r->api.function);
-	struct mp_value v;
 	if (r->failed && !r->origin.session)
 		log_warn("%s: %s", r->api.function, r->err.text);
 	if (!s || s->fd < 0)
@@ -115,19 +163,7 @@ void api_answered(struct server *srv, struct req *r)
 		reply_error(s, r->origin.request, &r->err);
 		return;
 	}
-	if (r->answer.len + 64 > srv->opt->max_frame) {
-		reply_errorf(s, r->origin.request, "too_large", NULL, "the answer of %zu bytes is over the frame limit of %zu; ask for less (task.get with steps false, list with a smaller limit)", r->answer.len,
-			     srv->opt->max_frame);
-		return;
-	}
-	size_t mark = reply_begin(s, r->origin.request);
-	if (a && a->transform && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
-		a->transform(srv, &v.root, &s->out);
-		mp_value_done(&v);
-	} else {
-		mp_raw(&s->out, r->answer.data, r->answer.len);
-	}
-	reply_end(s, mark);
+	reply_transformed(s, r, a ? a->transform : NULL);
 }
 
 /* What only this process knows --------------------------------------------------------------------------------------------- */
@@ -153,6 +189,19 @@ static void each_item(struct server *srv, const msgpack_object *answer, const ch
 		fn(srv, &a->via.array.ptr[i], out);
 }
 
+/* The session's own numbers stand for what the database remembers. */
+static void copy_worker(struct buf *out, const msgpack_object *w, const struct session *s)
+{
+	for (uint32_t i = 0; i < w->via.map.size; i++) {
+		const msgpack_object_kv *kv = &w->via.map.ptr[i];
+		mp_object(out, &kv->key);
+		if (mp_str_eq(&kv->key, "max_concurrency"))
+			mp_uint(out, s->max_concurrency);
+		else
+			mp_object(out, &kv->val);
+	}
+}
+
 static void one_worker(struct server *srv, const msgpack_object *w, struct buf *out)
 {
 	const msgpack_object *uuid = mp_get(w, "worker_uuid");
@@ -162,9 +211,12 @@ static void one_worker(struct server *srv, const msgpack_object *w, struct buf *
 		HASH_ITER(hh, srv->sessions, s, tmp)
 			if (s->worker && s->state != SESSION_DEAD && uuid_eq(&s->worker_uuid, &u))
 				found = s;
-	copy_map(out, w, found ? 3 : 0);
-	if (!found)
+	if (!found) {
+		mp_object(out, w);
 		return;
+	}
+	mp_map(out, w->via.map.size + 3);
+	copy_worker(out, w, found);
 	mp_str(out, "open");
 	mp_uint(out, found->open);
 	mp_str(out, "done");
@@ -214,20 +266,40 @@ static bool offered(struct server *srv, const msgpack_object *ns, const msgpack_
 	return false;
 }
 
+static int by_text(const void *a, const void *b)
+{
+	const msgpack_object_str *x = &(*(const msgpack_object *const *)a)->via.str, *y = &(*(const msgpack_object *const *)b)->via.str;
+	int order = memcmp(x->ptr, y->ptr, x->size < y->size ? x->size : y->size);
+	return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/* The callables of steps that wait in a queue, sorted. Returns how many. */
+static size_t waiting_callables(const msgpack_object_array *steps, const msgpack_object **ret)
+{
+	size_t n = 0;
+	for (uint32_t i = 0; i < steps->size; i++) {
+		const msgpack_object *callable = mp_get(&steps->ptr[i], "handler");
+		if (callable && callable->type == MSGPACK_OBJECT_STR && callable->via.str.size > 0 && mp_str_eq(mp_get(&steps->ptr[i], "state"), "enqueued"))
+			ret[n++] = callable;
+	}
+	qsort(ret, n, sizeof *ret, by_text);
+	return n;
+}
+
 static void add_missing_handlers(struct server *srv, const msgpack_object *answer, struct buf *out)
 {
 	const msgpack_object *steps = NULL, *ns = mp_get(answer, "namespace");
 	copy_map(out, answer, 1);
 	mp_str(out, "missing_handlers");
 	size_t mark = mp_array_open(out), n = 0;
-	if (mp_get_array(answer, "steps", &steps) == 1 && ns)
-		for (uint32_t i = 0; i < steps->via.array.size; i++) {
-			const msgpack_object *st = &steps->via.array.ptr[i], *state = mp_get(st, "state"), *callable = mp_get(st, "handler");
-			if (!state || !callable || !mp_str_eq(state, "enqueued") || offered(srv, ns, callable))
-				continue;
-			mp_object(out, callable);
+	const msgpack_object **waiting = ns && mp_get_array(answer, "steps", &steps) == 1 ? calloc(steps->via.array.size + 1u, sizeof *waiting) : NULL;
+	size_t n_waiting = waiting ? waiting_callables(&steps->via.array, waiting) : 0;
+	for (size_t i = 0; i < n_waiting; i++)
+		if ((i == 0 || by_text(&waiting[i - 1], &waiting[i]) != 0) && !offered(srv, ns, waiting[i])) {
+			mp_object(out, waiting[i]);
 			n++;
 		}
+	free(waiting);
 	mp_array_close(out, mark, n);
 }
 
@@ -256,7 +328,7 @@ static int parse_source(struct session *s, const msgpack_object *params, struct 
 	(void)!mp_get_str(params, "source", &source, &n);
 	(void)!mp_get_bool(params, "strict", &strict);
 	if (mp_get_str(params, "filename", &name, &name_n) == 1)
-		snprintf(filename, size, "%.*s", (int)name_n, name);
+		utf8_copy(filename, size, name, name_n);
 	else
 		snprintf(filename, size, "template");
 	struct template_opts opts = {.environment = s->srv->opt->environment, .strict = strict};

@@ -9,8 +9,11 @@
 #include "protocol/frame.h"
 #include "protocol/mpjson.h"
 #include "protocol/scan.h"
+#include "protocol/utf8.h"
 
 enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_ANY };
+
+#define FIELDS_MAX 16 /* of a message that is one SQL function */
 
 struct param {
 	const char *name;
@@ -106,7 +109,7 @@ void reply_end(struct session *s, size_t mark)
 void write_error(struct buf *b, const struct err *e)
 {
 	bool retry = strcmp(e->code, "overloaded") == 0 || strcmp(e->code, "database_unavailable") == 0;
-	mp_map(b, 2u + (e->path[0] != 0) + retry);
+	mp_map(b, 2u + (e->path[0] != 0) + retry + (e->limit != NULL));
 	mp_str(b, "code");
 	mp_str(b, e->code[0] ? e->code : "internal");
 	mp_str(b, "message");
@@ -118,6 +121,14 @@ void write_error(struct buf *b, const struct err *e)
 	if (retry) {
 		mp_str(b, "retry_after_ms");
 		mp_uint(b, 500);
+	}
+	if (e->limit) {
+		mp_str(b, "details");
+		mp_map(b, 2);
+		mp_str(b, "limit");
+		mp_str(b, e->limit);
+		mp_str(b, "max");
+		mp_uint(b, e->max);
 	}
 }
 
@@ -145,13 +156,12 @@ void reply_error(struct session *s, uint32_t id, const struct err *e)
 
 void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...)
 {
-	struct err e = {0};
+	struct err e;
 	va_list ap;
-	snprintf(e.code, sizeof e.code, "%s", code);
-	snprintf(e.path, sizeof e.path, "%s", path ? path : "");
 	va_start(ap, fmt);
-	vsnprintf(e.text, sizeof e.text, fmt, ap);
+	err_vset(&e, 0, code, fmt, ap);
 	va_end(ap);
+	snprintf(e.path, sizeof e.path, "%s", path ? path : "");
 	reply_error(s, id, &e);
 }
 
@@ -179,12 +189,11 @@ static void notify_error(struct session *s, const struct err *e)
 
 void protocol_error(struct session *s, const char *code, const char *fmt, ...)
 {
-	struct err e = {0};
+	struct err e;
 	unsigned suppressed = 0;
 	va_list ap;
-	snprintf(e.code, sizeof e.code, "%s", code);
 	va_start(ap, fmt);
-	vsnprintf(e.text, sizeof e.text, fmt, ap);
+	err_vset(&e, 0, code, fmt, ap);
 	va_end(ap);
 	s->srv->c_protocol_errors++;
 	if (ratelimit_ok(&s->log_limit, now_mono(), &suppressed))
@@ -197,8 +206,11 @@ int may_submit(struct server *srv, enum req_kind kind, struct err *e)
 {
 	if (srv->draining && kind == REQ_CREATE)
 		return err_set(e, -EAGAIN, "shutting_down", "the daemon is stopping");
-	if (!srv->db_up)
+	/* Creations would wait without a bound; other calls find out by themselves whether it is back. */
+	if (!srv->db_up && (kind == REQ_CREATE || !srv->ever_up))
 		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s", srv->db_error[0] ? ": " : "", srv->db_error);
+	if (store_bytes(srv->store) > STORE_BYTES_MAX)
+		return err_set(e, -EAGAIN, "overloaded", "more than %u MiB wait for the database", STORE_BYTES_MAX >> 20);
 	if (store_depth(srv->store) > QUEUE_OVERLOAD)
 		return err_set(e, -EAGAIN, "overloaded", "more than %u requests wait for the database", QUEUE_OVERLOAD);
 	return 0;
@@ -237,16 +249,18 @@ static unsigned depth_of(const msgpack_object *o)
 int value_to_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e)
 {
 	struct mpjson_error je = {0};
-	size_t before = out->len;
+	max = max ? max : out->max;
 	if (depth_of(o) > VALUE_DEPTH_MAX) {
 		err_set(e, -EINVAL, "invalid_value", "%s is nested more than %u deep", name, VALUE_DEPTH_MAX);
 		snprintf(e->path, sizeof e->path, "%s", name);
 		return -EINVAL;
 	}
-	int r = mp_to_json(o, name, out, &je);
-	if (r == -EMSGSIZE || (r == 0 && max && out->len - before > max))
-		return err_set(e, -EMSGSIZE, "too_large", "%s is larger than %zu bytes as JSON", name, max);
-	if (r < 0) {
+	int r = mp_to_json_max(o, name, max, out, &je);
+	if (r == -EMSGSIZE) {
+		err_set(e, r, "too_large", "%s is larger than %zu bytes as JSON", name, max);
+		e->max = max;
+		snprintf(e->path, sizeof e->path, "%s", name);
+	} else if (r < 0) {
 		err_set(e, r, r == -ENOMEM ? "overloaded" : "invalid_value", "%s: %s", je.path, je.what);
 		snprintf(e->path, sizeof e->path, "%s", je.path);
 	}
@@ -313,7 +327,8 @@ static int check_params(const msgpack_object *params, const struct param *spec, 
 		else if (p->type == P_INT)
 			err_set(e, -EINVAL, "bad_request", "%s must be an integer from %lld to %lld", p->name, (long long)p->min, (long long)p->max);
 		else if (p->max)
-			err_set(e, -EINVAL, "bad_request", "%s must be %s of length %lld to %lld, without U+0000", p->name, type_words[p->type], (long long)p->min, (long long)p->max);
+			err_set(e, -EINVAL, "bad_request", "%s must be %s of %lld to %lld %s", p->name, type_words[p->type], (long long)p->min, (long long)p->max,
+				p->type == P_STR ? "bytes, without U+0000" : "elements");
 		else
 			err_set(e, -EINVAL, "bad_request", "%s must be %s", p->name, type_words[p->type]);
 		snprintf(e->path, sizeof e->path, "%s%s", prefix, p->name);
@@ -327,14 +342,30 @@ int check_create_params(const msgpack_object *params, const char *prefix, struct
 	return check_params(params, create_params, prefix, e);
 }
 
+/* The fields that the table names. What else there is, a later version means, and is not looked at. */
+static msgpack_object known_fields(const msgpack_object *params, const struct param *spec, msgpack_object_kv kv[static FIELDS_MAX])
+{
+	uint32_t n = 0;
+	for (; spec->name && n < FIELDS_MAX; spec++) {
+		const msgpack_object *o = mp_get(params, spec->name);
+		if (!o)
+			continue;
+		kv[n].key = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)strlen(spec->name), spec->name}};
+		kv[n++].val = *o;
+	}
+	return (msgpack_object){.type = MSGPACK_OBJECT_MAP, .via.map = {n, kv}};
+}
+
 static void call(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params)
 {
 	struct err e = {0};
 	if (check_params(params, table[m].params, "", &e) == 0) {
+		msgpack_object_kv kv[FIELDS_MAX];
+		msgpack_object known = known_fields(params, table[m].params, kv);
 		if (table[m].fn)
 			table[m].fn(s, id, params);
 		else
-			api_submit(s, id, m, params);
+			api_submit(s, id, m, &known);
 		return;
 	}
 	if (request)
@@ -346,7 +377,7 @@ static void call(struct session *s, enum msg_id m, bool request, uint32_t id, co
 static void unknown(struct session *s, bool request, uint32_t id, const char *method, size_t len)
 {
 	struct err e;
-	err_set(&e, 0, "unknown_method", "no %s \"%.*s\"", request ? "request" : "notification", (int)(len < 64 ? len : 64), method);
+	err_set(&e, 0, "unknown_method", "no %s \"%.*s\"", request ? "request" : "notification", (int)utf8_prefix(method, len, 64), method);
 	if (request)
 		reply_error(s, id, &e);
 	else

@@ -20,11 +20,13 @@ struct bulk {
 
 static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "idempotency_key"};
 
+#define OPTIONS_MAX (1u << 20)
+
 static int read_options(const msgpack_object *params, struct text *ret, struct err *e)
 {
 	struct buf b;
 	int rc = 0;
-	buf_init(&b, 1u << 20);
+	buf_init(&b, OPTIONS_MAX);
 	for (size_t i = 0; rc == 0 && i < sizeof option_keys / sizeof *option_keys; i++) {
 		const msgpack_object *o = mp_get(params, option_keys[i]);
 		if (!o)
@@ -34,12 +36,15 @@ static int read_options(const msgpack_object *params, struct text *ret, struct e
 	}
 	if (rc == 0 && b.len > 0) {
 		buf_append_char(&b, '}');
+		rc = b.failed;
 		ret->n = b.len;
 		ret->s = buf_take_text(&b);
-		if (!ret->s)
-			rc = err_set(e, -ENOMEM, "overloaded", "out of memory");
 	}
 	buf_done(&b);
+	if (rc == -EMSGSIZE)
+		return err_limit(e, rc, "max_options", OPTIONS_MAX, "what goes with the context is larger than %u bytes as JSON", OPTIONS_MAX);
+	if (rc == -ENOMEM)
+		return err_set(e, rc, "overloaded", "out of memory");
 	return rc;
 }
 
@@ -68,7 +73,9 @@ static int read_create(struct session *s, const msgpack_object *params, struct r
 	buf_init(&b, s->srv->opt->max_context);
 	if (context)
 		rc = value_to_json(context, "context", s->srv->opt->max_context, &b, e);
-	else
+	if (rc == -EMSGSIZE)
+		e->limit = "max_context";
+	if (!context)
 		buf_append_str(&b, "{}");
 	if (rc == 0) {
 		q->context.n = b.len;

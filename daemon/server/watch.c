@@ -5,6 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "daemon/core/states.h"
+#include "protocol/scan.h"
+#include "protocol/utf8.h"
+
+#define EVENTS_OVERHEAD 128u /* of a task.event frame, in bytes or items, around its first event */
+#define LEFT_OUT "left out: larger than a frame"
 
 const char API_TASK_EVENTS[] = "tasker.api_task_events";
 const char API_WATCH_GET[] = "tasker.api_task_get";
@@ -17,6 +22,7 @@ struct seen {
 struct watch {
 	struct watch *next;
 	uint64_t session;
+	uint32_t request; /* task.watch */
 	struct uuid task;
 	bool asking, again, started;
 	char since[40]; /* time of the newest event sent, or empty */
@@ -90,6 +96,7 @@ void on_task_watch(struct session *s, uint32_t id, const msgpack_object *params)
 		return;
 	}
 	w->session = s->id;
+	w->request = id;
 	w->task = task;
 	w->next = s->srv->watches;
 	s->srv->watches = w;
@@ -135,19 +142,91 @@ static bool is_new(struct watch *w, const msgpack_object *event)
 	return true;
 }
 
-static void send_event(struct session *s, const msgpack_object *event)
+/* Events on their way, as many as go into a frame. */
+struct outgoing {
+	struct session *s;
+	const struct uuid *task;
+	struct buf events;
+	size_t n, items;
+};
+
+static void flush_events(struct outgoing *o)
+{
+	char uuid[UUID_TEXT];
+	if (o->events.failed) {
+		o->s->out.failed = o->events.failed; /* the session ends for want of memory */
+		session_mark_dirty(o->s);
+	}
+	if (o->n == 0)
+		return;
+	uuid_format(o->task, uuid);
+	size_t frame = notify_begin(o->s, "task.event");
+	mp_map(&o->s->out, 2);
+	mp_str(&o->s->out, "task_uuid");
+	mp_str(&o->s->out, uuid);
+	mp_str(&o->s->out, "events");
+	mp_array(&o->s->out, o->n);
+	mp_raw(&o->s->out, o->events.data, o->events.len);
+	notify_end(o->s, frame);
+	buf_reset(&o->events);
+	o->n = o->items = 0;
+}
+
+/* The event was written at `mark`. True: it goes out with what is there, or alone. False: it is larger than a frame, and taken back. */
+static bool end_event(struct outgoing *o, size_t mark)
+{
+	size_t len = o->events.len - mark, items = scan_count(o->events.data + mark, len), max = o->s->srv->opt->max_frame;
+	if (o->events.failed)
+		return true;
+	if (len + EVENTS_OVERHEAD > max || items + EVENTS_OVERHEAD > ITEMS_MAX) {
+		o->events.len = mark;
+		return false;
+	}
+	if (o->n > 0 && (o->events.len > max / 2 || o->items + items > ITEMS_MAX / 2)) {
+		struct buf rest;
+		buf_init(&rest, 0);
+		buf_append(&rest, o->events.data + mark, len);
+		o->events.len = mark;
+		flush_events(o);
+		buf_append(&o->events, rest.data, rest.len);
+		if (rest.failed)
+			o->events.failed = rest.failed;
+		buf_done(&rest);
+	}
+	o->n++;
+	o->items += items;
+	return true;
+}
+
+static void write_event(struct buf *b, const msgpack_object *event, bool whole)
 {
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < event->via.map.size; i++)
 		n += event->via.map.ptr[i].val.type != MSGPACK_OBJECT_NIL && !mp_str_eq(&event->via.map.ptr[i].key, "key");
-	mp_map(&s->out, n);
+	mp_map(b, n);
 	for (uint32_t i = 0; i < event->via.map.size; i++) {
 		const msgpack_object_kv *kv = &event->via.map.ptr[i];
 		if (kv->val.type == MSGPACK_OBJECT_NIL || mp_str_eq(&kv->key, "key"))
 			continue;
-		mp_object(&s->out, &kv->key);
-		mp_object(&s->out, &kv->val);
+		mp_object(b, &kv->key);
+		if (whole || !mp_str_eq(&kv->key, "error")) {
+			mp_object(b, &kv->val);
+			continue;
+		}
+		mp_map(b, 1);
+		mp_str(b, "message");
+		mp_str(b, LEFT_OUT);
 	}
+}
+
+static void send_event(struct outgoing *o, const msgpack_object *event)
+{
+	size_t mark = o->events.len;
+	write_event(&o->events, event, true);
+	if (end_event(o, mark))
+		return;
+	write_event(&o->events, event, false);
+	(void)!end_event(o, mark);
 }
 
 static void note_time(struct watch *w, const msgpack_object *event)
@@ -161,67 +240,56 @@ static void note_time(struct watch *w, const msgpack_object *event)
 		memcpy(w->since, text, sizeof text);
 }
 
-/* Send what is new, in order, all in one frame; true if the task is finished. */
+static bool ends_watch(const msgpack_object *event)
+{
+	const char *p;
+	size_t n;
+	char name[40];
+	if (!mp_str_eq(mp_get(event, "kind"), "task") || mp_get_str(event, "state", &p, &n) != 1)
+		return false;
+	utf8_copy(name, sizeof name, p, n);
+	int st = task_state_parse(name);
+	return st >= 0 && (task_states[st].flags & STATE_FINISHED);
+}
+
+/* Send what is new, in order, in as many frames as it takes; true if the task is finished. */
 static bool send_events(struct session *s, struct watch *w, const msgpack_object *events)
 {
-	char uuid[UUID_TEXT];
+	struct outgoing o = {.s = s, .task = &w->task};
 	bool finished = false;
-	size_t n = 0;
-	uuid_format(&w->task, uuid);
-	size_t frame = notify_begin(s, "task.event");
-	mp_map(&s->out, 2);
-	mp_str(&s->out, "task_uuid");
-	mp_str(&s->out, uuid);
-	mp_str(&s->out, "events");
-	size_t list = mp_array_open(&s->out);
+	buf_init(&o.events, 0);
 	for (uint32_t i = 0; i < events->via.array.size; i++) {
-		const msgpack_object *e = &events->via.array.ptr[i], *state = mp_get(e, "state"), *kind = mp_get(e, "kind");
+		const msgpack_object *e = &events->via.array.ptr[i];
 		if (e->type != MSGPACK_OBJECT_MAP || !is_new(w, e))
 			continue;
 		note_time(w, e);
-		send_event(s, e);
-		n++;
-		char name[40] = "";
-		if (state && state->type == MSGPACK_OBJECT_STR)
-			snprintf(name, sizeof name, "%.*s", (int)state->via.str.size, state->via.str.ptr);
-		int st = kind && mp_str_eq(kind, "task") ? task_state_parse(name) : -1;
-		finished = finished || (st >= 0 && (task_states[st].flags & STATE_FINISHED));
+		send_event(&o, e);
+		finished = finished || ends_watch(e);
 	}
-	mp_array_close(&s->out, list, n);
-	if (n > 0)
-		notify_end(s, frame);
-	else if (!s->out.failed)
-		s->out.len = frame; /* nothing new: take the frame back */
+	flush_events(&o);
+	buf_done(&o.events);
 	return finished;
 }
 
+/* The answer to task.watch. `w` NULL: task.unwatch was faster; the request is answered all the same. */
 static void watch_started(struct server *srv, struct session *s, struct watch *w, struct req *r)
 {
-	if (r->failed) {
+	bool ok = !r->failed && reply_task(s, r);
+	if (r->failed)
 		reply_error(s, r->origin.request, &r->err);
+	if (w && !ok) {
 		watch_free(srv, w);
-		return;
+	} else if (w) {
+		w->started = true;
+		ask(srv, w, API_TASK_EVENTS);
 	}
-	size_t mark = reply_begin(s, r->origin.request);
-	mp_raw(&s->out, r->answer.data, r->answer.len);
-	reply_end(s, mark);
-	w->started = true;
-	ask(srv, w, API_TASK_EVENTS);
 }
 
-void watch_answered(struct server *srv, struct req *r)
+static void events_answered(struct server *srv, struct session *s, struct watch *w, struct req *r)
 {
-	struct session *s = session_find(srv, r->origin.session);
-	struct watch *w = s ? find(srv, s->id, &r->task) : NULL;
 	struct mp_value v;
 	const msgpack_object *events = NULL;
-	if (!w || s->fd < 0)
-		return;
 	w->asking = false;
-	if (r->api.function == API_WATCH_GET) {
-		watch_started(srv, s, w, r);
-		return;
-	}
 	if (r->failed || mp_decode(r->answer.data, r->answer.len, &v) < 0)
 		return; /* the tick asks again */
 	bool finished = mp_get_array(&v.root, "events", &events) == 1 && send_events(s, w, events);
@@ -230,6 +298,18 @@ void watch_answered(struct server *srv, struct req *r)
 		watch_free(srv, w);
 	else if (w->again)
 		ask(srv, w, API_TASK_EVENTS);
+}
+
+void watch_answered(struct server *srv, struct req *r)
+{
+	struct session *s = session_find(srv, r->origin.session);
+	struct watch *w = s ? find(srv, s->id, &r->task) : NULL;
+	if (!s || s->fd < 0)
+		return;
+	if (r->api.function == API_WATCH_GET)
+		watch_started(srv, s, w && w->request == r->origin.request && !w->started ? w : NULL, r);
+	else if (w && w->started)
+		events_answered(srv, s, w, r);
 }
 
 void watch_touch(struct server *srv, const struct uuid *task)
@@ -249,35 +329,43 @@ void watch_tick(struct server *srv)
 			ask(srv, w, API_TASK_EVENTS);
 }
 
+static void write_progress(struct buf *b, const struct open_step *o, const msgpack_object *progress, const char *note)
+{
+	char step[UUID_TEXT];
+	uuid_format(&o->key.uuid, step);
+	mp_map(b, progress || note ? 5 : 4);
+	mp_str(b, "kind");
+	mp_str(b, "step");
+	mp_str(b, "state");
+	mp_str(b, "in_progress");
+	mp_str(b, "step_uuid");
+	mp_str(b, step);
+	mp_str(b, "attempt");
+	mp_int(b, o->claim->attempt);
+	if (!progress && !note)
+		return;
+	mp_str(b, "progress");
+	if (note)
+		mp_str(b, note);
+	else
+		mp_object(b, progress);
+}
+
 void watch_progress(struct server *srv, const struct open_step *o, const msgpack_object *progress)
 {
-	char uuid[UUID_TEXT], step[UUID_TEXT];
-	uuid_format(&o->claim->task, uuid);
-	uuid_format(&o->key.uuid, step);
 	for (struct watch *w = srv->watches; w; w = w->next) {
 		struct session *s = uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
 		if (!s || s->fd < 0)
 			continue;
-		size_t mark = notify_begin(s, "task.event");
-		mp_map(&s->out, 2);
-		mp_str(&s->out, "task_uuid");
-		mp_str(&s->out, uuid);
-		mp_str(&s->out, "events");
-		mp_array(&s->out, 1);
-		mp_map(&s->out, progress ? 5 : 4);
-		mp_str(&s->out, "kind");
-		mp_str(&s->out, "step");
-		mp_str(&s->out, "state");
-		mp_str(&s->out, "in_progress");
-		mp_str(&s->out, "step_uuid");
-		mp_str(&s->out, step);
-		mp_str(&s->out, "attempt");
-		mp_int(&s->out, o->claim->attempt);
-		if (progress) {
-			mp_str(&s->out, "progress");
-			mp_object(&s->out, progress);
+		struct outgoing out = {.s = s, .task = &w->task};
+		buf_init(&out.events, 0);
+		write_progress(&out.events, o, progress, NULL);
+		if (!end_event(&out, 0)) {
+			write_progress(&out.events, o, NULL, LEFT_OUT);
+			(void)!end_event(&out, 0);
 		}
-		notify_end(s, mark);
+		flush_events(&out);
+		buf_done(&out.events);
 	}
 }
 

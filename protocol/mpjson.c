@@ -14,6 +14,8 @@
 
 #include "protocol/utf8.h"
 
+#define DOUBLE_MAX 320 /* characters of a double: a sign, 309 digits, ".0" */
+
 /* One step of the way down to the value at hand. `key` NULL: an array element. */
 struct node {
 	const struct node *up;
@@ -137,7 +139,38 @@ static size_t without_locale(char *text)
 	return n;
 }
 
-static size_t format_long(char *text, size_t cap, double v)
+/* The exponent of "1.25e-07", whose `e` is given: how far the point moves. */
+static size_t read_exponent(const char *e)
+{
+	size_t exponent = 0;
+	for (const char *p = e + 2; *p; p++)
+		exponent = exponent * 10 + (size_t)(*p - '0');
+	return exponent;
+}
+
+/* "1.25e+15" to "1250000000000000.0": jsonb keeps all digits of a number, but not whether it had an exponent;
+ * without the point the float would come back as an integer. There are never more digits than places. */
+static size_t spell_out(char *text, const char *e)
+{
+	size_t exponent = read_exponent(e), digits = 1;
+	if (text[1] == '.') {
+		digits = (size_t)(e - text) - 1;
+		memmove(text + 1, text + 2, digits - 1);
+	}
+	memset(text + digits, '0', exponent + 1 - digits);
+	memcpy(text + exponent + 1, ".0", 2);
+	return exponent + 3;
+}
+
+/* What jsonb prints for "1.25e-07": 0.000000125. */
+static size_t plain_length(const char *text, const char *e)
+{
+	size_t fraction = text[1] == '.' ? (size_t)(e - text) - 2 : 0;
+	return 2 + read_exponent(e) + fraction;
+}
+
+/* `v` is finite and not negative. Adds what jsonb prints more to *extra. */
+static size_t format_long(char *text, size_t cap, double v, int64_t *extra)
 {
 	for (int digits = 15; digits <= 17; digits++) {
 		snprintf(text, cap, "%.*g", digits, v);
@@ -145,30 +178,21 @@ static size_t format_long(char *text, size_t cap, double v)
 			break;
 	}
 	size_t n = without_locale(text);
-	if (!strpbrk(text, ".e")) {
+	const char *e = memchr(text, 'e', n);
+	if (e && e[1] == '+')
+		return spell_out(text, e);
+	if (e) {
+		*extra += (int64_t)(plain_length(text, e) - n);
+	} else if (!memchr(text, '.', n)) {
 		memcpy(text + n, ".0", 2);
 		n += 2;
 	}
 	return n;
 }
 
-/* The length of format_long's `text` without its exponent, all digits written out, as jsonb keeps and prints
- * numbers. */
-static size_t plain_length(const char *text, size_t n)
-{
-	const char *e = memchr(text, 'e', n), *end = text + n;
-	if (!e)
-		return n;
-	size_t exponent = 0, fraction = text[1] == '.' ? (size_t)(e - text) - 2 : 0;
-	for (const char *p = e + 2; p < end; p++)
-		exponent = exponent * 10 + (size_t)(*p - '0');
-	/* "0." and the zeros before the digits; or, for there are never more digits than that, zeros behind */
-	return e[1] == '-' ? 2 + exponent + fraction : 1 + exponent;
-}
-
 static void write_finite(struct writer *w, double v)
 {
-	char text[48];
+	char text[DOUBLE_MAX];
 	size_t n = 0;
 	if (signbit(v)) {
 		text[n++] = '-';
@@ -176,10 +200,8 @@ static void write_finite(struct writer *w, double v)
 		v = -v;
 	}
 	size_t m = format_short(text + n, v);
-	if (m == 0) {
-		m = format_long(text + n, sizeof text - n - 2, v);
-		w->extra += (int64_t)(plain_length(text + n, m) - m);
-	}
+	if (m == 0)
+		m = format_long(text + n, sizeof text - n - 2, v, &w->extra);
 	buf_append(w->out, text, n + m);
 }
 

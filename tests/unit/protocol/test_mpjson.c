@@ -76,6 +76,12 @@ static int to_json(const struct buf *bytes, const char *root, struct buf *out, s
 	return r;
 }
 
+// clang-format off
+#define ZEROS_20 "00000000000000000000"
+#define ZEROS_100 ZEROS_20 ZEROS_20 ZEROS_20 ZEROS_20 ZEROS_20
+#define ZEROS_292 ZEROS_100 ZEROS_100 ZEROS_20 ZEROS_20 ZEROS_20 ZEROS_20 "000000000000"
+// clang-format on
+
 static const struct {
 	const char *hex, *json;
 } written[] = {
@@ -97,12 +103,14 @@ static const struct {
     {"cb3fb999999999999a", "0.1"},
     {"cbbfe0000000000000", "-0.5"},
     {"cb3fd3333333333334", "0.30000000000000004"},
-    {"cb7fefffffffffffff", "1.7976931348623157e+308"},
+    {"cb7fefffffffffffff", "17976931348623157" ZEROS_292 ".0"},
+    {"cb54b249ad2594c37d", "1" ZEROS_100 ".0"},
     {"cb0010000000000000", "2.2250738585072014e-308"},
     {"cb0000000000000001", "4.94065645841247e-324"},
     {"cb42d6bcc41e8fffe0", "99999999999999.5"},
     {"cb42d6bcc41e900000", "100000000000000.0"},
-    {"cb430c6bf526340000", "1e+15"},
+    {"cb430c6bf526340000", "1000000000000000.0"},
+    {"cbc30c6bf526340000", "-1000000000000000.0"},
     {"cb4340000000000000", "9007199254740992.0"},
     {"cb3e45798ee2308c3a", "0.00000001"},
     {"cb3e112e0be826d695", "1e-09"},
@@ -154,10 +162,10 @@ static const struct {
     {"cb3e45798ee2308c3a", "0.00000001", 0},
     {"cb3e112e0be826d695", "0.000000001", 0}, /* 1e-09 */
     {"cbbe112e0be826d695", "-0.000000001", 0},
-    {"cb430c6bf526340000", "1000000000000000", 0}, /* 1e+15 */
+    {"cb430c6bf526340000", "1000000000000000.0", 0},
     {"cb4340000000000000", "9007199254740992.0", 0},
-    {"cb7fefffffffffffff", "17976931348623157", 309 - 17},
-    {"cbffefffffffffffff", "-17976931348623157", 309 - 17},
+    {"cb7fefffffffffffff", "17976931348623157", 309 + 2 - 17},
+    {"cbffefffffffffffff", "-17976931348623157", 309 + 2 - 17},
     {"cb0010000000000000", "0.22250738585072014", 307},
     {"cb0000000000000001", "0.494065645841247", 323},
 };
@@ -288,7 +296,7 @@ END_TEST
 
 START_TEST(full_buffers_are_errors_at_every_size)
 {
-	static const char json[] = "{\"key\":[1,-2,0.5,1e+300,true,null,\"a\\n\\u0001\"],\"x\":{}}";
+	static const char json[] = "{\"key\":[1,-2,0.5,1e-300,true,null,\"a\\n\\u0001\"],\"x\":{}}";
 	struct buf bytes, out;
 	struct mpjson_error err;
 	buf_init(&bytes, 0);

@@ -19,6 +19,8 @@ void server_status(struct server *srv)
 {
 	if (srv->draining)
 		sd_notifyf(0, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions, HASH_COUNT(srv->steps));
+	else if (srv->db_stuck[0])
+		sd_notifyf(0, "STATUS=the database writes nothing: %s", srv->db_stuck);
 	else if (srv->db_up)
 		sd_notifyf(0, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions, HASH_COUNT(srv->steps));
 	else
@@ -78,7 +80,10 @@ static void on_up(struct server *srv, struct done *d)
 	log_info("database up: PostgreSQL %d.%d", d->server_version / 10000, d->server_version % 100);
 	srv->db_up = srv->ever_up = true;
 	srv->db_server_version = d->server_version;
+	srv->db_schema_version = d->schema_version;
+	snprintf(srv->db_pgmq, sizeof srv->db_pgmq, "%s", d->pgmq);
 	srv->db_error[0] = '\0';
+	workers_announce(srv); /* the database may have missed some, or taken them for dead */
 	pool_hint_all(srv);
 	waits_recheck(srv);
 	server_status(srv);
@@ -93,6 +98,21 @@ static void on_down(struct server *srv, struct done *d)
 	for (char *p = srv->db_error; *p; p++)
 		if (*p == '\n')
 			*p = ' ';
+	server_status(srv);
+}
+
+static void on_stuck(struct server *srv, struct done *d)
+{
+	log_error("the database writes nothing: %s", d->err.text);
+	snprintf(srv->db_stuck, sizeof srv->db_stuck, "%s", d->err.text);
+	server_status(srv);
+}
+
+static void on_unstuck(struct server *srv, struct done *d)
+{
+	(void)d;
+	log_info("the database writes again");
+	srv->db_stuck[0] = '\0';
 	server_status(srv);
 }
 
@@ -145,6 +165,7 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 		[DONE_DOWN] = on_down,		 [DONE_ADOPTED] = on_adopted,
 		[DONE_NOTIFY_READY] = on_ready,	 [DONE_NOTIFY_TEMPLATES] = handlers_loaded,
 		[DONE_NOTIFY_SETTLED] = on_settled, [DONE_NOTIFY_CANCEL] = on_cancelled,
+		[DONE_STUCK] = on_stuck,	 [DONE_UNSTUCK] = on_unstuck,
 		[DONE_FATAL] = on_fatal,	 [DONE_REVIVED] = on_revived,
 	};
 	struct server *srv = arg;
@@ -291,13 +312,25 @@ static void on_drain_check(evutil_socket_t fd, short what, void *arg)
 		stop_loop(srv);
 }
 
+/* Who comes now is refused at once and finds the next daemon; systemd's own socket keeps them for it. */
+static void stop_listening(struct server *srv)
+{
+	event_del(srv->ev_listen);
+	event_del(srv->ev_accept_again);
+	if (!srv->own_socket)
+		return;
+	unlink(srv->opt->socket);
+	close(srv->listen_fd);
+	srv->listen_fd = -1;
+}
+
 static void start_draining(struct server *srv)
 {
 	log_info("stopping: %u steps are running, waiting up to %d ms for them", HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
 	srv->draining = true;
 	srv->drain_until = now_mono() + (usec_t)srv->opt->drain_timeout_ms * USEC_PER_MSEC;
 	sd_notify(0, "STOPPING=1");
-	event_del(srv->ev_listen);
+	stop_listening(srv);
 	store_set_draining(srv->store);
 	pool_release_backlogs(srv);
 	tell_draining(srv);

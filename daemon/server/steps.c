@@ -687,10 +687,13 @@ void orphans_give_up(struct server *srv)
 	struct open_step *o, *tmp;
 	unsigned n = 0;
 	HASH_ITER(hh, srv->orphans, o, tmp) {
+		/* A restart costs no attempt; most of these never reached a worker. But a step that takes the daemon down with its worker must end some time: claims beyond the
+		 * attempts are the times it was given back before. */
+		bool again = o->claim->fence - o->claim->attempt >= RELEASES_MAX;
 		HASH_DEL(srv->orphans, o);
-		srv->c_lost++;
+		srv->c_lost += again;
 		n++;
-		step_end(o, OUTCOME_WORKER_LOST, "its worker did not come back after the daemon's restart");
+		step_end(o, again ? OUTCOME_WORKER_LOST : OUTCOME_RELEASED, "nobody came back for it after the daemon's restart");
 	}
 	if (n > 0)
 		log_warn("%u steps were not resumed; they go to others", n);

@@ -173,9 +173,11 @@ static void on_wait_timeout(evutil_socket_t fd, short what, void *arg)
 	struct server *srv = w->srv;
 	(void)fd, (void)what;
 	w->expired = true;
-	if (w->of->state[0]) { /* else the first answer about the task ends it */
+	if (!srv->db_up && w->of->state[0]) { /* the last that was heard */
 		reply_wait(srv, w, w->of->state);
 		wait_free(srv, w);
+	} else if (w->of->asked == KNOWN) {
+		waited_set(srv, w->of, TO_ASK); /* the answer ends it */
 	}
 	server_flush(srv);
 }

@@ -111,6 +111,9 @@ enum db_failure db_failed(PGconn *c, const PGresult *r, struct err *e)
 		if (strcmp(state, codes[i].state) == 0)
 			code = codes[i].code;
 	err_set(e, -EIO, code, "%s", text ? text : "unknown database error");
+	const char *column = r ? PQresultErrorField(r, PG_DIAG_COLUMN_NAME) : NULL;
+	if (e && column)
+		snprintf(e->path, sizeof e->path, "%s", column); /* RAISE ... USING COLUMN names the parameter */
 	if (e)
 		snprintf(e->sqlstate, sizeof e->sqlstate, "%.5s", state);
 	return why;

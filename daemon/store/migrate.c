@@ -9,7 +9,7 @@
 /* Key of the advisory lock that serialises migrations: "task" in ASCII. */
 #define MIGRATION_LOCK "1952543595"
 
-static int newest(void)
+int schema_newest(void)
 {
 	int n = 0;
 	for (const struct sql_script *s = sql_scripts; s->name; s++)
@@ -113,8 +113,8 @@ static int migrate_locked(PGconn *c, int *ret_from, int *ret_to, struct err *e)
 	if (r < 0)
 		return r;
 	*ret_to = *ret_from;
-	if (*ret_from > newest())
-		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd", *ret_from, newest());
+	if (*ret_from > schema_newest())
+		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd", *ret_from, schema_newest());
 	for (const struct sql_script *s = sql_scripts; s->name; s++) {
 		if (s->number <= *ret_from)
 			continue;
@@ -152,9 +152,9 @@ int schema_check(PGconn *c, enum db_failure *ret_why, struct err *e)
 	*ret_why = DB_REFUSED;
 	if (have == 0)
 		return err_set(e, -ESTALE, "internal", "the database has no tasker schema: run `taskerd --migrate` with the same database once");
-	if (have < newest())
-		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd needs %d: run `taskerd --migrate`", have, newest());
-	if (have > newest())
-		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd", have, newest());
+	if (have < schema_newest())
+		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd needs %d: run `taskerd --migrate`", have, schema_newest());
+	if (have > schema_newest())
+		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd", have, schema_newest());
 	return 0;
 }

@@ -15,14 +15,15 @@
 #define NODE_LOCK_CLASS "1852793957"
 /* A killed predecessor's backend may hold the lock until it notices. */
 #define NODE_LOCK_PATIENCE_US (20 * USEC_PER_SEC)
+#define PRESENCE_TRIES 3 /* of the backoff: at most 0.8 s, it decides how soon the daemon says that the database is back */
 #define RECLAIM_STEPS "1000"
 #define RECLAIM_ROUNDS 100 /* between two heartbeats */
 
 struct presence {
 	struct store *s;
 	PGconn *conn;
-	int last_backend; /* of our connection before this one */
 	bool schema_ok;
+	char pgmq[32]; /* whose queues these are */
 };
 
 static int query(struct presence *p, const char *sql, int n, const char *const *v, PGresult **ret, enum db_failure *why, struct err *e)
@@ -47,8 +48,28 @@ static int prepare_schema(struct presence *p, enum db_failure *why, struct err *
 			log_info("schema brought from version %d to %d", from, to);
 	}
 	int r = schema_check(p->conn, why, e);
+	cleanup_(cleanup_pgresult) PGresult *q = NULL;
+	if (r == 0)
+		r = query(p, "SELECT coalesce((SELECT 'extension ' || extversion FROM pg_extension WHERE extname = 'pgmq'),"
+			     " CASE WHEN to_regproc('pgmq.taskerd_implementation') IS NULL THEN 'sql' ELSE 'taskerd' END)", 0, NULL, &q, why, e);
+	if (r == 0)
+		snprintf(p->pgmq, sizeof p->pgmq, "%s", PQgetvalue(q, 0, 0));
 	p->schema_ok = r == 0;
 	return r;
+}
+
+/* The name's lock is held by a connection that has lost its daemon without the server noticing: ours of before (this incarnation is the registered one), or that of a
+ * predecessor whose lease has run out. A living daemon renews its lease. */
+static bool lock_is_a_ghosts(struct presence *p)
+{
+	char inc[16];
+	enum db_failure why;
+	struct err e;
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	snprintf(inc, sizeof inc, "%d", p->s->registered ? p->s->node.incarnation : 0);
+	if (query(p, "SELECT 1 FROM tasker.nodes WHERE node_name = $1 AND (incarnation = $2::int OR lease_until < now())", 2, (const char *[]){p->s->node_name, inc}, &r, &why, &e) < 0)
+		return false;
+	return PQntuples(r) > 0;
 }
 
 static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
@@ -60,12 +81,10 @@ static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
 			return rc;
 		if (PQgetvalue(r, 0, 0)[0] == 't')
 			return 0;
-		/* A connection of ours that broke without the server noticing may hold it still. */
-		char last[16];
-		snprintf(last, sizeof last, "%d", p->last_backend);
-		if (p->last_backend)
-			(void)!query(p, "SELECT pg_terminate_backend($1::int) FROM pg_locks WHERE locktype = 'advisory' AND pid = $1::int AND classid = " NODE_LOCK_CLASS "::oid LIMIT 1", 1,
-				     (const char *[]){last}, NULL, why, e);
+		if (lock_is_a_ghosts(p))
+			(void)!query(p, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = " NODE_LOCK_CLASS "::oid"
+					" AND objid = (hashtext($1)::bigint & 4294967295)::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+				     1, (const char *[]){p->s->node_name}, NULL, why, e);
 		*why = p->s->registered ? DB_LOST : DB_REFUSED;
 		if (now_mono() > end)
 			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name", p->s->node_name);
@@ -112,6 +131,8 @@ static int first_registration(struct presence *p, enum db_failure *why, struct e
 	return 0;
 }
 
+static int announce_up(struct presence *p);
+
 static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 {
 	char node[16], inc[16], ttl[16];
@@ -130,6 +151,10 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 		return err_set(e, -ESTALE, "conflict", "another taskerd has taken over the node name \"%s\"", p->s->node_name);
 	}
 	atomic_store(&p->s->notify, strtol(PQgetvalue(r, 0, 1), NULL, 10) > 0);
+	if (PQgetvalue(r, 0, 2)[0] == 't') {
+		log_warn("the node's lease had run out; others have taken its steps");
+		announce_up(p);
+	}
 	return 0;
 }
 
@@ -198,6 +223,8 @@ static int announce_up(struct presence *p)
 	if (!d)
 		return -ENOMEM;
 	d->server_version = PQserverVersion(p->conn);
+	d->schema_version = schema_newest();
+	snprintf(d->pgmq, sizeof d->pgmq, "%s", p->pgmq);
 	atomic_store(&p->s->up, true);
 	store_post(p->s, d);
 	return 0;
@@ -229,8 +256,6 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 		rc = heartbeat(p, why, e);
 	if (rc == 0)
 		rc = load_handlers(p, why, e);
-	if (rc == 0)
-		p->last_backend = PQbackendPID(p->conn);
 	return rc == 0 ? announce_up(p) : rc;
 }
 
@@ -378,7 +403,7 @@ void *presence_main(void *arg)
 		}
 		store_conn_set(p.s, PRESENCE_CONN, NULL);
 		p.conn = db_close(p.conn);
-		if (store_backoff(p.s, tries))
+		if (store_backoff(p.s, tries < PRESENCE_TRIES ? tries : PRESENCE_TRIES))
 			break;
 	}
 	leave(&p);

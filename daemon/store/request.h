@@ -164,6 +164,8 @@ enum done_kind {
 	DONE_NOTIFY_TEMPLATES, /* handlers may have been added: `handlers` has the list */
 	DONE_NOTIFY_SETTLED,   /* settled: tasks (state empty: look) */
 	DONE_NOTIFY_CANCEL,    /* settled: tasks cancelled elsewhere */
+	DONE_STUCK,	/* the database is there but refuses to write (full disk...): err says what */
+	DONE_UNSTUCK,	/* it writes again */
 	DONE_FATAL,	/* the daemon must stop: err says why */
 	DONE_REVIVED,	/* the embedded server was started again, or `failed` */
 };
@@ -194,6 +196,8 @@ struct done {
 	size_t n_handlers;
 	bool replayed;	   /* a connection was lost under way: settled tasks may be missing, look again */
 	int server_version; /* DONE_UP */
+	int schema_version;
+	char pgmq[32];
 	bool failed;	    /* DONE_REVIVED */
 	struct err err;
 };

@@ -252,6 +252,18 @@ static bool ensure_connected(struct worker *w)
 	return true;
 }
 
+static void set_stuck(struct store *s, bool stuck, const struct err *e)
+{
+	if (atomic_exchange(&s->stuck, stuck) == stuck)
+		return;
+	struct done *d = done_new(stuck ? DONE_STUCK : DONE_UNSTUCK);
+	if (!d)
+		return;
+	if (e)
+		d->err = *e;
+	store_post(s, d);
+}
+
 /* The outage is over for this thread once it is connected again. Waits for the outcome `why` of a failed call to pass; false: stopping, give up. */
 static bool recover_from(struct worker *w, enum db_failure why, const struct err *e, unsigned tries)
 {
@@ -262,6 +274,8 @@ static bool recover_from(struct worker *w, enum db_failure why, const struct err
 		disconnect(w);
 		atomic_fetch_add(&w->s->n_reconnects, 1);
 	}
+	if (why == DB_FULL)
+		set_stuck(w->s, true, e);
 	if ((why != DB_RETRY || tries > 3) && store_backoff(w->s, tries))
 		return false;
 	return ensure_connected(w);
@@ -400,8 +414,10 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 			rc = attempt(w, fn, &call, reqs, n, out, &why, &e);
 			unknown = rc < 0 && why == DB_LOST;
 		}
-		if (rc == 0)
+		if (rc == 0) {
+			set_stuck(w->s, false, NULL);
 			return;
+		}
 		if (why == DB_FENCED) {
 			post_fatal(w->s, &e);
 			fail_requests(reqs, n, &e);

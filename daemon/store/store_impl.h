@@ -39,6 +39,7 @@ struct store {
 	_Atomic size_t bytes;
 	_Atomic bool notify; /* peers are there */
 	_Atomic bool up;
+	_Atomic bool stuck; /* a thread was told that nothing can be written */
 	_Atomic int down_count;
 	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries;
 	int stop_fd; /* eventfd, readable when stopping */

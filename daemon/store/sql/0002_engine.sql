@@ -748,14 +748,16 @@ RETURNS TABLE (node_no int, incarnation int, secret bytea) LANGUAGE sql AS $$
   RETURNING n.node_no, n.incarnation, n.secret
 $$;
 
--- Prove life. `alive` false: another incarnation has taken the name. peers: other nodes with a running lease.
+-- Prove life. `alive` false: another incarnation has taken the name. peers: other nodes with a running lease. had_lapsed: others had taken this node for dead.
 CREATE FUNCTION tasker.node_heartbeat(p_node int, p_incarnation int, p_ttl_ms int, p_state text)
-RETURNS TABLE (alive boolean, peers int) LANGUAGE sql AS $$
-  WITH u AS (
+RETURNS TABLE (alive boolean, peers int, had_lapsed boolean) LANGUAGE sql AS $$
+  WITH o AS (SELECT n.state FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation FOR UPDATE),
+  u AS (
     UPDATE tasker.nodes n SET lease_until = now() + p_ttl_ms * interval '1 millisecond', state = p_state
-    WHERE n.node_no = p_node AND n.incarnation = p_incarnation RETURNING 1)
+    FROM o WHERE n.node_no = p_node AND n.incarnation = p_incarnation RETURNING o.state)
   SELECT EXISTS (SELECT 1 FROM u),
-         (SELECT count(*)::int FROM tasker.nodes n WHERE n.node_no <> p_node AND n.state <> 'down' AND n.lease_until > now())
+         (SELECT count(*)::int FROM tasker.nodes n WHERE n.node_no <> p_node AND n.state <> 'down' AND n.lease_until > now()),
+         EXISTS (SELECT 1 FROM u WHERE u.state = 'down')
 $$;
 
 -- A clean stop: nothing is left running.

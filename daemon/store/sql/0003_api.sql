@@ -142,7 +142,8 @@ BEGIN
     v_state := (p ->> 'state')::tasker.task_state;
   EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
     RAISE EXCEPTION 'unknown % %', CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN 'cursor' ELSE 'state' END,
-      quote_literal(left(coalesce(p ->> 'state', p ->> 'cursor'), 40)) USING ERRCODE = 'TK400';
+      quote_literal(left(CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN p ->> 'cursor' ELSE p ->> 'state' END, 40))
+      USING ERRCODE = 'TK400', COLUMN = CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN 'cursor' ELSE 'state' END;
   END;
   SELECT array_agg(x.task_id ORDER BY x.task_id DESC) INTO v_ids FROM (
     SELECT t.task_id FROM tasker.tasks t
@@ -190,7 +191,7 @@ BEGIN
   BEGIN
     v_from := coalesce((p ->> 'cursor')::int, 0);
   EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
-    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400';
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
   END;
   SELECT task_id, template_id INTO v_task, v_tid FROM tasker.tasks WHERE task_uuid = (p ->> 'task_uuid')::uuid;
   IF v_task IS NULL THEN

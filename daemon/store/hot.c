@@ -15,13 +15,15 @@
 /* Columns of tasker.hot_row. */
 enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
 
-enum stmt { S_RECORD, S_CREATE, S_CLAIM, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
+enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE, S_CLAIM, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
 
 static const struct {
 	const char *name, *sql;
 } stmts[S_COUNT] = {
 	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
 				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[])"},
+	[S_RECORD_ONE] = {"record_one", "SELECT * FROM tasker.record_one($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::int8,$10::int,$11::int,"
+					"$12::jsonb,$13::int,$14::jsonb,$15::real,$16::uuid,$17::timestamptz)"},
 	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[])"},
 	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int8,$4::int8[],$5::int[],$6::int[],$7::int)"},
 	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int8)"},
@@ -128,6 +130,21 @@ static void add_bool(struct params *p, bool v)
 {
 	memcpy(&p->scalar[p->n], v ? "\1" : "\0", 1);
 	add_bytes(p, &p->scalar[p->n], 1);
+}
+
+static void add_float4(struct params *p, float v)
+{
+	int bits;
+	memcpy(&bits, &v, sizeof bits);
+	add_int4(p, bits);
+}
+
+/* As text: PostgreSQL parses it either way. NULL if there is none. */
+static void add_json(struct params *p, const struct text *t)
+{
+	p->v[p->n] = t->s;
+	p->len[p->n] = (int)t->n;
+	p->fmt[p->n++] = 0;
 }
 
 static void add_text(struct params *p, const char *s)
@@ -591,8 +608,40 @@ static void create_arrays(struct hot *h, struct req **reqs, size_t n)
 	}
 }
 
+/* One success by itself, the usual case when little is going on. 1: done; 0: not such a case after all; negative as hot_run. */
+static int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+{
+	struct params p = {0};
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	const struct req_result *v = &q->result;
+	bool ok = add_common(h, &p, call);
+	add_bool(&p, call->notify);
+	ok = add_offers(h, &p, sum_offers(h, &q, 1)) && ok;
+	add_int8(&p, (uint64_t)v->task_id);
+	add_int4(&p, v->step_no);
+	add_int4(&p, v->fence);
+	add_json(&p, &v->result);
+	add_int4(&p, (int)v->result.n);
+	add_json(&p, &v->meta);
+	add_float4(&p, v->execution_ms);
+	add_bytes(&p, v->worker.b, sizeof v->worker.b);
+	add_int8(&p, (uint64_t)pg_time(v->finished));
+	if (!ok)
+		return 0;
+	int rc = execute(c, S_RECORD_ONE, &p, &r, why, e);
+	if (rc < 0 || PQntuples(r) == 0)
+		return rc;
+	rc = read_rows(h, c, call, r, true, &q, 1, out, why, e);
+	return rc < 0 ? rc : 1;
+}
+
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
+	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS) {
+		int done = record_one(h, c, call, reqs[0], out, why, e);
+		if (done != 0)
+			return done < 0 ? done : 0;
+	}
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	enum stmt s = reqs[0]->kind == REQ_RESULT ? S_RECORD : reqs[0]->kind == REQ_CREATE ? S_CREATE : S_CLAIM;

@@ -108,9 +108,14 @@ void pgarray_uuid(struct pgarray *a, const struct uuid *u)
 	buf_append(&a->b, u->b, 16);
 }
 
+int64_t pg_time(usec_t wall)
+{
+	return (int64_t)wall - PG_EPOCH_OFFSET * (int64_t)USEC_PER_SEC;
+}
+
 void pgarray_time(struct pgarray *a, usec_t wall)
 {
-	pgarray_int8(a, (int64_t)wall - PG_EPOCH_OFFSET * (int64_t)USEC_PER_SEC);
+	pgarray_int8(a, pg_time(wall));
 }
 
 void pgarray_finish(struct pgarray *a)

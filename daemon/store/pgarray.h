@@ -35,6 +35,8 @@ void pgarray_text(struct pgarray *a, const char *s, size_t n);
 /* JSON text; NULL makes an SQL NULL. */
 void pgarray_jsonb(struct pgarray *a, const char *s, size_t n);
 void pgarray_uuid(struct pgarray *a, const struct uuid *u);
+/* Microseconds since 1970 as PostgreSQL counts them. */
+int64_t pg_time(usec_t wall);
 /* Microseconds since 1970. */
 void pgarray_time(struct pgarray *a, usec_t wall);
 /* Patch the header; the bytes are then a->b.data, a->b.len. */

@@ -158,19 +158,26 @@ BEGIN
   RETURN NEXT r;
 END $$;
 
--- One success in a task that counts nothing (its row is locked): what record_results does for many, in single-row statements. No rows: the result
--- does not apply; record_results says why.
+-- One success in a task that counts nothing: what record_results does for many, in single-row statements. No rows: the result does not apply, or the task
+-- counts; record_results does the rest.
 CREATE FUNCTION tasker.record_one(
-  p_node int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int,
+  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean, p_handler int[], p_quota int[], p_cap int,
   p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_tpl int; v_uuid uuid; v_sinks int; v_children int[]; v_child int; v_handler int; v_pos int; v_can boolean;
+  v_tpl int; v_uuid uuid; v_sinks int; v_children int[]; v_child int; v_handler int; v_pos int; v_can boolean; v_active int;
   s record;
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
   e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
   r tasker.hot_row;
 BEGIN
+  IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+    p_cap := 0;
+  END IF;
+  SELECT t.template_id, t.task_uuid, t.n_active INTO v_tpl, v_uuid, v_active FROM tasker.tasks t WHERE t.task_id = p_task FOR NO KEY UPDATE;
+  IF v_active IS NOT NULL OR v_tpl IS NULL THEN
+    RETURN;
+  END IF;
   UPDATE tasker.steps x SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = now()
   WHERE x.task_id = p_task AND x.step_no = p_step AND x.state = 'in_progress' AND x.fence = p_fence
   RETURNING x.attempts, x.ready_at, x.claimed_at INTO s;
@@ -182,9 +189,7 @@ BEGIN
   r.kind := 'a'; r.idx := 1; r.status := 'recorded';
   RETURN NEXT r;
 
-  SELECT t.template_id, t.task_uuid, ts.children INTO v_tpl, v_uuid, v_children
-  FROM tasker.tasks t, LATERAL (SELECT x.children FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = p_step OFFSET 0) ts
-  WHERE t.task_id = p_task;
+  SELECT x.children INTO v_children FROM tasker.template_steps x WHERE x.template_id = v_tpl AND x.step_no = p_step;
   IF v_children = '{}' THEN
     UPDATE tasker.tasks t SET
       open_sinks = t.open_sinks - 1,
@@ -228,7 +233,8 @@ BEGIN
     RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
   END IF;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
+    INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, c_t, c_s, c_f);
+    RETURN QUERY SELECT * FROM tasker.claimed_rows(c_t, c_s, c_a, c_f);
   END IF;
 END $$;
 
@@ -575,23 +581,19 @@ DECLARE
   v_settled uuid[] := '{}';
   v_row tasker.hot_row;
 BEGIN
+  IF cardinality(p_task) = 1 AND p_outcome[1] = 'success' THEN
+    RETURN QUERY SELECT * FROM tasker.record_one(p_node, p_incarnation, p_seq, p_done_seqs, p_notify, p_handler, p_quota, p_cap, p_task[1], p_step[1], p_fence[1],
+                                                 p_result[1], p_bytes[1], p_meta[1], p_exec_ms[1], p_worker[1], p_finished[1]);
+    IF FOUND THEN
+      RETURN;
+    END IF;
+  END IF;
   IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
     p_cap := 0;
   END IF;
 
-  IF cardinality(p_task) = 1 AND p_outcome[1] = 'success' THEN
-    SELECT t.n_active IS NOT NULL INTO v_counted FROM tasker.tasks t WHERE t.task_id = p_task[1] FOR NO KEY UPDATE;
-    IF NOT v_counted THEN
-      RETURN QUERY SELECT * FROM tasker.record_one(p_node, p_seq, p_notify, p_handler, p_quota, p_cap, p_task[1], p_step[1], p_fence[1],
-                                                   p_result[1], p_bytes[1], p_meta[1], p_exec_ms[1], p_worker[1], p_finished[1]);
-      IF FOUND THEN
-        RETURN;
-      END IF;
-    END IF;
-  ELSE
-    SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
-      SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
-  END IF;
+  SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
+    SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
 
   -- Successes.
   WITH r AS MATERIALIZED (

@@ -2,6 +2,7 @@
 #include "daemon/server/impl.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include "daemon/store/proof.h"
@@ -15,15 +16,28 @@ static void copy_text(char *out, size_t size, const msgpack_object *map, const c
 	utf8_copy(out, size, p, n);
 }
 
+static int bad_field(struct err *e, const char *path, const char *fmt, ...) printf_like(3, 4);
+static int bad_field(struct err *e, const char *path, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	err_vset(e, -EINVAL, "bad_request", fmt, ap);
+	va_end(ap);
+	snprintf(e->path, sizeof e->path, "%s", path);
+	return -EINVAL;
+}
+
 /* An array of at most `max` strings of 1 to `max_len` bytes. 1 found, 0 absent, negative with *e. */
 static int copy_strings(const msgpack_object *map, const char *key, size_t max, size_t max_len, char ***ret, size_t *ret_n, struct err *e)
 {
 	const msgpack_object *a;
+	char path[64];
 	int r = mp_get_array(map, key, &a);
 	if (r == 0)
 		return 0;
+	snprintf(path, sizeof path, "worker.%s", key);
 	if (r < 0 || a->via.array.size > max)
-		return err_set(e, -EINVAL, "bad_request", "worker.%s must be an array of at most %zu strings", key, max);
+		return bad_field(e, path, "%s must be an array of at most %zu strings", path, max);
 	char **v = calloc(a->via.array.size + 1u, sizeof *v);
 	size_t n = 0;
 	for (; v && n < a->via.array.size; n++) {
@@ -41,7 +55,8 @@ static int copy_strings(const msgpack_object *map, const char *key, size_t max, 
 	for (size_t i = 0; v && i < n; i++)
 		free(v[i]);
 	free(v);
-	return err_set(e, -EINVAL, "bad_request", "worker.%s[%zu] must be a string of 1 to %zu bytes without U+0000", key, n, max_len);
+	snprintf(path, sizeof path, "worker.%s[%zu]", key, n);
+	return bad_field(e, path, "%s must be a string of 1 to %zu bytes without U+0000", path, max_len);
 }
 
 static int read_worker(struct session *s, const msgpack_object *w, struct err *e)
@@ -49,7 +64,7 @@ static int read_worker(struct session *s, const msgpack_object *w, struct err *e
 	int64_t conc = 1;
 	copy_text(s->name, sizeof s->name, w, "name");
 	if (mp_get_int(w, "max_concurrency", 1, CONCURRENCY_MAX, &conc) < 0)
-		return err_set(e, -EINVAL, "bad_request", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
+		return bad_field(e, "worker.max_concurrency", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
 	int r = copy_strings(w, "namespaces", 1000, 29, &s->namespaces, &s->n_namespaces, e);
 	if (r >= 0)
 		r = copy_strings(w, "handlers", HANDLERS_MAX, 500, &s->handlers, &s->n_handlers, e);

@@ -207,7 +207,10 @@ struct server {
 	unsigned stop_signals;
 	int db_server_version;
 	usec_t started, drain_until;
+	int db_schema_version;
+	char db_pgmq[32];
 	char db_error[512];
+	char db_stuck[512]; /* why it writes nothing, or empty */
 	struct err fatal;
 	bool has_fatal;
 	unsigned n_held_back;

@@ -421,6 +421,26 @@ static void template_applied(struct server *srv, struct req *r)
 
 /* server.info ------------------------------------------------------------------------------------------------------------ */
 
+static void write_database(struct server *srv, struct buf *out)
+{
+	const char *error = !srv->db_up ? srv->db_error : srv->db_stuck;
+	const char *state = !srv->ever_up ? "waiting" : !srv->db_up ? "lost" : srv->db_stuck[0] ? "stuck" : srv->adopted ? "up" : "waiting";
+	mp_str(out, "database");
+	mp_map(out, error[0] ? 5 : 4);
+	mp_str(out, "state");
+	mp_str(out, state);
+	mp_str(out, "version");
+	mp_int(out, srv->db_server_version);
+	mp_str(out, "schema");
+	mp_int(out, srv->db_schema_version);
+	mp_str(out, "pgmq");
+	mp_str(out, srv->db_pgmq);
+	if (error[0]) {
+		mp_str(out, "error");
+		mp_str(out, error);
+	}
+}
+
 void on_server_info(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	struct server *srv = s->srv;
@@ -449,16 +469,7 @@ void on_server_info(struct session *s, uint32_t id, const msgpack_object *params
 	mp_int(&s->out, getpid());
 	mp_str(&s->out, "uptime_ms");
 	mp_uint(&s->out, (now_mono() - srv->started) / USEC_PER_MSEC);
-	mp_str(&s->out, "database");
-	mp_map(&s->out, srv->db_up ? 2 : 3);
-	mp_str(&s->out, "state");
-	mp_str(&s->out, srv->db_up ? "up" : srv->ever_up ? "lost" : "waiting");
-	mp_str(&s->out, "version");
-	mp_int(&s->out, srv->db_server_version);
-	if (!srv->db_up) {
-		mp_str(&s->out, "error");
-		mp_str(&s->out, srv->db_error);
-	}
+	write_database(srv, &s->out);
 	mp_str(&s->out, "counters");
 	mp_map(&s->out, sizeof counters / sizeof *counters);
 	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {

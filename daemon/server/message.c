@@ -209,6 +209,8 @@ int may_submit(struct server *srv, enum req_kind kind, struct err *e)
 	/* Creations would wait without a bound; other calls find out by themselves whether it is back. */
 	if (!srv->db_up && (kind == REQ_CREATE || !srv->ever_up))
 		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s", srv->db_error[0] ? ": " : "", srv->db_error);
+	if (srv->db_stuck[0] && kind == REQ_CREATE)
+		return err_set(e, -EAGAIN, "database_unavailable", "the database writes nothing: %.400s", srv->db_stuck);
 	if (store_bytes(srv->store) > STORE_BYTES_MAX)
 		return err_set(e, -EAGAIN, "overloaded", "more than %u MiB wait for the database", STORE_BYTES_MAX >> 20);
 	if (store_depth(srv->store) > QUEUE_OVERLOAD)
@@ -395,7 +397,7 @@ static void dispatch(struct session *s, const msgpack_object *root)
 	bool request = env.kind == ENV_REQUEST;
 	int m = msg_find(env.method, env.method_len, MSG_TO_DAEMON);
 	bool known = m >= 0 && (msg_infos[m].kind == MSG_REQUEST) == request && table[m].params;
-	if (s->state == SESSION_NEW && m != MSG_HELLO)
+	if (s->state == SESSION_NEW && (m != MSG_HELLO || !request))
 		protocol_error(s, "protocol_error", "the first message must be the request hello");
 	else if (s->state != SESSION_NEW && m == MSG_HELLO)
 		protocol_error(s, "protocol_error", "hello was said before");

@@ -207,7 +207,7 @@ static void welcome(struct session *s, uint32_t id, uint64_t minor, bool resumed
 	const struct {
 		const char *key;
 		uint64_t v;
-	} limits[] = {{"max_frame", opt->max_frame}, {"max_items", ITEMS_MAX}, {"max_depth", DEPTH_MAX}, {"max_bulk", BULK_MAX}, {"max_context", opt->max_context}, {"max_result", opt->max_result}};
+	} limits[] = {{"max_frame", opt->max_frame}, {"max_items", ITEMS_MAX}, {"max_depth", DEPTH_MAX}, {"max_bulk", bulk_max(opt)}, {"max_context", opt->max_context}, {"max_result", opt->max_result}};
 	uuid_format(&s->worker_uuid, uuid);
 	size_t mark = reply_begin(s, id);
 	mp_map(&s->out, 9);
@@ -303,10 +303,11 @@ static bool resume_step(struct session *s, const struct uuid *uuid, const uint8_
 void on_session_resume(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	const msgpack_object *steps = mp_get(params, "steps");
-	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 1);
-	mp_str(&s->out, "steps");
-	mp_array(&s->out, steps->via.array.size);
+	struct buf answer;
+	buf_init(&answer, 0);
+	mp_map(&answer, 1);
+	mp_str(&answer, "steps");
+	mp_array(&answer, steps->via.array.size);
 	for (uint32_t i = 0; i < steps->via.array.size; i++) {
 		const msgpack_object *o = &steps->via.array.ptr[i], *claim = o->type == MSGPACK_OBJECT_MAP ? mp_get(o, "claim") : NULL;
 		const char *p = "";
@@ -317,15 +318,16 @@ void on_session_resume(struct session *s, uint32_t id, const msgpack_object *par
 			    uuid_parse(p, n, &u) == 0 && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
 		if (o->type == MSGPACK_OBJECT_MAP)
 			(void)!mp_get_int(o, "attempt", 0, INT32_MAX, &attempt);
-		mp_map(&s->out, 3);
-		mp_str(&s->out, "step_uuid");
-		mp_strn(&s->out, p, n);
-		mp_str(&s->out, "attempt");
-		mp_int(&s->out, attempt);
-		mp_str(&s->out, "status");
-		mp_str(&s->out, held ? "held" : "stale");
+		mp_map(&answer, 3);
+		mp_str(&answer, "step_uuid");
+		mp_strn(&answer, p, n);
+		mp_str(&answer, "attempt");
+		mp_int(&answer, attempt);
+		mp_str(&answer, "status");
+		mp_str(&answer, held ? "held" : "stale");
 	}
-	reply_end(s, mark);
+	reply_answer(s, id, &answer); /* what names real steps is never longer than the question */
+	buf_done(&answer);
 	s->held = 0;
 	release_unconfirmed(s);
 	if (s->worker && !s->pool)

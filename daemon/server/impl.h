@@ -317,6 +317,8 @@ void late_result_answered(struct server *srv, struct req *r);
 void steps_free(struct server *srv);
 
 /* tasks.c: creating, cancelling */
+/* The most tasks of one task.create_many: the answer, whatever becomes of each, must go into a frame. */
+unsigned bulk_max(const struct options *opt);
 msg_fn on_task_create, on_task_create_many, on_task_cancel;
 void create_answered(struct server *srv, struct req *r);
 /* Free what unanswered requests of bulks share (only when stopping). */
@@ -348,6 +350,8 @@ msg_fn on_ping, on_server_info, on_template_apply, on_template_validate;
 /* Requests that are one SQL function. */
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void api_answered(struct server *srv, struct req *r);
+/* Answer with a value that is MessagePack already. False: it does not fit into a frame, which is what was answered. */
+bool reply_answer(struct session *s, uint32_t id, const struct buf *answer);
 /* Answer with the task object in r->answer. False: it does not fit into a frame, which is what was answered. */
 bool reply_task(struct session *s, struct req *r);
 /* Set r->api.args to the MessagePack map in `b` as JSON, with "node" added. 0 or negative. */

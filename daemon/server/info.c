@@ -113,7 +113,7 @@ static bool answer_fits(struct session *s, uint32_t id, const struct buf *answer
 	return false;
 }
 
-static bool reply_answer(struct session *s, uint32_t id, const struct buf *answer)
+bool reply_answer(struct session *s, uint32_t id, const struct buf *answer)
 {
 	if (!answer_fits(s, id, answer))
 		return false;
@@ -305,19 +305,36 @@ static void add_missing_handlers(struct server *srv, const msgpack_object *answe
 
 /* Templates -------------------------------------------------------------------------------------------------------------- */
 
-static void write_findings(struct buf *out, const struct findings *f, const char *filename)
+/* As many findings as go into `max` bytes: what comes first is read first. */
+static void copy_findings(struct buf *out, const msgpack_object *findings, size_t max)
 {
-	struct buf json;
-	struct mpjson_error je;
-	size_t before = out->len;
+	size_t mark = mp_array_open(out), n = 0;
+	for (; n < findings->via.array.size; n++) {
+		size_t before = out->len;
+		mp_object(out, &findings->via.array.ptr[n]);
+		if (out->len - mark > max) {
+			out->len = before;
+			break;
+		}
+	}
+	mp_array_close(out, mark, n);
+}
+
+static void write_findings(struct buf *out, const struct findings *f, const char *filename, const struct options *opt)
+{
+	struct buf json, all;
+	struct mp_value v;
 	buf_init(&json, 0);
+	buf_init(&all, 0);
 	mp_str(out, "findings");
-	size_t value = out->len;
-	if (findings_to_json(f, filename, &json) < 0 || !buf_text(&json) || json_to_mp(buf_text(&json), json.len, out, &je) < 0) {
-		out->len = value > before ? value : before;
-		mp_array(out, 0);
+	if (findings_to_json(f, filename, &json) == 0 && buf_text(&json) && json_to_mp(buf_text(&json), json.len, &all, NULL) == 0 && mp_decode(all.data, all.len, &v) == 0) {
+		copy_findings(out, &v.root, opt->max_frame / 2);
+		mp_value_done(&v);
+	} else {
+		mp_array(out, 0); /* out of memory */
 	}
 	buf_done(&json);
+	buf_done(&all);
 }
 
 static int parse_source(struct session *s, const msgpack_object *params, struct template **ret, struct findings *f, char *filename, size_t size)
@@ -345,7 +362,7 @@ void on_template_validate(struct session *s, uint32_t id, const msgpack_object *
 	mp_map(&s->out, 2);
 	mp_str(&s->out, "ok");
 	mp_bool(&s->out, rc == 0);
-	write_findings(&s->out, &f, filename);
+	write_findings(&s->out, &f, filename, s->srv->opt);
 	reply_end(s, mark);
 	template_free(t);
 	findings_done(&f);
@@ -363,7 +380,7 @@ static void refuse_template(struct session *s, uint32_t id, const struct finding
 	mp_str(&s->out, text);
 	mp_str(&s->out, "details");
 	mp_map(&s->out, 1);
-	write_findings(&s->out, f, filename);
+	write_findings(&s->out, f, filename, s->srv->opt);
 	error_end(s, mark);
 }
 
@@ -388,7 +405,7 @@ void on_template_apply(struct session *s, uint32_t id, const msgpack_object *par
 		reply_errorf(s, id, "overloaded", NULL, "out of memory");
 	} else if ((r = req_for(s, id, REQ_API))) {
 		buf_init(&a->findings, 0);
-		write_findings(&a->findings, &f, filename);
+		write_findings(&a->findings, &f, filename, s->srv->opt);
 		text_set(&r->api.args, buf_text(&json), json.len);
 		r->api.function = API_REGISTER;
 		r->api.mode = API_WRITE;

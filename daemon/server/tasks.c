@@ -21,6 +21,7 @@ struct bulk {
 static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "idempotency_key"};
 
 #define OPTIONS_MAX (1u << 20)
+#define BULK_ANSWER (sizeof(struct err) + 100u) /* bytes of the answer for one task: an error, with the names of its fields */
 
 static int read_options(const msgpack_object *params, struct text *ret, struct err *e)
 {
@@ -175,11 +176,23 @@ static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t
 	return true;
 }
 
+unsigned bulk_max(const struct options *opt)
+{
+	size_t fit = opt->max_frame / BULK_ANSWER;
+	return fit < BULK_MAX ? (unsigned)fit : BULK_MAX;
+}
+
 void on_task_create_many(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	const msgpack_object *a = mp_get(params, "tasks");
 	struct err e = {0};
-	uint32_t n = a->via.array.size;
+	uint32_t n = a->via.array.size, max = bulk_max(s->srv->opt);
+	if (n > max) {
+		err_limit(&e, 0, "max_bulk", max, "at most %u tasks in one task.create_many, there are %u", (unsigned)max, (unsigned)n);
+		snprintf(e.path, sizeof e.path, "tasks");
+		reply_error(s, id, &e);
+		return;
+	}
 	struct bulk *b = calloc(1, sizeof *b + n * sizeof *b->items);
 	int rc = b ? may_submit(s->srv, REQ_CREATE, &e) : err_set(&e, -ENOMEM, "overloaded", "out of memory");
 	if (rc < 0) {

@@ -1,6 +1,7 @@
 """What goes over a limit, is cut to one, or is not known to this version: the answer says so, names the limit, and every frame stays within those of the welcome."""
 import unittest
 
+import harness
 import wire
 from harness import step
 
@@ -169,6 +170,38 @@ class Frames(wire.Case):
 		self.assertEqual([e["progress"] for e in got if "progress" in e], ["x" * 10, "left out: larger than a frame"])
 		w.finish(s)
 		self.assertEqual(w.acked(s), "recorded")
+
+
+class SmallFrames(wire.Case):
+	options = {"max_frame": "64KiB", "max_context": "8KiB", "max_result": "8KiB"}
+
+	def test_bulks(self):
+		self.template("t", [step("a", "h")])
+		most = self.client.welcome["limits"]["max_bulk"]
+		self.assertLess(most, 100)
+		long = {"name": "x" * 255, "namespace": self.ns, "version": "9" * 64}
+		for item in {"name": "t", "namespace": self.ns}, long, {}, {"name": "t", "context": {"v" * 120: {"w" * 120: float("nan")}}}:
+			results = self.client.call("task.create_many", {"tasks": [item] * most})["results"]
+			self.assertEqual(len(results), most)
+		e = self.client.refused("task.create_many", {"tasks": [{}] * (most + 1)})
+		self.assertEqual((e.code, e.path, e.error["details"]), ("too_large", "tasks", {"limit": "max_bulk", "max": most}))
+
+	def test_findings(self):
+		steps = [{"name": "s%d" % i, "handler": {"callable": 7}} for i in range(900)]
+		source = harness.template("f", steps, namespace=self.ns)
+		answer = self.client.call("template.validate", {"source": source, "filename": "f" * 500})
+		self.assertFalse(answer["ok"])
+		self.assertGreater(len(answer["findings"]), 10)
+		e = self.client.refused("template.apply", {"source": source, "filename": "f" * 500})
+		self.assertEqual(e.code, "invalid_template")
+		self.assertEqual(e.error["details"]["findings"], answer["findings"])
+
+	def test_resuming_what_is_no_step(self):
+		self.template("t", [step("a", "h")])
+		w = self.worker()
+		e = w.refused("session.resume", {"steps": [None] * 50000})
+		self.assertEqual((e.code, e.error["details"]), ("too_large", {"limit": "max_frame", "max": 65536}))
+		self.assertEqual(w.resume(), [])
 
 
 class Asking(wire.Case):

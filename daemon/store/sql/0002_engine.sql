@@ -93,15 +93,19 @@ BEGIN
   END IF;
 END $$;
 
+-- A claimed step's optional fields, or NULL if all have their defaults.
+CREATE FUNCTION tasker.claim_meta(p_priority int, p_correlation text, p_parent text, p_traceparent text) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS NOT NULL OR p_traceparent IS NOT NULL
+          THEN jsonb_strip_nulls(jsonb_build_object('priority', p_priority, 'correlation_id', p_correlation,
+                 'parent_correlation_id', p_parent, 'traceparent', p_traceparent)) END $$;
+
 -- The rows a dispatcher needs to run steps just claimed. Results of ancestors that are more than the setting tasker.max_dependencies (bytes) together are left out
 -- (status partial); handlers ask for them.
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
   SELECT 'c'::"char", NULL::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, ts.step_no, c.attempt, c.fence, ts.handler_id,
          t.context, d.deps, s.inputs, s.checkpoint,
-         CASE WHEN t.priority <> 0 OR t.correlation_id IS NOT NULL OR t.parent_correlation_id IS NOT NULL OR t.traceparent IS NOT NULL
-              THEN jsonb_strip_nulls(jsonb_build_object('priority', t.priority, 'correlation_id', t.correlation_id,
-                     'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent)) END
+         tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent)
   FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m
   CROSS JOIN unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
@@ -149,7 +153,12 @@ BEGIN
          CASE WHEN p_can AND ts.step_no = p_template.root_no THEN now() END
   FROM tasker.template_steps ts WHERE ts.template_id = p_template.template_id ORDER BY ts.step_no;
   IF p_can THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[1], ARRAY[1]);
+    INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[1]);
+    r.kind := 'c'; r.task_id := v_id; r.task_uuid := p_uuid; r.template_id := p_template.template_id; r.step_no := p_template.root_no;
+    r.attempt := 1; r.fence := 1; r.handler_id := p_template.root_handler; r.context := p_context;
+    r.meta := tasker.claim_meta(coalesce((p_opts ->> 'priority')::int, 0), p_opts ->> 'correlation_id', p_opts ->> 'parent_correlation_id', p_opts ->> 'traceparent');
+    RETURN NEXT r;
+    r := NULL;
   ELSE
     RETURN QUERY SELECT * FROM tasker.enqueue(ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[0], ARRAY[p_template.root_handler], ARRAY[NULL::timestamptz], p_notify);
   END IF;
@@ -165,17 +174,19 @@ CREATE FUNCTION tasker.record_one(
   p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_tpl int; v_uuid uuid; v_sinks int; v_children int[]; v_child int; v_handler int; v_pos int; v_can boolean; v_active int;
-  s record;
-  c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
+  v_sinks int; v_children int[]; v_child int; v_pos int; v_can boolean;
+  v_max bigint := coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint;
+  s record; t record; ts record; d record;
+  c_t bigint[]; c_s int[]; c_f int[];
   e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
   r tasker.hot_row;
 BEGIN
   IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
     p_cap := 0;
   END IF;
-  SELECT t.template_id, t.task_uuid, t.n_active INTO v_tpl, v_uuid, v_active FROM tasker.tasks t WHERE t.task_id = p_task FOR NO KEY UPDATE;
-  IF v_active IS NOT NULL OR v_tpl IS NULL THEN
+  SELECT x.template_id, x.task_uuid, x.n_active, x.context, x.priority, x.correlation_id, x.parent_correlation_id, x.traceparent INTO t
+  FROM tasker.tasks x WHERE x.task_id = p_task FOR NO KEY UPDATE;
+  IF NOT FOUND OR t.n_active IS NOT NULL THEN
     RETURN;
   END IF;
   UPDATE tasker.steps x SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = now()
@@ -189,28 +200,28 @@ BEGIN
   r.kind := 'a'; r.idx := 1; r.status := 'recorded';
   RETURN NEXT r;
 
-  SELECT x.children INTO v_children FROM tasker.template_steps x WHERE x.template_id = v_tpl AND x.step_no = p_step;
+  SELECT x.children INTO v_children FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = p_step;
   IF v_children = '{}' THEN
-    UPDATE tasker.tasks t SET
-      open_sinks = t.open_sinks - 1,
-      state = CASE WHEN t.open_sinks = 1 THEN 'complete' ELSE t.state END,
-      finished_at = CASE WHEN t.open_sinks = 1 THEN now() END,
-      finished_by_node = CASE WHEN t.open_sinks = 1 THEN p_node END
-    WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
-    RETURNING t.open_sinks INTO v_sinks;
+    UPDATE tasker.tasks x SET
+      open_sinks = x.open_sinks - 1,
+      state = CASE WHEN x.open_sinks = 1 THEN 'complete' ELSE x.state END,
+      finished_at = CASE WHEN x.open_sinks = 1 THEN now() END,
+      finished_by_node = CASE WHEN x.open_sinks = 1 THEN p_node END
+    WHERE x.task_id = p_task AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+    RETURNING x.open_sinks INTO v_sinks;
     IF v_sinks = 0 THEN
       r := NULL;
-      r.kind := 's'; r.status := 'complete'; r.task_id := p_task; r.task_uuid := v_uuid;
+      r.kind := 's'; r.status := 'complete'; r.task_id := p_task; r.task_uuid := t.task_uuid;
       RETURN NEXT r;
       IF p_notify THEN
-        PERFORM pg_notify('tasker_settled', v_uuid::text);
+        PERFORM pg_notify('tasker_settled', t.task_uuid::text);
       END IF;
     END IF;
     RETURN;
   END IF;
   FOREACH v_child IN ARRAY v_children LOOP
-    SELECT x.handler_id INTO v_handler FROM tasker.template_steps x WHERE x.template_id = v_tpl AND x.step_no = v_child;
-    v_pos := array_position(p_handler, v_handler);
+    SELECT x.handler_id, x.ancestors INTO ts FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = v_child;
+    v_pos := array_position(p_handler, ts.handler_id);
     v_can := p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0;
     UPDATE tasker.steps x SET
       pending_parents = x.pending_parents - 1,
@@ -220,13 +231,21 @@ BEGIN
       ready_at = CASE WHEN x.pending_parents = 1 THEN now() END,
       claimed_at = CASE WHEN v_can AND x.pending_parents = 1 THEN now() END
     WHERE x.task_id = p_task AND x.step_no = v_child AND x.state = 'pending'
-    RETURNING x.state, x.attempts, x.fence INTO s;
+    RETURNING x.state, x.attempts, x.fence, x.inputs, x.checkpoint INTO s;
     IF s.state = 'in_progress' THEN
-      c_t := c_t || p_task; c_s := c_s || v_child; c_a := c_a || s.attempts; c_f := c_f || s.fence;
+      c_t := c_t || p_task; c_s := c_s || v_child; c_f := c_f || s.fence;
+      SELECT jsonb_object_agg(x.step_no::text, x.result) FILTER (WHERE x.total <= v_max) AS deps, bool_or(x.total > v_max) AS cut INTO d
+      FROM (SELECT y.step_no, y.result, sum(coalesce(y.result_bytes, 4)) OVER () AS total FROM tasker.steps y
+            WHERE y.task_id = p_task AND y.step_no = ANY (ts.ancestors) AND y.state IN ('complete', 'resolved_manually')) x;
+      r := NULL;
+      r.kind := 'c'; r.status := CASE WHEN d.cut THEN 'partial' END; r.task_id := p_task; r.task_uuid := t.task_uuid; r.template_id := t.template_id; r.step_no := v_child;
+      r.attempt := s.attempts; r.fence := s.fence; r.handler_id := ts.handler_id; r.context := t.context; r.deps := d.deps; r.inputs := s.inputs; r.checkpoint := s.checkpoint;
+      r.meta := tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent);
+      RETURN NEXT r;
       p_cap := p_cap - 1;
       p_quota[v_pos] := p_quota[v_pos] - 1;
     ELSIF s.state = 'enqueued' THEN
-      e_t := e_t || p_task; e_s := e_s || v_child; e_f := e_f || s.fence; e_h := e_h || v_handler;
+      e_t := e_t || p_task; e_s := e_s || v_child; e_f := e_f || s.fence; e_h := e_h || ts.handler_id;
     END IF;
   END LOOP;
   IF e_t IS NOT NULL THEN
@@ -234,7 +253,6 @@ BEGIN
   END IF;
   IF c_t IS NOT NULL THEN
     INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, c_t, c_s, c_f);
-    RETURN QUERY SELECT * FROM tasker.claimed_rows(c_t, c_s, c_a, c_f);
   END IF;
 END $$;
 

@@ -446,6 +446,12 @@ void pools_free(struct server *srv)
 	struct pool *p, *ptmp;
 	struct handler *h, *htmp;
 	HASH_ITER(hh, srv->pools, p, ptmp) {
+		struct open_step *o;
+		while ((o = TAILQ_FIRST(&p->backlog))) {
+			TAILQ_REMOVE(&p->backlog, o, link);
+			claim_free(o->claim);
+			free(o);
+		}
 		HASH_DEL(srv->pools, p);
 		pool_handlers_unref(p->handlers);
 		free(p);

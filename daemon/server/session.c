@@ -433,7 +433,9 @@ void session_free_all(struct server *srv)
 	struct session *s, *tmp;
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		s->said_goodbye = true;
-		if (s->state != SESSION_DEAD)
+		if (s->state == SESSION_DETACHED) /* its steps were released before */
+			die(s);
+		else if (s->state != SESSION_DEAD)
 			session_close(s, "the daemon stops");
 	}
 	server_flush(srv);

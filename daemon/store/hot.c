@@ -635,15 +635,18 @@ static int record_one(struct hot *h, PGconn *c, const struct hot_call *call, str
 	return rc < 0 ? rc : 1;
 }
 
-int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static bool add_arrays(struct params *p, struct pgarray *a, size_t n)
 {
-	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS) {
-		int done = record_one(h, c, call, reqs[0], out, why, e);
-		if (done != 0)
-			return done < 0 ? done : 0;
-	}
+	bool ok = true;
+	for (size_t i = 0; i < n; i++)
+		ok = add_array(p, &a[i]) && ok;
+	return ok;
+}
+
+/* One call for the whole batch. */
+static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, PGresult **ret, enum db_failure *why, struct err *e)
+{
 	struct params p = {0};
-	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	enum stmt s = reqs[0]->kind == REQ_RESULT ? S_RECORD : reqs[0]->kind == REQ_CREATE ? S_CREATE : S_CLAIM;
 	bool ok = add_common(h, &p, call);
 	int cap = sum_offers(h, reqs, n);
@@ -654,23 +657,31 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 		int rc = record_arrays(h, c, reqs, n, why, e);
 		if (rc < 0)
 			return rc;
-		for (size_t i = 0; i < N_RECORD; i++)
-			ok = add_array(&p, &h->record[i]) && ok;
+		ok = add_arrays(&p, h->record, N_RECORD) && ok;
 	} else if (s == S_CREATE) {
 		create_arrays(h, reqs, n);
-		for (size_t i = 0; i < N_CREATE; i++)
-			ok = add_array(&p, &h->create[i]) && ok;
+		ok = add_arrays(&p, h->create, N_CREATE) && ok;
 	}
 	if (!ok) {
 		*why = DB_FULL;
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	}
-	int rc = execute(c, s, &p, &r, why, e);
+	return execute(c, s, &p, ret, why, e);
+}
+
+int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS) {
+		int done = record_one(h, c, call, reqs[0], out, why, e);
+		if (done != 0)
+			return done < 0 ? done : 0;
+	}
+	int rc = run_all(h, c, call, reqs, n, &r, why, e);
 	if (rc < 0)
 		return rc;
-	if (s == S_RECORD) /* what needs no other word */
-		for (size_t i = 0; i < n; i++)
-			snprintf(reqs[i]->status, sizeof reqs[i]->status, "recorded");
+	for (size_t i = 0; reqs[0]->kind == REQ_RESULT && i < n; i++) /* what needs no other word */
+		snprintf(reqs[i]->status, sizeof reqs[i]->status, "recorded");
 	return read_rows(h, c, call, r, true, reqs, n, out, why, e);
 }
 

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/random.h>
 #include "daemon/base/log.h"
 #include "protocol/mpjson.h"
@@ -38,15 +37,6 @@ static void list_push(struct list *l, struct mail *m)
 static void list_init(struct list *l)
 {
 	*l = (struct list){.tail = &l->head};
-}
-
-static void free_requests(struct mail *m)
-{
-	while (m) {
-		struct mail *next = m->next;
-		req_free(req_of(m));
-		m = next;
-	}
 }
 
 void store_post(struct store *s, struct done *d)
@@ -132,7 +122,7 @@ static void wait_for_work(struct store *s, int index)
 	s->woken[index] = false;
 }
 
-static void wake_all(struct store *s)
+void store_wake_all(struct store *s)
 {
 	while (s->n_idle > 0)
 		wake_one(s);
@@ -573,7 +563,7 @@ static void adopt(struct worker *w)
 	pthread_mutex_lock(&w->s->lock);
 	w->s->api_busy = false;
 	w->s->adopted = true;
-	wake_all(w->s);
+	store_wake_all(w->s);
 	pthread_mutex_unlock(&w->s->lock);
 }
 
@@ -678,24 +668,6 @@ void store_get_stats(struct store *s, struct store_stats *ret)
 	};
 }
 
-static struct store *destroy(struct store *s)
-{
-	free_requests(s->hot.head);
-	free_requests(s->api.head);
-	if (s->stop_fd >= 0)
-		close(s->stop_fd);
-	pthread_cond_destroy(&s->work);
-	for (size_t i = 0; i < sizeof s->wake / sizeof *s->wake; i++)
-		pthread_cond_destroy(&s->wake[i]);
-	pthread_mutex_destroy(&s->lock);
-	free(s->conninfo);
-	free(s->node_name);
-	free(s->version);
-	free(s->done_seqs);
-	free(s);
-	return NULL;
-}
-
 /* Threads inherit a mask with every signal blocked: the loop handles them. */
 static int spawn(struct store *s, pthread_t *t, void *(*fn)(void *))
 {
@@ -724,7 +696,7 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	for (size_t i = 0; i < sizeof s->wake / sizeof *s->wake; i++)
 		pthread_cond_init(&s->wake[i], NULL);
 	if (!s->conninfo || !s->node_name || !s->version || s->stop_fd < 0) {
-		destroy(s);
+		store_destroy(s);
 		return err_set(e, -ENOMEM, "internal", "out of memory or descriptors");
 	}
 	int r = spawn(s, &s->presence, presence_main);
@@ -738,65 +710,4 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	}
 	*ret = s;
 	return 0;
-}
-
-/* Stopping --------------------------------------------------------------------------------------------------------------- */
-
-static bool exited(struct store *s, bool presence)
-{
-	pthread_mutex_lock(&s->lock);
-	bool r = presence ? s->presence_exited || !s->presence_started : s->n_exited == s->n_threads;
-	pthread_mutex_unlock(&s->lock);
-	return r;
-}
-
-static bool wait_exited(struct store *s, bool presence, int ms)
-{
-	usec_t end = now_mono() + (usec_t)ms * USEC_PER_MSEC;
-	while (!exited(s, presence) && now_mono() < end)
-		poll(NULL, 0, 5);
-	return exited(s, presence);
-}
-
-/* A thread blocked in libpq sees its connection end. */
-static void cut_connections(struct store *s)
-{
-	pthread_mutex_lock(&s->lock);
-	for (size_t i = 0; i < sizeof s->conns / sizeof *s->conns; i++)
-		if (s->conns[i] && PQsocket(s->conns[i]) >= 0)
-			shutdown(PQsocket(s->conns[i]), SHUT_RDWR);
-	pthread_mutex_unlock(&s->lock);
-}
-
-static void stop_waiting(struct store *s)
-{
-	uint64_t one = 1;
-	ssize_t ignored = write(s->stop_fd, &one, sizeof one);
-	(void)ignored;
-}
-
-struct store *store_stop(struct store *s, int timeout_ms)
-{
-	if (!s)
-		return NULL;
-	/* Let the queue run dry first, for as long as the database answers. */
-	for (usec_t end = now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC; store_depth(s) > 0 && store_is_up(s) && now_mono() < end;)
-		poll(NULL, 0, 5);
-	pthread_mutex_lock(&s->lock);
-	s->stopping = true;
-	wake_all(s);
-	pthread_mutex_unlock(&s->lock);
-	if (!wait_exited(s, false, store_is_up(s) ? timeout_ms : 0)) {
-		stop_waiting(s);
-		while (!wait_exited(s, false, 500))
-			cut_connections(s);
-	}
-	for (int i = 0; i < s->n_threads; i++)
-		pthread_join(s->threads[i], NULL);
-	stop_waiting(s);
-	while (!wait_exited(s, true, 2000))
-		cut_connections(s);
-	if (s->presence_started)
-		pthread_join(s->presence, NULL);
-	return destroy(s);
 }

@@ -49,6 +49,10 @@ struct store {
 	pthread_t threads[16];
 };
 
+/* Free everything of a store whose threads have ended, or were never started; returns NULL. */
+struct store *store_destroy(struct store *s);
+/* With the lock held: every waiting thread looks again. */
+void store_wake_all(struct store *s);
 /* Body of the presence thread. */
 void *presence_main(void *store);
 #define PRESENCE_CONN 16

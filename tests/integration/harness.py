@@ -384,7 +384,7 @@ class Database:
 		try:
 			return self._session.run(statement)
 		except (pg.PgError, AssertionError) as e:
-			if not isinstance(e, pg.PgError) or e.sqlstate[:2] in ("08", "57", "00"):
+			if not isinstance(e, pg.PgError) or e.sqlstate[:2] in ("", "00", "08", "57"):
 				self.close()
 			raise
 

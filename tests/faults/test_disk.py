@@ -1,0 +1,112 @@
+"""A full disk: PostgreSQL's data on a small file system. The daemon keeps what it has, says that it waits, and goes on when there is room again."""
+import os
+import shutil
+import subprocess
+import unittest
+
+from fault import FaultCase, harness
+from harness import wait_for
+
+MIB = 1 << 20
+
+
+class FullDisk(FaultCase):
+	def make_cluster(self):
+		"""A cluster of its own."""
+		made = harness.new_cluster(max_wal_size="64MB", min_wal_size="32MB", wal_recycle="off")
+		self.at_end(made.close)
+		return made
+
+	def move_to_small_disk(self, directory, free):
+		"""Mount a file system with `free` bytes to spare over a directory of the stopped cluster, with what was in it."""
+		size = sum(os.lstat(os.path.join(top, f)).st_size for top, _, files in os.walk(directory) for f in files)
+		aside = directory + ".aside"
+		os.rename(directory, aside)
+		os.mkdir(directory, 0o700)
+		owner = os.stat(aside)
+		mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d,mode=0700,uid=%d,gid=%d" % (size + free, owner.st_uid, owner.st_gid), "none", directory],
+		                         stderr=subprocess.PIPE, text=True)
+		if mounted.returncode != 0:
+			os.rmdir(directory)
+			os.rename(aside, directory)
+			raise unittest.SkipTest("no file system can be mounted here: " + mounted.stderr.strip())
+		self.at_end(self.unmount, directory)
+		subprocess.run(["cp", "-a", aside + "/.", directory], check=True)
+		shutil.rmtree(aside)
+
+	def unmount(self, directory):
+		self.db.close()
+		self.cluster.kill()
+		subprocess.run(["umount", directory], check=True)
+
+	def fill(self, directory):
+		"""Take what is left; the name of the file."""
+		path = os.path.join(directory, "ballast")
+		with open(path, "wb") as f:
+			try:
+				while True:
+					f.write(b"\0" * 65536)
+					f.flush()
+			except OSError:
+				pass
+		return path
+
+	def squeeze(self, area, free):
+		"""Fill the disk under a part of the data directory in the middle of a batch; the daemon and the file to remove."""
+		self.cluster.stop("fast")
+		directory = os.path.join(self.cluster.data, area)
+		self.move_to_small_disk(directory, free)
+		self.cluster.start()
+		node = self.daemon(self.db)
+		self.workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
+		self.begin_batch(node, 10)
+		self.wait_part(0, 1)
+		ballast = self.fill(directory)
+		return node, ballast
+
+	def finish(self, node):
+		node.wait_up()
+		self.end_batch(node)
+		self.assertEqual(self.lost(), [])
+		self.assertEqual({k: n for k, n in self.executions().items() if n != 1}, {})
+		self.assertTrue(all(w.alive() for w in self.workers))
+
+	def test_no_room_for_tables(self):
+		"""PostgreSQL answers 53100; it and its connections live."""
+		node, ballast = self.squeeze("base", 60 * MIB)
+		client = node.new_client(timeout=1)
+		outcomes = []
+
+		def waits():
+			"""More and more is asked for until something no longer fits."""
+			if "No space left" in node.log_text():
+				return True
+			outcomes.extend(client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": "z" * 5000}, "idempotency_key": "more-%d" % (len(outcomes) + i)}
+			                                    for i in range(50)))
+			return False
+		wait_for(waits, lambda: "the daemon to say what it waits for:\n" + node.process.last_words())
+		self.assertIn("No space left", node.info()["database"].get("error", ""), "server.info says why nothing moves")
+		os.unlink(ballast)
+		self.finish(node)
+
+	def test_no_room_for_the_log(self):
+		"""PostgreSQL cannot write its log ahead: it panics and stays down. Once there is room its operator starts it again."""
+		node, ballast = self.squeeze("pg_wal", 40 * MIB)
+		client = node.new_client(timeout=1)
+
+		def down():
+			if node.database_state() != "up":
+				return True
+			client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": os.urandom(4000).hex()}} for _ in range(50))
+			return False
+		wait_for(down, "the daemon to notice")
+		self.assertTrue(node.info()["database"]["error"])
+		os.unlink(ballast)
+		self.db.close()
+		self.cluster.kill()
+		self.cluster.start()
+		self.finish(node)
+
+
+if __name__ == "__main__":
+	unittest.main()

@@ -146,6 +146,7 @@ class Resume(wire.Case):
 		v.results(ok(s))
 		self.assertEqual(v.acked(s), "stale")
 		v.finish(again)
+		self.assertEqual(v.acked(again), "recorded")
 		self.assertEqual(self.attempts(task), [("a", 1, "worker_lost"), ("a", 2, "success")])
 		late = self.back(w, 1)
 		self.assertIs(late.welcome["resumed"], False)
@@ -363,14 +364,16 @@ class Restart(wire.Case):
 		self.assertEqual(v.resume(mine), ["held"])
 		v.open[key(mine)] = mine
 		again = v.take()
-		self.assertEqual((again["step_uuid"], again["attempt"]), (lost["step_uuid"], 2))
+		self.assertEqual((again["step_uuid"], again["attempt"]), (lost["step_uuid"], 1))  # a restart costs no attempt
+		self.assertNotEqual(again["claim"], lost["claim"])
 		v.results(ok(lost))
 		self.assertEqual(v.acked(lost), "stale")
+		v.open[key(again)] = again
 		v.finish(again)
 		v.finish(mine)
 		for t in tasks:
 			self.assertEqual(self.settled(t), "complete")
-		self.assertEqual(sorted(o for t in tasks for _, _, o in self.attempts(t)), ["success", "success", "worker_lost"])
+		self.assertEqual(sorted(o for t in tasks for _, _, o in self.attempts(t)), ["released", "success", "success"])
 		self.restart(resume_grace_ms=harness.HOUR_MS)
 
 	def test_a_cancelled_task_is_not_resumed(self):

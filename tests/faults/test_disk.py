@@ -81,8 +81,8 @@ class FullDisk(FaultCase):
 			"""More and more is asked for until something no longer fits."""
 			if "No space left" in node.log_text():
 				return True
-			outcomes.extend(client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": "z" * 5000}, "idempotency_key": "more-%d" % (len(outcomes) + i)}
-			                                    for i in range(50)))
+			outcomes.extend(client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": os.urandom(50000).hex()}, "idempotency_key": "more-%d" % (len(outcomes) + i)}
+			                                    for i in range(10)))
 			return False
 		wait_for(waits, lambda: "the daemon to say what it waits for:\n" + node.process.last_words())
 		self.assertIn("No space left", node.info()["database"].get("error", ""), "server.info says why nothing moves")
@@ -97,7 +97,7 @@ class FullDisk(FaultCase):
 		def down():
 			if node.database_state() != "up":
 				return True
-			client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": os.urandom(4000).hex()}} for _ in range(50))
+			client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": os.urandom(50000).hex()}} for _ in range(10))
 			return False
 		wait_for(down, "the daemon to notice")
 		self.assertTrue(node.info()["database"]["error"])

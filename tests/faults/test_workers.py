@@ -1,4 +1,6 @@
 """Workers that are killed, stopped, or killed by what they run."""
+import os
+import signal
 import unittest
 
 from fault import FaultCase, LONG, ROUNDS, harness, step, template
@@ -99,7 +101,7 @@ class Poison(FaultCase):
 		node = self.daemon(self.db)
 		self.apply(node, template("wears", [step("bad", "t.poison", attempts=4, deaths=2), step("after", after=["bad"])]))
 		tasks = self.create_many(node, "wears", 3)
-		keeper = Keeper(self, node, 1, prefetch=0)
+		keeper = Keeper(self, node, 1, threads=1, prefetch=0)
 		wait_for(lambda: keeper.keep() and self.db.unsettled() == 0, "everything to settle")
 		for task in tasks:
 			done = node.client.get_task(task)
@@ -148,12 +150,12 @@ class Keeper:
 	"""Keeps n workers alive, as a service manager would."""
 
 	def __init__(self, case, node, n, **options):
-		self.case, self.node, self.options, self.made = case, node, options, 0
+		self.case, self.node, self.options, self.made = case, node, {"threads": 2, **options}, 0
 		self.workers = [self.make() for _ in range(n)]
 
 	def make(self):
 		self.made += 1
-		return self.case.python_worker(self.node, name="k%d" % self.made, threads=2, wait=False, **self.options)
+		return self.case.python_worker(self.node, name="k%d" % self.made, wait=False, **self.options)
 
 	def keep(self):
 		self.workers = [w if w.alive() else self.make() for w in self.workers]
@@ -161,8 +163,6 @@ class Keeper:
 
 
 def end_process(pid):
-	import os
-	import signal
 	try:
 		os.kill(pid, signal.SIGKILL)
 	except ProcessLookupError:

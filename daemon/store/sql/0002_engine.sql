@@ -174,6 +174,7 @@ CREATE FUNCTION tasker.record_one(
   p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
+  v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
   v_sinks int; v_children int[]; v_child int; v_pos int; v_can boolean;
   v_max bigint := coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint;
   s record; t record; ts record; d record;
@@ -189,14 +190,15 @@ BEGIN
   IF NOT FOUND OR t.n_active IS NOT NULL THEN
     RETURN;
   END IF;
-  UPDATE tasker.steps x SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = now()
+  v_now := clock_timestamp();
+  UPDATE tasker.steps x SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = v_now
   WHERE x.task_id = p_task AND x.step_no = p_step AND x.state = 'in_progress' AND x.fence = p_fence
   RETURNING x.attempts, x.ready_at, x.claimed_at INTO s;
   IF NOT FOUND THEN
     RETURN;
   END IF;
   INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
-  VALUES (p_task, p_step, s.attempts, p_fence, 'success', p_node, p_worker, s.ready_at, s.claimed_at, p_finished, now(), p_exec_ms, p_meta);
+  VALUES (p_task, p_step, s.attempts, p_fence, 'success', p_node, p_worker, s.ready_at, s.claimed_at, p_finished, v_now, p_exec_ms, p_meta);
   r.kind := 'a'; r.idx := 1; r.status := 'recorded';
   RETURN NEXT r;
 
@@ -205,7 +207,7 @@ BEGIN
     UPDATE tasker.tasks x SET
       open_sinks = x.open_sinks - 1,
       state = CASE WHEN x.open_sinks = 1 THEN 'complete' ELSE x.state END,
-      finished_at = CASE WHEN x.open_sinks = 1 THEN now() END,
+      finished_at = CASE WHEN x.open_sinks = 1 THEN v_now END,
       finished_by_node = CASE WHEN x.open_sinks = 1 THEN p_node END
     WHERE x.task_id = p_task AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
     RETURNING x.open_sinks INTO v_sinks;
@@ -228,8 +230,8 @@ BEGIN
       state = CASE WHEN x.pending_parents > 1 THEN 'pending' WHEN v_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
       attempts = x.attempts + (v_can AND x.pending_parents = 1)::int, fence = x.fence + (v_can AND x.pending_parents = 1)::int,
       node_no = CASE WHEN v_can AND x.pending_parents = 1 THEN p_node END,
-      ready_at = CASE WHEN x.pending_parents = 1 THEN now() END,
-      claimed_at = CASE WHEN v_can AND x.pending_parents = 1 THEN now() END
+      ready_at = CASE WHEN x.pending_parents = 1 THEN v_now END,
+      claimed_at = CASE WHEN v_can AND x.pending_parents = 1 THEN v_now END
     WHERE x.task_id = p_task AND x.step_no = v_child AND x.state = 'pending'
     RETURNING x.state, x.attempts, x.fence, x.inputs, x.checkpoint INTO s;
     IF s.state = 'in_progress' THEN
@@ -471,12 +473,12 @@ BEGIN
       UPDATE tasker.tasks t SET n_waiting = t.n_waiting - o.n, n_active = t.n_active + o.n, state = 'steps_in_process'
       FROM o WHERE t.ctid = o.c
       RETURNING t.task_id, o.state AS old)
-    INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
-    SELECT u.task_id, u.old, 'steps_in_process', p_node, '{"event": "retry_ready"}' FROM u WHERE u.old <> 'steps_in_process';
+    INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+    SELECT u.task_id, u.old, 'steps_in_process', clock_timestamp(), p_node, '{"event": "retry_ready"}' FROM u WHERE u.old <> 'steps_in_process';
   END IF;
 
   WITH u AS (
-    UPDATE tasker.steps s SET state = 'in_progress', node_no = p_node, claimed_at = now(), attempts = s.attempts + 1, fence = s.fence + 1, retry_at = NULL
+    UPDATE tasker.steps s SET state = 'in_progress', node_no = p_node, claimed_at = clock_timestamp(), attempts = s.attempts + 1, fence = s.fence + 1, retry_at = NULL
     FROM (SELECT m.fence, z.c FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
           CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.steps x WHERE x.task_id = m.task_id AND x.step_no = m.step_no OFFSET 0) z
           ORDER BY m.task_id, m.step_no) k
@@ -496,6 +498,7 @@ CREATE FUNCTION tasker.end_attempts(
   p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
+  v_now timestamptz := clock_timestamp();
   u_i int[]; u_t bigint[]; u_s int[]; u_f int[]; u_h int[]; u_how text[]; u_at timestamptz[];
   e_t bigint[]; e_s int[]; e_f int[]; e_h int[]; e_at timestamptz[];
 BEGIN
@@ -513,7 +516,7 @@ BEGIN
                 WHEN u.retry AND ts.retryable AND s.attempts < ts.max_attempts THEN 'retrying'
                 ELSE 'failed' END AS how,
            CASE WHEN u.outcome <> 'released' AND u.retry AND ts.retryable AND s.attempts < ts.max_attempts AND u.delay_ms > 0
-                THEN now() + u.delay_ms * interval '1 millisecond' END AS at
+                THEN v_now + u.delay_ms * interval '1 millisecond' END AS at
     FROM unnest(p_idx, p_task, p_step, p_fence, p_outcome, p_retry, p_delay_ms, p_error, p_meta, p_exec_ms, p_worker, p_finished)
          AS u(idx, task_id, step_no, fence, outcome, retry, delay_ms, error, meta, exec_ms, worker, finished)
     CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
@@ -525,15 +528,15 @@ BEGIN
       state = CASE WHEN r.how = 'failed' THEN 'error' WHEN r.at IS NULL THEN 'enqueued' ELSE 'waiting_for_retry' END::tasker.step_state,
       attempts = s.attempts - (r.how = 'released')::int,
       node_no = NULL,
-      ready_at = CASE WHEN r.how = 'retrying' THEN coalesce(r.at, now()) ELSE s.ready_at END,
+      ready_at = CASE WHEN r.how = 'retrying' THEN coalesce(r.at, v_now) ELSE s.ready_at END,
       retry_at = r.at,
-      finished_at = CASE WHEN r.how = 'failed' THEN now() END,
+      finished_at = CASE WHEN r.how = 'failed' THEN v_now END,
       error = coalesce(r.error, s.error)
     FROM r WHERE s.ctid = r.c
     RETURNING r.*, s.attempts + (r.how = 'released')::int AS attempt, s.claimed_at),
   a AS (
     INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, error, metadata)
-    SELECT u.task_id, u.step_no, u.attempt, u.fence, u.outcome, p_node, u.worker, u.was_ready, u.claimed_at, u.finished, now(), u.exec_ms, u.error, u.meta
+    SELECT u.task_id, u.step_no, u.attempt, u.fence, u.outcome, p_node, u.worker, u.was_ready, u.claimed_at, u.finished, v_now, u.exec_ms, u.error, u.meta
     FROM u)
   SELECT array_agg(idx), array_agg(task_id), array_agg(step_no), array_agg(fence), array_agg(handler_id), array_agg(how), array_agg(at)
   INTO u_i, u_t, u_s, u_f, u_h, u_how, u_at FROM u;
@@ -569,13 +572,13 @@ CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETUR
     FROM tasker.tasks t
     WHERE t.task_id = ANY (p_tasks) AND t.n_active IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')),
   u AS (
-    UPDATE tasker.tasks t SET state = w.new, finished_at = CASE WHEN w.new = 'complete' THEN now() END,
+    UPDATE tasker.tasks t SET state = w.new, finished_at = CASE WHEN w.new = 'complete' THEN clock_timestamp() END,
            finished_by_node = CASE WHEN w.new = 'complete' THEN p_node END
     FROM want w WHERE t.ctid = w.c AND w.new <> w.old
     RETURNING t.task_id, t.task_uuid, w.old, w.new),
   h AS (
-    INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
-    SELECT u.task_id, u.old, u.new, p_node, p_cause FROM u WHERE u.new <> 'complete')
+    INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+    SELECT u.task_id, u.old, u.new, clock_timestamp(), p_node, p_cause FROM u WHERE u.new <> 'complete')
   SELECT 's'::"char", NULL::int, u.new::text, u.task_id, u.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
          NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
   FROM u WHERE u.new IN ('complete', 'blocked_by_failures')
@@ -591,6 +594,7 @@ CREATE FUNCTION tasker.record_results(
   p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[], p_bytes int[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
+  v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
   v_counted boolean; v_sinks int; v_applied int := 0;
   o_i int[]; o_t bigint[]; o_s int[]; o_tpl int[];
   f_d int[];
@@ -612,6 +616,7 @@ BEGIN
 
   SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
     SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  v_now := clock_timestamp();
 
   -- Successes.
   WITH r AS MATERIALIZED (
@@ -624,12 +629,12 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.children = '{}' AS sink FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = u.step_no OFFSET 0) ts
     WHERE u.outcome = 'success'),
   u AS (
-    UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = now()
+    UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = v_now
     FROM r WHERE s.ctid = r.c
     RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.sink),
   a AS (
     INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
-    SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, now(), u.exec_ms, u.meta
+    SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, v_now, u.exec_ms, u.meta
     FROM u)
   SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.template_id), count(*) FILTER (WHERE u.sink)
   INTO o_i, o_t, o_s, o_tpl, v_sinks FROM u;
@@ -659,8 +664,8 @@ BEGIN
           state = CASE WHEN c.take THEN 'in_progress' WHEN c.ready THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
           attempts = s.attempts + c.take::int, fence = s.fence + c.take::int,
           node_no = CASE WHEN c.take THEN p_node END,
-          ready_at = CASE WHEN c.ready THEN now() END,
-          claimed_at = CASE WHEN c.take THEN now() END
+          ready_at = CASE WHEN c.ready THEN v_now END,
+          claimed_at = CASE WHEN c.take THEN v_now END
         FROM capped c WHERE s.ctid = c.c
         RETURNING s.task_id, s.step_no, s.attempts, s.fence, c.handler_id, c.ready, c.take)
       SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
@@ -688,7 +693,7 @@ BEGIN
           UPDATE tasker.tasks t SET
             open_sinks = t.open_sinks - z.n,
             state = CASE WHEN t.open_sinks = z.n THEN 'complete' ELSE t.state END,
-            finished_at = CASE WHEN t.open_sinks = z.n THEN now() END,
+            finished_at = CASE WHEN t.open_sinks = z.n THEN v_now END,
             finished_by_node = CASE WHEN t.open_sinks = z.n THEN p_node END
           FROM z WHERE t.ctid = z.c
           RETURNING t.task_id, t.task_uuid, t.state, t.open_sinks)
@@ -899,17 +904,17 @@ BEGIN
     WITH was AS MATERIALIZED (
       SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
       WHERE s.task_id = v_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') FOR NO KEY UPDATE),
-    u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = now(), retry_at = NULL
+    u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = clock_timestamp(), retry_at = NULL
           FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
     a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
-          SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, now(), now(), jsonb_build_object('message', 'task cancelled', 'reason', p_reason)
+          SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, clock_timestamp(), clock_timestamp(), jsonb_build_object('message', 'task cancelled', 'reason', p_reason)
           FROM was w WHERE w.state = 'in_progress')
     SELECT 'x'::"char", NULL::int, NULL::text, w.task_id, p_uuid, NULL::int, w.step_no, w.attempts, w.fence, NULL::int,
            NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
     FROM was w WHERE w.state = 'in_progress';
-  UPDATE tasker.tasks t SET state = 'cancelled', finished_at = now(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 WHERE t.task_id = v_id;
-  INSERT INTO tasker.task_transitions (task_id, from_state, to_state, node_no, cause)
-  VALUES (v_id, v_state, 'cancelled', p_node, jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', p_operator));
+  UPDATE tasker.tasks t SET state = 'cancelled', finished_at = clock_timestamp(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 WHERE t.task_id = v_id;
+  INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+  VALUES (v_id, v_state, 'cancelled', clock_timestamp(), p_node, jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', p_operator));
   IF p_notify THEN
     PERFORM pg_notify('tasker_cancel', p_uuid::text);
   END IF;

@@ -348,6 +348,6 @@ BEGIN
         (f.claimed_at, 2, 'in_progress', NULL, NULL),
         (f.ended_at, 0, CASE WHEN f.outcome = 'success' THEN 'complete' WHEN f.outcome = 'cancelled' THEN 'cancelled' WHEN f.outcome = 'released' THEN 'enqueued'
                              WHEN f.fence = cur.fence AND cur.state = 'error' THEN 'error' ELSE 'waiting_for_retry' END, f.outcome, f.error)) AS x(at, rank, state, outcome, error)
-      WHERE t.task_id = v_id AND x.at IS NOT NULL AND x.at <= now()
+      WHERE t.task_id = v_id AND x.at IS NOT NULL AND x.at <= clock_timestamp()
     ) e WHERE e.at >= v_since), '[]'));
 END $$;

@@ -26,13 +26,14 @@
 #define STEP_OVERHEAD 1024u	      /* of a step.execute frame around its first step */
 #define ANSWER_OVERHEAD 64u	      /* of a response, in bytes or items, around its result */
 #define RELEASES_MAX 3		      /* times a step is given back after a restart without using an attempt */
+#define ITEMS_EXACT_FROM 16384u	      /* bytes: below, every byte is counted as an item */
 #define READ_CHUNK 65536u
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
 #define OUT_MAX (64u << 20)	      /* unsent bytes above which it is dropped */
 #define STORE_BYTES_MAX (256u << 20)  /* of texts waiting for the store: above, creates are refused and workers not read */
 #define QUEUE_OVERLOAD 100000u	      /* requests waiting for the store above which creates are refused */
-#define RECONNECT_GRACE_MS 1000	      /* how long a living process may take to come back */
+#define RECONNECT_GRACE_MS 2000	      /* how long a living process may take to come back */
 #define CONCURRENCY_MAX 10000
 #define HANDLERS_MAX 10000
 #define WATCHES_MAX 64		      /* on one session */
@@ -140,6 +141,7 @@ struct session {
 	/* gathered until the flush */
 	struct buf acks, executes;
 	unsigned n_acks, n_executes;
+	size_t execute_items;
 	unsigned n_watches, n_waits;
 };
 
@@ -298,6 +300,7 @@ bool handler_matches(const struct session *s, const struct handler *h);
 /* steps.c: results, timeouts, orphans */
 msg_fn on_step_result, on_step_heartbeat, on_step_log, on_step_dependencies;
 void step_give(struct session *s, struct open_step *o);
+size_t step_items(const struct claim *c);
 struct open_step *step_new(struct server *srv, struct claim *c); /* takes c; NULL: out of memory (then c is lost to the journal) */
 /* End the attempt without the worker: timeout, lost, released. Frees `o` unless the worker still owes a word. */
 void step_end(struct open_step *o, enum outcome outcome, const char *message);

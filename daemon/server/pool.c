@@ -183,8 +183,8 @@ static void place(struct server *srv, struct open_step *o)
 	struct session *s = p ? pick_session(p) : NULL;
 	if (o->claim->broken) {
 		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's input cannot be encoded");
-	} else if (o->claim->body.len > srv->opt->max_frame - STEP_OVERHEAD) {
-		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's context and handler initialization are larger than a frame (max_frame)");
+	} else if (o->claim->body.len > srv->opt->max_frame - STEP_OVERHEAD || step_items(o->claim) > ITEMS_MAX - STEP_OVERHEAD) {
+		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's context and handler initialization are larger than a frame (max_frame, max_items)");
 	} else if (s) {
 		step_give(s, o);
 	} else if (p) {

@@ -346,6 +346,7 @@ void session_gather(struct session *s)
 {
 	gather(s, &s->acks, &s->n_acks, "result.ack", "acks");
 	gather(s, &s->executes, &s->n_executes, "step.execute", "steps");
+	s->execute_items = 0;
 }
 
 /* True when everything is sent. */

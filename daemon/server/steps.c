@@ -7,6 +7,7 @@
 #include <string.h>
 #include "daemon/store/proof.h"
 #include "protocol/mpjson.h"
+#include "protocol/scan.h"
 #include "protocol/utf8.h"
 
 const char API_ATTEMPT_STATUS[] = "tasker.api_attempt_status";
@@ -97,10 +98,19 @@ static void open_on(struct session *s, struct open_step *o)
 	o->timer_set = true;
 }
 
+/* MessagePack items of a step's pairs; exactly only where it could matter. */
+size_t step_items(const struct claim *c)
+{
+	return c->body.len < ITEMS_EXACT_FROM ? c->body.len : scan_count(c->body.data, c->body.len);
+}
+
 void step_give(struct session *s, struct open_step *o)
 {
-	if (s->executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD)
+	size_t items = step_items(o->claim);
+	if (s->n_executes > 0 && (s->executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD || s->execute_items + items > ITEMS_MAX - STEP_OVERHEAD))
 		session_gather(s);
+	s->execute_items += items;
+	o->confirmed = true; /* sent on this very connection */
 	mp_map(&s->executes, o->claim->fields);
 	mp_raw(&s->executes, o->claim->body.data, o->claim->body.len);
 	s->n_executes++;

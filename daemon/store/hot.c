@@ -11,6 +11,7 @@
 #include "daemon/store/pgarray.h"
 #include "daemon/store/tcache.h"
 #include "protocol/mpjson.h"
+#include "protocol/scan.h"
 
 /* Columns of tasker.hot_row. */
 enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
@@ -33,6 +34,7 @@ static const struct {
 };
 
 #define MAX_PARAMS 21
+#define BODY_ITEMS_MAX 260000u /* below the protocol's 262,144 items a frame, with room for the rest */
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
 static const enum pg_type record_types[] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4};
@@ -346,7 +348,8 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 	size_t before = cl->body.len;
 	if (rc == 0 && (json = get_json(r, row, C_DEPS, &n)))
 		rc = put_dependencies(cl, t, json, n);
-	if (rc == 0 && cl->body.len > call->max_body && cl->body.len > before) {
+	bool much = cl->body.len > call->max_body || (cl->body.len > BODY_ITEMS_MAX && scan_count(cl->body.data, cl->body.len) > BODY_ITEMS_MAX);
+	if (rc == 0 && much && cl->body.len > before) {
 		cl->body.len = before; /* MessagePack can be longer than the JSON that was counted */
 		cl->fields--;
 		partial = true;

@@ -186,7 +186,7 @@ class Session:
 
 	def finish(self, timeout=60):
 		"""The rows of what start() sent. Raises PgError if a statement failed, AssertionError if it does not end."""
-		pattern = re.compile(rb"^<%d (\w+) (\w+) (.*?) >%d\n" % (self._marks, self._marks), re.S | re.M)
+		pattern = re.compile(rb"^<%d (\w+) (\w*) (.*?) >%d\n" % (self._marks, self._marks), re.S | re.M)
 		deadline = time.monotonic() + timeout
 		while True:
 			end = pattern.search(self._buffer)
@@ -200,7 +200,7 @@ class Session:
 			self._buffer += data
 		text, self._buffer = self._buffer[:end.start()].decode(), self._buffer[end.end():]
 		if end.group(2) != b"00000":
-			raise PgError(end.group(2).decode(), end.group(3).decode())
+			raise PgError(end.group(2).decode() or "08006", end.group(3).decode() or "the connection is gone")
 		return _rows(text)
 
 	def run(self, sql, timeout=60):

@@ -35,6 +35,7 @@ static const char settings[] = "listen_addresses = ''\n"
                                "synchronous_commit = on\n"
                                "full_page_writes = on\n"
                                "wal_level = minimal\n"
+                               "update_process_title = off\n" /* twice a call for nobody */
                                "max_wal_senders = 0\n"
                                "max_logical_replication_workers = 0\n"
                                "max_wal_size = 4GB\n"

@@ -1,5 +1,6 @@
 """PostgreSQL loses connections, crashes, and is stopped while a batch is under way. Daemon and workers live on, so no attempt is lost and nothing runs twice."""
 import os
+import signal
 import threading
 import unittest
 
@@ -89,6 +90,16 @@ class Crashes(Faults):
 		made = harness.new_cluster(restart_after_crash="on")
 		self.at_end(made.close)
 		return made
+
+	def test_a_backend_is_killed(self):
+		"""kill -9 of one: the postmaster ends all the others and recovers."""
+		def fault(i):
+			pids = self.backends()
+			victim = self.random.choice(pids)
+			os.kill(victim, signal.SIGKILL)
+			wait_for(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in pids), "all backends to end")
+			wait_for(lambda: self.db.unsettled() is not None, "the server to recover")
+		self.strike(fault)
 
 	def test_immediate_shutdown(self):
 		self.strike(lambda i: self.cluster.restart("immediate"))

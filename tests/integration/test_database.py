@@ -153,6 +153,14 @@ class Away(harness.Case):
 		self.ledger.open_gate("gate")
 		self.verify(self.db, node)
 
+	def test_server_info_names_schema_and_queues(self):
+		node = self.daemon(self.db)
+		about = node.info()["database"]
+		self.assertEqual(about["state"], "up")
+		self.assertEqual(about["version"] // 10000, int(self.db.value("SHOW server_version_num")) // 10000)
+		self.assertEqual(str(about["schema"]), self.db.value("SELECT max(version) FROM tasker.schema_migrations"))
+		self.assertTrue(about["pgmq"])
+
 
 class Embedded(harness.Case):
 	def server_pid(self, directory):

@@ -121,6 +121,15 @@ class Wait(harness.SharedCase):
 		self.ledger.open_gate("leaves")
 		self.assertEqual(stays.result().state, "complete")
 
+	def test_the_state_at_the_limit_is_the_present_one(self):
+		self.apply(self.node, template("present", [step("a", "t.gate", gate="present"), step("b", "t.flaky", fails=1, after=["a"], backoff="linear", base_ms=harness.HOUR_MS, max_ms=harness.HOUR_MS)]))
+		task = self.create(self.node, "present")
+		waiter = Waiting(self.node, task, 3, ask=lambda c, limit: c.request("task.wait", {"task_uuid": task, "timeout_ms": limit * 1000}))
+		self.ledger.open_gate("present")
+		self.wait_step(self.node, task, "b", "waiting_for_retry")
+		self.assertEqual(waiter.result(), {"task_uuid": task, "state": "waiting_for_retry", "settled": False, "finished": False})
+		self.node.client.cancel_task(task)
+
 
 if __name__ == "__main__":
 	unittest.main()

@@ -46,9 +46,9 @@ void mailbox_push(struct mailbox *m, struct mail *item)
 	*m->tail = item;
 	m->tail = &item->next;
 	m->depth++;
-	if (was_empty)
-		wake(m);
 	pthread_mutex_unlock(&m->lock);
+	if (was_empty) /* after the unlock, or the reader would wake only to wait for the lock */
+		wake(m);
 }
 
 static struct mail *take_locked(struct mailbox *m)
@@ -57,11 +57,10 @@ static struct mail *take_locked(struct mailbox *m)
 	m->head = NULL;
 	m->tail = &m->head;
 	m->depth = 0;
-	if (list) {
-		uint64_t v;
-		ssize_t ignored = read(m->fd, &v, sizeof v);
-		(void)ignored;
-	}
+	/* Always: a wake-up may come after its item was taken. */
+	uint64_t v;
+	ssize_t ignored = read(m->fd, &v, sizeof v);
+	(void)ignored;
 	return list;
 }
 

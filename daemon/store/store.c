@@ -81,13 +81,21 @@ static size_t take_same_kind(struct list *l, struct req **out, size_t max)
 	return n;
 }
 
-static void wake_one(struct store *s)
+/* Choose who is to wake: signal its condition, best after the unlock. NULL: nobody waits, whoever is done next looks again. */
+static pthread_cond_t *choose_idle(struct store *s)
 {
 	if (s->n_idle == 0)
-		return; /* whoever is done next looks again */
+		return NULL;
 	int i = s->idle[--s->n_idle];
 	s->woken[i] = true;
-	pthread_cond_signal(&s->wake[i]);
+	return &s->wake[i];
+}
+
+static void wake_one(struct store *s)
+{
+	pthread_cond_t *c = choose_idle(s);
+	if (c)
+		pthread_cond_signal(c);
 }
 
 static int idle_place(const struct store *s, int index)
@@ -625,9 +633,10 @@ void store_submit(struct store *s, struct req *r)
 	bool api = r->kind == REQ_API || r->kind == REQ_CANCEL;
 	list_push(api ? &s->api : &s->hot, &r->mail);
 	/* A waiting thread is woken only for the first of a run: whoever comes takes all. */
-	if (api || s->hot.n == 1)
-		wake_one(s);
+	pthread_cond_t *wake = api || s->hot.n == 1 ? choose_idle(s) : NULL;
 	pthread_mutex_unlock(&s->lock);
+	if (wake)
+		pthread_cond_signal(wake);
 }
 
 bool store_is_up(struct store *s)

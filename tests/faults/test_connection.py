@@ -78,7 +78,7 @@ class Broken(FaultCase):
 			return len(data)
 		self.cuts = 0
 		worker = self.worker_behind(node, self.relay(node, watch), threads=3)
-		self.begin_batch(node, 60)
+		self.begin_batch(node, 4 * cuts)
 		self.end_batch(node)
 		self.assertEqual(self.cuts, cuts, "the batch is large enough for all cuts")
 		self.assertEqual(self.lost(), [])

@@ -280,8 +280,10 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	if (!s->worker)
 		return;
 	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
-	log_info("worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
-		 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "");
+	unsigned suppressed = 0;
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
+		log_info("worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
+			 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "");
 	tell_store(s);
 	if (s->held == 0) {
 		release_unconfirmed(s);

@@ -27,6 +27,8 @@
 #define ANSWER_OVERHEAD 64u	      /* of a response, in bytes or items, around its result */
 #define RELEASES_MAX 3		      /* times a step is given back after a restart without using an attempt */
 #define ITEMS_EXACT_FROM 16384u	      /* bytes: below, every byte is counted as an item */
+#define ASKED_MAX 64u		      /* calls of one session that wait for the database; above, it is not read */
+#define CLOSING_TIMEOUT_S 5	      /* for a peer to read the reason before its connection is closed */
 #define READ_CHUNK 65536u
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
@@ -119,6 +121,8 @@ struct session {
 	TAILQ_ENTRY(session) dirty_link;
 	bool paused;	  /* not read until its output drains */
 	bool held_back;	  /* not read until the store has caught up */
+	bool asks_much;	  /* not read until some of its calls are answered */
+	unsigned asked;	  /* calls with the store */
 	bool closing;	  /* flush, then close */
 	bool said_goodbye, draining;
 	bool moved; /* its steps and name live on in another session */
@@ -126,7 +130,7 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	usec_t connected, last_frame;
-	struct ratelimit log_limit, step_logs;
+	struct ratelimit step_logs;
 	/* worker */
 	bool worker;
 	char token[33];
@@ -216,6 +220,7 @@ struct server {
 	struct err fatal;
 	bool has_fatal;
 	unsigned n_held_back;
+	struct ratelimit peer_log; /* what peers can provoke, all together */
 	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions;
 };
 
@@ -226,6 +231,8 @@ struct session *session_find(struct server *srv, uint64_t id);
 void session_close(struct session *s, const char *why);
 /* Send what is gathered, then close. */
 void session_close_after_flush(struct session *s);
+/* One of the session's calls to the store has been answered. */
+void session_answered(struct session *s);
 /* Read the sessions that were held back, if the store has caught up. */
 void sessions_read_on(struct server *srv);
 void session_mark_dirty(struct session *s);
@@ -262,6 +269,8 @@ typedef void msg_fn(struct session *s, uint32_t id, const msgpack_object *params
 int may_submit(struct server *srv, enum req_kind kind, struct err *e) must_check;
 /* A request to the store on behalf of a client's. NULL: it cannot be taken on now (no database, too many waiting, no memory), and has been answered so. */
 struct req *req_for(struct session *s, uint32_t id, enum req_kind kind);
+/* Send a call (not a create, which is bounded by bytes) to the store, counted for the session until it is answered. Takes r. */
+void submit_call(struct session *s, struct req *r);
 
 /* hello.c */
 msg_fn on_hello, on_session_resume, on_goodbye, on_worker_update, on_heartbeat;

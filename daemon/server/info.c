@@ -80,7 +80,7 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 		text_set(&r->api.args, buf_text(&json), json.len);
 		r->api.function = a->function;
 		r->api.mode = API_READ;
-		store_submit(s->srv->store, r);
+		submit_call(s, r);
 		r = NULL;
 	}
 	req_free(r);
@@ -410,7 +410,7 @@ void on_template_apply(struct session *s, uint32_t id, const msgpack_object *par
 		r->api.function = API_REGISTER;
 		r->api.mode = API_WRITE;
 		r->user = TAKE_PTR(a);
-		store_submit(s->srv->store, r);
+		submit_call(s, r);
 	}
 	free(a);
 	buf_done(&json);

@@ -196,8 +196,8 @@ void protocol_error(struct session *s, const char *code, const char *fmt, ...)
 	err_vset(&e, 0, code, fmt, ap);
 	va_end(ap);
 	s->srv->c_protocol_errors++;
-	if (ratelimit_ok(&s->log_limit, now_mono(), &suppressed))
-		log_warn("session %llu (pid %d, uid %u): %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e.text);
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
+		log_warn("session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e.text, suppressed);
 	notify_error(s, &e);
 	session_close_after_flush(s);
 }
@@ -227,6 +227,13 @@ struct req *req_for(struct session *s, uint32_t id, enum req_kind kind)
 	if (!r)
 		reply_error(s, id, &e);
 	return r;
+}
+
+void submit_call(struct session *s, struct req *r)
+{
+	r->counted = true;
+	s->asked++;
+	store_submit(s->srv->store, r);
 }
 
 /* How deep containers are nested in `o`; frames are at most DEPTH_MAX deep, so is the recursion. */

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <systemd/sd-daemon.h>
 #include "daemon/embed/embed.h"
+#include "protocol/frame.h"
 
 #define TICK_MS 1000
 #define STORE_STOP_MS 5000
@@ -51,6 +52,9 @@ static void answer_request(struct server *srv, struct req *r)
 		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
 	pool_return(srv, r);
 	store_released(srv->store, r);
+	struct session *asker = r->counted ? session_find(srv, r->origin.session) : NULL;
+	if (asker)
+		session_answered(asker);
 	if (r->kind == REQ_CLAIM && r->failed)
 		log_error("queued steps cannot be claimed: %s", r->err.text);
 	if (by_kind[r->kind])
@@ -198,6 +202,23 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
 		event_add(srv->ev_listen, NULL);
 }
 
+/* One try: whoever comes to a full house is told so. */
+static void say_full(int fd)
+{
+	static const struct err full = {.code = "overloaded", .text = "the daemon has as many sessions as it may (max_sessions)"};
+	struct buf b;
+	buf_init(&b, 4096);
+	size_t mark = frame_begin(&b);
+	mp_array(&b, 3);
+	mp_uint(&b, ENV_NOTIFICATION);
+	mp_str(&b, "error");
+	write_error(&b, &full);
+	frame_end(&b, mark);
+	if (!b.failed)
+		(void)!send(fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	buf_done(&b);
+}
+
 static void on_accept(evutil_socket_t lfd, short what, void *arg)
 {
 	struct server *srv = arg;
@@ -214,6 +235,7 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 		struct session *s = srv->n_sessions < (size_t)srv->opt->max_sessions ? session_new(srv, fd) : NULL;
 		if (!s) {
 			srv->c_rejected_sessions++;
+			say_full(fd);
 			close(fd);
 		}
 	}
@@ -567,7 +589,7 @@ static void finish(struct server *srv)
 
 int server_run(const struct options *opt, const char *conninfo, struct embed *em, struct err *e)
 {
-	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1};
+	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}};
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
 	signal(SIGPIPE, SIG_IGN);

@@ -46,7 +46,6 @@ struct session *session_new(struct server *srv, int fd)
 	s->fd = fd;
 	s->pidfd = -1;
 	s->connected = s->last_frame = now_mono();
-	s->log_limit = (struct ratelimit){.window_us = 10 * USEC_PER_SEC, .burst = 20};
 	s->step_logs = (struct ratelimit){.window_us = 10 * USEC_PER_SEC, .burst = 2000};
 	buf_init(&s->in, 0);
 	buf_init(&s->out, 0);
@@ -168,6 +167,8 @@ void session_close(struct session *s, const char *why)
 void session_close_after_flush(struct session *s)
 {
 	s->closing = true;
+	pool_leave(s);
+	event_add(&s->timer, &(struct timeval){.tv_sec = CLOSING_TIMEOUT_S});
 	session_mark_dirty(s);
 }
 
@@ -220,12 +221,14 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	struct session *s = arg;
 	struct server *srv = s->srv;
 	(void)fd, (void)what;
-	if (s->state == SESSION_NEW) {
+	if (s->closing && s->fd >= 0) {
+		session_close(s, "it did not read why it is closed");
+	} else if (s->state == SESSION_NEW) {
 		protocol_error(s, "protocol_error", "no hello within %d seconds", HELLO_TIMEOUT_S);
 	} else if (s->state == SESSION_DETACHED) {
 		session_detached_timeout(s);
 	} else if (s->state == SESSION_OPEN && s->worker) {
-		usec_t silence = s->held_back ? 0 : now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
+		usec_t silence = s->held_back || s->asks_much ? 0 : now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
 		if (silence >= limit)
 			session_close(s, "silent for six heartbeats");
 		else
@@ -244,7 +247,7 @@ static size_t frame_limit(const struct session *s)
 static void handle_frames(struct session *s)
 {
 	size_t done = 0, off, len;
-	while (!s->closing && s->fd >= 0) {
+	while (!s->closing && s->fd >= 0 && s->asked < ASKED_MAX) {
 		int r = frame_peek(s->in.data + done, s->in.len - done, frame_limit(s), &off, &len);
 		if (r == 0)
 			break;
@@ -281,6 +284,11 @@ static void read_session(struct session *s)
 		buf_added(&s->in, (size_t)n);
 		got += (size_t)n;
 		handle_frames(s);
+		if (s->asked >= ASKED_MAX && s->fd >= 0) {
+			s->asks_much = true;
+			event_del(&s->rd);
+			break;
+		}
 		if ((size_t)n < READ_CHUNK)
 			break;
 	}
@@ -308,9 +316,22 @@ void sessions_read_on(struct server *srv)
 			continue;
 		s->held_back = false;
 		s->last_frame = now_mono(); /* it was not heard because it was not read */
-		if (s->fd >= 0 && !s->paused)
+		if (s->fd >= 0 && !s->paused && !s->asks_much)
 			event_add(&s->rd, NULL);
 	}
+}
+
+void session_answered(struct session *s)
+{
+	s->asked--;
+	if (!s->asks_much || s->asked > ASKED_MAX / 2)
+		return;
+	s->asks_much = false;
+	s->last_frame = now_mono();
+	handle_frames(s); /* what was received before */
+	s->asks_much = s->asked >= ASKED_MAX;
+	if (s->fd >= 0 && !s->paused && !s->held_back && !s->asks_much)
+		event_add(&s->rd, NULL);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -380,7 +401,7 @@ static void pace(struct session *s, size_t unsent)
 		event_del(&s->rd);
 	} else if (s->paused && unsent < OUT_PAUSE / 2) {
 		s->paused = false;
-		if (!s->held_back)
+		if (!s->held_back && !s->asks_much)
 			event_add(&s->rd, NULL);
 	}
 }

@@ -666,7 +666,7 @@ void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *
 		reply_errorf(s, id, "invalid_value", NULL, "names or cursor cannot be encoded");
 		req_free(r);
 	} else {
-		store_submit(s->srv->store, r);
+		submit_call(s, r);
 	}
 	buf_done(&b);
 }

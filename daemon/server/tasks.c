@@ -291,7 +291,7 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 		text_set(&r->cancel.reason, p, n);
 	snprintf(who, sizeof who, "uid:%u", (unsigned)s->uid);
 	text_set(&r->cancel.operator_name, who, strlen(who));
-	store_submit(s->srv->store, r);
+	submit_call(s, r);
 }
 
 void cancel_answered(struct server *srv, struct req *r)
@@ -318,6 +318,6 @@ void cancel_answered(struct server *srv, struct req *r)
 		text_set(&get->api.args, args, (size_t)n);
 		get->api.function = "tasker.api_task_get";
 		get->api.mode = API_READ;
-		store_submit(srv->store, get);
+		submit_call(s, get);
 	}
 }

@@ -107,7 +107,7 @@ void on_task_watch(struct session *s, uint32_t id, const msgpack_object *params)
 	r->api.mode = API_READ;
 	r->task = task;
 	w->asking = true;
-	store_submit(s->srv->store, r);
+	submit_call(s, r);
 }
 
 void on_task_unwatch(struct session *s, uint32_t id, const msgpack_object *params)

@@ -118,6 +118,7 @@ struct req {
 	struct err err;	      /* set if failed */
 	bool failed;
 	void *user;	      /* for the sender alone */
+	bool counted;	      /* likewise: its session counts it */
 };
 
 struct req *req_new(enum req_kind kind, struct origin origin);

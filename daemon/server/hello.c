@@ -297,7 +297,7 @@ static bool resume_step(struct session *s, const struct uuid *uuid, const uint8_
 	struct step_key key = {.uuid = *uuid};
 	struct uuid task;
 	unsigned no;
-	if (!uuid_split_step(uuid, &task, &no) || proof_check(store_secret(s->srv->store), &task, no, proof, &key.fence) < 0)
+	if (!uuid_split_step(uuid, &task, &no) || proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, proof, &key.fence) < 0)
 		return false;
 	return step_held(s, &key);
 }

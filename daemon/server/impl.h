@@ -205,6 +205,7 @@ struct server {
 	struct recording *recording;
 	struct open_step *orphans; /* by key: held since before the restart, waiting for their worker */
 	struct journal *journals;
+	struct prover *prover; /* of claims shown to the loop */
 	struct waited *waited;
 	TAILQ_HEAD(, waited) to_ask;
 	bool asking; /* a question about waited-for tasks is under way */

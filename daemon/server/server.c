@@ -12,6 +12,7 @@
 #include <systemd/sd-daemon.h>
 #include "daemon/embed/embed.h"
 #include "protocol/frame.h"
+#include "daemon/store/proof.h"
 
 #define TICK_MS 1000
 #define STORE_STOP_MS 5000
@@ -535,7 +536,8 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		srv->base = event_base_new_with_config(cfg);
 		event_config_free(cfg);
 	}
-	int r = srv->base ? mailbox_init(&srv->answers) : -ENOMEM;
+	srv->prover = prover_new();
+	int r = srv->base && srv->prover ? mailbox_init(&srv->answers) : -ENOMEM;
 	if (r < 0)
 		return err_set(e, r, "internal", "cannot set up the event loop");
 	if ((r = open_listener(srv, e)) < 0)
@@ -579,6 +581,7 @@ static void finish(struct server *srv)
 	steps_free(srv);
 	pools_free(srv);
 	free_events(srv);
+	srv->prover = prover_free(srv->prover);
 	if (srv->base)
 		event_base_free(srv->base);
 	if (srv->listen_fd > 0)

@@ -514,7 +514,7 @@ static bool one_result(struct session *s, const msgpack_object *m)
 	struct open_step *o = NULL;
 	if (!read_identity(m, &key.uuid, &attempt, &claim, &success))
 		return false;
-	if (!uuid_split_step(&key.uuid, &task, &no) || proof_check(store_secret(s->srv->store), &task, no, claim, &key.fence) < 0) {
+	if (!uuid_split_step(&key.uuid, &task, &no) || proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, claim, &key.fence) < 0) {
 		ack(s, &key.uuid, attempt, "not_claimed", "the claim is not one this node gave out for the step");
 		return true;
 	}

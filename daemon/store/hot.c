@@ -44,6 +44,7 @@ static const enum pg_type create_types[] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, 
 
 struct hot {
 	struct tcache *templates;
+	struct prover *prover;
 	struct pgarray record[N_RECORD], create[N_CREATE];
 	struct pgarray done_seqs, handlers, quotas, uuids;
 };
@@ -61,6 +62,7 @@ struct hot *hot_new(void)
 	if (!h)
 		return NULL;
 	h->templates = tcache_new();
+	h->prover = prover_new();
 	for (size_t i = 0; i < N_RECORD; i++)
 		pgarray_init(&h->record[i], record_types[i]);
 	for (size_t i = 0; i < N_CREATE; i++)
@@ -69,7 +71,7 @@ struct hot *hot_new(void)
 	pgarray_init(&h->handlers, PG_INT4);
 	pgarray_init(&h->quotas, PG_INT4);
 	pgarray_init(&h->uuids, PG_UUID);
-	if (!h->templates)
+	if (!h->templates || !h->prover)
 		return hot_free(h);
 	return h;
 }
@@ -79,6 +81,7 @@ struct hot *hot_free(struct hot *h)
 	if (!h)
 		return NULL;
 	tcache_free(h->templates);
+	prover_free(h->prover);
 	for (size_t i = 0; i < N_RECORD; i++)
 		pgarray_done(&h->record[i]);
 	for (size_t i = 0; i < N_CREATE; i++)
@@ -300,14 +303,16 @@ static int put_meta(struct claim *cl, const char *json, size_t len)
 	return rc;
 }
 
-static void put_identity(struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
+static int put_identity(struct hot *h, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
 {
 	char task[UUID_TEXT], step[UUID_TEXT];
 	uint8_t proof[PROOF_LEN];
 	struct uuid su = uuid_for_step(&cl->task, (unsigned)cl->step_no);
 	uuid_format(&cl->task, task);
 	uuid_format(&su, step);
-	proof_make(call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, proof);
+	int rc = proof_make(h->prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, proof);
+	if (rc < 0)
+		return rc;
 	put_str(cl, "step_uuid", step);
 	put_str(cl, "task_uuid", task);
 	put_int(cl, "attempt", cl->attempt);
@@ -325,6 +330,7 @@ static void put_identity(struct claim *cl, const struct hot_call *call, const st
 	cl->fields++;
 	if (s->timeout_ms)
 		put_int(cl, "timeout_ms", (int64_t)s->timeout_ms);
+	return 0;
 }
 
 static int put_payload(struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s, const PGresult *r, int row)
@@ -386,8 +392,9 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 		const struct tcache_step *s = &t->steps[cl->step_no];
 		cl->timeout_ms = s->timeout_ms;
 		if (payload) {
-			put_identity(cl, call, t, s);
-			rc = put_payload(cl, call, t, s, r, row);
+			rc = put_identity(h, cl, call, t, s);
+			if (rc == 0)
+				rc = put_payload(cl, call, t, s, r, row);
 		}
 	}
 	if (rc == 0 && cl->body.failed)

@@ -2,32 +2,74 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
-void proof_make(const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, uint32_t fence, uint8_t out[PROOF_LEN])
+struct prover {
+	EVP_MAC_CTX *ctx;
+	uint8_t secret[SECRET_LEN]; /* what ctx is keyed with, if keyed */
+	bool keyed;
+};
+
+struct prover *prover_new(void)
+{
+	struct prover *p = calloc(1, sizeof *p);
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	if (p && mac)
+		p->ctx = EVP_MAC_CTX_new(mac);
+	EVP_MAC_free(mac);
+	return p && p->ctx ? p : prover_free(p);
+}
+
+struct prover *prover_free(struct prover *p)
+{
+	if (!p)
+		return NULL;
+	EVP_MAC_CTX_free(p->ctx);
+	OPENSSL_cleanse(p->secret, sizeof p->secret);
+	free(p);
+	return NULL;
+}
+
+/* Make ready for the next message; without a key the library goes on with the one it has. */
+static bool prepare(struct prover *p, const uint8_t secret[SECRET_LEN])
+{
+	static char digest[] = "SHA256";
+	const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+	if (p->keyed && CRYPTO_memcmp(p->secret, secret, SECRET_LEN) == 0)
+		return EVP_MAC_init(p->ctx, NULL, 0, NULL) == 1;
+	p->keyed = EVP_MAC_init(p->ctx, secret, SECRET_LEN, params) == 1;
+	memcpy(p->secret, secret, SECRET_LEN);
+	return p->keyed;
+}
+
+int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, uint32_t fence, uint8_t out[PROOF_LEN])
 {
 	uint8_t msg[24], mac[EVP_MAX_MD_SIZE];
-	unsigned mac_len = 0;
+	size_t mac_len = 0;
 	uint32_t be_step = htobe32(step_no), be_fence = htobe32(fence);
 	memcpy(msg, task->b, 16);
 	memcpy(msg + 16, &be_step, 4);
 	memcpy(msg + 20, &be_fence, 4);
-	memset(mac, 0, sizeof mac);
-	HMAC(EVP_sha256(), secret, (int)SECRET_LEN, msg, sizeof msg, mac, &mac_len);
+	if (!prepare(p, secret) || EVP_MAC_update(p->ctx, msg, sizeof msg) != 1 || EVP_MAC_final(p->ctx, mac, &mac_len, sizeof mac) != 1 || mac_len < PROOF_LEN - 4) {
+		p->keyed = false;
+		return -EIO;
+	}
 	memcpy(out, &be_fence, 4);
 	memcpy(out + 4, mac, PROOF_LEN - 4);
+	return 0;
 }
 
-int proof_check(const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN], uint32_t *ret_fence)
+int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN], uint32_t *ret_fence)
 {
 	uint32_t be_fence;
 	uint8_t want[PROOF_LEN];
 	memcpy(&be_fence, proof, 4);
-	proof_make(secret, task, step_no, be32toh(be_fence), want);
-	if (CRYPTO_memcmp(want, proof, PROOF_LEN) != 0)
+	if (proof_make(p, secret, task, step_no, be32toh(be_fence), want) < 0 || CRYPTO_memcmp(want, proof, PROOF_LEN) != 0)
 		return -EACCES;
 	*ret_fence = be32toh(be_fence);
 	return 0;

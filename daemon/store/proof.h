@@ -1,12 +1,20 @@
 /* Claim proofs: what a worker shows to say "I was given this attempt", checkable after a restart without any stored session. */
 #pragma once
 #include <stdint.h>
+#include "daemon/base/cleanup.h"
 #include "daemon/core/uuid.h"
 
 #define PROOF_LEN 16u
 #define SECRET_LEN 32u
 
-/* Four bytes of fence, then the first twelve of HMAC-SHA256(secret, task UUID, step number, fence). */
-void proof_make(const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, uint32_t fence, uint8_t out[PROOF_LEN]);
+/* Makes and checks proofs. Preparing a key costs more than a proof, so a prover keeps what it has prepared for the secret it was last used with. One thread at a time. */
+struct prover;
+
+struct prover *prover_new(void);	      /* NULL: out of memory */
+struct prover *prover_free(struct prover *p); /* accepts and returns NULL */
+
+/* Four bytes of fence, then the first twelve of HMAC-SHA256(secret, task UUID, step number, fence). 0, or -EIO: the library failed, *out is not a proof. */
+int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, uint32_t fence, uint8_t out[PROOF_LEN]) must_check;
 /* 0 with the fence if `proof` was made by proof_make for this step; -EACCES otherwise. Constant time. */
-int proof_check(const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN], uint32_t *ret_fence);
+int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN],
+		uint32_t *ret_fence) must_check;

@@ -58,7 +58,7 @@ END $$;
 
 -- Queues are read in the order of vt, which carries the priority: a message for now gets a vt in the past, the further the higher its task's priority. A delayed
 -- message has its due time as vt; when that has come, claim() gives it the vt of its priority. So one index serves visibility, priority and order of arrival.
-CREATE FUNCTION tasker.ready_vt(p_at timestamptz, p_priority int) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+CREATE FUNCTION tasker.ready_vt(p_at timestamptz, p_priority int) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT p_at - (101 + p_priority) * interval '24 hours' $$;
 
 -- Put messages for ready steps into their handlers' queues. `p_at` NULL: visible now. Returns one q row for each queue with something for now.
@@ -94,7 +94,7 @@ BEGIN
 END $$;
 
 -- A claimed step's optional fields, or NULL if all have their defaults.
-CREATE FUNCTION tasker.claim_meta(p_priority int, p_correlation text, p_parent text, p_traceparent text) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+CREATE FUNCTION tasker.claim_meta(p_priority int, p_correlation text, p_parent text, p_traceparent text) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS NOT NULL OR p_traceparent IS NOT NULL
           THEN jsonb_strip_nulls(jsonb_build_object('priority', p_priority, 'correlation_id', p_correlation,
                  'parent_correlation_id', p_parent, 'traceparent', p_traceparent)) END $$;

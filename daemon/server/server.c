@@ -324,6 +324,10 @@ static bool drained(struct server *srv)
 	HASH_ITER(hh, srv->steps, o, tmp)
 		if (!o->ended)
 			return false;
+	struct pool *p, *next;
+	HASH_ITER(hh, srv->pools, p, next)
+		if (p->lent > 0) /* a call under way may still claim something */
+			return false;
 	return store_depth(srv->store) == 0 && HASH_COUNT(srv->journals) == 0;
 }
 

@@ -59,6 +59,7 @@ int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *o
 	w->name = copy_text(o->name ? o->name : program_invocation_short_name, &failed);
 	copy_namespaces(w, o->namespaces, &failed);
 	w->max_concurrency = o->max_concurrency ? o->max_concurrency : 16;
+	w->run_slice_us = RUN_SLICE_US;
 	w->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 10000;
 	w->log = o->log;
 	w->log_arg = o->log_arg;
@@ -223,7 +224,7 @@ static int run_step(struct tasker_worker *w, struct tasker_step *s)
 static int run_queue(struct tasker_worker *w)
 {
 	uint64_t begin = w->queue.head ? tasker_now_us_() : 0, now = begin;
-	while (w->queue.head && now - begin <= RUN_SLICE_US) {
+	while (w->queue.head && now - begin <= w->run_slice_us) {
 		struct tasker_step *s = w->queue.head;
 		step_list_remove(&w->queue, s);
 		s->started_us = now;

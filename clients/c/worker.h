@@ -70,6 +70,7 @@ struct tasker_worker {
 	size_t nnamespaces;
 	unsigned max_concurrency;
 	int timeout_ms;
+	uint64_t run_slice_us; /* handlers run at most this long before their results go out */
 	void (*log)(void *, const char *);
 	void *log_arg;
 	void (*on_cancel)(void *, struct tasker_step *, const char *);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "clients/c/worker.h"
 #include "tests/unit/taskerctl/fake_daemon.h"
 
 #define END                                                                                                  \
@@ -229,6 +230,7 @@ START_TEST(results_of_one_read_go_in_one_message)
 	                                    ACTS_DRAIN,
 	                                    END};
 	tasker_worker *w = begin(script);
+	w->run_slice_us = 60000000; /* however slow the machine */
 	poll_until(w, all_acknowledged);
 	struct tasker_worker_stats st;
 	tasker_worker_stats(w, &st);

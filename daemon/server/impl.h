@@ -29,6 +29,7 @@
 #define ITEMS_EXACT_FROM 16384u	      /* bytes: below, every byte is counted as an item */
 #define ASKED_MAX 64u		      /* calls of one session that wait for the database; above, it is not read */
 #define CLOSING_TIMEOUT_S 5	      /* for a peer to read the reason before its connection is closed */
+#define DEPENDENCIES_PAGE (ITEMS_MAX + ITEMS_MAX / 2)
 #define READ_CHUNK 65536u
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */

@@ -647,7 +647,9 @@ void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *
 	const msgpack_object *names = mp_get(params, "names"), *cursor = mp_get(params, "cursor");
 	mp_map(&b, 3u + (names != NULL) + (cursor != NULL));
 	mp_str(&b, "max_bytes");
-	mp_uint(&b, s->srv->opt->max_frame / 2);
+	/* No item takes less than two bytes of JSON, so that this bounds the items of a page as well. */
+	size_t page = s->srv->opt->max_frame / 2;
+	mp_uint(&b, page < DEPENDENCIES_PAGE ? page : DEPENDENCIES_PAGE);
 	mp_str(&b, "task_uuid");
 	mp_str(&b, uuid);
 	mp_str(&b, "step_no");

@@ -379,6 +379,7 @@ class Wire:
 		"""Read until condition() is true; its value."""
 		end = time.monotonic() + self.patience
 		while True:
+			wait = self.beat()  # may read, so before the condition
 			v = condition()
 			if v:
 				return v
@@ -386,7 +387,7 @@ class Wire:
 				raise Closed(self.notes)
 			if time.monotonic() > end:
 				raise AssertionError("waited in vain for %s; there is %.2000r" % (what, list(self.notes)[-10:]))
-			self.poll(max(0, min(end - time.monotonic(), self.beat())))
+			self.poll(max(0, min(end - time.monotonic(), wait)))
 
 	def beat(self):
 		"""Say what must be said from time to time; the seconds until the next time."""
@@ -478,7 +479,7 @@ class Worker(Wire):
 		self.concurrency = concurrency
 		self.open, self.given, self.acks, self.cancels = {}, [], {}, []
 		self._taken = 0
-		self.next_beat = time.monotonic()
+		self.next_beat = time.monotonic() + 1
 		worker = {"name": name, "handlers": handlers, "max_concurrency": concurrency}
 		if namespaces is not None:
 			worker["namespaces"] = namespaces
@@ -494,7 +495,10 @@ class Worker(Wire):
 			return self.patience
 		if time.monotonic() >= self.next_beat:
 			self.next_beat = time.monotonic() + self.welcome["heartbeat_ms"] / 2000
-			self.notify("heartbeat")
+			try:
+				self.notify("heartbeat")
+			except Closed:
+				pass  # until() reads what it said before
 		return max(0.001, self.next_beat - time.monotonic())
 
 	def noted(self, method, params):

@@ -1,0 +1,1226 @@
+"""Every message of PROTOCOL.md against the real daemon, as a client written from that page alone would send it; wire.py holds what comes back to the page."""
+import json
+import os
+import re
+import time
+import unittest
+
+import harness
+import wire
+from harness import step
+from wire import Raw, Refused, bad, key, ok
+
+VECTORS = os.path.join(harness.ROOT, "protocol", "vectors")
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
+NOBODY = "01900000-0000-7000-8000-000000000000"  # a task that is not there
+TASK = ({"task_uuid": str, "namespace": str, "name": str, "version": str, "state": str, "status": str, "created_at": str, "updated_at": str, "context": dict,
+         "priority": int, "correlation_id": str, "total_steps": int, "pending_steps": int, "in_progress_steps": int, "completed_steps": int, "failed_steps": int,
+         "ready_steps": int, "completion_percentage": (int, float), "execution_status": str},
+        {"finished_at": str, "initiator": str, "source_system": str, "reason": str, "tags": list, "parent_correlation_id": str, "missing_handlers": list,
+         "steps": list, "waiting_steps": int, "traceparent": str})
+STEP_ROW = ({"step_uuid": str, "name": str, "state": str, "attempts": int, "max_attempts": int, "depends_on": list, "handler": str},
+            {"ready_at": str, "started_at": str, "finished_at": str, "retry_at": str, "result": object, "error": object})
+
+
+def vectors(name):
+	with open(os.path.join(VECTORS, name + ".json"), encoding="utf-8") as f:
+		return json.load(f)
+
+
+def nested(depth, inside=1):
+	"""Maps and arrays in turn, `depth` of them."""
+	for i in range(depth):
+		inside = [inside] if i % 2 else {"d": inside}
+	return inside
+
+
+class Handshake(wire.Case):
+	@classmethod
+	def setUpClass(cls):
+		super().setUpClass()
+		cls.idle = wire.Wire(cls.shared.node.socket)  # for the last test
+		cls.addClassCleanup(cls.idle.close)
+		cls.began = time.monotonic()
+
+	def test_welcome(self):
+		w = self.wire(language="python", pid=1, future={"x": [1]}, worker=None, resume=None).welcome
+		self.assertEqual(w["protocol"], [1, 0])
+		self.assertRegex(w["server"], r"^taskerd/\d+\.\d+\.\d+")
+		self.assertEqual(w["node"], self.node.name)
+		self.assertRegex(w["worker_uuid"], UUID)
+		self.assertIs(w["resumed"], False)
+		self.assertEqual(w["features"], [])
+		self.assertEqual(w["limits"], {"max_frame": 4 << 20, "max_items": 262144, "max_depth": 30, "max_bulk": 5000, "max_context": 1 << 20, "max_result": 1 << 20})
+		self.assertGreaterEqual(len(w["session"]), 16)
+		self.assertNotEqual(w["session"], self.wire().welcome["session"])
+
+	def test_the_smaller_minor_version_is_used(self):
+		self.assertEqual(self.wire(protocol=[1, 99]).welcome["protocol"], [1, 0])
+
+	def test_another_major_version_is_refused_with_both_named(self):
+		for version in [2, 0], [0, 9], [2 ** 64 - 1, 2 ** 64 - 1]:
+			w = self.wire(hello=False)
+			error = w.refused("hello", {"protocol": version, "client": "x/1"}).error
+			self.assertEqual(error["code"], "unsupported_version")
+			self.assertEqual(error["details"], {"client": version, "server": [1, 0]})
+			self.assertEqual(w.closed(), [])
+
+	def test_fields_of_hello_are_checked(self):
+		cases = [
+			({"client": "x"}, "protocol"), ({"protocol": [1, 0]}, "client"), ({"protocol": [1], "client": "x"}, "protocol"), ({"protocol": "1.0", "client": "x"}, "protocol"),
+			({"protocol": [1, -1], "client": "x"}, "protocol"), ({"protocol": [1.0, 0], "client": "x"}, "protocol"), ({"protocol": [1, 0, 0], "client": "x"}, "protocol"),
+			({"protocol": [1, 0], "client": 7}, "client"), ({"protocol": [1, 0], "client": ""}, "client"), ({"protocol": [1, 0], "client": "a\0b"}, "client"),
+			({"protocol": [1, 0], "client": "x", "pid": "7"}, "pid"), ({"protocol": [1, 0], "client": "x", "language": 1}, "language"),
+			({"protocol": [1, 0], "client": "x", "worker": []}, "worker"), ({"protocol": [1, 0], "client": "x", "resume": "token"}, "resume")]
+		for params, path in cases:
+			with self.subTest(params=params):
+				error = self.wire(hello=False).refused("hello", params)
+				self.assertEqual((error.code, error.path), ("bad_request", path))
+
+	def test_fields_of_a_worker_are_checked(self):
+		good = {"handlers": ["h"], "max_concurrency": 1}
+		cases = {"max_concurrency": [0, -1, "1", 1.0, 2 ** 63, True], "handlers": ["h", [1], [""], ["a\0b"], {}, [["h"]]], "namespaces": ["*", [1], [""], ["a\0b"]]}
+		for field, values in cases.items():
+			for value in values:
+				with self.subTest(field=field, value=value):
+					error = self.wire(hello=False).refused("hello", {"protocol": [1, 0], "client": "x", "worker": {**good, field: value}})
+					self.assertEqual(error.code, "bad_request")
+					self.assertTrue(error.path.startswith("worker." + field), error.path)
+
+	def test_text_about_itself_may_be_long_and_of_any_script(self):
+		for name in "é" * 200, "x" * 5000, "", "\x01\x1b[31m\n", "😀" * 40, "'; DROP TABLE tasker.workers; --":
+			w = self.worker(name=name, client="ü" * 128, language="日" * 21)
+			rows = [r for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"]]
+			self.assertEqual(len(rows), 1, name)
+			self.assertTrue(name.startswith(rows[0]["name"] or ""))
+			self.assertTrue(("ü" * 128).startswith(rows[0]["client"]))
+
+	def test_nothing_goes_before_hello(self):
+		for message in [0, 1, "ping", {}], [2, "heartbeat", {}], [2, "hello", {"protocol": [1, 0], "client": "x"}], [0, 1, "no.such", {}], [2, "no.such", {}]:
+			w = self.wire(hello=False)
+			w.send(message, [0, 2, "hello", {"protocol": [1, 0], "client": "x"}])
+			w.protocol_error()
+
+	def test_hello_is_said_once(self):
+		w = self.wire()
+		w.send([0, 99, "hello", {"protocol": [1, 0], "client": "x"}], [0, 100, "ping", {}])
+		w.protocol_error()
+
+	def test_frame_limits_before_hello(self):
+		hello = {"protocol": [1, 0], "client": "x", "more": ""}
+		room = 65536 - len(wire.pack([0, 1, "hello", hello])) - 2  # the text's header grows from one byte to three
+		for more, good in ("y" * room, True), ("y" * (room + 1), False):
+			w = self.wire(hello=False)
+			payload = wire.pack([0, 1, "hello", {**hello, "more": more}])
+			self.assertEqual(len(payload), 65536 if good else 65537)
+			w.asked.add(1)
+			w.send_payload(payload)
+			if good:
+				self.assertEqual(w.answer(1)["protocol"], [1, 0])
+			else:
+				w.protocol_error()
+
+	def test_item_limits_before_hello(self):
+		hello = {"protocol": [1, 0], "client": "x", "more": []}
+		room = 4096 - wire.count([0, 1, "hello", hello])[0]
+		self.wire(more=[0] * room)
+		w = self.wire(hello=False)
+		w.send([0, 1, "hello", {**hello, "more": [0] * (room + 1)}])
+		self.assertIn("too many items", w.protocol_error())
+
+	def test_limits_after_hello(self):
+		w = self.wire()
+		ping = {"more": ""}
+		room = (4 << 20) - len(wire.pack([0, 7, "ping", ping])) - 4
+		payload = wire.pack([0, 7, "ping", {"more": "y" * room}])
+		self.assertEqual(len(payload), 4 << 20)
+		w.asked.add(7)
+		w.send_payload(payload)
+		self.assertEqual(w.answer(7), {})
+		items = 262144 - wire.count([0, 7, "ping", {"more": []}])[0]
+		self.assertEqual(w.call("ping", {"more": [0] * items}), {})
+		self.assertEqual(w.call("ping", {"more": nested(27)}), {})  # the envelope, its params and 27 more, the scalar at depth 30 - 1
+		self.assertEqual(w.call("ping", {"more": nested(28)}), {})
+		w.send([0, 8, "ping", {"more": nested(29)}])
+		self.assertIn("deep", w.protocol_error())
+		w = self.wire()
+		w.send([0, 8, "ping", {"more": [0] * (items + 1)}])
+		self.assertIn("too many items", w.protocol_error())
+		w = self.wire()
+		w.send_bytes((len(payload) + 1).to_bytes(4, "big"))  # refused before it is there
+		w.protocol_error()
+
+	def test_frames_in_any_portions(self):
+		w = self.wire(hello=False)
+		stream = b"".join(wire.frame(v) for v in [[0, 1, "hello", {"protocol": [1, 0], "client": "x"}]] + [[0, i, "ping", {}] for i in range(2, 40)])
+		w.asked.update(range(1, 40))
+		w.send_bytes(stream, slowly=1)
+		for i in range(1, 40):
+			w.answer(i)
+		at = len(stream) - 50
+		w.asked.update(range(100, 103))
+		one, two, three = (wire.frame([0, i, "ping", {"pad": "z" * 70000}]) for i in range(100, 103))
+		for cut in (one + two[:3], two[3:] + three[:90], three[90:]):
+			w.send_bytes(cut)
+		for i in range(100, 103):
+			w.answer(i)
+		self.assertGreater(at, 0)
+
+	def test_ids_are_any_of_32_bits(self):
+		w = self.wire()
+		for i in 0, 2 ** 31, 2 ** 32 - 1:
+			w.ask("ping", id=i)
+			self.assertEqual(w.answer(i), {})
+
+	def test_zz_a_connection_that_says_nothing_is_ended(self):
+		self.idle.protocol_error()
+		self.assertGreater(time.monotonic() - self.began, 9)
+
+
+class Requests(wire.Case):
+	"""What a client may ask."""
+
+	def setUp(self):
+		super().setUp()
+		self.template("pair", [step("a", "h"), step("b", "h", after=["a"])])
+
+	def check_task(self, task, steps=True):
+		wire.need("task", task, *TASK)
+		self.assertEqual(task["state"], task["status"])
+		self.assertRegex(task["task_uuid"], UUID)
+		for name in "created_at", "updated_at", "finished_at":
+			if task.get(name):
+				self.assertRegex(task[name], TIME)
+		self.assertEqual("steps" in task, steps)
+		for row in task.get("steps", []):
+			wire.need("step", row, *STEP_ROW)
+		return task
+
+	# -- what is wrong with a request ---------------------------------------------------------------
+
+	def test_fields_are_checked_and_named(self):
+		u = NOBODY
+		wrong = {
+			"task.create": [({}, "name"), ({"name": 1}, "name"), ({"name": ""}, "name"), ({"name": "x" * 256}, "name"), ({"name": "a\0"}, "name"),
+			                ({"name": "x", "namespace": ""}, "namespace"), ({"name": "x", "namespace": 1}, "namespace"), ({"name": "x", "version": []}, "version"),
+			                ({"name": "x", "context": []}, "context"), ({"name": "x", "context": "{}"}, "context"), ({"name": "x", "initiator": {}}, "initiator"),
+			                ({"name": "x", "source_system": "x" * 129}, "source_system"), ({"name": "x", "reason": "x" * 129}, "reason"), ({"name": "x", "tags": "t"}, "tags"),
+			                ({"name": "x", "tags": [1]}, "tags"), ({"name": "x", "tags": ["a\0"]}, "tags"), ({"name": "x", "priority": 101}, "priority"), ({"name": "x", "priority": -101}, "priority"),
+			                ({"name": "x", "priority": 1.0}, "priority"), ({"name": "x", "priority": "1"}, "priority"), ({"name": "x", "priority": True}, "priority"),
+			                ({"name": "x", "priority": 2 ** 64 - 1}, "priority"), ({"name": "x", "priority": -2 ** 63}, "priority"),
+			                ({"name": "x", "correlation_id": 1}, "correlation_id"), ({"name": "x", "parent_correlation_id": b"x"}, "parent_correlation_id"),
+			                ({"name": "x", "traceparent": 1}, "traceparent"), ({"name": "x", "idempotency_key": "x" * 257}, "idempotency_key"), ({"name": "x", "idempotency_key": 1}, "idempotency_key")],
+			"task.create_many": [({}, "tasks"), ({"tasks": {}}, "tasks"), ({"tasks": []}, "tasks"), ({"tasks": [{}] * 5001}, "tasks")],
+			"task.get": [({}, "task_uuid"), ({"task_uuid": "x"}, "task_uuid"), ({"task_uuid": 1}, "task_uuid"), ({"task_uuid": u + " "}, "task_uuid"), ({"task_uuid": u, "steps": 1}, "steps")],
+			"task.list": [({"namespace": 1}, "namespace"), ({"name": 1}, "name"), ({"state": 1}, "state"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit"), ({"limit": "5"}, "limit"), ({"cursor": 5}, "cursor")],
+			"task.wait": [({}, "task_uuid"), ({"task_uuid": u, "timeout_ms": -1}, "timeout_ms"), ({"task_uuid": u, "timeout_ms": "1"}, "timeout_ms"), ({"task_uuid": u, "timeout_ms": 2 ** 40}, "timeout_ms")],
+			"task.watch": [({}, "task_uuid")], "task.unwatch": [({}, "task_uuid")], "task.history": [({}, "task_uuid"), ({"task_uuid": "'"}, "task_uuid")],
+			"task.cancel": [({}, "task_uuid"), ({"task_uuid": u, "reason": 1}, "reason")],
+			"template.apply": [({}, "source"), ({"source": 1}, "source"), ({"source": ""}, "source"), ({"source": "x", "filename": 1}, "filename"), ({"source": "x", "strict": "yes"}, "strict")],
+			"template.validate": [({}, "source")],
+			"template.list": [({"namespace": 1}, "namespace")],
+			"template.get": [({}, "name"), ({"name": "x", "namespace": 1}, "namespace"), ({"name": "x", "version": 1}, "version")],
+			"step.dependencies": [({}, "step_uuid"), ({"step_uuid": "x"}, "step_uuid"), ({"step_uuid": u, "names": "a"}, "names"), ({"step_uuid": u, "names": [1]}, "names"), ({"step_uuid": u, "cursor": 1}, "cursor")],
+			"session.resume": [({}, "steps"), ({"steps": {}}, "steps")],
+		}
+		for method, cases in wrong.items():
+			for params, path in cases:
+				with self.subTest(method=method, params=str(params)[:100]):
+					error = self.client.refused(method, params)
+					self.assertEqual((error.code, error.path), ("bad_request", path))
+
+	def test_unknown_fields_are_ignored_and_nil_is_absent(self):
+		task = self.create("pair")
+		u = {"task_uuid": task}
+		future = {"zzz_future": {"deep": [1, 2.5, None]}}
+		calls = [("ping", {}), ("task.get", {**u, "steps": None}), ("task.list", {"namespace": None, "name": None, "state": None, "limit": None, "cursor": None}),
+		         ("task.wait", {**u, "timeout_ms": 0}), ("task.history", u), ("template.list", {"namespace": None}), ("template.get", {"namespace": self.ns, "name": "pair", "version": None}),
+		         ("worker.list", {}), ("node.list", {}), ("queue.list", {}), ("doctor", {}), ("server.info", {}), ("template.validate", {"source": "x", "filename": None, "strict": None}),
+		         ("task.create", {"name": "pair", "namespace": self.ns, "version": None, "context": None, "initiator": None, "source_system": None, "reason": None, "tags": None, "priority": None,
+		                          "correlation_id": None, "parent_correlation_id": None, "traceparent": None, "idempotency_key": None}),
+		         ("task.watch", u), ("task.unwatch", u), ("task.cancel", {**u, "reason": None})]
+		for method, params in calls:
+			with self.subTest(method=method):
+				self.client.call(method, {**params, **future})
+
+	def test_unknown_fields_may_hold_what_json_cannot(self):
+		task = self.create("pair")
+		for value in b"\0\1", float("nan"), float("inf"), 2 ** 64 - 1, "a\0b", "x" * (2 << 20), [0] * 200000:
+			with self.subTest(value=str(value)[:20]):
+				self.assertEqual(self.client.call("task.get", {"task_uuid": task, "future": value})["task_uuid"], task)
+
+	def test_unknown_methods(self):
+		for method in "no.such", "", "step.execute", "result.ack", "heartbeat", "é" * 60, "x" * 100000, "ping\0":
+			with self.subTest(method=method[:20]):
+				self.assertEqual(self.client.refused(method).code, "unknown_method")
+		for method in "no.such", "", "step.execute", "ping", "task.create", "é" * 60:
+			self.client.notify(method)
+			self.assertEqual(self.client.note("error")["code"], "unknown_method")
+		self.client.call("ping")
+
+	def test_golden_messages(self):
+		"""Every message to the daemon among the vectors is understood: answered, or taken in silence."""
+		for v in vectors("messages"):
+			if v["direction"] != "to_daemon":
+				continue
+			with self.subTest(v["name"]):
+				early = v["message"] == "hello"
+				w = self.wire(hello=False) if early else self.worker(name="golden")
+				payload = bytes.fromhex(v["hex"])
+				message = wire.unpack(payload)
+				if v["kind"] == "request":
+					w.asked.add(message[1])
+				w.send_payload(payload)
+				if v["kind"] == "request":
+					w.until(lambda: message[1] in w.responses, "an answer")
+					error = w.responses.pop(message[1])[2]
+					self.assertNotIn(error and error["code"], ("unknown_method", "protocol_error", "bad_request", "internal"), error)
+				elif v["valid"] and "unknown" not in v["name"]:
+					notes = w.silent()
+					self.assertEqual([n for n in notes if n[0] == "error"], [])
+
+	# -- tasks ---------------------------------------------------------------------------------------
+
+	def test_everything_said_at_creation_is_kept(self):
+		said = {"context": {"a": 1}, "initiator": "me", "source_system": "sys", "reason": "because", "tags": ["x", "y", ""], "priority": -100, "correlation_id": "c-1",
+		        "parent_correlation_id": "c-0", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+		made = self.client.call("task.create", {"name": "pair", "namespace": self.ns, "version": "1.0.0", **said})
+		wire.need("created", made, {"task_uuid": str, "created": bool, "state": str})
+		self.assertIs(made["created"], True)
+		task = self.check_task(self.get(made["task_uuid"]))
+		for name in set(said) - {"traceparent"}:
+			self.assertSame(task[name], said[name])
+		worker = self.worker()
+		given = worker.take()
+		for name in "correlation_id", "parent_correlation_id", "traceparent", "priority", "context":
+			self.assertSame(given[name], said[name])
+		self.assertEqual((given["namespace"], given["template"], given["version"], given["step"]), (self.ns, "pair", "1.0.0", "a"))
+
+	def test_defaults_at_creation(self):
+		task = self.check_task(self.get(self.create("pair")))
+		self.assertEqual((task["priority"], task["context"], task["correlation_id"], task["tags"], task["initiator"]), (0, {}, task["task_uuid"], None, None))
+		self.assertEqual((task["state"], task["total_steps"], task["ready_steps"], task["pending_steps"], task["completed_steps"], task["failed_steps"], task["completion_percentage"]),
+		                 ("steps_in_process", 2, 1, 1, 0, 0, 0))
+		self.assertEqual([(s["name"], s["state"], s["depends_on"], s["handler"], s["attempts"]) for s in task["steps"]], [("a", "enqueued", [], "h", 0), ("b", "pending", ["a"], "h", 0)])
+		self.assertEqual(task["missing_handlers"], ["h"])
+
+	def test_missing_handlers_are_named_once(self):
+		self.template("wide", [step("s%d" % i, "gone%d" % (i % 2)) for i in range(6)])
+		self.assertEqual(sorted(self.get(self.create("wide"))["missing_handlers"]), ["gone0", "gone1"])
+
+	def test_versions(self):
+		for version in "1.2.0", "1.10.0", "2.0.0-rc.1":
+			self.template("pair", [step("a", "h")], version=version)
+		self.assertEqual(self.get(self.create("pair"))["version"], "1.10.0")
+		self.assertEqual(self.get(self.create("pair", version="2.0.0-rc.1"))["version"], "2.0.0-rc.1")
+		for params in {"name": "pair", "version": "9.9.9"}, {"name": "none"}, {"name": "pair", "namespace": "elsewhere"}, {"name": "pair", "version": "' OR '1'='1"}:
+			self.assertEqual(self.client.refused("task.create", {"namespace": self.ns, **params}).code, "template_not_found")
+
+	def test_the_same_again(self):
+		k = "k" * 256
+		one = self.client.call("task.create", {"name": "pair", "namespace": self.ns, "context": {"a": 1, "b": [1.5, None]}, "idempotency_key": k})
+		again = self.client.call("task.create", {"name": "pair", "namespace": self.ns, "context": {"b": [1.5, None], "a": 1}, "idempotency_key": k})
+		self.assertEqual((again["task_uuid"], again["created"]), (one["task_uuid"], False))
+		self.assertEqual(self.client.refused("task.create", {"name": "pair", "namespace": self.ns, "context": {"a": 2}, "idempotency_key": k}).code, "conflict")
+		self.assertNotEqual(self.create("pair", context={"a": 1}), self.create("pair", context={"a": 1}))
+
+	def test_bulk_items_stand_alone(self):
+		good = {"name": "pair", "namespace": self.ns}
+		tasks = [good, {"name": "none"}, 7, {**good, "priority": 1000}, {**good, "context": {"x": float("nan")}}, good, {}, None, {**good, "context": {"x": "y" * (1 << 20)}}, {**good, "idempotency_key": "one"},
+		         {**good, "idempotency_key": "one"}]
+		results = self.client.call("task.create_many", {"tasks": tasks})["results"]
+		got = [r["error"]["code"] if "error" in r else r["created"] for r in results]
+		self.assertEqual(got[:9], [True, "template_not_found", "bad_request", "bad_request", "invalid_value", True, "bad_request", "bad_request", "too_large"])
+		self.assertEqual(sorted(got[9:]), [False, True])
+		self.assertEqual(results[9]["task_uuid"], results[10]["task_uuid"])
+		self.assertEqual(results[3]["error"]["path"], "tasks[3].priority")
+		for r in results:
+			if "error" in r:
+				wire.check_error(r["error"])
+
+	def test_the_largest_bulk(self):
+		results = self.client.call("task.create_many", {"tasks": [{"name": "pair", "namespace": self.ns}] * 5000})["results"]
+		self.assertEqual(len({r["task_uuid"] for r in results}), 5000)
+
+	def test_lists_and_pages(self):
+		made = [self.create("pair", tags=["t%d" % i]) for i in range(7)]
+		self.template("other", [step("a", "h")])
+		other = self.create("other")
+		got, cursor = [], None
+		while True:
+			page = self.client.call("task.list", {"namespace": self.ns, "name": "pair", "limit": 3, "cursor": cursor})
+			wire.need("page", page, {"tasks": list}, {"next_cursor": str})
+			got += [self.check_task(t, steps=False)["task_uuid"] for t in page["tasks"]]
+			cursor = page.get("next_cursor")
+			if cursor is None:
+				break
+		self.assertEqual(got, made[::-1])
+		self.assertEqual([t["task_uuid"] for t in self.client.call("task.list", {"namespace": self.ns, "limit": 1})["tasks"]], [other])
+		self.client.call("task.cancel", {"task_uuid": other, "reason": "why not"})
+		self.assertEqual([t["task_uuid"] for t in self.client.call("task.list", {"namespace": self.ns, "state": "cancelled"})["tasks"]], [other])
+		self.assertEqual(self.client.call("task.list", {"namespace": "' OR 1=1 --"})["tasks"], [])
+		for params in {"state": "no_such"}, {"state": "'; --"}, {"cursor": "'"}, {"cursor": "1e3"}, {"cursor": "9" * 32}:
+			self.assertEqual(self.client.refused("task.list", params).code, "bad_request")
+
+	def test_get_without_steps(self):
+		self.check_task(self.client.call("task.get", {"task_uuid": self.create("pair"), "steps": False}), steps=False)
+
+	def test_what_is_not_there(self):
+		for method in "task.get", "task.wait", "task.watch", "task.cancel", "task.history":
+			with self.subTest(method=method):
+				self.assertEqual(self.client.refused(method, {"task_uuid": NOBODY}).code, "not_found")
+		self.assertEqual(self.client.call("task.unwatch", {"task_uuid": NOBODY}), {})
+		task = self.create("pair")
+		for uuid in NOBODY, NOBODY[:-6] + "000001", task, task[:-6] + "000003", task[:-6] + "ffffff":
+			with self.subTest(uuid=uuid):
+				self.assertEqual(self.client.refused("step.dependencies", {"step_uuid": uuid}).code, "not_found")
+		for params in {"name": "none"}, {"name": "pair", "version": "7.0.0"}, {"name": "pair", "namespace": "elsewhere"}:
+			self.assertEqual(self.client.refused("template.get", {"namespace": self.ns, **params}).code, "not_found")
+
+	def test_wait(self):
+		task = self.create("pair")
+		answer = self.client.call("task.wait", {"task_uuid": task, "timeout_ms": 0})
+		wire.need("wait", answer, {"task_uuid": str, "state": str, "settled": bool, "finished": bool})
+		self.assertEqual(answer, {"task_uuid": task, "state": "steps_in_process", "settled": False, "finished": False})
+		self.assertIs(self.client.call("task.wait", {"task_uuid": task, "timeout_ms": 20})["settled"], False)
+		others = [self.wire() for _ in range(3)]
+		ids = [w.ask("task.wait", {"task_uuid": task}) for w in others for _ in range(2)]
+		w = self.worker(concurrency=2)
+		for _ in range(2):
+			w.finish(w.take())
+		for i, id_ in enumerate(ids):
+			self.assertEqual(others[i // 2].answer(id_), {"task_uuid": task, "state": "complete", "settled": True, "finished": True})
+		self.assertEqual(self.settled(task), "complete")
+
+	def test_wait_ends_at_a_blocked_task(self):
+		task = self.create("pair")
+		w = self.worker()
+		w.fail(w.take(), retryable=False)
+		self.assertEqual(self.client.call("task.wait", {"task_uuid": task}), {"task_uuid": task, "state": "blocked_by_failures", "settled": True, "finished": False})
+		failed = self.check_task(self.get(task))["steps"][0]
+		self.assertEqual((failed["state"], failed["error"]["message"], failed["attempts"]), ("error", "it failed", 1))
+
+	def test_watch(self):
+		task = self.create("pair")
+		c = self.wire()
+		self.check_task(c.call("task.watch", {"task_uuid": task}))
+		self.assertEqual(c.refused("task.watch", {"task_uuid": task}).code, "conflict")
+		w = self.worker(concurrency=2)
+		a1 = w.take()
+		w.fail(a1, "first", error={"error_type": "Oops"})
+		w.finish(w.take())
+		w.finish(w.take())
+		events = c.events(task, lambda e: e["kind"] == "task" and e["state"] == "complete")
+		steps = [(e["step"], e["state"], e.get("outcome")) for e in events if e["kind"] == "step" and "progress" not in e]
+		for name, script in {"a": [("enqueued", None), ("in_progress", None), ("waiting_for_retry", "handler_error"), ("in_progress", None), ("complete", "success")],
+		                     "b": [("enqueued", None), ("in_progress", None), ("complete", "success")]}.items():
+			got = [(s, o) for n, s, o in steps if n == name]
+			wanted = iter(got)
+			for item in script:
+				self.assertIn(item, wanted, got)  # in order; more may be between them
+		self.assertEqual(events[-1]["kind"], "task")
+		for e in events:
+			self.assertRegex(e["at"], TIME)
+		ends = [e for e in events if e.get("outcome")]
+		self.assertEqual([e["attempt"] for e in ends if e["step"] == "a"], [1, 2])
+		self.assertEqual(ends[0]["error"]["message"], "first")
+		self.assertEqual({e["worker_uuid"] for e in ends}, {w.welcome["worker_uuid"]})
+		self.assertEqual(self.check_task(c.call("task.watch", {"task_uuid": task}))["state"], "complete")
+		c.events(task, lambda e: e["kind"] == "task" and e["state"] == "complete")
+
+	def test_unwatch(self):
+		task = self.create("pair")
+		c = self.wire()
+		c.call("task.watch", {"task_uuid": task})
+		self.assertEqual(c.call("task.unwatch", {"task_uuid": task}), {})
+		c.notes.clear()
+		w = self.worker(concurrency=2)
+		for _ in range(2):
+			w.finish(w.take())
+		self.assertEqual(self.settled(task), "complete")
+		self.assertEqual(c.silent(), [])
+
+	def test_every_request_is_answered_once(self):
+		"""Also a watch that is taken back before its first answer, and requests whose answers overtake each other."""
+		task = self.create("pair")
+		c = self.wire()
+		for _ in range(20):
+			c.asked.update(range(1000, 1006))
+			c.send([0, 1000, "task.watch", {"task_uuid": task}], [0, 1001, "task.unwatch", {"task_uuid": task}], [0, 1002, "task.watch", {"task_uuid": task}], [0, 1003, "ping", {}],
+			       [0, 1004, "task.get", {"task_uuid": task}], [0, 1005, "task.unwatch", {"task_uuid": task}])
+			for i in range(1000, 1006):
+				c.answer(i)
+
+	def test_cancel(self):
+		w = self.worker()
+		task = self.create("pair")
+		s = w.take()
+		got = self.check_task(self.client.call("task.cancel", {"task_uuid": task, "reason": "no more need"}))
+		self.assertEqual((got["state"], [x["state"] for x in got["steps"]]), ("cancelled", ["cancelled", "cancelled"]))
+		self.assertEqual(w.cancelled(s), "task_cancelled")
+		self.assertEqual(self.client.refused("task.cancel", {"task_uuid": task}).code, "conflict")
+		self.create("pair")  # the place is taken until the worker has answered
+		self.client.call("ping")
+		w.call("ping")
+		self.assertEqual(w.untaken(), 0)
+		w.finish(s)
+		self.assertEqual(w.acked(s), "stale")
+		w.take()
+		history = self.client.call("task.history", {"task_uuid": task})
+		self.assertEqual([t["to"] for t in history["transitions"]], ["steps_in_process", "cancelled"])
+		self.assertEqual([a["outcome"] for a in history["attempts"]], ["cancelled"])
+
+	def test_history(self):
+		task = self.create("pair")
+		w = self.worker()
+		w.fail(w.take(), "once", metadata={"m": 1}, execution_ms=12.5)
+		w.finish(w.take(), {"x": 1}, metadata={"m": 2}, execution_ms=3)
+		w.finish(w.take())
+		self.settled(task)
+		history = wire.need("history", self.client.call("task.history", {"task_uuid": task}), {"transitions": list, "attempts": list})
+		self.assertEqual([(a["step"], a["attempt"], a["outcome"], a["metadata"], a["execution_ms"]) for a in history["attempts"]],
+		                 [("a", 1, "handler_error", {"m": 1}, 12.5), ("a", 2, "success", {"m": 2}, 3), ("b", 1, "success", None, None if history["attempts"][2]["execution_ms"] is None else 0)])
+		for a in history["attempts"]:
+			self.assertEqual((a["node"], a["worker_uuid"]), (self.node.name, w.welcome["worker_uuid"]))
+			for name in "ready_at", "started_at", "finished_at", "recorded_at":
+				self.assertRegex(a[name], TIME)
+		self.assertEqual(history["transitions"][-1]["to"], "complete")
+
+	# -- templates -----------------------------------------------------------------------------------
+
+	def test_templates(self):
+		source = harness.template("made", [step("a", "h", timeout=5), step("b", "other", after=["a"])], namespace=self.ns)
+		made = self.client.call("template.apply", {"source": source, "filename": "made.json"})
+		wire.need("applied", made, {"namespace": str, "name": str, "version": str, "created": bool, "findings": list})
+		self.assertEqual((made["namespace"], made["name"], made["version"], made["created"]), (self.ns, "made", "1.0.0", True))
+		self.assertIs(self.client.call("template.apply", {"source": source})["created"], False)
+		self.assertEqual(self.client.refused("template.apply", {"source": source.replace("other", "another")}).code, "conflict")
+		rows = self.client.call("template.list", {"namespace": self.ns})["templates"]
+		self.assertEqual([(r["name"], r["version"], r["steps"]) for r in rows], [("made", "1.0.0", 2), ("pair", "1.0.0", 2)])
+		for row in rows:
+			wire.need("template", row, {"namespace": str, "name": str, "version": str, "steps": int, "created_at": str, "digest": str})
+		self.assertIn(self.ns, {r["namespace"] for r in self.client.call("template.list")["templates"]})
+		got = wire.need("template", self.client.call("template.get", {"namespace": self.ns, "name": "made"}),
+		                {"namespace": str, "name": str, "version": str, "digest": str, "created_at": str, "definition": dict, "steps": list})
+		self.assertEqual([s["name"] for s in got["steps"]], ["a", "b"])
+
+	def test_findings(self):
+		for filename in "some.yaml", "é" * 2000, "", None:
+			with self.subTest(filename=str(filename)[:10]):
+				answer = wire.need("validated", self.client.call("template.validate", {"source": "name: x\nwrong: 1\n", "filename": filename}), {"ok": bool, "findings": list})
+				self.assertIs(answer["ok"], False)
+				self.assertTrue(answer["findings"])
+				for f in answer["findings"]:
+					wire.need("finding", f, {"severity": str, "line": int, "column": int, "message": str}, {"file": str, "key": str})
+				error = self.client.refused("template.apply", {"source": "name: x\nwrong: 1\n", "filename": filename}).error
+				self.assertEqual((error["code"], error["details"]["findings"]), ("invalid_template", answer["findings"]))
+		source = harness.template("strict", [step("a", "h")], namespace=self.ns)[:-1] + ', "unknown_key": 1}'
+		self.assertIs(self.client.call("template.validate", {"source": source})["ok"], True)
+		self.assertIs(self.client.call("template.validate", {"source": source, "strict": True})["ok"], False)
+
+	# -- looking around ------------------------------------------------------------------------------
+
+	def test_looking_around(self):
+		w = self.worker(handlers=["h", "other"], concurrency=3, name="looker", client="lib/2.0", language="cobol")
+		self.create("pair")
+		w.take()
+		row = next(r for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"])
+		wire.need("worker", row, {"worker_uuid": str, "node": str, "name": str, "pid": int, "uid": int, "client": str, "language": str, "namespaces": list, "handlers": list,
+		                          "max_concurrency": int, "open": int, "done": int, "connected_at": str, "draining": bool})
+		self.assertEqual((row["name"], row["pid"], row["uid"], row["client"], row["language"], row["namespaces"], row["handlers"], row["max_concurrency"], row["open"], row["done"], row["draining"]),
+		                 ("looker", os.getpid(), os.getuid(), "lib/2.0", "cobol", [self.ns], ["h", "other"], 3, 1, 0, False))
+		nodes = self.client.call("node.list")["nodes"]
+		self.assertEqual([n["node"] for n in nodes], [self.node.name])
+		wire.need("node", nodes[0], {"node": str, "node_no": int, "host": str, "pid": int, "version": str, "state": str, "started_at": str, "lease_until": str, "in_progress": int})
+		self.assertEqual((nodes[0]["pid"], nodes[0]["in_progress"]), (self.node.pid, 1))
+		queue = next(q for q in self.client.call("queue.list")["queues"] if q["namespace"] == self.ns)
+		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int}, {"oldest_ms": (int, float), "handler_id": int})
+		self.assertEqual((queue["handler"], queue["ready"], queue["workers"]), ("h", 0, 1))
+		doctor = wire.need("doctor", self.client.call("doctor"), {"ok": bool, "checks": list})
+		for check in doctor["checks"]:
+			wire.need("check", check, {"name": str, "ok": bool, "found": int, "detail": str, "sample": list})
+		info = wire.need("info", self.client.call("server.info"), {"server": str, "version": str, "protocol": list, "node": str, "pid": int, "uptime_ms": int, "database": dict, "counters": dict, "sessions": int})
+		self.assertEqual((info["node"], info["pid"], info["protocol"], info["database"]["state"]), (self.node.name, self.node.pid, [1, 0], "up"))
+		self.assertGreaterEqual(info["sessions"], 2)
+		self.assertEqual(self.client.call("ping"), {})
+		w.notify("worker.update", {"max_concurrency": 5, "draining": True})
+		w.call("ping")
+		row = next(r for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"])
+		self.assertEqual((row["max_concurrency"], row["draining"]), (5, True))
+		w.close()
+		harness.wait_for(lambda: w.welcome["worker_uuid"] not in {r["worker_uuid"] for r in self.client.call("worker.list")["workers"]}, "the worker to be gone from the list")
+
+
+class Values(wire.Case):
+	"""What goes in comes out: from the context to the handler, from the result to its descendants and to people."""
+
+	def setUp(self):
+		super().setUp()
+		self.template("pair", [step("a", "h", attempts=1), step("b", "h", after=["a"])])
+
+	def round_trip(self, value):
+		"""Through everything; every place where it can be seen must show it."""
+		w = self.worker()
+		task = self.create("pair", context=value)
+		a = w.take()
+		w.finish(a, value, metadata=value)
+		self.assertEqual(w.acked(a), "recorded")
+		b = w.take()
+		w.finish(b)
+		self.assertEqual(self.settled(task), "complete")
+		seen = self.get(task)
+		history = self.client.call("task.history", {"task_uuid": task})["attempts"]
+		w.close()
+		return {"step.execute context": a["context"], "dependencies": b["dependencies"]["a"], "task.get context": seen["context"], "task.get result": seen["steps"][0]["result"],
+		        "metadata": history[0]["metadata"]}
+
+	def assert_kept(self, value):
+		for place, got in self.round_trip(value).items():
+			self.assertTrue(wire.same(got, value), "%s: %.1500r became %.1500r" % (place, value, got))
+
+	def test_integers(self):
+		self.assert_kept({"v": [s * n for p in (7, 8, 15, 16, 31, 32, 53, 62, 63) for n in (2 ** p - 1, 2 ** p) for s in (1, -1) if -2 ** 63 <= s * n < 2 ** 63]})
+
+	def test_floats(self):
+		values = [0.0, 0.1, 1.5, -2.25, 1 / 3, 1e-7, 123456789.123456789, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 1e22, 1e23, 9007199254740993.0, 1e15, 1e16, 1e18, 9.3e18, 1e19, 123456789012345680.0, 4.35, 2 / 3e10]
+		values += [self.random.uniform(-1, 1) * 10 ** self.random.randint(-300, 300) for _ in range(500)]
+		for place, got in self.round_trip({"v": values}).items():
+			for a, b in zip(values, got["v"]):
+				self.assertEqual((a, float), (b, type(b)), place)
+
+	def test_32_bit_floats(self):
+		task = self.create("pair", context=Raw(b"\x81\xa1v\xca\x3f\xc0\x00\x00"))
+		self.assertSame(self.get(task)["context"], {"v": 1.5})
+
+	def test_texts(self):
+		self.assert_kept({"v": ["", "plain", "\"quoted\"\\/", "\t\r\n\b\f\x01\x1f\x7f", "é", "日本語", "😀", "\u2028\u2029\ufeff\ufffe\uffff", "\U0010ffff", "'; DROP TABLE x; --", "$1 %s {} \\u0000 \\x00", "e\u0301",
+		                        "x" * 70000, "\u200f\u202e"]})
+
+	def test_keys(self):
+		self.assert_kept({k: i for i, k in enumerate(["", " ", "a.b", "a[0]", "\"", "\\", "\n", "é", "😀", "__proto__", "constructor", "'", "x" * 5000, "NaN", "$ref", "null"])})
+
+	def test_empty_and_simple(self):
+		for value in {}, {"v": {}}, {"v": []}, {"v": None}, {"v": [None, True, False, [[]], [{}], {"": {}}]}:
+			with self.subTest(value=value):
+				self.assert_kept(value)
+
+	def test_deep(self):
+		self.assert_kept({"v": nested(23)})
+
+	def test_many(self):
+		self.assert_kept({"v": {"k%d" % i: i for i in range(20000)}, "w": list(range(20000))})
+
+	def test_results_that_are_not_maps(self):
+		w = self.worker()
+		for value in None, 7, "text", [], [1, {"a": None}], True, 1.5:
+			with self.subTest(value=value):
+				task = self.create("pair")
+				a = w.take()
+				w.results({**ok(a), "result": value})
+				b = w.take()
+				self.assertIn("a", b["dependencies"])
+				self.assertSame(b["dependencies"]["a"], value)
+				w.finish(b)
+				self.assertEqual(self.settled(task), "complete")
+
+	def test_golden_values(self):
+		for v in vectors("values"):
+			with self.subTest(v["name"]):
+				raw = bytes.fromhex(v["hex"])
+				value = wire.unpack(raw)
+				if wire.count(value)[1] > 26:
+					continue  # too deep inside a request; see test_deep
+				i = self.client.ask("task.create", {"name": "pair", "namespace": self.ns, "context": {"value": Raw(raw)}})
+				if "refused" in v:
+					with self.assertRaises(Refused) as refused:
+						self.client.answer(i)
+					self.assertEqual((refused.exception.code, refused.exception.path), ("invalid_value", "context." + v["refused"]["path"]))
+					self.assertIn(v["refused"]["what"], refused.exception.message)
+				else:
+					self.assertSame(self.get(self.client.answer(i)["task_uuid"])["context"], {"value": value})
+
+	def test_values_outside_the_model_are_refused_with_their_path(self):
+		bad_values = [float("nan"), float("inf"), float("-inf"), b"bytes", "a\0b", 2 ** 63, 2 ** 64 - 1]
+		for value in bad_values:
+			with self.subTest(value=value):
+				error = self.client.refused("task.create", {"name": "pair", "namespace": self.ns, "context": {"ok": 1, "list": [0, {"x": value}]}})
+				self.assertEqual((error.code, error.path), ("invalid_value", "context.list[1].x"))
+		self.assertEqual(self.client.refused("task.create", {"name": "pair", "namespace": self.ns, "context": {"a\0": 1}}).code, "invalid_value")
+		w = self.worker()
+		for value in bad_values:
+			for field in "result", "metadata":
+				with self.subTest(value=value, field=field):
+					task = self.create("pair")
+					s = w.take()
+					w.results({**ok(s), field: {"list": [0, {"x": value}]}})
+					ack = w.ack(s)
+					self.assertEqual(ack["status"], "rejected")
+					self.assertIn(field + ".list[1].x", ack["message"])
+					self.assertEqual(self.settled(task), "blocked_by_failures")
+					self.assertEqual(self.attempts(task), [("a", 1, "invalid_result")])
+			task = self.create("pair")
+			s = w.take()
+			w.results(bad(s, error={"context": {"x": value}}))
+			self.assertEqual(w.acked(s), "rejected")
+			self.assertEqual(self.settled(task), "blocked_by_failures")
+
+	def padded(self, limit, over=0):
+		"""A map of exactly `limit` + `over` bytes as JSON."""
+		return {"v": "x" * (limit - len(json.dumps({"v": ""})) + over)}
+
+	def test_the_largest_context_and_result(self):
+		limits = self.client.welcome["limits"]
+		w = self.worker()
+		task = self.create("pair", context=self.padded(limits["max_context"]))
+		a = w.take()
+		w.finish(a, self.padded(limits["max_result"]))
+		self.assertEqual(w.acked(a), "recorded")
+		b = w.take()
+		self.assertEqual(len(b["dependencies"]["a"]["v"]), limits["max_result"] - 9)
+		w.finish(b)
+		self.assertEqual(self.settled(task), "complete")
+		error = self.client.refused("task.create", {"name": "pair", "namespace": self.ns, "context": self.padded(limits["max_context"], 1)})
+		self.assertEqual(error.code, "too_large")
+		self.create("pair")
+		a = w.take()
+		w.finish(a, self.padded(limits["max_result"], 1))
+		ack = w.ack(a)
+		self.assertEqual(ack["status"], "rejected")
+		self.assertIn("result", ack["message"])
+
+	def test_numbers_that_the_database_prints_long_do_not_grow_over_the_limits(self):
+		"""1e308 has 5 characters here and 309 there."""
+		self.assertEqual(self.client.refused("task.create", {"name": "pair", "namespace": self.ns, "context": {"v": [1e308] * 100000}}).code, "too_large")
+		self.assert_kept({"v": [1e308, 1e-300] * 1000})
+
+
+class Steps(wire.Case):
+	"""What workers and the daemon say to each other."""
+
+	def setUp(self):
+		super().setUp()
+		self.template("one", [step("a", "h")])
+
+	def open_places(self, w):
+		return next(r["open"] for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"])
+
+	# -- step.execute --------------------------------------------------------------------------------
+
+	def test_fields_of_a_step(self):
+		self.template("full", [{**step("a", "mod.Class", attempts=7, retryable=True, timeout=9, method="go", url="x", n=1)}, step("b", "mod.Class", after=["a"])])
+		task = self.create("full", context={"c": 1})
+		w = self.worker(["mod.Class"])
+		s = w.take()
+		self.assertRegex(s["step_uuid"], UUID)
+		self.assertEqual((s["task_uuid"], s["attempt"], s["max_attempts"], s["retryable"], s["timeout_ms"], s["step"]), (task, 1, 7, True, 9000, "a"))
+		self.assertEqual(s["handler"], {"callable": "mod.Class", "method": "go", "initialization": {"url": "x", "n": 1}})
+		self.assertEqual((s.get("dependencies") or {}, s["context"]), ({}, {"c": 1}))
+		self.assertEqual(self.get(task)["steps"][0]["step_uuid"], s["step_uuid"])
+		w.finish(s, {"r": 1})
+		s = w.take()
+		self.assertEqual((s["step"], s["dependencies"], s.get("timeout_ms"), s.get("dependencies_partial")), ("b", {"a": {"r": 1}}, None, None))
+
+	def test_a_worker_gets_what_it_offers_and_nothing_else(self):
+		self.template("three", [step("a", "h"), step("b", "k"), step("c", "m")])
+		h, k, nothing, elsewhere = self.worker(["h"], 5), self.worker(["k"], 5), self.worker([], 5), self.worker(["h", "k", "m"], 5, namespaces=["elsewhere"])
+		self.create("three")
+		self.assertEqual((h.take()["step"], k.take()["step"]), ("a", "b"))
+		late = self.worker(["m", "h"], 5, namespaces=["*"])
+		self.assertEqual(late.take()["step"], "c")
+		for w in nothing, elsewhere:
+			w.call("ping")
+			self.assertEqual(w.given, [])
+
+	def test_sessions_with_overlapping_handlers_share(self):
+		self.template("mixed", [step("x", "h"), step("y", "k"), step("z", "m")])
+		both = [self.worker(["h", "k"], 3), self.worker(["k", "m"], 3), self.worker(["h", "m"], 3)]
+		tasks = [self.create("mixed") for _ in range(40)]
+		done = 0
+		while done < 120:
+			for w in both:
+				w.poll(0.005)
+				for s in list(w.open.values()):
+					self.assertIn(s["handler"]["callable"], ("hk", "km", "hm")[both.index(w)])
+					w.finish(s)
+					done += 1
+		for t in tasks:
+			self.assertEqual(self.settled(t), "complete")
+		for w in both:
+			self.assertGreater(len(w.given), 0)
+			w.until(lambda: len(w.acks) == len(w.given), "all acks")
+
+	def test_several_results_and_steps_in_a_frame(self):
+		self.client.call("task.create_many", {"tasks": [{"name": "one", "namespace": self.ns}] * 50})
+		w = self.worker(concurrency=50)
+		w.results(*[ok(s) if i % 2 else bad(s, retryable=False) for i, s in enumerate(w.take(50))])
+		for s in w.given:
+			self.assertEqual(w.acked(s), "recorded")
+
+	# -- credits: wire.Worker raises Breach whenever more is open than may be ---------------------------
+
+	def test_never_more_open_than_allowed(self):
+		self.client.call("task.create_many", {"tasks": [{"name": "one", "namespace": self.ns}] * 60})
+		w = self.worker(concurrency=3)
+		for n in range(60):
+			s = w.take()
+			if n % 5 == 4:
+				w.fail(s, retryable=False)
+			else:
+				w.finish(s)
+		w.call("ping")
+		self.assertEqual(w.untaken(), 0)
+		harness.wait_for(lambda: self.open_places(w) == 0, "all places to be free")
+
+	def test_a_timed_out_attempt_keeps_its_place_until_its_worker_says_something(self):
+		self.template("slow", [step("a", "h", timeout=1, attempts=1)])
+		w = self.worker(concurrency=1)
+		late = self.create("slow")
+		first = w.take()
+		self.assertEqual(w.cancelled(first), "timeout")
+		self.assertEqual(self.settled(late), "blocked_by_failures")
+		self.create("one")
+		w.call("ping")
+		self.assertEqual((w.untaken(), self.open_places(w)), (0, 1))
+		w.finish(first)
+		self.assertEqual(w.acked(first), "stale")
+		w.finish(w.take())
+		self.assertEqual(self.attempts(late), [("a", 1, "timeout")])
+		harness.wait_for(lambda: self.open_places(w) == 0, "all places to be free")
+
+	def test_late_result_while_the_next_attempt_runs(self):
+		self.template("slow", [step("a", "h", timeout=1, attempts=3)])
+		w = self.worker(concurrency=2)
+		task = self.create("slow")
+		first = w.take()
+		self.assertEqual(w.cancelled(first), "timeout")
+		second = w.take()
+		self.assertEqual((second["step_uuid"], second["attempt"]), (first["step_uuid"], 2))
+		w.finish(first)
+		self.assertEqual(w.acked(first), "stale")
+		w.finish(second)
+		self.assertEqual(w.acked(second), "recorded")
+		self.assertEqual(self.settled(task), "complete")
+		self.assertEqual(self.open_places(w), 0)
+		for _ in range(2):
+			self.create("one")
+		w.take(2)
+
+	def test_late_result_after_another_worker_has_finished_the_step(self):
+		self.template("slow", [step("a", "h", timeout=1, attempts=3)])
+		v = self.worker(concurrency=1)
+		task = self.create("slow")
+		first = v.take()
+		w = self.worker(concurrency=1)
+		self.assertEqual(v.cancelled(first), "timeout")
+		second = w.take()
+		w.finish(second, {"by": "w"})
+		self.assertEqual(w.acked(second), "recorded")
+		v.fail(first)
+		self.assertEqual(v.acked(first), "stale")
+		self.assertEqual((self.settled(task), self.open_places(v), self.open_places(w)), ("complete", 0, 0))
+		self.assertEqual(self.attempts(task), [("a", 1, "timeout"), ("a", 2, "success")])
+
+	def test_worker_update(self):
+		self.client.call("task.create_many", {"tasks": [{"name": "one", "namespace": self.ns}] * 12})
+		w = self.worker(concurrency=2)
+		self.assertEqual(len(w.take(2)), 2)
+		w.concurrency = 5
+		w.notify("worker.update", {"max_concurrency": 5})
+		w.take(3)
+		w.notify("worker.update", {"max_concurrency": 1})
+		w.call("ping")
+		w.concurrency = 5  # what is open stays open; from now on:
+		for s in list(w.open.values())[:4]:
+			w.finish(s)
+			self.assertEqual(w.acked(s), "recorded")
+			self.assertEqual(w.untaken(), 0)
+		w.concurrency = 1
+		w.finish(list(w.open.values())[0])
+		for _ in range(6):
+			w.finish(w.take())
+		w.notify("worker.update", {"draining": True})
+		self.assertEqual(w.call("ping"), {})
+		drained = len(w.given)
+		for s in list(w.open.values()):
+			w.finish(s)
+			w.acked(s)
+		w.call("ping")
+		self.assertEqual(len(w.given), drained)
+		w.notify("worker.update", {"draining": False, "max_concurrency": 3})
+		w.concurrency = 3
+		while len(w.given) < 12:
+			w.until(lambda: w.open, "a step")
+			w.finish(list(w.open.values())[0])
+
+	def test_worker_update_is_checked(self):
+		w = self.worker()
+		for params, path in ({"max_concurrency": 0}, "max_concurrency"), ({"max_concurrency": "3"}, "max_concurrency"), ({"draining": 1}, "draining"):
+			w.notify("worker.update", params)
+			error = w.note("error")
+			self.assertEqual((error["code"], error["path"]), ("bad_request", path))
+
+	def test_goodbye(self):
+		w = self.worker(concurrency=2)
+		tasks = [self.create("one") for _ in range(2)]
+		s, other = w.take(2)
+		w.notify("worker.update", {"draining": True})
+		w.finish(s)
+		self.assertEqual(w.acked(s), "recorded")
+		w.notify("goodbye")
+		w.call("ping")
+		w.close()
+		v = self.worker(concurrency=2)
+		again = v.take()
+		self.assertEqual((again["step_uuid"], again["attempt"]), (other["step_uuid"], 1))
+		self.assertNotEqual(again["claim"], other["claim"])
+		v.finish(again)
+		for t in tasks:
+			self.assertEqual(self.settled(t), "complete")
+		outcomes = [o for t in tasks for _, _, o in self.attempts(t)]
+		self.assertEqual(sorted(outcomes), ["released", "success", "success"])
+
+	def test_a_connection_that_ends_without_goodbye_costs_an_attempt(self):
+		w = self.worker()
+		task = self.create("one")
+		s = w.take()
+		w.close()
+		again = self.worker().take()
+		self.assertEqual((again["step_uuid"], again["attempt"]), (s["step_uuid"], 2))
+		self.assertEqual(self.attempts(task), [("a", 1, "worker_lost")])
+
+	# -- results -------------------------------------------------------------------------------------
+
+	def test_acknowledgements(self):
+		w = self.worker(concurrency=5)
+		tasks = [self.create("one") for _ in range(3)]
+		good, failed, broken = w.take(3)
+		w.finish(good, {"x": 1})
+		self.assertEqual(w.acked(good), "recorded")
+		w.fail(failed, retryable=False)
+		self.assertEqual(w.acked(failed), "recorded")
+		w.finish(broken, {"x": float("nan")})
+		self.assertEqual(w.acked(broken), "rejected")
+		for s, status in (good, "duplicate"), (failed, "duplicate"), (broken, "duplicate"):
+			w.finish(s, {"other": 2})
+			self.assertEqual(w.acked(s), status)
+		self.assertEqual({s["task_uuid"] for s in (good, failed, broken)}, set(tasks))
+		self.assertSame([self.get(s["task_uuid"])["steps"][0]["result"] for s in (good, failed, broken)], [{"x": 1}, None, None])
+
+	def test_claims_that_do_not_fit(self):
+		w = self.worker(concurrency=3)
+		other = self.worker(concurrency=3, handlers=["k"])
+		self.template("two", [step("a", "h"), step("b", "h")])
+		task = self.create("two")
+		a, b = w.take(2)
+		forged = bytearray(a["claim"])
+		forged[-1] ^= 1
+		later = b"\0\0\0\2" + a["claim"][4:]
+		for who, result in (w, {**ok(a), "claim": bytes(forged)}), (w, {**ok(a), "claim": b["claim"]}), (w, {**ok(a), "claim": later}), (w, {**ok(a), "claim": b"\0" * 16}), \
+		                   (w, {**ok(a), "attempt": 2}), (w, {**ok(a), "step_uuid": NOBODY[:-6] + "000001"}), (other, ok(a)):
+			with self.subTest(result=str(result)):
+				who.notify("step.result", {"results": [result]})
+				self.assertEqual(who.acked(result), "not_claimed")
+		for s in a, b:
+			w.finish(s)
+			self.assertEqual(w.acked(s), "recorded")
+		self.assertEqual(self.settled(task), "complete")
+
+	def test_the_same_result_twice_in_a_frame(self):
+		w = self.worker(concurrency=4)
+		for _ in range(15):
+			task = self.create("one")
+			s = w.take()
+			w.results(ok(s, {"n": 1}), ok(s, {"n": 2}), ok(s, {"n": 3}))
+			acks = sorted([w.acked(s), w.acked(s), w.acked(s)])
+			self.assertEqual(acks, ["duplicate", "duplicate", "recorded"])
+			self.assertSame(self.get(task)["steps"][0]["result"], {"n": 1})
+
+	def test_malformed_results_are_named_and_the_rest_is_taken(self):
+		w = self.worker(concurrency=2)
+		self.create("one")
+		s = w.take()
+		good = ok(s)
+		for i, broken in enumerate([7, None, [], {}, {**good, "claim": "text"}, {**good, "claim": b"short"}, {**good, "step_uuid": 7}, {**good, "step_uuid": "x"}, {**good, "attempt": 0},
+		                            {**good, "attempt": "1"}, {**good, "success": 1}, {k: v for k, v in good.items() if k != "success"}]):
+			with self.subTest(broken=str(broken)):
+				w.notify("step.result", {"results": [{**good, "claim": b"\0" * 16}, broken]})
+				error = w.note("error")
+				self.assertEqual(error["code"], "bad_request")
+				self.assertIn("results[1]", error["path"])
+				self.assertEqual(w.acked(s), "not_claimed")
+		for params in {}, {"results": {}}, {"results": []}:
+			w.notify("step.result", params)
+			error = w.note("error")
+			self.assertEqual((error["code"], error["path"]), ("bad_request", "results"))
+		w.finish(s)
+		self.assertEqual(w.acked(s), "recorded")
+
+	def test_failures_are_kept_as_told(self):
+		self.template("many", [step("a", "h", attempts=10, backoff="none")])
+		w = self.worker()
+		task = self.create("many")
+		errors = [{"message": "m", "error_type": "T", "error_code": "C", "backtrace": ["l1", "l2"], "status_code": 503, "context": {"k": [1]}}, {"message": ""}, {"message": "é\n\"\\" * 100}, {"message": "x", "more": 1}]
+		for e in errors:
+			w.results({**bad(w.take()), "error": e})
+		w.results({**bad(w.take()), "error": {**errors[0], "retryable": False}})
+		self.assertEqual(self.settled(task), "blocked_by_failures")
+		history = self.client.call("task.history", {"task_uuid": task})["attempts"]
+		for e, a in zip(errors, history):
+			for name, value in e.items():
+				self.assertSame(a["error"][name], value)
+		self.assertEqual([a["outcome"] for a in history], ["handler_error"] * 4 + ["permanent_error"])
+
+	def test_the_wish_for_a_delay(self):
+		self.template("retry", [step("a", "h", backoff="exponential", base_ms=3600000, max_ms=3600000)])
+		w = self.worker()
+		task = self.create("retry")
+		w.fail(w.take(), retry_after_ms=1)
+		s = w.take()  # an hour without the wish
+		self.assertEqual(s["attempt"], 2)
+		w.fail(s)
+		harness.wait_for(lambda: self.get(task)["state"] == "waiting_for_retry", "the task to wait")
+		waiting = self.get(task)["steps"][0]
+		self.assertEqual(waiting["state"], "waiting_for_retry")
+		self.assertRegex(waiting["retry_at"], TIME)
+
+	def test_results_of_somebody_who_is_no_worker(self):
+		c = self.wire()
+		c.notify("step.result", {"results": [{"step_uuid": NOBODY, "attempt": 1, "claim": b"\0" * 16, "success": True}]})
+		c.protocol_error()
+
+	# -- other messages ------------------------------------------------------------------------------
+
+	def test_progress_reaches_watchers(self):
+		w = self.worker()
+		task = self.create("one")
+		c = self.wire()
+		c.call("task.watch", {"task_uuid": task})
+		s = w.take()
+		for progress in 0.5, {"done": 3, "of": 7}, "half", None:
+			w.notify("step.heartbeat", {"step_uuid": s["step_uuid"], "attempt": 1, "progress": progress})
+		seen = []
+		while len(seen) < 3:
+			seen += [e["progress"] for e in c.note("task.event")["events"] if "progress" in e]
+		self.assertSame(seen, [0.5, {"done": 3, "of": 7}, "half"])
+		w.notify("step.heartbeat", {"step_uuid": NOBODY, "attempt": 1})
+		for params, path in ({"attempt": 1}, "step_uuid"), ({"step_uuid": s["step_uuid"]}, "attempt"):
+			w.notify("step.heartbeat", params)
+			self.assertEqual(w.note("error")["path"], path)
+		w.finish(s)
+		self.assertEqual(w.acked(s), "recorded")
+
+	def test_log_lines(self):
+		w = self.worker()
+		self.create("one")
+		s = w.take()
+		for level in "trace", "debug", "info", "warn", "error":
+			w.notify("step.log", {"step_uuid": s["step_uuid"], "level": level, "message": "line %s of %s" % (level, self.ns), "fields": {"colour": "blue-" + level}})
+		w.notify("step.log", {"level": "info", "message": "two\nlines \x1b[31m of %s" % self.ns})
+		w.notify("step.log", {"level": "info", "message": ""})
+		w.call("ping")
+		log = self.node.log_text()
+		for level in "info", "warn", "error":
+			line = next(x for x in log.splitlines() if "line %s of %s" % (level, self.ns) in x)
+			self.assertIn(s["step_uuid"], line)
+			self.assertIn("blue-" + level, line)
+		self.assertNotIn("\x1b", log)
+		self.assertIn("two lines", log)
+		for params, path in ({"message": "x"}, "level"), ({"level": "info"}, "message"), ({"level": "info", "message": "x", "step_uuid": "y"}, "step_uuid"), ({"level": "info", "message": "x", "fields": []}, "fields"):
+			w.notify("step.log", params)
+			self.assertEqual(w.note("error")["path"], path)
+
+	def page_through(self, s, **params):
+		got, pages, cursor = {}, 0, None
+		while True:
+			page = self.client.call("step.dependencies", {"step_uuid": s["step_uuid"], "cursor": cursor, **params})
+			wire.need("page", page, {"dependencies": dict}, {"next_cursor": str})
+			self.assertFalse(set(got) & set(page["dependencies"]))
+			got.update(page["dependencies"])
+			pages += 1
+			cursor = page.get("next_cursor")
+			if cursor is None:
+				return got, pages
+
+	def test_more_ancestors_than_a_step_carries(self):
+		n = 300
+		self.template("chain", [step("s%d" % i, "h", after=["s%d" % (i - 1)] if i else []) for i in range(n)])
+		w = self.worker()
+		task = self.create("chain")
+		for i in range(n - 1):
+			s = w.take()
+			self.assertEqual(s["step"], "s%d" % i)
+			w.finish(s, {"n": i})
+		last = w.take()
+		self.assertIs(last["dependencies_partial"], True)
+		for name, value in last["dependencies"].items():
+			self.assertSame(value, {"n": int(name[1:])})
+		self.assertIn("s%d" % (n - 2), last["dependencies"])
+		got, _ = self.page_through(last)
+		self.assertSame(got, {"s%d" % i: {"n": i} for i in range(n - 1)})
+		got, _ = self.page_through(last, names=["s0", "s7", "nobody", "s299"])
+		self.assertSame(got, {"s0": {"n": 0}, "s7": {"n": 7}})
+		self.assertEqual(self.page_through(last, names=[])[0], {})
+		w.finish(last)
+		self.assertEqual(self.settled(task), "complete")
+
+	def test_results_too_large_to_be_carried(self):
+		n = 300
+		self.template("fan", [step("s%d" % i, "h") for i in range(n)] + [step("end", "h", after=["s%d" % i for i in range(n)])])
+		w = self.worker(concurrency=n)
+		task = self.create("fan")
+		for s in w.take(n):
+			w.finish(s, {"name": s["step"], "text": "0123456789" * 20000})
+		end = w.take()
+		self.assertIs(end["dependencies_partial"], True)
+		got, pages = self.page_through(end)
+		self.assertEqual({k: (v["name"], len(v["text"])) for k, v in got.items()}, {"s%d" % i: ("s%d" % i, 200000) for i in range(n)})
+		self.assertGreater(pages, 15)
+		w.finish(end)
+		self.assertEqual(self.settled(task), "complete")
+
+	def test_cursors_are_checked(self):
+		task = self.create("one")
+		uuid = self.get(task)["steps"][0]["step_uuid"]
+		for cursor in "abc", "' OR 1=1", "9" * 16, "1e3":
+			error = self.client.refused("step.dependencies", {"step_uuid": uuid, "cursor": cursor})
+			self.assertEqual((error.code, error.path), ("bad_request", "cursor"))
+
+	def test_many_items_do_not_break_the_limits_of_a_frame(self):
+		"""Small in bytes, large in items; wire.py counts them."""
+		self.client.call("task.create_many", {"tasks": [{"name": "one", "namespace": self.ns, "context": {"v": [0] * 100000}}] * 2})
+		for _ in range(6):
+			self.create("one", context={"v": [0] * 100000})
+		w = self.worker(concurrency=8)
+		for s in w.take(8):
+			self.assertEqual(len(s["context"]["v"]), 100000)
+			w.finish(s)
+		self.template("join", [step("a", "h"), step("b", "h"), step("c", "h", after=["a", "b"])])
+		task = self.create("join", context={"v": [0.5] * 150000})
+		for s in w.take(2):
+			w.finish(s, {"v": [0] * 200000})
+		s = w.take()
+		got = dict(s.get("dependencies") or {})
+		if s.get("dependencies_partial"):
+			got, _ = self.page_through(s)
+		self.assertEqual({k: len(v["v"]) for k, v in got.items()}, {"a": 200000, "b": 200000})
+		w.finish(s)
+		self.assertEqual(self.settled(task), "complete")
+
+	def test_watching_a_large_task(self):
+		"""Too large for one frame: the watch says so, or says it in pieces."""
+		self.template("large", [step("s%d" % i, "h", attempts=1) for i in range(6)])
+		w = self.worker(concurrency=6)
+		task = self.create("large")
+		for i, s in enumerate(w.take(6)):
+			if i < 3:
+				w.finish(s, {"v": "x" * 1000000})
+			else:
+				w.fail(s, "y" * 1000000)
+			self.assertEqual(w.acked(s), "recorded")
+		c = self.wire()
+		try:
+			c.call("task.watch", {"task_uuid": task})
+			events = c.events(task, lambda e: e["kind"] == "task" and e["state"] == "blocked_by_failures")
+			self.assertEqual(sum(e.get("outcome") is not None for e in events), 6)
+		except Refused as e:
+			self.assertEqual(e.code, "too_large")
+		self.assertEqual(c.refused("task.get", {"task_uuid": task}).code, "too_large")
+		c.call("task.get", {"task_uuid": task, "steps": False})
+
+	def test_large_progress(self):
+		w = self.worker()
+		task = self.create("one")
+		c = self.wire()
+		c.call("task.watch", {"task_uuid": task})
+		s = w.take()
+		w.notify("step.heartbeat", {"step_uuid": s["step_uuid"], "attempt": 1, "progress": "x" * ((4 << 20) - 120)})
+		w.notify("step.heartbeat", {"step_uuid": s["step_uuid"], "attempt": 1, "progress": "end"})
+		c.note("task.event", lambda p: any(e.get("progress") == "end" for e in p["events"]))
+
+
+class Quiet(wire.Case):
+	"""Silence."""
+
+	options = {"heartbeat_ms": 100}
+
+	def test_silence_ends_a_worker_and_any_frame_keeps_it(self):
+		self.template("one", [step("a", "h", attempts=5)])
+		lively, silent, client = self.worker(["k"]), self.worker(), self.wire()
+		self.assertEqual(silent.welcome["heartbeat_ms"], 100)
+		self.create("one")
+		s = silent.take()
+		while not silent.eof:  # six heartbeats and a bit
+			lively.notify("step.log", {"level": "debug", "message": "I live"})
+			lively.poll(0.02)
+			silent.poll(0)
+		self.assertFalse(lively.eof)
+		client.call("ping")  # a client need not say anything
+		other = self.worker()
+		again = other.take()
+		self.assertEqual((again["step_uuid"], again["attempt"]), (s["step_uuid"], 2))
+		other.finish(again)
+		self.assertEqual(other.acked(again), "recorded")
+		self.healthy()
+
+
+class Stopping(harness.Case):
+	"""What the daemon says when it stops."""
+
+	def test_drain(self):
+		db = self.database()
+		node = self.daemon(db, drain_timeout_ms=harness.HOUR_MS)
+		wire.ready(node)
+		c = wire.Wire(node.socket)
+		c.hello()
+		c.call("template.apply", {"source": harness.template("pair", [step("a", "h"), step("b", "h", after=["a"])])})
+		w = wire.Worker(node.socket, ["h"], 3)
+		self.addCleanup(w.close)
+		self.addCleanup(c.close)
+		tasks = [c.call("task.create", {"name": "pair", "namespace": "t"})["task_uuid"] for _ in range(2)]
+		first, second = w.take(2)
+		node.process.signal(15)
+		for who in c, w:
+			self.assertEqual(who.note("server.draining")["deadline_ms"], harness.HOUR_MS)
+		self.assertEqual(c.refused("task.create", {"name": "pair", "namespace": "t"}).code, "shutting_down")
+		self.assertEqual(c.refused("task.create_many", {"tasks": [{"name": "pair", "namespace": "t"}] * 2}).code, "shutting_down")
+		self.assertEqual(c.call("task.get", {"task_uuid": tasks[0]})["state"], "steps_in_process")
+		w.finish(first)
+		self.assertEqual(w.acked(first), "recorded")
+		w.call("ping")
+		self.assertEqual(w.untaken(), 0)  # its child goes to nobody any more
+		w.fail(second, retryable=False)
+		self.assertEqual(w.acked(second), "recorded")
+		self.assertEqual(node.process.wait(), 0)
+		w.closed()
+		node.start()
+		wire.ready(node)
+		with wire.Worker(node.socket, ["h"], 3) as w:
+			child = w.take()
+			self.assertEqual((child["step"], child["attempt"]), ("b", 1))
+			w.finish(child)
+			self.assertEqual(w.acked(child), "recorded")
+		self.doctor(node)
+
+	def test_what_is_not_finished_in_time_is_given_back(self):
+		db = self.database()
+		node = self.daemon(db, drain_timeout_ms=100)
+		wire.ready(node)
+		with wire.Wire(node.socket) as c, wire.Worker(node.socket, ["h"]) as w:
+			c.hello()
+			c.call("template.apply", {"source": harness.template("one", [step("a", "h")])})
+			c.call("task.create", {"name": "one", "namespace": "t"})
+			s = w.take()
+			node.process.signal(15)
+			w.closed()
+			self.assertEqual(node.process.wait(), 0)
+		self.assertEqual([a[2:4] for a in db.attempts()], [(1, "released")])
+		node.start()
+		wire.ready(node)
+		with wire.Worker(node.socket, ["h"]) as w:
+			again = w.take()
+			self.assertEqual((again["attempt"], key(again) == key(s), again["claim"] == s["claim"]), (1, True, False))
+
+
+if __name__ == "__main__":
+	unittest.main()

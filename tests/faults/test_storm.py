@@ -1,5 +1,11 @@
 """Everything at once: two daemons on one database, workers that are replaced when they die, tasks created, cancelled and failing, and a random order of faults."""
 import os
+import unittest
+
+if not os.environ.get("TASKERD_LONG"):
+	raise unittest.SkipTest("takes minutes and a machine of its own: TASKERD_LONG=1 runs it")
+
+import os
 import signal
 import unittest
 

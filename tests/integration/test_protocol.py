@@ -1,4 +1,10 @@
 """Every message of PROTOCOL.md against the real daemon, as a client written from that page alone would send it; wire.py holds what comes back to the page."""
+import os
+import unittest
+
+if not os.environ.get("TASKERD_LONG"):
+	raise unittest.SkipTest("takes minutes and a machine of its own: TASKERD_LONG=1 runs it")
+
 import json
 import os
 import re

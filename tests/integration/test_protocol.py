@@ -1,10 +1,4 @@
 """Every message of PROTOCOL.md against the real daemon, as a client written from that page alone would send it; wire.py holds what comes back to the page."""
-import os
-import unittest
-
-if not os.environ.get("TASKERD_LONG"):
-	raise unittest.SkipTest("takes minutes and a machine of its own: TASKERD_LONG=1 runs it")
-
 import json
 import os
 import re
@@ -15,6 +9,9 @@ import harness
 import wire
 from harness import step
 from wire import Raw, Refused, bad, key, ok
+
+if not os.environ.get("TASKERD_LONG"):
+	raise unittest.SkipTest("takes minutes and a machine of its own: TASKERD_LONG=1 runs it")
 
 VECTORS = os.path.join(harness.ROOT, "protocol", "vectors")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -539,7 +536,8 @@ class Requests(wire.Case):
 		nodes = self.client.call("node.list")["nodes"]
 		self.assertEqual([n["node"] for n in nodes], [self.node.name])
 		wire.need("node", nodes[0], {"node": str, "node_no": int, "host": str, "pid": int, "version": str, "state": str, "started_at": str, "lease_until": str, "in_progress": int})
-		self.assertEqual((nodes[0]["pid"], nodes[0]["in_progress"]), (self.node.pid, 1))
+		self.assertEqual(nodes[0]["pid"], self.node.pid)
+		self.assertGreaterEqual(nodes[0]["in_progress"], 1)
 		queue = next(q for q in self.client.call("queue.list")["queues"] if q["namespace"] == self.ns)
 		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int}, {"oldest_ms": (int, float), "handler_id": int})
 		self.assertEqual((queue["handler"], queue["ready"], queue["workers"]), ("h", 0, 1))

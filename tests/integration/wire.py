@@ -479,7 +479,7 @@ class Worker(Wire):
 		self.concurrency = concurrency
 		self.open, self.given, self.acks, self.cancels = {}, [], {}, []
 		self._taken = 0
-		self.next_beat = time.monotonic() + 1
+		self.next_beat = None
 		worker = {"name": name, "handlers": handlers, "max_concurrency": concurrency}
 		if namespaces is not None:
 			worker["namespaces"] = namespaces
@@ -493,8 +493,11 @@ class Worker(Wire):
 	def beat(self):
 		if not self.welcome:
 			return self.patience
-		if time.monotonic() >= self.next_beat:
-			self.next_beat = time.monotonic() + self.welcome["heartbeat_ms"] / 2000
+		pause = self.welcome["heartbeat_ms"] / 2000
+		if self.next_beat is None:
+			self.next_beat = time.monotonic() + pause
+		elif time.monotonic() >= self.next_beat:
+			self.next_beat = time.monotonic() + pause
 			try:
 				self.notify("heartbeat")
 			except Closed:

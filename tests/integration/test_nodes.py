@@ -15,7 +15,7 @@ class Nodes(harness.Case):
 		return [self.daemon(self.db, name="node-%d" % i, **options) for i in range(n)]
 
 	def share(self, n_nodes, n_tasks):
-		nodes = self.nodes(n_nodes, poll_interval_ms=500)
+		nodes = self.nodes(n_nodes)
 		self.apply(nodes[0], template("diamond", DIAMOND))
 		for i, node in enumerate(nodes):
 			self.python_worker(node, name="w%d" % i, threads=2, prefetch=2)
@@ -41,7 +41,7 @@ class Nodes(harness.Case):
 		self.share(3, 150)
 
 	def test_all_nodes_create(self):
-		nodes = self.nodes(3, poll_interval_ms=500)
+		nodes = self.nodes(3)
 		self.apply(nodes[0], template("diamond", DIAMOND))
 		self.python_worker(nodes[2], threads=4)
 		for node in nodes:
@@ -52,7 +52,7 @@ class Nodes(harness.Case):
 		self.verify(self.db, nodes[0])
 
 	def test_a_step_goes_where_its_handler_is(self):
-		one, two = self.nodes(2, poll_interval_ms=500)
+		one, two = self.nodes(2)
 		self.apply(one, template("both", [step("a", "rank.a"), step("b", after=["a"])]))
 		self.python_worker(one, name="has-rank", module="rank.py")
 		self.python_worker(two, name="has-ok")
@@ -62,16 +62,30 @@ class Nodes(harness.Case):
 		self.assertEqual([(s, node) for _, s, _, _, node, _ in self.db.attempts()], [("a", "node-0"), ("b", "node-1")])
 		self.verify(self.db, two)
 
+	def settle_in(self, nodes):
+		"""Until every node has been there for some heartbeats: newcomers look at everything more often."""
+		for node in nodes:
+			seen = set()
+			wait_for(lambda: seen.add(self.db.value("SELECT lease_until FROM tasker.nodes WHERE node_name = '%s'" % node.name)) or len(seen) > 5, "heartbeats of " + node.name)
+
 	def test_waiting_on_one_node_for_what_another_finishes(self):
-		one, two = self.nodes(2, poll_interval_ms=500)
+		one, two = nodes = self.nodes(2, lease_ttl_ms=1000)
+		self.settle_in(nodes)
 		self.apply(one, template("far", [step("a", "t.gate")]))
 		task = self.create(one, "far")
 		self.python_worker(two)
 		waiter = Waiting(one, task)
+		self.ledger.open_gate("gate")
+		self.assertEqual(waiter.result().state, "complete")
+
+	def test_watching_on_one_node_what_another_finishes(self):
+		one, two = self.nodes(2)
+		self.apply(one, template("far", [step("a", "t.gate")]))
+		task = self.create(one, "far")
+		self.python_worker(two)
 		with one.client.watch(task) as watch:
 			self.ledger.open_gate("gate")
 			self.assertEqual(list(watch)[-1]["state"], "complete")
-		self.assertEqual(waiter.result().state, "complete")
 
 	def test_a_template_registered_on_one_is_known_to_all(self):
 		one, two = self.nodes(2)
@@ -81,7 +95,7 @@ class Nodes(harness.Case):
 		self.assertEqual([t["name"] for t in two.client.list_templates()], ["known"])
 
 	def test_a_node_that_leaves_gives_its_steps_to_the_others(self):
-		one, two = self.nodes(2, poll_interval_ms=500, drain_timeout_ms=200)
+		one, two = self.nodes(2, drain_timeout_ms=200)
 		self.apply(one, template("moves", [step("a", "t.gate", attempts=1)]))
 		self.python_worker(one, name="w1")
 		task = self.create(one, "moves")
@@ -95,7 +109,7 @@ class Nodes(harness.Case):
 
 	def test_a_node_that_dies_loses_its_lease(self):
 		"""kill -9 of a daemon that does not come back: the other takes its steps when the lease is over."""
-		one, two = self.nodes(2, poll_interval_ms=500, lease_ttl_ms=1000)
+		one, two = self.nodes(2, lease_ttl_ms=1000)
 		self.apply(one, template("dies", [step("a", "t.gate"), step("b", after=["a"])]))
 		worker = self.python_worker(one, name="w1")
 		tasks = self.create_many(one, "dies", 6)
@@ -128,8 +142,8 @@ def setUpModule():
 	early.begin("early")
 	unittest.addModuleCleanup(early.end)
 	db = early.database()
-	early.first = early.daemon(db, name="same")
-	early.second = harness.Daemon(early, "same", database=db.uri, socket=early.first.socket + "2").launch()
+	early.first = early.daemon(db, name="same", lease_ttl_ms=1000)
+	early.second = harness.Daemon(early, "same", database=db.uri, socket=early.first.socket + "2", lease_ttl_ms=1000).launch()
 
 
 if __name__ == "__main__":

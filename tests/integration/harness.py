@@ -425,6 +425,19 @@ class Database:
 			self._session = None
 
 
+def _shut_down(data):
+	"""Have the server of a data directory, if one runs, end by itself: killed it would leave shared memory behind."""
+	try:
+		with open(os.path.join(data, "postmaster.pid"), encoding="ascii") as f:
+			pid = int(f.readline())
+		if os.readlink("/proc/%d/cwd" % pid) != data:
+			return
+		os.kill(pid, signal.SIGQUIT)
+		wait_for(lambda: not os.path.exists("/proc/%d/cwd" % pid) or not os.path.exists(os.path.join(data, "postmaster.pid")), "the embedded server to end", 10)
+	except (OSError, ValueError, AssertionError):
+		pass  # there is none, or the guard ends it
+
+
 # Test cases -------------------------------------------------------------------------------------------------------------
 
 
@@ -496,6 +509,7 @@ class Stage:
 
 		def end():
 			self._end_processes()  # a daemon would start its server again
+			_shut_down(os.path.join(path, "data"))
 			guard.stdin.close()
 			guard.wait()
 		self.at_end(end)

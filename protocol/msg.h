@@ -35,6 +35,13 @@ enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 	X(QUEUE_LIST, "queue.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
 	X(DOCTOR, "doctor", MSG_TO_DAEMON, MSG_REQUEST, false)                                                         \
 	X(SERVER_INFO, "server.info", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(EVENT_SUBSCRIBE, "event.subscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
+	X(EVENT_UNSUBSCRIBE, "event.unsubscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
+	X(EVENT_PUBLISH, "event.publish", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
+	X(EVENT_CONSUME, "event.consume", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
+	X(EVENT_ACK, "event.ack", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
+	X(EVENT_EXTEND, "event.extend", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
+	X(EVENT_LIST, "event.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
 	X(STEP_RESULT, "step.result", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                          \
 	X(STEP_HEARTBEAT, "step.heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                    \
 	X(STEP_LOG, "step.log", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                                \
@@ -45,6 +52,7 @@ enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 	X(STEP_CANCEL, "step.cancel", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                          \
 	X(RESULT_ACK, "result.ack", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                            \
 	X(TASK_EVENT, "task.event", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                            \
+	X(EVENT_MESSAGE, "event.message", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                      \
 	X(SERVER_DRAINING, "server.draining", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                  \
 	X(ERROR, "error", MSG_TO_CLIENT, MSG_NOTIFICATION, true)
 

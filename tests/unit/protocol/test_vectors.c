@@ -533,7 +533,8 @@ static json_t *codes_in_text(const char *md)
 	json_t *codes = json_object();
 	const char *p = strstr(md, "\n## 9. Error codes");
 	ck_assert_ptr_nonnull(p);
-	while ((p = strstr(p, "\n| `"))) {
+	const char *next = strstr(p + 1, "\n## ");
+	while ((p = strstr(p, "\n| `")) && (!next || p < next)) {
 		p += 4;
 		const char *end = strchr(p, '`');
 		ck_assert_ptr_nonnull(end);

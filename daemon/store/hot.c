@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include "daemon/store/pgarray.h"
+#include "daemon/store/step_name.h"
 #include "daemon/store/tcache.h"
 #include "protocol/mpjson.h"
 #include "protocol/scan.h"
@@ -233,7 +234,7 @@ static int put_json(struct claim *cl, const char *key, const char *json, size_t 
 	return json_to_mp(json, len, &cl->body, &je);
 }
 
-/* {"<step number>": result, ...} -> {"<step name>": result, ...}. */
+/* {"<step number or name>": result, ...} -> {"<step name>": result, ...}. */
 static int put_dependencies(struct claim *cl, const struct tcache_template *t, const char *json, size_t len)
 {
 	struct buf tmp;
@@ -249,10 +250,7 @@ static int put_dependencies(struct claim *cl, const struct tcache_template *t, c
 		cl->fields++;
 		for (uint32_t i = 0; i < v.root.via.map.size; i++) {
 			const msgpack_object_kv *kv = &v.root.via.map.ptr[i];
-			char number[16];
-			snprintf(number, sizeof number, "%.*s", (int)kv->key.via.str.size, kv->key.via.str.ptr);
-			long no = strtol(number, NULL, 10);
-			mp_str(&cl->body, no >= 0 && no < t->n_steps ? t->steps[no].name : number);
+			step_key_put(&cl->body, t, kv->key.via.str.ptr, kv->key.via.str.size);
 			mp_object(&cl->body, &kv->val);
 		}
 		mp_value_done(&v);
@@ -303,6 +301,18 @@ static int put_meta(struct claim *cl, const char *json, size_t len)
 	return rc;
 }
 
+/* "step", and for what a batch made "template_step". */
+static int put_names(struct claim *cl, const struct tcache_template *t, const PGresult *r, int row)
+{
+	size_t n = 0;
+	const char *inputs = get_json(r, row, C_INPUTS, &n);
+	if (cl->step_no >= t->n_steps)
+		put_str(cl, "template_step", tcache_step_of(t, cl->step_no)->name);
+	mp_str(&cl->body, "step");
+	cl->fields++;
+	return step_name_put(&cl->body, t, cl->step_no, inputs, n);
+}
+
 static int put_identity(struct hot *h, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
 {
 	char task[UUID_TEXT], step[UUID_TEXT];
@@ -324,7 +334,6 @@ static int put_identity(struct hot *h, struct claim *cl, const struct hot_call *
 	put_str(cl, "namespace", t->ns);
 	put_str(cl, "template", t->name);
 	put_str(cl, "version", t->version);
-	put_str(cl, "step", s->name);
 	mp_str(&cl->body, "handler");
 	mp_raw(&cl->body, s->handler.data, s->handler.len);
 	cl->fields++;
@@ -387,12 +396,14 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	cl->fence = get_int(r, row, C_FENCE);
 	cl->handler_id = get_int(r, row, C_HANDLER);
 	cl->seq = call->seq;
-	int rc = t && cl->step_no < t->n_steps ? 0 : -EINVAL;
-	if (rc == 0) {
-		const struct tcache_step *s = &t->steps[cl->step_no];
+	const struct tcache_step *s = t ? tcache_step_of(t, cl->step_no) : NULL;
+	int rc = s ? 0 : -EINVAL;
+	if (s) {
 		cl->timeout_ms = s->timeout_ms;
 		if (payload) {
 			rc = put_identity(h, cl, call, t, s);
+			if (rc == 0)
+				rc = put_names(cl, t, r, row);
 			if (rc == 0)
 				rc = put_payload(cl, call, t, s, r, row);
 		}
@@ -561,14 +572,14 @@ static int64_t retry_delay(struct hot *h, PGconn *c, const struct req_result *q,
 	if (q->outcome == OUTCOME_SUCCESS || q->outcome == OUTCOME_RELEASED || q->outcome == OUTCOME_WORKER_LOST)
 		return 0; /* a lost worker's steps go to another at once */
 	const struct tcache_template *t = tcache_get(h->templates, c, q->template_id, why, e);
-	if (!t || q->step_no >= t->n_steps)
-		return t ? 0 : -1;
+	if (!t)
+		return -1;
 	if (q->retry_after_ms >= 0)
 		return (int64_t)retry_after_capped_ms((uint64_t)q->retry_after_ms, 3600000);
 	uint32_t rnd = 0;
 	if (getrandom(&rnd, sizeof rnd, 0) != (ssize_t)sizeof rnd)
 		rnd = UINT32_MAX / 2;
-	return (int64_t)retry_delay_ms(&t->steps[q->step_no].policy, (unsigned)q->attempt, rnd);
+	return (int64_t)retry_delay_ms(&tcache_step_of(t, q->step_no)->policy, (unsigned)q->attempt, rnd);
 }
 
 static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, enum db_failure *why, struct err *e)

@@ -21,6 +21,12 @@ struct tcache_template {
 	struct tcache_step *steps;
 };
 
+/* The template step of which step `no` of a task is an instance: those that batches make have higher numbers, a template's length apart. */
+static inline const struct tcache_step *tcache_step_of(const struct tcache_template *t, int no)
+{
+	return &t->steps[(unsigned)no % (unsigned)t->n_steps];
+}
+
 struct tcache;
 struct tcache *tcache_new(void);
 struct tcache *tcache_free(struct tcache *t); /* returns NULL */

@@ -414,8 +414,9 @@ class Database:
 		"""(task, step, attempt, outcome, node, error message) of the attempts recorded, of these outcomes if any are named. What the C worker's own
 		handlers did is left out: they keep no ledger."""
 		where = "WHERE ts.handler ->> 'callable' NOT LIKE 'bench.%%' %s" % ("AND a.outcome IN ('%s')" % "', '".join(outcomes) if outcomes else "")
-		rows = self.sql("SELECT t.task_uuid, ts.name, a.attempt, a.outcome, n.node_name, a.error ->> 'message' FROM tasker.step_attempts a "
-		                "JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = a.step_no "
+		rows = self.sql("SELECT t.task_uuid, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), a.attempt, a.outcome, n.node_name, a.error ->> 'message' FROM tasker.step_attempts a "
+		                "JOIN tasker.tasks t USING (task_id) JOIN tasker.steps s USING (task_id, step_no) "
+		                "JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no "
 		                "LEFT JOIN tasker.nodes n ON n.node_no = a.node_no %s ORDER BY a.recorded_at, a.task_id, a.step_no, a.fence" % where)
 		return [(t, s, int(n), o, node, why) for t, s, n, o, node, why in rows]
 
@@ -591,8 +592,8 @@ class Stage:
 				successes[task, name] += 1
 				_check.assertIn((task, name, attempt), ran_attempt, "recorded, but never executed")
 		complete = {tuple(r) for r in db.sql(
-			"SELECT t.task_uuid, ts.name FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts "
-			"ON ts.template_id = t.template_id AND ts.step_no = s.step_no WHERE s.state = 'complete' AND ts.handler ->> 'callable' NOT LIKE 'bench.%'")}
+			"SELECT t.task_uuid, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts "
+			"ON ts.template_id = t.template_id AND ts.step_no = s.template_no WHERE s.state = 'complete' AND ts.handler ->> 'callable' NOT LIKE 'bench.%'")}
 		_check.assertEqual(set(successes), complete, "complete steps are those with a recorded success")
 		_check.assertEqual({k: n for k, n in successes.items() if n != 1}, {}, "recorded more than once")
 		_check.assertEqual({k: (n, claims[k]) for k, n in ran.items() if n > claims[k]}, {}, "executed more often than claimed: (times, claims)")

@@ -34,8 +34,10 @@ CREATE TABLE tasker.templates (
   definition jsonb NOT NULL,
   identity_strategy tasker.identity_strategy NOT NULL,
   n_steps int NOT NULL,
-  n_sinks int NOT NULL,
-  root_no int,                          -- the only step without parents, and its handler; NULL if there are several
+  n_sinks int NOT NULL,                 -- tasks.open_sinks at the start
+  dynamic boolean NOT NULL,             -- has steps that results make: decision, deferred_convergence, batchable, batch_worker
+  start_active int,                     -- tasks.n_active at the start
+  root_no int,                          -- the only step without parents, and its handler; NULL if there are several, or the template is dynamic
   root_handler int,
   used boolean NOT NULL DEFAULT false,  -- a task was made from it: immutable from then on
   created_at timestamptz NOT NULL DEFAULT now(),
@@ -56,6 +58,8 @@ CREATE TABLE tasker.template_steps (
   step_no int NOT NULL,                 -- topological: parents have smaller numbers
   name text NOT NULL,
   step_type text NOT NULL,
+  initial boolean NOT NULL,             -- made with the task; others are made by the results of decisions and batchables
+  counts boolean NOT NULL,              -- in tasks.open_sinks: steps without children; in a dynamic template every step
   handler_id int NOT NULL REFERENCES tasker.handlers,
   handler jsonb NOT NULL,               -- callable, method, resolver, initialization
   retryable boolean NOT NULL,
@@ -68,6 +72,9 @@ CREATE TABLE tasker.template_steps (
   children int[] NOT NULL,
   ancestors int[] NOT NULL,             -- nearest first, capped
   ancestors_cut boolean NOT NULL,
+  worker_ancestors int[],               -- those of type batch_worker, each of which stands for its instances; NULL if there are none
+  decision_depth int NOT NULL,          -- decisions on the way to this step, itself included
+  batch_config jsonb,                   -- of a batch_worker: its own over that of its batchable
   PRIMARY KEY (template_id, step_no),
   UNIQUE (template_id, name)
 );
@@ -110,10 +117,10 @@ CREATE TABLE tasker.tasks (
   task_uuid uuid NOT NULL UNIQUE,
   template_id int NOT NULL,             -- of tasker.templates; no foreign keys on hot tables: each would lock the parent row once a row
   state tasker.task_state NOT NULL,
-  open_sinks int NOT NULL,              -- steps without children that are not yet satisfied: 0 means complete
+  open_sinks int NOT NULL,              -- steps that are not yet satisfied, of those whose template_steps.counts is true: 0 means complete
   n_failed int NOT NULL DEFAULT 0,      -- steps in error
   n_waiting int NOT NULL DEFAULT 0,     -- steps in waiting_for_retry
-  n_active int,                         -- steps enqueued or in progress; kept only from the first failure on, NULL before
+  n_active int,                         -- steps enqueued or in progress; kept only from the first failure on, NULL before; in dynamic templates from the start
   priority smallint NOT NULL DEFAULT 0,
   created_by_node int,
   finished_by_node int,
@@ -124,13 +131,17 @@ CREATE TABLE tasker.tasks (
   idempotency_key text,
   initiator text, source_system text, reason text,
   tags text[],
-  correlation_id text, parent_correlation_id text, traceparent text
+  correlation_id text, parent_correlation_id text, traceparent text,
+  impossible int[]                      -- template steps that will never be made: branches not taken, unused batch workers; NULL if there are none
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX tasks_identity ON tasker.tasks (identity_key) WHERE identity_key IS NOT NULL;
 
+-- Of all steps but batch workers there is at most one in a task: step_no is template_no. Batch worker instance k (from 0) of template step w in a template of n
+-- steps is number w + (k + 1) * n.
 CREATE TABLE tasker.steps (
   task_id bigint NOT NULL,
   step_no int NOT NULL,
+  template_no int NOT NULL,             -- tasker.template_steps.step_no
   state tasker.step_state NOT NULL,
   pending_parents int NOT NULL,
   attempts int NOT NULL DEFAULT 0,      -- tries used, the running one included
@@ -143,10 +154,23 @@ CREATE TABLE tasker.steps (
   result jsonb,
   result_bytes int,                     -- of its JSON text: what it costs to send
   error jsonb,
-  inputs jsonb,
+  inputs jsonb,                         -- of a batch worker: {"cursor": {"batch_id", ...}, ...}
   checkpoint jsonb,
   PRIMARY KEY (task_id, step_no)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+-- A batch worker template step's instances in a task.
+CREATE TABLE tasker.batches (
+  task_id bigint NOT NULL,
+  template_no int NOT NULL,
+  batchable_no int NOT NULL,            -- whose result made them
+  stride int NOT NULL,                  -- from one instance's step_no to the next one's: templates.n_steps
+  n_workers int NOT NULL,
+  n_released int NOT NULL,              -- the first so many may run; the others' pending_parents has one more, for the gate
+  parallelism int,                      -- so many at a time; NULL: all
+  failure_strategy text NOT NULL,
+  PRIMARY KEY (task_id, template_no)
+);
 
 -- The audit trail: one row for each attempt, append-only.
 CREATE TABLE tasker.step_attempts (

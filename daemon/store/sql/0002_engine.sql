@@ -12,6 +12,21 @@ CREATE FUNCTION tasker.step_uuid(p_task uuid, p_step_no int) RETURNS uuid
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
 $$ SELECT (left(p_task::text, 30) || lpad(to_hex(p_step_no + 1), 6, '0'))::uuid $$;
 
+-- The name of a step in its task: that of the template step, and for a batch worker instance the id of its batch.
+CREATE FUNCTION tasker.step_name(p_name text, p_step_no int, p_template_no int, p_inputs jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN p_step_no = p_template_no THEN p_name ELSE p_name || '_' || coalesce(p_inputs #>> '{cursor,batch_id}', '') END $$;
+
+-- Satisfied: its children need not wait for it. A batch worker's failure that its batch tolerates has a result, {"error": ...}; other failures have none.
+CREATE FUNCTION tasker.satisfied(p_state tasker.step_state, p_result jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT p_state IN ('complete', 'resolved_manually') OR (p_state = 'error' AND p_result IS NOT NULL) $$;
+
+-- Step numbers of a batch worker's instances; none while there are none.
+CREATE FUNCTION tasker.instances(p_task bigint, p_template_no int) RETURNS SETOF int
+LANGUAGE sql STABLE ROWS 100 AS
+$$ SELECT b.template_no + k * b.stride FROM tasker.batches b CROSS JOIN LATERAL generate_series(1, b.n_workers) AS k WHERE b.task_id = p_task AND b.template_no = p_template_no $$;
+
 -- UUIDv7 (48 bits of milliseconds, then random) whose low 24 bits are zero, room for step numbers.
 CREATE FUNCTION tasker.new_task_uuid() RETURNS uuid
 LANGUAGE sql VOLATILE AS
@@ -31,7 +46,7 @@ CREATE TYPE tasker.hot_row AS (
   fence int,
   handler_id int,
   context jsonb,
-  deps jsonb,           -- {"<step_no>": result}
+  deps jsonb,           -- {"<step_no>": result}; of batch workers {"<name>": result}
   inputs jsonb,
   checkpoint jsonb,
   meta jsonb            -- priority, correlation ids, if not default
@@ -103,19 +118,27 @@ $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS 
 -- (status partial); handlers ask for them.
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
-  SELECT 'c'::"char", NULL::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, ts.step_no, c.attempt, c.fence, ts.handler_id,
+  SELECT 'c'::"char", NULL::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
          t.context, d.deps, s.inputs, s.checkpoint,
          tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent)
   FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m
   CROSS JOIN unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
-  CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = c.step_no OFFSET 0) ts
-  CROSS JOIN LATERAL (SELECT x.inputs, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+  CROSS JOIN LATERAL (SELECT x.template_no, x.inputs, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+  CROSS JOIN LATERAL (SELECT x.handler_id, x.ancestors, x.worker_ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
   LEFT JOIN LATERAL (
-    SELECT jsonb_object_agg(p.step_no::text, p.result) FILTER (WHERE p.total <= m.bytes) AS deps, bool_or(p.total > m.bytes) AS cut
-    FROM (SELECT x.step_no, x.result, sum(coalesce(x.result_bytes, 4)) OVER () AS total
-          FROM tasker.steps x
-          WHERE x.task_id = c.task_id AND x.step_no = ANY (ts.ancestors) AND x.state IN ('complete', 'resolved_manually')) p
+    SELECT jsonb_object_agg(p.name, p.result) FILTER (WHERE p.total <= m.bytes) AS deps, bool_or(p.total > m.bytes) AS cut
+    FROM (SELECT a.name, a.result, sum(coalesce(a.result_bytes, 4)) OVER () AS total
+          FROM (SELECT x.step_no::text AS name, x.result, x.result_bytes
+                FROM tasker.steps x
+                WHERE x.task_id = c.task_id AND x.step_no = ANY (ts.ancestors) AND x.state IN ('complete', 'resolved_manually')
+                UNION ALL
+                SELECT tasker.step_name(tw.name, x.step_no, w.no, x.inputs), x.result, x.result_bytes
+                FROM unnest(ts.worker_ancestors) AS w(no)
+                CROSS JOIN LATERAL (SELECT y.name FROM tasker.template_steps y WHERE y.template_id = t.template_id AND y.step_no = w.no OFFSET 0) tw
+                CROSS JOIN LATERAL tasker.instances(c.task_id, w.no) AS i(no)
+                CROSS JOIN LATERAL (SELECT y.step_no, y.inputs, y.result, y.result_bytes FROM tasker.steps y
+                                    WHERE y.task_id = c.task_id AND y.step_no = i.no AND tasker.satisfied(y.state, y.result) OFFSET 0) x) a) p
   ) d ON ts.ancestors <> '{}'
 $$;
 
@@ -146,8 +169,8 @@ BEGIN
   IF v_id IS NULL THEN
     RETURN;
   END IF;
-  INSERT INTO tasker.steps (task_id, step_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
-  SELECT v_id, ts.step_no, CASE WHEN ts.step_no <> p_template.root_no THEN 'pending' WHEN p_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
+  INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
+  SELECT v_id, ts.step_no, ts.step_no, CASE WHEN ts.step_no <> p_template.root_no THEN 'pending' WHEN p_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
          cardinality(ts.parents), (p_can AND ts.step_no = p_template.root_no)::int, (p_can AND ts.step_no = p_template.root_no)::int,
          CASE WHEN p_can AND ts.step_no = p_template.root_no THEN p_node END, CASE WHEN ts.step_no = p_template.root_no THEN now() END,
          CASE WHEN p_can AND ts.step_no = p_template.root_no THEN now() END
@@ -317,16 +340,16 @@ BEGIN
   FROM unnest(p_ns, v_templates, v_strat, p_context, p_opts) WITH ORDINALITY AS i(ns, tid, strat, ctx, opts, ord);
 
   WITH ins AS (
-    INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, priority, created_by_node, context, identity_key, idempotency_key,
+    INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, n_active, priority, created_by_node, context, identity_key, idempotency_key,
                               initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent, finished_at)
-    SELECT i.u, i.tid, CASE WHEN t.n_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state, t.n_sinks,
+    SELECT i.u, i.tid, CASE WHEN t.n_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state, t.n_sinks, t.start_active,
            coalesce((i.opts ->> 'priority')::smallint, 0), p_node, i.ctx, i.key, i.opts ->> 'idempotency_key',
            i.opts ->> 'initiator', i.opts ->> 'source_system', i.opts ->> 'reason',
            CASE WHEN i.opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(i.opts -> 'tags')) END,
            i.opts ->> 'correlation_id', i.opts ->> 'parent_correlation_id', i.opts ->> 'traceparent',
            CASE WHEN t.n_sinks = 0 THEN now() END
     FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, ord)
-    CROSS JOIN LATERAL (SELECT x.n_sinks FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT x.n_sinks, x.start_active FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
     WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
     ORDER BY i.key NULLS FIRST, i.ord
     ON CONFLICT DO NOTHING
@@ -334,11 +357,11 @@ BEGIN
   SELECT array_agg(task_id ORDER BY task_id), array_agg(template_id ORDER BY task_id) INTO v_ids, v_tids FROM ins;
 
   IF v_ids IS NOT NULL AND p_cap = 0 THEN
-    INSERT INTO tasker.steps (task_id, step_no, state, pending_parents, ready_at)
-    SELECT nt.task_id, ts.step_no, CASE WHEN ts.parents = '{}' THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
+    INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, ready_at)
+    SELECT nt.task_id, ts.step_no, ts.step_no, CASE WHEN ts.parents = '{}' THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
            cardinality(ts.parents), CASE WHEN ts.parents = '{}' THEN now() END
     FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
-    CROSS JOIN LATERAL (SELECT x.step_no, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id OFFSET 0) ts
+    CROSS JOIN LATERAL (SELECT x.step_no, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.initial OFFSET 0) ts
     ORDER BY nt.ord, ts.step_no;
     SELECT array_agg(nt.task_id ORDER BY nt.ord, ts.step_no), array_agg(ts.step_no ORDER BY nt.ord, ts.step_no),
            array_agg(ts.handler_id ORDER BY nt.ord, ts.step_no)
@@ -351,13 +374,13 @@ BEGIN
              ts.parents = '{}' AND o.quota IS NOT NULL
                AND row_number() OVER (PARTITION BY ts.parents = '{}', ts.handler_id ORDER BY nt.ord, ts.step_no) <= o.quota AS in_quota
       FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
-      CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id OFFSET 0) ts
+      CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.initial OFFSET 0) ts
       LEFT JOIN unnest(p_handler, p_quota) AS o(handler_id, quota) ON o.handler_id = ts.handler_id),
     capped AS (
       SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
     ins AS (
-      INSERT INTO tasker.steps (task_id, step_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
-      SELECT k.task_id, k.step_no,
+      INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
+      SELECT k.task_id, k.step_no, k.step_no,
              CASE WHEN NOT k.root THEN 'pending' WHEN k.take THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
              k.n_parents, k.take::int, k.take::int, CASE WHEN k.take THEN p_node END,
              CASE WHEN k.root THEN now() END, CASE WHEN k.take THEN now() END
@@ -520,9 +543,9 @@ BEGIN
     FROM unnest(p_idx, p_task, p_step, p_fence, p_outcome, p_retry, p_delay_ms, p_error, p_meta, p_exec_ms, p_worker, p_finished)
          AS u(idx, task_id, step_no, fence, outcome, retry, delay_ms, error, meta, exec_ms, worker, finished)
     CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
-    CROSS JOIN LATERAL (SELECT x.handler_id, x.retryable, x.max_attempts FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = u.step_no OFFSET 0) ts
-    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.attempts, x.ready_at FROM tasker.steps x
-                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s),
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.attempts, x.ready_at FROM tasker.steps x
+                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.handler_id, x.retryable, x.max_attempts FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts),
   u AS (
     UPDATE tasker.steps s SET
       state = CASE WHEN r.how = 'failed' THEN 'error' WHEN r.at IS NULL THEN 'enqueued' ELSE 'waiting_for_retry' END::tasker.step_state,
@@ -595,8 +618,8 @@ CREATE FUNCTION tasker.record_results(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
-  v_counted boolean; v_sinks int; v_applied int := 0;
-  o_i int[]; o_t bigint[]; o_s int[]; o_tpl int[];
+  v_counted boolean; v_sinks int; v_parents int; v_applied int := 0;
+  o_i int[]; o_t bigint[]; o_s int[]; o_n int[]; o_tpl int[]; o_counts boolean[];
   f_d int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
   e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
@@ -620,33 +643,34 @@ BEGIN
 
   -- Successes.
   WITH r AS MATERIALIZED (
-    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.bytes, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, ts.sink
+    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.bytes, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, s.template_no, ts.counts, ts.parent
     FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
          AS u(task_id, step_no, fence, outcome, result, bytes, meta, exec_ms, worker, finished, ord)
-    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
                         WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
     CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
-    CROSS JOIN LATERAL (SELECT x.children = '{}' AS sink FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = u.step_no OFFSET 0) ts
+    CROSS JOIN LATERAL (SELECT x.counts, x.children <> '{}' AS parent FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
     WHERE u.outcome = 'success'),
   u AS (
     UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = v_now
     FROM r WHERE s.ctid = r.c
-    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.sink),
+    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.template_no, r.counts, r.parent),
   a AS (
     INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
     SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, v_now, u.exec_ms, u.meta
     FROM u)
-  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.template_id), count(*) FILTER (WHERE u.sink)
-  INTO o_i, o_t, o_s, o_tpl, v_sinks FROM u;
+  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.template_no), array_agg(u.template_id), array_agg(u.counts),
+         count(*) FILTER (WHERE u.counts), count(*) FILTER (WHERE u.parent)
+  INTO o_i, o_t, o_s, o_n, o_tpl, o_counts, v_sinks, v_parents FROM u;
 
   IF o_t IS NOT NULL THEN
     v_applied := cardinality(o_t);
     -- Children: count down; what is ready is claimed within the credits, else enqueued.
-    IF v_sinks < v_applied THEN
+    IF v_parents > 0 THEN
       WITH k AS (
         SELECT o.task_id, o.tpl, ch.step_no, count(*)::int AS n
-        FROM unnest(o_t, o_s, o_tpl) AS o(task_id, step_no, tpl)
-        CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.step_no OFFSET 0) ch
+        FROM unnest(o_t, o_n, o_tpl) AS o(task_id, template_no, tpl)
+        CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.template_no OFFSET 0) ch
         GROUP BY o.task_id, o.tpl, ch.step_no),
       want AS (
         SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
@@ -678,14 +702,11 @@ BEGIN
         RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
       END IF;
     END IF;
-    -- Sinks: a task is complete when every step without children is.
+    -- A task is complete when every step that counts is satisfied.
     IF v_sinks > 0 THEN
       FOR v_row IN
         WITH k AS (
-          SELECT o.task_id, count(*)::int AS n
-          FROM unnest(o_t, o_s, o_tpl) AS o(task_id, step_no, tpl)
-          CROSS JOIN LATERAL (SELECT 1 FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.step_no AND x.children = '{}' OFFSET 0) ts
-          GROUP BY o.task_id),
+          SELECT o.task_id, count(*)::int AS n FROM unnest(o_t, o_counts) AS o(task_id, counts) WHERE o.counts GROUP BY o.task_id),
         z AS (
           SELECT k.n, t.c FROM k
           CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.tasks x WHERE x.task_id = k.task_id AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') OFFSET 0) t),
@@ -814,9 +835,9 @@ BEGIN
     SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
            NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
     FROM unnest(c_t, c_s) AS c(task_id, step_no)
-    CROSS JOIN LATERAL (SELECT x.step_no, x.attempts, x.fence FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.step_no, x.template_no, x.attempts, x.fence FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
     CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
-    CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = c.step_no OFFSET 0) ts;
+    CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts;
 END $$;
 
 -- After a lost connection: what the call with this seq claimed, if it committed (no rows if it did not, or claimed nothing).

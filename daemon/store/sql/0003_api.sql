@@ -8,6 +8,7 @@ $$ SELECT to_char(p AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 CREATE FUNCTION tasker.register_template(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_ns int; v_tid int; v_digest text; v_used boolean; h record; v_core text;
+  v_dynamic boolean := EXISTS (SELECT 1 FROM jsonb_array_elements(p -> 'steps') s WHERE s ->> 'type' <> 'standard');
 BEGIN
   INSERT INTO tasker.namespaces (name) VALUES (p ->> 'namespace') ON CONFLICT (name) DO NOTHING;
   SELECT namespace_id INTO v_ns FROM tasker.namespaces WHERE name = p ->> 'namespace' FOR UPDATE;
@@ -28,23 +29,27 @@ BEGIN
     END IF;
   END LOOP;
   v_core := split_part(split_part(p ->> 'version', '+', 1), '-', 1);
-  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, n_steps, n_sinks)
+  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, n_steps, n_sinks, dynamic)
   VALUES (v_ns, p ->> 'name', p ->> 'version', string_to_array(v_core, '.')::int[],
           nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), ''), p ->> 'digest', p -> 'definition',
           (p ->> 'identity_strategy')::tasker.identity_strategy, jsonb_array_length(p -> 'steps'),
-          (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'))
+          (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'),
+          v_dynamic)
   RETURNING template_id INTO v_tid;
-  INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
+  INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, initial, counts, decision_depth, batch_config, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
                                      timeout_ms, parents, children, ancestors, ancestors_cut)
-  SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
+  SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', true, v_dynamic OR s -> 'children' = '[]', 0, nullif(s -> 'batch_config', 'null'), hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
          (s ->> 'backoff')::tasker.backoff_kind, (s ->> 'backoff_base_ms')::int, (s ->> 'max_backoff_ms')::int, (s ->> 'timeout_seconds')::bigint * 1000,
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'parents') x), ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'children') x),
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean
   FROM jsonb_array_elements(p -> 'steps') s
   JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
+  IF v_dynamic THEN
+    PERFORM tasker.register_dynamic(v_tid);
+  END IF;
   UPDATE tasker.templates t SET root_no = s.step_no, root_handler = s.handler_id
   FROM tasker.template_steps s
-  WHERE t.template_id = v_tid AND s.template_id = v_tid AND s.parents = '{}'
+  WHERE t.template_id = v_tid AND NOT v_dynamic AND s.template_id = v_tid AND s.parents = '{}'
     AND 1 = (SELECT count(*) FROM tasker.template_steps x WHERE x.template_id = v_tid AND x.parents = '{}');
   PERFORM pg_notify('tasker_templates', '');
   RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', true);
@@ -97,11 +102,11 @@ CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb L
            count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
            count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last,
            CASE WHEN p_steps THEN coalesce(jsonb_agg(jsonb_build_object(
-             'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', ts.name, 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
+             'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
              'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
              'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
              'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error) ORDER BY s.step_no), '[]') END AS steps
-    FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+    FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
     WHERE s.task_id = t.task_id) c
   WHERE t.task_id = p_id
 $$;
@@ -172,12 +177,13 @@ CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE sql STAB
   SELECT jsonb_build_object(
     'transitions', (SELECT jsonb_agg(jsonb_build_object('from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', n.node_name, 'cause', h.cause) ORDER BY h.at)
                     FROM tasker.task_history h LEFT JOIN tasker.nodes n ON n.node_no = h.node_no WHERE h.task_id = i.id),
-    'attempts', coalesce((SELECT jsonb_agg(jsonb_build_object('step', ts.name, 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt, 'outcome', a.outcome,
+    'attempts', coalesce((SELECT jsonb_agg(jsonb_build_object('step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt, 'outcome', a.outcome,
                     'node', n.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
                     'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
                     ORDER BY a.recorded_at, a.step_no)
                  FROM tasker.step_attempts a JOIN tasker.tasks t ON t.task_id = a.task_id
-                 JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = a.step_no
+                 JOIN tasker.steps s ON s.task_id = a.task_id AND s.step_no = a.step_no
+                 JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
                  LEFT JOIN tasker.nodes n ON n.node_no = a.node_no WHERE a.task_id = i.id), '[]'))
   FROM (SELECT tasker.task_id_of(p ->> 'task_uuid') AS id) i
 $$;
@@ -185,7 +191,7 @@ $$;
 -- Results of ancestors, for handlers whose step.execute carried only some. By step number, in pages of at most max_bytes of JSON (but at least one result).
 CREATE FUNCTION tasker.api_step_dependencies(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_task bigint; v_tid int; v_from int; v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
+  v_task bigint; v_tid int; v_n int; v_from int; v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
   v_max bigint := (p ->> 'max_bytes')::bigint;
 BEGIN
   BEGIN
@@ -193,21 +199,25 @@ BEGIN
   EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
     RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
   END;
-  SELECT task_id, template_id INTO v_task, v_tid FROM tasker.tasks WHERE task_uuid = (p ->> 'task_uuid')::uuid;
+  SELECT t.task_id, t.template_id, tp.n_steps INTO v_task, v_tid, v_n FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) WHERE t.task_uuid = (p ->> 'task_uuid')::uuid;
   IF v_task IS NULL THEN
     RAISE EXCEPTION 'no task %', p ->> 'task_uuid' USING ERRCODE = 'TK404';
   ELSIF NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = v_task AND s.step_no = v_step) THEN
     RAISE EXCEPTION 'task % has no step number %', p ->> 'task_uuid', v_step USING ERRCODE = 'TK404';
   END IF;
   WITH RECURSIVE up(step_no) AS (
-    SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step
+    SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step % v_n
     UNION
     SELECT unnest(ts.parents) FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no),
   wanted AS (
-    SELECT ts.step_no, ts.name, s.result, sum(coalesce(octet_length(s.result::text), 4) + octet_length(ts.name) + 64) OVER (ORDER BY ts.step_no) AS size, row_number() OVER (ORDER BY ts.step_no) AS n
-    FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no
-    JOIN tasker.steps s ON s.task_id = v_task AND s.step_no = ts.step_no AND s.state IN ('complete', 'resolved_manually')
-    WHERE ts.step_no >= v_from AND (p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? ts.name))
+    SELECT d.step_no, d.name, d.result, sum(coalesce(octet_length(d.result::text), 4) + octet_length(d.name) + 64) OVER (ORDER BY d.step_no) AS size, row_number() OVER (ORDER BY d.step_no) AS n
+    FROM (
+      SELECT s.step_no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, s.result
+      FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no
+      CROSS JOIN LATERAL (SELECT ts.step_no AS no UNION ALL SELECT tasker.instances(v_task, ts.step_no)) i
+      JOIN tasker.steps s ON s.task_id = v_task AND s.step_no = i.no AND tasker.satisfied(s.state, s.result)
+      WHERE s.step_no >= v_from) d
+    WHERE p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? d.name)
   SELECT coalesce(jsonb_object_agg(w.name, w.result) FILTER (WHERE w.size <= v_max OR w.n = 1), '{}'),
          max(w.step_no) FILTER (WHERE w.size <= v_max OR w.n = 1), count(*) FILTER (WHERE NOT (w.size <= v_max OR w.n = 1)) > 0
   INTO v_deps, v_last, v_more FROM wanted w;
@@ -282,7 +292,7 @@ BEGIN
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
          OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error')) $q$),
     tasker.doctor_check('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
-      'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+      'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
        WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
          WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.fence = s.fence AND m.handler_id = ts.handler_id)'),
     tasker.doctor_check('running_steps_are_leased', 'a running step is in the claim journal of a node that is up, or whose lease a peer will take back',
@@ -291,15 +301,15 @@ BEGIN
            WHERE c.node_no = s.node_no AND x.a = s.task_id AND x.b = s.step_no AND x.f = s.fence) $q$),
     tasker.doctor_check('ready_steps_are_enqueued', 'a pending step has an unsatisfied parent, and pending_parents counts them',
       'SELECT t.task_uuid, s.step_no, s.pending_parents FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
-       JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+       JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
        WHERE s.state = ''pending'' AND (s.pending_parents <= 0 OR s.pending_parents <> (
          SELECT count(*) FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || '))'),
     tasker.doctor_check('nothing_ran_early', 'a step that was claimed has only satisfied parents',
-      'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no
+      'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
        WHERE s.fence > 0 AND EXISTS (SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ')'),
-    tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps without children, and a task is complete when it is 0',
+    tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps that count, and a task is complete when it is 0',
       'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (
-         SELECT count(*) FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.step_no AND ts.children = ''{}''
+         SELECT count(*) FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no AND ts.counts
          WHERE s.task_id = t.task_id AND s.state NOT IN ' || c_sat || ') OR (t.open_sinks = 0) <> (t.state = ''complete''))'),
     tasker.doctor_check('finished_tasks_are_quiet', 'a finished task has no live step',
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE NOT (' || c_live || $q$) AND EXISTS (
@@ -331,18 +341,18 @@ BEGIN
       SELECT h.at, CASE WHEN h.from_state IS NULL THEN -1 ELSE 9 END AS rank, 0 AS step_no, concat('t', extract(epoch FROM h.at), h.to_state) AS key, jsonb_build_object('kind', 'task', 'state', h.to_state) AS event
       FROM tasker.task_history h WHERE h.task_id = v_id
       UNION ALL
-      SELECT x.at, x.rank, ts.step_no, concat('s', ts.step_no, '/', f.fence, x.state), jsonb_build_object('kind', 'step', 'step', ts.name,
-             'step_uuid', tasker.step_uuid(t.task_uuid, ts.step_no), 'state', x.state, 'attempt', nullif(f.attempt, 0), 'worker_uuid', f.worker_uuid, 'outcome', x.outcome, 'error', x.error)
+      SELECT x.at, x.rank, cur.step_no, concat('s', cur.step_no, '/', f.fence, x.state), jsonb_build_object('kind', 'step', 'step', tasker.step_name(ts.name, cur.step_no, cur.template_no, cur.inputs),
+             'step_uuid', tasker.step_uuid(t.task_uuid, cur.step_no), 'state', x.state, 'attempt', nullif(f.attempt, 0), 'worker_uuid', f.worker_uuid, 'outcome', x.outcome, 'error', x.error)
       FROM tasker.tasks t
-      JOIN tasker.template_steps ts ON ts.template_id = t.template_id
+      JOIN tasker.steps cur ON cur.task_id = t.task_id
+      JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = cur.template_no
       JOIN LATERAL (
         SELECT a.fence, a.attempt, a.worker_uuid, a.ready_at, a.claimed_at, a.recorded_at AS ended_at, a.outcome, a.error
-        FROM tasker.step_attempts a WHERE a.task_id = t.task_id AND a.step_no = ts.step_no
+        FROM tasker.step_attempts a WHERE a.task_id = t.task_id AND a.step_no = cur.step_no
         UNION ALL
         SELECT s.fence + (s.state <> 'in_progress')::int, s.attempts + (s.state <> 'in_progress')::int, NULL, s.ready_at,
                CASE WHEN s.state = 'in_progress' THEN s.claimed_at END, NULL, NULL, NULL
-        FROM tasker.steps s WHERE s.task_id = t.task_id AND s.step_no = ts.step_no AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) f ON true
-      JOIN tasker.steps cur ON cur.task_id = t.task_id AND cur.step_no = ts.step_no
+        FROM tasker.steps s WHERE s.task_id = t.task_id AND s.step_no = cur.step_no AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) f ON true
       CROSS JOIN LATERAL (VALUES
         (f.ready_at, 1, 'enqueued', NULL::tasker.attempt_outcome, NULL::jsonb),
         (f.claimed_at, 2, 'in_progress', NULL, NULL),

@@ -18,6 +18,15 @@ from . import step_handler
 from ._transport import socket_path
 from ._version import __version__
 from .aio import AsyncTaskerClient
+from .batch_processing import (
+    Batchable,
+    BatchAggregationScenario,
+    BatchAnalyzerOutcome,
+    BatchWorkerConfig,
+    BatchWorkerContext,
+    BatchWorkerOutcome,
+    CursorConfig,
+)
 from .bootstrap import (
     bootstrap_worker,
     get_worker_status,
@@ -95,8 +104,11 @@ from .registry import (
     ResolverNotFoundError,
 )
 from .results import ErrorType, StepHandlerResult
+from .step_handler.api import ApiHandler, ApiResponse
 from .step_handler.base import StepHandler
-from .template_discovery import TemplatePath
+from .step_handler.decision import DecisionHandler
+from .step_handler.mixins.decision import DecisionPointOutcome, DecisionType
+from .template_discovery import TemplateParser, TemplatePath
 from .worker import BootstrapConfig, BootstrapResult, Worker, WorkerState, WorkerStatus
 
 #: The version of this library.
@@ -109,10 +121,18 @@ def get_version() -> str:
 
 
 __all__ = [
+    "ApiHandler",
+    "ApiResponse",
     "AsyncTaskerClient",
     "AuthenticationError",
     "AuthorizationError",
     "BaseResolver",
+    "BatchAggregationScenario",
+    "BatchAnalyzerOutcome",
+    "BatchWorkerConfig",
+    "BatchWorkerContext",
+    "BatchWorkerOutcome",
+    "Batchable",
     "BootstrapConfig",
     "BootstrapResult",
     "BusinessLogicError",
@@ -129,7 +149,11 @@ __all__ = [
     "ConnectionLostError",
     "ConversionError",
     "CreateOutcome",
+    "CursorConfig",
     "DatabaseUnavailableError",
+    "DecisionHandler",
+    "DecisionPointOutcome",
+    "DecisionType",
     "DependencyResultsWrapper",
     "ErrorClassifier",
     "ErrorType",
@@ -169,6 +193,7 @@ __all__ = [
     "TaskerError",
     "TaskerdError",
     "TemplateNotFoundError",
+    "TemplateParser",
     "TemplatePath",
     "WaitResult",
     "Worker",

@@ -157,6 +157,9 @@ class WorkerRuntime:
         self._prefix = list_frame_prefix(self._pack, NOTIFICATION, "step.result", "results")
         self._open: Dict[Key, StepContext] = {}
         self._unacked: Dict[Key, Tuple[StepContext, bytes]] = {}
+        #: Acknowledgements still to come for results of earlier deliveries of an attempt: a step that
+        #: yielded at a checkpoint comes again as the same attempt, perhaps before its yield is acknowledged.
+        self._earlier: Dict[Key, int] = {}
         self._out: Deque[Tuple[StepContext, bytes]] = collections.deque()
         self._control: Deque[Union[bytes, _Request]] = collections.deque()
         self._requests: Dict[int, _Request] = {}
@@ -333,6 +336,7 @@ class WorkerRuntime:
     def _connect(self) -> _Link:
         self._collect()
         self._progress = False
+        self._earlier.clear()
         resume = None
         if self.welcome is not None:
             resume = {"session": self.welcome.session, "held": len(self._open) + len(self._unacked)}
@@ -479,14 +483,15 @@ class WorkerRuntime:
         if (old._step or {}).get("claim") == step.get("claim"):
             return True
         old._cancel("stale")
-        self._unacked.pop(key, None)
+        if self._unacked.pop(key, None) is not None:
+            self._earlier[key] = self._earlier.get(key, 0) + 1
         return False
 
     def _on_ack(self, params: Dict[str, Any]) -> None:
         counters = self.counters
         self._progress = True
         for ack in params["acks"]:
-            self._unacked.pop((ack["step_uuid"], ack["attempt"]), None)
+            self._acknowledged((ack["step_uuid"], ack["attempt"]))
             status = ack["status"]
             counters[status] = counters.get(status, 0) + 1
             if status != "recorded" and status != "duplicate":
@@ -499,6 +504,13 @@ class WorkerRuntime:
                     status,
                     ack.get("message") or "",
                 )
+
+    def _acknowledged(self, key: Key) -> None:
+        earlier = self._earlier.pop(key, 0)
+        if earlier > 1:
+            self._earlier[key] = earlier - 1
+        if not earlier:
+            self._unacked.pop(key, None)
 
     def _on_cancel(self, params: Dict[str, Any]) -> None:
         context = self._open.get((params["step_uuid"], params["attempt"]))

@@ -12,7 +12,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Patte
 from .context import StepContext
 from .exceptions import TaskerError
 from .step_handler.base import StepHandler
-from .step_handler.functional import FunctionalHandler
+from .step_handler.functional import FunctionalHandler, handler_class_of
 
 __all__ = [
     "BaseResolver",
@@ -349,8 +349,9 @@ class ResolverChain:
 
     def can_resolve(self, definition: HandlerDefinition, config: Optional[Mapping[str, Any]] = None) -> bool:
         """True if ``resolve`` would find a handler (its method aside)."""
+        settings = {} if config is None else config
         try:
-            return any(r.can_resolve(definition, config) for r in self._candidates(definition))
+            return any(r.can_resolve(definition, settings) for r in self._candidates(definition))
         except ResolverNotFoundError:
             return False
 
@@ -362,10 +363,11 @@ class ResolverChain:
         Raises ResolverNotFoundError if the definition names an unknown resolver, ResolutionError if
         the handler lacks the method.
         """
+        settings = {} if config is None else config
         for resolver in self._candidates(definition):
-            if not resolver.can_resolve(definition, config):
+            if not resolver.can_resolve(definition, settings):
                 continue
-            handler = resolver.resolve(definition, config)
+            handler = _instance(resolver.resolve(definition, settings), definition)
             if handler is None:
                 continue
             if definition.uses_method_dispatch():
@@ -380,6 +382,16 @@ class ResolverChain:
         if named is None:
             raise ResolverNotFoundError(f"no resolver {definition.resolver!r}")
         return [named]
+
+
+def _instance(found: Any, definition: HandlerDefinition) -> Optional[StepHandler]:
+    """A resolver of one's own may give a handler class or a decorated function instead of a handler."""
+    if found is None or isinstance(found, StepHandler):
+        return found
+    cls = handler_class_of(found)
+    if cls is None:
+        raise ResolutionError(f"{found!r} is no StepHandler")
+    return new_handler(cls, definition.initialization)
 
 
 def import_path(cls: type) -> Optional[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import traceback
+from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Union
 
+from ._model import Model
 from .errors import PermanentError, RetryableError, TaskerError
 from .exceptions import TaskerdError
 
-__all__ = ["ErrorType", "StepHandlerResult", "failure_from_exception", "result_from_value"]
+__all__ = ["ErrorType", "StepError", "StepHandlerResult", "failure_from_exception", "result_from_value"]
 
 
 class ErrorType(str, enum.Enum):
@@ -33,6 +36,18 @@ class ErrorType(str, enum.Enum):
     def is_typically_retryable(cls, error_type: str) -> bool:
         """True for the types that usually ask for another attempt."""
         return str(error_type) in (cls.RETRYABLE_ERROR.value, cls.TIMEOUT.value)
+
+
+@dataclass
+class StepError(Model):
+    """What went wrong in a step, as data."""
+
+    error_type: str
+    message: str
+    retryable: bool = True
+    error_code: Optional[str] = None
+    stack_trace: Optional[str] = None
+    metadata: Dict[str, Any] = field(default_factory=dict)
 
 
 class StepHandlerResult:
@@ -118,6 +133,16 @@ class StepHandlerResult:
             retry_after=retry_after,
         )
 
+    @staticmethod
+    def checkpoint_yield(
+        cursor: Any, items_processed: int, accumulated_results: Optional[Any] = None
+    ) -> "StepHandlerResult":
+        """The step is not done: store how far it is and run it again at once, as the same attempt."""
+        result = {"type": "checkpoint_yield", "cursor": cursor, "items_processed": items_processed}
+        if accumulated_results is not None:
+            result["accumulated_results"] = accumulated_results
+        return StepHandlerResult(True, result, metadata={"checkpoint_yield": True, "batch_worker": True})
+
     def is_success_result(self) -> bool:
         """True if the step is done."""
         return self.is_success
@@ -138,6 +163,10 @@ class StepHandlerResult:
             "metadata": dict(self.metadata),
         }
 
+    def model_dump(self, **options: Any) -> Dict[str, Any]:
+        """The same as ``to_dict``, for code that takes the result for a model."""
+        return self.to_dict()
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StepHandlerResult):
             return NotImplemented
@@ -155,7 +184,7 @@ class StepHandlerResult:
 
 
 def result_from_value(value: Any) -> StepHandlerResult:
-    """What a handler function returned, as a result: dicts and models as they are, None as ``{}``,
+    """What a handler function returned, as a result: dicts, models and dataclasses as they are, None as ``{}``,
     anything else as ``{"result": value}``."""
     if isinstance(value, dict):
         return StepHandlerResult(True, value)
@@ -166,6 +195,8 @@ def result_from_value(value: Any) -> StepHandlerResult:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return StepHandlerResult(True, dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return StepHandlerResult(True, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
     return StepHandlerResult(True, {"result": value})
 
 

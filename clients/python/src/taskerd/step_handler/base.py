@@ -6,7 +6,7 @@ import abc
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Union
 
 from ..context import StepContext
-from ..results import ErrorType, StepHandlerResult
+from ..results import ErrorType, StepHandlerResult, result_from_value
 
 __all__ = ["StepHandler"]
 
@@ -46,9 +46,13 @@ class StepHandler(abc.ABC):
         return None
 
     def success(
-        self, result: Optional[Dict[str, Any]] = None, metadata: Optional[Mapping[str, Any]] = None
+        self, result: Optional[Any] = None, metadata: Optional[Mapping[str, Any]] = None
     ) -> StepHandlerResult:
-        """The step is done."""
+        """The step is done. ``result`` is a dict or a model."""
+        if result is not None and not isinstance(result, dict):
+            made = result_from_value(result)
+            if isinstance(result, StepHandlerResult) or callable(getattr(result, "model_dump", None)):
+                return StepHandlerResult.success(made.result, {**made.metadata, **(metadata or {})})
         return StepHandlerResult.success(result, metadata)
 
     def failure(

@@ -8,124 +8,268 @@
     def total(cart, currency, context):
         return {"total": sum(cart["prices"]), "currency": currency}
 
-``step_handler`` must be the outermost decorator; ``depends_on`` and ``inputs`` may be repeated. The
-function stays callable as written; the handler class is its attribute ``_handler_class``.
+The decorator that names the handler (``step_handler``, ``decision_handler``, ``batch_analyzer``,
+``batch_worker``, ``api_handler``) must be the outermost; ``depends_on`` and ``inputs`` may be repeated.
+The function stays callable as written; the handler class is its attribute ``_handler_class``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
+from ..batch_processing.batchable import Batchable
 from ..context import StepContext
 from ..results import StepHandlerResult, failure_from_exception, result_from_value
+from ._binding import DEPENDS, INPUTS, Binding, is_model
 from .base import StepHandler
+from .mixins.api import APIMixin
+from .mixins.decision import DecisionMixin, DecisionPointOutcome
 
-__all__ = ["FunctionalHandler", "HandlerDecorator", "depends_on", "inputs", "step_handler"]
+__all__ = [
+    "BatchConfig",
+    "Decision",
+    "FunctionalHandler",
+    "HandlerDecorator",
+    "api_handler",
+    "batch_analyzer",
+    "batch_worker",
+    "decision_handler",
+    "depends_on",
+    "inputs",
+    "step_handler",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: What ``step_handler(...)`` returns.
+#: What ``step_handler(...)`` and its like return.
 HandlerDecorator = Callable[[F], F]
 
-_DEPENDS = "_taskerd_depends_on"
-_INPUTS = "_taskerd_inputs"
+
+class Decision:
+    """What a ``decision_handler`` function returns: ``Decision.route(...)`` or ``Decision.skip(...)``."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, outcome: DecisionPointOutcome) -> None:
+        self.outcome = outcome
+
+    @classmethod
+    def route(cls, steps: Union[str, List[str]], **routing_context: Any) -> "Decision":
+        """Have these steps created."""
+        return cls(DecisionPointOutcome.create_steps(steps, None, routing_context))
+
+    @classmethod
+    def skip(cls, reason: str = "", **routing_context: Any) -> "Decision":
+        """Create no step."""
+        return cls(DecisionPointOutcome.no_branches(reason, routing_context))
+
+    @property
+    def type(self) -> str:
+        """``create_steps`` or ``no_branches``."""
+        return str(self.outcome.decision_type)
+
+    @property
+    def steps(self) -> List[str]:
+        """The steps to create."""
+        return self.outcome.next_step_names
+
+    @property
+    def reason(self) -> Optional[str]:
+        """Why no step is created."""
+        return self.outcome.reason
+
+    @property
+    def routing_context(self) -> Dict[str, Any]:
+        """What else was said."""
+        return self.outcome.routing_context
+
+    def __repr__(self) -> str:
+        return f"<Decision {self.type} {self.steps or self.reason}>"
 
 
-class _Binding:
-    """Which arguments a function gets, settled when it is decorated."""
+@dataclass
+class BatchConfig:
+    """What a ``batch_analyzer`` function returns: how much there is to do, and how much at a time."""
 
-    __slots__ = ("context_name", "dependencies", "function", "keys", "model")
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        names = inspect.signature(function).parameters
-        self.context_name = next((n for n in ("context", "_context") if n in names), None)
-        self.dependencies: List[Tuple[str, str, Any]] = list(getattr(function, _DEPENDS, ()))
-        declared: List[Any] = list(getattr(function, _INPUTS, ()))
-        self.keys: List[str] = [d for d in declared if isinstance(d, str)]
-        self.model: Any = next((d for d in declared if not isinstance(d, str)), None)
-
-    def arguments(self, context: StepContext) -> Dict[str, Any]:
-        """The keyword arguments for one attempt."""
-        out: Dict[str, Any] = {}
-        for param, step, model in self.dependencies:
-            value = context.get_dependency_result(step)
-            if model is not None and isinstance(value, dict):
-                value = _build(model, value)
-            out[param] = value
-        if self.keys:
-            data = context.input_data
-            for key in self.keys:
-                out[key] = data.get(key)
-        if self.model is not None:
-            out["inputs"] = _build(self.model, _model_input(self.model, context.input_data))
-        if self.context_name is not None:
-            out[self.context_name] = context
-        return out
+    total_items: int
+    batch_size: int
+    metadata: Dict[str, Any] = field(default_factory=dict)
 
 
 class FunctionalHandler(StepHandler):
     """Base of the classes that the decorators make."""
 
-    _binding: ClassVar[_Binding]
+    _binding: ClassVar[Binding]
 
     def call(self, context: StepContext) -> Any:
         """Run the function; exceptions come back as failures."""
         binding = self._binding
         try:
-            return result_from_value(binding.function(**binding.arguments(context)))
+            return self._finish(binding.function(**self._arguments(context)))
         except Exception as exc:
             return failure_from_exception(exc)
 
+    def _arguments(self, context: StepContext) -> Dict[str, Any]:
+        return self._binding.arguments(context)
 
-class _AsyncFunctionalHandler(FunctionalHandler):
+    def _finish(self, value: Any) -> StepHandlerResult:
+        return result_from_value(value)
+
+
+class _DecisionFunction(DecisionMixin, FunctionalHandler):
+    def _finish(self, value: Any) -> StepHandlerResult:
+        if isinstance(value, Decision):
+            return self.decision_success_with_outcome(value.outcome)
+        if isinstance(value, DecisionPointOutcome):
+            return self.decision_success_with_outcome(value)
+        return result_from_value(value)
+
+
+class _AnalyzerFunction(Batchable, FunctionalHandler):
+    _worker_template: ClassVar[str]
+
+    def _finish(self, value: Any) -> StepHandlerResult:
+        if not isinstance(value, BatchConfig):
+            return result_from_value(value)
+        ranges = self.create_cursor_ranges(value.total_items, value.batch_size)
+        if not ranges:
+            return self.no_batches_outcome("empty_dataset", value.metadata)
+        return self.batch_analyzer_success(
+            worker_template_name=self._worker_template,
+            cursor_configs=ranges,
+            total_items=value.total_items,
+            batch_metadata=value.metadata,
+        )
+
+
+class _WorkerFunction(Batchable, FunctionalHandler):
+    def _arguments(self, context: StepContext) -> Dict[str, Any]:
+        arguments = self._binding.arguments(context)
+        if self._binding.takes("batch_context"):
+            arguments["batch_context"] = self.get_batch_context(context)
+        return arguments
+
+
+class _ApiFunction(APIMixin, FunctionalHandler):
+    def _arguments(self, context: StepContext) -> Dict[str, Any]:
+        arguments = self._binding.arguments(context)
+        if self._binding.takes("api"):
+            arguments["api"] = self
+        return arguments
+
+
+class _Async:
+    """Put before one of the classes above for a coroutine function."""
+
+    _binding: ClassVar[Binding]
+
     async def call(self, context: StepContext) -> StepHandlerResult:
         binding = self._binding
         try:
-            return result_from_value(await binding.function(**binding.arguments(context)))
+            return self._finish(await binding.function(**self._arguments(context)))
         except Exception as exc:
             return failure_from_exception(exc)
 
+    def _arguments(self, context: StepContext) -> Dict[str, Any]:
+        return super()._arguments(context)  # type: ignore[misc,no-any-return]
 
-def step_handler(name: str, version: str = "1.0.0") -> Callable[[F], F]:
-    """Make a function the handler ``name``."""
+    def _finish(self, value: Any) -> StepHandlerResult:
+        return super()._finish(value)  # type: ignore[misc,no-any-return]
+
+
+def _handler(
+    kind: Type[FunctionalHandler], decorator: str, name: str, version: str, **members: Any
+) -> Callable[[F], F]:
     if not isinstance(name, str) or not name:
-        raise TypeError('step_handler needs the handler\'s name: @step_handler("my_handler")')
+        raise TypeError(f'{decorator} needs the handler\'s name: @{decorator}("my_handler")')
 
     def decorate(function: F) -> F:
-        base = _AsyncFunctionalHandler if inspect.iscoroutinefunction(function) else FunctionalHandler
-        title = "".join(part.capitalize() for part in function.__name__.split("_")) or "Function"
-        members = {
+        bases = (_Async, kind) if inspect.iscoroutinefunction(function) else (kind,)
+        called = getattr(function, "__name__", "function")
+        title = "".join(part.capitalize() for part in called.split("_")) or "Function"
+        body = {
             "handler_name": name,
             "handler_version": version,
-            "_binding": _Binding(function),
+            "_binding": Binding(function),
             "__module__": function.__module__,
             "__doc__": function.__doc__,
+            **members,
         }
-        function._handler_class = type(f"{title}Handler", (base,), members)  # type: ignore[attr-defined]
+        function._handler_class = type(f"{title}Handler", bases, body)  # type: ignore[attr-defined]
         return function
 
     return decorate
 
 
-def depends_on(**steps: Union[str, Tuple[str, Any]]) -> Callable[[F], F]:
+def step_handler(name: str, version: str = "1.0.0") -> Callable[[F], F]:
+    """Make a function the handler ``name``."""
+    return _handler(FunctionalHandler, "step_handler", name, version)
+
+
+def decision_handler(name: str, version: str = "1.0.0") -> Callable[[F], F]:
+    """Make a function the handler of a decision; it returns a ``Decision``."""
+    return _handler(_DecisionFunction, "decision_handler", name, version)
+
+
+def batch_analyzer(
+    name: str, worker_template: str = "batch_worker", version: str = "1.0.0"
+) -> Callable[[F], F]:
+    """Make a function the handler of a batchable step; it returns a ``BatchConfig``.
+
+    ``worker_template`` is the template's step that does the work.
+    """
+    return _handler(_AnalyzerFunction, "batch_analyzer", name, version, _worker_template=worker_template)
+
+
+def batch_worker(name: str, version: str = "1.0.0", analyzer_step: Optional[str] = None) -> Callable[[F], F]:
+    """Make a function the handler of a batch worker; its argument ``batch_context`` is a BatchWorkerContext.
+
+    ``analyzer_step`` is for readers; the template says which step makes the batches.
+    """
+    return _handler(_WorkerFunction, "batch_worker", name, version)
+
+
+def api_handler(
+    name: str,
+    base_url: str = "",
+    version: str = "1.0.0",
+    timeout: float = 30.0,
+    default_headers: Optional[Mapping[str, str]] = None,
+) -> Callable[[F], F]:
+    """Make a function a handler that calls an HTTP service; its argument ``api`` has ``get``, ``post``,
+    ``api_success``, ``api_failure`` and so on."""
+    return _handler(
+        _ApiFunction,
+        "api_handler",
+        name,
+        version,
+        base_url=base_url,
+        default_timeout=timeout,
+        default_headers=dict(default_headers or {}),
+    )
+
+
+def depends_on(**steps: Any) -> Callable[[F], F]:
     """Pass results of earlier steps as arguments: ``depends_on(cart="load_cart")``.
 
-    With a pair of name and model a dict result is made into the model.
+    With a pair of name and model a dict result is made into the model; with a model alone the step
+    has the argument's name.
     """
     found: List[Tuple[str, str, Any]] = []
     for param, spec in steps.items():
         if isinstance(spec, str):
             found.append((param, spec, None))
-        elif isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[0], str):
+        elif isinstance(spec, (tuple, list)) and len(spec) == 2 and isinstance(spec[0], str):
             found.append((param, spec[0], spec[1]))
+        elif is_model(spec):
+            found.append((param, param, spec))
         else:
             raise TypeError(f"depends_on({param}=...) takes a step name or (step name, model)")
 
     def decorate(function: F) -> F:
-        setattr(function, _DEPENDS, found + list(getattr(function, _DEPENDS, ())))
+        setattr(function, DEPENDS, found + list(getattr(function, DEPENDS, ())))
         return function
 
     return decorate
@@ -137,57 +281,14 @@ def inputs(*names: Any) -> Callable[[F], F]:
     A model's fields that the context lacks get their default; those without one get None.
     """
     for name in names:
-        if not isinstance(name, str) and not _is_model(name):
+        if not isinstance(name, str) and not is_model(name):
             raise TypeError("inputs() takes names, or one Pydantic model or dataclass")
 
     def decorate(function: F) -> F:
-        setattr(function, _INPUTS, list(names) + list(getattr(function, _INPUTS, ())))
+        setattr(function, INPUTS, list(names) + list(getattr(function, INPUTS, ())))
         return function
 
     return decorate
-
-
-def _is_model(model: Any) -> bool:
-    return isinstance(model, type) and (
-        callable(getattr(model, "model_validate", None)) or dataclasses.is_dataclass(model)
-    )
-
-
-def _build(model: Any, value: Mapping[str, Any]) -> Any:
-    """An instance of a Pydantic model or dataclass; a dataclass takes the fields it knows."""
-    validate = getattr(model, "model_validate", None)
-    if callable(validate):
-        return validate(value)
-    known = {f.name for f in dataclasses.fields(model) if f.init}
-    return model(**{k: v for k, v in value.items() if k in known})
-
-
-def _model_input(model: Any, data: Mapping[str, Any]) -> Dict[str, Any]:
-    out: Dict[str, Any] = {}
-    for name, key, required in _model_fields(model):
-        if key in data:
-            out[key] = data[key]
-        elif name in data:
-            out[name] = data[name]
-        elif required:
-            out[key] = None
-    return out
-
-
-def _model_fields(model: Any) -> List[Tuple[str, str, bool]]:
-    """(name, key in the data, whether it has no default) of each field."""
-    fields: Optional[Mapping[str, Any]] = getattr(model, "model_fields", None)
-    if fields is not None:
-        return [
-            (n, f.alias if isinstance(getattr(f, "alias", None), str) else n, bool(f.is_required()))
-            for n, f in fields.items()
-        ]
-    missing = dataclasses.MISSING
-    return [
-        (f.name, f.name, f.default is missing and f.default_factory is missing)
-        for f in dataclasses.fields(model)
-        if f.init
-    ]
 
 
 def handler_class_of(thing: Any) -> Optional[Type[StepHandler]]:

@@ -1,0 +1,93 @@
+"""Which arguments a handler function gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from ..context import StepContext
+
+DEPENDS = "_taskerd_depends_on"
+INPUTS = "_taskerd_inputs"
+
+
+class Binding:
+    """Which arguments a function gets, settled when it is decorated."""
+
+    __slots__ = ("context_name", "dependencies", "function", "keys", "model", "names")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.names = frozenset(inspect.signature(function).parameters)
+        self.context_name = next((n for n in ("context", "_context") if n in self.names), None)
+        self.dependencies: List[Tuple[str, str, Any]] = list(getattr(function, DEPENDS, ()))
+        declared: List[Any] = list(getattr(function, INPUTS, ()))
+        self.keys: List[str] = [d for d in declared if isinstance(d, str)]
+        self.model: Any = next((d for d in declared if not isinstance(d, str)), None)
+
+    def takes(self, name: str) -> bool:
+        """True if the function has a parameter of the name."""
+        return name in self.names
+
+    def arguments(self, context: StepContext) -> Dict[str, Any]:
+        """The keyword arguments for one attempt."""
+        out: Dict[str, Any] = {}
+        for param, step, model in self.dependencies:
+            value = context.get_dependency_result(step)
+            if model is not None and isinstance(value, dict):
+                value = _build(model, value)
+            out[param] = value
+        if self.keys:
+            data = context.input_data
+            for key in self.keys:
+                out[key] = data.get(key)
+        if self.model is not None:
+            out["inputs"] = _build(self.model, _model_input(self.model, context.input_data))
+        if self.context_name is not None:
+            out[self.context_name] = context
+        return out
+
+
+def is_model(model: Any) -> bool:
+    """True for a Pydantic model's class and a dataclass."""
+    return isinstance(model, type) and (
+        callable(getattr(model, "model_validate", None)) or dataclasses.is_dataclass(model)
+    )
+
+
+def _build(model: Any, value: Mapping[str, Any]) -> Any:
+    """An instance of a Pydantic model or dataclass; a dataclass takes the fields it knows."""
+    validate = getattr(model, "model_validate", None)
+    if callable(validate):
+        return validate(value)
+    known = {f.name for f in dataclasses.fields(model) if f.init}
+    return model(**{k: v for k, v in value.items() if k in known})
+
+
+def _model_input(model: Any, data: Mapping[str, Any]) -> Dict[str, Any]:
+    out: Dict[str, Any] = {}
+    for name, key, required in _model_fields(model):
+        if key in data:
+            out[key] = data[key]
+        elif name in data:
+            out[name] = data[name]
+        elif required:
+            out[key] = None
+    return out
+
+
+def _model_fields(model: Any) -> List[Tuple[str, str, bool]]:
+    """(name, key in the data, whether it has no default) of each field."""
+    fields: Optional[Mapping[str, Any]] = getattr(model, "model_fields", None)
+    if fields is not None:
+        return [
+            (n, f.alias if isinstance(getattr(f, "alias", None), str) else n, bool(f.is_required()))
+            for n, f in fields.items()
+        ]
+    missing = dataclasses.MISSING
+    return [
+        (f.name, f.name, f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(model)
+        if f.init
+    ]

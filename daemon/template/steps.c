@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/template/events.h"
 #include "daemon/template/unsupported.h"
 #include "daemon/template/fields.h"
 #include "daemon/template/suggest.h"
@@ -355,6 +356,7 @@ int steps_check(struct check *c, const struct ynode *root, struct steps *s, stru
 	*s = (struct steps){.list = field_get(root, task_fields, "steps")};
 	*d = (struct dag){0};
 	check_features(c, root);
+	check_events(c, root);
 	if (!ynode_is(s->list, YNODE_SEQ))
 		return 0;
 	s->n = (uint32_t)s->list->n;

@@ -214,6 +214,9 @@ static void put_step(struct buf *out, const struct template *t, uint32_t no, uin
 	for (const struct field *f = retry_fields; f->name; f++)
 		put_field(out, retry, retry_fields, f->name);
 	put_field(out, step, step_fields, "timeout_seconds");
+	const struct ynode *events = field_get(step, step_fields, "publishes_events");
+	if (events && events->n > 0)
+		put_field(out, step, step_fields, "publishes_events");
 	put_graph(out, &t->dag, no, stamp);
 	buf_append_char(out, '}');
 }

@@ -44,6 +44,7 @@ const char *template_step_name(const struct template *t, size_t no);
  *     handler          {callable, method?, resolver?, initialization}
  *     retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms
  *     timeout_seconds  null if there is none
+ *     publishes_events a list of {name, condition, schema, delivery_mode, publisher?, ...}; absent if there are none
  *     parents, children, ancestors
  *                      lists of nos; ancestors nearest first (by distance, then number), at most
  *                      TEMPLATE_MAX_ANCESTORS

@@ -22,7 +22,7 @@ import pg  # noqa: E402
 from pg import lit  # noqa: E402
 
 SQL_DIR = os.path.join(HERE, "..", "..", "daemon", "store", "sql")
-SQL_FILES = ("pgmq.sql", "0001_schema.sql", "0002_engine.sql", "0003_api.sql", "0004_dynamic.sql")
+SQL_FILES = ["pgmq.sql"] + sorted(name for name in os.listdir(SQL_DIR) if name[0].isdigit())
 HOUR_MS = 3600 * 1000  # a backoff that is over only when the test says so
 OUTCOMES = ("success", "handler_error", "permanent_error", "invalid_result", "timeout", "worker_lost", "released")
 REPORTED = ("success", "handler_error", "permanent_error", "invalid_result")  # by a worker: a repeat is a duplicate, not stale

@@ -20,6 +20,7 @@ CREATE TABLE tasker.namespaces (
   namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]{0,28}$'),
   description text,
+  event_queue text UNIQUE,              -- PGMQ queue of its durable domain events, once there is one
   created_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -75,6 +76,7 @@ CREATE TABLE tasker.template_steps (
   worker_ancestors int[],               -- those of type batch_worker, each of which stands for its instances; NULL if there are none
   decision_depth int NOT NULL,          -- decisions on the way to this step, itself included
   batch_config jsonb,                   -- of a batch_worker: its own over that of its batchable
+  events jsonb,                         -- publishes_events: [{name, condition, delivery_mode, publisher, schema}]; NULL: none
   PRIMARY KEY (template_id, step_no),
   UNIQUE (template_id, name)
 );

@@ -34,7 +34,7 @@ $$ SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 
    FROM replace(gen_random_uuid()::text, '-', '') AS g $$;
 
 CREATE TYPE tasker.hot_row AS (
-  kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages;
+  kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages; e: see publish_events;
                         -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task
   idx int,              -- a: 1-based position in the input arrays
   status text,          -- a, s: see each function
@@ -609,12 +609,14 @@ $$;
 
 -- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
 -- a rows for all but recorded successes: status retrying | failed | released for what this call changed, duplicate | stale for what it did not.
+-- p_events (NULL: no step of the batch declares any): see publish_events, as for e rows.
 -- s rows: tasks that settled (status is the state). c rows: steps that became ready and were claimed within the offered credits. q rows: queues that got messages.
 CREATE FUNCTION tasker.record_results(
   p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
   p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_retry boolean[], p_delay_ms bigint[],
-  p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[], p_bytes int[] DEFAULT NULL)
+  p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[], p_bytes int[] DEFAULT NULL,
+  p_events jsonb[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
@@ -626,7 +628,7 @@ DECLARE
   v_settled uuid[] := '{}';
   v_row tasker.hot_row;
 BEGIN
-  IF cardinality(p_task) = 1 AND p_outcome[1] = 'success' THEN
+  IF cardinality(p_task) = 1 AND p_outcome[1] = 'success' AND p_events IS NULL THEN
     RETURN QUERY SELECT * FROM tasker.record_one(p_node, p_incarnation, p_seq, p_done_seqs, p_notify, p_handler, p_quota, p_cap, p_task[1], p_step[1], p_fence[1],
                                                  p_result[1], p_bytes[1], p_meta[1], p_exec_ms[1], p_worker[1], p_finished[1]);
     IF FOUND THEN
@@ -776,6 +778,9 @@ BEGIN
   IF c_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
   END IF;
+  IF p_events IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, p_task, p_step, p_fence, p_events);
+  END IF;
   IF p_notify AND cardinality(v_settled) > 0 THEN
     PERFORM pg_notify('tasker_settled', left(array_to_string(v_settled, ','), 7900));
   END IF;
@@ -892,6 +897,7 @@ BEGIN
           RETURN NEXT r;
         END IF;
       END LOOP;
+      RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, v_t, v_s, v_f, NULL);
       RETURN QUERY SELECT * FROM tasker.settle(p_node, v_t, '{"event": "node_lost"}');
     END IF;
     DELETE FROM tasker.node_claims c WHERE c.node_no = n.node_no AND c.seq = ANY (v_seqs);

@@ -37,11 +37,12 @@ BEGIN
           v_dynamic)
   RETURNING template_id INTO v_tid;
   INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, initial, counts, decision_depth, batch_config, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
-                                     timeout_ms, parents, children, ancestors, ancestors_cut)
+                                     timeout_ms, parents, children, ancestors, ancestors_cut, events)
   SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', true, v_dynamic OR s -> 'children' = '[]', 0, nullif(s -> 'batch_config', 'null'), hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
          (s ->> 'backoff')::tasker.backoff_kind, (s ->> 'backoff_base_ms')::int, (s ->> 'max_backoff_ms')::int, (s ->> 'timeout_seconds')::bigint * 1000,
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'parents') x), ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'children') x),
-         ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean
+         ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean,
+         nullif(nullif(s -> 'publishes_events', 'null'), '[]')
   FROM jsonb_array_elements(p -> 'steps') s
   JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
   IF v_dynamic THEN
@@ -51,6 +52,9 @@ BEGIN
   FROM tasker.template_steps s
   WHERE t.template_id = v_tid AND NOT v_dynamic AND s.template_id = v_tid AND s.parents = '{}'
     AND 1 = (SELECT count(*) FROM tasker.template_steps x WHERE x.template_id = v_tid AND x.parents = '{}');
+  IF EXISTS (SELECT 1 FROM tasker.template_steps s WHERE s.template_id = v_tid AND s.events IS NOT NULL) THEN
+    PERFORM tasker.event_queue(v_ns);
+  END IF;
   PERFORM pg_notify('tasker_templates', '');
   RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', true);
 END $$;
@@ -326,6 +330,7 @@ BEGIN
       $q$ SELECT t.task_uuid, s.step_no, s.attempts, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome <> 'released') k
          WHERE k.n <> s.attempts - (s.state = 'in_progress')::int $q$));
+  v := v || tasker.event_checks();
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
 END $$;
 

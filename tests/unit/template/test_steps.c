@@ -147,7 +147,12 @@ static const struct row rows[] = {
 	 "f:8:29: warning: steps[0].publishes_events[0].name: found the text \"Bad\", recommended are lower-case words joined by at least one dot, like payment.charged: used as written\n"
 	 "f:8:45: error: steps[0].publishes_events[0].condition: found the text \"sometimes\", expected one of success, failure, retryable_failure, permanent_failure, always\n"
 	 "f:8:71: error: steps[0].publishes_events[0].delivery_mode: found the text \"slow\", expected one of durable, fast, broadcast\n"
-	 "f:8:88: error: steps[0].publishes_events[0].publisher: found the text \"a..b\", expected names joined by '.' or '::', like Depot::ManifestPublisher\n", DRAFT},
+	 "f:8:88: error: steps[0].publishes_events[0].publisher: found the text \"a..b\", expected names joined by '.' or '::', like Depot::ManifestPublisher\n"
+	 "f:8:168: warning: steps[0].publishes_events[2].name: the text \"a.b\" is declared at line 8 already: it is published for each\n", DRAFT},
+	{OPEN "  publishes_events: [{name: a.b, schema: {}, condition: success}, {name: a.b, schema: {}, condition: failure}]\n"
+	 "domain_events: [{name: a.b}, {name: c.d}, {name: a.b}]\n",
+	 "f:8:3: warning: steps[0].publishes_events: publishes_events is not supported by this version of the engine\n"
+	 "f:9:50: warning: domain_events[2].name: the text \"a.b\" is declared at line 9 already\n", DRAFT},
 	{ONE "lifecycle: {max_duration_minutes: 43201, max_waiting_for_retry_minutes: 0, staleness_action: drop, auto_fail_on_timeout: 1}\n",
 	 "f:6:1: warning: lifecycle: lifecycle is not supported by this version of the engine\n"
 	 "f:6:35: warning: lifecycle.max_duration_minutes: found the number 43201, recommended is a whole number from 1 to 43200: used as written\n"

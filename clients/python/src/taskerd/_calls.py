@@ -22,6 +22,7 @@ from .exceptions import ConversionError, InvalidValueError, ProtocolError, TooLa
 REPEATABLE = frozenset(
     (
         "doctor",
+        "event.list",
         "node.list",
         "ping",
         "queue.list",

@@ -11,6 +11,7 @@ from typing import Any, Awaitable, Dict, List, Mapping, Optional, Tuple
 
 from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, split_limits
 from .context import StepContext
+from .domain_events.collect import step_events
 from .exceptions import ConversionError
 from .handler import HandlerRegistry
 from .registry import HandlerDefinition, ResolutionError, new_handler
@@ -41,17 +42,28 @@ class StepRunner:
         elapsed = (time.perf_counter() - start) * 1000.0
         if not result.is_success:
             _log_failure(context, result)
-        return self.encode(context, result, elapsed)
+        return self.encode(context, result, elapsed, step_events(context, result))
 
-    def encode(self, context: StepContext, result: StepHandlerResult, elapsed_ms: float) -> bytes:
+    def encode(
+        self,
+        context: StepContext,
+        result: StepHandlerResult,
+        elapsed_ms: float,
+        events: Optional[List[Dict[str, Any]]] = None,
+    ) -> bytes:
         """The packed item for a result; a failure that says why if the result cannot be sent."""
         pack = self.packer()
         try:
             item = _item(context, result, elapsed_ms)
+            if events:
+                item["events"] = events
             packed = pack(item)
             max_bytes, max_items = self.room
             if fits(packed, item, max_bytes, max_items):
                 return packed
+            if events:  # the result counts, its events get what the daemon gives them
+                _log.error("step %s: its events are too large to be sent with the result", context._key[0])
+                return self.encode(context, result, elapsed_ms)
             kind, why = "result_too_large", f"{len(packed)} bytes, the daemon takes {max_bytes}"
         except Exception as exc:  # user values may fail in any way while they are converted
             kind, why = "serialization_error", str(exc)

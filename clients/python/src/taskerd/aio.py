@@ -26,6 +26,7 @@ from ._calls import (
     without_none,
 )
 from ._codec import NOTIFICATION, RESPONSE, FrameReader, frame, new_packer
+from ._event_calls import AsyncEventCalls
 from ._transport import CONNECT_TIMEOUT, HELLO_TIMEOUT, Backoff, Welcome, hello_frame, socket_path, welcome_of
 from .client_models import (
     CreateOutcome,
@@ -194,7 +195,7 @@ class _AsyncChannel:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-class AsyncTaskerClient:
+class AsyncTaskerClient(AsyncEventCalls):
     """A connection to the daemon for one event loop, made on first use and made again when it breaks.
 
     Arguments and behaviour are those of TaskerClient. Use it as ``async with AsyncTaskerClient() as client``.

@@ -28,6 +28,7 @@ from ._calls import (
 )
 from ._channel import Channel, Pending
 from ._codec import new_packer
+from ._event_calls import EventCalls
 from ._transport import Backoff, Welcome, socket_path
 from .client_models import (
     CreateOutcome,
@@ -58,7 +59,7 @@ __all__ = [
 WATCH_BUFFER = 65536
 
 
-class TaskerClient:
+class TaskerClient(EventCalls):
     """A connection to the daemon, made on first use and made again when it breaks.
 
     Safe for use by several threads, and after a fork: the child gets a connection of its own.

@@ -421,6 +421,7 @@ def _sequence(
                 "resolver": (step.get("handler") or {}).get("resolver"),
                 "initialization": context.step_config,
             },
+            "publishes_events": step.get("publishes_events") or [],
         },
     }
 

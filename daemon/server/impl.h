@@ -36,6 +36,7 @@
 #define OUT_MAX (64u << 20)	      /* unsent bytes above which it is dropped */
 #define STORE_BYTES_MAX (256u << 20)  /* of texts waiting for the store: above, creates are refused and workers not read */
 #define QUEUE_OVERLOAD 100000u	      /* requests waiting for the store above which creates are refused */
+#define HELD_BODY_MAX 16384u	      /* bytes of a step's inputs above which they are not kept while it runs */
 #define RECONNECT_GRACE_MS 2000	      /* how long a living process may take to come back */
 #define CONCURRENCY_MAX 10000
 #define HANDLERS_MAX 10000
@@ -174,7 +175,7 @@ struct waited {
 
 /* Steps claimed by one call and not yet all recorded. */
 struct journal {
-	uint64_t seq;
+	int slot;
 	UT_hash_handle hh;
 	unsigned open;
 };
@@ -325,8 +326,8 @@ bool step_held(struct session *s, const struct step_key *key);
 void result_answered(struct server *srv, struct req *r);
 void steps_cancelled(struct server *srv, const struct uuid *task, const char *reason);
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);
-void journal_hold(struct server *srv, uint64_t seq);
-void journal_release(struct server *srv, uint64_t seq);
+void journal_hold(struct server *srv, int slot);
+void journal_release(struct server *srv, int slot);
 void late_result_answered(struct server *srv, struct req *r);
 void steps_free(struct server *srv);
 

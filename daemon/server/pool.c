@@ -359,7 +359,7 @@ void pool_dispatch(struct server *srv, struct claim *claims)
 	while (claims) {
 		struct claim *c = claims;
 		claims = c->next;
-		journal_hold(srv, c->seq);
+		journal_hold(srv, c->slot);
 		struct open_step *o = step_new(srv, c);
 		if (o)
 			place(srv, o);

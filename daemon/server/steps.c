@@ -14,29 +14,29 @@ const char API_ATTEMPT_STATUS[] = "tasker.api_attempt_status";
 
 /* Journal: claims of one call are forgotten together ----------------------------------------------------------------------- */
 
-void journal_hold(struct server *srv, uint64_t seq)
+void journal_hold(struct server *srv, int slot)
 {
 	struct journal *j;
-	HASH_FIND(hh, srv->journals, &seq, sizeof seq, j);
+	HASH_FIND(hh, srv->journals, &slot, sizeof slot, j);
 	if (!j) {
 		j = calloc(1, sizeof *j);
 		if (!j)
-			return; /* the row stays until the next start: harmless */
-		j->seq = seq;
-		HASH_ADD(hh, srv->journals, seq, sizeof seq, j);
+			return; /* the slot is not used again before the next start: harmless */
+		j->slot = slot;
+		HASH_ADD(hh, srv->journals, slot, sizeof slot, j);
 	}
 	j->open++;
 }
 
-void journal_release(struct server *srv, uint64_t seq)
+void journal_release(struct server *srv, int slot)
 {
 	struct journal *j;
-	HASH_FIND(hh, srv->journals, &seq, sizeof seq, j);
+	HASH_FIND(hh, srv->journals, &slot, sizeof slot, j);
 	if (!j || --j->open > 0)
 		return;
 	HASH_DEL(srv->journals, j);
 	free(j);
-	store_forget(srv->store, seq);
+	store_forget(srv->store, slot);
 }
 
 /* Life of an open step --------------------------------------------------------------------------------------------------- */
@@ -115,7 +115,8 @@ void step_give(struct session *s, struct open_step *o)
 	mp_raw(&s->executes, o->claim->body.data, o->claim->body.len);
 	s->n_executes++;
 	s->srv->c_steps_sent++;
-	buf_done(&o->claim->body);
+	if (!o->claim->parts.whole || o->claim->body.len > HELD_BODY_MAX)
+		buf_done(&o->claim->body);
 	open_on(s, o);
 	session_mark_dirty(s);
 	watch_touch(s->srv, &o->claim->task);
@@ -144,7 +145,7 @@ static struct req *result_req(const struct claim *c, const struct uuid *step, en
 	r->result.retry = outcome == OUTCOME_TIMEOUT || outcome == OUTCOME_WORKER_LOST;
 	r->result.retry_after_ms = -1;
 	r->result.finished = now_wall();
-	r->result.seq = c->seq;
+	r->result.slot = c->slot;
 	return r;
 }
 
@@ -233,7 +234,7 @@ void steps_cancelled(struct server *srv, const struct uuid *task, const char *re
 	HASH_ITER(hh, srv->steps, o, tmp) {
 		if (!uuid_eq(&o->claim->task, task) || o->ended)
 			continue;
-		journal_release(srv, o->claim->seq);
+		journal_release(srv, o->claim->slot);
 		if (o->session->fd >= 0)
 			await_word(o, reason);
 		else
@@ -330,6 +331,8 @@ static void record_refusal(struct server *srv, struct req *r)
 		return;
 	snprintf(why, sizeof why, "%s", r->err.text);
 	again->result = r->result;
+	again->result.held = NULL;
+	again->result.value = (struct buf){0};
 	again->task = r->task;
 	memset(&again->result.result, 0, sizeof(struct text));
 	memset(&again->result.error, 0, sizeof(struct text));
@@ -352,7 +355,7 @@ void result_answered(struct server *srv, struct req *r)
 	if (r->failed)
 		log_error("the end of a step of task id %lld cannot be recorded: %s", (long long)r->result.task_id, r->err.text);
 	else
-		journal_release(srv, r->result.seq);
+		journal_release(srv, r->result.slot);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
 	bool rejected = r->result.outcome == OUTCOME_INVALID_RESULT && changed;
 	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
@@ -418,6 +421,20 @@ static int read_outcome(const struct options *opt, const msgpack_object *m, bool
 	return rc;
 }
 
+/* Small inputs go with the result, so that the steps it makes ready need not be read from the database. */
+static void hold_for_children(struct req *r, struct open_step *o, const msgpack_object *result)
+{
+	if (o->claim->body.len == 0 || r->result.outcome != OUTCOME_SUCCESS || r->result.result.n > HELD_BODY_MAX)
+		return;
+	buf_init(&r->result.value, 0);
+	if (result)
+		mp_object(&r->result.value, result);
+	else
+		mp_nil(&r->result.value);
+	if (!r->result.value.failed)
+		r->result.held = TAKE_PTR(o->claim);
+}
+
 static void submit_result(struct session *s, struct open_step *o, const msgpack_object *m, bool success)
 {
 	struct err e = {0};
@@ -437,6 +454,8 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 		r->result.retry = false;
 		set_error(r, "invalid_result", e.text);
 	}
+	if (success)
+		hold_for_children(r, o, mp_get(m, "result"));
 	recording_begin(s->srv, &o->key);
 	forget(o);
 	s->done++;
@@ -681,7 +700,7 @@ void steps_adopted(struct server *srv, struct claim *claims)
 	while (claims) {
 		struct claim *c = claims;
 		claims = c->next;
-		journal_hold(srv, c->seq);
+		journal_hold(srv, c->slot);
 		struct open_step *o = step_new(srv, c);
 		if (!o)
 			continue;

@@ -84,7 +84,7 @@ static const struct {
 	const char *prefix;
 	enum db_failure why;
 } failures[] = {
-	{"TK001", DB_FENCED}, {"40001", DB_RETRY}, {"40P01", DB_RETRY}, {"55P03", DB_RETRY}, {"57014", DB_RETRY},
+	{"TK001", DB_FENCED}, {"TK002", DB_RETRY}, {"40001", DB_RETRY}, {"40P01", DB_RETRY}, {"55P03", DB_RETRY}, {"57014", DB_RETRY},
 	{"57P", DB_LOST},     {"08", DB_LOST},     {"25006", DB_LOST}, {"53", DB_FULL},	{"58", DB_FULL},
 	{"42", DB_FULL},      {"XX", DB_FULL}, /* a damaged or half-restored schema: keep everything until an operator has mended it */
 };

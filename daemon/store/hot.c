@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "daemon/store/handover.h"
 #include "daemon/store/pgarray.h"
 #include "daemon/store/step_name.h"
 #include "daemon/store/tcache.h"
@@ -22,14 +23,14 @@ enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE, S_CLAIM, S_RECOVER, S_ADOPT, S_CAN
 static const struct {
 	const char *name, *sql;
 } stmts[S_COUNT] = {
-	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
+	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
 				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[])"},
-	[S_RECORD_ONE] = {"record_one", "SELECT * FROM tasker.record_one($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::int8,$10::int,$11::int,"
+	[S_RECORD_ONE] = {"record_one", "SELECT * FROM tasker.record_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::bool[],$9::int8,$10::int,$11::int,"
 					"$12::jsonb,$13::int,$14::jsonb,$15::real,$16::uuid,$17::timestamptz)"},
-	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int8,$4::int8[],$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[])"},
-	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int8,$4::int8[],$5::int[],$6::int[],$7::int)"},
-	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int8)"},
-	[S_ADOPT] = {"adopt", "SELECT * FROM tasker.adopt_claims($1::int,$2::int,$3::int8)"},
+	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[])"},
+	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int,$4::int8,$5::int[],$6::int[],$7::int)"},
+	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int,$3::int8)"},
+	[S_ADOPT] = {"adopt", "SELECT * FROM tasker.adopt_claims($1::int,$2::int,$3::int,$4::int8)"},
 	[S_STATES] = {"states", "SELECT * FROM tasker.task_states($1::uuid[])"},
 	[S_CANCEL] = {"cancel", "SELECT * FROM tasker.cancel_task($1::int,$2::uuid,$3::text,$4::text,$5::bool)"},
 };
@@ -47,7 +48,8 @@ struct hot {
 	struct tcache *templates;
 	struct prover *prover;
 	struct pgarray record[N_RECORD], create[N_CREATE];
-	struct pgarray done_seqs, handlers, quotas, uuids;
+	struct pgarray handlers, quotas, uuids;
+	struct pgarray children, child_handlers, takes; /* of record_one */
 };
 
 struct params {
@@ -68,10 +70,12 @@ struct hot *hot_new(void)
 		pgarray_init(&h->record[i], record_types[i]);
 	for (size_t i = 0; i < N_CREATE; i++)
 		pgarray_init(&h->create[i], create_types[i]);
-	pgarray_init(&h->done_seqs, PG_INT8);
 	pgarray_init(&h->handlers, PG_INT4);
 	pgarray_init(&h->quotas, PG_INT4);
 	pgarray_init(&h->uuids, PG_UUID);
+	pgarray_init(&h->children, PG_INT4);
+	pgarray_init(&h->child_handlers, PG_INT4);
+	pgarray_init(&h->takes, PG_BOOL);
 	if (!h->templates || !h->prover)
 		return hot_free(h);
 	return h;
@@ -87,10 +91,12 @@ struct hot *hot_free(struct hot *h)
 		pgarray_done(&h->record[i]);
 	for (size_t i = 0; i < N_CREATE; i++)
 		pgarray_done(&h->create[i]);
-	pgarray_done(&h->done_seqs);
 	pgarray_done(&h->handlers);
 	pgarray_done(&h->quotas);
 	pgarray_done(&h->uuids);
+	pgarray_done(&h->children);
+	pgarray_done(&h->child_handlers);
+	pgarray_done(&h->takes);
 	free(h);
 	return NULL;
 }
@@ -247,6 +253,8 @@ static int put_dependencies(struct claim *cl, const struct tcache_template *t, c
 	if (rc == 0) {
 		mp_str(&cl->body, "dependencies");
 		mp_map(&cl->body, v.root.via.map.size);
+		cl->parts.deps = cl->body.len;
+		cl->parts.n_deps = v.root.via.map.size;
 		cl->fields++;
 		for (uint32_t i = 0; i < v.root.via.map.size; i++) {
 			const msgpack_object_kv *kv = &v.root.via.map.ptr[i];
@@ -313,14 +321,14 @@ static int put_names(struct claim *cl, const struct tcache_template *t, const PG
 	return step_name_put(&cl->body, t, cl->step_no, inputs, n);
 }
 
-static int put_identity(struct hot *h, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
+int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
 {
 	char task[UUID_TEXT], step[UUID_TEXT];
 	uint8_t proof[PROOF_LEN];
 	struct uuid su = uuid_for_step(&cl->task, (unsigned)cl->step_no);
 	uuid_format(&cl->task, task);
 	uuid_format(&su, step);
-	int rc = proof_make(h->prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, proof);
+	int rc = proof_make(prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, proof);
 	if (rc < 0)
 		return rc;
 	put_str(cl, "step_uuid", step);
@@ -346,6 +354,8 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 {
 	size_t n = 0;
 	const char *json = get_json(r, row, C_META, &n);
+	unsigned fields = cl->fields;
+	cl->parts.carry = cl->body.len;
 	int rc = json ? put_meta(cl, json, n) : 0;
 	json = get_json(r, row, C_META, &n);
 	if (!json || !memmem(json, n, "\"correlation_id\"", 16)) {
@@ -355,6 +365,8 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 	}
 	if (rc == 0 && (json = get_json(r, row, C_CONTEXT, &n)))
 		rc = put_json(cl, "context", json, n);
+	cl->parts.carry_end = cl->body.len;
+	cl->parts.n_carry = cl->fields - fields;
 	if (rc == 0 && (json = get_json(r, row, C_INPUTS, &n)))
 		rc = put_json(cl, "inputs", json, n);
 	if (rc == 0 && (json = get_json(r, row, C_CHECKPOINT, &n)))
@@ -371,6 +383,7 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 	}
 	if (partial)
 		put_true(cl, "dependencies_partial", true);
+	cl->parts.whole = !partial;
 	return rc;
 }
 
@@ -395,13 +408,13 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	cl->attempt = get_int(r, row, C_ATTEMPT);
 	cl->fence = get_int(r, row, C_FENCE);
 	cl->handler_id = get_int(r, row, C_HANDLER);
-	cl->seq = call->seq;
+	cl->slot = call->slot;
 	const struct tcache_step *s = t ? tcache_step_of(t, cl->step_no) : NULL;
 	int rc = s ? 0 : -EINVAL;
 	if (s) {
 		cl->timeout_ms = s->timeout_ms;
 		if (payload) {
-			rc = put_identity(h, cl, call, t, s);
+			rc = claim_put_identity(h->prover, cl, call, t, s);
 			if (rc == 0)
 				rc = put_names(cl, t, r, row);
 			if (rc == 0)
@@ -549,15 +562,12 @@ static int sum_offers(struct hot *h, struct req **reqs, size_t n)
 	return cap;
 }
 
-static bool add_common(struct hot *h, struct params *p, const struct hot_call *call)
+static void add_common(struct params *p, const struct hot_call *call)
 {
 	add_int4(p, call->node->node_no);
 	add_int4(p, call->node->incarnation);
+	add_int4(p, call->slot);
 	add_int8(p, call->seq);
-	pgarray_reset(&h->done_seqs);
-	for (size_t i = 0; i < call->n_done_seqs; i++)
-		pgarray_int8(&h->done_seqs, (int64_t)call->done_seqs[i]);
-	return add_array(p, &h->done_seqs);
 }
 
 static bool add_offers(struct hot *h, struct params *p, int cap)
@@ -629,15 +639,79 @@ static void create_arrays(struct hot *h, struct req **reqs, size_t n)
 	}
 }
 
+/* Which children of the step are to be claimed with the credits that come with its result; *ret_n of them. */
+static bool choose_children(struct hot *h, const struct tcache_template *t, const struct req *q, bool *takes)
+{
+	const struct tcache_step *s = &t->steps[q->result.step_no];
+	unsigned credits = q->offer.pool ? q->offer.credits : 0;
+	pgarray_reset(&h->children);
+	pgarray_reset(&h->child_handlers);
+	pgarray_reset(&h->takes);
+	for (int i = 0; i < s->n_children; i++) {
+		int handler = t->steps[s->children[i]].handler_id;
+		takes[i] = credits > 0 && pool_handlers_has(q->offer.pool, handler);
+		credits -= takes[i];
+		pgarray_int4(&h->children, s->children[i]);
+		pgarray_int4(&h->child_handlers, handler);
+		pgarray_bool(&h->takes, takes[i]);
+	}
+	return s->n_children > 0;
+}
+
+static int note_children(struct hot *h, const struct hot_call *call, const struct tcache_template *t, const struct req *q, const bool *takes, struct done *out,
+			 enum db_failure *why, struct err *e)
+{
+	const struct tcache_step *s = &t->steps[q->result.step_no];
+	for (int i = 0; i < s->n_children; i++) {
+		if (!takes[i]) {
+			done_add_id(out, t->steps[s->children[i]].handler_id);
+			continue;
+		}
+		struct claim *cl = handover_claim(h->prover, call, t, s->children[i], q, why, e);
+		if (!cl)
+			return -ENOMEM;
+		cl->next = out->claims;
+		out->claims = cl;
+	}
+	return 0;
+}
+
+static void note_completed(struct done *out, const struct uuid *task)
+{
+	struct settled *s = calloc(1, sizeof *s);
+	if (!s)
+		return; /* a waiter is told by the slow poll */
+	s->task = *task;
+	snprintf(s->state, sizeof s->state, "complete");
+	s->next = out->settled;
+	out->settled = s;
+}
+
+static bool flag(const PGresult *r, int col)
+{
+	return !PQgetisnull(r, 0, col) && PQgetvalue(r, 0, col)[0] != 0;
+}
+
+#define ONE_CHILDREN_MAX 64
+
 /* One success by itself, the usual case when little is going on. 1: done; 0: not such a case after all; negative as hot_run. */
 static int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	const struct req_result *v = &q->result;
-	bool ok = add_common(h, &p, call);
+	bool takes[ONE_CHILDREN_MAX] = {0};
+	const struct tcache_template *t = tcache_get(h->templates, c, v->template_id, why, e);
+	if (!t)
+		return -EIO;
+	if (!handover_possible(t, v) || t->steps[v->step_no].n_children > ONE_CHILDREN_MAX)
+		return 0;
+	add_common(&p, call);
 	add_bool(&p, call->notify);
-	ok = add_offers(h, &p, sum_offers(h, &q, 1)) && ok;
+	if (!choose_children(h, t, q, takes))
+		p.n += 3; /* NULLs: it has no children */
+	else if (!add_array(&p, &h->children) || !add_array(&p, &h->child_handlers) || !add_array(&p, &h->takes))
+		return 0;
 	add_int8(&p, (uint64_t)v->task_id);
 	add_int4(&p, v->step_no);
 	add_int4(&p, v->fence);
@@ -647,12 +721,15 @@ static int record_one(struct hot *h, PGconn *c, const struct hot_call *call, str
 	add_float4(&p, v->execution_ms);
 	add_bytes(&p, v->worker.b, sizeof v->worker.b);
 	add_int8(&p, (uint64_t)pg_time(v->finished));
-	if (!ok)
-		return 0;
 	int rc = execute(c, S_RECORD_ONE, &p, &r, why, e);
-	if (rc < 0 || PQntuples(r) == 0)
-		return rc;
-	rc = read_rows(h, c, call, r, true, &q, 1, out, why, e);
+	if (rc < 0)
+		return strcmp(e->sqlstate, "TK002") == 0 ? 0 : rc;
+	if (!flag(r, 0))
+		return 0;
+	snprintf(q->status, sizeof q->status, "recorded");
+	if (flag(r, 1))
+		note_completed(out, &q->task);
+	rc = note_children(h, call, t, q, takes, out, why, e);
 	return rc < 0 ? rc : 1;
 }
 
@@ -669,11 +746,11 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 {
 	struct params p = {0};
 	enum stmt s = reqs[0]->kind == REQ_RESULT ? S_RECORD : reqs[0]->kind == REQ_CREATE ? S_CREATE : S_CLAIM;
-	bool ok = add_common(h, &p, call);
+	add_common(&p, call);
 	int cap = sum_offers(h, reqs, n);
 	if (s != S_CLAIM)
 		add_bool(&p, call->notify);
-	ok = add_offers(h, &p, cap) && ok;
+	bool ok = add_offers(h, &p, cap);
 	if (s == S_RECORD) {
 		int rc = record_arrays(h, c, reqs, n, why, e);
 		if (rc < 0)
@@ -711,6 +788,7 @@ int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct do
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	add_int4(&p, call->node->node_no);
+	add_int4(&p, call->slot);
 	add_int8(&p, call->seq);
 	int rc = execute(c, S_RECOVER, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, true, NULL, 0, out, why, e);
@@ -720,9 +798,7 @@ int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	add_int4(&p, call->node->node_no);
-	add_int4(&p, call->node->incarnation);
-	add_int8(&p, call->seq);
+	add_common(&p, call);
 	int rc = execute(c, S_ADOPT, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, NULL, 0, out, why, e);
 }

@@ -18,9 +18,8 @@ int hot_attach(struct hot *h, PGconn *c, size_t max_body, enum db_failure *why, 
 
 struct hot_call {
 	const struct hot_node *node;
-	uint64_t seq;		  /* journal row for what this call claims */
-	const uint64_t *done_seqs; /* journal rows to forget */
-	size_t n_done_seqs;
+	uint64_t seq;		  /* number of the call, growing */
+	int slot;		  /* free row of the journal for what this call claims */
 	bool notify;		  /* other nodes listen */
 	size_t max_body; /* a step's inputs may take this much MessagePack; dependencies that do not fit are left for step.dependencies */
 };
@@ -28,7 +27,7 @@ struct hot_call {
 /* All `n` requests are of the same kind (result, create or claim). 0: committed; each request has its status, and claims, settled tasks and queue hints are added to *out.
  * Negative: nothing is known to be committed (DB_LOST: unknown), *why and *e say more; no request is changed. */
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
-/* After DB_LOST: what the call with this seq claimed if it did commit; appended to out->claims. */
+/* After DB_LOST: what the call claimed if it did commit; appended to out->claims. */
 int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
 /* At start: what this node held; appended to out->claims, without payloads. */
 int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;

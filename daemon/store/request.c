@@ -37,6 +37,17 @@ struct pool_handlers *pool_handlers_unref(struct pool_handlers *p)
 	return NULL;
 }
 
+static int by_number(const void *a, const void *b)
+{
+	const int *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+bool pool_handlers_has(const struct pool_handlers *p, int id)
+{
+	return bsearch(&id, p->ids, p->n, sizeof id, by_number) != NULL;
+}
+
 void text_set(struct text *t, const char *s, size_t n)
 {
 	free(t->s);
@@ -71,6 +82,8 @@ struct req *req_free(struct req *r)
 		free(r->result.result.s);
 		free(r->result.error.s);
 		free(r->result.meta.s);
+		claim_free(r->result.held);
+		buf_done(&r->result.value);
 		break;
 	case REQ_CREATE:
 		free(r->create.ns.s);

@@ -20,6 +20,7 @@ struct pool_handlers {
 struct pool_handlers *pool_handlers_new(unsigned pool_id, const int *ids, size_t n);
 struct pool_handlers *pool_handlers_ref(struct pool_handlers *p);
 struct pool_handlers *pool_handlers_unref(struct pool_handlers *p); /* returns NULL */
+bool pool_handlers_has(const struct pool_handlers *p, int id);
 
 /* Free credits lent to a call; they come back with its answer, used or not. */
 struct offer {
@@ -53,6 +54,8 @@ enum outcome {
 };
 extern const char *const outcome_names[OUTCOME_COUNT];
 
+struct claim;
+
 struct req_result {
 	int64_t task_id;
 	int step_no, fence, attempt, template_id;
@@ -64,9 +67,12 @@ struct req_result {
 	float execution_ms;
 	struct uuid worker;
 	usec_t finished; /* wall clock */
-	uint64_t seq;	 /* journal row that holds the claim */
+	int slot;	 /* of the journal, that holds the claim */
 	int64_t delay_ms; /* answer: when it may be tried again, from now */
 	int handler_id;
+	/* What steps that this one makes ready can be made of without asking the database; or NULL and empty. */
+	struct claim *held;
+	struct buf value; /* the result, MessagePack */
 };
 
 struct req_create {
@@ -129,17 +135,27 @@ static inline struct req *req_of(struct mail *m)
 	return (struct req *)m;
 }
 
+/* Where in a claim's body is what its children are given as well. Whole: all its dependencies are there. */
+struct claim_parts {
+	bool whole;
+	size_t carry, carry_end; /* pairs about the task, the context among them */
+	unsigned n_carry;
+	size_t deps; /* pairs of the map of dependencies, to the end of the body */
+	unsigned n_deps;
+};
+
 /* A step that this node now holds. */
 struct claim {
 	struct claim *next;
 	int64_t task_id;
 	struct uuid task;
 	int template_id, step_no, attempt, fence, handler_id;
-	uint64_t seq;
+	int slot; /* of the journal */
 	uint64_t timeout_ms; /* 0: none */
 	struct buf body;     /* MessagePack key/value pairs of a step.execute item */
 	unsigned fields;     /* how many pairs; 0: adopted without its payload, or broken */
 	bool broken;	     /* the payload cannot be made: end the step, do not run it */
+	struct claim_parts parts;
 };
 struct claim *claim_free(struct claim *c); /* returns NULL */
 

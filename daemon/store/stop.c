@@ -26,7 +26,7 @@ struct store *store_destroy(struct store *s)
 	free(s->conninfo);
 	free(s->node_name);
 	free(s->version);
-	free(s->done_seqs);
+	free(s->slots);
 	free(s);
 	return NULL;
 }

@@ -185,30 +185,27 @@ static void api_finished(struct store *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static size_t take_done_seqs(struct store *s, uint64_t *out, size_t max)
+static int take_slot(struct store *s)
 {
 	pthread_mutex_lock(&s->lock);
-	size_t n = s->n_done < max ? s->n_done : max;
-	s->n_done -= n;
-	if (n > 0)
-		memcpy(out, s->done_seqs + s->n_done, n * sizeof *out);
+	int slot = s->n_slots > 0 ? s->slots[--s->n_slots] : s->next_slot++;
 	pthread_mutex_unlock(&s->lock);
-	return n;
+	return slot;
 }
 
-void store_forget(struct store *s, uint64_t seq)
+void store_forget(struct store *s, int slot)
 {
 	pthread_mutex_lock(&s->lock);
-	if (s->n_done == s->cap_done) {
-		size_t cap = s->cap_done ? s->cap_done * 2 : 64;
-		uint64_t *p = realloc(s->done_seqs, cap * sizeof *p);
+	if (s->n_slots == s->cap_slots) {
+		size_t cap = s->cap_slots ? s->cap_slots * 2 : 64;
+		int *p = realloc(s->slots, cap * sizeof *p);
 		if (p) {
-			s->done_seqs = p;
-			s->cap_done = cap;
+			s->slots = p;
+			s->cap_slots = cap;
 		}
 	}
-	if (s->n_done < s->cap_done) /* else the row stays until the next start: harmless */
-		s->done_seqs[s->n_done++] = seq;
+	if (s->n_slots < s->cap_slots) /* else the slot is not used again before the next start: harmless */
+		s->slots[s->n_slots++] = slot;
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -369,24 +366,30 @@ static void fail_requests(struct req **reqs, size_t n, const struct err *e)
 	}
 }
 
-static struct hot_call new_call(struct worker *w, const uint64_t *seqs, size_t n_seqs)
+static struct hot_call new_call(struct worker *w)
 {
 	return (struct hot_call){
 		.node = &w->s->node,
 		.seq = atomic_fetch_add(&w->s->next_seq, 1),
-		.done_seqs = seqs,
-		.n_done_seqs = n_seqs,
+		.slot = take_slot(w->s),
 		.notify = atomic_load(&w->s->notify),
 		.max_body = w->s->cfg.max_body,
 	};
 }
 
+/* The call is over: its slot is free, unless some of the claims are in it. */
+static void end_call(struct worker *w, const struct hot_call *call, const struct claim *claims)
+{
+	while (claims && claims->slot != call->slot)
+		claims = claims->next;
+	if (!claims)
+		store_forget(w->s, call->slot);
+}
+
 /* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. */
 static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n, struct done *out)
 {
-	uint64_t seqs[256];
-	size_t n_seqs = take_done_seqs(w->s, seqs, sizeof seqs / sizeof *seqs);
-	struct hot_call call = new_call(w, seqs, n_seqs);
+	struct hot_call call = new_call(w);
 	bool unknown = false;
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
@@ -398,14 +401,12 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 			return;
 		}
 		if (unknown) {
-			struct claim *before = out->claims;
 			rc = attempt(w, do_recover, &call, NULL, 0, out, &why, &e);
-			if (rc == 0) {
-				if (out->claims == before)
-					store_forget(w->s, call.seq); /* the row that keeps a late twin of the call out */
+			if (rc == 0) { /* its row keeps a late twin of the call out: calls to come have larger numbers */
+				end_call(w, &call, out->claims);
 				unknown = false;
 				out->replayed = true;
-				call = new_call(w, NULL, 0);
+				call = new_call(w);
 			}
 		}
 		if (rc == 0) {
@@ -413,6 +414,7 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 			unknown = rc < 0 && why == DB_LOST;
 		}
 		if (rc == 0) {
+			end_call(w, &call, out->claims);
 			set_stuck(w->s, false, NULL);
 			return;
 		}
@@ -421,6 +423,8 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 			fail_requests(reqs, n, &e);
 			return;
 		}
+		if (why == DB_REFUSED)
+			store_forget(w->s, call.slot);
 		if (why == DB_REFUSED && n > 1) {
 			run_batch(w, fn, reqs, n / 2, out);
 			run_batch(w, fn, reqs + n / 2, n - n / 2, out);
@@ -554,7 +558,7 @@ static void adopt(struct worker *w)
 		struct err e = {0};
 		enum db_failure why = DB_LOST;
 		struct done *d = done_new(DONE_ADOPTED);
-		struct hot_call call = new_call(w, NULL, 0);
+		struct hot_call call = new_call(w);
 		int rc = d && ensure_connected(w) ? hot_adopt(w->hot, w->conn, &call, d, &why, &e) : -ECANCELED;
 		if (rc == 0) {
 			store_post(w->s, d);

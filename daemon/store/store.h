@@ -19,8 +19,8 @@ struct store_config {
 int store_start(const struct store_config *cfg, struct store **ret, struct err *e) must_check;
 /* Takes `r`. Results, creates and claims are batched by whichever thread is free; API calls never hold up the last free thread. */
 void store_submit(struct store *s, struct req *r);
-/* The journal row's steps are all recorded: forget it with the next batch. */
-void store_forget(struct store *s, uint64_t seq);
+/* The steps in the journal's slot are all recorded: it may be written over. */
+void store_forget(struct store *s, int slot);
 /* True between DONE_UP and DONE_DOWN, and the node's proof key is then known. */
 bool store_is_up(struct store *s);
 const unsigned char *store_secret(struct store *s);

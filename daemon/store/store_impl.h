@@ -27,8 +27,9 @@ struct store {
 	bool adopted;
 	bool stopping, draining;
 	struct hot_node node;
-	uint64_t *done_seqs;
-	size_t n_done, cap_done;
+	int *slots; /* of the journal, free; the last given back is taken first: its page is warm */
+	size_t n_slots, cap_slots;
+	int next_slot; /* all below have been taken before */
 
 	/* What store_stop cuts if it must: each thread's connection and, last, presence's. */
 	PGconn *conns[17];

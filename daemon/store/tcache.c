@@ -26,6 +26,7 @@ static void template_free(struct tcache_template *t)
 		return;
 	for (int i = 0; i < t->n_steps; i++) {
 		free(t->steps[i].name);
+		free(t->steps[i].children);
 		buf_done(&t->steps[i].handler);
 	}
 	free(t->steps);
@@ -67,6 +68,26 @@ static long long field_int(const PGresult *r, int row, int col)
 	return PQgetisnull(r, row, col) ? 0 : strtoll(PQgetvalue(r, row, col), NULL, 10);
 }
 
+/* PostgreSQL's text of an int[] without NULLs. 0 or -ENOMEM. */
+static int parse_ints(const char *text, int **ret, int *ret_n)
+{
+	int n = text[1] != '}';
+	for (const char *p = text; *p; p++)
+		n += *p == ',';
+	int *v = malloc((n ? (size_t)n : 1) * sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	const char *p = text + 1;
+	for (int i = 0; i < n; i++) {
+		char *end;
+		v[i] = (int)strtol(p, &end, 10);
+		p = end + 1;
+	}
+	*ret = v;
+	*ret_n = n;
+	return 0;
+}
+
 static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct err *e)
 {
 	struct mpjson_error je;
@@ -83,13 +104,20 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 					  (uint32_t)field_int(r, row, 9)};
 	s->timeout_ms = (uint64_t)field_int(r, row, 10);
 	s->ancestors_cut = PQgetvalue(r, row, 11)[0] == 't';
+	s->plain = PQgetvalue(r, row, 16)[0] == 't';
+	s->handler_id = (int)field_int(r, row, 12);
+	s->n_parents = (int)field_int(r, row, 13);
+	s->n_ancestors = (int)field_int(r, row, 14);
+	if (parse_ints(PQgetvalue(r, row, 15), &s->children, &s->n_children) < 0)
+		return err_set(e, -ENOMEM, "internal", "out of memory");
 	return 0;
 }
 
 static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, struct err *e)
 {
 	static const char sql[] =
-		"SELECT n.name, t.name, t.version, s.name, s.handler, s.retryable, s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_ms, s.ancestors_cut"
+		"SELECT n.name, t.name, t.version, s.name, s.handler, s.retryable, s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_ms, s.ancestors_cut,"
+		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL"
 		" FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id) JOIN tasker.template_steps s USING (template_id)"
 		" WHERE t.template_id = $1::int ORDER BY s.step_no";
 	char text[16];

@@ -12,6 +12,10 @@ struct tcache_step {
 	uint64_t timeout_ms; /* 0: none */
 	struct retry_policy policy;
 	bool ancestors_cut;
+	bool plain; /* in a static template, and declares no events: its success does what tasker.record_one does, and no more */
+	int handler_id, n_parents, n_ancestors;
+	int *children; /* n_children numbers, each larger than its own */
+	int n_children;
 };
 
 struct tcache_template {

@@ -110,7 +110,7 @@ class Node:
 
 	def __init__(self, name, no, incarnation):
 		self.name, self.no, self.incarnation = name, no, incarnation
-		self.journal = {}  # seq: {(task, step, fence)}
+		self.journal = {}  # slot: {(task, step, fence)}
 		self.expired = False
 
 
@@ -125,6 +125,8 @@ class Engine:
 		self.session = cluster().session(db)
 		self.session.run(HOT_SETTINGS)
 		self.seq = 1000
+		self.slot = None  # of the journal, for the next call; its seq if None
+		self.used = None  # the slot of the last call
 
 	def close(self):
 		self.session.close()
@@ -139,9 +141,10 @@ class Engine:
 		rows = self.run("SELECT kind, idx, status, task_id, step_no, attempt, fence, handler_id FROM tasker." + call)
 		return [Row(r[0], *[r[i] if i == 2 or r[i] is None else int(r[i]) for i in range(1, 8)]) for r in rows]
 
-	def node_args(self, node, done=()):
+	def node_args(self, node):
 		self.seq += 1
-		return "%d, %d, %d, %s" % (node.no, node.incarnation, self.seq, array(done, "bigint"))
+		self.used, self.slot = self.seq if self.slot is None else self.slot, None
+		return "%d, %d, %d, %d" % (node.no, node.incarnation, self.used, self.seq)
 
 	@staticmethod
 	def credit_args(credits, cap):
@@ -151,27 +154,40 @@ class Engine:
 		no, incarnation = self.run("SELECT node_no, incarnation FROM tasker.node_register(%s, 'h', 1, 'v', 600000)" % lit(name))[0]
 		return int(no), int(incarnation)
 
-	def create(self, node, items, credits, cap, done=()):
+	def create(self, node, items, credits, cap):
 		"""`items`: (uuid, template name, context, options)."""
-		return self.hot(self.create_call(node, items, credits, cap, done))
+		return self.hot(self.create_call(node, items, credits, cap))
 
-	def create_call(self, node, items, credits, cap, done=()):
+	def create_call(self, node, items, credits, cap):
 		return "create_tasks(%s, false, %s, %s, %s, %s, %s, %s, %s)" % (
-			self.node_args(node, done), self.credit_args(credits, cap), array([i[0] for i in items], "uuid"),
+			self.node_args(node), self.credit_args(credits, cap), array([i[0] for i in items], "uuid"),
 			array(["ns"] * len(items), "text"), array([i[1] for i in items], "text"), array([None] * len(items), "text"),
 			array([json.dumps(i[2]) for i in items], "jsonb"), array([i[3] and json.dumps(i[3]) for i in items], "jsonb"))
 
-	def claim(self, node, credits, cap, done=()):
-		return self.hot("claim(%s, %s)" % (self.node_args(node, done), self.credit_args(credits, cap)))
+	def claim(self, node, credits, cap):
+		return self.hot("claim(%s, %s)" % (self.node_args(node), self.credit_args(credits, cap)))
 
-	def record(self, node, items, credits, cap, done=()):
+	def record(self, node, items, credits, cap):
 		"""Rows, with an a row for every item: the function leaves out recorded successes."""
-		rows = self.hot(self.record_call(node, items, credits, cap, done))
+		rows = self.hot(self.record_call(node, items, credits, cap))
 		answered = {r.idx for r in rows if r.kind == "a"}
 		return [Row("a", n, "recorded", i.task, i.step, None, i.fence, None) for n, i in enumerate(items, 1)
 		        if n not in answered and i.outcome == "success"] + rows
 
-	def record_call(self, node, items, credits, cap, done=()):
+	def record_one(self, node, item, children, takes):
+		"""`children`: (step, handler). As record(), or None if it is not a case for record_one."""
+		arrays = ", ".join((array([c[0] for c in children], "int"), array([c[1] for c in children], "int"), array(takes, "boolean"))) if children else "NULL, NULL, NULL"
+		applied, completed = self.run(
+			"SELECT applied, completed FROM tasker.record_one(%s, false, %s, %d, %d, %d, '{\"r\": 1}', 8, NULL, 1.5, NULL, now())"
+			% (self.node_args(node), arrays, item.task, item.step, item.fence))[0]
+		if applied == "f":
+			return None
+		rows = [Row("a", 1, "recorded", item.task, item.step, None, item.fence, None)]
+		rows += [Row("c", None, None, item.task, c[0], 1, 1, c[1]) for c, take in zip(children, takes) if take]
+		rows += [Row("q", None, None, None, None, None, None, h) for h in {c[1] for c, take in zip(children, takes) if not take}]
+		return rows + ([Row("s", None, "complete", item.task, None, None, None, None)] if completed == "t" else [])
+
+	def record_call(self, node, items, credits, cap):
 		columns = (
 			([i.task for i in items], "bigint"), ([i.step for i in items], "int"), ([i.fence for i in items], "int"),
 			([i.outcome for i in items], "tasker.attempt_outcome"), ([i.retry for i in items], "boolean"),
@@ -179,11 +195,10 @@ class Engine:
 			([None if i.outcome == "success" else '{"message": "m"}' for i in items], "jsonb"), ([None] * len(items), "jsonb"),
 			([1.5] * len(items), "real"), ([None] * len(items), "uuid"))
 		return "record_results(%s, false, %s, %s, array_fill(now(), ARRAY[%d]))" % (
-			self.node_args(node, done), self.credit_args(credits, cap), ", ".join(array(*c) for c in columns), len(items))
+			self.node_args(node), self.credit_args(credits, cap), ", ".join(array(*c) for c in columns), len(items))
 
 	def adopt(self, node):
-		self.seq += 1
-		return self.hot("adopt_claims(%d, %d, %d)" % (node.no, node.incarnation, self.seq))
+		return self.hot("adopt_claims(%s)" % self.node_args(node))
 
 	def reclaim(self, node, limit):
 		return self.hot("reclaim(%d, false, %d)" % (node.no, limit))

@@ -86,11 +86,11 @@ class World:
 		s = self.step(key)
 		return s is not None and s.state == "in_progress" and s.fence == key[2]
 
-	def take(self, node, seq, key):
+	def take(self, node, slot, key):
 		"""`node` begins an attempt; `key` names the fence from before."""
 		s = self.step(key)
 		s.state, s.attempts, s.fence = "in_progress", s.attempts + 1, s.fence + 1
-		node.journal.setdefault(seq, set()).add((key[0], key[1], s.fence))
+		node.journal.setdefault(slot, set()).add((key[0], key[1], s.fence))
 
 	def send(self, task, step, due=True):
 		self.queues[step.definition["handler_id"]][task.id, step.definition["no"], step.fence] = due
@@ -172,7 +172,7 @@ class Episode:
 		self.snapshot_sql = """SELECT 'task', task_id::text, state::text, open_sinks::text, n_failed::text, n_waiting::text, n_active::text FROM tasker.tasks
 			UNION ALL SELECT 'step', task_id::text, step_no::text, state::text, pending_parents::text, attempts::text, fence::text FROM tasker.steps
 			UNION ALL SELECT 'attempt', task_id::text, step_no::text, fence::text, outcome::text, NULL, NULL FROM tasker.step_attempts
-			UNION ALL SELECT 'held', node_no::text, seq::text, x.t::text, x.s::text, x.f::text, NULL
+			UNION ALL SELECT 'held', node_no::text, slot::text, x.t::text, x.s::text, x.f::text, NULL
 				FROM tasker.node_claims, unnest(task_ids, step_nos, fences) AS x(t, s, f)
 			UNION ALL SELECT 'message', h::text, t::text, s::text, f::text, due::text, NULL FROM (%s) AS m(h, t, s, f, due)""" % queues
 
@@ -196,12 +196,15 @@ class Episode:
 	def live_node(self):
 		return self.rng.choice(self.nodes)
 
-	def done_seqs(self, node):
-		"""Some of the journal rows of `node` whose steps are all recorded; they are forgotten."""
-		done = [q for q, held in node.journal.items() if not any(self.world.is_running(k) for k in held) and self.rng.random() < 0.5]
-		for q in done:
-			del node.journal[q]
-		return done
+	def choose_slot(self, node):
+		"""The next call of `node` may write over what it noted of steps that are all recorded."""
+		done = [q for q, held in node.journal.items() if not any(self.world.is_running(k) for k in held)]
+		self.engine.slot = self.rng.choice(done) if done and self.rng.random() < 0.7 else None
+
+	def forget_slot(self, node, kinds):
+		"""It has, if it claimed anything."""
+		if kinds["c"]:
+			node.journal.pop(self.engine.used, None)
 
 	# What must follow from a call
 
@@ -226,7 +229,7 @@ class Episode:
 		sent = set(also_sent)
 		for key, (t, s) in keys.items():
 			if key in claimed:
-				self.world.take(node, self.engine.seq, (t.id, s.definition["no"], s.fence))
+				self.world.take(node, self.engine.used, (t.id, s.definition["no"], s.fence))
 			else:
 				self.world.send(t, s)
 				sent.add(s.definition["handler_id"])
@@ -258,7 +261,9 @@ class Episode:
 			raw = uuid.UUID(int=self.rng.getrandbits(128) >> 24 << 24)
 			items.append((str(raw), name, context, options))
 		credits, cap = self.random_credits()
-		kinds = self.by_kind(self.engine.create(node, items, credits, cap, self.done_seqs(node)))
+		self.choose_slot(node)
+		kinds = self.by_kind(self.engine.create(node, items, credits, cap))
+		self.forget_slot(node, kinds)
 		cap = 0 if node.expired else cap  # a node that has not proved life claims nothing
 		wanted = self.expected_creations(items)
 		answers = {r.idx: r for r in kinds["a"]}
@@ -310,7 +315,9 @@ class Episode:
 		credits = {h[0]: self.rng.randint(0, 5) for h in self.handlers.values() if self.rng.random() < 0.8}
 		cap = self.rng.randint(0, 8)
 		before = {h: dict(q) for h, q in self.world.queues.items()}
-		kinds = self.by_kind(self.engine.claim(node, credits, cap, self.done_seqs(node)))
+		self.choose_slot(node)
+		kinds = self.by_kind(self.engine.claim(node, credits, cap))
+		self.forget_slot(node, kinds)
 		cap = 0 if node.expired else cap
 		after = self.messages()
 		gone = {h: set(before.get(h, {})) - set(after.get(h, {})) for h in credits}
@@ -325,7 +332,7 @@ class Episode:
 					valid[k[:2]] = k
 		self.test.assertEqual({(r.task, r.step) for r in kinds["c"]}, set(valid), self.context("claimed"))
 		for k in valid.values():
-			self.world.take(node, self.engine.seq, k)
+			self.world.take(node, self.engine.used, k)
 		self.check_claim_rows(kinds["c"])
 		got = ({h: len(g) for h, g in gone.items()}, {r.handler for r in kinds["q"]}, {r.handler for r in kinds["d"]})
 		later = {h for h in credits if len(due[h]) < len(before.get(h, {}))}
@@ -383,7 +390,10 @@ class Episode:
 			keys = [k for n in self.nodes for held in n.journal.values() for k in held if self.world.is_running(k)]
 			items = [self.random_item(keys) for _ in range(self.rng.randint(1, 8))]
 		credits, cap = self.random_credits()
-		kinds = self.by_kind(self.engine.record(node, items, credits, cap, self.done_seqs(node)))
+		self.choose_slot(node)
+		slot = self.engine.slot
+		kinds = self.by_kind(self.record_alone(node, items, credits, cap) or self.record_all(node, items, credits, cap, slot))
+		self.forget_slot(node, kinds)
 		cap = 0 if node.expired else cap
 		answers = {r.idx: r for r in kinds["a"]}
 		self.test.assertEqual(sorted(r.idx for r in kinds["a"]), list(range(1, len(items) + 1)), self.context("one answer for each item"))
@@ -391,6 +401,25 @@ class Episode:
 		ready = [(t, s) for t in self.world.tasks.values() if not t.cancelled for s in t.advance()]
 		self.check_ready(node, ready, kinds, credits, cap, sent)
 		self.check_settled(kinds)
+
+	def record_all(self, node, items, credits, cap, slot):
+		self.engine.slot = slot
+		return self.engine.record(node, items, credits, cap)
+
+	def record_alone(self, node, items, credits, cap):
+		"""Rows of record_one where the daemon would call it: one success of a step whose children have no other parent."""
+		s = self.world.step(items[0][:2])
+		if len(items) != 1 or items[0].outcome != "success" or s is None or node.expired:
+			return None
+		steps = [x.definition for x in self.world.tasks[items[0].task].steps]
+		children = [c for c in steps if s.definition["no"] in c["parents"]]
+		if any(c["parents"] != [s.definition["no"]] for c in children):
+			return None
+		left, takes = dict(credits), []
+		for c in children:
+			takes.append(sum(takes) < cap and left.get(c["handler_id"], 0) > 0)
+			left[c["handler_id"]] = left.get(c["handler_id"], 0) - takes[-1]
+		return self.engine.record_one(node, items[0], [(c["no"], c["handler_id"]) for c in children], takes)
 
 	def apply_results(self, items, answers):
 		"""Do in the model what the answers say was done, checking that it was right; the handlers whose queues got a message."""
@@ -453,7 +482,7 @@ class Episode:
 		kinds = self.by_kind(self.engine.adopt(node))
 		self.test.assertEqual({(r.task, r.step, r.fence) for r in kinds["c"]}, held, self.context("adopted"))
 		self.check_claim_rows(kinds["c"])
-		node.journal = {self.engine.seq: held} if held else {}
+		node.journal = {self.engine.used: held} if held else {}
 
 	def expire(self):
 		"""A node stops proving that it lives."""

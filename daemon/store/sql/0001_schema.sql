@@ -94,16 +94,18 @@ CREATE TABLE tasker.nodes (
   lease_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- What a node holds: one row for each batch that claimed steps, deleted when the last of them is recorded. A restarted node, or another node
--- after the lease has run out, finds running steps here, without an index on a column that every transition changes.
+-- What a node holds: one row for each call that claimed steps and is not all recorded. A restarted node, or another node after the lease has run out, finds running
+-- steps here, without an index on a column that every transition changes. A row is a slot: when all it lists is recorded, the node's next call writes over it, so that a
+-- step on its way costs one update in place. What is listed and no longer running under its fence means nothing.
 CREATE TABLE tasker.node_claims (
   node_no int NOT NULL,
-  seq bigint NOT NULL,
+  slot int NOT NULL,
+  seq bigint NOT NULL,                  -- of the call that wrote it; grows
   task_ids bigint[] NOT NULL,
   step_nos int[] NOT NULL,
   fences int[] NOT NULL,
-  PRIMARY KEY (node_no, seq)
-) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
+  PRIMARY KEY (node_no, slot)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
 
 CREATE TABLE tasker.workers (
   worker_uuid uuid PRIMARY KEY,

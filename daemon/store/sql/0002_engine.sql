@@ -52,21 +52,18 @@ CREATE TYPE tasker.hot_row AS (
   meta jsonb            -- priority, correlation ids, if not default
 );
 
--- Refuse the writes of a daemon that has been replaced, and forget claims whose steps are all recorded. False: the node's lease has run out
--- (it was paused), so it must not claim until it has proved life again; what it claimed now would be taken back at once.
-CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int, p_done_seqs bigint[]) RETURNS boolean
+-- Refuse the writes of a daemon that has been replaced. False: the node's lease has run out (it was paused), so it must not claim until it has proved life again; what it
+-- claimed now would be taken back at once.
+CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
   v_alive boolean;
-BEGIN
   -- Held to the commit: a new incarnation waits for the calls that its predecessor left in flight before it looks at what the node holds.
-  PERFORM pg_advisory_xact_lock_shared(x'7461736c'::int, p_node);
+  v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL;
+BEGIN
   SELECT n.lease_until > now() INTO v_alive FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'node % incarnation % has been replaced', p_node, p_incarnation USING ERRCODE = 'TK001';
-  END IF;
-  IF cardinality(p_done_seqs) > 0 THEN
-    DELETE FROM tasker.node_claims WHERE node_no = p_node AND seq = ANY (p_done_seqs);
   END IF;
   RETURN v_alive;
 END $$;
@@ -142,18 +139,31 @@ RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
   ) d ON ts.ancestors <> '{}'
 $$;
 
--- Note what a node now holds, and return what its dispatcher needs. The journal row's seq is the caller's: if a commit's outcome is lost,
--- tasker.recover_claims(seq) tells whether it happened and what it claimed.
-CREATE FUNCTION tasker.hold(p_node int, p_seq bigint, p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
+-- Note in a slot of the journal what a node now holds. The slot is free: all that it lists is recorded. If a commit's outcome is lost, tasker.recover_claims(slot, seq)
+-- tells whether it happened and what it claimed.
+CREATE FUNCTION tasker.note_claims(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_tasks bigint[], p_steps int[], p_fences int[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  -- A node's rows are its own incarnation's: whoever takes them over (adopt_claims, reclaim) removes them.
+  UPDATE tasker.node_claims n SET seq = p_seq, task_ids = p_tasks, step_nos = p_steps, fences = p_fences WHERE n.node_no = p_node AND n.slot = p_slot AND n.seq < p_seq;
+  IF NOT FOUND THEN
+    IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
+      RAISE EXCEPTION 'the lease of node % has run out', p_node USING ERRCODE = 'TK002';
+    END IF;
+    INSERT INTO tasker.node_claims (node_no, slot, seq, task_ids, step_nos, fences) VALUES (p_node, p_slot, p_seq, p_tasks, p_steps, p_fences);
+  END IF;
+END $$;
+
+-- The same, and return what the node's dispatcher needs.
+CREATE FUNCTION tasker.hold(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, p_tasks, p_steps, p_fences);
+  PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, p_tasks, p_steps, p_fences);
   RETURN QUERY SELECT * FROM tasker.claimed_rows(p_tasks, p_steps, p_attempts, p_fences);
 END $$;
 
 -- One task of a template with one root: what create_tasks does for many, in a few single-row statements (setting up the set-based ones costs
 -- more than the work when there is one item). No rows: the uuid is there already; create_tasks says so.
-CREATE FUNCTION tasker.create_one(p_node int, p_seq bigint, p_notify boolean, p_can boolean, p_template tasker.templates, p_uuid uuid, p_context jsonb, p_opts jsonb, p_key bytea)
+CREATE FUNCTION tasker.create_one(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_can boolean, p_template tasker.templates, p_uuid uuid, p_context jsonb, p_opts jsonb, p_key bytea)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_id bigint;
@@ -176,7 +186,7 @@ BEGIN
          CASE WHEN p_can AND ts.step_no = p_template.root_no THEN now() END
   FROM tasker.template_steps ts WHERE ts.template_id = p_template.template_id ORDER BY ts.step_no;
   IF p_can THEN
-    INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[1]);
+    PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[1]);
     r.kind := 'c'; r.task_id := v_id; r.task_uuid := p_uuid; r.template_id := p_template.template_id; r.step_no := p_template.root_no;
     r.attempt := 1; r.fence := 1; r.handler_id := p_template.root_handler; r.context := p_context;
     r.meta := tasker.claim_meta(coalesce((p_opts ->> 'priority')::int, 0), p_opts ->> 'correlation_id', p_opts ->> 'parent_correlation_id', p_opts ->> 'traceparent');
@@ -190,94 +200,74 @@ BEGIN
   RETURN NEXT r;
 END $$;
 
--- One success in a task that counts nothing: what record_results does for many, in single-row statements. No rows: the result does not apply, or the task
--- counts; record_results does the rest.
+-- The usual case in single-row statements: one success, in a task that counts nothing, of a step all of whose children have no other parent (the caller knows: templates never
+-- change). Children become ready: those with p_take are claimed for the calling node (attempt 1, fence 1), the others go to their queues. False: not such a case
+-- (the attempt is not current, the task counts); nothing is changed, and record_results does it. SQLSTATE TK002: likewise.
 CREATE FUNCTION tasker.record_one(
-  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean, p_handler int[], p_quota int[], p_cap int,
-  p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz)
-RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_children int[], p_handlers int[], p_take boolean[],
+  p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz,
+  OUT applied boolean, OUT completed boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
-  v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
-  v_sinks int; v_children int[]; v_child int; v_pos int; v_can boolean;
-  v_max bigint := coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint;
-  s record; t record; ts record; d record;
+  v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL; -- as in hot_begin
+  v_now timestamptz; -- taken under the task's lock, so that a task's times are in the order of what happened
+  v_active int; v_attempts int; v_ready timestamptz; v_claimed timestamptz; v_child int; v_take boolean; v_state tasker.step_state;
   c_t bigint[]; c_s int[]; c_f int[];
-  e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
-  r tasker.hot_row;
+  e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
-  IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
-    p_cap := 0;
-  END IF;
-  SELECT x.template_id, x.task_uuid, x.n_active, x.context, x.priority, x.correlation_id, x.parent_correlation_id, x.traceparent INTO t
-  FROM tasker.tasks x WHERE x.task_id = p_task FOR NO KEY UPDATE;
-  IF NOT FOUND OR t.n_active IS NOT NULL THEN
+  applied := false;
+  completed := false;
+  SELECT t.n_active INTO v_active FROM tasker.tasks t WHERE t.task_id = p_task FOR NO KEY UPDATE;
+  IF NOT FOUND OR v_active IS NOT NULL THEN
     RETURN;
   END IF;
   v_now := clock_timestamp();
-  UPDATE tasker.steps x SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = v_now
-  WHERE x.task_id = p_task AND x.step_no = p_step AND x.state = 'in_progress' AND x.fence = p_fence
-  RETURNING x.attempts, x.ready_at, x.claimed_at INTO s;
+  UPDATE tasker.steps s SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = v_now
+  WHERE s.task_id = p_task AND s.step_no = p_step AND s.state = 'in_progress' AND s.fence = p_fence
+  RETURNING s.attempts, s.ready_at, s.claimed_at INTO v_attempts, v_ready, v_claimed;
   IF NOT FOUND THEN
     RETURN;
   END IF;
   INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
-  VALUES (p_task, p_step, s.attempts, p_fence, 'success', p_node, p_worker, s.ready_at, s.claimed_at, p_finished, v_now, p_exec_ms, p_meta);
-  r.kind := 'a'; r.idx := 1; r.status := 'recorded';
-  RETURN NEXT r;
+  VALUES (p_task, p_step, v_attempts, p_fence, 'success', p_node, p_worker, v_ready, v_claimed, p_finished, v_now, p_exec_ms, p_meta);
+  applied := true;
 
-  SELECT x.children INTO v_children FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = p_step;
-  IF v_children = '{}' THEN
-    UPDATE tasker.tasks x SET
-      open_sinks = x.open_sinks - 1,
-      state = CASE WHEN x.open_sinks = 1 THEN 'complete' ELSE x.state END,
-      finished_at = CASE WHEN x.open_sinks = 1 THEN v_now END,
-      finished_by_node = CASE WHEN x.open_sinks = 1 THEN p_node END
-    WHERE x.task_id = p_task AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
-    RETURNING x.open_sinks INTO v_sinks;
-    IF v_sinks = 0 THEN
-      r := NULL;
-      r.kind := 's'; r.status := 'complete'; r.task_id := p_task; r.task_uuid := t.task_uuid;
-      RETURN NEXT r;
+  IF p_children IS NULL THEN
+    UPDATE tasker.tasks t SET open_sinks = t.open_sinks - 1 WHERE t.task_id = p_task AND t.open_sinks > 1;
+    IF NOT FOUND THEN
+      UPDATE tasker.tasks t SET open_sinks = 0, state = 'complete', finished_at = v_now, finished_by_node = p_node
+      WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually');
+      completed := FOUND;
       IF p_notify THEN
-        PERFORM pg_notify('tasker_settled', t.task_uuid::text);
+        PERFORM pg_notify('tasker_settled', (SELECT t.task_uuid::text FROM tasker.tasks t WHERE t.task_id = p_task));
       END IF;
     END IF;
     RETURN;
   END IF;
-  FOREACH v_child IN ARRAY v_children LOOP
-    SELECT x.handler_id, x.ancestors INTO ts FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = v_child;
-    v_pos := array_position(p_handler, ts.handler_id);
-    v_can := p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0;
-    UPDATE tasker.steps x SET
-      pending_parents = x.pending_parents - 1,
-      state = CASE WHEN x.pending_parents > 1 THEN 'pending' WHEN v_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
-      attempts = x.attempts + (v_can AND x.pending_parents = 1)::int, fence = x.fence + (v_can AND x.pending_parents = 1)::int,
-      node_no = CASE WHEN v_can AND x.pending_parents = 1 THEN p_node END,
-      ready_at = CASE WHEN x.pending_parents = 1 THEN v_now END,
-      claimed_at = CASE WHEN v_can AND x.pending_parents = 1 THEN v_now END
-    WHERE x.task_id = p_task AND x.step_no = v_child AND x.state = 'pending'
-    RETURNING x.state, x.attempts, x.fence, x.inputs, x.checkpoint INTO s;
-    IF s.state = 'in_progress' THEN
-      c_t := c_t || p_task; c_s := c_s || v_child; c_f := c_f || s.fence;
-      SELECT jsonb_object_agg(x.step_no::text, x.result) FILTER (WHERE x.total <= v_max) AS deps, bool_or(x.total > v_max) AS cut INTO d
-      FROM (SELECT y.step_no, y.result, sum(coalesce(y.result_bytes, 4)) OVER () AS total FROM tasker.steps y
-            WHERE y.task_id = p_task AND y.step_no = ANY (ts.ancestors) AND y.state IN ('complete', 'resolved_manually')) x;
-      r := NULL;
-      r.kind := 'c'; r.status := CASE WHEN d.cut THEN 'partial' END; r.task_id := p_task; r.task_uuid := t.task_uuid; r.template_id := t.template_id; r.step_no := v_child;
-      r.attempt := s.attempts; r.fence := s.fence; r.handler_id := ts.handler_id; r.context := t.context; r.deps := d.deps; r.inputs := s.inputs; r.checkpoint := s.checkpoint;
-      r.meta := tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent);
-      RETURN NEXT r;
-      p_cap := p_cap - 1;
-      p_quota[v_pos] := p_quota[v_pos] - 1;
-    ELSIF s.state = 'enqueued' THEN
-      e_t := e_t || p_task; e_s := e_s || v_child; e_f := e_f || s.fence; e_h := e_h || ts.handler_id;
+  FOR i IN 1 .. cardinality(p_children) LOOP
+    v_child := p_children[i];
+    v_take := p_take[i];
+    IF v_take THEN
+      UPDATE tasker.steps s SET state = 'in_progress', pending_parents = 0, attempts = 1, fence = 1, node_no = p_node, ready_at = v_now, claimed_at = v_now
+      WHERE s.task_id = p_task AND s.step_no = v_child AND s.state = 'pending' AND s.fence = 0;
+      c_t := c_t || p_task; c_s := c_s || v_child; c_f := c_f || 1;
+    ELSE
+      UPDATE tasker.steps s SET state = 'enqueued', pending_parents = 0, ready_at = v_now
+      WHERE s.task_id = p_task AND s.step_no = v_child AND s.state = 'pending' AND s.fence = 0;
+      e_t := e_t || p_task; e_s := e_s || v_child; e_h := e_h || p_handlers[i];
+    END IF;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'step % of task id % is not as its template made it', v_child, p_task USING ERRCODE = 'TK002';
     END IF;
   END LOOP;
   IF e_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
+    PERFORM tasker.enqueue(e_t, e_s, array_fill(0, ARRAY[cardinality(e_t)]), e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
   END IF;
   IF c_t IS NOT NULL THEN
-    INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, c_t, c_s, c_f);
+    UPDATE tasker.node_claims n SET seq = p_seq, task_ids = c_t, step_nos = c_s, fences = c_f WHERE n.node_no = p_node AND n.slot = p_slot AND n.seq < p_seq;
+    IF NOT FOUND THEN
+      PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_f);
+    END IF;
   END IF;
 END $$;
 
@@ -287,7 +277,7 @@ END $$;
 -- p_handler, p_quota, p_cap are this node's free credits: up to p_quota[i] steps of handler p_handler[i], p_cap in all, are claimed at once
 -- (state in_progress, no queue); what is beyond goes to the queues. p_node NULL: an SQL caller, nothing is claimed.
 CREATE FUNCTION tasker.create_tasks(
-  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
   p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
@@ -298,7 +288,7 @@ DECLARE
   c_t bigint[]; c_s int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
-  IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+  IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
   END IF;
 
@@ -308,7 +298,7 @@ BEGIN
     ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
     IF v_template.root_no IS NOT NULL AND v_template.used AND v_template.identity_strategy = 'always_unique' AND p_opts[1] -> 'idempotency_key' IS NULL THEN
       v_pos := array_position(p_handler, v_template.root_handler);
-      RETURN QUERY SELECT * FROM tasker.create_one(p_node, p_seq, p_notify, p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0, v_template, p_uuid[1], p_context[1], p_opts[1], NULL);
+      RETURN QUERY SELECT * FROM tasker.create_one(p_node, p_incarnation, p_slot, p_seq, p_notify, p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0, v_template, p_uuid[1], p_context[1], p_opts[1], NULL);
       IF FOUND THEN
         RETURN;
       END IF;
@@ -397,7 +387,7 @@ BEGIN
                                               array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
   END IF;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, array_fill(1, ARRAY[cardinality(c_t)]), array_fill(1, ARRAY[cardinality(c_t)]));
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, array_fill(1, ARRAY[cardinality(c_t)]), array_fill(1, ARRAY[cardinality(c_t)]));
   END IF;
 
   RETURN QUERY
@@ -418,7 +408,7 @@ END $$;
 -- Give the calling node steps from the queues of p_handler, up to p_quota[i] of each and p_cap in all, beginning with any of them. c rows; a q row for every queue that
 -- may hold more; a d row for every queue that has only messages for later. The message is deleted here: from now on the node's lease guards the step.
 CREATE FUNCTION tasker.claim(
-  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[],
+  p_node int, p_incarnation int, p_slot int, p_seq bigint,
   p_handler int[], p_quota int[], p_cap int)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
@@ -433,7 +423,7 @@ DECLARE
   v_waiting boolean;
   r tasker.hot_row;
 BEGIN
-  IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+  IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
     v_left := 0; -- every queue gets its q row: come again
   END IF;
   FOR k IN 1 .. n LOOP
@@ -509,7 +499,7 @@ BEGIN
     RETURNING s.task_id, s.step_no, s.attempts, s.fence)
   SELECT array_agg(task_id), array_agg(step_no), array_agg(attempts), array_agg(fence) INTO c_t, c_s, c_a, c_f FROM u;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f);
   END IF;
 END $$;
 
@@ -612,7 +602,7 @@ $$;
 -- p_events (NULL: no step of the batch declares any): see publish_events, as for e rows.
 -- s rows: tasks that settled (status is the state). c rows: steps that became ready and were claimed within the offered credits. q rows: queues that got messages.
 CREATE FUNCTION tasker.record_results(
-  p_node int, p_incarnation int, p_seq bigint, p_done_seqs bigint[], p_notify boolean,
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
   p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_retry boolean[], p_delay_ms bigint[],
   p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[], p_bytes int[] DEFAULT NULL,
@@ -628,14 +618,7 @@ DECLARE
   v_settled uuid[] := '{}';
   v_row tasker.hot_row;
 BEGIN
-  IF cardinality(p_task) = 1 AND p_outcome[1] = 'success' AND p_events IS NULL THEN
-    RETURN QUERY SELECT * FROM tasker.record_one(p_node, p_incarnation, p_seq, p_done_seqs, p_notify, p_handler, p_quota, p_cap, p_task[1], p_step[1], p_fence[1],
-                                                 p_result[1], p_bytes[1], p_meta[1], p_exec_ms[1], p_worker[1], p_finished[1]);
-    IF FOUND THEN
-      RETURN;
-    END IF;
-  END IF;
-  IF NOT tasker.hot_begin(p_node, p_incarnation, p_done_seqs) THEN
+  IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
   END IF;
 
@@ -776,7 +759,7 @@ BEGIN
       WHERE x.i <> ALL (coalesce(o_i, '{}') || coalesce(f_d, '{}'));
   END IF;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_seq, c_t, c_s, c_a, c_f);
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f);
   END IF;
   IF p_events IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, p_task, p_step, p_fence, p_events);
@@ -818,12 +801,12 @@ CREATE FUNCTION tasker.node_leave(p_node int, p_incarnation int) RETURNS void LA
 $$;
 
 -- What a node held when it stopped without recording it, gathered into one journal row of its new incarnation. c rows without payloads.
-CREATE FUNCTION tasker.adopt_claims(p_node int, p_incarnation int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+CREATE FUNCTION tasker.adopt_claims(p_node int, p_incarnation int, p_slot int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   c_t bigint[]; c_s int[]; c_f int[];
 BEGIN
   PERFORM pg_advisory_xact_lock(x'7461736c'::int, p_node);
-  PERFORM tasker.hot_begin(p_node, p_incarnation, '{}');
+  PERFORM tasker.hot_begin(p_node, p_incarnation);
   UPDATE tasker.workers SET disconnected_at = now() WHERE node_no = p_node AND disconnected_at IS NULL;
   WITH old AS (DELETE FROM tasker.node_claims WHERE node_no = p_node RETURNING task_ids, step_nos, fences),
   held AS (
@@ -835,7 +818,7 @@ BEGIN
   IF c_t IS NULL THEN
     RETURN;
   END IF;
-  INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, c_t, c_s, c_f);
+  INSERT INTO tasker.node_claims (node_no, slot, seq, task_ids, step_nos, fences) VALUES (p_node, p_slot, p_seq, c_t, c_s, c_f);
   RETURN QUERY
     SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
            NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
@@ -845,17 +828,18 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts;
 END $$;
 
--- After a lost connection: what the call with this seq claimed, if it committed (no rows if it did not, or claimed nothing).
-CREATE FUNCTION tasker.recover_claims(p_node int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
+-- After a lost connection: what the call with this seq claimed in its slot, if it committed (no rows if it did not, or claimed nothing).
+CREATE FUNCTION tasker.recover_claims(p_node int, p_slot int, p_seq bigint) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
   -- Waits for the call if it is in flight; if it has yet to come, it will fail on this row when it claims.
-  INSERT INTO tasker.node_claims (node_no, seq, task_ids, step_nos, fences) VALUES (p_node, p_seq, '{}', '{}', '{}') ON CONFLICT DO NOTHING;
+  INSERT INTO tasker.node_claims AS n (node_no, slot, seq, task_ids, step_nos, fences) VALUES (p_node, p_slot, p_seq, '{}', '{}', '{}')
+  ON CONFLICT (node_no, slot) DO UPDATE SET seq = excluded.seq, task_ids = '{}', step_nos = '{}', fences = '{}' WHERE n.seq < excluded.seq;
   SELECT r.* FROM (
     SELECT array_agg(s.task_id) AS t, array_agg(s.step_no) AS s, array_agg(s.attempts) AS a, array_agg(s.fence) AS f
     FROM tasker.node_claims nc
     CROSS JOIN LATERAL unnest(nc.task_ids, nc.step_nos, nc.fences) AS c(task_id, step_no, fence)
     CROSS JOIN LATERAL (SELECT x.task_id, x.step_no, x.attempts, x.fence FROM tasker.steps x
                         WHERE x.task_id = c.task_id AND x.step_no = c.step_no AND x.fence = c.fence AND x.state = 'in_progress' OFFSET 0) s
-    WHERE nc.node_no = p_node AND nc.seq = p_seq) x
+    WHERE nc.node_no = p_node AND nc.slot = p_slot AND nc.seq = p_seq) x
   CROSS JOIN LATERAL tasker.claimed_rows(x.t, x.s, x.a, x.f) r
   WHERE x.t IS NOT NULL
 $$;
@@ -867,16 +851,16 @@ CREATE FUNCTION tasker.reclaim(p_node int, p_notify boolean, p_limit int) RETURN
 DECLARE
   n record; j record; r tasker.hot_row;
   v_t bigint[]; v_s int[]; v_f int[];
-  v_seqs bigint[]; v_count int;
+  v_slots int[]; v_seqs bigint[]; v_count int;
 BEGIN
   FOR n IN
     SELECT d.node_no, d.node_name FROM tasker.nodes d
     WHERE d.node_no <> p_node AND d.lease_until < now() AND (d.state <> 'down' OR EXISTS (SELECT 1 FROM tasker.node_claims c WHERE c.node_no = d.node_no))
     LIMIT 1 FOR UPDATE OF d SKIP LOCKED
   LOOP
-    v_t := '{}'; v_s := '{}'; v_f := '{}'; v_seqs := '{}';
-    FOR j IN SELECT c.seq, c.task_ids, c.step_nos, c.fences FROM tasker.node_claims c WHERE c.node_no = n.node_no ORDER BY c.seq LOOP
-      v_t := v_t || j.task_ids; v_s := v_s || j.step_nos; v_f := v_f || j.fences; v_seqs := v_seqs || j.seq;
+    v_t := '{}'; v_s := '{}'; v_f := '{}'; v_slots := '{}'; v_seqs := '{}';
+    FOR j IN SELECT c.slot, c.seq, c.task_ids, c.step_nos, c.fences FROM tasker.node_claims c WHERE c.node_no = n.node_no ORDER BY c.slot LOOP
+      v_t := v_t || j.task_ids; v_s := v_s || j.step_nos; v_f := v_f || j.fences; v_slots := v_slots || j.slot; v_seqs := v_seqs || j.seq;
       EXIT WHEN cardinality(v_t) >= p_limit;
     END LOOP;
     PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) x;
@@ -900,7 +884,8 @@ BEGIN
       RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, v_t, v_s, v_f, NULL);
       RETURN QUERY SELECT * FROM tasker.settle(p_node, v_t, '{"event": "node_lost"}');
     END IF;
-    DELETE FROM tasker.node_claims c WHERE c.node_no = n.node_no AND c.seq = ANY (v_seqs);
+    -- But for rows that the node, coming back, has written over meanwhile: the next call takes those.
+    DELETE FROM tasker.node_claims c USING unnest(v_slots, v_seqs) AS k(slot, seq) WHERE c.node_no = n.node_no AND c.slot = k.slot AND c.seq = k.seq;
     UPDATE tasker.nodes d SET state = 'down' WHERE d.node_no = n.node_no;
     UPDATE tasker.workers w SET disconnected_at = now() WHERE w.node_no = n.node_no AND w.disconnected_at IS NULL;
     r := NULL;

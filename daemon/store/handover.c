@@ -1,0 +1,69 @@
+#include "daemon/store/handover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include "protocol/mp.h"
+
+bool handover_possible(const struct tcache_template *t, const struct req_result *q)
+{
+	if (q->step_no >= t->n_steps)
+		return false;
+	const struct tcache_step *s = &t->steps[q->step_no];
+	if (!s->plain)
+		return false;
+	for (int i = 0; i < s->n_children; i++) {
+		const struct tcache_step *c = &t->steps[s->children[i]];
+		if (!q->held || c->n_parents != 1 || c->ancestors_cut || (unsigned)c->n_ancestors != q->held->parts.n_deps + 1)
+			return false;
+	}
+	return true;
+}
+
+/* The step's name; what the parent was given, and its result. */
+static void put_inherited(struct claim *cl, const char *step, const struct claim *from, const char *name, const struct buf *value)
+{
+	const struct claim_parts *p = &from->parts;
+	cl->parts.whole = true;
+	mp_str(&cl->body, "step");
+	mp_str(&cl->body, step);
+	cl->parts.carry = cl->body.len;
+	mp_raw(&cl->body, from->body.data + p->carry, p->carry_end - p->carry);
+	cl->parts.carry_end = cl->body.len;
+	cl->parts.n_carry = p->n_carry;
+	mp_str(&cl->body, "dependencies");
+	mp_map(&cl->body, p->n_deps + 1);
+	cl->parts.deps = cl->body.len;
+	cl->parts.n_deps = p->n_deps + 1;
+	if (p->n_deps > 0)
+		mp_raw(&cl->body, from->body.data + p->deps, from->body.len - p->deps);
+	mp_str(&cl->body, name);
+	mp_raw(&cl->body, value->data, value->len);
+	cl->fields += p->n_carry + 2;
+}
+
+struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct req *parent, enum db_failure *why,
+			     struct err *e)
+{
+	const struct tcache_step *s = &t->steps[no];
+	const struct req_result *q = &parent->result;
+	struct claim *cl = calloc(1, sizeof *cl);
+	if (cl) {
+		buf_init(&cl->body, 0);
+		cl->task_id = q->task_id;
+		cl->task = parent->task;
+		cl->template_id = q->template_id;
+		cl->step_no = no;
+		cl->attempt = cl->fence = 1;
+		cl->handler_id = s->handler_id;
+		cl->slot = call->slot;
+		cl->timeout_ms = s->timeout_ms;
+		if (claim_put_identity(prover, cl, call, t, s) == 0)
+			put_inherited(cl, s->name, q->held, t->steps[q->step_no].name, &q->value);
+	}
+	if (cl && cl->parts.whole && !cl->body.failed)
+		return cl;
+	claim_free(cl);
+	*why = DB_LOST; /* the call has committed: its claims are fetched by the journal */
+	err_set(e, -ENOMEM, "internal", "out of memory");
+	return NULL;
+}

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include "daemon/store/hot_impl.h"
 #include "protocol/mp.h"
 
 bool handover_possible(const struct tcache_template *t, const struct req_result *q)

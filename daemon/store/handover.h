@@ -8,5 +8,3 @@ bool handover_possible(const struct tcache_template *t, const struct req_result 
 /* The claim of the child `no`, just begun as attempt 1 with fence 1. NULL with *why and *e: no memory; the journal knows the claim. */
 struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct req *parent, enum db_failure *why,
 			     struct err *e);
-/* hot.c: append who the step is and what is to be run. 0 or negative. */
-int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s) must_check;

@@ -1,0 +1,55 @@
+/* Inside of the hot calls: parameters (params.c), rows (rows.c), the single-row path (one.c), batches (hot.c). */
+#pragma once
+#include "daemon/store/hot.h"
+#include "daemon/store/pgarray.h"
+#include "daemon/store/tcache.h"
+
+/* Columns of tasker.hot_row. */
+enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
+
+enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE, S_CLAIM, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
+
+#define MAX_PARAMS 22
+#define N_RECORD 13
+#define N_CREATE 6
+
+struct hot {
+	struct tcache *templates;
+	struct prover *prover;
+	struct pgarray record[N_RECORD], create[N_CREATE];
+	struct pgarray handlers, quotas, uuids;
+	struct pgarray children, child_handlers, takes; /* of record_one */
+};
+
+struct params {
+	int n;
+	const char *v[MAX_PARAMS];
+	int len[MAX_PARAMS], fmt[MAX_PARAMS];
+	uint64_t scalar[MAX_PARAMS];
+};
+
+/* Append one parameter. Scalars are kept in p, texts and arrays are not copied. */
+void add_bytes(struct params *p, const void *v, size_t n);
+void add_int4(struct params *p, int v);
+void add_int8(struct params *p, uint64_t v);
+void add_bool(struct params *p, bool v);
+void add_float4(struct params *p, float v);
+/* As text: PostgreSQL parses it either way. NULL if there is none. */
+void add_json(struct params *p, const struct text *t);
+void add_text(struct params *p, const char *s);
+/* False if memory ran out while it was built. */
+bool add_array(struct params *p, struct pgarray *a);
+/* Who calls, and where its claims are noted: the first parameters of most functions. */
+void add_common(struct params *p, const struct hot_call *call);
+int hot_execute(PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e) must_check;
+
+int row_int(const PGresult *r, int row, enum col c); /* 0 for NULL */
+void row_status(const PGresult *r, int row, char *out, size_t size);
+/* Rows of tasker.hot_row into *out and the requests. `payload`: c rows have what a worker needs. 0 or negative. */
+int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, bool payload, struct req **reqs, size_t n, struct done *out, enum db_failure *why,
+	      struct err *e) must_check;
+/* Append who the step is and what is to be run. 0 or negative. */
+int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s) must_check;
+
+/* One success by itself, the usual case when little is going on. 1: done; 0: not such a case after all; negative as hot_run. */
+int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;

@@ -1,0 +1,102 @@
+/* The single-row path. Setting up the set-based statements costs more than the work when there is one item, and with what the daemon knows of the template nothing need be
+ * looked up. */
+#include "daemon/store/hot_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/store/handover.h"
+
+/* Which children of the step are to be claimed with the credits that come with its result; *ret_n of them. */
+static bool choose_children(struct hot *h, const struct tcache_template *t, const struct req *q, bool *takes)
+{
+	const struct tcache_step *s = &t->steps[q->result.step_no];
+	unsigned credits = q->offer.pool ? q->offer.credits : 0;
+	pgarray_reset(&h->children);
+	pgarray_reset(&h->child_handlers);
+	pgarray_reset(&h->takes);
+	for (int i = 0; i < s->n_children; i++) {
+		int handler = t->steps[s->children[i]].handler_id;
+		takes[i] = credits > 0 && pool_handlers_has(q->offer.pool, handler);
+		credits -= takes[i];
+		pgarray_int4(&h->children, s->children[i]);
+		pgarray_int4(&h->child_handlers, handler);
+		pgarray_bool(&h->takes, takes[i]);
+	}
+	return s->n_children > 0;
+}
+
+static int note_children(struct hot *h, const struct hot_call *call, const struct tcache_template *t, const struct req *q, const bool *takes, struct done *out,
+			 enum db_failure *why, struct err *e)
+{
+	const struct tcache_step *s = &t->steps[q->result.step_no];
+	for (int i = 0; i < s->n_children; i++) {
+		if (!takes[i]) {
+			done_add_id(out, t->steps[s->children[i]].handler_id);
+			continue;
+		}
+		struct claim *cl = handover_claim(h->prover, call, t, s->children[i], q, why, e);
+		if (!cl)
+			return -ENOMEM;
+		cl->next = out->claims;
+		out->claims = cl;
+	}
+	return 0;
+}
+
+static void note_completed(struct done *out, const struct uuid *task)
+{
+	struct settled *s = calloc(1, sizeof *s);
+	if (!s)
+		return; /* a waiter is told by the slow poll */
+	s->task = *task;
+	snprintf(s->state, sizeof s->state, "complete");
+	s->next = out->settled;
+	out->settled = s;
+}
+
+static bool flag(const PGresult *r, int col)
+{
+	return !PQgetisnull(r, 0, col) && PQgetvalue(r, 0, col)[0] != 0;
+}
+
+#define ONE_CHILDREN_MAX 64
+
+int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+{
+	struct params p = {0};
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	const struct req_result *v = &q->result;
+	bool takes[ONE_CHILDREN_MAX] = {0};
+	const struct tcache_template *t = tcache_get(h->templates, c, v->template_id, why, e);
+	if (!t)
+		return -EIO;
+	if (!handover_possible(t, v) || t->steps[v->step_no].n_children > ONE_CHILDREN_MAX)
+		return 0;
+	add_common(&p, call);
+	add_bool(&p, call->notify);
+	if (!choose_children(h, t, q, takes))
+		p.n += 3; /* NULLs: it has no children */
+	else if (!add_array(&p, &h->children) || !add_array(&p, &h->child_handlers) || !add_array(&p, &h->takes))
+		return 0;
+	add_int8(&p, (uint64_t)v->task_id);
+	add_int4(&p, v->step_no);
+	add_int4(&p, v->fence);
+	add_json(&p, &v->result);
+	add_int4(&p, (int)v->result.n);
+	add_json(&p, &v->meta);
+	add_float4(&p, v->execution_ms);
+	add_bytes(&p, v->worker.b, sizeof v->worker.b);
+	add_int8(&p, (uint64_t)pg_time(v->finished));
+	int rc = hot_execute(c, S_RECORD_ONE, &p, &r, why, e);
+	if (rc < 0)
+		return strcmp(e->sqlstate, "TK002") == 0 ? 0 : rc;
+	if (!flag(r, 0))
+		return 0;
+	snprintf(q->status, sizeof q->status, "recorded");
+	if (flag(r, 1))
+		note_completed(out, &q->task);
+	rc = note_children(h, call, t, q, takes, out, why, e);
+	return rc < 0 ? rc : 1;
+}

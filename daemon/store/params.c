@@ -1,0 +1,112 @@
+/* The engine's statements and their parameters, all in PostgreSQL's binary format but for JSON. */
+#include "daemon/store/hot_impl.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+	const char *name, *sql;
+} stmts[S_COUNT] = {
+	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
+				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[])"},
+	[S_RECORD_ONE] = {"record_one", "SELECT * FROM tasker.record_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::bool[],$9::int8,$10::int,$11::int,"
+					"$12::jsonb,$13::int,$14::jsonb,$15::real,$16::uuid,$17::timestamptz)"},
+	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[])"},
+	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int,$4::int8,$5::int[],$6::int[],$7::int)"},
+	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int,$3::int8)"},
+	[S_ADOPT] = {"adopt", "SELECT * FROM tasker.adopt_claims($1::int,$2::int,$3::int,$4::int8)"},
+	[S_STATES] = {"states", "SELECT * FROM tasker.task_states($1::uuid[])"},
+	[S_CANCEL] = {"cancel", "SELECT * FROM tasker.cancel_task($1::int,$2::uuid,$3::text,$4::text,$5::bool)"},
+};
+
+int hot_attach(struct hot *h, PGconn *c, size_t max_body, enum db_failure *why, struct err *e)
+{
+	char bytes[24];
+	(void)h;
+	snprintf(bytes, sizeof bytes, "%zu", max_body / 2);
+	if (db_query(c, "SELECT set_config('tasker.max_dependencies', $1, false)", 1, (const char *[]){bytes}, NULL, why, e) < 0)
+		return -EIO;
+	for (int i = 0; i < S_COUNT; i++) {
+		cleanup_(cleanup_pgresult) PGresult *r = PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL);
+		if (PQresultStatus(r) != PGRES_COMMAND_OK) {
+			*why = db_failed(c, r, e);
+			return -EIO;
+		}
+	}
+	return 0;
+}
+
+void add_bytes(struct params *p, const void *v, size_t n)
+{
+	p->v[p->n] = v;
+	p->len[p->n] = (int)n;
+	p->fmt[p->n++] = 1;
+}
+
+void add_int4(struct params *p, int v)
+{
+	uint32_t be = htobe32((uint32_t)v);
+	memcpy(&p->scalar[p->n], &be, sizeof be);
+	add_bytes(p, &p->scalar[p->n], sizeof be);
+}
+
+void add_int8(struct params *p, uint64_t v)
+{
+	p->scalar[p->n] = htobe64(v);
+	add_bytes(p, &p->scalar[p->n], sizeof v);
+}
+
+void add_bool(struct params *p, bool v)
+{
+	memcpy(&p->scalar[p->n], v ? "\1" : "\0", 1);
+	add_bytes(p, &p->scalar[p->n], 1);
+}
+
+void add_float4(struct params *p, float v)
+{
+	int bits;
+	memcpy(&bits, &v, sizeof bits);
+	add_int4(p, bits);
+}
+
+void add_json(struct params *p, const struct text *t)
+{
+	p->v[p->n] = t->s;
+	p->len[p->n] = (int)t->n;
+	p->fmt[p->n++] = 0;
+}
+
+void add_text(struct params *p, const char *s)
+{
+	p->v[p->n] = s;
+	p->len[p->n] = s ? (int)strlen(s) : 0;
+	p->fmt[p->n++] = 0;
+}
+
+bool add_array(struct params *p, struct pgarray *a)
+{
+	pgarray_finish(a);
+	add_bytes(p, a->b.data, a->b.len);
+	return !a->b.failed;
+}
+
+int hot_execute(PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1);
+	if (!r || PQresultStatus(r) != PGRES_TUPLES_OK) {
+		*why = db_failed(c, r, e);
+		return -EIO;
+	}
+	*ret = TAKE_PTR(r);
+	return 0;
+}
+
+void add_common(struct params *p, const struct hot_call *call)
+{
+	add_int4(p, call->node->node_no);
+	add_int4(p, call->node->incarnation);
+	add_int4(p, call->slot);
+	add_int8(p, call->seq);
+}

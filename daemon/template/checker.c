@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/template/fields.h"
+#include "daemon/template/schema_field.h"
 #include "daemon/template/suggest.h"
 #include "daemon/template/yaml_build.h"
 
@@ -244,13 +245,19 @@ static void check_named(struct check *c, const struct path *p, const struct ynod
 			check_map(c, PATH_KEY(p, n->u.pairs[i].key), n->u.pairs[i].value, f->sub);
 }
 
+static void check_schema(struct check *c, const struct path *p, const struct ynode *n, const struct field *f)
+{
+	(void)f;
+	check_schema_field(c, p, n);
+}
+
 static void check_value(struct check *c, const struct path *p, const struct ynode *n, const struct field *f)
 {
 	static void (*const by_type[])(struct check * c, const struct path *p, const struct ynode *n,
 	                               const struct field *f) = {
 	    [FIELD_TEXT] = check_length, [FIELD_INT] = check_range, [FIELD_WORD] = check_word,
 	    [FIELD_TEXTS] = check_texts, [FIELD_MAP] = check_sub,   [FIELD_MAPS] = check_maps,
-	    [FIELD_NAMED] = check_named, [FIELD_ANYTHING] = NULL,
+	    [FIELD_NAMED] = check_named, [FIELD_SCHEMA] = check_schema, [FIELD_ANYTHING] = NULL,
 	};
 	if (!type_fits(n, f->type)) {
 		wrong_type(c, p, n, f);

@@ -262,6 +262,11 @@ static void put_anything(struct buf *out, const struct ynode *n)
 	}
 }
 
+void normal_put_value(struct buf *out, const struct ynode *n)
+{
+	put_anything(out, n);
+}
+
 static void put_maps(struct buf *out, const struct ynode *list, const struct field *table)
 {
 	buf_append_char(out, '[');

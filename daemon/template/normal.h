@@ -15,3 +15,5 @@ int normal_apply(struct yaml_tree *tree, const struct ynode *root, const struct 
 void normal_put_map(struct buf *out, const struct ynode *map, const struct field *table, bool extras);
 /* The value of one field of `map`, its default if absent, or null. */
 void normal_put_field(struct buf *out, const struct ynode *map, const struct field *f);
+/* Any value as JSON. */
+void normal_put_value(struct buf *out, const struct ynode *n);

@@ -13,7 +13,7 @@ import sys
 
 # A layer may include itself and every layer of a lower rank. Layers of one rank do not know each other, but for the pairs below.
 RANKS = {
-    "protocol": 0, "daemon/base": 1, "daemon/core": 2,
+    "protocol": 0, "daemon/base": 1, "daemon/core": 2, "daemon/schema": 2,
     "daemon/template": 3, "daemon/store": 3, "daemon/embed": 3, "daemon/config": 3,
     "daemon/server": 4, "daemon": 5,
 }
@@ -31,7 +31,7 @@ LIBRARIES = [  # header, who may include it, in the daemon, the protocol and the
     (r"yaml\.h", {"daemon/template"}),
     (r"msgpack\.h|msgpack/.*", {"protocol"}),
 ]
-PURE = {"protocol", "daemon/core", "daemon/template"}  # no I/O, no clock, no environment, no threads
+PURE = {"protocol", "daemon/core", "daemon/schema", "daemon/template"}  # no I/O, no clock, no environment, no threads
 IMPURE_CALLS = (r"fopen|fdopen|open|openat|creat|read|write|recv|send|socket|connect|accept4?|poll|printf|fprintf|puts|perror|"
                 r"time|clock_gettime|gettimeofday|getenv|fork|system|popen|exit|abort|pthread_\w+|usleep|nanosleep")
 BANNED = {

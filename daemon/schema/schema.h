@@ -1,0 +1,53 @@
+/* JSON Schema 2020-12: a schema is compiled once and then checks many values; it never changes, so any thread may use it. Pure: no I/O,
+ * no clock, no threads.
+ *
+ * All keywords of the core, applicator, unevaluated and validation vocabularies are there but for $dynamicRef and references to other
+ * documents, which are refused: a schema that would be half-checked does not compile. `format` and the content keywords are annotations.
+ * Patterns: see regex.h. Work and depth are bounded: a value that takes too much of either is invalid, and says so. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "daemon/base/cleanup.h"
+
+struct schema;
+
+struct schema_problem {
+	char *pointer; /* JSON pointer into the schema */
+	char *message;
+	bool warning; /* it compiles all the same */
+};
+
+#define SCHEMA_MAX_PROBLEMS 100u
+
+/* Begins as {0}. */
+struct schema_problems {
+	struct schema_problem items[SCHEMA_MAX_PROBLEMS];
+	size_t n, errors; /* `errors` counts those too that found no room */
+};
+void schema_problems_done(struct schema_problems *p);
+
+/* `json` is copied. 0: *ret is set, *p may hold warnings; -EINVAL: *p says why; -ENOMEM. */
+int schema_compile(const char *json, size_t len, struct schema **ret, struct schema_problems *p) must_check;
+struct schema *schema_free(struct schema *s); /* returns NULL, accepts NULL */
+DEFINE_CLEANUP(struct schema, cleanup_schema, schema_free)
+
+struct violation {
+	char *instance; /* JSON pointer into the value */
+	char *keyword;	/* JSON pointer into the schema, to the keyword */
+	char *message;	/* "is a text, expected integer" */
+};
+
+#define SCHEMA_MAX_VIOLATIONS 100u
+#define SCHEMA_MAX_WORK 20000000u /* some tenths of a second */
+#define SCHEMA_MAX_NESTED 600u	  /* schemas inside schemas while checking */
+
+/* Begins as {0}. */
+struct violations {
+	struct violation items[SCHEMA_MAX_VIOLATIONS];
+	size_t n, total; /* `total` counts those too that found no room */
+	bool gave_up;	 /* too much work: not everything was looked at */
+};
+void violations_done(struct violations *v);
+
+/* 0: valid; 1: not, *v says why; -EINVAL: not JSON, or nested too deeply; -ENOMEM. `v` may be NULL: then it stops at the first violation. */
+int schema_validate(const struct schema *s, const char *json, size_t len, struct violations *v) must_check;

@@ -42,6 +42,7 @@
 #define HANDLERS_MAX 10000
 #define WATCHES_MAX 64		      /* on one session */
 #define WAITS_MAX 10000		      /* on one session */
+#define RECENT_MAX 4096u	      /* tasks */
 
 struct server;
 struct session;
@@ -162,6 +163,14 @@ struct wait {
 	struct server *srv;
 };
 
+/* A task this daemon has lately made and begun: until it hears that the task has settled, it has not. */
+struct recent {
+	struct uuid task;
+	bool complete;
+	UT_hash_handle hh;
+	TAILQ_ENTRY(recent) link;
+};
+
 enum asked { NOT_ASKED, TO_ASK, ASKED, KNOWN };
 
 struct waited {
@@ -209,6 +218,8 @@ struct server {
 	struct journal *journals;
 	struct prover *prover; /* of claims shown to the loop */
 	struct waited *waited;
+	struct recent *recent; /* by task */
+	TAILQ_HEAD(, recent) recent_order; /* the oldest first */
 	TAILQ_HEAD(, waited) to_ask;
 	bool asking; /* a question about waited-for tasks is under way */
 	struct watch *watches;
@@ -342,6 +353,10 @@ void cancel_answered(struct server *srv, struct req *r);
 
 /* waits.c */
 msg_fn on_task_wait;
+/* The task's first step was claimed for this node as the task was made: its end will be heard of here. */
+void task_begun(struct server *srv, const struct uuid *task);
+/* It has settled, in a state that is not known here. */
+void task_settled_elsewhere(struct server *srv, const struct uuid *task);
 void task_settled(struct server *srv, const struct uuid *task, const char *state);
 /* Ask about the tasks that nobody has asked about yet; about all of them again. */
 void waits_ask(struct server *srv);

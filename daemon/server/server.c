@@ -144,6 +144,7 @@ static void on_settled(struct server *srv, struct done *d)
 		struct waited *w;
 		HASH_FIND(hh, srv->waited, &t->task, sizeof t->task, w);
 		waited_for = waited_for || w;
+		task_settled_elsewhere(srv, &t->task);
 		watch_touch(srv, &t->task);
 	}
 	if (waited_for)
@@ -599,6 +600,7 @@ int server_run(const struct options *opt, const char *conninfo, struct embed *em
 	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}};
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
+	TAILQ_INIT(&srv.recent_order);
 	signal(SIGPIPE, SIG_IGN);
 	int r = start(&srv, conninfo, e);
 	if (r == 0) {

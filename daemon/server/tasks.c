@@ -270,6 +270,8 @@ void create_answered(struct server *srv, struct req *r)
 		reply_error(s, r->origin.request, &e);
 		return;
 	}
+	if (r->handed_over)
+		task_begun(srv, &r->task);
 	size_t mark = reply_begin(s, r->origin.request);
 	reply_created(&s->out, &r->task, r->status, r->state);
 	reply_end(s, mark);

@@ -94,10 +94,61 @@ static bool end_refused(struct server *srv, struct wait *w, const void *err)
 	return true;
 }
 
+/* Tasks begun here ------------------------------------------------------------------------------------------------------- */
+
+static struct recent *recent_find(struct server *srv, const struct uuid *task)
+{
+	struct recent *r;
+	HASH_FIND(hh, srv->recent, task, sizeof *task, r);
+	return r;
+}
+
+static void recent_free(struct server *srv, struct recent *r)
+{
+	HASH_DEL(srv->recent, r);
+	TAILQ_REMOVE(&srv->recent_order, r, link);
+	free(r);
+}
+
+static void recent_forget_all(struct server *srv)
+{
+	while (!TAILQ_EMPTY(&srv->recent_order))
+		recent_free(srv, TAILQ_FIRST(&srv->recent_order));
+}
+
+void task_begun(struct server *srv, const struct uuid *task)
+{
+	struct recent *r = HASH_COUNT(srv->recent) < RECENT_MAX ? NULL : TAILQ_FIRST(&srv->recent_order);
+	if (r)
+		recent_free(srv, r);
+	r = calloc(1, sizeof *r);
+	if (!r)
+		return; /* who waits for it asks the database */
+	r->task = *task;
+	HASH_ADD(hh, srv->recent, task, sizeof r->task, r);
+	TAILQ_INSERT_TAIL(&srv->recent_order, r, link);
+}
+
+/* Complete is for ever; from another state an operator may bring the task back. */
+static void recent_settled(struct server *srv, const struct uuid *task, const char *state)
+{
+	struct recent *r = recent_find(srv, task);
+	if (r && strcmp(state, "complete") == 0)
+		r->complete = true;
+	else if (r)
+		recent_free(srv, r);
+}
+
+void task_settled_elsewhere(struct server *srv, const struct uuid *task)
+{
+	recent_settled(srv, task, "");
+}
+
 void task_settled(struct server *srv, const struct uuid *task, const char *state)
 {
 	struct waited *t = waited_find(srv, task);
 	int st = task_state_parse(state);
+	recent_settled(srv, task, state);
 	watch_touch(srv, task);
 	if (t && st >= 0 && (task_states[st].flags & STATE_SETTLED))
 		each_wait(srv, t, end_settled, state);
@@ -130,6 +181,7 @@ void waits_ask(struct server *srv)
 void waits_recheck(struct server *srv)
 {
 	struct waited *t, *tmp;
+	recent_forget_all(srv); /* something may have been missed */
 	HASH_ITER(hh, srv->waited, t, tmp)
 		if (t->asked == KNOWN)
 			waited_set(srv, t, TO_ASK);
@@ -216,7 +268,10 @@ void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
 	if (mp_get_int(params, "timeout_ms", 0, INT32_MAX, &ms) == 1)
 		event_add(&w->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = ms % 1000 * 1000});
 	TAILQ_INSERT_TAIL(&t->waits, w, link);
-	if (t->asked == NOT_ASKED || t->asked == KNOWN)
+	const struct recent *r = recent_find(s->srv, &task);
+	if (r && t->asked == NOT_ASKED)
+		take_state(s->srv, t, r->complete ? "complete" : "steps_in_process");
+	else if (t->asked == NOT_ASKED || t->asked == KNOWN)
 		waited_set(s->srv, t, TO_ASK);
 }
 
@@ -243,6 +298,7 @@ static bool end_silently(struct server *srv, struct wait *w, const void *arg)
 void waits_free(struct server *srv)
 {
 	struct waited *t, *tmp;
+	recent_forget_all(srv);
 	HASH_ITER(hh, srv->waited, t, tmp)
 		each_wait(srv, t, end_silently, NULL);
 }

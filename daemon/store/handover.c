@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "daemon/store/hot_impl.h"
 #include "protocol/mp.h"
+#include "protocol/mpjson.h"
 
 bool handover_possible(const struct tcache_template *t, const struct req_result *q)
 {
@@ -20,14 +21,11 @@ bool handover_possible(const struct tcache_template *t, const struct req_result 
 	return true;
 }
 
-/* The step's name; what the parent was given, and its result. */
-static void put_inherited(struct claim *cl, const char *step, const struct claim *from, const char *name, const struct buf *value)
+/* What the parent was given, and its result. */
+static void put_inherited(struct claim *cl, const struct claim *from, const char *name, const struct buf *value)
 {
 	const struct claim_parts *p = &from->parts;
 	cl->parts.whole = true;
-	mp_str(&cl->body, "step");
-	mp_str(&cl->body, step);
-	cl->parts.carry = cl->body.len;
 	mp_raw(&cl->body, from->body.data + p->carry, p->carry_end - p->carry);
 	cl->parts.carry_end = cl->body.len;
 	cl->parts.n_carry = p->n_carry;
@@ -39,32 +37,70 @@ static void put_inherited(struct claim *cl, const char *step, const struct claim
 		mp_raw(&cl->body, from->body.data + p->deps, from->body.len - p->deps);
 	mp_str(&cl->body, name);
 	mp_raw(&cl->body, value->data, value->len);
-	cl->fields += p->n_carry + 2;
+	cl->fields += p->n_carry + 1;
+}
+
+static struct claim *begin(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct uuid *task)
+{
+	const struct tcache_step *s = &t->steps[no];
+	struct claim *cl = calloc(1, sizeof *cl);
+	if (!cl)
+		return NULL;
+	buf_init(&cl->body, 0);
+	cl->task = *task;
+	cl->template_id = t->id;
+	cl->step_no = no;
+	cl->attempt = cl->fence = 1;
+	cl->handler_id = s->handler_id;
+	cl->slot = call->slot;
+	cl->timeout_ms = s->timeout_ms;
+	if (claim_put_identity(prover, cl, call, t, s) < 0)
+		return claim_free(cl);
+	mp_str(&cl->body, "step");
+	mp_str(&cl->body, s->name);
+	cl->fields++;
+	cl->parts.carry = cl->body.len;
+	return cl;
+}
+
+/* NULL if the body could not be made: the call has committed, so its claims are fetched by the journal. */
+static struct claim *finish(struct claim *cl, enum db_failure *why, struct err *e)
+{
+	if (cl && cl->parts.whole && !cl->body.failed)
+		return cl;
+	claim_free(cl);
+	*why = DB_LOST;
+	err_set(e, -ENOMEM, "internal", "out of memory");
+	return NULL;
 }
 
 struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct req *parent, enum db_failure *why,
 			     struct err *e)
 {
-	const struct tcache_step *s = &t->steps[no];
 	const struct req_result *q = &parent->result;
-	struct claim *cl = calloc(1, sizeof *cl);
+	struct claim *cl = begin(prover, call, t, no, &parent->task);
 	if (cl) {
-		buf_init(&cl->body, 0);
 		cl->task_id = q->task_id;
-		cl->task = parent->task;
-		cl->template_id = q->template_id;
-		cl->step_no = no;
-		cl->attempt = cl->fence = 1;
-		cl->handler_id = s->handler_id;
-		cl->slot = call->slot;
-		cl->timeout_ms = s->timeout_ms;
-		if (claim_put_identity(prover, cl, call, t, s) == 0)
-			put_inherited(cl, s->name, q->held, t->steps[q->step_no].name, &q->value);
+		put_inherited(cl, q->held, t->steps[q->step_no].name, &q->value);
 	}
-	if (cl && cl->parts.whole && !cl->body.failed)
-		return cl;
-	claim_free(cl);
-	*why = DB_LOST; /* the call has committed: its claims are fetched by the journal */
-	err_set(e, -ENOMEM, "internal", "out of memory");
-	return NULL;
+	return finish(cl, why, e);
+}
+
+struct claim *handover_root(struct hot *h, PGconn *c, const struct hot_call *call, const struct req *q, int template_id, int no, enum db_failure *why, struct err *e)
+{
+	char uuid[UUID_TEXT];
+	struct mpjson_error je;
+	const struct tcache_template *t = tcache_get(h->templates, c, template_id, why, e);
+	struct claim *cl = t ? begin(h->prover, call, t, no, &q->create.task) : NULL;
+	if (cl) {
+		uuid_format(&q->create.task, uuid);
+		mp_str(&cl->body, "correlation_id");
+		mp_str(&cl->body, uuid);
+		mp_str(&cl->body, "context");
+		cl->parts.whole = json_to_mp(q->create.context.s, q->create.context.n, &cl->body, &je) == 0;
+		cl->parts.carry_end = cl->body.len;
+		cl->parts.n_carry = 2;
+		cl->fields += 2;
+	}
+	return finish(cl, why, e);
 }

@@ -205,11 +205,13 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS) {
-		int done = record_one(h, c, call, reqs[0], out, why, e);
-		if (done != 0)
-			return done < 0 ? done : 0;
-	}
+	int done = 0;
+	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS)
+		done = record_one(h, c, call, reqs[0], out, why, e);
+	else if (n == 1 && reqs[0]->kind == REQ_CREATE)
+		done = create_one(h, c, call, reqs[0], out, why, e);
+	if (done != 0)
+		return done < 0 ? done : 0;
 	int rc = run_all(h, c, call, reqs, n, &r, why, e);
 	if (rc < 0)
 		return rc;

@@ -2,6 +2,7 @@
  * looked up. */
 #include "daemon/store/hot_impl.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,12 +57,21 @@ static void note_completed(struct done *out, const struct uuid *task)
 	out->settled = s;
 }
 
+static int64_t number(const PGresult *r, int col)
+{
+	uint64_t be = 0;
+	size_t n = (size_t)PQgetlength(r, 0, col);
+	if (!PQgetisnull(r, 0, col) && n <= sizeof be)
+		memcpy((char *)&be + sizeof be - n, PQgetvalue(r, 0, col), n);
+	return (int64_t)be64toh(be);
+}
+
 static bool flag(const PGresult *r, int col)
 {
 	return !PQgetisnull(r, 0, col) && PQgetvalue(r, 0, col)[0] != 0;
 }
 
-#define ONE_CHILDREN_MAX 64
+#define ONE_CHILDREN_MAX 64 /* steps that one result makes ready */
 
 int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
 {
@@ -99,4 +109,44 @@ int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 		note_completed(out, &q->task);
 	rc = note_children(h, call, t, q, takes, out, why, e);
 	return rc < 0 ? rc : 1;
+}
+
+int create_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+{
+	struct params p = {0};
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	if (q->create.opts.s)
+		return 0;
+	add_common(&p, call);
+	add_bool(&p, call->notify);
+	pgarray_reset(&h->handlers);
+	for (size_t i = 0; q->offer.pool && q->offer.credits > 0 && i < q->offer.pool->n; i++)
+		pgarray_int4(&h->handlers, q->offer.pool->ids[i]);
+	if (!add_array(&p, &h->handlers))
+		return 0;
+	add_bytes(&p, q->create.task.b, sizeof q->create.task.b);
+	add_text(&p, q->create.ns.s);
+	add_text(&p, q->create.name.s);
+	add_text(&p, q->create.version.s);
+	add_json(&p, &q->create.context);
+	int rc = hot_execute(c, S_CREATE_ONE, &p, &r, why, e);
+	if (rc < 0)
+		return strcmp(e->sqlstate, "23505") == 0 || strcmp(e->sqlstate, "TK002") == 0 ? 0 : rc;
+	if (PQgetisnull(r, 0, 0))
+		return 0;
+	snprintf(q->status, sizeof q->status, "created");
+	snprintf(q->state, sizeof q->state, "steps_in_process");
+	q->task = q->create.task;
+	if (!flag(r, 4)) {
+		done_add_id(out, (int)number(r, 3));
+		return 1;
+	}
+	struct claim *cl = handover_root(h, c, call, q, (int)number(r, 1), (int)number(r, 2), why, e);
+	if (!cl)
+		return -ENOMEM;
+	cl->task_id = number(r, 0);
+	cl->next = out->claims;
+	out->claims = cl;
+	q->handed_over = true;
+	return 1;
 }

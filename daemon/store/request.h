@@ -120,6 +120,7 @@ struct req {
 	char status[24];      /* result: recorded...; create: created...; cancel: cancelled...; empty if failed */
 	struct uuid task;     /* create: the task */
 	char state[32];	      /* create: its state */
+	bool handed_over;     /* create: the task's first step came back with this very answer */
 	struct buf answer;    /* api: MessagePack */
 	struct err err;	      /* set if failed */
 	bool failed;

@@ -161,43 +161,46 @@ BEGIN
   RETURN QUERY SELECT * FROM tasker.claimed_rows(p_tasks, p_steps, p_attempts, p_fences);
 END $$;
 
--- One task of a template with one root: what create_tasks does for many, in a few single-row statements (setting up the set-based ones costs
--- more than the work when there is one item). No rows: the uuid is there already; create_tasks says so.
-CREATE FUNCTION tasker.create_one(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_can boolean, p_template tasker.templates, p_uuid uuid, p_context jsonb, p_opts jsonb, p_key bytea)
-RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+-- The usual case in single-row statements: one task without options, of a template with one root whose tasks are always unique. The root is claimed if its handler is one of
+-- p_handlers (NULL: no credits), else enqueued. new_task NULL: not such a case, nothing is changed, and create_tasks does it. A uuid that is there already is a
+-- unique violation, for create_tasks to answer.
+CREATE FUNCTION tasker.create_one(
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handlers int[], p_uuid uuid, p_ns text, p_name text, p_version text, p_context jsonb,
+  OUT new_task bigint, OUT template int, OUT root int, OUT root_handler int, OUT taken boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
-  v_id bigint;
-  r tasker.hot_row;
+  v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL; -- as in hot_begin
+  v_sinks int; v_unique boolean; v_state tasker.step_state; v_one int; v_node int; v_claimed timestamptz;
+  v_now CONSTANT timestamptz := now();
 BEGIN
-  INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, priority, created_by_node, context, identity_key, idempotency_key,
-                            initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent)
-  VALUES (p_uuid, p_template.template_id, 'steps_in_process', p_template.n_sinks, coalesce((p_opts ->> 'priority')::smallint, 0), p_node, p_context, p_key, p_opts ->> 'idempotency_key',
-          p_opts ->> 'initiator', p_opts ->> 'source_system', p_opts ->> 'reason',
-          CASE WHEN p_opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(p_opts -> 'tags')) END,
-          p_opts ->> 'correlation_id', p_opts ->> 'parent_correlation_id', p_opts ->> 'traceparent')
-  ON CONFLICT DO NOTHING RETURNING task_id INTO v_id;
-  IF v_id IS NULL THEN
+  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' INTO template, v_sinks, root, root_handler, v_unique
+  FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
+  WHERE n.name = p_ns AND t.name = p_name AND (p_version IS NULL OR t.version = p_version)
+  ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
+  IF root IS NULL OR NOT v_unique THEN
     RETURN;
   END IF;
-  INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
-  SELECT v_id, ts.step_no, ts.step_no, CASE WHEN ts.step_no <> p_template.root_no THEN 'pending' WHEN p_can THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state,
-         cardinality(ts.parents), (p_can AND ts.step_no = p_template.root_no)::int, (p_can AND ts.step_no = p_template.root_no)::int,
-         CASE WHEN p_can AND ts.step_no = p_template.root_no THEN p_node END, CASE WHEN ts.step_no = p_template.root_no THEN now() END,
-         CASE WHEN p_can AND ts.step_no = p_template.root_no THEN now() END
-  FROM tasker.template_steps ts WHERE ts.template_id = p_template.template_id ORDER BY ts.step_no;
-  IF p_can THEN
-    PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[1]);
-    r.kind := 'c'; r.task_id := v_id; r.task_uuid := p_uuid; r.template_id := p_template.template_id; r.step_no := p_template.root_no;
-    r.attempt := 1; r.fence := 1; r.handler_id := p_template.root_handler; r.context := p_context;
-    r.meta := tasker.claim_meta(coalesce((p_opts ->> 'priority')::int, 0), p_opts ->> 'correlation_id', p_opts ->> 'parent_correlation_id', p_opts ->> 'traceparent');
-    RETURN NEXT r;
-    r := NULL;
+  taken := coalesce(root_handler = ANY (p_handlers), false);
+  IF taken THEN
+    v_state := 'in_progress'; v_one := 1; v_node := p_node; v_claimed := v_now;
   ELSE
-    RETURN QUERY SELECT * FROM tasker.enqueue(ARRAY[v_id], ARRAY[p_template.root_no], ARRAY[0], ARRAY[p_template.root_handler], ARRAY[NULL::timestamptz], p_notify);
+    v_state := 'enqueued'; v_one := 0;
   END IF;
-  r.kind := 'a'; r.idx := 1; r.status := 'created'; r.task_id := v_id; r.task_uuid := p_uuid; r.template_id := p_template.template_id;
-  r.meta := '{"state": "steps_in_process"}';
-  RETURN NEXT r;
+  INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, created_by_node, context)
+  VALUES (p_uuid, template, 'steps_in_process', v_sinks, p_node, p_context) RETURNING task_id INTO new_task;
+  INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
+  VALUES (new_task, root, root, v_state, 0, v_one, v_one, v_node, v_now, v_claimed);
+  INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents)
+  SELECT new_task, ts.step_no, ts.step_no, 'pending', cardinality(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = template AND ts.step_no > root ORDER BY ts.step_no;
+  IF NOT taken THEN
+    PERFORM tasker.enqueue(ARRAY[new_task], ARRAY[root], ARRAY[0], ARRAY[root_handler], ARRAY[NULL::timestamptz], p_notify);
+    RETURN;
+  END IF;
+  UPDATE tasker.node_claims n SET seq = p_seq, task_ids = ARRAY[new_task], step_nos = ARRAY[root], fences = ARRAY[1]
+  WHERE n.node_no = p_node AND n.slot = p_slot AND n.seq < p_seq;
+  IF NOT FOUND THEN
+    PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, ARRAY[new_task], ARRAY[root], ARRAY[1]);
+  END IF;
 END $$;
 
 -- The usual case in single-row statements: one success, in a task that counts nothing, of a step all of whose children have no other parent (the caller knows: templates never
@@ -282,7 +285,6 @@ CREATE FUNCTION tasker.create_tasks(
   p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_template tasker.templates; v_pos int;
   v_ids bigint[]; v_tids int[];
   v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[];
   c_t bigint[]; c_s int[];
@@ -290,19 +292,6 @@ DECLARE
 BEGIN
   IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
-  END IF;
-
-  IF cardinality(p_uuid) = 1 THEN
-    SELECT t.* INTO v_template FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
-    WHERE n.name = p_ns[1] AND t.name = p_name[1] AND (p_version[1] IS NULL OR t.version = p_version[1])
-    ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
-    IF v_template.root_no IS NOT NULL AND v_template.used AND v_template.identity_strategy = 'always_unique' AND p_opts[1] -> 'idempotency_key' IS NULL THEN
-      v_pos := array_position(p_handler, v_template.root_handler);
-      RETURN QUERY SELECT * FROM tasker.create_one(p_node, p_incarnation, p_slot, p_seq, p_notify, p_cap > 0 AND v_pos IS NOT NULL AND p_quota[v_pos] > 0, v_template, p_uuid[1], p_context[1], p_opts[1], NULL);
-      IF FOUND THEN
-        RETURN;
-      END IF;
-    END IF;
   END IF;
 
   -- Templates, once for each distinct name in the batch.

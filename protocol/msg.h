@@ -35,6 +35,13 @@ enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 	X(QUEUE_LIST, "queue.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
 	X(DOCTOR, "doctor", MSG_TO_DAEMON, MSG_REQUEST, false)                                                         \
 	X(SERVER_INFO, "server.info", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(DLQ_LIST, "dlq.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \
+	X(DLQ_GET, "dlq.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                       \
+	X(DLQ_STATS, "dlq.stats", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
+	X(DLQ_QUEUE, "dlq.queue", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
+	X(DLQ_ADD, "dlq.add", MSG_TO_DAEMON, MSG_REQUEST, false)                                                       \
+	X(DLQ_UPDATE, "dlq.update", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
+	X(DLQ_STALENESS, "dlq.staleness", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
 	X(EVENT_SUBSCRIBE, "event.subscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
 	X(EVENT_UNSUBSCRIBE, "event.unsubscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
 	X(EVENT_PUBLISH, "event.publish", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \

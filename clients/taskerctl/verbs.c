@@ -71,6 +71,34 @@ static const struct opt tree_options[] = {
     {"output", 'o', "FILE", "write to this file"},
     END};
 
+static const struct opt dlq_list_options[] = {
+    {"status", 0, "STATUS", "pending, manually_resolved, permanently_failed or cancelled"},
+    {"reason", 0, "REASON", "staleness_timeout, max_retries_exceeded, worker_unavailable, ..."},
+    {"namespace", 'n', "NAME", "only this namespace"},
+    {"name", 0, "NAME", "only tasks of this template"},
+    {"limit", 'l', "N", "at most this many, 50 by default"},
+    END};
+
+static const struct opt dlq_queue_options[] = {{"namespace", 'n', "NAME", "only this namespace"},
+                                               {"limit", 'l', "N", "at most this many, 100 by default"},
+                                               END};
+
+static const struct opt dlq_add_options[] = {{"notes", 0, "TEXT", "why it needs to be looked at"},
+                                             {"metadata", 0, "JSON", "an object that is kept with the entry"},
+                                             END};
+
+static const struct opt dlq_update_options[] = {
+    {"status", 0, "STATUS", "pending, manually_resolved, permanently_failed or cancelled"},
+    {"notes", 0, "TEXT", "what was found; replaces earlier notes"},
+    {"resolved-by", 0, "NAME", "who closed it; your user by default"},
+    {"metadata", 0, "JSON", "an object; its keys are added"},
+    END};
+
+static const struct opt staleness_options[] = {{"namespace", 'n', "NAME", "only this namespace"},
+                                               {"health", 0, "WORD", "healthy, warning (from 80 %) or stale"},
+                                               {"limit", 'l', "N", "at most this many, 100 by default"},
+                                               END};
+
 const struct verb verbs[] = {
     {"template", "validate", "FILE...", "Check templates without the daemon",
      "All findings of all files are shown as FILE:LINE:COLUMN. - stands for standard input.\n"
@@ -114,6 +142,22 @@ const struct verb verbs[] = {
     {"node", "list", "", "List the daemons on this database", NULL, none, 0, 0, false, run_node_list},
     {"queue", "list", "", "List the queues: what is ready, and who could run it", NULL, none, 0, 0, false,
      run_queue_list},
+    {"dlq", "list", "", "List the dead-letter entries, newest first", NULL, dlq_list_options, 0, 0, false,
+     run_dlq_list},
+    {"dlq", "show", "ENTRY|TASK", "Show an entry with the snapshot of its task",
+     "By the entry's own uuid, or the newest of a task.", none, 1, 1, false, run_dlq_show},
+    {"dlq", "stats", "", "Count the entries by reason and status", NULL, template_list_options, 0, 0, false,
+     run_dlq_stats},
+    {"dlq", "queue", "", "List what is pending, the most urgent first",
+     "The score is 1000 for a cycle, 500 for used-up retries, 100 for a stale task, 50 for missing workers, "
+     "10 else, plus\n"
+     "the minutes it has waited.",
+     dlq_queue_options, 0, 0, false, run_dlq_queue},
+    {"dlq", "add", "TASK", "File a task by hand", NULL, dlq_add_options, 1, 1, false, run_dlq_add},
+    {"dlq", "update", "ENTRY|TASK", "Add notes to an entry, or close it",
+     "Closing an entry changes nothing about its task.", dlq_update_options, 1, 1, false, run_dlq_update},
+    {"dlq", "staleness", "", "List tasks by how much of a limit of their template they have used", NULL,
+     staleness_options, 0, 0, false, run_dlq_staleness},
     {NULL, "doctor", "", "Check that nothing is stranded", "Exit code 1 if a check has found something.",
      none, 0, 0, false, run_doctor},
     {NULL, "version", "", "Show the versions of taskerctl and, if it can be reached, of the daemon", NULL,

@@ -49,6 +49,8 @@ const struct option_row option_table[] = {
      NULL, "how often queues are looked at without a notification"},
     {"heartbeat_ms", OPT_INT, "10000", 100, HOUR_MS, EVERYWHERE | OPT_RELOAD, AT(heartbeat_ms), "MS", NULL,
      "how often a worker must send something"},
+    {"sweep_interval_ms", OPT_INT, "5000", 100, HOUR_MS, EVERYWHERE, AT(sweep_interval_ms), "MS", NULL,
+     "how often tasks are looked for that are late, or over and to be removed"},
     /* bounds */
     {"store_threads", OPT_INT, "2", 1, 8, EVERYWHERE, AT(store_threads), "N", NULL,
      "threads that talk to the database, each with a connection"},

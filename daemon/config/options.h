@@ -21,7 +21,7 @@ struct options {
 	char *environment; /* or NULL: no `environments` block of a template applies */
 	enum log_level log_level;
 	int store_threads, batch_max, max_sessions;
-	int drain_timeout_ms, resume_grace_ms, lease_ttl_ms, poll_interval_ms, heartbeat_ms;
+	int drain_timeout_ms, resume_grace_ms, lease_ttl_ms, poll_interval_ms, heartbeat_ms, sweep_interval_ms;
 	size_t max_frame, max_context, max_result;
 	unsigned char source[32]; /* enum option_source by row of the table */
 };

@@ -18,16 +18,24 @@ static const struct api {
 	enum msg_id msg;
 	const char *function;
 	transform_fn *transform; /* adds what only this process knows; NULL: nothing */
+	bool writes; /* and is told who asks */
 } apis[] = {
-	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers},
-	{MSG_TASK_LIST, "tasker.api_task_list", NULL},
-	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL},
-	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL},
-	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL},
-	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load},
-	{MSG_NODE_LIST, "tasker.api_node_list", NULL},
-	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers},
-	{MSG_DOCTOR, "tasker.api_doctor", NULL},
+	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers, false},
+	{MSG_TASK_LIST, "tasker.api_task_list", NULL, false},
+	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL, false},
+	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL, false},
+	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL, false},
+	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load, false},
+	{MSG_NODE_LIST, "tasker.api_node_list", NULL, false},
+	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, false},
+	{MSG_DOCTOR, "tasker.api_doctor", NULL, false},
+	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, false},
+	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, false},
+	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, false},
+	{MSG_DLQ_QUEUE, "tasker.api_dlq_queue", NULL, false},
+	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, true},
+	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, true},
+	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, false},
 };
 
 static const char API_REGISTER[] = "tasker.register_template";
@@ -63,6 +71,15 @@ void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
 	reply_end(s, mark);
 }
 
+/* Who asks, into the JSON map in `json`. A request's own field of that name is not one that its table knows. */
+static void add_operator(const struct session *s, struct buf *json)
+{
+	if (json->failed || json->len < 2)
+		return;
+	json->len--;
+	buf_printf(json, "%s\"operator\":\"uid:%u\"}", json->len > 1 ? "," : "", (unsigned)s->uid);
+}
+
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)
 {
 	const struct api *a = NULL;
@@ -74,12 +91,14 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 	if (!r)
 		return;
 	buf_init(&json, 0);
-	if (mp_to_json(params, "", &json, NULL) < 0 || !buf_text(&json)) {
+	if (mp_to_json(params, "", &json, NULL) == 0 && a->writes)
+		add_operator(s, &json);
+	if (!buf_text(&json) || json.len == 0) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory"); /* the values have been checked */
 	} else {
 		text_set(&r->api.args, buf_text(&json), json.len);
 		r->api.function = a->function;
-		r->api.mode = API_READ;
+		r->api.mode = a->writes ? API_WRITE : API_READ;
 		submit_call(s, r);
 		r = NULL;
 	}

@@ -50,6 +50,14 @@ static const struct param result_params[] = {{"results", P_ARRAY, true, 1, 10000
 static const struct param progress_params[] = {STEP_UUID, {"attempt", P_INT, true, 1, INT32_MAX}, {"progress", P_ANY, false, 0, 0}, {0}};
 static const struct param log_params[] = {{"step_uuid", P_UUID, false, 0, 0}, {"level", P_STR, true, 1, 8}, {"message", P_STR, true, 0, 65536}, {"fields", P_MAP, false, 0, 0}, {0}};
 static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1, CONCURRENCY_MAX}, {"draining", P_BOOL, false, 0, 0}, {0}};
+#define ENTRY_OR_TASK {"entry", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}
+static const struct param dlq_list_params[] = {{"status", P_STR, false, 1, 40}, {"reason", P_STR, false, 1, 40}, {"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255},
+					       {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param dlq_get_params[] = {ENTRY_OR_TASK, {0}};
+static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 29}, {"limit", P_INT, false, 1, 1000}, {0}};
+static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, {0}};
+static const struct param dlq_update_params[] = {ENTRY_OR_TASK, {"status", P_STR, false, 1, 40}, {"notes", P_STR, false, 0, 4096}, {"resolved_by", P_STR, false, 1, 128}, {"metadata", P_MAP, false, 0, 0}, {0}};
+static const struct param staleness_params[] = {{"namespace", P_STR, false, 1, 29}, {"health", P_STR, false, 1, 16}, {"limit", P_INT, false, 1, 1000}, {0}};
 static const struct param no_params[] = {{0}};
 
 static const struct {
@@ -78,6 +86,13 @@ static const struct {
 	[MSG_QUEUE_LIST] = {NULL, no_params},
 	[MSG_DOCTOR] = {NULL, no_params},
 	[MSG_SERVER_INFO] = {on_server_info, no_params},
+	[MSG_DLQ_LIST] = {NULL, dlq_list_params},
+	[MSG_DLQ_GET] = {NULL, dlq_get_params},
+	[MSG_DLQ_STATS] = {NULL, template_list_params},
+	[MSG_DLQ_QUEUE] = {NULL, dlq_queue_params},
+	[MSG_DLQ_ADD] = {NULL, dlq_add_params},
+	[MSG_DLQ_UPDATE] = {NULL, dlq_update_params},
+	[MSG_DLQ_STALENESS] = {NULL, staleness_params},
 	[MSG_STEP_RESULT] = {on_step_result, result_params},
 	[MSG_STEP_HEARTBEAT] = {on_step_heartbeat, progress_params},
 	[MSG_STEP_LOG] = {on_step_log, log_params},

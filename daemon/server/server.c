@@ -554,6 +554,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.threads = srv->opt->store_threads,
 		.batch_max = srv->opt->batch_max,
 		.lease_ttl_ms = srv->opt->lease_ttl_ms,
+		.sweep_interval_ms = srv->opt->sweep_interval_ms,
 		.max_body = srv->opt->max_frame - STEP_OVERHEAD,
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,

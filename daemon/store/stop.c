@@ -31,20 +31,21 @@ struct store *store_destroy(struct store *s)
 	return NULL;
 }
 
-static bool exited(struct store *s, bool presence)
+/* The store threads have ended; or the two that serve the node. */
+static bool exited(struct store *s, bool others)
 {
 	pthread_mutex_lock(&s->lock);
-	bool r = presence ? s->presence_exited || !s->presence_started : s->n_exited == s->n_threads;
+	bool r = others ? (s->presence_exited || !s->presence_started) && (s->keeper_exited || !s->keeper_started) : s->n_exited == s->n_threads;
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }
 
-static bool wait_exited(struct store *s, bool presence, int ms)
+static bool wait_exited(struct store *s, bool others, int ms)
 {
 	usec_t end = now_mono() + (usec_t)ms * USEC_PER_MSEC;
-	while (!exited(s, presence) && now_mono() < end)
+	while (!exited(s, others) && now_mono() < end)
 		poll(NULL, 0, 5);
-	return exited(s, presence);
+	return exited(s, others);
 }
 
 /* A thread blocked in libpq sees its connection end. */
@@ -87,5 +88,7 @@ struct store *store_stop(struct store *s, int timeout_ms)
 		cut_connections(s);
 	if (s->presence_started)
 		pthread_join(s->presence, NULL);
+	if (s->keeper_started)
+		pthread_join(s->keeper, NULL);
 	return store_destroy(s);
 }

@@ -714,6 +714,9 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	}
 	int r = spawn(s, &s->presence, presence_main);
 	s->presence_started = r == 0;
+	if (r == 0)
+		r = spawn(s, &s->keeper, keeper_main);
+	s->keeper_started = s->presence_started && r == 0;
 	for (; r == 0 && s->n_threads < cfg->threads; s->n_threads++)
 		if ((r = spawn(s, &s->threads[s->n_threads], thread_main)) < 0)
 			break;

@@ -1,5 +1,6 @@
-/* The store: N threads with a database connection each, which take what has arrived since their last commit and write it as one batch; and one more
- * thread, with the connection that listens, holds the node's lease and takes back what dead nodes left (presence). Answers go to one mailbox. */
+/* The store: N threads with a database connection each, which take what has arrived since their last commit and write it as one batch; one more
+ * thread, with the connection that listens, holds the node's lease and takes back what dead nodes left (presence); and one that looks after tasks which are late or over (keeper).
+ * Answers go to one mailbox. */
 #pragma once
 #include "daemon/store/request.h"
 
@@ -10,6 +11,7 @@ struct store_config {
 	int threads;
 	int batch_max;
 	int lease_ttl_ms;
+	int sweep_interval_ms;
 	size_t max_body; /* MessagePack of one step's inputs */
 	bool migrate; /* bring the schema up to date on the first connection */
 	struct mailbox *answers; /* struct done */

@@ -31,10 +31,10 @@ struct store {
 	size_t n_slots, cap_slots;
 	int next_slot; /* all below have been taken before */
 
-	/* What store_stop cuts if it must: each thread's connection and, last, presence's. */
-	PGconn *conns[17];
+	/* What store_stop cuts if it must: each thread's connection and, last, presence's and the keeper's. */
+	PGconn *conns[18];
 	int n_exited;
-	bool presence_exited;
+	bool presence_exited, keeper_exited;
 
 	_Atomic uint64_t next_seq;
 	_Atomic size_t bytes;
@@ -44,8 +44,8 @@ struct store {
 	_Atomic int down_count;
 	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries;
 	int stop_fd; /* eventfd, readable when stopping */
-	pthread_t presence;
-	bool presence_started;
+	pthread_t presence, keeper;
+	bool presence_started, keeper_started;
 	int n_threads;
 	pthread_t threads[16];
 };
@@ -57,6 +57,9 @@ void store_wake_all(struct store *s);
 /* Body of the presence thread. */
 void *presence_main(void *store);
 #define PRESENCE_CONN 16
+/* Body of the keeper thread. */
+void *keeper_main(void *store);
+#define KEEPER_CONN 17
 /* Say which connection a thread blocks on, before it may block; NULL before it is closed. */
 void store_conn_set(struct store *s, int slot, PGconn *c);
 /* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */

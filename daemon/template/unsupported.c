@@ -11,7 +11,7 @@ static const struct {
 	const char *key;
 	const char *word; /* only this value; NULL: any use */
 } unsupported_features[] = {
-    {task_fields, "input_schema", NULL},  {task_fields, "lifecycle", NULL},
+    {task_fields, "input_schema", NULL},
     {step_fields, "type", "decision"},    {step_fields, "type", "deferred_convergence"},
     {step_fields, "type", "batchable"},   {step_fields, "type", "batch_worker"},
     {step_fields, "batch_config", NULL},  {step_fields, "publishes_events", NULL},

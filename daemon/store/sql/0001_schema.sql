@@ -41,6 +41,9 @@ CREATE TABLE tasker.templates (
   root_no int,                          -- the only step without parents, and its handler; NULL if there are several, or the template is dynamic
   root_handler int,
   used boolean NOT NULL DEFAULT false,  -- a task was made from it: immutable from then on
+  lifecycle jsonb GENERATED ALWAYS AS ( -- of the definition, if it sets a limit
+    CASE WHEN definition -> 'lifecycle' ?| ARRAY['max_duration_minutes', 'max_waiting_for_dependencies_minutes', 'max_waiting_for_retry_minutes', 'max_steps_in_process_minutes']
+    THEN definition -> 'lifecycle' END) STORED,
   created_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (namespace_id, name, version)
 );

@@ -161,7 +161,7 @@ BEGIN
   RETURN QUERY SELECT * FROM tasker.claimed_rows(p_tasks, p_steps, p_attempts, p_fences);
 END $$;
 
--- The usual case in single-row statements: one task without options, of a template with one root whose tasks are always unique. The root is claimed if its handler is one of
+-- The usual case in single-row statements: one task without options, of a template with one root, whose tasks are always unique and under no limits. The root is claimed if its handler is one of
 -- p_handlers (NULL: no credits), else enqueued. new_task NULL: not such a case, nothing is changed, and create_tasks does it. A uuid that is there already is a
 -- unique violation, for create_tasks to answer.
 CREATE FUNCTION tasker.create_one(
@@ -173,7 +173,7 @@ DECLARE
   v_sinks int; v_unique boolean; v_state tasker.step_state; v_one int; v_node int; v_claimed timestamptz;
   v_now CONSTANT timestamptz := now();
 BEGIN
-  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' INTO template, v_sinks, root, root_handler, v_unique
+  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' AND t.lifecycle IS NULL INTO template, v_sinks, root, root_handler, v_unique
   FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
   WHERE n.name = p_ns AND t.name = p_name AND (p_version IS NULL OR t.version = p_version)
   ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
@@ -286,7 +286,7 @@ CREATE FUNCTION tasker.create_tasks(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_ids bigint[]; v_tids int[];
-  v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[];
+  v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean;
   c_t bigint[]; c_s int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
@@ -295,15 +295,15 @@ BEGIN
   END IF;
 
   -- Templates, once for each distinct name in the batch.
-  SELECT array_agg(x.template_id ORDER BY i.ord), array_agg(x.identity_strategy ORDER BY i.ord)
-  INTO v_templates, v_strat
+  SELECT array_agg(x.template_id ORDER BY i.ord), array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits)
+  INTO v_templates, v_strat, v_limits
   FROM unnest(p_ns, p_name, p_version) WITH ORDINALITY AS i(ns, name, version, ord)
   LEFT JOIN (
-    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy
+    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits
     FROM (SELECT DISTINCT u.ns, u.name, u.version FROM unnest(p_ns, p_name, p_version) AS u(ns, name, version)) k
     JOIN tasker.namespaces n ON n.name = k.ns
     CROSS JOIN LATERAL (
-      SELECT t.template_id, t.identity_strategy FROM tasker.templates t
+      SELECT t.template_id, t.identity_strategy, t.lifecycle FROM tasker.templates t
       WHERE t.namespace_id = n.namespace_id AND t.name = k.name AND (k.version IS NULL OR t.version = k.version)
       ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
   ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
@@ -371,6 +371,9 @@ BEGIN
     FROM capped WHERE root;
   END IF;
 
+  IF v_limits THEN
+    PERFORM tasker.arm_deadlines(v_ids);
+  END IF;
   IF e_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, array_fill(0, ARRAY[cardinality(e_t)]), e_h,
                                               array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
@@ -566,7 +569,10 @@ BEGIN
 END $$;
 
 -- Put tasks with counters (n_active set) into the state that the counters say. s rows for those that have settled. The caller holds the row locks.
-CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
+CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  u_t bigint[]; u_u uuid[]; u_old tasker.task_state[]; u_new tasker.task_state[];
+BEGIN
   WITH want AS (
     SELECT t.ctid AS c, t.state AS old,
            CASE WHEN t.open_sinks = 0 THEN 'complete' WHEN t.n_active > 0 THEN 'steps_in_process'
@@ -581,10 +587,18 @@ CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETUR
   h AS (
     INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
     SELECT u.task_id, u.old, u.new, clock_timestamp(), p_node, p_cause FROM u WHERE u.new <> 'complete')
-  SELECT 's'::"char", NULL::int, u.new::text, u.task_id, u.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
-         NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-  FROM u WHERE u.new IN ('complete', 'blocked_by_failures')
-$$;
+  SELECT array_agg(u.task_id), array_agg(u.task_uuid), array_agg(u.old), array_agg(u.new) INTO u_t, u_u, u_old, u_new FROM u;
+  IF 'blocked_by_failures' = ANY (u_new) THEN
+    PERFORM tasker.on_blocked((SELECT array_agg(x.t) FROM unnest(u_t, u_new) AS x(t, new) WHERE x.new = 'blocked_by_failures'));
+  END IF;
+  IF 'blocked_by_failures' = ANY (u_old) THEN
+    PERFORM tasker.on_unblocked((SELECT array_agg(x.t) FROM unnest(u_t, u_old) AS x(t, old) WHERE x.old = 'blocked_by_failures'));
+  END IF;
+  RETURN QUERY
+    SELECT 's'::"char", NULL::int, x.new::text, x.t, x.u, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+    FROM unnest(u_t, u_u, u_new) AS x(t, u, new) WHERE x.new IN ('complete', 'blocked_by_failures');
+END $$;
 
 -- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
 -- a rows for all but recorded successes: status retrying | failed | released for what this call changed, duplicate | stale for what it did not.
@@ -916,6 +930,7 @@ BEGIN
   UPDATE tasker.tasks t SET state = 'cancelled', finished_at = clock_timestamp(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 WHERE t.task_id = v_id;
   INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
   VALUES (v_id, v_state, 'cancelled', clock_timestamp(), p_node, jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', p_operator));
+  PERFORM tasker.on_unblocked(ARRAY[v_id], p_operator, p_reason);
   IF p_notify THEN
     PERFORM pg_notify('tasker_cancel', p_uuid::text);
   END IF;

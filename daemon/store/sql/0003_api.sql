@@ -330,7 +330,7 @@ BEGIN
       $q$ SELECT t.task_uuid, s.step_no, s.attempts, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome <> 'released') k
          WHERE k.n <> s.attempts - (s.state = 'in_progress')::int $q$));
-  v := v || tasker.event_checks();
+  v := v || tasker.event_checks() || tasker.doctor_lifecycle();
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
 END $$;
 

@@ -120,8 +120,7 @@ static const struct row rows[] = {
 	 "f:6:13: warning: steps[1].type: type: batch_worker is not supported by this version of the engine\n", DRAFT},
 	{ONE "input_schema: {type: object}\n"
 	 "lifecycle: {max_duration_minutes: 60}\n",
-	 "f:6:1: error: input_schema: input_schema is not supported by this version of the engine\n"
-	 "f:7:1: error: lifecycle: lifecycle is not supported by this version of the engine\n", 0},
+	 "f:6:1: error: input_schema: input_schema is not supported by this version of the engine\n", 0},
 	{ONE "input_schema: {type: object}\n",
 	 "f:6:1: warning: input_schema: input_schema is not supported by this version of the engine\n", DRAFT},
 	{ONE "input_schema: {type: object}\n",
@@ -154,7 +153,6 @@ static const struct row rows[] = {
 	 "f:8:3: warning: steps[0].publishes_events: publishes_events is not supported by this version of the engine\n"
 	 "f:9:50: warning: domain_events[2].name: the text \"a.b\" is declared at line 9 already\n", DRAFT},
 	{ONE "lifecycle: {max_duration_minutes: 43201, max_waiting_for_retry_minutes: 0, staleness_action: drop, auto_fail_on_timeout: 1}\n",
-	 "f:6:1: warning: lifecycle: lifecycle is not supported by this version of the engine\n"
 	 "f:6:35: warning: lifecycle.max_duration_minutes: found the number 43201, recommended is a whole number from 1 to 43200: used as written\n"
 	 "f:6:73: error: lifecycle.max_waiting_for_retry_minutes: found the number 0, expected a whole number from 1 to 10080\n"
 	 "f:6:94: error: lifecycle.staleness_action: found the text \"drop\", expected one of dlq, error, none\n"

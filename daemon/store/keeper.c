@@ -1,0 +1,110 @@
+/* The keeper thread: what has to be done from time to time and by nobody in particular. Tasks that have passed a limit of their template are dealt with, finished ones are
+ * archived or deleted. It has a connection of its own, so that neither the lease nor the hot path waits for it. Any node does it, one at a time: the functions take an
+ * advisory lock, and each call is a small transaction. */
+#include "daemon/store/store_impl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include "daemon/base/log.h"
+
+#define DEADLINES 200 /* looked at in one transaction; their uuids fit into a notification */
+#define ROUNDS_MAX 1000 /* of one chore, before the next one has its turn */
+#define CALL_TIMEOUT_MS 120000
+#define BREATH_MAX_MS 1000
+
+struct keeper {
+	struct store *s;
+	PGconn *conn;
+	char node[16];
+	bool complained;
+};
+
+/* True: stopping. */
+static bool rest(struct keeper *k, int ms)
+{
+	struct pollfd p = {.fd = k->s->stop_fd, .events = POLLIN};
+	return poll(&p, 1, ms) > 0;
+}
+
+static int connect_if_need_be(struct keeper *k, struct err *e)
+{
+	if (k->conn)
+		return 0;
+	int rc = db_connect(k->s->conninfo, CONN_PLAIN, 10000, k->s->stop_fd, &k->conn, e);
+	if (rc < 0)
+		return rc;
+	store_conn_set(k->s, KEEPER_CONN, k->conn);
+	pthread_mutex_lock(&k->s->lock);
+	snprintf(k->node, sizeof k->node, "%d", k->s->node.node_no);
+	pthread_mutex_unlock(&k->s->lock);
+	return 0;
+}
+
+static void disconnect(struct keeper *k)
+{
+	store_conn_set(k->s, KEEPER_CONN, NULL);
+	k->conn = db_close(k->conn);
+}
+
+/* One call of a function of (node, argument) that answers how much it did and whether there is more to do. */
+static int call(struct keeper *k, const char *sql, const char *arg, long *ret_did, bool *ret_more, struct err *e)
+{
+	enum db_failure why = DB_LOST;
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	int rc = db_query_within(k->conn, sql, 2, (const char *[]){k->node, arg}, CALL_TIMEOUT_MS, k->s->stop_fd, &r, &why, e);
+	if (rc < 0) {
+		if (why == DB_LOST)
+			disconnect(k);
+		return rc;
+	}
+	*ret_did = strtol(PQgetvalue(r, 0, 0), NULL, 10);
+	*ret_more = PQgetvalue(r, 0, 1)[0] == 't';
+	return 0;
+}
+
+/* Call until there is nothing left to do, with pauses as long as the calls: the database has others to serve. */
+static int chore(struct keeper *k, const char *sql, const char *arg, const char *what, struct err *e)
+{
+	long total = 0;
+	bool more = true;
+	int rc = 0;
+	for (int i = 0; rc == 0 && more && i < ROUNDS_MAX; i++) {
+		usec_t began = now_mono();
+		long did = 0;
+		rc = call(k, sql, arg, &did, &more, e);
+		total += did;
+		int ms = (int)((now_mono() - began) / USEC_PER_MSEC);
+		if (rc == 0 && more && rest(k, ms < BREATH_MAX_MS ? ms : BREATH_MAX_MS))
+			break;
+	}
+	if (total > 0)
+		log_info("%ld %s", total, what);
+	return rc;
+}
+
+static void look_round(struct keeper *k)
+{
+	char limit[16];
+	struct err e = {0};
+	snprintf(limit, sizeof limit, "%d", DEADLINES);
+	int rc = connect_if_need_be(k, &e);
+	if (rc == 0)
+		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &e);
+	if (rc < 0 && rc != -ECANCELED && !k->complained)
+		log_warn("looking after tasks: %s%s%s; trying again", e.text, e.sqlstate[0] ? " SQLSTATE " : "", e.sqlstate);
+	k->complained = rc < 0;
+}
+
+void *keeper_main(void *arg)
+{
+	struct keeper k = {.s = arg};
+	while (!rest(&k, k.s->cfg.sweep_interval_ms))
+		if (store_is_up(k.s))
+			look_round(&k);
+	disconnect(&k);
+	pthread_mutex_lock(&k.s->lock);
+	k.s->keeper_exited = true;
+	pthread_mutex_unlock(&k.s->lock);
+	return NULL;
+}

@@ -1,0 +1,459 @@
+-- What becomes of tasks that do not go well, and of those that are over: the dead-letter log, the limits of `lifecycle`, retention.
+-- None of it costs a task anything that does not use it: entries are written when a task is blocked, deadlines only for templates with limits, and what is
+-- finished is found by walking the primary key.
+
+-- Dead letters -----------------------------------------------------------------------------------------------------------
+
+CREATE TYPE tasker.dlq_reason AS ENUM ('staleness_timeout', 'max_retries_exceeded', 'dependency_cycle_detected', 'worker_unavailable', 'manual_dlq');
+CREATE TYPE tasker.dlq_status AS ENUM ('pending', 'manually_resolved', 'permanently_failed', 'cancelled');
+
+-- A log for people to work through, never a queue: the task stays where it is. At most one open entry a task.
+CREATE TABLE tasker.dlq (
+  dlq_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  dlq_uuid uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
+  task_id bigint NOT NULL,
+  reason tasker.dlq_reason NOT NULL,
+  detail text,                          -- a word that says more: permanent_error, exhausted, the limit that was passed, ...
+  original_state tasker.task_state NOT NULL,
+  status tasker.dlq_status NOT NULL DEFAULT 'pending',
+  snapshot jsonb NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}',
+  notes text,
+  resolved_by text,
+  resolved_at timestamptz,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE UNIQUE INDEX dlq_open ON tasker.dlq (task_id) WHERE status = 'pending';
+CREATE INDEX dlq_task ON tasker.dlq (task_id);
+
+-- An error as an entry keeps it: whole if it is small.
+CREATE FUNCTION tasker.dlq_error(p jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN octet_length(p::text) > 8192
+          THEN jsonb_strip_nulls(jsonb_build_object('message', left(p ->> 'message', 1000), 'error_type', left(p ->> 'error_type', 200), 'error_code', left(p ->> 'error_code', 200), 'shortened', true))
+          ELSE p END $$;
+
+-- The task as it is now: what someone needs who looks at it when it has long moved on. Bounded: the first hundred steps that are not done, and counts of all.
+CREATE FUNCTION tasker.dlq_snapshot(p_task bigint) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object(
+    'task', jsonb_strip_nulls(jsonb_build_object('task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'version', tp.version, 'state', t.state, 'priority', t.priority,
+      'initiator', t.initiator, 'source_system', t.source_system, 'reason', t.reason, 'tags', to_jsonb(t.tags), 'correlation_id', coalesce(t.correlation_id, t.task_uuid::text),
+      'parent_correlation_id', t.parent_correlation_id, 'idempotency_key', t.idempotency_key, 'context_bytes', octet_length(t.context::text))),
+    'template', jsonb_build_object('digest', tp.digest, 'steps', tp.n_steps, 'lifecycle', tp.lifecycle),
+    'counts', coalesce(c.counts, '{}'),
+    'steps', coalesce(c.steps, '[]'),
+    'timings', jsonb_build_object('created_at', tasker.rfc3339(t.created_at), 'first_started_at', tasker.rfc3339(c.first), 'last_change_at', tasker.rfc3339(greatest(t.created_at, c.last)),
+      'taken_at', tasker.rfc3339(clock_timestamp()), 'age_seconds', round(extract(epoch FROM clock_timestamp() - t.created_at))))
+  FROM tasker.tasks t
+  JOIN tasker.templates tp ON tp.template_id = t.template_id
+  JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  CROSS JOIN LATERAL (
+    SELECT (SELECT jsonb_object_agg(g.state, g.n) FROM (SELECT s.state, count(*) AS n FROM tasker.steps s WHERE s.task_id = t.task_id GROUP BY s.state) g) AS counts,
+           (SELECT min(a.claimed_at) FROM tasker.step_attempts a WHERE a.task_id = t.task_id) AS first,
+           (SELECT max(greatest(s.claimed_at, s.finished_at)) FROM tasker.steps s WHERE s.task_id = t.task_id) AS last,
+           (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('name', d.name, 'step_uuid', tasker.step_uuid(t.task_uuid, d.step_no), 'state', d.state, 'attempts', d.attempts,
+              'max_attempts', d.max_attempts, 'handler', d.handler, 'last_outcome', d.outcome, 'last_error', tasker.dlq_error(d.error),
+              'ready_at', tasker.rfc3339(d.ready_at), 'started_at', tasker.rfc3339(d.claimed_at), 'finished_at', tasker.rfc3339(d.finished_at), 'retry_at', tasker.rfc3339(d.retry_at)))
+              ORDER BY d.rank, d.step_no)
+            FROM (
+              SELECT s.*, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, ts.max_attempts, ts.handler ->> 'callable' AS handler, a.outcome, r.rank
+              FROM tasker.steps s
+              JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+              CROSS JOIN LATERAL (SELECT array_position('{error,in_progress,waiting_for_retry,enqueued,pending,cancelled}', s.state::text) AS rank) r
+              LEFT JOIN LATERAL (SELECT x.outcome FROM tasker.step_attempts x WHERE x.task_id = s.task_id AND x.step_no = s.step_no ORDER BY x.recorded_at DESC, x.fence DESC LIMIT 1) a ON true
+              WHERE s.task_id = t.task_id AND s.state NOT IN ('complete', 'resolved_manually')
+              ORDER BY r.rank, s.step_no LIMIT 100) d) AS steps) c
+  WHERE t.task_id = p_task
+$$;
+
+-- Why a task is blocked: what its failed steps say. A failure that speaks of a cycle wins, then one that no retry would mend.
+CREATE FUNCTION tasker.blocked_reason(p_task bigint, OUT reason tasker.dlq_reason, OUT detail text, OUT failed text[]) LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN bool_or(f.cycle) THEN 'dependency_cycle_detected' ELSE 'max_retries_exceeded' END::tasker.dlq_reason,
+         CASE WHEN bool_or(f.cycle) THEN 'cycle' WHEN bool_or(f.outcome IN ('permanent_error', 'invalid_result')) THEN 'permanent_error'
+              WHEN bool_or(f.outcome = 'worker_lost') THEN 'worker_lost' WHEN bool_or(f.outcome = 'timeout') THEN 'timeout' ELSE 'exhausted' END,
+         (array_agg(f.name ORDER BY f.step_no))[1:20]
+  FROM (
+    SELECT s.step_no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, a.outcome,
+           coalesce(s.error ->> 'error_code' = 'dependency_cycle' OR s.error ->> 'error_type' = 'DependencyCycle', false) AS cycle
+    FROM tasker.tasks t JOIN tasker.steps s ON s.task_id = t.task_id
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    LEFT JOIN LATERAL (SELECT x.outcome FROM tasker.step_attempts x WHERE x.task_id = s.task_id AND x.step_no = s.step_no ORDER BY x.recorded_at DESC, x.fence DESC LIMIT 1) a ON true
+    WHERE t.task_id = p_task AND s.state = 'error') f
+$$;
+
+-- Open an entry; one that is open already takes the newer reason and keeps its age, its notes, and the older reasons in its metadata.
+CREATE FUNCTION tasker.dlq_file(p_task bigint, p_reason tasker.dlq_reason, p_detail text, p_metadata jsonb) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO tasker.dlq AS d (task_id, reason, detail, original_state, snapshot, metadata)
+  SELECT t.task_id, p_reason, p_detail, t.state, tasker.dlq_snapshot(t.task_id), coalesce(p_metadata, '{}') FROM tasker.tasks t WHERE t.task_id = p_task
+  ON CONFLICT (task_id) WHERE status = 'pending' DO UPDATE SET reason = excluded.reason, detail = excluded.detail, original_state = excluded.original_state,
+    snapshot = excluded.snapshot, updated_at = clock_timestamp(),
+    metadata = d.metadata || excluded.metadata || CASE WHEN d.reason <> excluded.reason THEN jsonb_build_object('earlier_reasons',
+      coalesce(d.metadata -> 'earlier_reasons', '[]') || to_jsonb(d.reason::text)) ELSE '{}' END
+$$;
+
+-- settle() has just found that nothing moves these tasks any more. The caller holds their row locks.
+CREATE FUNCTION tasker.on_blocked(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM tasker.dlq_file(x.id, w.reason, w.detail, jsonb_build_object('failed_steps', to_jsonb(w.failed)))
+  FROM (SELECT u.id FROM unnest(p_tasks) AS u(id) ORDER BY u.id) x CROSS JOIN LATERAL tasker.blocked_reason(x.id) w;
+END $$;
+
+-- These tasks are no longer blocked, or were ended by hand: what was open about them is closed, with what became of the task. The caller holds their row locks.
+CREATE FUNCTION tasker.on_unblocked(p_tasks bigint[], p_by text DEFAULT NULL, p_notes text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
+  UPDATE tasker.dlq d SET
+    status = CASE t.state WHEN 'cancelled' THEN 'cancelled' WHEN 'error' THEN 'permanently_failed' ELSE 'manually_resolved' END::tasker.dlq_status,
+    resolved_at = clock_timestamp(), updated_at = clock_timestamp(), resolved_by = coalesce(p_by, d.resolved_by, 'taskerd'),
+    notes = coalesce(p_notes, d.notes, format('the task went on to %s', t.state))
+  FROM tasker.tasks t WHERE d.task_id = ANY (p_tasks) AND d.status = 'pending' AND t.task_id = d.task_id
+$$;
+
+-- The protocol's dlq.* -----------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tasker.dlq_object(d tasker.dlq, p_snapshot boolean) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('entry', d.dlq_uuid, 'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'version', tp.version, 'task_state', t.state,
+           'reason', d.reason, 'detail', d.detail, 'original_state', d.original_state, 'status', d.status, 'notes', d.notes, 'resolved_by', d.resolved_by,
+           'resolved_at', tasker.rfc3339(d.resolved_at), 'created_at', tasker.rfc3339(d.created_at), 'updated_at', tasker.rfc3339(d.updated_at), 'metadata', d.metadata)
+         || CASE WHEN p_snapshot THEN jsonb_build_object('snapshot', d.snapshot) ELSE '{}' END
+  FROM tasker.tasks t JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  WHERE t.task_id = d.task_id
+$$;
+
+-- A word of the request as a value of an enum, or TK400 naming the field.
+CREATE FUNCTION tasker.dlq_word(p jsonb, p_key text, p_type regtype) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF p ->> p_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_enum e WHERE e.enumtypid = p_type AND e.enumlabel = p ->> p_key) THEN
+    RAISE EXCEPTION 'unknown % %; there are %', p_key, quote_literal(left(p ->> p_key, 40)),
+      (SELECT string_agg(e.enumlabel, ', ' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = p_type) USING ERRCODE = 'TK400', COLUMN = p_key;
+  END IF;
+  RETURN p ->> p_key;
+END $$;
+
+-- The entry that a request means: by its own uuid, or the newest of a task.
+CREATE FUNCTION tasker.dlq_find(p jsonb) RETURNS tasker.dlq LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  d tasker.dlq;
+BEGIN
+  IF (p ->> 'entry' IS NULL) = (p ->> 'task_uuid' IS NULL) THEN
+    RAISE EXCEPTION 'one of entry and task_uuid is needed' USING ERRCODE = 'TK400', COLUMN = 'entry';
+  ELSIF p ->> 'entry' IS NOT NULL THEN
+    SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_uuid = (p ->> 'entry')::uuid;
+  ELSE
+    SELECT x.* INTO d FROM tasker.dlq x WHERE x.task_id = tasker.task_id_of(p ->> 'task_uuid') ORDER BY x.dlq_id DESC LIMIT 1;
+  END IF;
+  IF d.dlq_id IS NULL THEN
+    RAISE EXCEPTION 'no dead-letter entry %', coalesce(p ->> 'entry', 'of task ' || (p ->> 'task_uuid')) USING ERRCODE = 'TK404';
+  END IF;
+  RETURN d;
+END $$;
+
+CREATE FUNCTION tasker.api_dlq_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT tasker.dlq_object(tasker.dlq_find(p), true) $$;
+
+CREATE FUNCTION tasker.api_dlq_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_limit int := coalesce((p ->> 'limit')::int, 50);
+  v_status tasker.dlq_status := tasker.dlq_word(p, 'status', 'tasker.dlq_status');
+  v_reason tasker.dlq_reason := tasker.dlq_word(p, 'reason', 'tasker.dlq_reason');
+  v_cursor bigint; v_ids bigint[];
+BEGIN
+  BEGIN
+    v_cursor := (p ->> 'cursor')::bigint;
+  EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
+  END;
+  SELECT array_agg(x.dlq_id ORDER BY x.dlq_id DESC) INTO v_ids FROM (
+    SELECT d.dlq_id FROM tasker.dlq d JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+    WHERE (v_cursor IS NULL OR d.dlq_id < v_cursor) AND (v_status IS NULL OR d.status = v_status) AND (v_reason IS NULL OR d.reason = v_reason)
+      AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name')
+    ORDER BY d.dlq_id DESC LIMIT v_limit + 1) x;
+  RETURN jsonb_build_object(
+    'entries', coalesce((SELECT jsonb_agg(tasker.dlq_object(d, false) ORDER BY d.dlq_id DESC) FROM tasker.dlq d WHERE d.dlq_id = ANY (v_ids[1:v_limit])), '[]'),
+    'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit]::text END);
+END $$;
+
+CREATE FUNCTION tasker.api_dlq_stats(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('reasons', jsonb_agg(jsonb_build_object('reason', r.reason, 'total', k.total, 'pending', k.pending, 'manually_resolved', k.resolved,
+           'permanently_failed', k.failed, 'cancelled', k.cancelled, 'oldest_pending_at', tasker.rfc3339(k.oldest), 'newest_at', tasker.rfc3339(k.newest),
+           'mean_resolution_minutes', k.mean) ORDER BY r.reason))
+  FROM unnest(enum_range(NULL::tasker.dlq_reason)) AS r(reason)
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS total, count(*) FILTER (WHERE d.status = 'pending') AS pending, count(*) FILTER (WHERE d.status = 'manually_resolved') AS resolved,
+           count(*) FILTER (WHERE d.status = 'permanently_failed') AS failed, count(*) FILTER (WHERE d.status = 'cancelled') AS cancelled,
+           min(d.created_at) FILTER (WHERE d.status = 'pending') AS oldest, max(d.created_at) AS newest,
+           round((avg(extract(epoch FROM d.resolved_at - d.created_at)) / 60)::numeric, 2) AS mean
+    FROM tasker.dlq d
+    WHERE d.reason = r.reason AND (p ->> 'namespace' IS NULL OR EXISTS (
+      SELECT 1 FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id) WHERE t.task_id = d.task_id AND n.name = p ->> 'namespace'))) k
+$$;
+
+-- What to look at first: by what went wrong, then by how long it waits.
+CREATE FUNCTION tasker.dlq_priority(p_reason tasker.dlq_reason, p_minutes double precision) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT round((CASE p_reason WHEN 'dependency_cycle_detected' THEN 1000 WHEN 'max_retries_exceeded' THEN 500 WHEN 'staleness_timeout' THEN 100
+                               WHEN 'worker_unavailable' THEN 50 ELSE 10 END + p_minutes)::numeric, 2) $$;
+
+CREATE FUNCTION tasker.api_dlq_queue(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('entries', coalesce(jsonb_agg(tasker.dlq_object(x.d, false) || jsonb_build_object('priority_score', x.score, 'minutes_waiting', round(x.minutes::numeric, 2)) ORDER BY x.score DESC, x.id), '[]'))
+  FROM (
+    SELECT d, (d).dlq_id AS id, m.minutes, tasker.dlq_priority(d.reason, m.minutes) AS score
+    FROM tasker.dlq d CROSS JOIN LATERAL (SELECT extract(epoch FROM clock_timestamp() - d.created_at) / 60 AS minutes) m
+    JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+    WHERE d.status = 'pending' AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace')
+    ORDER BY score DESC, d.dlq_id LIMIT coalesce((p ->> 'limit')::int, 100)) x
+$$;
+
+-- By hand: {"task_uuid", "notes", "metadata", "operator"}.
+CREATE FUNCTION tasker.api_dlq_add(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_id bigint := tasker.task_id_of(p ->> 'task_uuid');
+  d tasker.dlq;
+BEGIN
+  PERFORM 1 FROM tasker.tasks t WHERE t.task_id = v_id FOR NO KEY UPDATE;
+  IF EXISTS (SELECT 1 FROM tasker.dlq x WHERE x.task_id = v_id AND x.status = 'pending') THEN
+    RAISE EXCEPTION 'task % has an open entry already', p ->> 'task_uuid' USING ERRCODE = 'TK409';
+  END IF;
+  PERFORM tasker.dlq_file(v_id, 'manual_dlq', NULL, coalesce(p -> 'metadata', '{}') || jsonb_strip_nulls(jsonb_build_object('filed_by', p ->> 'operator')));
+  UPDATE tasker.dlq x SET notes = p ->> 'notes' WHERE x.task_id = v_id AND x.status = 'pending' RETURNING x.* INTO d;
+  RETURN tasker.dlq_object(d, false);
+END $$;
+
+-- {"entry" or "task_uuid", "status", "notes", "resolved_by", "metadata", "operator"}: only what is given changes. Whoever closes an entry that another has closed loses.
+CREATE FUNCTION tasker.api_dlq_update(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  d tasker.dlq := tasker.dlq_find(p);
+  v_status tasker.dlq_status := tasker.dlq_word(p, 'status', 'tasker.dlq_status');
+BEGIN
+  SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id FOR UPDATE;
+  IF v_status = 'pending' AND d.status <> 'pending' AND EXISTS (SELECT 1 FROM tasker.dlq x WHERE x.task_id = d.task_id AND x.status = 'pending') THEN
+    RAISE EXCEPTION 'the task has a newer open entry' USING ERRCODE = 'TK409';
+  ELSIF v_status <> d.status AND v_status <> 'pending' AND d.status <> 'pending' THEN
+    RAISE EXCEPTION 'the entry was closed as % by %', d.status, coalesce(d.resolved_by, 'someone') USING ERRCODE = 'TK409', DETAIL = d.status;
+  END IF;
+  UPDATE tasker.dlq x SET
+    status = coalesce(v_status, x.status), notes = coalesce(p ->> 'notes', x.notes), metadata = x.metadata || coalesce(p -> 'metadata', '{}'), updated_at = clock_timestamp(),
+    resolved_by = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN coalesce(p ->> 'resolved_by', p ->> 'operator') ELSE coalesce(p ->> 'resolved_by', x.resolved_by) END,
+    resolved_at = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN clock_timestamp() ELSE x.resolved_at END
+  WHERE x.dlq_id = d.dlq_id RETURNING x.* INTO d;
+  RETURN tasker.dlq_object(d, false);
+END $$;
+
+-- Lifecycle --------------------------------------------------------------------------------------------------------------
+
+-- When to look at an unfinished task whose template has limits. A lazy timer: due_at is never later than the first moment at which a limit can have been passed, whatever the
+-- task does meanwhile, so nothing that happens to a task writes here; whoever looks finds what has happened, acts, or puts the moment further off.
+CREATE TABLE tasker.task_deadlines (
+  task_id bigint PRIMARY KEY,
+  due_at timestamptz NOT NULL,
+  fired jsonb NOT NULL DEFAULT '{}'     -- limit -> since when; a limit acts once for each stay
+);
+CREATE INDEX task_deadlines_due ON tasker.task_deadlines (due_at);
+
+-- The soonest moment, from p_from on, at which a limit other than max_duration_minutes can be passed by a task that begins to rest at p_from. A day at most.
+CREATE FUNCTION tasker.next_look(p_lifecycle jsonb, p_from timestamptz) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT p_from + least(1440, (p_lifecycle ->> 'max_waiting_for_dependencies_minutes')::int, (p_lifecycle ->> 'max_waiting_for_retry_minutes')::int,
+                        (p_lifecycle ->> 'max_steps_in_process_minutes')::int) * interval '1 minute'
+$$;
+
+-- Set the timers of tasks that have been made, or made live again.
+CREATE FUNCTION tasker.arm_deadlines(p_tasks bigint[]) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO tasker.task_deadlines (task_id, due_at)
+  SELECT t.task_id, least(tasker.next_look(t.lifecycle, now()), now() + (t.lifecycle ->> 'max_duration_minutes')::int * interval '1 minute')
+  FROM unnest(p_tasks) AS u(id)
+  CROSS JOIN LATERAL (SELECT x.task_id, tp.lifecycle FROM tasker.tasks x JOIN tasker.templates tp USING (template_id)
+                      WHERE x.task_id = u.id AND tp.lifecycle IS NOT NULL AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') OFFSET 0) t
+  ON CONFLICT (task_id) DO UPDATE SET due_at = least(excluded.due_at, tasker.task_deadlines.due_at)
+$$;
+
+-- The limits that hold for an unfinished task where it rests now, each with the moment from which it counts:
+--   max_duration_minutes                   the task's creation (or the reset that made it live again)
+--   max_waiting_for_retry_minutes          when it began to wait for a retry: nothing else is open
+--   max_steps_in_process_minutes           the last start or end of a step, or checkpoint, while steps run
+--   max_waiting_for_dependencies_minutes   the last start or end of a step, while none runs: what is open waits for a worker, for a resume, or, the task being blocked, for people
+CREATE FUNCTION tasker.task_limits(p_task bigint) RETURNS TABLE (key text, minutes int, since timestamptz) LANGUAGE sql STABLE AS $$
+  SELECT k.key, k.minutes, k.since
+  FROM tasker.tasks t
+  JOIN tasker.templates tp ON tp.template_id = t.template_id
+  CROSS JOIN LATERAL (
+    SELECT coalesce(bool_or(s.state = 'in_progress'), false) AS running,
+           max(greatest(s.claimed_at, s.finished_at, CASE WHEN s.ready_at <= now() THEN s.ready_at END, (s.checkpoint ->> 'timestamp')::timestamptz)) AS moved
+    FROM tasker.steps s WHERE s.task_id = t.task_id) s
+  CROSS JOIN LATERAL (SELECT max(a.recorded_at) AS ended FROM tasker.step_attempts a WHERE a.task_id = t.task_id) a
+  CROSS JOIN LATERAL (
+    SELECT max(tr.at) AS entered, max(tr.at) FILTER (WHERE tr.from_state IN ('complete', 'error', 'cancelled', 'resolved_manually')) AS reset
+    FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id) e
+  CROSS JOIN LATERAL (SELECT t.state NOT IN ('waiting_for_retry', 'blocked_by_failures') AND s.running AS runs, greatest(t.created_at, e.entered, s.moved, a.ended) AS last) w
+  CROSS JOIN LATERAL (VALUES
+    ('max_duration_minutes', (tp.lifecycle ->> 'max_duration_minutes')::int, greatest(t.created_at, e.reset)),
+    ('max_waiting_for_retry_minutes', (tp.lifecycle ->> 'max_waiting_for_retry_minutes')::int, CASE WHEN t.state = 'waiting_for_retry' THEN e.entered END),
+    ('max_steps_in_process_minutes', (tp.lifecycle ->> 'max_steps_in_process_minutes')::int, CASE WHEN w.runs THEN w.last END),
+    ('max_waiting_for_dependencies_minutes', (tp.lifecycle ->> 'max_waiting_for_dependencies_minutes')::int,
+     CASE WHEN NOT w.runs AND t.state <> 'waiting_for_retry' THEN w.last END)) AS k(key, minutes, since)
+  WHERE t.task_id = p_task AND tp.lifecycle IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') AND k.minutes IS NOT NULL AND k.since IS NOT NULL
+$$;
+
+-- End tasks that have taken too long: the task goes to error, what is live of it is cancelled, steps that failed stay failed. The caller holds the row locks. Where handlers
+-- run they are told by NOTIFY.
+CREATE FUNCTION tasker.fail_tasks(p_node int, p_tasks bigint[], p_causes jsonb[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_now timestamptz := clock_timestamp();
+  v_uuids uuid[];
+BEGIN
+  WITH was AS MATERIALIZED (
+    SELECT x.*, c.cause FROM unnest(p_tasks, p_causes) AS c(task_id, cause)
+    CROSS JOIN LATERAL (SELECT s.ctid AS c, s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
+                        WHERE s.task_id = c.task_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually', 'error') OFFSET 0) x),
+  u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = v_now, retry_at = NULL FROM was WHERE s.ctid = was.c)
+  INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
+  SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, v_now, v_now,
+         jsonb_build_object('message', format('the task has passed its %s', w.cause ->> 'limit'), 'error_type', 'lifecycle_timeout')
+  FROM was w WHERE w.state = 'in_progress';
+  WITH was AS MATERIALIZED (
+    SELECT x.*, c.cause FROM unnest(p_tasks, p_causes) AS c(task_id, cause)
+    CROSS JOIN LATERAL (SELECT t.ctid AS c, t.state FROM tasker.tasks t WHERE t.task_id = c.task_id OFFSET 0) x),
+  u AS (
+    UPDATE tasker.tasks t SET state = 'error', finished_at = v_now, finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 FROM was WHERE t.ctid = was.c
+    RETURNING t.task_id, t.task_uuid, was.state AS old, was.cause),
+  h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause) SELECT u.task_id, u.old, 'error', v_now, p_node, u.cause FROM u)
+  SELECT array_agg(u.task_uuid) INTO v_uuids FROM u;
+  FOR i IN 0 .. (coalesce(cardinality(v_uuids), 0) - 1) / 200 LOOP
+    PERFORM pg_notify('tasker_cancel', array_to_string(v_uuids[i * 200 + 1 : i * 200 + 200], ','));
+    PERFORM pg_notify('tasker_settled', array_to_string(v_uuids[i * 200 + 1 : i * 200 + 200], ','));
+  END LOOP;
+END $$;
+
+-- Whether a task waits because no connected worker offers any of the handlers that its ready steps need.
+CREATE FUNCTION tasker.lacks_workers(p_task bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT count(*) > 0 AND bool_and(NOT k.offered)
+  FROM (
+    SELECT EXISTS (
+      SELECT 1 FROM tasker.workers w JOIN tasker.nodes nd ON nd.node_no = w.node_no AND nd.state <> 'down' AND nd.lease_until > now()
+      WHERE w.disconnected_at IS NULL AND h.callable = ANY (w.handlers) AND (n.name = ANY (w.namespaces) OR '*' = ANY (w.namespaces))) AS offered
+    FROM tasker.tasks t
+    JOIN tasker.steps s ON s.task_id = t.task_id AND s.state = 'enqueued'
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    JOIN tasker.handlers h ON h.handler_id = ts.handler_id
+    JOIN tasker.namespaces n ON n.namespace_id = h.namespace_id
+    WHERE t.task_id = p_task) k
+$$;
+
+-- What a template wants done: {dlq, fail}. staleness_action says both in one word, the auto_ keys each have the last word on theirs.
+CREATE FUNCTION tasker.on_timeout(p_lifecycle jsonb, OUT dlq boolean, OUT fail boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT coalesce((p_lifecycle ->> 'auto_dlq_on_timeout')::boolean, coalesce(p_lifecycle ->> 'staleness_action', 'dlq') = 'dlq'),
+         coalesce((p_lifecycle ->> 'auto_fail_on_timeout')::boolean, coalesce(p_lifecycle ->> 'staleness_action', 'dlq') = 'error')
+$$;
+
+-- A task over a limit that has not acted yet in this stay. The caller holds its row lock. Returns the cause if the task must be failed.
+CREATE FUNCTION tasker.time_out(p_task bigint) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_lifecycle jsonb; v_fired jsonb; k record; v_do record; v_lacks boolean; v_cause jsonb;
+BEGIN
+  SELECT tp.lifecycle, d.fired INTO v_lifecycle, v_fired
+  FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) JOIN tasker.task_deadlines d USING (task_id) WHERE t.task_id = p_task;
+  SELECT l.key, l.minutes, l.since, tasker.rfc3339(l.since) AS mark INTO k FROM tasker.task_limits(p_task) l
+  WHERE l.since + l.minutes * interval '1 minute' <= clock_timestamp() AND v_fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since)
+  ORDER BY l.since + l.minutes * interval '1 minute' LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN NULL; -- it has moved on meanwhile
+  END IF;
+  v_do := tasker.on_timeout(v_lifecycle);
+  v_cause := jsonb_build_object('event', 'timeout', 'limit', k.key, 'minutes', k.minutes, 'since', k.mark);
+  IF v_do.dlq THEN
+    v_lacks := tasker.lacks_workers(p_task) AND k.key IN ('max_duration_minutes', 'max_waiting_for_dependencies_minutes');
+    PERFORM tasker.dlq_file(p_task, CASE WHEN v_lacks THEN 'worker_unavailable' ELSE 'staleness_timeout' END::tasker.dlq_reason, k.key,
+                            jsonb_build_object('limit', k.key, 'minutes', k.minutes, 'since', k.mark));
+  END IF;
+  UPDATE tasker.task_deadlines SET fired = fired || jsonb_build_object(k.key, k.mark) WHERE task_id = p_task;
+  RETURN CASE WHEN v_do.fail THEN v_cause END;
+END $$;
+
+-- Look at the tasks whose time has come, at most p_limit, one node at a time. Returns how many were looked at, and how many timed out; -1 if another node is at it.
+CREATE FUNCTION tasker.sweep_deadlines(p_node int, p_limit int, OUT looked int, OUT over int) LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+  v_ids bigint[]; v_done bigint[]; v_over bigint[]; v_fail bigint[] := '{}'; v_causes jsonb[] := '{}'; v_id bigint; v_cause jsonb;
+BEGIN
+  over := 0;
+  IF NOT pg_try_advisory_xact_lock(x'7461736d'::int, 1) THEN
+    looked := -1;
+    RETURN;
+  END IF;
+  SELECT array_agg(x.task_id) INTO v_ids FROM (
+    SELECT d.task_id FROM tasker.task_deadlines d WHERE d.due_at <= now() ORDER BY d.due_at LIMIT p_limit) x;
+  looked := coalesce(cardinality(v_ids), 0);
+  IF looked = 0 THEN
+    RETURN;
+  END IF;
+
+  -- Finished or removed: no timer any more. What was noted about a task that went well after all is closed.
+  SELECT array_agg(u.id) INTO v_done FROM unnest(v_ids) AS u(id)
+  WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = u.id AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually'));
+  IF v_done IS NOT NULL THEN
+    DELETE FROM tasker.task_deadlines d WHERE d.task_id = ANY (v_done);
+    UPDATE tasker.dlq d SET status = 'manually_resolved', resolved_by = 'taskerd', resolved_at = clock_timestamp(), updated_at = clock_timestamp(), notes = coalesce(d.notes, 'the task completed')
+    WHERE d.task_id = ANY (v_done) AND d.status = 'pending' AND d.reason IN ('staleness_timeout', 'worker_unavailable')
+      AND EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = d.task_id AND t.state = 'complete');
+  END IF;
+
+  SELECT array_agg(u.id ORDER BY u.id) INTO v_over FROM unnest(v_ids) AS u(id)
+  CROSS JOIN LATERAL (SELECT x.fired FROM tasker.task_deadlines x WHERE x.task_id = u.id OFFSET 0) d
+  WHERE EXISTS (SELECT 1 FROM tasker.task_limits(u.id) l WHERE l.since + l.minutes * interval '1 minute' <= clock_timestamp() AND d.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since));
+  IF v_over IS NOT NULL THEN
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_over) ORDER BY t.task_id FOR NO KEY UPDATE) x;
+    FOREACH v_id IN ARRAY v_over LOOP
+      v_cause := tasker.time_out(v_id);
+      over := over + 1;
+      IF v_cause IS NOT NULL THEN
+        v_fail := v_fail || v_id;
+        v_causes := v_causes || v_cause;
+      END IF;
+    END LOOP;
+    PERFORM tasker.fail_tasks(p_node, v_fail, v_causes) WHERE v_fail <> '{}';
+    DELETE FROM tasker.task_deadlines d WHERE d.task_id = ANY (v_fail);
+  END IF;
+
+  UPDATE tasker.task_deadlines d SET due_at = n.at
+  FROM unnest(v_ids) AS u(id)
+  CROSS JOIN LATERAL (
+    SELECT x.ctid AS c, least(tasker.next_look(tp.lifecycle, clock_timestamp()),
+             (SELECT min(l.since + l.minutes * interval '1 minute') FROM tasker.task_limits(u.id) l WHERE x.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since))) AS at
+    FROM tasker.task_deadlines x JOIN tasker.tasks t ON t.task_id = x.task_id JOIN tasker.templates tp ON tp.template_id = t.template_id
+    WHERE x.task_id = u.id OFFSET 0) n
+  WHERE d.ctid = n.c;
+END $$;
+
+-- Unfinished tasks under limits, the stalest first: healthy below 80 % of the limit that is nearest to be passed, warning, stale.
+CREATE FUNCTION tasker.api_dlq_staleness(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('tasks', coalesce(jsonb_agg(jsonb_build_object('task_uuid', x.task_uuid, 'namespace', x.ns, 'name', x.name, 'version', x.version, 'state', x.state,
+           'limit', x.key, 'minutes', x.minutes, 'since', tasker.rfc3339(x.since), 'percent', x.percent, 'health', x.health, 'action', x.action, 'in_dlq', x.in_dlq) ORDER BY x.percent DESC, x.task_id), '[]'))
+  FROM (
+    SELECT t.task_id, t.task_uuid, n.name AS ns, tp.name, tp.version, t.state, l.key, l.minutes, l.since, g.percent, h.health,
+           CASE WHEN o.dlq AND o.fail THEN 'dlq_and_error' WHEN o.dlq THEN 'dlq' WHEN o.fail THEN 'error' ELSE 'none' END AS action,
+           EXISTS (SELECT 1 FROM tasker.dlq q WHERE q.task_id = t.task_id AND q.status = 'pending') AS in_dlq
+    FROM tasker.task_deadlines d
+    JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+    CROSS JOIN LATERAL (SELECT x.* FROM tasker.task_limits(t.task_id) x ORDER BY (clock_timestamp() - x.since) / x.minutes DESC LIMIT 1) l
+    CROSS JOIN LATERAL (SELECT round((100 * extract(epoch FROM clock_timestamp() - l.since) / (60 * l.minutes))::numeric, 1) AS percent) g
+    CROSS JOIN LATERAL (SELECT CASE WHEN g.percent < 80 THEN 'healthy' WHEN g.percent < 100 THEN 'warning' ELSE 'stale' END AS health) h
+    CROSS JOIN LATERAL tasker.on_timeout(tp.lifecycle) o
+    WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'health' IS NULL OR h.health = p ->> 'health')
+    ORDER BY g.percent DESC, t.task_id LIMIT coalesce((p ->> 'limit')::int, 100)) x
+$$;
+
+-- Doctor: what this file adds to the proof.
+CREATE FUNCTION tasker.doctor_lifecycle() RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_array(
+    tasker.doctor_check('blocked_tasks_are_filed', 'a blocked task has a dead-letter entry written since it was blocked',
+      $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND NOT EXISTS (
+            SELECT 1 FROM tasker.dlq d WHERE d.task_id = t.task_id AND greatest(d.created_at, d.updated_at) >= (
+              SELECT max(tr.at) FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id AND tr.to_state = 'blocked_by_failures')) $q$),
+    tasker.doctor_check('open_entries_have_a_cause', 'an open dead-letter entry about failed steps belongs to a blocked task, any other to a task that exists and was not ended by hand',
+      $q$ SELECT d.dlq_uuid, d.reason, t.task_uuid, t.state FROM tasker.dlq d LEFT JOIN tasker.tasks t USING (task_id)
+          WHERE d.status = 'pending' AND (t.task_id IS NULL OR d.reason IN ('max_retries_exceeded', 'dependency_cycle_detected') AND t.state <> 'blocked_by_failures'
+            OR d.reason <> 'manual_dlq' AND t.state IN ('cancelled', 'resolved_manually')) $q$),
+    tasker.doctor_check('deadlines_exist', 'an unfinished task whose template has limits has a timer',
+      $q$ SELECT t.task_uuid, t.state FROM tasker.tasks t JOIN tasker.templates tp USING (template_id)
+          WHERE tp.lifecycle IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+            AND NOT EXISTS (SELECT 1 FROM tasker.task_deadlines d WHERE d.task_id = t.task_id) $q$),
+    tasker.doctor_check('deadlines_are_not_late', 'a timer goes off before a limit that has not acted is passed',
+      $q$ SELECT t.task_uuid, d.due_at, l.key, l.since FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) CROSS JOIN LATERAL tasker.task_limits(t.task_id) l
+          WHERE d.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since) AND d.due_at > l.since + l.minutes * interval '1 minute' $q$))
+$$;

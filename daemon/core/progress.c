@@ -1,35 +1,19 @@
-/* A task's progress by count-down. Owns one block of memory for each task: the counters, the steps, and their
- * edges one after the other. Any thread, one at a time; no clock, no I/O.
+/* A task's progress by count-down: how it begins, and what it is found to be. Owns three blocks of memory for
+ * each task: the template's steps with their edges, the nodes, and the list of what is ready. Any thread, one
+ * at a time; no clock, no I/O.
  *
- * Every step knows how many of its parents are not yet satisfied, and the task how many of its sinks; a
- * success counts down its children and, being a sink, the task. So a success costs the step's out-degree and
- * a whole task its steps and edges, never their product. That is enough as long as all goes well, since an
- * unsatisfied sink then has an ancestor that can move. Once something has failed, n_active and n_waiting tell
- * whether anything still can. */
-#include "daemon/core/progress.h"
-
+ * Every step knows how many of its parents are not yet satisfied, and the task how many of its sinks (or, if
+ * decisions and batches may add to it, of all its steps); a success counts down its children and the task. So
+ * a success costs the step's out-degree and a whole task its steps and edges, never their product; only the
+ * outcomes of decisions and batches look at the whole template. That is enough as long as all goes well,
+ * since an unsatisfied sink then has an ancestor that can move. Once something has failed, n_active and
+ * n_waiting tell whether anything still can. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct node {
-	enum step_state state;
-	unsigned pending_parents, attempts, fence;
-	unsigned max_attempts;
-	bool retryable;
-	unsigned n_children;
-	size_t first_child; /* index into edges */
-};
-
-struct progress {
-	enum task_state state;
-	struct progress_counts counts;
-	bool counted;
-	unsigned n_nodes;
-	unsigned *edges; /* in the same block, after the nodes */
-	struct node nodes[];
-};
+#include "daemon/core/progress_impl.h"
 
 static int check_shape(const struct progress_step *steps, unsigned n_steps, size_t *ret_edges)
 {
@@ -44,181 +28,159 @@ static int check_shape(const struct progress_step *steps, unsigned n_steps, size
 	return 0;
 }
 
-static struct progress *allocate(unsigned n_steps, size_t n_edges)
+static int allocate(struct progress *p)
 {
-	size_t nodes, edges, size;
-	if (__builtin_mul_overflow((size_t)n_steps, sizeof(struct node), &nodes) ||
-	    __builtin_mul_overflow(n_edges, sizeof(unsigned), &edges) ||
-	    __builtin_add_overflow(nodes, edges, &size) ||
-	    __builtin_add_overflow(size, sizeof(struct progress), &size))
-		return NULL;
-	struct progress *p = calloc(1, size);
-	if (p)
-		p->edges = (unsigned *)(p->nodes + n_steps);
-	return p;
+	size_t steps, edges, size;
+	if (__builtin_mul_overflow((size_t)p->n_steps, sizeof *p->steps, &steps) ||
+	    __builtin_mul_overflow(p->n_edges, 2 * sizeof *p->edges, &edges) ||
+	    __builtin_add_overflow(steps, edges, &size))
+		return -ENOMEM;
+	size_t n = p->n_nodes ? p->n_nodes : 1;
+	p->steps = calloc(1, size ? size : 1);
+	p->nodes = calloc(n, sizeof *p->nodes);
+	p->ready = calloc(n, sizeof *p->ready);
+	if (!p->steps || !p->nodes || !p->ready)
+		return -ENOMEM;
+	p->edges = (unsigned *)(p->steps + p->n_steps);
+	return 0;
 }
 
-static void copy_shape(struct progress *p, const struct progress_step *steps)
+static void copy_step(struct progress *p, unsigned no, const struct progress_step *from, size_t *at)
 {
-	size_t at = 0;
-	for (unsigned i = 0; i < p->n_nodes; i++) {
-		struct node *n = &p->nodes[i];
-		n->max_attempts = steps[i].max_attempts;
-		n->retryable = steps[i].retryable;
-		n->n_children = steps[i].n_children;
-		n->first_child = at;
-		for (unsigned k = 0; k < n->n_children; k++) {
-			p->edges[at++] = steps[i].children[k];
-			p->nodes[steps[i].children[k]].pending_parents++;
+	struct shape *s = &p->steps[no];
+	*s = (struct shape){
+		.kind = from->kind,
+		.strategy = from->strategy,
+		.max_attempts = from->max_attempts,
+		.parallelism = from->parallelism,
+		.retryable = from->retryable,
+		.n_parents = s->n_parents,
+		.n_children = from->n_children,
+		.first_child = *at,
+	};
+	for (unsigned k = 0; k < s->n_children; k++) {
+		p->edges[(*at)++] = from->children[k];
+		p->steps[from->children[k]].n_parents++;
+	}
+	p->dynamic = p->dynamic || s->kind != PROGRESS_STANDARD;
+	p->nodes[no].of = no;
+}
+
+/* The edges once more, by child. */
+static void index_parents(struct progress *p)
+{
+	size_t at = p->n_edges;
+	for (unsigned i = 0; i < p->n_steps; i++) {
+		p->steps[i].first_parent = at;
+		at += p->steps[i].n_parents;
+		p->steps[i].n_parents = 0;
+	}
+	for (unsigned i = 0; i < p->n_steps; i++) {
+		const struct shape *s = &p->steps[i];
+		for (unsigned k = 0; k < s->n_children; k++) {
+			struct shape *child = &p->steps[p->edges[s->first_child + k]];
+			p->edges[child->first_parent + child->n_parents++] = i;
 		}
 	}
 }
 
-/* Put the task into the state that the counters say. */
-static void settle(struct progress *p)
+static void measure(struct progress *p)
 {
-	if (task_states[p->state].flags & STATE_FINISHED)
+	for (unsigned i = 0; i < p->n_steps; i++) {
+		struct shape *s = &p->steps[i];
+		s->counts = p->dynamic || s->n_children == 0;
+		s->depth += s->kind == PROGRESS_DECISION;
+		for (unsigned k = 0; k < s->n_children; k++) {
+			struct shape *child = &p->steps[p->edges[s->first_child + k]];
+			if (child->depth < s->depth)
+				child->depth = s->depth;
+		}
+	}
+}
+
+/* Put the task into the state that the counters say. All sinks satisfied is not all: an operator may have
+ * satisfied one whose ancestors are still under way. A paused task stays what it is until it is complete. */
+void progress_settle(struct progress *p)
+{
+	const struct progress_counts *c = &p->counts;
+	enum task_state now = p->n_open == 0      ? TASK_COMPLETE
+			      : p->paused         ? p->state
+			      : c->n_active > 0   ? TASK_STEPS_IN_PROCESS
+			      : c->n_waiting > 0  ? TASK_WAITING_FOR_RETRY
+						  : TASK_BLOCKED_BY_FAILURES;
+	if (now == p->state || task_states[p->state].flags & STATE_FINISHED)
 		return;
-	p->state = p->counts.open_sinks == 0 ? TASK_COMPLETE
-		   : p->counts.n_active > 0  ? TASK_STEPS_IN_PROCESS
-		   : p->counts.n_waiting > 0 ? TASK_WAITING_FOR_RETRY
-					     : TASK_BLOCKED_BY_FAILURES;
+	assert(task_may_move(p->state, now, false));
+	p->state = now;
 }
 
 int progress_new(const struct progress_step *steps, unsigned n_steps, struct progress **ret)
 {
-	size_t n_edges;
+	size_t n_edges, at = 0;
 	int r = check_shape(steps, n_steps, &n_edges);
 	if (r < 0)
 		return r;
-	struct progress *p = allocate(n_steps, n_edges);
+	cleanup_(cleanup_progress) struct progress *p = calloc(1, sizeof *p);
 	if (!p)
 		return -ENOMEM;
-	p->n_nodes = n_steps;
-	copy_shape(p, steps);
-	for (unsigned i = 0; i < n_steps; i++) {
-		struct node *n = &p->nodes[i];
-		n->state = n->pending_parents == 0 ? STEP_ENQUEUED : STEP_PENDING;
-		p->counts.n_active += n->state == STEP_ENQUEUED;
-		p->counts.open_sinks += n->n_children == 0;
-	}
-	p->state = TASK_STEPS_IN_PROCESS;
-	settle(p);
-	*ret = p;
+	p->n_steps = p->n_nodes = n_steps;
+	p->n_edges = n_edges;
+	r = allocate(p);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < n_steps; i++)
+		copy_step(p, i, &steps[i], &at);
+	index_parents(p);
+	measure(p);
+	p->state = TASK_PENDING;
+	progress_propagate(p);
+	progress_settle(p);
+	*ret = TAKE_PTR(p);
+	return 0;
+}
+
+int progress_copy(const struct progress *p, struct progress **ret)
+{
+	cleanup_(cleanup_progress) struct progress *c = calloc(1, sizeof *c);
+	if (!c)
+		return -ENOMEM;
+	*c = *p;
+	int r = allocate(c);
+	if (r < 0)
+		return r;
+	memcpy(c->steps, p->steps, p->n_steps * sizeof *p->steps);
+	memcpy(c->edges, p->edges, 2 * p->n_edges * sizeof *p->edges);
+	memcpy(c->nodes, p->nodes, p->n_nodes * sizeof *p->nodes);
+	memcpy(c->ready, p->ready, p->n_ready * sizeof *p->ready);
+	*ret = TAKE_PTR(c);
 	return 0;
 }
 
 void progress_free(struct progress *p)
 {
+	if (!p)
+		return;
+	free(p->steps);
+	free(p->nodes);
+	free(p->ready);
 	free(p);
 }
 
-/* The step, if it is in `state` under `fence`. */
-static struct node *find(struct progress *p, unsigned step, enum step_state state, unsigned fence)
+unsigned progress_number(const struct progress *p, unsigned node)
 {
-	assert(step < p->n_nodes);
-	struct node *n = &p->nodes[step];
-	p->counts.visits++;
-	return n->state == state && n->fence == fence ? n : NULL;
+	unsigned of = p->nodes[node].of;
+	return node < p->n_steps ? node : of + (node - p->steps[of].first + 1) * p->n_steps;
 }
 
-static void begin_attempt(struct node *n)
+struct node *progress_node(const struct progress *p, unsigned step)
 {
-	n->state = STEP_IN_PROGRESS;
-	n->attempts++;
-	n->fence++;
-}
-
-int progress_claim(struct progress *p, unsigned step, unsigned fence)
-{
-	struct node *n = find(p, step, STEP_ENQUEUED, fence);
-	if (!n)
-		return -ESTALE;
-	begin_attempt(n);
-	return 0;
-}
-
-int progress_retry_due(struct progress *p, unsigned step, unsigned fence)
-{
-	struct node *n = find(p, step, STEP_WAITING_FOR_RETRY, fence);
-	if (!n)
-		return -ESTALE;
-	begin_attempt(n);
-	p->counts.n_waiting--;
-	p->counts.n_active++;
-	settle(p);
-	return 0;
-}
-
-int progress_succeed(struct progress *p, unsigned step, unsigned fence, unsigned *ret_ready,
-		     unsigned *ret_n_ready)
-{
-	unsigned n_ready = 0;
-	struct node *n = find(p, step, STEP_IN_PROGRESS, fence);
-	if (!n)
-		return -ESTALE;
-	n->state = STEP_COMPLETE;
-	p->counts.n_active--;
-	p->counts.open_sinks -= n->n_children == 0;
-	p->counts.visits += n->n_children;
-	for (unsigned k = 0; k < n->n_children; k++) {
-		unsigned c = p->edges[n->first_child + k];
-		struct node *child = &p->nodes[c];
-		if (--child->pending_parents > 0)
-			continue;
-		child->state = STEP_ENQUEUED;
-		p->counts.n_active++;
-		ret_ready[n_ready++] = c;
-	}
-	*ret_n_ready = n_ready;
-	settle(p);
-	return 0;
-}
-
-int progress_fail(struct progress *p, unsigned step, unsigned fence, bool retryable, bool delayed)
-{
-	struct node *n = find(p, step, STEP_IN_PROGRESS, fence);
-	if (!n)
-		return -ESTALE;
-	p->counted = true;
-	if (!retryable || !n->retryable || n->attempts >= n->max_attempts) {
-		n->state = STEP_ERROR;
-		p->counts.n_active--;
-		p->counts.n_failed++;
-	} else if (delayed) {
-		n->state = STEP_WAITING_FOR_RETRY;
-		p->counts.n_active--;
-		p->counts.n_waiting++;
-	} else {
-		n->state = STEP_ENQUEUED;
-	}
-	settle(p);
-	return 0;
-}
-
-int progress_release(struct progress *p, unsigned step, unsigned fence)
-{
-	struct node *n = find(p, step, STEP_IN_PROGRESS, fence);
-	if (!n)
-		return -ESTALE;
-	p->counted = true;
-	n->state = STEP_ENQUEUED;
-	n->attempts--;
-	return 0;
-}
-
-int progress_cancel(struct progress *p)
-{
-	if (task_states[p->state].flags & STATE_FINISHED)
-		return -EALREADY;
-	for (unsigned i = 0; i < p->n_nodes; i++)
-		if (!(step_states[p->nodes[i].state].flags & STATE_FINISHED))
-			p->nodes[i].state = STEP_CANCELLED;
-	p->counts.visits += p->n_nodes;
-	p->counts.n_active = p->counts.n_waiting = p->counts.n_failed = 0;
-	p->counted = true;
-	p->state = TASK_CANCELLED;
-	return 0;
+	if (p->n_steps == 0)
+		return NULL;
+	unsigned of = step % p->n_steps, k = step / p->n_steps;
+	const struct shape *s = &p->steps[of];
+	if (s->kind == PROGRESS_WORKER)
+		return k >= 1 && k <= s->n ? &p->nodes[s->first + k - 1] : NULL;
+	return k == 0 && s->existence == PROGRESS_CREATED ? &p->nodes[of] : NULL;
 }
 
 enum task_state progress_task_state(const struct progress *p)
@@ -236,15 +198,49 @@ bool progress_is_counted(const struct progress *p)
 	return p->counted;
 }
 
+bool progress_is_paused(const struct progress *p)
+{
+	return p->paused;
+}
+
+const unsigned *progress_ready(const struct progress *p, unsigned *ret_n)
+{
+	*ret_n = p->n_ready;
+	return p->ready;
+}
+
+enum progress_existence progress_existence(const struct progress *p, unsigned step)
+{
+	assert(step < p->n_steps);
+	return p->steps[step].existence;
+}
+
+unsigned progress_instances(const struct progress *p, unsigned worker)
+{
+	assert(worker < p->n_steps);
+	return p->steps[worker].n;
+}
+
+bool progress_has_step(const struct progress *p, unsigned step)
+{
+	return progress_node(p, step) != NULL;
+}
+
 static const struct node *node_at(const struct progress *p, unsigned step)
 {
-	assert(step < p->n_nodes);
-	return &p->nodes[step];
+	const struct node *n = progress_node(p, step);
+	assert(n);
+	return n;
 }
 
 enum step_state progress_step_state(const struct progress *p, unsigned step)
 {
 	return node_at(p, step)->state;
+}
+
+bool progress_tolerated(const struct progress *p, unsigned step)
+{
+	return node_at(p, step)->tolerated;
 }
 
 unsigned progress_pending_parents(const struct progress *p, unsigned step)

@@ -87,6 +87,7 @@ static const uint8_t step_moves[STEP_STATE_COUNT][STEP_STATE_COUNT] = {
 	SIMPLE(ENQUEUED, IN_PROGRESS),
 	SIMPLE(ENQUEUED, WAITING_FOR_RETRY),
 	SIMPLE(ENQUEUED, ERROR),
+	COMPOUND(ENQUEUED, PENDING), /* its task was paused */
 
 	BY_HAND(IN_PROGRESS),
 	SIMPLE(IN_PROGRESS, ENQUEUED_FOR_ORCHESTRATION),
@@ -94,6 +95,7 @@ static const uint8_t step_moves[STEP_STATE_COUNT][STEP_STATE_COUNT] = {
 	SIMPLE(IN_PROGRESS, WAITING_FOR_RETRY),
 	COMPOUND(IN_PROGRESS, ENQUEUED), /* another try without delay, or given back */
 	COMPOUND(IN_PROGRESS, ERROR),
+	COMPOUND(IN_PROGRESS, PENDING), /* another try, when its task is paused no more */
 
 	BY_HAND(ENQUEUED_FOR_ORCHESTRATION),
 	SIMPLE(ENQUEUED_FOR_ORCHESTRATION, ERROR),
@@ -105,11 +107,15 @@ static const uint8_t step_moves[STEP_STATE_COUNT][STEP_STATE_COUNT] = {
 	BY_HAND(WAITING_FOR_RETRY),
 	SIMPLE(WAITING_FOR_RETRY, PENDING),
 	COMPOUND(WAITING_FOR_RETRY, IN_PROGRESS),
+	COMPOUND(WAITING_FOR_RETRY, ENQUEUED), /* reset */
 
 	BY_HAND(ERROR),
 	SIMPLE(ERROR, PENDING),
 	COMPOUND(ERROR, ENQUEUED), /* reset, with all parents satisfied */
 	COMPOUND(ERROR, IN_PROGRESS),
+
+	SIMPLE(CANCELLED, PENDING), /* reset, of a step that was to end with others */
+	COMPOUND(CANCELLED, ENQUEUED),
 };
 
 static int parse(const struct state_info *table, int count, const char *name)

@@ -33,7 +33,7 @@
 	X(RESOLVED_MANUALLY, "resolved_manually", STATE_FINISHED | STATE_SATISFIES)
 
 enum state_flags {
-	STATE_FINISHED = 1 << 0,  /* nothing follows, but for the reset of a task in error */
+	STATE_FINISHED = 1 << 0,  /* nothing follows, but for the reset of a task in error and of a cancelled step */
 	STATE_SETTLED = 1 << 1,   /* nothing moves without an operator */
 	STATE_SATISFIES = 1 << 2, /* a step in it satisfies its dependants */
 };

@@ -9,6 +9,9 @@
 #include "daemon/core/progress.h"
 #include "tests/unit/core/rng.h"
 
+/* A standard step that may be tried again. */
+#define STEP(kids, n, attempts) {.children = (kids), .n_children = (n), .max_attempts = (attempts), .retryable = true}
+
 #define N_CASES 4000
 #define MAX_STEPS 40
 #define MAX_EVENTS 600
@@ -218,7 +221,8 @@ static void check_ready(const struct run *r, const unsigned *ready, unsigned n_r
 
 static int do_event(struct run *r, enum event ev, unsigned step, unsigned fence, bool legal)
 {
-	unsigned ready[MAX_STEPS], n_ready = 0;
+	unsigned n_ready;
+	const unsigned *ready;
 	bool retryable = rng_below(&r->rng, 4) > 0, delayed = rng_below(&r->rng, 2);
 	int rc = -1;
 	switch (ev) {
@@ -230,9 +234,10 @@ static int do_event(struct run *r, enum event ev, unsigned step, unsigned fence,
 			begin(r, step);
 		break;
 	case EV_SUCCEED:
-		rc = progress_succeed(r->progress, step, fence, ready, &n_ready);
+		rc = progress_succeed(r->progress, step, fence, NULL);
 		if (legal) {
 			r->steps[step].state = STEP_COMPLETE;
+			ready = progress_ready(r->progress, &n_ready);
 			check_ready(r, ready, n_ready, naive_advance(r));
 		}
 		break;
@@ -347,14 +352,16 @@ END_TEST
 /* Run everything that is ready, first come first served, all successes; returns the number of steps run. */
 static unsigned run_through(struct progress *p, unsigned n, unsigned *fifo)
 {
-	unsigned head = 0, tail = 0, n_ready = 0;
+	unsigned head = 0, tail = 0, n_ready;
 	for (unsigned i = 0; i < n; i++)
 		if (progress_step_state(p, i) == STEP_ENQUEUED)
 			fifo[tail++] = i;
-	for (; head < tail; head++, tail += n_ready) {
-		if (progress_claim(p, fifo[head], 0) != 0 ||
-		    progress_succeed(p, fifo[head], 1, fifo + tail, &n_ready) != 0)
+	for (; head < tail; head++) {
+		if (progress_claim(p, fifo[head], 0) != 0 || progress_succeed(p, fifo[head], 1, NULL) != 0)
 			ck_abort_msg("step %u of %u", fifo[head], n);
+		const unsigned *ready = progress_ready(p, &n_ready);
+		memcpy(fifo + tail, ready, n_ready * sizeof *ready);
+		tail += n_ready;
 	}
 	return head;
 }
@@ -405,10 +412,10 @@ START_TEST(fan_in_and_out)
 	struct progress *p = NULL;
 	for (unsigned i = 0; i < WIDTH; i++) {
 		middle[i] = i + 1;
-		steps[i + 1] = (struct progress_step){&last, 1, 3, true};
+		steps[i + 1] = (struct progress_step)STEP(&last, 1, 3);
 	}
-	steps[0] = (struct progress_step){middle, WIDTH, 3, true};
-	steps[last] = (struct progress_step){NULL, 0, 3, true};
+	steps[0] = (struct progress_step)STEP(middle, WIDTH, 3);
+	steps[last] = (struct progress_step)STEP(NULL, 0, 3);
 	ck_assert_int_eq(progress_new(steps, N, &p), 0);
 	ck_assert_uint_eq(progress_pending_parents(p, last), WIDTH);
 	ck_assert_uint_eq(run_through(p, N, fifo), N);
@@ -422,16 +429,17 @@ END_TEST
 START_TEST(a_failed_branch_blocks_only_its_descendants)
 {
 	const unsigned kids[] = {1, 2}, three = 3, four = 4;
-	const struct progress_step steps[] = {{kids, 2, 1, true},
-					      {&three, 1, 1, true},
-					      {&four, 1, 2, true},
-					      {NULL, 0, 1, true},
-					      {NULL, 0, 1, true}};
+	const struct progress_step steps[] = {STEP(kids, 2, 1),
+					      STEP(&three, 1, 1),
+					      STEP(&four, 1, 2),
+					      STEP(NULL, 0, 1),
+					      STEP(NULL, 0, 1)};
 	struct progress *p = NULL;
-	unsigned ready[2], n;
+	unsigned n;
 	ck_assert_int_eq(progress_new(steps, 5, &p), 0);
 	ck_assert_int_eq(progress_claim(p, 0, 0), 0);
-	ck_assert_int_eq(progress_succeed(p, 0, 1, ready, &n), 0);
+	ck_assert_int_eq(progress_succeed(p, 0, 1, NULL), 0);
+	progress_ready(p, &n);
 	ck_assert_uint_eq(n, 2);
 	ck_assert_int_eq(progress_claim(p, 1, 0), 0);
 	ck_assert_int_eq(progress_claim(p, 2, 0), 0);
@@ -442,9 +450,9 @@ START_TEST(a_failed_branch_blocks_only_its_descendants)
 	ck_assert_int_eq(progress_task_state(p), TASK_WAITING_FOR_RETRY);
 	ck_assert_int_eq(progress_retry_due(p, 2, 1), 0);
 	ck_assert_int_eq(progress_task_state(p), TASK_STEPS_IN_PROCESS);
-	ck_assert_int_eq(progress_succeed(p, 2, 2, ready, &n), 0);
+	ck_assert_int_eq(progress_succeed(p, 2, 2, NULL), 0);
 	ck_assert_int_eq(progress_claim(p, 4, 0), 0);
-	ck_assert_int_eq(progress_succeed(p, 4, 1, ready, &n), 0);
+	ck_assert_int_eq(progress_succeed(p, 4, 1, NULL), 0);
 	ck_assert_int_eq(progress_task_state(p), TASK_BLOCKED_BY_FAILURES);
 	ck_assert_int_eq(progress_step_state(p, 3), STEP_PENDING);
 	ck_assert_int_eq(progress_cancel(p), 0);
@@ -457,9 +465,8 @@ END_TEST
 
 START_TEST(released_attempts_are_not_counted)
 {
-	const struct progress_step step = {NULL, 0, 1, true};
+	const struct progress_step step = STEP(NULL, 0, 1);
 	struct progress *p = NULL;
-	unsigned ready[1], n;
 	ck_assert_int_eq(progress_new(&step, 1, &p), 0);
 	for (unsigned fence = 0; fence < 50; fence++) {
 		ck_assert_int_eq(progress_claim(p, 0, fence), 0);
@@ -469,9 +476,9 @@ START_TEST(released_attempts_are_not_counted)
 		ck_assert_uint_eq(progress_attempts(p, 0), 0);
 	}
 	ck_assert_int_eq(progress_claim(p, 0, 50), 0);
-	ck_assert_int_eq(progress_succeed(p, 0, 50, ready, &n), -ESTALE);
-	ck_assert_int_eq(progress_succeed(p, 0, 51, ready, &n), 0);
-	ck_assert_int_eq(progress_succeed(p, 0, 51, ready, &n), -ESTALE);
+	ck_assert_int_eq(progress_succeed(p, 0, 50, NULL), -ESTALE);
+	ck_assert_int_eq(progress_succeed(p, 0, 51, NULL), 0);
+	ck_assert_int_eq(progress_succeed(p, 0, 51, NULL), -ESTALE);
 	ck_assert_int_eq(progress_task_state(p), TASK_COMPLETE);
 	progress_free(p);
 }
@@ -480,9 +487,9 @@ END_TEST
 START_TEST(shapes_refused)
 {
 	const unsigned self = 0, beyond = 2, one = 1;
-	const struct progress_step loop[] = {{&self, 1, 1, true}, {NULL, 0, 1, true}};
-	const struct progress_step back[] = {{NULL, 0, 1, true}, {&self, 1, 1, true}};
-	const struct progress_step far[] = {{&one, 1, 1, true}, {&beyond, 1, 1, true}};
+	const struct progress_step loop[] = {STEP(&self, 1, 1), STEP(NULL, 0, 1)};
+	const struct progress_step back[] = {STEP(NULL, 0, 1), STEP(&self, 1, 1)};
+	const struct progress_step far[] = {STEP(&one, 1, 1), STEP(&beyond, 1, 1)};
 	struct progress *p = NULL;
 	ck_assert_int_eq(progress_new(loop, 2, &p), -EINVAL);
 	ck_assert_int_eq(progress_new(back, 2, &p), -EINVAL);

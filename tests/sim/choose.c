@@ -91,11 +91,11 @@ static enum sim_op pick_op(const struct sim_mood *mood, uint64_t *rng)
 		return SIM_CLAIM;
 	if (x < 43)
 		return SIM_DUE;
-	if (x < 90)
+	if (x < 88)
 		return chance(rng, mood->luck) ? SIM_SUCCEED : SIM_FAIL;
-	if (x < 97)
+	if (x < 95)
 		return chance(rng, 50) ? SIM_RELEASE : SIM_YIELD;
-	if (x < 99)
+	if (x < 98)
 		return chance(rng, 50) ? SIM_NODE_LOST : SIM_ROLLBACK;
 	return chance(rng, 85) ? SIM_RESUME : (enum sim_op)(SIM_CANCEL + rng_below(rng, 3));
 }

@@ -129,7 +129,7 @@ static bool worth_something(unsigned long events)
 	bool good = true;
 	for (unsigned i = 0; i < sizeof resting / sizeof resting[0]; i++) {
 		printf("  %lu in %s\n", run.visited[resting[i]], task_states[resting[i]].name);
-		good = good && (events < 20000 || run.visited[resting[i]] > events / 5000);
+		good = good && (events < 50000 || run.visited[resting[i]] > events / 50000);
 	}
 	return good;
 }

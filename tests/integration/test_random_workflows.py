@@ -1,0 +1,93 @@
+"""Random workflows on a real PostgreSQL with a real daemon and real workers: how they end is compared with what the model of daemon/core makes of the same.
+
+TASKERD_SEED runs one workflow alone; TASKERD_WORKFLOWS says how many there are in each test (tests/sim/README.md has the long run).
+"""
+import os
+import random
+import signal
+import unittest
+
+import harness
+from harness import wait_for
+from workflows import Workflow, actual, differences, show
+
+SEED = int(os.environ.get("TASKERD_SEED", "0"), 0)
+N = int(os.environ.get("TASKERD_WORKFLOWS", "40"))
+FIRST = int(os.environ.get("TASKERD_FIRST_SEED", "1"))
+AT_ONCE = 40
+
+
+def seeds():
+	return [SEED] if SEED else range(FIRST, FIRST + N)
+
+
+class WorkflowCase(harness.Case):
+	def setUp(self):
+		super().setUp()
+		self.db = self.database()
+
+	def worker(self, daemon, name):
+		return self.python_worker(daemon, name=name, threads=4, module="workflows.py", wait=False)
+
+	def begin_all(self, daemon, workflows):
+		"""{task: workflow}"""
+		for w in workflows:
+			self.apply(daemon, w.source())
+		return {self.create(daemon, w.name, w.context()): w for w in workflows}
+
+	def compare(self, tasks, exact):
+		for task, w in tasks.items():
+			found = actual(self.db, task, w)
+			said = differences(w.predict(), found, exact)
+			self.assertEqual(said, "", show(w, found))
+
+
+class Undisturbed(WorkflowCase):
+	"""Nothing goes wrong but what handlers do: every attempt is as foreseen."""
+
+	def run_all(self, dynamic):
+		daemon = self.daemon(self.db)
+		for name in ("a", "b"):
+			self.worker(daemon, name)
+		for at in range(0, len(seeds()), AT_ONCE):
+			tasks = self.begin_all(daemon, [Workflow(seed, dynamic) for seed in seeds()[at:at + AT_ONCE]])
+			self.db.wait_settled()
+			self.compare(tasks, exact=True)
+		self.doctor(daemon)
+
+	def test_static(self):
+		self.run_all(dynamic=False)
+
+
+class Disturbed(WorkflowCase):
+	"""Workers and the daemon are killed meanwhile: attempts are lost, and the end is the same."""
+
+	def run_all(self, dynamic):
+		node = self.daemon(self.db, lease_ttl_ms=1500, poll_interval_ms=500, resume_grace_ms=500, heartbeat_ms=1000)
+		workers, made = [self.worker(node, "w0"), self.worker(node, "w1")], 2
+		for at in range(0, len(seeds()), AT_ONCE):
+			chosen = seeds()[at:at + AT_ONCE]
+			rng = random.Random(chosen[0])
+			tasks = self.begin_all(node, [Workflow(seed, dynamic, faults=True) for seed in chosen])
+			for _ in range(4):
+				target = len(self.ledger) + rng.randrange(1, 60)
+				wait_for(lambda: len(self.ledger) >= target or self.db.unsettled() == 0, "workers to get on")
+				if rng.randrange(3) == 0:
+					node.kill()
+					node.start()
+				else:
+					k = rng.randrange(2)
+					workers[k].signal(signal.SIGKILL)
+					workers[k].wait()
+					workers[k] = self.worker(node, "w%d" % made)
+					made += 1
+			self.db.wait_settled()
+			self.compare(tasks, exact=False)
+		self.doctor(node)
+
+	def test_static(self):
+		self.run_all(dynamic=False)
+
+
+if __name__ == "__main__":
+	unittest.main()

@@ -270,8 +270,6 @@ void reply_error(struct session *s, uint32_t id, const struct err *e);
 void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
 /* Append the error map itself. */
 void write_error(struct buf *b, const struct err *e);
-/* `details` (MessagePack) may be NULL or empty. */
-void write_error_details(struct buf *b, const struct err *e, const struct buf *details);
 /* The params of task.create, as an item of a bulk. 0 or -EINVAL with *e. */
 int check_create_params(const msgpack_object *params, const char *prefix, struct err *e) must_check;
 /* Append a peer's value as JSON: at most `max` bytes (0: what `out` may hold) as jsonb prints them, and VALUE_DEPTH_MAX deep. 0 or negative with *e, code
@@ -337,7 +335,8 @@ void step_resume(struct session *s, struct open_step *o);
 /* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an orphan (now open on `s`), or being recorded: true. */
 bool step_held(struct session *s, const struct step_key *key);
 void result_answered(struct server *srv, struct req *r);
-void steps_cancelled(struct server *srv, const struct uuid *task, const char *reason);
+void steps_cancelled(struct server *srv, const struct uuid *what, const char *reason); /* a task or a step */
+void attempt_cancelled(struct server *srv, const struct cancelled *x, const char *reason);
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);
 void journal_hold(struct server *srv, int slot);
 void journal_release(struct server *srv, int slot);

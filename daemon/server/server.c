@@ -73,6 +73,8 @@ static void on_batch(struct server *srv, struct done *d)
 	pool_dispatch(srv, TAKE_PTR(d->claims));
 	for (struct settled *t = d->settled; t; t = t->next)
 		task_settled(srv, &t->task, t->state);
+	for (const struct cancelled *x = d->cancelled; x; x = x->next)
+		attempt_cancelled(srv, x, "batch_failed"); /* of a task's cancel they have been told already */
 	for (struct due *u = d->due; u; u = u->next)
 		pool_due(srv, u->handler_id, u->in_ms);
 	pool_hint(srv, d->ids, d->n_ids);
@@ -154,8 +156,12 @@ static void on_settled(struct server *srv, struct done *d)
 static void on_cancelled(struct server *srv, struct done *d)
 {
 	for (struct settled *t = d->settled; t; t = t->next) {
-		steps_cancelled(srv, &t->task, "task_cancelled");
-		task_settled(srv, &t->task, "cancelled");
+		struct uuid task;
+		unsigned no;
+		bool step = uuid_split_step(&t->task, &task, &no);
+		steps_cancelled(srv, &t->task, step ? "batch_failed" : "task_cancelled");
+		if (!step)
+			task_settled(srv, &t->task, "cancelled");
 	}
 }
 

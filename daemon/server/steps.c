@@ -228,18 +228,30 @@ void steps_lost(struct session *s, enum outcome outcome, const char *message)
 	}
 }
 
-void steps_cancelled(struct server *srv, const struct uuid *task, const char *reason)
+static void cancel_open(struct open_step *o, const char *reason)
+{
+	journal_release(o->session->srv, o->claim->slot);
+	if (o->session->fd >= 0)
+		await_word(o, reason);
+	else
+		forget(o);
+}
+
+void steps_cancelled(struct server *srv, const struct uuid *what, const char *reason)
 {
 	struct open_step *o, *tmp;
-	HASH_ITER(hh, srv->steps, o, tmp) {
-		if (!uuid_eq(&o->claim->task, task) || o->ended)
-			continue;
-		journal_release(srv, o->claim->slot);
-		if (o->session->fd >= 0)
-			await_word(o, reason);
-		else
-			forget(o);
-	}
+	HASH_ITER(hh, srv->steps, o, tmp)
+		if ((uuid_eq(&o->claim->task, what) || uuid_eq(&o->key.uuid, what)) && !o->ended)
+			cancel_open(o, reason);
+}
+
+void attempt_cancelled(struct server *srv, const struct cancelled *x, const char *reason)
+{
+	struct open_step *o;
+	struct step_key key = {uuid_for_step(&x->task, (unsigned)x->step_no), (uint32_t)x->fence};
+	HASH_FIND(hh, srv->steps, &key, sizeof key, o);
+	if (o && !o->ended)
+		cancel_open(o, reason);
 }
 
 /* Recording -------------------------------------------------------------------------------------------------------------- */
@@ -357,7 +369,10 @@ void result_answered(struct server *srv, struct req *r)
 	else
 		journal_release(srv, r->result.slot);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
-	bool rejected = r->result.outcome == OUTCOME_INVALID_RESULT && changed;
+	bool refused = r->result.outcome == OUTCOME_SUCCESS && strcmp(r->status, "failed") == 0;
+	bool rejected = refused || (r->result.outcome == OUTCOME_INVALID_RESULT && changed);
+	if (refused)
+		snprintf(r->err.text, sizeof r->err.text, "what the result says about branches or batches cannot be done: see the error of the step");
 	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
 	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)
 		pool_due(srv, r->result.handler_id, r->result.delay_ms);

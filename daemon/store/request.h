@@ -78,8 +78,6 @@ struct req_result {
 struct req_create {
 	struct uuid task;
 	struct text ns, name, version, context, opts; /* version, opts may be NULL */
-	int checked;	 /* the template whose input_schema the context was checked against; negative: it does not fit. 0: none */
-	int template_id; /* answer: the template it means */
 };
 
 struct req_cancel {
@@ -123,12 +121,11 @@ struct req {
 	struct uuid task;     /* create: the task */
 	char state[32];	      /* create: its state */
 	bool handed_over;     /* create: the task's first step came back with this very answer */
-	struct buf answer;    /* api: MessagePack; create, invalid_context: the details of the error */
+	struct buf answer;    /* api: MessagePack */
 	struct err err;	      /* set if failed */
 	bool failed;
 	void *user;	      /* for the sender alone */
 	bool counted;	      /* likewise: its session counts it */
-	bool spent;	      /* its offer was part of a call already */
 };
 
 struct req *req_new(enum req_kind kind, struct origin origin);
@@ -169,7 +166,7 @@ struct settled {
 	char state[32];
 };
 
-struct cancelled { /* a running step of a cancelled task */
+struct cancelled { /* a running step of a cancelled task, or of a batch that fails fast */
 	struct cancelled *next;
 	struct uuid task;
 	int64_t task_id;
@@ -184,7 +181,7 @@ enum done_kind {
 	DONE_NOTIFY_READY,     /* ids: handlers with messages; n == 0: any */
 	DONE_NOTIFY_TEMPLATES, /* handlers may have been added: `handlers` has the list */
 	DONE_NOTIFY_SETTLED,   /* settled: tasks (state empty: look) */
-	DONE_NOTIFY_CANCEL,    /* settled: tasks cancelled elsewhere */
+	DONE_NOTIFY_CANCEL,    /* settled: tasks, or single steps, cancelled elsewhere */
 	DONE_STUCK,	/* the database is there but refuses to write (full disk...): err says what */
 	DONE_UNSTUCK,	/* it writes again */
 	DONE_FATAL,	/* the daemon must stop: err says why */

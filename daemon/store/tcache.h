@@ -1,7 +1,6 @@
 /* What a dispatcher needs of templates, cached for each store thread: registered templates never change. */
 #pragma once
 #include "daemon/core/retry.h"
-#include "daemon/schema/schema.h"
 #include "daemon/store/conn.h"
 #include "protocol/buf.h"
 
@@ -17,7 +16,6 @@ struct tcache_step {
 	int handler_id, n_parents, n_ancestors;
 	int *children; /* n_children numbers, each larger than its own */
 	int n_children;
-	struct schema *result_schema; /* or NULL */
 };
 
 struct tcache_template {
@@ -25,7 +23,6 @@ struct tcache_template {
 	char *ns, *name, *version;
 	int n_steps;
 	struct tcache_step *steps;
-	struct schema *input_schema; /* or NULL */
 };
 
 /* The template step of which step `no` of a task is an instance: those that batches make have higher numbers, a template's length apart. */

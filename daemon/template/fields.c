@@ -91,8 +91,7 @@ static const struct field batch_config_fields[] = {
 	{.name = "parallelism", .type = FIELD_INT, .min = 1, .max = 1000, .lowest = 1, .highest = 100000},
 	{.name = "cursor_field", .type = FIELD_TEXT, .min = 1, .max = 255},
 	{.name = "worker_template", .type = FIELD_TEXT, .min = 1, .max = 128},
-	{.name = "failure_strategy", .type = FIELD_WORD, .words = failure_strategies,
-	 .fallback = "\"continue_on_failure\""},
+	{.name = "failure_strategy", .type = FIELD_WORD, .words = failure_strategies},
 	{.name = NULL},
 };
 

@@ -11,10 +11,8 @@ static const struct {
 	const char *key;
 	const char *word; /* only this value; NULL: any use */
 } unsupported_features[] = {
-    {step_fields, "type", "decision"},    {step_fields, "type", "deferred_convergence"},
-    {step_fields, "type", "batchable"},   {step_fields, "type", "batch_worker"},
-    {step_fields, "batch_config", NULL},  {step_fields, "publishes_events", NULL},
-    {step_fields, "composition", NULL},
+    {task_fields, "input_schema", NULL},  {step_fields, "publishes_events", NULL},
+    {step_fields, "result_schema", NULL}, {step_fields, "composition", NULL},
 };
 
 /* Empty lists and maps ask for nothing. */

@@ -34,7 +34,6 @@ CREATE TABLE tasker.templates (
   digest text NOT NULL,                 -- hex SHA-256 of the normalised definition
   definition jsonb NOT NULL,
   identity_strategy tasker.identity_strategy NOT NULL,
-  input_schema jsonb,                   -- the daemon checks contexts against it; NULL: none
   n_steps int NOT NULL,
   n_sinks int NOT NULL,                 -- tasks.open_sinks at the start
   dynamic boolean NOT NULL,             -- has steps that results make: decision, deferred_convergence, batchable, batch_worker
@@ -77,7 +76,6 @@ CREATE TABLE tasker.template_steps (
   children int[] NOT NULL,
   ancestors int[] NOT NULL,             -- nearest first, capped
   ancestors_cut boolean NOT NULL,
-  result_schema jsonb,                  -- the daemon checks results against it; NULL: none
   worker_ancestors int[],               -- those of type batch_worker, each of which stands for its instances; NULL if there are none
   decision_depth int NOT NULL,          -- decisions on the way to this step, itself included
   batch_config jsonb,                   -- of a batch_worker: its own over that of its batchable
@@ -175,9 +173,11 @@ CREATE TABLE tasker.batches (
   batchable_no int NOT NULL,            -- whose result made them
   stride int NOT NULL,                  -- from one instance's step_no to the next one's: templates.n_steps
   n_workers int NOT NULL,
-  n_released int NOT NULL,              -- the first so many may run; the others' pending_parents has one more, for the gate
-  parallelism int,                      -- so many at a time; NULL: all
-  failure_strategy text NOT NULL,
+  n_released int NOT NULL,              -- the first so many have been let through the gate; the others' pending_parents has one more
+  parallelism int,                      -- so many at a time; NULL: all, and the gate is open
+  n_inside int NOT NULL,                -- let through and not yet ended
+  returned int[] NOT NULL DEFAULT '{}', -- ended and to be run again: their pending_parents is the gate's one as well
+  failure_strategy text NOT NULL CHECK (failure_strategy IN ('isolate', 'continue_on_failure', 'fail_fast')),
   PRIMARY KEY (task_id, template_no)
 );
 

@@ -52,6 +52,10 @@ CREATE TYPE tasker.hot_row AS (
   meta jsonb            -- priority, correlation ids, if not default
 );
 
+-- What a deciding step's outcome leads to. problem set (from tasker.apply_outcomes as the JSON of an error): the outcome is refused and nothing has changed. Else: step
+-- step_no waits for n parents less.
+CREATE TYPE tasker.effect AS (idx int, problem text, task_id bigint, template_id int, step_no int, n int);
+
 -- Refuse the writes of a daemon that has been replaced. False: the node's lease has run out (it was paused), so it must not claim until it has proved life again; what it
 -- claimed now would be taken back at once.
 CREATE FUNCTION tasker.hot_begin(p_node int, p_incarnation int) RETURNS boolean
@@ -165,7 +169,7 @@ END $$;
 -- p_handlers (NULL: no credits), else enqueued. new_task NULL: not such a case, nothing is changed, and create_tasks does it. A uuid that is there already is a
 -- unique violation, for create_tasks to answer.
 CREATE FUNCTION tasker.create_one(
-  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handlers int[], p_uuid uuid, p_ns text, p_name text, p_version text, p_context jsonb, p_checked int,
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handlers int[], p_uuid uuid, p_ns text, p_name text, p_version text, p_context jsonb,
   OUT new_task bigint, OUT template int, OUT root int, OUT root_handler int, OUT taken boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -173,8 +177,7 @@ DECLARE
   v_sinks int; v_unique boolean; v_state tasker.step_state; v_one int; v_node int; v_claimed timestamptz;
   v_now CONSTANT timestamptz := now();
 BEGIN
-  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' AND t.lifecycle IS NULL AND (t.input_schema IS NULL OR t.template_id = p_checked)
-  INTO template, v_sinks, root, root_handler, v_unique
+  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' AND t.lifecycle IS NULL INTO template, v_sinks, root, root_handler, v_unique
   FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
   WHERE n.name = p_ns AND t.name = p_name AND (p_version IS NULL OR t.version = p_version)
   ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
@@ -283,12 +286,11 @@ END $$;
 CREATE FUNCTION tasker.create_tasks(
   p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
-  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[],
-  p_checked int[] DEFAULT NULL)
+  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_ids bigint[]; v_tids int[];
-  v_templates int[]; v_unchecked int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean;
+  v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean;
   c_t bigint[]; c_s int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
@@ -296,18 +298,16 @@ BEGIN
     p_cap := 0;
   END IF;
 
-  -- Templates, once for each distinct name in the batch. Those with a schema that the context was not checked against count as none.
-  SELECT array_agg(CASE WHEN x.checks AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN NULL ELSE x.template_id END ORDER BY i.ord),
-         array_agg(CASE WHEN x.checks AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN x.template_id END ORDER BY i.ord),
-         array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits)
-  INTO v_templates, v_unchecked, v_strat, v_limits
+  -- Templates, once for each distinct name in the batch.
+  SELECT array_agg(x.template_id ORDER BY i.ord), array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits)
+  INTO v_templates, v_strat, v_limits
   FROM unnest(p_ns, p_name, p_version) WITH ORDINALITY AS i(ns, name, version, ord)
   LEFT JOIN (
-    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits, t.input_schema IS NOT NULL AS checks
+    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits
     FROM (SELECT DISTINCT u.ns, u.name, u.version FROM unnest(p_ns, p_name, p_version) AS u(ns, name, version)) k
     JOIN tasker.namespaces n ON n.name = k.ns
     CROSS JOIN LATERAL (
-      SELECT t.template_id, t.identity_strategy, t.lifecycle, t.input_schema FROM tasker.templates t
+      SELECT t.template_id, t.identity_strategy, t.lifecycle FROM tasker.templates t
       WHERE t.namespace_id = n.namespace_id AND t.name = k.name AND (k.version IS NULL OR t.version = k.version)
       ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
   ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
@@ -388,17 +388,15 @@ BEGIN
 
   RETURN QUERY
     SELECT 'a'::"char", i.ord::int,
-           CASE WHEN i.unchecked IS NOT NULL THEN 'unchecked'
-                WHEN i.tid IS NULL THEN 'template_not_found'
+           CASE WHEN i.tid IS NULL THEN 'template_not_found'
                 WHEN mine.task_id IS NOT NULL THEN 'created'
                 WHEN i.strat = 'caller_provided' AND i.key IS NULL THEN 'key_required'
                 WHEN other.template_id = i.tid AND other.context = i.ctx THEN 'exists'
-                WHEN other.task_id IS NULL THEN 'unchecked' -- the template was replaced meanwhile
                 ELSE 'conflict' END,
-           coalesce(mine.task_id, other.task_id), coalesce(mine.task_uuid, other.task_uuid), coalesce(i.tid, i.unchecked),
+           coalesce(mine.task_id, other.task_id), coalesce(mine.task_uuid, other.task_uuid), i.tid,
            NULL::int, NULL::int, NULL::int, NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb,
            jsonb_build_object('state', coalesce(mine.state, other.state))
-    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat, v_unchecked) WITH ORDINALITY AS i(u, tid, ctx, key, strat, unchecked, ord)
+    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, key, strat, ord)
     LEFT JOIN tasker.tasks mine ON mine.task_uuid = i.u
     LEFT JOIN tasker.tasks other ON other.identity_key = i.key AND i.key IS NOT NULL;
 END $$;
@@ -510,7 +508,7 @@ CREATE FUNCTION tasker.end_attempts(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz := clock_timestamp();
-  u_i int[]; u_t bigint[]; u_s int[]; u_f int[]; u_h int[]; u_how text[]; u_at timestamptz[];
+  u_i int[]; u_t bigint[]; u_s int[]; u_f int[]; u_h int[]; u_how text[]; u_at timestamptz[]; v_batches boolean;
   e_t bigint[]; e_s int[]; e_f int[]; e_h int[]; e_at timestamptz[];
 BEGIN
   -- From its first failure on, a task counts what can still move it.
@@ -522,7 +520,7 @@ BEGIN
     WHERE u.task_id = t.task_id);
 
   WITH r AS MATERIALIZED (
-    SELECT u.*, ts.handler_id, s.ready_at AS was_ready,
+    SELECT u.*, ts.handler_id, s.template_no, s.ready_at AS was_ready,
            s.c, CASE WHEN u.outcome = 'released' THEN 'released'
                 WHEN u.retry AND ts.retryable AND s.attempts < ts.max_attempts THEN 'retrying'
                 ELSE 'failed' END AS how,
@@ -549,8 +547,8 @@ BEGIN
     INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, error, metadata)
     SELECT u.task_id, u.step_no, u.attempt, u.fence, u.outcome, p_node, u.worker, u.was_ready, u.claimed_at, u.finished, v_now, u.exec_ms, u.error, u.meta
     FROM u)
-  SELECT array_agg(idx), array_agg(task_id), array_agg(step_no), array_agg(fence), array_agg(handler_id), array_agg(how), array_agg(at)
-  INTO u_i, u_t, u_s, u_f, u_h, u_how, u_at FROM u;
+  SELECT array_agg(idx), array_agg(task_id), array_agg(step_no), array_agg(fence), array_agg(handler_id), array_agg(how), array_agg(at), bool_or(how = 'failed' AND step_no <> template_no)
+  INTO u_i, u_t, u_s, u_f, u_h, u_how, u_at, v_batches FROM u;
   IF u_i IS NULL THEN
     RETURN;
   END IF;
@@ -568,6 +566,10 @@ BEGIN
   FROM unnest(u_t, u_s, u_f, u_h, u_how, u_at) AS e(t, s, f, h, how, at) WHERE how <> 'failed';
   IF e_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, e_at, p_notify);
+  END IF;
+  IF v_batches THEN
+    RETURN QUERY SELECT b.* FROM (SELECT array_agg(e.t) AS t, array_agg(e.s) AS s FROM unnest(u_t, u_s, u_how) AS e(t, s, how) WHERE e.how = 'failed') g
+                 CROSS JOIN LATERAL tasker.batch_failures(p_node, p_notify, g.t, g.s) b;
   END IF;
   RETURN QUERY SELECT 'a'::"char", e.i, e.how, e.t, NULL::uuid, NULL::int, e.s, NULL::int, e.f, e.h,
                       NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
@@ -624,6 +626,8 @@ DECLARE
   f_d int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
   e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
+  x_t bigint[] := '{}'; x_s int[] := '{}'; x_tpl int[] := '{}'; x_n int[] := '{}'; -- steps that have n parents less to wait for, besides children
+  v_effect tasker.effect;
   v_settled uuid[] := '{}';
   v_row tasker.hot_row;
 BEGIN
@@ -634,6 +638,19 @@ BEGIN
   SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
     SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
   v_now := clock_timestamp();
+
+  -- Outcomes of decisions and batchables make steps, or turn out to be failures, before they count as successes. Their tasks count from the start.
+  IF v_counted THEN
+    FOR v_effect IN SELECT * FROM tasker.apply_outcomes(p_task, p_step, p_fence, p_outcome, p_result) LOOP
+      IF v_effect.problem IS NOT NULL THEN
+        p_outcome[v_effect.idx] := 'invalid_result';
+        p_retry[v_effect.idx] := false;
+        p_error[v_effect.idx] := v_effect.problem::jsonb;
+      ELSE
+        x_t := x_t || v_effect.task_id; x_s := x_s || v_effect.step_no; x_tpl := x_tpl || v_effect.template_id; x_n := x_n || v_effect.n;
+      END IF;
+    END LOOP;
+  END IF;
 
   -- Successes.
   WITH r AS MATERIALIZED (
@@ -659,20 +676,32 @@ BEGIN
 
   IF o_t IS NOT NULL THEN
     v_applied := cardinality(o_t);
+    IF v_counted AND o_s <> o_n THEN
+      FOR v_effect IN SELECT * FROM tasker.batch_progress(o_t, o_s) LOOP
+        x_t := x_t || v_effect.task_id; x_s := x_s || v_effect.step_no; x_tpl := x_tpl || v_effect.template_id; x_n := x_n || v_effect.n;
+      END LOOP;
+    END IF;
     -- Children: count down; what is ready is claimed within the credits, else enqueued.
-    IF v_parents > 0 THEN
-      WITH k AS (
-        SELECT o.task_id, o.tpl, ch.step_no, count(*)::int AS n
+    IF v_parents > 0 OR x_t <> '{}' THEN
+      WITH ch AS (
+        SELECT o.task_id, o.tpl, ch.step_no, 1 AS n
         FROM unnest(o_t, o_n, o_tpl) AS o(task_id, template_no, tpl)
-        CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.template_no OFFSET 0) ch
-        GROUP BY o.task_id, o.tpl, ch.step_no),
+        CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.template_no OFFSET 0) ch),
+      all_ch AS (
+        SELECT ch.* FROM ch
+        UNION ALL
+        SELECT ch.task_id, ch.tpl, i.no, ch.n FROM ch CROSS JOIN LATERAL tasker.instances(ch.task_id, ch.step_no) AS i(no) WHERE v_counted
+        UNION ALL
+        SELECT x.* FROM unnest(x_t, x_tpl, x_s, x_n) AS x(task_id, tpl, step_no, n)),
+      k AS (
+        SELECT c.task_id, c.tpl, c.step_no, sum(c.n)::int AS n FROM all_ch c GROUP BY c.task_id, c.tpl, c.step_no),
       want AS (
         SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
                s.pending_parents = k.n AND of.quota IS NOT NULL
                  AND row_number() OVER (PARTITION BY s.pending_parents = k.n, ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
         FROM k
-        CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = k.tpl AND x.step_no = k.step_no OFFSET 0) ts
-        CROSS JOIN LATERAL (SELECT x.ctid AS c, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
+        CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
+        CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = k.tpl AND x.step_no = s.template_no OFFSET 0) ts
         LEFT JOIN unnest(p_handler, p_quota) AS of(handler_id, quota) ON of.handler_id = ts.handler_id),
       capped AS (
         SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),

@@ -29,20 +29,20 @@ BEGIN
     END IF;
   END LOOP;
   v_core := split_part(split_part(p ->> 'version', '+', 1), '-', 1);
-  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, input_schema, n_steps, n_sinks, dynamic)
+  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, n_steps, n_sinks, dynamic)
   VALUES (v_ns, p ->> 'name', p ->> 'version', string_to_array(v_core, '.')::int[],
           nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), ''), p ->> 'digest', p -> 'definition',
-          (p ->> 'identity_strategy')::tasker.identity_strategy, p -> 'input_schema', jsonb_array_length(p -> 'steps'),
+          (p ->> 'identity_strategy')::tasker.identity_strategy, jsonb_array_length(p -> 'steps'),
           (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'),
           v_dynamic)
   RETURNING template_id INTO v_tid;
   INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, initial, counts, decision_depth, batch_config, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
-                                     timeout_ms, parents, children, ancestors, ancestors_cut, events, result_schema)
+                                     timeout_ms, parents, children, ancestors, ancestors_cut, events)
   SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', true, v_dynamic OR s -> 'children' = '[]', 0, nullif(s -> 'batch_config', 'null'), hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
          (s ->> 'backoff')::tasker.backoff_kind, (s ->> 'backoff_base_ms')::int, (s ->> 'max_backoff_ms')::int, (s ->> 'timeout_seconds')::bigint * 1000,
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'parents') x), ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'children') x),
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean,
-         nullif(nullif(s -> 'publishes_events', 'null'), '[]'), s -> 'result_schema'
+         nullif(nullif(s -> 'publishes_events', 'null'), '[]')
   FROM jsonb_array_elements(p -> 'steps') s
   JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
   IF v_dynamic THEN
@@ -294,7 +294,7 @@ BEGIN
     tasker.doctor_check('blocked_tasks_can_move', 'a blocked task has a failed step and nothing that moves by itself',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND (
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
-         OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error')) $q$),
+         OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error' AND s.result IS NULL)) $q$),
     tasker.doctor_check('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
       'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
        WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
@@ -304,23 +304,25 @@ BEGIN
          WHERE s.state = 'in_progress' AND NOT EXISTS (SELECT 1 FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(a, b, f)
            WHERE c.node_no = s.node_no AND x.a = s.task_id AND x.b = s.step_no AND x.f = s.fence) $q$),
     tasker.doctor_check('ready_steps_are_enqueued', 'a pending step has an unsatisfied parent, and pending_parents counts them',
-      'SELECT t.task_uuid, s.step_no, s.pending_parents FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
+      'SELECT t.task_uuid, s.step_no, s.pending_parents FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
        JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-       WHERE s.state = ''pending'' AND (s.pending_parents <= 0 OR s.pending_parents <> (
-         SELECT count(*) FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || '))'),
+       WHERE s.state = ''pending'' AND (s.pending_parents <= 0 OR s.pending_parents <> CASE WHEN tp.dynamic THEN tasker.expected_parents(s, ts, t) ELSE (
+         SELECT count(*) FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END)'),
     tasker.doctor_check('nothing_ran_early', 'a step that was claimed has only satisfied parents',
-      'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-       WHERE s.fence > 0 AND EXISTS (SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ')'),
+      'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
+       JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+       WHERE s.fence > 0 AND CASE WHEN tp.dynamic THEN tasker.open_parents(s.task_id, ts.parents, t.impossible) > 0 ELSE EXISTS (
+         SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END'),
     tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps that count, and a task is complete when it is 0',
       'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (
          SELECT count(*) FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no AND ts.counts
-         WHERE s.task_id = t.task_id AND s.state NOT IN ' || c_sat || ') OR (t.open_sinks = 0) <> (t.state = ''complete''))'),
+         WHERE s.task_id = t.task_id AND NOT tasker.satisfied(s.state, s.result)) OR (t.open_sinks = 0) <> (t.state = ''complete''))'),
     tasker.doctor_check('finished_tasks_are_quiet', 'a finished task has no live step',
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE NOT (' || c_live || $q$) AND EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually', 'error')) $q$),
     tasker.doctor_check('counters_agree', 'n_active, n_waiting and n_failed of a task equal what its steps say',
       'SELECT t.task_uuid, t.n_active, t.n_waiting, t.n_failed FROM tasker.tasks t WHERE t.n_active IS NOT NULL AND ' || c_live || $q$ AND (t.n_active, t.n_waiting, t.n_failed) <> (
-         SELECT count(*) FILTER (WHERE s.state IN ('enqueued', 'in_progress')), count(*) FILTER (WHERE s.state = 'waiting_for_retry'), count(*) FILTER (WHERE s.state = 'error')
+         SELECT count(*) FILTER (WHERE s.state IN ('enqueued', 'in_progress')), count(*) FILTER (WHERE s.state = 'waiting_for_retry'), count(*) FILTER (WHERE s.state = 'error' AND s.result IS NULL)
          FROM tasker.steps s WHERE s.task_id = t.task_id) $q$),
     tasker.doctor_check('recorded_exactly_once', 'a complete step has exactly one recorded success',
       $q$ SELECT t.task_uuid, s.step_no, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
@@ -330,7 +332,7 @@ BEGIN
       $q$ SELECT t.task_uuid, s.step_no, s.attempts, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome <> 'released') k
          WHERE k.n <> s.attempts - (s.state = 'in_progress')::int $q$));
-  v := v || tasker.event_checks() || tasker.doctor_lifecycle();
+  v := v || tasker.event_checks() || tasker.doctor_lifecycle() || tasker.dynamic_checks();
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
 END $$;
 

@@ -43,6 +43,10 @@
 #define WATCHES_MAX 64		      /* on one session */
 #define WAITS_MAX 10000		      /* on one session */
 #define RECENT_MAX 4096u	      /* tasks */
+#define PATTERNS_MAX 256u	      /* of one session */
+#define PATTERNS_CALL_MAX 64u	      /* of one request */
+#define EVENTS_UNREAD_MAX (2u << 20)  /* unsent bytes above which a session loses domain events */
+#define CONSUMERS_MAX 64u	      /* calls of one session that wait for durable events */
 
 struct server;
 struct session;
@@ -149,7 +153,8 @@ struct session {
 	struct buf acks, executes;
 	unsigned n_acks, n_executes;
 	size_t execute_items;
-	unsigned n_watches, n_waits;
+	unsigned n_watches, n_waits, n_consumers;
+	struct subscriber *subscriber; /* NULL: to no domain events */
 };
 
 /* A client waiting for a task to settle. */
@@ -190,9 +195,23 @@ struct journal {
 };
 
 struct watch;
+struct consumer;
+
+/* Patterns of domain events that a session has subscribed to, and what of them is not yet sent. */
+struct subscription;
+struct subscriber {
+	LIST_ENTRY(subscriber) link;
+	struct session *session;
+	struct subscription *list;
+	size_t n;
+	struct buf events; /* gathered until the flush */
+	unsigned n_events;
+	size_t items;
+	uint64_t lost; /* since the last message */
+};
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[];
 
 struct server {
 	const struct options *opt;
@@ -223,6 +242,8 @@ struct server {
 	TAILQ_HEAD(, waited) to_ask;
 	bool asking; /* a question about waited-for tasks is under way */
 	struct watch *watches;
+	LIST_HEAD(, subscriber) subscribers;
+	TAILQ_HEAD(, consumer) consumers;
 	bool ever_up, adopted, db_up, draining, stop;
 	unsigned stop_signals;
 	int db_server_version;
@@ -235,7 +256,7 @@ struct server {
 	bool has_fatal;
 	unsigned n_held_back;
 	struct ratelimit peer_log; /* what peers can provoke, all together */
-	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions;
+	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions, c_events_queued, c_events_fast, c_events_pushed, c_events_lost, c_events_refused;
 };
 
 /* session.c: sockets, buffers, life and death */
@@ -375,6 +396,34 @@ void watch_progress(struct server *srv, const struct open_step *o, const msgpack
 void watch_answered(struct server *srv, struct req *r);
 void watch_forget(struct session *s);
 void watches_free(struct server *srv);
+
+/* subscribe.c: fast domain events */
+msg_fn on_event_subscribe, on_event_unsubscribe;
+/* Events were published: push them, and tell those who wait for durable ones. */
+void events_fired(struct server *srv, struct fired *list);
+/* The event.message of what is gathered, and of what was lost once all else is read. */
+void events_gather(struct session *s);
+void subscriber_free(struct session *s);
+/* Check a list of patterns of a request. 0 or -EINVAL with *e. */
+int check_event_patterns(const msgpack_object *patterns, struct err *e) must_check;
+
+/* publish.c: events of clients, and what workers say of those of their steps */
+msg_fn on_event_publish;
+void event_publish_answered(struct server *srv, struct req *r);
+/* `events` of a result into the request; what is wrong with it is told there too. */
+void read_event_words(const struct options *opt, const msgpack_object *events, struct req_result *q);
+
+/* consume.c: durable domain events */
+msg_fn on_event_consume, on_event_ack, on_event_extend;
+void consume_answered(struct server *srv, struct req *r);
+/* A namespace's queue has `n` messages more (0: some). */
+void consumers_hint(struct server *srv, const char *ns, unsigned n);
+/* Everybody who waits looks again. */
+void consumers_recheck(struct server *srv);
+void consumers_forget(struct session *s);
+/* No more will come: all are answered. */
+void consumers_drain(struct server *srv);
+void consumers_free(struct server *srv);
 
 /* info.c: everything that is answered by one query or from memory */
 msg_fn on_ping, on_server_info, on_template_apply, on_template_validate;

@@ -36,6 +36,7 @@ static const struct api {
 	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, true},
 	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, true},
 	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, false},
+	{MSG_EVENT_LIST, "tasker.api_event_list", NULL, false},
 };
 
 static const char API_REGISTER[] = "tasker.register_template";
@@ -166,10 +167,12 @@ void api_answered(struct server *srv, struct req *r)
 	static const struct {
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
-	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied}};
+	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied},
+		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
-			inner[i].fn(srv, r);
+			if (inner[i].fn)
+				inner[i].fn(srv, r);
 			return;
 		}
 	struct session *s = r->origin.session ? session_find(srv, r->origin.session) : NULL;
@@ -487,7 +490,8 @@ void on_server_info(struct session *s, uint32_t id, const msgpack_object *params
 		const char *name;
 		uint64_t v;
 	} counters[] = {{"frames", srv->c_frames}, {"steps_sent", srv->c_steps_sent}, {"results", srv->c_results}, {"workers_lost_steps", srv->c_lost}, {"timeouts", srv->c_timeouts},
-			{"protocol_errors", srv->c_protocol_errors}, {"batches", st.batches}, {"recorded", st.results}, {"created", st.creates}, {"claims", st.claims}, {"queries", st.api},
+			{"protocol_errors", srv->c_protocol_errors}, {"events_queued", srv->c_events_queued}, {"events_fast", srv->c_events_fast}, {"events_pushed", srv->c_events_pushed},
+			{"events_lost", srv->c_events_lost}, {"events_refused", srv->c_events_refused}, {"batches", st.batches}, {"recorded", st.results}, {"created", st.creates}, {"claims", st.claims}, {"queries", st.api},
 			{"database_reconnects", st.reconnects}, {"database_retries", st.retries}};
 	size_t mark = reply_begin(s, id);
 	mp_map(&s->out, 9);

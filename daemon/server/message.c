@@ -11,7 +11,7 @@
 #include "protocol/scan.h"
 #include "protocol/utf8.h"
 
-enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_ANY };
+enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_INTS, P_ANY };
 
 #define FIELDS_MAX 16 /* of a message that is one SQL function */
 
@@ -58,6 +58,18 @@ static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 2
 static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, {0}};
 static const struct param dlq_update_params[] = {ENTRY_OR_TASK, {"status", P_STR, false, 1, 40}, {"notes", P_STR, false, 0, 4096}, {"resolved_by", P_STR, false, 1, 128}, {"metadata", P_MAP, false, 0, 0}, {0}};
 static const struct param staleness_params[] = {{"namespace", P_STR, false, 1, 29}, {"health", P_STR, false, 1, 16}, {"limit", P_INT, false, 1, 1000}, {0}};
+#define NAMESPACE {"namespace", P_STR, false, 1, 29}
+#define IDS {"ids", P_INTS, true, 1, 1000}, {"read_counts", P_INTS, false, 1, 1000}
+#define VISIBILITY_MAX 43200000
+static const struct param subscribe_params[] = {{"patterns", P_STRS, true, 1, PATTERNS_CALL_MAX}, {"namespaces", P_STRS, false, 0, 100}, {0}};
+static const struct param unsubscribe_params[] = {{"patterns", P_STRS, false, 1, PATTERNS_MAX}, {0}};
+static const struct param publish_params[] = {{"name", P_STR, true, 1, 255}, NAMESPACE, {"payload", P_ANY, false, 0, 0}, {"delivery_mode", P_STR, false, 1, 16},
+					      {"correlation_id", P_STR, false, 1, 256}, {"fired_by", P_STR, false, 1, 256}, {"metadata", P_MAP, false, 0, 0},
+					      {"event_id", P_UUID, false, 0, 0}, {0}};
+static const struct param consume_params[] = {NAMESPACE, {"max", P_INT, false, 1, 1000}, {"visibility_ms", P_INT, false, 1000, VISIBILITY_MAX},
+					      {"wait_ms", P_INT, false, 0, INT32_MAX}, {"patterns", P_STRS, false, 1, PATTERNS_CALL_MAX}, {0}};
+static const struct param event_ack_params[] = {NAMESPACE, IDS, {0}};
+static const struct param event_extend_params[] = {NAMESPACE, IDS, {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX}, {0}};
 static const struct param no_params[] = {{0}};
 
 static const struct {
@@ -93,6 +105,13 @@ static const struct {
 	[MSG_DLQ_ADD] = {NULL, dlq_add_params},
 	[MSG_DLQ_UPDATE] = {NULL, dlq_update_params},
 	[MSG_DLQ_STALENESS] = {NULL, staleness_params},
+	[MSG_EVENT_SUBSCRIBE] = {on_event_subscribe, subscribe_params},
+	[MSG_EVENT_UNSUBSCRIBE] = {on_event_unsubscribe, unsubscribe_params},
+	[MSG_EVENT_PUBLISH] = {on_event_publish, publish_params},
+	[MSG_EVENT_CONSUME] = {on_event_consume, consume_params},
+	[MSG_EVENT_ACK] = {on_event_ack, event_ack_params},
+	[MSG_EVENT_EXTEND] = {on_event_extend, event_extend_params},
+	[MSG_EVENT_LIST] = {NULL, no_params},
 	[MSG_STEP_RESULT] = {on_step_result, result_params},
 	[MSG_STEP_HEARTBEAT] = {on_step_heartbeat, progress_params},
 	[MSG_STEP_LOG] = {on_step_log, log_params},
@@ -294,7 +313,7 @@ int value_to_json(const msgpack_object *o, const char *name, size_t max, struct 
 /* Checking --------------------------------------------------------------------------------------------------------------- */
 
 static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
-					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_ANY] = "any value"};
+					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_INTS] = "an array of positive integers", [P_ANY] = "any value"};
 
 static bool strings_ok(const msgpack_object *a, int64_t max)
 {
@@ -305,6 +324,16 @@ static bool strings_ok(const msgpack_object *a, int64_t max)
 		if (o->type != MSGPACK_OBJECT_STR || memchr(o->via.str.ptr, 0, o->via.str.size))
 			return false;
 	}
+	return true;
+}
+
+static bool integers_ok(const msgpack_object *a, const struct param *p)
+{
+	if (a->type != MSGPACK_OBJECT_ARRAY || a->via.array.size < (uint64_t)p->min || a->via.array.size > (uint64_t)p->max)
+		return false;
+	for (uint32_t i = 0; i < a->via.array.size; i++)
+		if (a->via.array.ptr[i].type != MSGPACK_OBJECT_POSITIVE_INTEGER || a->via.array.ptr[i].via.u64 > INT64_MAX)
+			return false;
 	return true;
 }
 
@@ -332,7 +361,9 @@ static bool value_ok(const msgpack_object *o, const struct param *p)
 	case P_ARRAY:
 		return o->type == MSGPACK_OBJECT_ARRAY && length_ok(o->via.array.size, p);
 	case P_STRS:
-		return strings_ok(o, p->max);
+		return strings_ok(o, p->max) && o->via.array.size >= (uint64_t)p->min;
+	case P_INTS:
+		return integers_ok(o, p);
 	case P_ANY:
 		return true;
 	}

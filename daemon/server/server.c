@@ -90,6 +90,7 @@ static void on_up(struct server *srv, struct done *d)
 	srv->db_schema_version = d->schema_version;
 	snprintf(srv->db_pgmq, sizeof srv->db_pgmq, "%s", d->pgmq);
 	srv->db_error[0] = '\0';
+	consumers_recheck(srv);
 	workers_announce(srv); /* the database may have missed some, or taken them for dead */
 	pool_hint_all(srv);
 	waits_recheck(srv);
@@ -131,9 +132,10 @@ static void on_adopted(struct server *srv, struct done *d)
 
 static void on_ready(struct server *srv, struct done *d)
 {
-	if (d->n_ids == 0)
+	if (d->n_ids == 0) {
 		pool_hint_all(srv);
-	else
+		consumers_recheck(srv);
+	} else
 		pool_hint(srv, d->ids, d->n_ids);
 }
 
@@ -170,6 +172,16 @@ static void on_fatal(struct server *srv, struct done *d)
 	server_fail(srv, &d->err);
 }
 
+/* What other nodes have published is counted there. */
+static void events_of(struct server *srv, struct done *d)
+{
+	for (struct fired *f = d->fired; f && d->kind != DONE_NOTIFY_EVENTS; f = f->next) {
+		srv->c_events_fast += f->body.len > 0;
+		srv->c_events_queued += f->body.len > 0 ? 0 : f->n;
+	}
+	events_fired(srv, d->fired);
+}
+
 static void on_answers(evutil_socket_t fd, short what, void *arg)
 {
 	static void (*const by_kind[])(struct server *, struct done *) = {
@@ -179,13 +191,16 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 		[DONE_NOTIFY_SETTLED] = on_settled, [DONE_NOTIFY_CANCEL] = on_cancelled,
 		[DONE_STUCK] = on_stuck,	 [DONE_UNSTUCK] = on_unstuck,
 		[DONE_FATAL] = on_fatal,	 [DONE_REVIVED] = on_revived,
+		[DONE_NOTIFY_EVENTS] = NULL,
 	};
 	struct server *srv = arg;
 	(void)fd, (void)what;
 	for (struct mail *m = mailbox_take(&srv->answers), *next; m; m = next) {
 		next = m->next;
 		struct done *d = (struct done *)m;
-		by_kind[d->kind](srv, d);
+		if (by_kind[d->kind])
+			by_kind[d->kind](srv, d);
+		events_of(srv, d);
 		done_free(d);
 	}
 	pool_run_backlog(srv);
@@ -368,6 +383,7 @@ static void start_draining(struct server *srv)
 	store_set_draining(srv->store);
 	pool_release_backlogs(srv);
 	tell_draining(srv);
+	consumers_drain(srv);
 	server_status(srv);
 	event_add(srv->ev_drain, &(struct timeval){.tv_usec = 5000});
 	server_flush(srv);
@@ -411,6 +427,7 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
 	pool_hint_all(srv);
 	pool_claim(srv);
 	waits_recheck(srv);
+	consumers_recheck(srv);
 	server_flush(srv);
 }
 
@@ -588,6 +605,7 @@ static void finish(struct server *srv)
 		}
 		mailbox_done(&srv->answers);
 	}
+	consumers_free(srv);
 	watches_free(srv);
 	waits_free(srv);
 	steps_free(srv);
@@ -608,6 +626,7 @@ int server_run(const struct options *opt, const char *conninfo, struct embed *em
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);
+	TAILQ_INIT(&srv.consumers);
 	signal(SIGPIPE, SIG_IGN);
 	int r = start(&srv, conninfo, e);
 	if (r == 0) {

@@ -125,6 +125,7 @@ static void session_free(struct session *s)
 	buf_done(&s->out);
 	buf_done(&s->acks);
 	buf_done(&s->executes);
+	subscriber_free(s);
 	free(s);
 }
 
@@ -149,6 +150,8 @@ void session_close(struct session *s, const char *why)
 	log_debug("session %llu (pid %d, uid %u) closed: %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, why);
 	waits_forget(s);
 	watch_forget(s);
+	consumers_forget(s);
+	subscriber_free(s);
 	pool_leave(s);
 	close_socket(s);
 	bool keep = s->worker && !s->said_goodbye && !TAILQ_EMPTY(&s->steps) && process_alive(s) && !s->srv->stop;
@@ -368,6 +371,7 @@ void session_gather(struct session *s)
 	gather(s, &s->acks, &s->n_acks, "result.ack", "acks");
 	gather(s, &s->executes, &s->n_executes, "step.execute", "steps");
 	s->execute_items = 0;
+	events_gather(s);
 }
 
 /* True when everything is sent. */
@@ -424,6 +428,8 @@ static void flush_session(struct session *s)
 	}
 	if (!all)
 		event_add(&s->wr, NULL);
+	else if (s->subscriber && s->subscriber->lost > 0)
+		session_mark_dirty(s); /* it has caught up: now it is told */
 	pace(s, s->out.len - s->out_off);
 }
 

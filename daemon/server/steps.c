@@ -146,6 +146,7 @@ static struct req *result_req(const struct claim *c, const struct uuid *step, en
 	r->result.retry_after_ms = -1;
 	r->result.finished = now_wall();
 	r->result.slot = c->slot;
+	r->result.publishes = c->publishes;
 	return r;
 }
 
@@ -349,10 +350,36 @@ static void record_refusal(struct server *srv, struct req *r)
 	memset(&again->result.result, 0, sizeof(struct text));
 	memset(&again->result.error, 0, sizeof(struct text));
 	memset(&again->result.meta, 0, sizeof(struct text));
+	memset(&again->result.known, 0, sizeof(struct text));
+	again->result.words = NULL;
+	again->result.n_words = 0;
 	again->result.outcome = OUTCOME_INVALID_RESULT;
 	again->result.retry = false;
 	set_error(again, "invalid_result", why);
 	store_submit(srv->store, again);
+}
+
+static void report_refused_events(struct server *srv, const struct req *r)
+{
+	char step[UUID_TEXT], task[UUID_TEXT];
+	unsigned suppressed = 0;
+	srv->c_events_refused += r->result.events_refused;
+	if (!ratelimit_ok(&srv->peer_log, now_mono(), &suppressed))
+		return;
+	uuid_format(&r->result.step, step);
+	uuid_format(&r->task, task);
+	log_fields(LOG_LV_WARN, (const char *[]){"TASKER_TASK", task, "TASKER_STEP", step, NULL},
+		   "%u domain events of step %s (attempt %d) are not published: the attempt's event_errors say why (%u messages like this left out before)", r->result.events_refused, step,
+		   r->result.attempt, suppressed);
+}
+
+/* What a recorded result brings with it. */
+static void follow_up(struct server *srv, const struct req *r)
+{
+	if (r->result.events_refused > 0)
+		report_refused_events(srv, r);
+	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)
+		pool_due(srv, r->result.handler_id, r->result.delay_ms);
 }
 
 void result_answered(struct server *srv, struct req *r)
@@ -374,8 +401,8 @@ void result_answered(struct server *srv, struct req *r)
 	if (refused)
 		snprintf(r->err.text, sizeof r->err.text, "what the result says about branches or batches cannot be done: see the error of the step");
 	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
-	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)
-		pool_due(srv, r->result.handler_id, r->result.delay_ms);
+	if (changed)
+		follow_up(srv, r);
 	if (s && s->fd >= 0)
 		ack(s, &r->result.step, r->result.attempt, rejected ? "rejected" : changed ? "recorded" : r->status, rejected ? r->err.text : NULL);
 	recording_end(srv, &key, rejected ? "rejected" : changed ? "duplicate" : r->status);
@@ -460,7 +487,13 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 	}
 	r->origin.session = s->id;
 	r->result.worker = s->worker_uuid;
+	const msgpack_object *events = mp_get(m, "events");
+	if (events) {
+		read_event_words(s->srv->opt, events, &r->result);
+		r->result.publishes = true; /* if only to be told that nothing is declared */
+	}
 	if (read_outcome(s->srv->opt, m, success, &r->result, &e) < 0) {
+		event_words_free(&r->result);
 		free(r->result.result.s);
 		free(r->result.error.s);
 		free(r->result.meta.s);

@@ -8,7 +8,7 @@
 #include <sys/random.h>
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
-static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4};
+static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB};
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB};
 
 struct hot *hot_new(void)
@@ -121,6 +121,22 @@ static int64_t retry_delay(struct hot *h, PGconn *c, const struct req_result *q,
 	return (int64_t)retry_delay_ms(&tcache_step_of(t, q->step_no)->policy, (unsigned)q->attempt, rnd);
 }
 
+/* What the database must know of the events of a step that declares some. */
+static int know_events(struct hot *h, PGconn *c, struct req_result *q, enum db_failure *why, struct err *e)
+{
+	const struct tcache_template *t = tcache_get(h->templates, c, q->template_id, why, e);
+	if (!t)
+		return -EIO;
+	const struct tcache_step *s = tcache_step_of(t, q->step_no);
+	int refused = fire_prepare(&s->events, q, !q->retry || !s->retryable || q->attempt >= s->max_attempts);
+	if (refused < 0) {
+		*why = DB_FULL;
+		return err_set(e, refused, "internal", "out of memory");
+	}
+	q->events_refused += (unsigned)refused;
+	return 0;
+}
+
 static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, enum db_failure *why, struct err *e)
 {
 	struct pgarray *a = h->record;
@@ -129,7 +145,7 @@ static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, 
 	for (size_t i = 0; i < n; i++) {
 		struct req_result *q = &reqs[i]->result;
 		int64_t delay = q->delay_ms = retry_delay(h, c, q, why, e);
-		if (delay < 0)
+		if (delay < 0 || (q->publishes && know_events(h, c, q, why, e) < 0))
 			return -EIO;
 		pgarray_int8(&a[0], q->task_id);
 		pgarray_int4(&a[1], q->step_no);
@@ -148,6 +164,7 @@ static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, 
 			pgarray_uuid(&a[10], &q->worker);
 		pgarray_time(&a[11], q->finished);
 		pgarray_int4(&a[12], (int32_t)q->result.n);
+		pgarray_jsonb(&a[13], q->known.s, q->known.n);
 	}
 	return 0;
 }
@@ -176,6 +193,16 @@ static bool add_arrays(struct params *p, struct pgarray *a, size_t n)
 	return ok;
 }
 
+/* NULL if no step of the batch declares any. */
+static bool add_events(struct hot *h, struct params *p, struct req **reqs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (reqs[i]->result.publishes)
+			return add_array(p, &h->record[N_RECORD - 1]);
+	add_text(p, NULL);
+	return true;
+}
+
 /* One call for the whole batch. */
 static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, PGresult **ret, enum db_failure *why, struct err *e)
 {
@@ -190,7 +217,7 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 		int rc = record_arrays(h, c, reqs, n, why, e);
 		if (rc < 0)
 			return rc;
-		ok = add_arrays(&p, h->record, N_RECORD) && ok;
+		ok = add_arrays(&p, h->record, N_RECORD - 1) && add_events(h, &p, reqs, n) && ok;
 	} else if (s == S_CREATE) {
 		create_arrays(h, reqs, n);
 		ok = add_arrays(&p, h->create, N_CREATE) && ok;
@@ -206,7 +233,7 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	int done = 0;
-	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS)
+	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS && !reqs[0]->result.publishes)
 		done = record_one(h, c, call, reqs[0], out, why, e);
 	else if (n == 1 && reqs[0]->kind == REQ_CREATE)
 		done = create_one(h, c, call, reqs[0], out, why, e);

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include "daemon/base/log.h"
 #include "daemon/store/migrate.h"
+#include "daemon/store/notice.h"
 
 /* First key of the node locks: "node" in ASCII; the second is a hash of the name. */
 #define NODE_LOCK_CLASS "1852793957"
@@ -24,6 +25,7 @@ struct presence {
 	PGconn *conn;
 	bool schema_ok;
 	char pgmq[32]; /* whose queues these are */
+	struct notice notice; /* an event that comes in pieces */
 };
 
 static int query(struct presence *p, const char *sql, int n, const char *const *v, PGresult **ret, enum db_failure *why, struct err *e)
@@ -164,7 +166,7 @@ static int reclaim_one(struct presence *p, bool *ret_more, enum db_failure *why,
 	char node[16];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
-	int rc = query(p, "SELECT kind, idx, status, handler_id, attempt FROM tasker.reclaim($1::int, true, " RECLAIM_STEPS ")", 1, (const char *[]){node}, &r, why, e);
+	int rc = query(p, "SELECT kind, idx, status, handler_id, attempt, context FROM tasker.reclaim($1::int, true, " RECLAIM_STEPS ")", 1, (const char *[]){node}, &r, why, e);
 	if (rc < 0 || PQntuples(r) == 0)
 		return rc;
 	struct done *d = done_new(DONE_NOTIFY_READY);
@@ -174,6 +176,8 @@ static int reclaim_one(struct presence *p, bool *ret_more, enum db_failure *why,
 			*ret_more = true;
 		} else if (d && PQgetvalue(r, i, 0)[0] == 'q')
 			done_add_id(d, (int)strtol(PQgetvalue(r, i, 3), NULL, 10));
+		else if (d && PQgetvalue(r, i, 0)[0] == 'e')
+			done_add_event(d, PQgetvalue(r, i, 2), (unsigned)strtoul(PQgetvalue(r, i, 1), NULL, 10), PQgetisnull(r, i, 5) ? NULL : PQgetvalue(r, i, 5), (size_t)PQgetlength(r, i, 5));
 	if (d)
 		store_post(p->s, d);
 	return 0;
@@ -251,6 +255,9 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 	if (rc == 0)
 		rc = query(p, "LISTEN tasker_nodes", 0, NULL, NULL, why, e);
 	if (rc == 0)
+		rc = query(p, "LISTEN tasker_events", 0, NULL, NULL, why, e);
+	notice_reset(&p->notice);
+	if (rc == 0)
 		rc = p->s->registered ? heartbeat(p, why, e) : first_registration(p, why, e);
 	if (rc == 0)
 		rc = heartbeat(p, why, e);
@@ -303,7 +310,7 @@ static void drain_notifications(struct presence *p, bool *ret_templates)
 			*ret_templates = true;
 		if (strcmp(n->relname, "tasker_nodes") == 0)
 			atomic_store(&p->s->notify, true); /* until the next heartbeat counts them */
-		struct done *d = read_notification(n);
+		struct done *d = strcmp(n->relname, "tasker_events") == 0 ? notice_read(&p->notice, p->s->node.node_no, n->extra) : read_notification(n);
 		if (d)
 			store_post(p->s, d);
 		PQfreemem(n);
@@ -407,6 +414,7 @@ void *presence_main(void *arg)
 			break;
 	}
 	leave(&p);
+	notice_reset(&p.notice);
 	store_conn_set(p.s, PRESENCE_CONN, NULL);
 	p.conn = db_close(p.conn);
 	pthread_mutex_lock(&p.s->lock);

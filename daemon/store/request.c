@@ -1,8 +1,10 @@
 /* Life and death of the messages between the loop and the store threads. */
 #include "daemon/store/request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "protocol/mpjson.h"
 
 const char *const outcome_names[OUTCOME_COUNT] = {
 	[OUTCOME_SUCCESS] = "success",	       [OUTCOME_HANDLER_ERROR] = "handler_error", [OUTCOME_PERMANENT_ERROR] = "permanent_error",
@@ -73,6 +75,18 @@ struct req *req_new(enum req_kind kind, struct origin origin)
 	return r;
 }
 
+void event_words_free(struct req_result *r)
+{
+	for (size_t i = 0; i < r->n_words; i++) {
+		free(r->words[i].name);
+		free(r->words[i].payload.s);
+		free(r->words[i].metadata.s);
+	}
+	free(r->words);
+	r->words = NULL;
+	r->n_words = 0;
+}
+
 struct req *req_free(struct req *r)
 {
 	if (!r)
@@ -84,6 +98,8 @@ struct req *req_free(struct req *r)
 		free(r->result.meta.s);
 		claim_free(r->result.held);
 		buf_done(&r->result.value);
+		free(r->result.known.s);
+		event_words_free(&r->result);
 		break;
 	case REQ_CREATE:
 		free(r->create.ns.s);
@@ -122,6 +138,38 @@ struct claim *claim_free(struct claim *c)
 	return NULL;
 }
 
+struct fired *fired_free(struct fired *f)
+{
+	if (f) {
+		buf_done(&f->body);
+		free(f);
+	}
+	return NULL;
+}
+
+void done_append_events(struct done *d, struct fired *f)
+{
+	struct fired **end = d->fired_end ? d->fired_end : &d->fired;
+	*end = f;
+	while (*end)
+		end = &(*end)->next;
+	d->fired_end = end;
+}
+
+void done_add_event(struct done *d, const char *ns, unsigned n, const char *json, size_t len)
+{
+	struct fired *f = calloc(1, sizeof *f);
+	if (!f)
+		return;
+	buf_init(&f->body, 0);
+	snprintf(f->ns, sizeof f->ns, "%s", ns);
+	f->n = n;
+	if (json && json_to_mp(json, len, &f->body, NULL) < 0)
+		fired_free(f);
+	else
+		done_append_events(d, f);
+}
+
 struct done *done_new(enum done_kind kind)
 {
 	struct done *d = calloc(1, sizeof *d);
@@ -153,6 +201,11 @@ struct done *done_free(struct done *d)
 		struct claim *c = d->claims;
 		d->claims = c->next;
 		claim_free(c);
+	}
+	while (d->fired) {
+		struct fired *f = d->fired;
+		d->fired = f->next;
+		fired_free(f);
 	}
 	free_list(d->settled);
 	free_list(d->cancelled);

@@ -56,6 +56,13 @@ extern const char *const outcome_names[OUTCOME_COUNT];
 
 struct claim;
 
+/* What a worker's publisher says of an event that its step declares. */
+struct event_word {
+	char *name;
+	struct text payload, metadata; /* JSON, or NULL */
+	bool skip;
+};
+
 struct req_result {
 	int64_t task_id;
 	int step_no, fence, attempt, template_id;
@@ -73,6 +80,12 @@ struct req_result {
 	/* What steps that this one makes ready can be made of without asking the database; or NULL and empty. */
 	struct claim *held;
 	struct buf value; /* the result, MessagePack */
+	bool publishes;		 /* the step declares domain events */
+	struct event_word *words; /* owned */
+	size_t n_words;
+	char words_wrong[160];	 /* why what the worker said of them was not understood, or empty */
+	struct text known;	 /* of the store thread: p_events of tasker.publish_events */
+	unsigned events_refused; /* answer */
 };
 
 struct req_create {
@@ -157,6 +170,7 @@ struct claim {
 	unsigned fields;     /* how many pairs; 0: adopted without its payload, or broken */
 	bool broken;	     /* the payload cannot be made: end the step, do not run it */
 	struct claim_parts parts;
+	bool publishes;	     /* the step declares domain events */
 };
 struct claim *claim_free(struct claim *c); /* returns NULL */
 
@@ -173,6 +187,15 @@ struct cancelled { /* a running step of a cancelled task, or of a batch that fai
 	int step_no, fence;
 };
 
+/* Domain events that were published. */
+struct fired {
+	struct fired *next;
+	char ns[32];
+	unsigned n;	 /* so many are in the namespace's queue; 0: unknown */
+	struct buf body; /* or one to be pushed: MessagePack */
+};
+struct fired *fired_free(struct fired *f); /* returns NULL */
+
 enum done_kind {
 	DONE_BATCH,	/* answers to requests */
 	DONE_UP,	/* the database is there; node registered (first time, or after a loss) */
@@ -182,6 +205,7 @@ enum done_kind {
 	DONE_NOTIFY_TEMPLATES, /* handlers may have been added: `handlers` has the list */
 	DONE_NOTIFY_SETTLED,   /* settled: tasks (state empty: look) */
 	DONE_NOTIFY_CANCEL,    /* settled: tasks, or single steps, cancelled elsewhere */
+	DONE_NOTIFY_EVENTS,    /* fired: by another node */
 	DONE_STUCK,	/* the database is there but refuses to write (full disk...): err says what */
 	DONE_UNSTUCK,	/* it writes again */
 	DONE_FATAL,	/* the daemon must stop: err says why */
@@ -208,6 +232,7 @@ struct done {
 	struct settled *settled;
 	struct cancelled *cancelled;
 	struct due *due;
+	struct fired *fired, **fired_end; /* in order; fired_end is NULL while there is none */
 	int *ids; /* handlers whose queues got messages */
 	size_t n_ids;
 	struct handler_row *handlers;
@@ -222,3 +247,9 @@ struct done {
 struct done *done_new(enum done_kind kind);
 struct done *done_free(struct done *d); /* frees everything still in it; returns NULL */
 void done_add_id(struct done *d, int id);
+/* Appends one published event (JSON), or, with json NULL, that n are in the queue. Without memory it is left out: consumers look again now and then. */
+void done_add_event(struct done *d, const char *ns, unsigned n, const char *json, size_t len);
+/* Append the list that begins with `f`. */
+void done_append_events(struct done *d, struct fired *f);
+/* What a publisher said, freed. */
+void event_words_free(struct req_result *r);

@@ -172,6 +172,12 @@ int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot
 	cl->fields++;
 	if (s->timeout_ms)
 		put_int(cl, "timeout_ms", (int64_t)s->timeout_ms);
+	cl->publishes = s->events.n > 0;
+	if (cl->publishes) {
+		mp_str(&cl->body, "publishes_events");
+		mp_raw(&cl->body, s->events.words.data, s->events.words.len);
+		cl->fields++;
+	}
 	return 0;
 }
 
@@ -238,6 +244,7 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	int rc = s ? 0 : -EINVAL;
 	if (s) {
 		cl->timeout_ms = s->timeout_ms;
+		cl->publishes = s->events.n > 0;
 		if (payload) {
 			rc = claim_put_identity(h->prover, cl, call, t, s);
 			if (rc == 0)
@@ -311,6 +318,15 @@ static void read_answer(const PGresult *r, int row, struct req **reqs, size_t n)
 		snprintf(q->state, sizeof q->state, "%.*s", (int)(end - v - 3), v + 3);
 }
 
+static void read_event(const PGresult *r, int row, struct done *out)
+{
+	size_t n = 0;
+	char ns[32];
+	const char *json = get_json(r, row, C_CONTEXT, &n);
+	row_status(r, row, ns, sizeof ns);
+	done_add_event(out, ns, (unsigned)row_int(r, row, C_IDX), json, n);
+}
+
 int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, bool payload, struct req **reqs, size_t n, struct done *out,
 		     enum db_failure *why, struct err *e)
 {
@@ -334,6 +350,9 @@ int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGres
 			break;
 		case 'x':
 			read_cancelled(r, i, out);
+			break;
+		case 'e':
+			read_event(r, i, out);
 			break;
 		default:
 			break;

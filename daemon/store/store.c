@@ -312,6 +312,7 @@ static void merge(struct done *into, struct done *from)
 	from->settled = NULL;
 	from->cancelled = NULL;
 	from->due = NULL;
+	done_append_events(into, TAKE_PTR(from->fired));
 	done_free(from);
 }
 
@@ -601,11 +602,19 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
+static size_t bytes_of_result(const struct req_result *r)
+{
+	size_t n = r->result.n + r->error.n + r->meta.n;
+	for (size_t i = 0; i < r->n_words; i++)
+		n += r->words[i].payload.n + r->words[i].metadata.n;
+	return n;
+}
+
 static size_t bytes_of(const struct req *r)
 {
 	switch (r->kind) {
 	case REQ_RESULT:
-		return r->result.result.n + r->result.error.n + r->result.meta.n;
+		return bytes_of_result(&r->result);
 	case REQ_CREATE:
 		return r->create.context.n + r->create.opts.n;
 	case REQ_API:

@@ -28,6 +28,7 @@ static void template_free(struct tcache_template *t)
 		free(t->steps[i].name);
 		free(t->steps[i].children);
 		buf_done(&t->steps[i].handler);
+		declared_done(&t->steps[i].events);
 	}
 	free(t->steps);
 	free(t->ns);
@@ -110,14 +111,14 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	s->n_ancestors = (int)field_int(r, row, 14);
 	if (parse_ints(PQgetvalue(r, row, 15), &s->children, &s->n_children) < 0)
 		return err_set(e, -ENOMEM, "internal", "out of memory");
-	return 0;
+	return PQgetisnull(r, row, 17) ? 0 : declared_read(&s->events, PQgetvalue(r, row, 17), (size_t)PQgetlength(r, row, 17), e);
 }
 
 static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, struct err *e)
 {
 	static const char sql[] =
 		"SELECT n.name, t.name, t.version, s.name, s.handler, s.retryable, s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_ms, s.ancestors_cut,"
-		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL"
+		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL, s.events"
 		" FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id) JOIN tasker.template_steps s USING (template_id)"
 		" WHERE t.template_id = $1::int ORDER BY s.step_no";
 	char text[16];

@@ -2,6 +2,7 @@
 #pragma once
 #include "daemon/core/retry.h"
 #include "daemon/store/conn.h"
+#include "daemon/store/fire.h"
 #include "protocol/buf.h"
 
 struct tcache_step {
@@ -16,6 +17,7 @@ struct tcache_step {
 	int handler_id, n_parents, n_ancestors;
 	int *children; /* n_children numbers, each larger than its own */
 	int n_children;
+	struct declared_events events;
 };
 
 struct tcache_template {

@@ -11,8 +11,9 @@ static const struct {
 	const char *key;
 	const char *word; /* only this value; NULL: any use */
 } unsupported_features[] = {
-    {task_fields, "input_schema", NULL},  {step_fields, "publishes_events", NULL},
-    {step_fields, "result_schema", NULL}, {step_fields, "composition", NULL},
+    {task_fields, "input_schema", NULL},
+    {step_fields, "result_schema", NULL},
+    {step_fields, "composition", NULL},
 };
 
 /* Empty lists and maps ask for nothing. */

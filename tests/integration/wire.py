@@ -185,7 +185,9 @@ CODES = {"protocol_error", "unsupported_version", "unknown_method", "bad_request
 STEP = ({"step_uuid": str, "task_uuid": str, "attempt": int, "max_attempts": int, "retryable": bool, "claim": bytes, "namespace": str, "template": str,
          "version": str, "step": str, "handler": dict, "context": dict},
         {"template_step": str, "inputs": dict, "dependencies": dict, "dependencies_partial": bool, "checkpoint": object, "timeout_ms": int, "priority": int,
-         "correlation_id": str, "parent_correlation_id": str, "traceparent": str})
+         "correlation_id": str, "parent_correlation_id": str, "traceparent": str, "publishes_events": list})
+DECLARED_EVENT = {"name": str, "condition": str, "delivery_mode": str}, {"publisher": str}
+DOMAIN_EVENT = {"event_id": str, "event_name": str, "event_version": str, "payload": dict, "metadata": dict}, {}
 ACK = {"step_uuid": str, "attempt": int, "status": str}, {"message": str}
 STATUSES = {"recorded", "duplicate", "stale", "rejected", "not_claimed"}
 EVENT = {"kind": str, "state": str}, {"at": str, "step": str, "step_uuid": str, "attempt": int, "worker_uuid": str, "outcome": str, "error": object,
@@ -209,6 +211,25 @@ def _check_list(params, name, fields):
 	return params[name]
 
 
+def check_event(event):
+	"""Hold a domain event to section 10."""
+	need("event", event, *DOMAIN_EVENT)
+	metadata = event["metadata"]
+	for name in ("namespace", "correlation_id", "fired_at", "fired_by"):
+		if not isinstance(metadata.get(name), str):
+			raise Breach("metadata.%s of %r" % (name, event))
+	if "payload" not in event["payload"]:
+		raise Breach("no payload in %r" % event)
+	if "task_uuid" in metadata:
+		need("payload", event["payload"], {"payload": object, "task_sequence_step": dict, "execution_result": dict})
+		whose = event["payload"]["task_sequence_step"]
+		need("task", whose["task"], {"task_uuid": str, "namespace": str, "name": str, "version": str})
+		need("workflow_step", whose["workflow_step"], {"step_uuid": str, "name": str, "template_step_name": str, "attempts": int, "max_attempts": int})
+		need("execution_result", event["payload"]["execution_result"], {"success": bool, "status": str, "step_uuid": str, "attempt": int},
+		     {"execution_ms": (int, float), "worker_uuid": str, "error": object})
+	return event
+
+
 def check_notification(method, params):
 	"""Hold what the daemon sends to the tables of the protocol."""
 	if method == "error":
@@ -216,6 +237,8 @@ def check_notification(method, params):
 	elif method == "step.execute":
 		for step in _check_list(params, "steps", STEP):
 			need("handler", step["handler"], {"callable": str}, {"method": str, "resolver": str, "initialization": dict})
+			for event in step.get("publishes_events", ()):
+				need("publishes_events", event, *DECLARED_EVENT)
 			if len(step["claim"]) != 16 or step["attempt"] < 1:
 				raise Breach("claim or attempt of %r" % step)
 	elif method == "result.ack":
@@ -232,6 +255,12 @@ def check_notification(method, params):
 			need("event", event, *EVENT)
 			if event["kind"] not in ("task", "step"):
 				raise Breach("kind of %r" % event)
+	elif method == "event.message":
+		need(method, params, {"events": list, "lost": int})
+		if not params["events"] and not params["lost"]:
+			raise Breach("an event.message about nothing")
+		for event in params["events"]:
+			check_event(event)
 	elif method == "server.draining":
 		need(method, params, {"deadline_ms": int})
 	else:

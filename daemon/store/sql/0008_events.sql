@@ -156,7 +156,7 @@ BEGIN
   IF v_mode <> 'durable' THEN
     PERFORM tasker.notify_event(v_node, v_event);
   END IF;
-  RETURN jsonb_strip_nulls(jsonb_build_object('event_id', p ->> 'event_id', 'msg_id', v_msg)) || CASE WHEN v_mode <> 'durable' THEN jsonb_build_object('event', v_event) ELSE '{}' END;
+  RETURN jsonb_strip_nulls(jsonb_build_object('event_id', p ->> 'event_id', 'msg_id', v_msg, 'namespace', v_ns.name)) || CASE WHEN v_mode <> 'durable' THEN jsonb_build_object('event', v_event) ELSE '{}' END;
 END $$;
 
 -- Messages that are visible, oldest first; each is then invisible for a while. next_ms: none, but one will be in that time.
@@ -194,9 +194,12 @@ CREATE FUNCTION tasker.event_each(p jsonb, p_statement text) RETURNS jsonb LANGU
 DECLARE
   v_ns tasker.namespaces := tasker.event_namespace(p);
   v_ids bigint[] := ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(p -> 'ids') AS x);
-  v_counts int[] := CASE WHEN p ? 'read_counts' THEN ARRAY(SELECT x::int FROM jsonb_array_elements_text(p -> 'read_counts') AS x) END;
+  v_counts bigint[] := CASE WHEN p ? 'read_counts' THEN ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(p -> 'read_counts') AS x) END;
   v_done bigint[] := '{}';
 BEGIN
+  IF cardinality(v_counts) <> cardinality(v_ids) THEN
+    RAISE EXCEPTION 'read_counts must have as many elements as ids' USING ERRCODE = 'TK400', COLUMN = 'read_counts';
+  END IF;
   IF tasker.event_table(v_ns.event_queue) IS NOT NULL THEN
     EXECUTE format(p_statement, 'q_' || v_ns.event_queue) INTO v_done USING v_ids, v_counts, coalesce((p ->> 'visibility_ms')::int, 0);
   END IF;

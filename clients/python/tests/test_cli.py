@@ -2,13 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import unittest
 
-import support
-from support import PATIENCE, step
+from commandline import CliCase
+from support import step
 
 HANDLERS = """
     import os, warnings
@@ -47,30 +44,10 @@ HANDLERS = """
 """
 
 
-class Cli(support.TestCase):
+class Cli(CliCase):
     def setUp(self):
         super().setUp()
-        with open(os.path.join(self.daemon.directory, "my_handlers.py"), "w", encoding="utf-8") as stream:
-            stream.write(textwrap.dedent(HANDLERS))
-
-    def run_cli(self, *args, **env):
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("TASKER", "PYTHON_HANDLER"))}
-        environ.update(PYTHONPATH=support.SRC, TASKERD_SOCKET=self.daemon.path, **env)
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "taskerd", *args],
-            cwd=self.daemon.directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.addCleanup(self.reap, process)
-        return process
-
-    def reap(self, process):
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-    def end(self, process):
-        out, err = process.communicate(timeout=PATIENCE)
-        return process.returncode, out, err
+        self.write("my_handlers.py", HANDLERS)
 
     def test_version_and_help(self):
         status, out, _ = self.end(self.run_cli("--version"))

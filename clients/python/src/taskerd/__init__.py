@@ -104,6 +104,14 @@ from .models import (
     TaskWrapper,
     WorkflowStepWrapper,
 )
+from .observability import (
+    HealthCheck,
+    WorkerConfig,
+    WorkerMetrics,
+    get_health_check,
+    get_metrics,
+    get_worker_config,
+)
 from .registry import (
     BaseResolver,
     ClassLookupResolver,
@@ -180,6 +188,7 @@ __all__ = [
     "HandlerDiscovery",
     "HandlerRegistry",
     "HandlerWrapper",
+    "HealthCheck",
     "InProcessDomainEvent",
     "InProcessDomainEventPoller",
     "InvalidTemplateError",
@@ -221,6 +230,8 @@ __all__ = [
     "Worker",
     "WorkerAlreadyRunningError",
     "WorkerBootstrapError",
+    "WorkerConfig",
+    "WorkerMetrics",
     "WorkerNotInitializedError",
     "WorkerState",
     "WorkerStatus",
@@ -228,7 +239,10 @@ __all__ = [
     "__version__",
     "bootstrap_worker",
     "get_classifier",
+    "get_health_check",
+    "get_metrics",
     "get_version",
+    "get_worker_config",
     "get_worker_status",
     "is_permanent",
     "is_retryable",

@@ -1,34 +1,33 @@
-"""``python -m taskerd``: run a worker from the command line."""
+"""``python -m taskerd``: run a worker from the command line, or a recorded step under a debugger."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+import signal
+import socket
 import sys
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
+from . import _processes
+from ._bridge import LEVELS
 from ._version import __version__
+from .client import TaskerClient
+from .domain_events import InProcessDomainEventPoller, SubscriberRegistry
 from .exceptions import TaskerError
 from .handler import HandlerRegistry
-from .logging import TRACE
 from .worker import DEFAULT_THREADS, Worker
-
-_LEVELS = {
-    "trace": TRACE,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m taskerd", description="Python client of taskerd.")
     parser.add_argument("--version", action="version", version=f"taskerd-python {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_replay(commands)
     worker = commands.add_parser(
         "worker",
+        allow_abbrev=False,
         help="run the handlers of some modules",
         description="Import modules, offer the handlers in them to taskerd, and run its steps until "
         "SIGTERM or SIGINT. The first signal lets running steps finish, a second ends at once.",
@@ -47,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--prefetch", type=int, metavar="N", help="steps held ready beyond those (as many as threads)"
     )
+    worker.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="worker processes, for handlers that compute; one that crashes costs only its own attempts (%(default)s)",
+    )
     worker.add_argument("--name", help="name shown in lists of workers (host and process id)")
     worker.add_argument(
         "--namespace",
@@ -60,33 +66,82 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="register the templates below this directory at the start (default: $TASKER_TEMPLATE_PATH)",
     )
-    worker.add_argument("--log-level", choices=list(_LEVELS), default="info", help="(%(default)s)")
+    worker.add_argument("--log-level", choices=list(LEVELS), default="info", help="(%(default)s)")
+    worker.add_argument(
+        "--daemon-log-level",
+        choices=[*LEVELS, "off"],
+        default="info",
+        help="what handlers log goes to the daemon's log from this level on (%(default)s)",
+    )
     return parser
+
+
+def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="run a recorded step again in the foreground",
+        description="Run the handler of a recorded step with the context, results and checkpoint that the daemon "
+        "has, in the foreground, and print its result beside the recorded one. Nothing is recorded.",
+    )
+    replay.add_argument("uuid", metavar="STEP", help="uuid of a step, or of a task if --step names the step")
+    replay.add_argument(
+        "modules", nargs="*", metavar="MODULE", help="modules with the handler (default: $PYTHON_HANDLER_PATH)"
+    )
+    replay.add_argument("--step", metavar="NAME", help="name of the step in the task")
+    replay.add_argument("--pdb", action="store_true", help="start in the Python debugger")
+    replay.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: $TASKERD_SOCKET, ...)")
+    replay.add_argument("--log-level", choices=list(LEVELS), default="info", help="(%(default)s)")
+
+
+def _replay(args: argparse.Namespace, modules: List[str]) -> int:
+    from ._replay import Recording, replay
+
+    registry = HandlerRegistry.instance()
+    try:
+        for module in modules:
+            registry.discover_handlers(module)
+        with TaskerClient(socket=args.socket, connect_timeout=5.0) as client:
+            recording = Recording.fetch(client, args.uuid, args.step)
+        return replay(recording, registry, debug=args.pdb)
+    except (TaskerError, ImportError, OSError) as exc:
+        print(f"cannot replay: {exc}", file=sys.stderr)
+        return 1
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """The command line. Returns the exit status."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(arguments)
     if args.command is None:
         parser.print_help()
         return 2
     logging.basicConfig(
-        level=_LEVELS[args.log_level],
+        level=LEVELS[args.log_level],
         format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    return _worker(parser, args)
-
-
-def _worker(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    log = logging.getLogger("taskerd.worker")
     modules = args.modules or [p for p in (os.environ.get("PYTHON_HANDLER_PATH"),) if p]
+    if args.command == "replay":
+        return _replay(args, modules)
     if not modules:
         parser.error("name at least one MODULE, or set PYTHON_HANDLER_PATH")
-    if args.threads < 1 or (args.prefetch is not None and args.prefetch < 0):
-        parser.error("--threads must be at least 1, --prefetch at least 0")
+    if args.threads < 1 or args.processes < 1 or (args.prefetch is not None and args.prefetch < 0):
+        parser.error("--threads and --processes must be at least 1, --prefetch at least 0")
+    if args.processes > 1 and _processes.LIFELINE not in os.environ:
+        return _supervise(args, arguments)
+    return _worker(args, modules)
+
+
+def _supervise(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    name = args.name or os.environ.get("HOSTNAME") or f"{socket.gethostname()}-{os.getpid()}"
+    return _processes.Supervisor(_processes.worker_command(arguments), args.processes, name).run()
+
+
+def _worker(args: argparse.Namespace, modules: List[str]) -> int:
+    log = logging.getLogger("taskerd.worker")
     namespace = os.environ.get("TASKER_NAMESPACE")
+    lifeline = _processes.Lifeline.from_environment()
     registry = HandlerRegistry.instance()
     try:
         for module in modules:
@@ -100,7 +155,13 @@ def _worker(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
             name=args.name,
             namespaces=args.namespaces or ([namespace] if namespace else None),
             templates=args.templates,
+            log_level=None if args.daemon_log_level == "off" else args.daemon_log_level,
         )
+        if SubscriberRegistry.instance().count():
+            SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(args.socket))
+        if lifeline is not None:
+            lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
+            worker.on_connected = lifeline.ready
         return worker.run()
     except (TaskerError, ImportError, OSError) as exc:
         log.error("cannot start: %s", exc)

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Any, Awaitable, Dict, List, Mapping, Optional, Tuple
 
+from . import _otel
+from ._bridge import current_step
 from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, split_limits
 from .context import StepContext
 from .domain_events.collect import step_events
@@ -31,14 +33,23 @@ class StepRunner:
         #: Bytes and items one result may have; replaced by the I/O thread after each handshake.
         self.room: Tuple[int, int] = split_limits(DEFAULT_LIMITS)
         self._local = threading.local()
+        self._tracing = _otel.load()
+
+    def attempt(self, context: StepContext) -> StepHandlerResult:
+        """Run the handler; never raises."""
+        token = current_step.set(context)
+        try:
+            tracing = self._tracing
+            return self._outcome(context) if tracing is None else tracing.run(context, self._outcome)
+        except BaseException as exc:  # a handler's sys.exit() ends its step, not this thread
+            return failure_from_exception(exc)
+        finally:
+            current_step.reset(token)
 
     def run(self, context: StepContext) -> bytes:
         """Run one attempt. Returns the packed item of ``step.result``; never raises."""
         start = time.perf_counter()
-        try:
-            result = self._outcome(context)
-        except BaseException as exc:  # a handler's sys.exit() ends its step, not this thread
-            result = failure_from_exception(exc)
+        result = self.attempt(context)
         elapsed = (time.perf_counter() - start) * 1000.0
         if not result.is_success:
             _log_failure(context, result)

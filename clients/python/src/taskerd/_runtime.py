@@ -144,6 +144,8 @@ class WorkerRuntime:
         self.path = path
         self.welcome: Optional[Welcome] = None
         self.failure: Optional[BaseException] = None
+        #: Called once when the worker has ended.
+        self.at_end: Optional[Callable[[], None]] = None
         self.connected = threading.Event()
         self.finished = threading.Event()
         self.counters: Dict[str, int] = dict.fromkeys(
@@ -245,9 +247,11 @@ class WorkerRuntime:
             params["progress"] = plain(progress, "progress")
         self._notify("step.heartbeat", params)
 
-    def send_log(self, step_uuid: str, level: str, message: str, fields: Mapping[str, Any]) -> None:
+    def send_log(self, step_uuid: Optional[str], level: str, message: str, fields: Mapping[str, Any]) -> None:
         """``step.log``; dropped while there is no connection."""
-        params: Dict[str, Any] = {"step_uuid": step_uuid, "level": level, "message": str(message)}
+        params: Dict[str, Any] = {"level": level, "message": str(message)}
+        if step_uuid is not None:
+            params["step_uuid"] = step_uuid
         if fields:
             params["fields"] = {str(k): str(v) for k, v in fields.items()}
         self._notify("step.log", params)
@@ -675,4 +679,6 @@ class WorkerRuntime:
         self._selector.close()
         self._wake_in.close()
         self._wake_out.close()
+        if self.at_end is not None:
+            self.at_end()
         self.finished.set()

@@ -26,7 +26,7 @@ class StepHost(Protocol):
     def send_progress(self, step_uuid: str, attempt: int, progress: Any) -> None:
         """Tell the daemon how far the step is."""
 
-    def send_log(self, step_uuid: str, level: str, message: str, fields: Mapping[str, Any]) -> None:
+    def send_log(self, step_uuid: Optional[str], level: str, message: str, fields: Mapping[str, Any]) -> None:
         """Write a line to the daemon's log."""
 
 
@@ -335,6 +335,9 @@ class StepContext:
 
         ``level`` is ``trace``, ``debug``, ``info``, ``warn`` or ``error``.
         """
+        self._log(level, message, fields)
+
+    def _log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         if self._host is not None:
             self._host.send_log(self._key[0], level, message, fields)
 
@@ -427,7 +430,7 @@ def _sequence(
 
 
 def _step_inputs(context: StepContext) -> Dict[str, Any]:
-    inputs = _wire(context).get("inputs")
+    inputs: Optional[Dict[str, Any]] = _wire(context).get("inputs")
     return inputs if inputs is not None else context.step_config
 
 

@@ -7,14 +7,15 @@ import importlib.util
 import inspect
 import logging
 import os
-import pkgutil
 import sys
 import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Type, Union
 
+from ._imports import ImportFailure, import_tree, log_failure
 from .registry import (
+    ClassLookupResolver,
     ExplicitMappingResolver,
     HandlerDefinition,
     HandlerEntry,
@@ -36,11 +37,12 @@ class HandlerDiscovery:
     """Finds handlers in modules."""
 
     @staticmethod
-    def load(name: str) -> List[ModuleType]:
+    def load(name: str, failures: Optional[List[ImportFailure]] = None) -> List[ModuleType]:
         """Import a module and everything below it.
 
         ``name`` is a dotted module name, or the path of a ``.py`` file or of a directory, whose name
-        then becomes the top package so that relative imports work.
+        then becomes the top package so that relative imports work. With ``failures`` modules that
+        cannot be imported are put there, and only one that does not exist is an error.
         """
         if os.sep in name or name.endswith(".py") or (os.path.isdir(name) and not _is_importable(name)):
             path = Path(name).resolve()
@@ -51,7 +53,7 @@ class HandlerDiscovery:
                 sys.path.insert(0, parent)
             importlib.invalidate_caches()
             name = path.stem if path.is_file() else path.name
-        return list(_import_tree(name))
+        return list(import_tree(name, failures))
 
     @staticmethod
     def handlers_in(module: ModuleType, base_class: Optional[type] = None) -> Iterator[Type[StepHandler]]:
@@ -74,18 +76,6 @@ def _is_importable(name: str) -> bool:
         return False
 
 
-def _import_tree(name: str) -> Iterator[ModuleType]:
-    module = importlib.import_module(name)
-    yield module
-    places = list(getattr(module, "__path__", ()))
-    below = {info.name for info in pkgutil.iter_modules(places)}
-    for place in places:  # directories without __init__.py are packages too, but are not listed
-        if os.path.isdir(place):
-            below.update(e.name for e in os.scandir(place) if e.is_dir() and e.name.isidentifier())
-    for child in sorted(below - {"__main__", "__pycache__"}):
-        yield from _import_tree(f"{name}.{child}")
-
-
 class HandlerRegistry:
     """Handlers by name. ``instance()`` is the one that ``Worker.start`` uses."""
 
@@ -96,6 +86,7 @@ class HandlerRegistry:
         self.resolver_chain = ResolverChain.default()
         self.template_discovery_info: Dict[str, Any] = {"template_path": None, "files": []}
         self._paths: Set[str] = set()
+        self._failures: List[ImportFailure] = []
 
     @classmethod
     def instance(cls, skip_bootstrap: bool = False) -> "HandlerRegistry":
@@ -191,11 +182,18 @@ class HandlerRegistry:
         """Import a module with everything below it and register the handlers found. Returns how many.
 
         A class without ``handler_name`` has no name to register; templates reach it by its import path.
+        A module that cannot be imported is logged and kept in ``import_failures``, the others go on;
+        only a package that does not exist is an error.
         """
+        failures: List[ImportFailure] = []
         if isinstance(package, ModuleType):
-            modules = [package] if not hasattr(package, "__path__") else list(_import_tree(package.__name__))
+            whole = hasattr(package, "__path__")
+            modules = list(import_tree(package.__name__, failures)) if whole else [package]
         else:
-            modules = HandlerDiscovery.load(package)
+            modules = HandlerDiscovery.load(package, failures)
+        for failure in failures:
+            log_failure(failure)
+        self._failures.extend(failures)
         found: Dict[str, Type[StepHandler]] = {}
         for module in modules:
             for cls in HandlerDiscovery.handlers_in(module, base_class):
@@ -207,6 +205,14 @@ class HandlerRegistry:
         for name, cls in found.items():
             self.register(name, cls)
         return len(found)
+
+    @property
+    def import_failures(self) -> List[ImportFailure]:
+        """Modules with handlers that could not be imported, be it for discovery or for a template."""
+        lookup = self.resolver_chain.get_resolver("class_lookup")
+        found = list(lookup.failures.values()) if isinstance(lookup, ClassLookupResolver) else []
+        named = {f.module for f in self._failures}
+        return [*self._failures, *(f for f in found if f.module not in named)]
 
     def bootstrap_handlers(self) -> int:
         """Look for template files, and in test environments scan the modules imported so far.

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Pattern, Type, Union
 
+from ._imports import ImportFailure, is_absent, log_failure
 from .context import StepContext
 from .exceptions import TaskerError
 from .step_handler.base import StepHandler
@@ -215,6 +216,10 @@ class ClassLookupResolver(BaseResolver):
 
     _PATH = re.compile(r"(?:[A-Za-z_]\w*\.)+[A-Z]\w*\Z")
 
+    def __init__(self) -> None:
+        #: Modules that exist and could not be imported, by name.
+        self.failures: Dict[str, ImportFailure] = {}
+
     @property
     def name(self) -> str:
         """``class_lookup``."""
@@ -231,13 +236,21 @@ class ClassLookupResolver(BaseResolver):
             return None
         module_name, _, class_name = path.rpartition(".")
         module = sys.modules.get(module_name)
-        if module is None:
+        if module is None and module_name not in self.failures:
             try:
                 module = importlib.import_module(module_name)
-            except ImportError:
-                return None
+            except Exception as exc:
+                self._failed(module_name, exc)
+        if module is None:
+            return None
         found = getattr(module, class_name, None)
         return found if isinstance(found, type) and issubclass(found, StepHandler) else None
+
+    def _failed(self, module: str, error: Exception) -> None:
+        """Most names with dots are no import paths at all; a module that exists and is broken is told, once."""
+        if not is_absent(module, error):
+            self.failures[module] = ImportFailure.of(module, error)
+            log_failure(self.failures[module])
 
     def can_resolve(self, definition: HandlerDefinition, config: Optional[Mapping[str, Any]] = None) -> bool:
         """True if the path leads to a handler class."""

@@ -10,8 +10,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
 
+from . import _bridge
 from ._runner import StepRunner
 from ._runtime import WorkerRuntime
 from ._transport import socket_path
@@ -122,6 +123,8 @@ class Worker:
             is what TASKER_TEMPLATE_PATH says, if set.
         connect_timeout: Seconds to wait for the daemon at the start; None waits for ever.
         ack_timeout: Seconds to wait, while stopping without a connection, for a chance to deliver results.
+        log_level: Lines of ``logging`` from this level on that handlers write go to the daemon's log too, with
+            the ids of their step: ``trace``, ``debug``, ``info``, ``warn``, ``error``, or None for none.
     """
 
     _instance: Optional["Worker"] = None
@@ -139,11 +142,14 @@ class Worker:
         templates: Optional[Union[str, "os.PathLike[str]"]] = None,
         connect_timeout: Optional[float] = None,
         ack_timeout: float = 10.0,
+        log_level: Optional[str] = "info",
     ) -> None:
         if threads < 1:
             raise ValueError("threads must be at least 1")
         if prefetch is not None and prefetch < 0:
             raise ValueError("prefetch must not be negative")
+        if log_level is not None and log_level not in _bridge.LEVELS:
+            raise ValueError(f"log_level must be one of {', '.join(_LEVELS)}")
         self.registry = registry if registry is not None else HandlerRegistry.instance()
         self.socket = socket_path(socket)
         self.threads = threads
@@ -153,10 +159,13 @@ class Worker:
         self.templates = templates
         self.connect_timeout = connect_timeout
         self.ack_timeout = ack_timeout
+        self.log_level = log_level
         self.bootstrap_result: Optional[BootstrapResult] = None
         self._runtime: Optional[WorkerRuntime] = None
         self._handlers: List[str] = []
         self._signalled = 0
+        #: Called once, when the first connection stands.
+        self.on_connected: Optional[Callable[[], None]] = None
 
     # -- one worker of the process ---------------------------------------------------------------
 
@@ -179,6 +188,7 @@ class Worker:
                 return running
             config = config or BootstrapConfig()
             options.setdefault("connect_timeout", 30.0)
+            options.setdefault("log_level", config.log_level)
             if config.worker_id:
                 options.setdefault("name", config.worker_id)
             if config.namespace not in ("default", "*"):
@@ -227,8 +237,10 @@ class Worker:
             raise WorkerAlreadyRunningError("this worker was launched before")
         deadline = None if self.connect_timeout is None else time.monotonic() + self.connect_timeout
         self._handlers = self.registry.offered(self._apply_templates(deadline))
+        broken = [str(f) for f in self.registry.import_failures]
         if not self._handlers:
-            raise WorkerBootstrapError("no handlers: name the modules that define them")
+            why = "; ".join(broken) or "name the modules that define them"
+            raise WorkerBootstrapError(f"no handlers: {why}")
         runtime = WorkerRuntime(
             path=self.socket,
             worker={
@@ -242,8 +254,15 @@ class Worker:
             ack_timeout=self.ack_timeout,
         )
         self._runtime = runtime
+        if self.log_level is not None:
+            bridge = _bridge.install(self.log_level)
+            runtime.at_end = lambda: _bridge.remove(bridge)
         runtime.start()
         self._await_connection(runtime, deadline)
+        if self.on_connected is not None:
+            self.on_connected()
+        for failure in broken:
+            runtime.send_log(None, "error", failure, {"worker": self.name})
         self.bootstrap_result = BootstrapResult(
             True, self.worker_id or "", self.worker_id or "", "started", f"{len(self._handlers)} handlers"
         )

@@ -55,7 +55,7 @@ class BaseSubscriber(abc.ABC):
     @property
     def subscriptions(self) -> List[str]:
         """The patterns."""
-        found = self.subscribes_to()
+        found: Any = self.subscribes_to()
         return [found] if isinstance(found, str) else list(found)
 
     @property

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import email.utils
 from typing import Any, ClassVar, Dict, Mapping, Optional
 
 from ..._codec import is_plain
 from ...results import ErrorType, StepHandlerResult
-from ._http import UrllibClient
 
 __all__ = ["APIMixin", "ApiResponse"]
 
@@ -83,6 +81,8 @@ class ApiResponse:
             return max(0, int(text))
         except ValueError:
             pass
+        import email.utils
+
         try:
             when = email.utils.parsedate_to_datetime(text)
         except (TypeError, ValueError, IndexError):
@@ -218,6 +218,8 @@ def _new_client(base_url: str, timeout: float, headers: Mapping[str, str]) -> An
     try:
         import httpx
     except ImportError:
+        from ._http import UrllibClient  # only here: urllib takes long to import
+
         return UrllibClient(base_url, timeout, headers)
     return httpx.Client(base_url=base_url, timeout=timeout, headers=dict(headers))
 

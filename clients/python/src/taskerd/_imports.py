@@ -1,0 +1,82 @@
+"""Importing modules of handlers, and telling well what is wrong with one that cannot be imported."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pkgutil
+import traceback
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Iterator, List, Optional, Tuple
+
+__all__ = ["ImportFailure", "import_tree", "log_failure"]
+
+_log = logging.getLogger("taskerd.handler")
+
+
+@dataclass(frozen=True)
+class ImportFailure:
+    """A module that could not be imported, and where in it that went wrong."""
+
+    module: str
+    file: Optional[str]
+    line: Optional[int]
+    error: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.file else ""
+        return f"module {self.module!r} cannot be imported: {where}{self.error}"
+
+    @classmethod
+    def of(cls, module: str, error: BaseException) -> "ImportFailure":
+        """From what the import raised."""
+        file, line = _place(module, error)
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        return cls(module, file, line, f"{type(error).__name__}: {text}")
+
+
+def _place(module: str, error: BaseException) -> Tuple[Optional[str], Optional[int]]:
+    """File and line: of a syntax error itself, else the innermost line of the module, else of anything."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    frames = [f for f in frames if f.filename != __file__]
+    own = module.replace(".", os.sep)
+    for frame in reversed(frames):
+        if frame.filename.endswith((own + ".py", os.path.join(own, "__init__.py"))):
+            return frame.filename, frame.lineno
+    return (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+
+
+def log_failure(failure: ImportFailure) -> None:
+    """Say it where the worker's own log is read."""
+    _log.error("%s", failure)
+
+
+def is_absent(name: str, error: BaseException) -> bool:
+    """True if a module is not there at all, rather than broken."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return False
+    return name == error.name or name.startswith(error.name + ".")
+
+
+def import_tree(name: str, failures: Optional[List[ImportFailure]] = None) -> Iterator[ModuleType]:
+    """A module and everything below it. What cannot be imported is added to ``failures`` and left out;
+    a module that does not exist at all, and without a list every failure, is raised."""
+    try:
+        module = importlib.import_module(name)
+    except Exception as exc:
+        if failures is None or is_absent(name, exc):
+            raise
+        failures.append(ImportFailure.of(name, exc))
+        return
+    yield module
+    places = list(getattr(module, "__path__", ()))
+    below = {info.name for info in pkgutil.iter_modules(places)}
+    for place in places:  # directories without __init__.py are packages too, but are not listed
+        if os.path.isdir(place):
+            below.update(e.name for e in os.scandir(place) if e.is_dir() and e.name.isidentifier())
+    for child in sorted(below - {"__main__", "__pycache__"}):
+        yield from import_tree(f"{name}.{child}", failures)

@@ -1,0 +1,220 @@
+"""taskerd.testing without a daemon, replay, tracing, a look at the worker."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import unittest
+import unittest.mock
+
+import support
+import workers
+
+import taskerd
+from taskerd import HandlerRegistry, StepHandler, TaskerClient, Worker
+from taskerd._replay import Recording, replay
+from taskerd.batch_processing import Batchable
+from taskerd.errors import PermanentError
+from taskerd.logging import log_info
+from taskerd.step_handler.functional import depends_on, inputs, step_handler
+from taskerd.testing import EmbeddedTaskerd, make_context, run_handler
+from taskerd.testing.handlers import RecordingHost
+
+
+@step_handler("total")
+@depends_on(cart="load_cart")
+@inputs("currency")
+def total(cart, currency, context):
+    context.heartbeat({"at": 1})
+    context.log("info", "adding", n=len(cart["prices"]))
+    return {"total": sum(cart["prices"]), "currency": currency, "try": context.attempt}
+
+
+class Counts(StepHandler, Batchable):
+    handler_name = "counts"
+
+    def call(self, context):
+        at = context.checkpoint_cursor or 0
+        if at < 30:
+            return self.checkpoint_yield(at + 10, at + 10, {"sum": at})
+        return self.batch_worker_success(items_processed=context.checkpoint_items_processed)
+
+
+class RunHandler(unittest.TestCase):
+    def test_functions_classes_and_coroutines(self):
+        host = RecordingHost()
+        result = run_handler(total, {"currency": "EUR"}, dependencies={"load_cart": {"prices": [3, 4]}}, host=host, attempt=2)
+        self.assertEqual(result.result, {"total": 7, "currency": "EUR", "try": 2})
+        self.assertEqual((host.progress, host.logs), ([{"at": 1}], [("info", "adding", {"n": 1 + 1})]))
+
+        @step_handler("later")
+        async def later():
+            raise PermanentError("no", error_code="E")
+
+        result = run_handler(later)
+        self.assertEqual((result.error_type, result.retryable, result.error_code), ("permanent_error", False, "E"))
+
+    def test_a_result_that_cannot_be_sent(self):
+        cyclic = {}
+        cyclic["self"] = cyclic
+        for value in ({"x": object()}, {"x": float("nan")}, cyclic, {"x": "y" * 5_000_000}, {"x": 1 << 70}):
+            logging.getLogger("taskerd").setLevel(logging.CRITICAL)
+            self.addCleanup(logging.getLogger("taskerd").setLevel, logging.NOTSET)
+            result = run_handler(step_handler("odd")(lambda v=value: v))
+            self.assertFalse(result.is_success or result.retryable)
+            self.assertIn(result.error_type, ("serialization_error", "result_too_large"))
+
+    def test_checkpoints(self):
+        self.assertEqual(run_handler(Counts).result["cursor"], 10)
+        self.assertEqual(run_handler(Counts, checkpoint={"cursor": 30, "items_processed": 30}).result["items_processed"], 30)
+        self.assertEqual(run_handler(Counts, to_the_end=True).result["items_processed"], 30)
+
+    def test_method_and_config(self):
+        class Many(StepHandler):
+            def __init__(self, config):
+                self.config = config
+
+            def call(self, context):
+                return {}
+
+            def refund(self, context):
+                return {"unit": self.config["unit"], "same": context.get_config("unit")}
+
+        result = run_handler(Many, method="refund", step_config={"unit": "EUR"})
+        self.assertEqual(result.result, {"unit": "EUR", "same": "EUR"})
+        self.assertEqual(make_context(step_inputs={"cursor": 1}).step_inputs, {"cursor": 1})
+
+    def test_no_program(self):
+        with unittest.mock.patch.dict("os.environ", {"PATH": "/nonexistent"}, clear=True):
+            with self.assertRaises(FileNotFoundError):
+                EmbeddedTaskerd()
+
+
+ROOT = "0190b5a0-7c1e-7000-8000-00000a000000"
+
+
+def uuid_of(number):
+    return ROOT[:-6] + "%06x" % number
+
+
+TASK = {
+    "task_uuid": ROOT, "namespace": "shop", "name": "order", "version": "1.0.0", "context": {"currency": "EUR"},
+    "correlation_id": ROOT,
+    "steps": [
+        {"step_uuid": uuid_of(1), "name": "load_cart", "state": "complete", "attempts": 1, "max_attempts": 3, "result": {"prices": [1]}},
+        {"step_uuid": uuid_of(2), "name": "total", "state": "complete", "attempts": 2, "max_attempts": 3,
+         "result": {"total": 1, "currency": "EUR", "try": 2}},
+        {"step_uuid": uuid_of(3), "name": "other", "state": "complete", "attempts": 1, "max_attempts": 3, "result": {}},
+        {"step_uuid": uuid_of(9), "name": "work_002", "state": "error", "attempts": 1, "max_attempts": 3,
+         "inputs": {"cursor": {"batch_id": "002"}}, "checkpoint": {"cursor": 30, "items_processed": 12}, "error": {"message": "m"}},
+    ],
+}  # fmt: skip
+TEMPLATE = {
+    "steps": [
+        {"name": "load_cart", "handler": {"callable": "load"}, "depends_on": []},
+        {"name": "total", "handler": {"callable": "total"}, "depends_on": ["load_cart"]},
+        {"name": "other", "handler": {"callable": "x"}, "depends_on": []},
+        {"name": "work", "handler": {"callable": "counts"}, "depends_on": ["total"]},
+    ]
+}
+
+
+class Replay(support.TestCase):
+    def fetch(self, *args):
+        def script(daemon):
+            conn = daemon.accept()
+            conn.hello()
+            answers = {"task.get": self.task_get, "template.get": lambda p: TEMPLATE}
+            conn.serve_requests(answers)
+
+        self.daemon.play(script)
+        with TaskerClient(socket=self.daemon.path) as client:
+            return Recording.fetch(client, *args)
+
+    def task_get(self, params):
+        self.assertEqual(params["task_uuid"], ROOT)
+        return TASK
+
+    def replay(self, recording):
+        registry = HandlerRegistry()
+        registry.register("total", total._handler_class)
+        registry.register("counts", Counts)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()) as err:
+            status = replay(recording, registry)
+        return status, json.loads(out.getvalue()), err.getvalue()
+
+    def test_by_the_step(self):
+        recording = self.fetch(uuid_of(2))
+        self.assertEqual(recording.step()["dependencies"], {"load_cart": {"prices": [1]}})
+        status, shown, err = self.replay(recording)
+        self.assertEqual((status, shown["same"], shown["handler"]), (0, True, "total"))
+        self.assertEqual(shown["replayed"]["result"], shown["recorded"]["result"])
+        self.assertIn("info: adding n=1", err)
+
+    def test_a_batch_worker_by_task_and_name(self):
+        recording = self.fetch(ROOT, "work_002")
+        step = recording.step()
+        self.assertEqual((step["template_step"], step["inputs"]["cursor"]["batch_id"]), ("work", "002"))
+        self.assertEqual(set(step["dependencies"]), {"load_cart", "total"})
+        status, shown, _ = self.replay(recording)
+        self.assertEqual((status, shown["same"]), (0, False))
+        self.assertEqual(shown["replayed"]["result"]["items_processed"], 12)
+        self.assertEqual(shown["recorded"]["error"], {"message": "m"})
+
+    def test_what_is_not_there(self):
+        with self.assertRaises(taskerd.ClientNotFoundError):
+            self.fetch(ROOT, "nope")
+        recording = Recording(TASK, TASK["steps"][0], TEMPLATE)
+        status, shown, _ = self.replay(recording)
+        self.assertEqual((status, shown["replayed"]["error"]["error_type"]), (1, "handler_not_found"))
+
+
+@unittest.skipUnless(importlib.util.find_spec("opentelemetry"), "opentelemetry is not installed")
+class Tracing(unittest.TestCase):
+    def test_the_handler_runs_in_the_task_s_trace(self):
+        from opentelemetry import trace
+
+        seen = []
+
+        @step_handler("traced")
+        def traced():
+            seen.append(trace.get_current_span().get_span_context().trace_id)
+            return {}
+
+        run_handler(traced, traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        self.assertEqual(seen, [0x4BF92F3577B34DA6A3CE929D0E0E4736])
+
+
+class Observability(workers.WorkerCase):
+    def test_a_look_at_the_worker(self):
+        self.assertEqual(taskerd.get_health_check().status, "unhealthy")
+        self.assertEqual(taskerd.get_metrics().received, 0)
+        worker, conn = self.launched(workers.echo)
+        with unittest.mock.patch.object(Worker, "_instance", worker):
+            conn.execute(support.step("echo", 1))
+            conn.ack(conn.results(1))
+            support.wait_until(lambda: taskerd.get_metrics().recorded == 1)
+            self.assertTrue(taskerd.get_health_check().healthy)
+            self.assertEqual(taskerd.get_worker_config().handlers, ["echo"])
+        self.drained(worker, conn)
+        self.assertEqual([h for h in logging.getLogger().handlers if type(h).__name__ == "LogBridge"], [])
+
+    def test_log_functions_carry_their_fields(self):
+        @step_handler("says")
+        def says():
+            log_info("paid", {"order": 7})
+
+        worker, conn = self.launched(says)
+        logging.getLogger("taskerd").setLevel(logging.INFO)
+        conn.execute(support.step("says", 1))
+        line = conn.expect("step.log")
+        logging.getLogger("taskerd").setLevel(logging.CRITICAL)
+        self.assertEqual((line["message"], line["fields"]["order"]), ("paid", "7"))
+        conn.ack(conn.results(1))
+
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -148,6 +148,8 @@ static int apply_one(struct ctl *c, const char *path, json_t *all)
 		return ctl_fail(c, EXIT_NO, "%s: is not UTF-8 text", input_name(path));
 	json_t *params = json_pack("{s:o,s:s,s:b}", "source", text, "filename", input_name(path), "strict",
 	                           cli_has(c->cli, "strict"));
+	if (cli_has(c->cli, "replace-unused"))
+		json_object_set_new(params, "replace_unused", json_true());
 	if (ctl_try(c, "template.apply", params, &answer, &err) < 0)
 		return refuse(c, input_name(path), &err, all);
 	json_array_append(all, answer);

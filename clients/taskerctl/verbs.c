@@ -24,7 +24,10 @@ static const struct opt validate_options[] = {
     {"environment", 'e', "NAME", "apply this block of `environments` first"},
     END};
 
-static const struct opt apply_options[] = {{"strict", 0, NULL, "warnings count as errors"}, END};
+static const struct opt apply_options[] = {
+    {"strict", 0, NULL, "warnings count as errors"},
+    {"replace-unused", 0, NULL, "replace a version that no task was made from"},
+    END};
 
 static const struct opt template_list_options[] = {{"namespace", 'n', "NAME", "only this namespace"}, END};
 
@@ -105,7 +108,8 @@ const struct verb verbs[] = {
      "With --json an array with one object {file, ok, findings} for each file.",
      validate_options, 1, -1, false, run_template_validate},
     {"template", "apply", "FILE...", "Register templates with the daemon",
-     "A version that is in use cannot be changed: raise the version instead.\n"
+     "A version that is there with other content cannot be changed: raise the version instead, or, if no\n"
+     "task was made from it yet, use --replace-unused.\n"
      "With --json an array with the daemon's answer for each file.",
      apply_options, 1, -1, false, run_template_apply},
     {"template", "list", "", "List the registered templates", NULL, template_list_options, 0, 0, false,

@@ -411,6 +411,19 @@ struct applied {
 	struct buf findings; /* MessagePack: key and value */
 };
 
+/* What the database registers, and how. */
+static int make_registration(const struct template *t, const msgpack_object *params, struct buf *json)
+{
+	bool replace = false;
+	int rc = template_to_json(t, json);
+	(void)!mp_get_bool(params, "replace_unused", &replace);
+	if (rc < 0 || !replace)
+		return rc;
+	json->len--; /* the closing bracket */
+	buf_append_str(json, ",\"replace_unused\":true}");
+	return json->failed;
+}
+
 void on_template_apply(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	struct findings f = {0};
@@ -423,7 +436,7 @@ void on_template_apply(struct session *s, uint32_t id, const msgpack_object *par
 	struct applied *a = NULL;
 	if (rc == -EINVAL) {
 		refuse_template(s, id, &f, filename);
-	} else if (rc < 0 || template_to_json(t, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
+	} else if (rc < 0 || make_registration(t, params, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory");
 	} else if ((r = req_for(s, id, REQ_API))) {
 		buf_init(&a->findings, 0);

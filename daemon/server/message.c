@@ -44,6 +44,7 @@ static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {
 static const struct param wait_params[] = {TASK_UUID, {"timeout_ms", P_INT, false, 0, INT32_MAX}, {0}};
 static const struct param cancel_params[] = {TASK_UUID, {"reason", P_STR, false, 0, 1024}, {0}};
 static const struct param template_params[] = {TEMPLATE_SOURCE, {0}};
+static const struct param apply_params[] = {TEMPLATE_SOURCE, {"replace_unused", P_BOOL, false, 0, 0}, {0}};
 static const struct param template_list_params[] = {{"namespace", P_STR, false, 1, 29}, {0}};
 static const struct param template_get_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, true, 1, 255}, {"version", P_STR, false, 1, 64}, {0}};
 static const struct param result_params[] = {{"results", P_ARRAY, true, 1, 100000}, {0}};
@@ -89,7 +90,7 @@ static const struct {
 	[MSG_TASK_UNWATCH] = {on_task_unwatch, task_params},
 	[MSG_TASK_CANCEL] = {on_task_cancel, cancel_params},
 	[MSG_TASK_HISTORY] = {NULL, task_params},
-	[MSG_TEMPLATE_APPLY] = {on_template_apply, template_params},
+	[MSG_TEMPLATE_APPLY] = {on_template_apply, apply_params},
 	[MSG_TEMPLATE_VALIDATE] = {on_template_validate, template_params},
 	[MSG_TEMPLATE_LIST] = {NULL, template_list_params},
 	[MSG_TEMPLATE_GET] = {NULL, template_get_params},

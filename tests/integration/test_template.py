@@ -1,6 +1,7 @@
 """Templates: versions, immutability, findings, environments, and that running tasks keep the version they began with."""
 import json
 import os
+import threading
 import unittest
 
 import harness
@@ -37,6 +38,40 @@ class Templates(harness.SharedCase):
 			self.apply(self.node, template("fixed", [step("a"), step("b")]))
 		self.assertIn("version", str(caught.exception))
 		self.assertEqual(len(self.finished(self.node, self.create(self.node, "fixed")).steps), 1)
+
+	def test_replacing_a_version_that_was_not_used(self):
+		first, second = template("draft", [step("a")]), template("draft", [step("a", "t.echo"), step("b", after=["a"])], input_schema={"required": ["n"]})
+		self.apply(self.node, first)
+		with self.assertRaises(ConflictError) as caught:
+			self.apply(self.node, second)
+		self.assertIn("replaced", str(caught.exception))
+		answer = self.node.client.apply_template(second, replace_unused=True)
+		self.assertTrue(answer["created"])
+		self.assertFalse(self.node.client.apply_template(second, replace_unused=True)["created"])
+		self.assertEqual(len([t for t in self.node.client.list_templates("t") if t["name"] == "draft"]), 1)
+		self.assertEqual(len(self.finished(self.node, self.create(self.node, "draft", {"n": 1})).steps), 2)
+		with self.assertRaises(ConflictError):
+			self.node.client.apply_template(first, replace_unused=True)
+
+	def test_replacing_while_tasks_are_made(self):
+		"""Whatever comes first: a task has the steps of the template that is there, or the replacing is refused."""
+		for i in range(10):
+			name = "swap%d" % i
+			self.apply(self.node, template(name, [step("a")]))
+			made = []
+			maker = threading.Thread(target=lambda n=name, m=made: m.extend(self.create_many(self.node, n, 20)))
+			maker.start()
+			try:
+				self.node.client.apply_template(template(name, [step("a"), step("b")]), replace_unused=True)
+				steps = {1, 2}
+			except ConflictError:
+				steps = {1}
+			maker.join()
+			found = {int(n) for (n,) in self.db.sql("SELECT count(*) FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates p USING (template_id) "
+			                                        "WHERE p.name = '%s' GROUP BY s.task_id" % name)}
+			self.assertEqual(len(made), 20)
+			self.assertEqual(self.db.value("SELECT count(*) FROM tasker.tasks t WHERE NOT EXISTS (SELECT 1 FROM tasker.templates p WHERE p.template_id = t.template_id)"), "0")
+			self.assertTrue(found and (found <= steps) and len(found) == 1, (found, steps))
 
 	def test_running_tasks_keep_their_version(self):
 		self.apply(self.node, template("keeps", [step("a", "t.gate", gate="keeps"), step("old", after=["a"])]))

@@ -225,9 +225,13 @@ def audit(task_uuid: str, step: str, history: Mapping[str, Any]) -> List[StepAud
     return found
 
 
-def template_params(source: str, filename: Optional[str], strict: bool) -> Dict[str, Any]:
+def template_params(
+    source: str, filename: Optional[str], strict: bool, replace_unused: bool = False
+) -> Dict[str, Any]:
     """Params of ``template.apply`` and ``template.validate``."""
-    return without_none({"source": source, "filename": filename, "strict": strict or None})
+    return without_none(
+        {"source": source, "filename": filename, "strict": strict or None, "replace_unused": replace_unused or None}
+    )
 
 
 def request_frame(

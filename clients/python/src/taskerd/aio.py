@@ -472,10 +472,11 @@ class AsyncTaskerClient(AsyncEventCalls):
     # -- templates -------------------------------------------------------------------------------
 
     async def apply_template(
-        self, source: str, *, filename: Optional[str] = None, strict: bool = False
+        self, source: str, *, filename: Optional[str] = None, strict: bool = False, replace_unused: bool = False
     ) -> Dict[str, Any]:
-        """Register a template (YAML or JSON text). InvalidTemplateError lists what is wrong."""
-        return dict(await self.request("template.apply", template_params(source, filename, strict)))
+        """Register a template (YAML or JSON text). InvalidTemplateError lists what is wrong. A version that is there
+        with other content is a ConflictError; with ``replace_unused`` it is replaced if no task was made from it."""
+        return dict(await self.request("template.apply", template_params(source, filename, strict, replace_unused)))
 
     async def validate_template(
         self, source: str, *, filename: Optional[str] = None, strict: bool = False

@@ -410,9 +410,12 @@ class TaskerClient(EventCalls):
 
     # -- templates -------------------------------------------------------------------------------
 
-    def apply_template(self, source: str, *, filename: Optional[str] = None, strict: bool = False) -> Dict[str, Any]:
-        """Register a template (YAML or JSON text). InvalidTemplateError lists what is wrong."""
-        return dict(self.request("template.apply", template_params(source, filename, strict)))
+    def apply_template(
+        self, source: str, *, filename: Optional[str] = None, strict: bool = False, replace_unused: bool = False
+    ) -> Dict[str, Any]:
+        """Register a template (YAML or JSON text). InvalidTemplateError lists what is wrong. A version that is there
+        with other content is a ConflictError; with ``replace_unused`` it is replaced if no task was made from it."""
+        return dict(self.request("template.apply", template_params(source, filename, strict, replace_unused)))
 
     def validate_template(
         self, source: str, *, filename: Optional[str] = None, strict: bool = False

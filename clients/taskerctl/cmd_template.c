@@ -1,4 +1,4 @@
-/* template validate, apply, list, show. */
+/* template validate, apply, list, show, schema. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -295,5 +295,20 @@ int run_template_show(struct ctl *c)
 		ctl_print_json(c, answer, false);
 	else
 		print_template(c, answer);
+	return EXIT_OK;
+}
+
+/* ---- schema ---- */
+
+int run_template_schema(struct ctl *c)
+{
+	cleanup_(cleanup_buf) struct buf b = {0};
+	buf_init(&b, 0);
+	cleanup_(cleanup_json) json_t *schema =
+	    template_schema(&b) == 0 ? json_loadb((const char *)b.data, b.len, 0, NULL) : NULL;
+	if (!schema)
+		return ctl_fail(c, EXIT_NO, "out of memory");
+	json_dumpf(schema, stdout, JSON_INDENT(2));
+	putchar('\n');
 	return EXIT_OK;
 }

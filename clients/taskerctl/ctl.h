@@ -96,6 +96,7 @@ int run_template_apply(struct ctl *c);
 int run_template_list(struct ctl *c);
 int run_template_show(struct ctl *c);
 int run_template_graph(struct ctl *c);
+int run_template_schema(struct ctl *c);
 int run_task_create(struct ctl *c);
 int run_task_get(struct ctl *c);
 int run_task_list(struct ctl *c);

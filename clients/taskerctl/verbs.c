@@ -120,6 +120,8 @@ const struct verb verbs[] = {
     {"template", "graph", "FILE|NS/NAME[@VERSION]", "Draw the steps of a template",
      "What exists as a file, or ends in .yaml, .yml or .json, is read as one; - is standard input.",
      graph_options, 1, 1, false, run_template_graph},
+    {"template", "schema", "", "Print the JSON Schema of the template format, for editors", NULL, none, 0, 0, false,
+     run_template_schema},
     {"task", "create", "[NS/NAME[@VERSION]]", "Create a task, or many",
      "Prints the uuid of each task. With --from every line of the file is a JSON object: the context of a "
      "task of the\n"

@@ -22,6 +22,8 @@ enum field_type {
 
 struct field {
 	const char *name, *alias;
+	const char *about;   /* a sentence for people: what editors show */
+	const char *pattern; /* what `rule` refuses, for editors */
 	enum field_type type;
 	bool required;
 	bool fill;               /* FIELD_MAP: written out with its defaults even if it is absent */

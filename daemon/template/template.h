@@ -57,6 +57,9 @@ const char *template_step_name(const struct template *t, size_t no);
 int template_to_json(const struct template *t, struct buf *out) must_check;
 #define TEMPLATE_MAX_ANCESTORS 64
 
+/* The format as a JSON Schema (2020-12), for editors. 0, or -ENOMEM / -EMSGSIZE. */
+int template_schema(struct buf *out) must_check;
+
 enum graph_format { GRAPH_TEXT, GRAPH_MERMAID, GRAPH_DOT };
 /* Append a drawing of the DAG. `states`, if not NULL, has one entry per step (by "no"): a state name and a
  * free label (timing), either may be NULL. `colour` means ANSI colours in text and fill colours by state in

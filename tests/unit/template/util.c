@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/schema/schema.h"
+#include "daemon/template/normal.h"
+
 struct template *parse_good(const char *source, const struct template_opts *opts)
 {
 	struct template *t = NULL;
@@ -73,12 +76,39 @@ char *read_file(const char *path, size_t *ret_len)
 	return buf_take_text(&b);
 }
 
+/* What is taken without a word also fits the JSON Schema of the format. */
+static void check_format(const char *source)
+{
+	struct buf format, value;
+	struct schema *s = NULL;
+	struct schema_problems p = {.n = 0};
+	struct yaml_tree *tree = NULL;
+	struct findings f = {0};
+	struct violations v = {.n = 0};
+	buf_init(&format, 0);
+	buf_init(&value, 0);
+	ck_assert_int_eq(template_schema(&format), 0);
+	ck_assert_int_eq(schema_compile((const char *)format.data, format.len, &s, &p), 0);
+	ck_assert_uint_eq(p.n, 0);
+	ck_assert_int_eq(yaml_tree_parse(source, strlen(source), NULL, &tree, &f), 0);
+	normal_put_value(&value, yaml_tree_root(tree));
+	int rc = schema_validate(s, (const char *)value.data, value.len, &v);
+	ck_assert_msg(rc == 0, "%s\n%s %s", source, v.n ? v.items[0].instance : "", v.n ? v.items[0].message : "");
+	yaml_tree_free(tree);
+	findings_done(&f);
+	schema_free(s);
+	buf_done(&format);
+	buf_done(&value);
+}
+
 void check_row(const struct row *row)
 {
 	struct template_opts opts = {.strict = row->flags & STRICT, .draft = row->flags & DRAFT};
 	char *text = findings_of(row->source, strlen(row->source), &opts, NULL);
 	ck_assert_msg(strcmp(text, row->expected) == 0, "%s\n--- gave\n%s--- expected\n%s", row->source, text,
 	              row->expected);
+	if (*text == '\0')
+		check_format(row->source);
 	free(text);
 }
 

@@ -76,10 +76,25 @@ int ctl_complain(const struct ctl *c, const char *about, const struct tasker_err
 	return (int)exit_code_for(err);
 }
 
+/* Where a context does not fit its template's input_schema. */
+static void print_violations(const json_t *details)
+{
+	size_t i;
+	json_t *x;
+	json_array_foreach(json_object_get(details, "violations"), i, x)
+	{
+		char place[300], message[300];
+		text_copy(place, sizeof place, json_text(x, "instance"));
+		text_copy(message, sizeof message, json_text(x, "message"));
+		fprintf(stderr, "  %s: %s\n", *place ? place : "(the context)", message);
+	}
+}
+
 int ctl_error(const struct ctl *c, const struct tasker_error *err)
 {
+	const char *text = c->conn && err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
+	cleanup_(cleanup_json) json_t *details = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
 	if (c->cli->json) {
-		const char *details = c->conn && err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
 		cleanup_(cleanup_json) json_t *j =
 		    json_pack("{s:{s:s,s:s}}", "error", "code", err->code, "message", err->message);
 		json_t *e = json_object_get(j, "error");
@@ -88,8 +103,10 @@ int ctl_error(const struct ctl *c, const struct tasker_error *err)
 		if (err->retry_after_ms)
 			json_object_set_new(e, "retry_after_ms", json_integer(err->retry_after_ms));
 		if (details)
-			json_object_set_new(e, "details", json_loads(details, JSON_DECODE_ANY, NULL));
+			json_object_set(e, "details", details);
 		ctl_print_json(c, j, false);
+	} else {
+		print_violations(details);
 	}
 	return ctl_complain(c, NULL, err);
 }

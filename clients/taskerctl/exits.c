@@ -26,6 +26,7 @@ static const struct {
     {"congested", EXIT_AGAIN, "try again in a moment"},
     {"not_found", EXIT_NOT_FOUND, "see what there is with: taskerctl task list, taskerctl template list"},
     {"template_not_found", EXIT_NOT_FOUND, "register it first with: taskerctl template apply FILE"},
+    {"invalid_context", EXIT_NO, "see the template's input_schema with: taskerctl template show --definition"},
     {"invalid_template", EXIT_NO,
      "mend what is listed; taskerctl template validate FILE checks without the daemon"},
     {"conflict", EXIT_CONFLICT, NULL},

@@ -291,6 +291,8 @@ void reply_error(struct session *s, uint32_t id, const struct err *e);
 void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
 /* Append the error map itself. */
 void write_error(struct buf *b, const struct err *e);
+/* `details` (MessagePack) may be NULL or empty. */
+void write_error_details(struct buf *b, const struct err *e, const struct buf *details);
 /* The params of task.create, as an item of a bulk. 0 or -EINVAL with *e. */
 int check_create_params(const msgpack_object *params, const char *prefix, struct err *e) must_check;
 /* Append a peer's value as JSON: at most `max` bytes (0: what `out` may hold) as jsonb prints them, and VALUE_DEPTH_MAX deep. 0 or negative with *e, code

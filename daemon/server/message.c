@@ -141,10 +141,11 @@ void reply_end(struct session *s, size_t mark)
 	session_mark_dirty(s);
 }
 
-void write_error(struct buf *b, const struct err *e)
+void write_error_details(struct buf *b, const struct err *e, const struct buf *details)
 {
+	bool with = details && details->len > 0 && !details->failed;
 	bool retry = strcmp(e->code, "overloaded") == 0 || strcmp(e->code, "database_unavailable") == 0;
-	mp_map(b, 2u + (e->path[0] != 0) + retry + (e->limit != NULL));
+	mp_map(b, 2u + (e->path[0] != 0) + retry + (e->limit != NULL || with));
 	mp_str(b, "code");
 	mp_str(b, e->code[0] ? e->code : "internal");
 	mp_str(b, "message");
@@ -157,7 +158,10 @@ void write_error(struct buf *b, const struct err *e)
 		mp_str(b, "retry_after_ms");
 		mp_uint(b, 500);
 	}
-	if (e->limit) {
+	if (with) {
+		mp_str(b, "details");
+		mp_raw(b, details->data, details->len);
+	} else if (e->limit) {
 		mp_str(b, "details");
 		mp_map(b, 2);
 		mp_str(b, "limit");
@@ -165,6 +169,11 @@ void write_error(struct buf *b, const struct err *e)
 		mp_str(b, "max");
 		mp_uint(b, e->max);
 	}
+}
+
+void write_error(struct buf *b, const struct err *e)
+{
+	write_error_details(b, e, NULL);
 }
 
 size_t error_begin(struct session *s, uint32_t id)

@@ -11,10 +11,12 @@
 /* A task.create_many under way: the answer is written when the last item is durable. */
 struct bulk {
 	uint32_t left, n;
+	size_t room; /* bytes that details may still take in the answer */
 	struct bulk_item {
 		struct uuid task;
 		char status[24], state[32];
 		struct err *err; /* owned, or NULL */
+		struct buf details; /* of it */
 	} items[];
 };
 
@@ -117,8 +119,10 @@ void on_task_create(struct session *s, uint32_t id, const msgpack_object *params
 
 static void bulk_free(struct bulk *b)
 {
-	for (uint32_t i = 0; i < b->n; i++)
+	for (uint32_t i = 0; i < b->n; i++) {
 		free(b->items[i].err);
+		buf_done(&b->items[i].details);
+	}
 	free(b);
 }
 
@@ -127,6 +131,16 @@ static void bulk_fail(struct bulk *b, uint32_t i, const struct err *e)
 	b->items[i].err = malloc(sizeof *e);
 	if (b->items[i].err)
 		*b->items[i].err = *e;
+}
+
+/* The details of an error go along while they fit; its text names the first violation in any case. */
+static void bulk_details(struct bulk *b, uint32_t i, struct buf *details)
+{
+	if (details->failed || details->len + 16 > b->room)
+		return;
+	b->room -= details->len + 16;
+	b->items[i].details = *details;
+	buf_init(details, 0);
 }
 
 static void bulk_reply(struct session *s, uint32_t id, const struct bulk *b)
@@ -144,7 +158,7 @@ static void bulk_reply(struct session *s, uint32_t id, const struct bulk *b)
 		}
 		mp_map(&s->out, 1);
 		mp_str(&s->out, "error");
-		write_error(&s->out, it->err ? it->err : &no_memory);
+		write_error_details(&s->out, it->err ? it->err : &no_memory, &it->details);
 	}
 	reply_end(s, mark);
 }
@@ -201,6 +215,7 @@ void on_task_create_many(struct session *s, uint32_t id, const msgpack_object *p
 		return;
 	}
 	b->n = n;
+	b->room = s->srv->opt->max_frame - n * BULK_ANSWER;
 	for (uint32_t i = 0; i < n; i++)
 		bulk_submit(s, id, b, i, &a->via.array.ptr[i]);
 	if (b->left == 0) {
@@ -233,6 +248,7 @@ static void bulk_answered(struct server *srv, struct req *r)
 	struct err e = {0};
 	if (create_error(r, &e) < 0) {
 		bulk_fail(b, r->origin.item, &e);
+		bulk_details(b, r->origin.item, &r->answer);
 	} else {
 		it->task = r->task;
 		snprintf(it->status, sizeof it->status, "%s", r->status);
@@ -267,7 +283,9 @@ void create_answered(struct server *srv, struct req *r)
 	if (!s || s->fd < 0)
 		return;
 	if (create_error(r, &e) < 0) {
-		reply_error(s, r->origin.request, &e);
+		size_t refusal = error_begin(s, r->origin.request);
+		write_error_details(&s->out, &e, &r->answer);
+		error_end(s, refusal);
 		return;
 	}
 	if (r->handed_over)

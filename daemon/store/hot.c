@@ -9,7 +9,7 @@
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
 static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB};
-static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB};
+static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
 
 struct hot *hot_new(void)
 {
@@ -17,6 +17,7 @@ struct hot *hot_new(void)
 	if (!h)
 		return NULL;
 	h->templates = tcache_new();
+	h->names = schema_names_new();
 	h->prover = prover_new();
 	for (size_t i = 0; i < N_RECORD; i++)
 		pgarray_init(&h->record[i], record_types[i]);
@@ -28,7 +29,7 @@ struct hot *hot_new(void)
 	pgarray_init(&h->children, PG_INT4);
 	pgarray_init(&h->child_handlers, PG_INT4);
 	pgarray_init(&h->takes, PG_BOOL);
-	if (!h->templates || !h->prover)
+	if (!h->templates || !h->names || !h->prover)
 		return hot_free(h);
 	return h;
 }
@@ -38,6 +39,7 @@ struct hot *hot_free(struct hot *h)
 	if (!h)
 		return NULL;
 	tcache_free(h->templates);
+	schema_names_free(h->names);
 	prover_free(h->prover);
 	for (size_t i = 0; i < N_RECORD; i++)
 		pgarray_done(&h->record[i]);
@@ -66,7 +68,7 @@ static int sum_offers(struct hot *h, struct req **reqs, size_t n)
 	int cap = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct offer *o = &reqs[i]->offer;
-		if (!o->pool || o->credits == 0)
+		if (!o->pool || o->credits == 0 || reqs[i]->spent)
 			continue;
 		size_t k = 0;
 		while (k < np && pools[k].pool != o->pool)
@@ -182,6 +184,7 @@ static void create_arrays(struct hot *h, struct req **reqs, size_t n)
 		pgarray_text(&a[3], q->version.s, q->version.n);
 		pgarray_jsonb(&a[4], q->context.s, q->context.n);
 		pgarray_jsonb(&a[5], q->opts.s, q->opts.n);
+		pgarray_int4(&a[6], q->checked);
 	}
 }
 
@@ -232,19 +235,28 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int done = 0;
+	int rc = 0, done = 0;
+	if (reqs[0]->kind == REQ_RESULT)
+		rc = schemas_check_results(h->templates, c, reqs, n, why, e);
+	else if (reqs[0]->kind == REQ_CREATE)
+		rc = schemas_check_contexts(h->names, h->templates, c, reqs, n, why, e);
+	if (rc < 0)
+		return rc;
 	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS && !reqs[0]->result.publishes)
 		done = record_one(h, c, call, reqs[0], out, why, e);
 	else if (n == 1 && reqs[0]->kind == REQ_CREATE)
 		done = create_one(h, c, call, reqs[0], out, why, e);
 	if (done != 0)
 		return done < 0 ? done : 0;
-	int rc = run_all(h, c, call, reqs, n, &r, why, e);
+	rc = run_all(h, c, call, reqs, n, &r, why, e);
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; reqs[0]->kind == REQ_RESULT && i < n; i++) /* what needs no other word */
 		snprintf(reqs[i]->status, sizeof reqs[i]->status, "recorded");
-	return read_rows(h, c, call, r, true, reqs, n, out, why, e);
+	rc = read_rows(h, c, call, r, true, reqs, n, out, why, e);
+	if (rc == 0 && reqs[0]->kind == REQ_CREATE)
+		schemas_note_answers(h->names, reqs, n);
+	return rc;
 }
 
 int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e)

@@ -2,6 +2,7 @@
 #pragma once
 #include "daemon/store/hot.h"
 #include "daemon/store/pgarray.h"
+#include "daemon/store/schemas.h"
 #include "daemon/store/tcache.h"
 
 /* Columns of tasker.hot_row. */
@@ -11,10 +12,11 @@ enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE_ONE, S_CREATE, S_CLAIM, S_RECOVER, 
 
 #define MAX_PARAMS 22
 #define N_RECORD 14
-#define N_CREATE 6
+#define N_CREATE 7
 
 struct hot {
 	struct tcache *templates;
+	struct schema_names *names;
 	struct prover *prover;
 	struct pgarray record[N_RECORD], create[N_CREATE];
 	struct pgarray handlers, quotas, uuids;

@@ -120,7 +120,7 @@ int create_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 	add_common(&p, call);
 	add_bool(&p, call->notify);
 	pgarray_reset(&h->handlers);
-	for (size_t i = 0; q->offer.pool && q->offer.credits > 0 && i < q->offer.pool->n; i++)
+	for (size_t i = 0; q->offer.pool && q->offer.credits > 0 && !q->spent && i < q->offer.pool->n; i++)
 		pgarray_int4(&h->handlers, q->offer.pool->ids[i]);
 	if (!add_array(&p, &h->handlers))
 		return 0;
@@ -129,6 +129,7 @@ int create_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 	add_text(&p, q->create.name.s);
 	add_text(&p, q->create.version.s);
 	add_json(&p, &q->create.context);
+	add_int4(&p, q->create.checked);
 	int rc = hot_execute(c, S_CREATE_ONE, &p, &r, why, e);
 	if (rc < 0)
 		return strcmp(e->sqlstate, "23505") == 0 || strcmp(e->sqlstate, "TK002") == 0 ? 0 : rc;

@@ -91,6 +91,8 @@ struct req_result {
 struct req_create {
 	struct uuid task;
 	struct text ns, name, version, context, opts; /* version, opts may be NULL */
+	int checked;	 /* the template whose input_schema the context was checked against; negative: it does not fit. 0: none */
+	int template_id; /* answer: the template it means */
 };
 
 struct req_cancel {
@@ -134,11 +136,12 @@ struct req {
 	struct uuid task;     /* create: the task */
 	char state[32];	      /* create: its state */
 	bool handed_over;     /* create: the task's first step came back with this very answer */
-	struct buf answer;    /* api: MessagePack */
+	struct buf answer;    /* api: MessagePack; create, invalid_context: the details of the error */
 	struct err err;	      /* set if failed */
 	bool failed;
 	void *user;	      /* for the sender alone */
 	bool counted;	      /* likewise: its session counts it */
+	bool spent;	      /* its offer was part of a call already */
 };
 
 struct req *req_new(enum req_kind kind, struct origin origin);

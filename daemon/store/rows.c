@@ -309,6 +309,8 @@ static void read_answer(const PGresult *r, int row, struct req **reqs, size_t n)
 	struct req *q = reqs[idx - 1];
 	row_status(r, row, q->status, sizeof q->status);
 	get_uuid(r, row, &q->task);
+	if (q->kind == REQ_CREATE)
+		q->create.template_id = row_int(r, row, C_TEMPLATE);
 	size_t len = 0;
 	const char *json = get_json(r, row, C_META, &len);
 	/* {"state": "..."}: the only shape create_tasks and cancel_task put here. */

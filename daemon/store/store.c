@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include "daemon/base/log.h"
+#include "daemon/store/schemas.h"
 #include "protocol/mpjson.h"
 
 #define CONNECT_TIMEOUT_MS 10000
@@ -515,6 +516,31 @@ static void run_api(struct worker *w, struct req *q)
 	}
 }
 
+/* Creates whose contexts are to be checked against a template that only the call could name; see schemas.h. */
+static void run_unchecked(struct worker *w, struct req **reqs, size_t n, struct done *out)
+{
+	struct err e;
+	cleanup_(cleanup_free) struct req **again = malloc(n * sizeof(struct req *));
+	size_t left = again ? schemas_unchecked(reqs, n, again) : 0;
+	for (int rounds = 0; left > 0 && rounds < 8; rounds++) {
+		run_batch(w, do_run, again, left, out);
+		left = schemas_unchecked(again, left, again);
+	}
+	err_set(&e, 0, "overloaded", again ? "the template is being replaced all the time" : "out of memory");
+	if (again)
+		fail_requests(again, left, &e);
+	else
+		fail_requests(reqs, n, &e);
+}
+
+static bool any_unchecked(struct req **reqs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (reqs[i]->kind == REQ_CREATE && strcmp(reqs[i]->status, "unchecked") == 0)
+			return true;
+	return false;
+}
+
 /* Threads ---------------------------------------------------------------------------------------------------------------- */
 
 static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
@@ -527,6 +553,8 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 		run_api(w, reqs[0]);
 	else
 		run_batch(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, reqs, n, d);
+	if (any_unchecked(reqs, n))
+		run_unchecked(w, reqs, n, d);
 	if (api)
 		api_finished(w->s);
 	count(w->s, kind, n);

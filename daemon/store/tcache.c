@@ -27,9 +27,11 @@ static void template_free(struct tcache_template *t)
 	for (int i = 0; i < t->n_steps; i++) {
 		free(t->steps[i].name);
 		free(t->steps[i].children);
+		schema_free(t->steps[i].result_schema);
 		buf_done(&t->steps[i].handler);
 		declared_done(&t->steps[i].events);
 	}
+	schema_free(t->input_schema);
 	free(t->steps);
 	free(t->ns);
 	free(t->name);
@@ -89,6 +91,19 @@ static int parse_ints(const char *text, int **ret, int *ret_n)
 	return 0;
 }
 
+/* Templates with schemas that cannot be used are not registered, so it can. */
+static int fill_schema(struct schema **ret, const PGresult *r, int row, int col, struct err *e)
+{
+	struct schema_problems p = {.n = 0};
+	if (PQgetisnull(r, row, col))
+		return 0;
+	int rc = schema_compile(PQgetvalue(r, row, col), (size_t)PQgetlength(r, row, col), ret, &p);
+	if (rc < 0)
+		err_set(e, rc, "internal", "a schema of the template cannot be used: %s", p.n ? p.items[0].message : "out of memory");
+	schema_problems_done(&p);
+	return rc;
+}
+
 static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct err *e)
 {
 	struct mpjson_error je;
@@ -111,6 +126,8 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	s->n_ancestors = (int)field_int(r, row, 14);
 	if (parse_ints(PQgetvalue(r, row, 15), &s->children, &s->n_children) < 0)
 		return err_set(e, -ENOMEM, "internal", "out of memory");
+	if (fill_schema(&s->result_schema, r, row, 18, e) < 0)
+		return -EINVAL;
 	return PQgetisnull(r, row, 17) ? 0 : declared_read(&s->events, PQgetvalue(r, row, 17), (size_t)PQgetlength(r, row, 17), e);
 }
 
@@ -118,7 +135,7 @@ static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, str
 {
 	static const char sql[] =
 		"SELECT n.name, t.name, t.version, s.name, s.handler, s.retryable, s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_ms, s.ancestors_cut,"
-		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL, s.events"
+		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL, s.events, s.result_schema, CASE WHEN s.step_no = 0 THEN t.input_schema END"
 		" FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id) JOIN tasker.template_steps s USING (template_id)"
 		" WHERE t.template_id = $1::int ORDER BY s.step_no";
 	char text[16];
@@ -153,6 +170,8 @@ static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, str
 			t->n_steps++;
 			return NULL;
 		}
+	if (fill_schema(&t->input_schema, r, 0, 19, e) < 0)
+		return NULL;
 	return TAKE_PTR(t);
 }
 

@@ -1,6 +1,7 @@
 /* What a dispatcher needs of templates, cached for each store thread: registered templates never change. */
 #pragma once
 #include "daemon/core/retry.h"
+#include "daemon/schema/schema.h"
 #include "daemon/store/conn.h"
 #include "daemon/store/fire.h"
 #include "protocol/buf.h"
@@ -18,6 +19,7 @@ struct tcache_step {
 	int *children; /* n_children numbers, each larger than its own */
 	int n_children;
 	struct declared_events events;
+	struct schema *result_schema; /* or NULL */
 };
 
 struct tcache_template {
@@ -25,6 +27,7 @@ struct tcache_template {
 	char *ns, *name, *version;
 	int n_steps;
 	struct tcache_step *steps;
+	struct schema *input_schema; /* or NULL */
 };
 
 /* The template step of which step `no` of a task is an instance: those that batches make have higher numbers, a template's length apart. */

@@ -188,6 +188,13 @@ static void put_field(struct buf *out, const struct ynode *map, const struct fie
 	normal_put_field(out, map, field_find(table, key));
 }
 
+/* A key only where something was given. */
+static void put_given(struct buf *out, const struct ynode *map, const struct field *table, const char *key)
+{
+	if (field_get(map, table, key))
+		put_field(out, map, table, key);
+}
+
 static void put_graph(struct buf *out, const struct dag *d, uint32_t no, uint32_t *stamp)
 {
 	uint32_t near[TEMPLATE_MAX_ANCESTORS];
@@ -217,7 +224,8 @@ static void put_step(struct buf *out, const struct template *t, uint32_t no, uin
 	const struct ynode *events = field_get(step, step_fields, "publishes_events");
 	if (events && events->n > 0)
 		put_field(out, step, step_fields, "publishes_events");
-	put_field(out, step, step_fields, "batch_config");
+	put_given(out, step, step_fields, "batch_config");
+	put_given(out, step, step_fields, "result_schema");
 	put_graph(out, &t->dag, no, stamp);
 	buf_append_char(out, '}');
 }
@@ -236,6 +244,7 @@ int template_to_json(const struct template *t, struct buf *out)
 	put_key(out, "definition");
 	buf_append(out, t->definition, t->definition_len);
 	put_field(out, t->root, task_fields, "identity_strategy");
+	put_given(out, t->root, task_fields, "input_schema");
 	put_key(out, "steps");
 	buf_append_char(out, '[');
 	for (uint32_t no = 0; no < t->dag.n; no++)

@@ -38,12 +38,14 @@ const char *template_step_name(const struct template *t, size_t no);
  *   digest             hex SHA-256 of the text of `definition`
  *   definition         the whole template, normalised, environments applied
  *   identity_strategy  "strict", "caller_provided" or "always_unique"
+ *   input_schema       if there is one
  *   steps              in topological order, ties in file order; each
  *     no               from 0 in that order
  *     name, type, callable
  *     handler          {callable, method?, resolver?, initialization}
  *     retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms
  *     timeout_seconds  null if there is none
+ *     result_schema    if there is one
  *     publishes_events a list of {name, condition, schema, delivery_mode, publisher?, ...}; absent if there are none
  *     batch_config     null if there is none
  *     parents, children, ancestors

@@ -2,25 +2,18 @@
  * than run without it; when the engine learns a feature, its row goes. */
 #include "daemon/template/unsupported.h"
 
-#include <string.h>
-
 #include "daemon/template/fields.h"
 
 static const struct {
 	const struct field *table; /* where the key stands */
-	const char *key;
-	const char *word; /* only this value; NULL: any use */
+	const char *key, *why;
 } unsupported_features[] = {
-    {task_fields, "input_schema", NULL},
-    {step_fields, "result_schema", NULL},
-    {step_fields, "composition", NULL},
+    {step_fields, "composition", "what it means is nowhere laid down, so it cannot be run: write its steps out"},
 };
 
 /* Empty lists and maps ask for nothing. */
-static bool in_use(const struct ynode *n, const char *word)
+static bool in_use(const struct ynode *n)
 {
-	if (word)
-		return n->kind == YNODE_STR && strcmp(n->text, word) == 0;
 	return n->kind != YNODE_INVALID && !((n->kind == YNODE_SEQ || n->kind == YNODE_MAP) && n->n == 0);
 }
 
@@ -28,15 +21,14 @@ static void check_level(struct check *c, const struct path *p, const struct ynod
                         const struct field *table)
 {
 	for (size_t i = 0; i < sizeof unsupported_features / sizeof unsupported_features[0]; i++) {
-		const char *key = unsupported_features[i].key, *word = unsupported_features[i].word;
+		const char *key = unsupported_features[i].key;
 		if (unsupported_features[i].table != table)
 			continue;
 		const struct ypair *pair = field_pair(map, field_find(table, key));
-		if (pair && in_use(pair->value, word))
+		if (pair && in_use(pair->value))
 			check_report(c, c->draft ? FINDING_WARNING : FINDING_ERROR, PATH_KEY(p, pair->key),
-			             pair->line, pair->column,
-			             "%s%s%s is not supported by this version of the engine", key,
-			             word ? ": " : "", word ? word : "");
+			             pair->line, pair->column, "%s is not supported: %s", key,
+			             unsupported_features[i].why);
 	}
 }
 

@@ -173,7 +173,7 @@ class Calls(ClientCase):
             "protocol_error": ex.ProtocolError, "unsupported_version": ex.UnsupportedVersionError,
             "unknown_method": ex.UnknownMethodError, "bad_request": ex.BadRequestError,
             "invalid_value": ex.InvalidValueError, "too_large": ex.TooLargeError, "not_found": ex.NotFoundError,
-            "template_not_found": ex.TemplateNotFoundError, "invalid_template": ex.InvalidTemplateError,
+            "template_not_found": ex.TemplateNotFoundError, "invalid_context": ex.InvalidContextError, "invalid_template": ex.InvalidTemplateError,
             "conflict": ex.ConflictError, "permission_denied": ex.PermissionDeniedError,
             "overloaded": ex.OverloadedError, "database_unavailable": ex.DatabaseUnavailableError,
             "internal": ex.InternalError, "later_code": ex.TaskerdError,

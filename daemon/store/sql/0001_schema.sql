@@ -34,6 +34,7 @@ CREATE TABLE tasker.templates (
   digest text NOT NULL,                 -- hex SHA-256 of the normalised definition
   definition jsonb NOT NULL,
   identity_strategy tasker.identity_strategy NOT NULL,
+  input_schema jsonb,                   -- the daemon checks contexts against it; NULL: none
   n_steps int NOT NULL,
   n_sinks int NOT NULL,                 -- tasks.open_sinks at the start
   dynamic boolean NOT NULL,             -- has steps that results make: decision, deferred_convergence, batchable, batch_worker
@@ -76,6 +77,7 @@ CREATE TABLE tasker.template_steps (
   children int[] NOT NULL,
   ancestors int[] NOT NULL,             -- nearest first, capped
   ancestors_cut boolean NOT NULL,
+  result_schema jsonb,                  -- the daemon checks results against it; NULL: none
   worker_ancestors int[],               -- those of type batch_worker, each of which stands for its instances; NULL if there are none
   decision_depth int NOT NULL,          -- decisions on the way to this step, itself included
   batch_config jsonb,                   -- of a batch_worker: its own over that of its batchable

@@ -169,7 +169,7 @@ END $$;
 -- p_handlers (NULL: no credits), else enqueued. new_task NULL: not such a case, nothing is changed, and create_tasks does it. A uuid that is there already is a
 -- unique violation, for create_tasks to answer.
 CREATE FUNCTION tasker.create_one(
-  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handlers int[], p_uuid uuid, p_ns text, p_name text, p_version text, p_context jsonb,
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handlers int[], p_uuid uuid, p_ns text, p_name text, p_version text, p_context jsonb, p_checked int,
   OUT new_task bigint, OUT template int, OUT root int, OUT root_handler int, OUT taken boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -177,7 +177,8 @@ DECLARE
   v_sinks int; v_unique boolean; v_state tasker.step_state; v_one int; v_node int; v_claimed timestamptz;
   v_now CONSTANT timestamptz := now();
 BEGIN
-  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' AND t.lifecycle IS NULL INTO template, v_sinks, root, root_handler, v_unique
+  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler, t.used AND t.identity_strategy = 'always_unique' AND t.lifecycle IS NULL AND (t.input_schema IS NULL OR t.template_id = p_checked)
+  INTO template, v_sinks, root, root_handler, v_unique
   FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
   WHERE n.name = p_ns AND t.name = p_name AND (p_version IS NULL OR t.version = p_version)
   ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1;
@@ -286,11 +287,12 @@ END $$;
 CREATE FUNCTION tasker.create_tasks(
   p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
-  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[])
+  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[],
+  p_checked int[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_ids bigint[]; v_tids int[];
-  v_templates int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean;
+  v_templates int[]; v_unchecked int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean;
   c_t bigint[]; c_s int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
@@ -298,16 +300,18 @@ BEGIN
     p_cap := 0;
   END IF;
 
-  -- Templates, once for each distinct name in the batch.
-  SELECT array_agg(x.template_id ORDER BY i.ord), array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits)
-  INTO v_templates, v_strat, v_limits
+  -- Templates, once for each distinct name in the batch. Those with a schema that the context was not checked against count as none.
+  SELECT array_agg(CASE WHEN x.checks AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN NULL ELSE x.template_id END ORDER BY i.ord),
+         array_agg(CASE WHEN x.checks AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN x.template_id END ORDER BY i.ord),
+         array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits)
+  INTO v_templates, v_unchecked, v_strat, v_limits
   FROM unnest(p_ns, p_name, p_version) WITH ORDINALITY AS i(ns, name, version, ord)
   LEFT JOIN (
-    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits
+    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits, t.input_schema IS NOT NULL AS checks
     FROM (SELECT DISTINCT u.ns, u.name, u.version FROM unnest(p_ns, p_name, p_version) AS u(ns, name, version)) k
     JOIN tasker.namespaces n ON n.name = k.ns
     CROSS JOIN LATERAL (
-      SELECT t.template_id, t.identity_strategy, t.lifecycle FROM tasker.templates t
+      SELECT t.template_id, t.identity_strategy, t.lifecycle, t.input_schema FROM tasker.templates t
       WHERE t.namespace_id = n.namespace_id AND t.name = k.name AND (k.version IS NULL OR t.version = k.version)
       ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
   ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
@@ -388,15 +392,17 @@ BEGIN
 
   RETURN QUERY
     SELECT 'a'::"char", i.ord::int,
-           CASE WHEN i.tid IS NULL THEN 'template_not_found'
+           CASE WHEN i.unchecked IS NOT NULL THEN 'unchecked'
+                WHEN i.tid IS NULL THEN 'template_not_found'
                 WHEN mine.task_id IS NOT NULL THEN 'created'
                 WHEN i.strat = 'caller_provided' AND i.key IS NULL THEN 'key_required'
                 WHEN other.template_id = i.tid AND other.context = i.ctx THEN 'exists'
+                WHEN other.task_id IS NULL THEN 'unchecked' -- the template was replaced meanwhile
                 ELSE 'conflict' END,
-           coalesce(mine.task_id, other.task_id), coalesce(mine.task_uuid, other.task_uuid), i.tid,
+           coalesce(mine.task_id, other.task_id), coalesce(mine.task_uuid, other.task_uuid), coalesce(i.tid, i.unchecked),
            NULL::int, NULL::int, NULL::int, NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb,
            jsonb_build_object('state', coalesce(mine.state, other.state))
-    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, key, strat, ord)
+    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat, v_unchecked) WITH ORDINALITY AS i(u, tid, ctx, key, strat, unchecked, ord)
     LEFT JOIN tasker.tasks mine ON mine.task_uuid = i.u
     LEFT JOIN tasker.tasks other ON other.identity_key = i.key AND i.key IS NOT NULL;
 END $$;

@@ -31,20 +31,20 @@ BEGIN
     END IF;
   END LOOP;
   v_core := split_part(split_part(p ->> 'version', '+', 1), '-', 1);
-  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, n_steps, n_sinks, dynamic)
+  INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, input_schema, n_steps, n_sinks, dynamic)
   VALUES (v_ns, p ->> 'name', p ->> 'version', string_to_array(v_core, '.')::int[],
           nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), ''), p ->> 'digest', p -> 'definition',
-          (p ->> 'identity_strategy')::tasker.identity_strategy, jsonb_array_length(p -> 'steps'),
+          (p ->> 'identity_strategy')::tasker.identity_strategy, p -> 'input_schema', jsonb_array_length(p -> 'steps'),
           (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'),
           v_dynamic)
   RETURNING template_id INTO v_tid;
   INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, initial, counts, decision_depth, batch_config, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
-                                     timeout_ms, parents, children, ancestors, ancestors_cut, events)
+                                     timeout_ms, parents, children, ancestors, ancestors_cut, events, result_schema)
   SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', true, v_dynamic OR s -> 'children' = '[]', 0, nullif(s -> 'batch_config', 'null'), hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
          (s ->> 'backoff')::tasker.backoff_kind, (s ->> 'backoff_base_ms')::int, (s ->> 'max_backoff_ms')::int, (s ->> 'timeout_seconds')::bigint * 1000,
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'parents') x), ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'children') x),
          ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean,
-         nullif(nullif(s -> 'publishes_events', 'null'), '[]')
+         nullif(nullif(s -> 'publishes_events', 'null'), '[]'), s -> 'result_schema'
   FROM jsonb_array_elements(p -> 'steps') s
   JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
   IF v_dynamic THEN

@@ -69,13 +69,16 @@ int __wrap___vasprintf_chk(char **ret, int flag, const char *fmt, va_list ap)
 }
 
 static const char good[] =
-    HEAD "x-a: {b: [1, 2.5, text]}\nsteps:\n"
+    HEAD "x-a: {b: [1, 2.5, text]}\n"
+         "input_schema: {$ref: '#/$defs/a', $defs: {a: {$anchor: n, properties: {b: {pattern: '^(?=a)[b-c]{2,}|d$'}},\n"
+         "  patternProperties: {x: {enum: [1, 2]}}, colour: 1}}}\nsteps:\n"
          "- {name: a, handler: {callable: c, initialization: {k: {l: m}}}, retry: {max_attempts: 2}}\n"
          "- {name: b, handler: {callable: c}, depends_on: [a, a]}\n"
          "- {name: c, handler: {callable: c}, depends_on: [a, b], colour: red}\n"
          "environments: {e: {steps: [{name: ALL, timeout_seconds: 3, retry: {backoff: none},\n"
          "  handler: {initialization: {n: 1}}}]}}\n";
-static const char bad[] = HEAD "x-a: *gone\nx-a: &here 1\nsteps:\n"
+static const char bad[] = HEAD "x-a: *gone\nx-a: &here 1\n"
+                               "input_schema: {$ref: '#/a', pattern: '(', type: 1}\nsteps:\n"
                                "- {name: a, handler: {callable: c}, depends_on: [b, c]}\n- {name: b, "
                                "depends_on: [a], retry: {limit: 3}}\n"
                                "- {name: a, timeout_seconds: many}\n";

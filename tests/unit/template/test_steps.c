@@ -104,28 +104,34 @@ static const struct row rows[] = {
 	 "f:5:92: error: steps[0].handler.initialization.worker_template_name: found the text \"bb\", but no step has this name; did you mean \"b\"?\n", DRAFT},
 	{ONE "input_schema: {type: object}\n"
 	 "lifecycle: {max_duration_minutes: 60}\n",
-	 "f:6:1: error: input_schema: input_schema is not supported by this version of the engine\n", 0},
-	{ONE "input_schema: {type: object}\n",
-	 "f:6:1: warning: input_schema: input_schema is not supported by this version of the engine\n", DRAFT},
-	{ONE "input_schema: {type: object}\n",
-	 "f:6:1: error: input_schema: input_schema is not supported by this version of the engine\n", DRAFT | STRICT},
+	 "", 0},
+	{ONE "input_schema: {type: objekt, properties: {a: {minLength: -1}, 'b.c': {allOf: [5]}}, x-a: 1}\n",
+	 "f:6:16: error: input_schema.type: expected a type: null, boolean, number, integer, string, array or object\n"
+	 "f:6:47: error: input_schema.properties.a.minLength: expected a whole number, at least 0\n"
+	 "f:6:79: error: input_schema.properties[\"b.c\"].allOf[0]: expected a schema: a map, or true or false\n", 0},
+	{ONE "input_schema: {requird: [a], $ref: 'http://other.example/'}\n",
+	 "f:6:16: warning: input_schema.requird: unknown keyword: it checks nothing\n"
+	 "f:6:30: error: input_schema[\"$ref\"]: refers to another document, \"http://other.example/\": only references within this schema are supported\n", 0},
+	{ONE "input_schema: {type: objekt}\n",
+	 "f:6:16: warning: input_schema.type: expected a type: null, boolean, number, integer, string, array or object\n", DRAFT},
+	{ONE "input_schema: {requird: [a]}\n",
+	 "f:6:16: error: input_schema.requird: unknown keyword: it checks nothing\n", STRICT},
+	{ONE "input_schema: {type: *gone, pattern: '('}\n",
+	 "f:6:22: error: input_schema.type: aliases (*gone) are not supported: write the value out\n", 0},
 	{ONE "input_schema: {}\n"
 	 "lifecycle: {}\n"
 	 "domain_events: []\n",
 	 "", 0},
 	{ONE "input_schema: 5\n",
-	 "f:6:1: error: input_schema: input_schema is not supported by this version of the engine\n"
 	 "f:6:15: error: input_schema: found the number 5, expected a JSON schema (a map, or true or false)\n", 0},
 	{OPEN "  result_schema: true\n"
 	 "  composition: {steps: []}\n"
 	 "  publishes_events: []\n"
 	 "  batch_config:\n",
-	 "f:8:3: error: steps[0].result_schema: result_schema is not supported by this version of the engine\n"
-	 "f:9:3: error: steps[0].composition: composition is not supported by this version of the engine\n", 0},
+	 "f:9:3: error: steps[0].composition: composition is not supported: what it means is nowhere laid down, so it cannot be run: write its steps out\n", 0},
 	{OPEN "  publishes_events: [{name: a.b, schema: {}}]\n",
-	 "f:8:3: error: steps[0].publishes_events: publishes_events is not supported by this version of the engine\n", 0},
+	 "", 0},
 	{OPEN "  publishes_events: [{name: Bad, condition: sometimes, delivery_mode: slow, publisher: 'a..b'}, {name: a.b, schema: {}, publisher: 'Depot::ManifestPublisher'}, {name: a.b, schema: {}, publisher: depot.events}]\n",
-	 "f:8:3: warning: steps[0].publishes_events: publishes_events is not supported by this version of the engine\n"
 	 "f:8:22: error: steps[0].publishes_events[0].schema: missing, expected a JSON schema (a map, or true or false)\n"
 	 "f:8:29: warning: steps[0].publishes_events[0].name: found the text \"Bad\", recommended are lower-case words joined by at least one dot, like payment.charged: used as written\n"
 	 "f:8:45: error: steps[0].publishes_events[0].condition: found the text \"sometimes\", expected one of success, failure, retryable_failure, permanent_failure, always\n"
@@ -134,7 +140,6 @@ static const struct row rows[] = {
 	 "f:8:168: warning: steps[0].publishes_events[2].name: the text \"a.b\" is declared at line 8 already: it is published for each\n", DRAFT},
 	{OPEN "  publishes_events: [{name: a.b, schema: {}, condition: success}, {name: a.b, schema: {}, condition: failure}]\n"
 	 "domain_events: [{name: a.b}, {name: c.d}, {name: a.b}]\n",
-	 "f:8:3: warning: steps[0].publishes_events: publishes_events is not supported by this version of the engine\n"
 	 "f:9:50: warning: domain_events[2].name: the text \"a.b\" is declared at line 9 already\n", DRAFT},
 	{ONE "lifecycle: {max_duration_minutes: 43201, max_waiting_for_retry_minutes: 0, staleness_action: drop, auto_fail_on_timeout: 1}\n",
 	 "f:6:35: warning: lifecycle.max_duration_minutes: found the number 43201, recommended is a whole number from 1 to 43200: used as written\n"

@@ -15,6 +15,7 @@ __all__ = [
     "DatabaseUnavailableError",
     "FFIError",
     "InternalError",
+    "InvalidContextError",
     "InvalidTemplateError",
     "InvalidValueError",
     "NotFoundError",
@@ -155,6 +156,23 @@ class TemplateNotFoundError(NotFoundError):
     default_code = "template_not_found"
 
 
+class InvalidContextError(TaskerdError):
+    """The context does not fit the template's ``input_schema``. ``violations`` lists where and why."""
+
+    default_code = "invalid_context"
+
+    @property
+    def violations(self) -> List[Dict[str, Any]]:
+        """What does not fit: ``instance`` and ``keyword`` (JSON pointers into the context and the schema), ``message``."""
+        found = self.details.get("violations") if isinstance(self.details, dict) else None
+        return list(found) if found else []
+
+    def __str__(self) -> str:
+        lines = [super().__str__()]
+        lines += [f"  {v.get('instance') or '(the context)'}: {v.get('message', '')}" for v in self.violations]
+        return "\n".join(lines)
+
+
 class InvalidTemplateError(TaskerdError):
     """The template was refused. ``findings`` lists every complaint with file and line."""
 
@@ -246,6 +264,7 @@ _BY_CODE: Dict[str, Type[TaskerdError]] = {
         TooLargeError,
         NotFoundError,
         TemplateNotFoundError,
+        InvalidContextError,
         InvalidTemplateError,
         ConflictError,
         PermissionDeniedError,

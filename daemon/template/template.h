@@ -47,7 +47,7 @@ const char *template_step_name(const struct template *t, size_t no);
  *     timeout_seconds  null if there is none
  *     result_schema    if there is one
  *     publishes_events a list of {name, condition, schema, delivery_mode, publisher?, ...}; absent if there are none
- *     batch_config     null if there is none
+ *     batch_config     if there is one
  *     parents, children, ancestors
  *                      lists of nos; ancestors nearest first (by distance, then number), at most
  *                      TEMPLATE_MAX_ANCESTORS

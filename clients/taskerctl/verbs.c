@@ -67,6 +67,28 @@ static const struct opt task_list_options[] = {{"namespace", 'n', "NAME", "only 
 static const struct opt watch_options[] = {
     {"follow", 0, NULL, "go on when the task is blocked by failures, until it is finished"}, END};
 
+static const struct opt tail_options[] = {
+    {"namespace", 'n', "NAME", "only this namespace; may be repeated"},
+    {"count", 'c', "N", "end after so many"},
+    END};
+
+static const struct opt consume_options[] = {
+    {"namespace", 'n', "NAME", "of this namespace; \"default\" by default"},
+    {"count", 'c', "N", "end after so many"},
+    {"wait", 'w', NULL, "when there are no more, wait for some"},
+    {"keep", 'k', NULL, "do not acknowledge: they come again"},
+    {"visibility", 0, "DURATION", "nobody else gets them for so long, 30s by default"},
+    END};
+
+static const struct opt publish_options[] = {
+    {"payload", 'p', "JSON", "what it is about: JSON, @FILE, or - for standard input"},
+    {"namespace", 'n', "NAME", "in this namespace; \"default\" by default"},
+    {"mode", 'm', "MODE", "durable (the default), fast or broadcast"},
+    {"correlation-id", 0, "ID", "ties it to others; by default its own id"},
+    {"metadata", 0, "JSON", "a JSON object that is added to the event's metadata"},
+    {"event-id", 0, "UUID", "its id; by default a new one"},
+    END};
+
 static const struct opt cancel_options[] = {{"reason", 'r', "TEXT", "why; stored with the task"}, END};
 
 static const struct opt tree_options[] = {
@@ -164,6 +186,18 @@ const struct verb verbs[] = {
      "Closing an entry changes nothing about its task.", dlq_update_options, 1, 1, false, run_dlq_update},
     {"dlq", "staleness", "", "List tasks by how much of a limit of their template they have used", NULL,
      staleness_options, 0, 0, false, run_dlq_staleness},
+    {"events", "tail", "[PATTERN...]", "Show fast domain events as they happen",
+     "A pattern is a name in which * stands for any characters: payment.*. Without one all are shown. Ends "
+     "only when it is\n"
+     "interrupted, unless --count or --timeout is given. With --json a line of JSON for each.",
+     tail_options, 0, -1, true, run_events_tail},
+    {"events", "consume", "[PATTERN...]", "Take durable domain events from their queue",
+     "Prints what there is, oldest first, and acknowledges it. With --json a line of JSON for each message.",
+     consume_options, 0, -1, true, run_events_consume},
+    {"events", "publish", "NAME", "Publish a domain event", "Prints its id.", publish_options, 1, 1, false,
+     run_events_publish},
+    {"events", "list", "", "List the queues of durable domain events", NULL, none, 0, 0, false,
+     run_events_list},
     {NULL, "doctor", "", "Check that nothing is stranded", "Exit code 1 if a check has found something.",
      none, 0, 0, false, run_doctor},
     {NULL, "version", "", "Show the versions of taskerctl and, if it can be reached, of the daemon", NULL,

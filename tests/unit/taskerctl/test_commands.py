@@ -81,6 +81,90 @@ class Case(unittest.TestCase):
         return str(path)
 
 
+def an_event(name="payment.charged", payload=None, **metadata):
+    return {"event_id": UUID2, "event_name": name, "event_version": "1.0", "payload": {"payload": payload},
+            "metadata": {"namespace": "shop", "fired_at": "2026-01-02T03:04:05.000000Z", "fired_by": "default", **metadata}}
+
+
+class Events(Case):
+    def test_tail(self):
+        def subscribe(params, send):
+            self.assertEqual(params, {"patterns": ["payment.*"], "namespaces": ["shop", "b"]})
+            send("event.message", {"events": [an_event(payload={"n": 1}, step_name="charge\x1b[31m")], "lost": 0})
+            send("event.message", {"events": [an_event("payment.two", None), an_event("payment.three")], "lost": 7})
+            return {"patterns": ["payment.*"]}
+        self.serve(event__subscribe=subscribe)
+        self.ctl("events", "tail", "payment.*", "-n", "shop", "-n", "b", "--count", "2")
+        self.assertEqual(self.out.splitlines(), ['2026-01-02T03:04:05.000000Z shop payment.charged charge?[31m {"n":1}',
+                                                 "2026-01-02T03:04:05.000000Z shop payment.two null"])
+        self.assertIn("7 events were lost", self.err)
+
+    def test_tail_as_json_until_the_timeout(self):
+        def subscribe(params, send):
+            self.assertEqual(params, {"patterns": ["*"], "namespaces": []})
+            send("event.message", {"events": [an_event()], "lost": 0})
+            return {"patterns": ["*"]}
+        self.serve(event__subscribe=subscribe)
+        self.ctl("events", "tail", "--json", "--timeout", "300ms")
+        self.assertEqual(json.loads(self.out), an_event())
+        self.ctl("events", "tail", "-c", "2", "--timeout", "300ms", code=6)
+        self.ctl("events", "tail", "--count", "0", code=2)
+
+    def test_consume_acknowledges_what_it_prints(self):
+        queue, acked = [[1, 2], [3]], []
+
+        def consume(params, send):
+            self.assertEqual((params["namespace"], params["max"], params["wait_ms"], params["visibility_ms"], params["patterns"]), ("shop", 100, 0, 60000, ["payment.*"]))
+            ids = queue.pop(0) if queue else []
+            return {"messages": [{"msg_id": i, "read_count": 1, "event": an_event(payload=i)} for i in ids]}
+
+        def ack(params, send):
+            acked.append(params)
+            return {"done": len(params["ids"]), "missing": []}
+        self.serve(event__consume=consume, event__ack=ack)
+        self.ctl("events", "consume", "payment.*", "-n", "shop", "--visibility", "1m")
+        self.assertEqual([line.split()[-1] for line in self.out.splitlines()], ["1", "2", "3"])
+        self.assertEqual(acked, [{"namespace": "shop", "ids": [1, 2]}, {"namespace": "shop", "ids": [3]}])
+        self.ctl("events", "consume", "payment.*", "-n", "shop", "--visibility", "1m")
+        self.assertIn("no events", self.err)
+
+    def test_consume_keeps(self):
+        self.serve(event__consume=lambda params, send: {"messages": [{"msg_id": 5, "read_count": 2, "event": an_event()}]})
+        self.ctl("events", "consume", "--keep", "--json")
+        self.assertEqual(json.loads(self.out)["msg_id"], 5)
+
+    def test_consume_waits(self):
+        waits = []
+
+        def consume(params, send):
+            waits.append(params["wait_ms"])
+            n = len(waits)
+            return {"messages": [{"msg_id": n, "read_count": 1, "event": an_event()}] if n > 1 else []}
+        self.serve(event__consume=consume, event__ack=lambda params, send: {"done": 1, "missing": []})
+        self.ctl("events", "consume", "--wait", "--count", "2")
+        self.assertEqual(waits, [60000, 60000, 60000])
+        self.serve(event__consume=lambda params, send: {"messages": []})
+        self.ctl("events", "consume", "--wait", "--count", "1", "--timeout", "200ms", code=6)
+
+    def test_publish(self):
+        asked = []
+        self.serve(event__publish=lambda params, send: asked.append(params) or {"event_id": UUID, "msg_id": 9})
+        self.assertEqual(self.ctl("events", "publish", "stock.low", "-p", '{"left": 2}', "-n", "shop", "--mode", "broadcast", "--correlation-id", "c", "--metadata", "{}", "--event-id", UUID), UUID + "\n")
+        self.assertEqual(asked[0], {"name": "stock.low", "payload": {"left": 2}, "namespace": "shop", "delivery_mode": "broadcast", "correlation_id": "c", "metadata": {}, "event_id": UUID})
+        self.ctl("events", "publish", "stock.low", "--payload", "-", "--json", stdin="[1]")
+        self.assertEqual((asked[1], json.loads(self.out)), ({"name": "stock.low", "payload": [1]}, {"event_id": UUID, "msg_id": 9}))
+        self.ctl("events", "publish", "stock.low", "-p", "{", code=2)
+
+    def test_list(self):
+        self.serve(event__list={"queues": [{"namespace": "shop", "queue": "shop_domain_events", "messages": 3, "ready": 2, "oldest_ms": 61000, "published": 42}]})
+        self.ctl("events", "list")
+        self.assertEqual(self.rows()[1], ["shop", "shop_domain_events", "3", "2", "1m01s", "42"])
+        self.assertEqual(json.loads(self.ctl("events", "list", "--json"))["queues"][0]["messages"], 3)
+        self.serve(event__list={"queues": []})
+        self.ctl("events", "list")
+        self.assertIn("no namespace", self.err)
+
+
 class Errors(Case):
     def test_exit_codes(self):
         for name, code in {"not_found": 4, "template_not_found": 4, "conflict": 5, "overloaded": 7,

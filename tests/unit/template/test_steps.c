@@ -137,7 +137,7 @@ static const struct row rows[] = {
 	 "f:8:45: error: steps[0].publishes_events[0].condition: found the text \"sometimes\", expected one of success, failure, retryable_failure, permanent_failure, always\n"
 	 "f:8:71: error: steps[0].publishes_events[0].delivery_mode: found the text \"slow\", expected one of durable, fast, broadcast\n"
 	 "f:8:88: error: steps[0].publishes_events[0].publisher: found the text \"a..b\", expected names joined by '.' or '::', like Depot::ManifestPublisher\n"
-	 "f:8:168: warning: steps[0].publishes_events[2].name: the text \"a.b\" is declared at line 8 already: it is published for each\n", DRAFT},
+	 "f:8:168: warning: steps[0].publishes_events[2].name: the text \"a.b\" is declared at line 8 already: it is published for each\n", 0},
 	{OPEN "  publishes_events: [{name: a.b, schema: {}, condition: success}, {name: a.b, schema: {}, condition: failure}]\n"
 	 "domain_events: [{name: a.b}, {name: c.d}, {name: a.b}]\n",
 	 "f:9:50: warning: domain_events[2].name: the text \"a.b\" is declared at line 9 already\n", DRAFT},

@@ -62,7 +62,9 @@ static int run_dot(const struct ctl *c, const struct buf *b, int out)
 	close(p[0]);
 	if (rc < 0) {
 		close(p[1]);
-		return ctl_fail(c, EXIT_NO, "svg needs the program dot (Debian package graphviz): %s",
+		return ctl_fail(c, EXIT_NO,
+		                "svg needs the program dot: %s. Install graphviz (apt install graphviz), or use "
+		                "--format mermaid or text",
 		                strerrordesc_np(-rc));
 	}
 	rc = write_fd(p[1], b);

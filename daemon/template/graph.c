@@ -89,11 +89,38 @@ static void put_label(struct buf *out, const struct template *t, uint32_t no, co
 	}
 }
 
-static void put_edges(struct buf *out, const struct dag *d, const char *arrow, const char *end)
+/* What a decision may choose is dashed, what a batch makes many of is thick; the last is for the rest. */
+static const struct {
+	const char *parent, *child; /* types, NULL: any */
+	const char *mermaid, *dot;
+} edge_looks[] = {
+    {"decision", NULL, "-.->", " [style=dashed]"},
+    {"batchable", "batch_worker", "==>", " [style=bold]"},
+    {NULL, NULL, "-->", ""},
+};
+
+static bool is_type(const struct template *t, uint32_t no, const char *type)
 {
-	for (uint32_t no = 0; no < d->n; no++)
-		for (uint32_t k = d->child_start[no]; k < d->child_start[no + 1]; k++)
-			buf_printf(out, "  s%u %s s%u%s\n", no, arrow, d->children[k], end);
+	return !type || strcmp(step_type_name(t, no), type) == 0;
+}
+
+static void put_edge(struct buf *out, const struct template *t, uint32_t parent, uint32_t child,
+                     enum graph_format fmt)
+{
+	size_t i = 0;
+	while (!is_type(t, parent, edge_looks[i].parent) || !is_type(t, child, edge_looks[i].child))
+		i++;
+	if (fmt == GRAPH_DOT)
+		buf_printf(out, "  s%u -> s%u%s;\n", parent, child, edge_looks[i].dot);
+	else
+		buf_printf(out, "  s%u %s s%u\n", parent, edge_looks[i].mermaid, child);
+}
+
+static void put_edges(struct buf *out, const struct template *t, enum graph_format fmt)
+{
+	for (uint32_t no = 0; no < t->dag.n; no++)
+		for (uint32_t k = t->dag.child_start[no]; k < t->dag.child_start[no + 1]; k++)
+			put_edge(out, t, no, t->dag.children[k], fmt);
 }
 
 static void mermaid(const struct template *t, const struct graph_state *states, bool colour, struct buf *out)
@@ -108,7 +135,7 @@ static void mermaid(const struct template *t, const struct graph_state *states, 
 			buf_printf(out, ":::%s", states[no].state);
 		buf_append_char(out, '\n');
 	}
-	put_edges(out, &t->dag, "-->", "");
+	put_edges(out, t, GRAPH_MERMAID);
 	for (const struct state_look *l = state_looks; states && colour && l->state; l++)
 		buf_printf(out, "  classDef %s fill:%s,stroke:%s,color:#212121\n", l->state, l->fill,
 		           l->stroke);
@@ -136,7 +163,7 @@ static void dot(const struct template *t, const struct graph_state *states, bool
 		}
 		buf_append_str(out, "];\n");
 	}
-	put_edges(out, &t->dag, "->", ";");
+	put_edges(out, t, GRAPH_DOT);
 	buf_append_str(out, "}\n");
 }
 

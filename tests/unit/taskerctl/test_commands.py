@@ -359,6 +359,8 @@ class Templates(Case):
         self.assertIn("f.yaml:3:5: error: steps[0].name: bad", self.err)
         self.assertIn("registered", self.out)
         self.assertTrue(self.daemon.params("template.apply")[-1]["strict"])
+        self.ctl("template", "apply", "--replace-unused", good)
+        self.assertTrue(self.daemon.params("template.apply")[-1]["replace_unused"])
         self.ctl("template", "apply", taken, code=5)
         self.assertIn("new version", self.err)
         got = json.loads(self.ctl("template", "apply", good, broken, "--json", code=1))
@@ -436,6 +438,19 @@ class Create(Case):
         self.ctl("task", "create", "order", "-k", "again")
         self.assertEqual(self.out, UUID + "\n")
         self.assertIn("there already", self.err)
+
+    def test_a_context_that_does_not_fit(self):
+        violations = [{"instance": "/a/b", "keyword": "/properties/a", "message": "is a string, expected integer"},
+                      {"instance": "", "keyword": "/required", "message": 'lacks the property "c"'}]
+
+        def refuse(params, _):
+            raise Error("invalid_context", "the context does not fit", details={"violations": violations, "total": 2})
+
+        self.serve(task__create=refuse)
+        self.ctl("task", "create", "order", code=1)
+        self.assertIn('  /a/b: is a string, expected integer\n  (the context): lacks the property "c"\n', self.err)
+        answer = json.loads(self.ctl("task", "create", "order", "--json", code=1))
+        self.assertEqual(answer["error"]["details"]["violations"], violations)
 
     def test_json(self):
         self.serve(task__create=self.answer)

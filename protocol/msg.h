@@ -26,6 +26,14 @@ enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 	X(TASK_UNWATCH, "task.unwatch", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
 	X(TASK_CANCEL, "task.cancel", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
 	X(TASK_HISTORY, "task.history", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
+	X(TASK_ACTION, "task.action", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(TASK_BULK_ACTION, "task.bulk_action", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
+	X(STEP_GET, "step.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \
+	X(STEP_ACTION, "step.action", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
+	X(STEP_BULK_ACTION, "step.bulk_action", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
+	X(NAMESPACE_LIST, "namespace.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
+	X(NAMESPACE_PAUSE, "namespace.pause", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
+	X(NAMESPACE_RESUME, "namespace.resume", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
 	X(TEMPLATE_APPLY, "template.apply", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
 	X(TEMPLATE_VALIDATE, "template.validate", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
 	X(TEMPLATE_LIST, "template.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \

@@ -26,6 +26,7 @@ static const uint8_t task_moves[TASK_STATE_COUNT][TASK_STATE_COUNT] = {
 	SIMPLE(PENDING, CANCELLED),
 	COMPOUND(PENDING, STEPS_IN_PROCESS), /* created with steps */
 	COMPOUND(PENDING, COMPLETE),         /* created without */
+	COMPOUND(PENDING, ERROR),            /* its context does not fit its template */
 
 	SIMPLE(INITIALIZING, ENQUEUING_STEPS),
 	SIMPLE(INITIALIZING, COMPLETE),

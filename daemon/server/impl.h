@@ -104,6 +104,7 @@ struct handler {
 	char ns[32];
 	char *callable;
 	bool hinted;	 /* its queue may hold messages */
+	bool paused;	 /* its namespace is: nothing is claimed */
 	unsigned pools;	 /* how many pools run it */
 	usec_t missing_since; /* messages and no pool, 0: not so */
 	usec_t reported;
@@ -245,6 +246,9 @@ struct server {
 	LIST_HEAD(, subscriber) subscribers;
 	TAILQ_HEAD(, consumer) consumers;
 	bool ever_up, adopted, db_up, draining, stop;
+	bool starts_hinted, starting; /* tasks may be due; they are being started */
+	usec_t starts_at;	      /* when the timer fires, 0: not set */
+	struct event *ev_starts;
 	unsigned stop_signals;
 	int db_server_version;
 	usec_t started, drain_until;
@@ -374,6 +378,21 @@ void create_answered(struct server *srv, struct req *r);
 /* Free what unanswered requests of bulks share (only when stopping). */
 void bulk_abandon(struct mail *reqs);
 void cancel_answered(struct server *srv, struct req *r);
+
+/* operate.c: what people do by hand */
+/* The parameters of an action as JSON, with who asks for it. 0 or negative with *e. */
+int operate_args(struct session *s, const msgpack_object *params, struct buf *out, struct err *e) must_check;
+/* An action has been done: whoever watches its task looks again. */
+void operated(struct server *srv, const struct buf *answer);
+
+/* starts.c: tasks that begin later */
+/* One may be due; the next one is due then. */
+void starts_hint(struct server *srv);
+void starts_due(struct server *srv, int64_t in_ms);
+/* Ask for what is due, if anything may be. */
+void starts_run(struct server *srv);
+void starts_answered(struct server *srv, struct req *r);
+void starts_free(struct server *srv);
 
 /* waits.c */
 msg_fn on_task_wait;

@@ -18,25 +18,33 @@ static const struct api {
 	enum msg_id msg;
 	const char *function;
 	transform_fn *transform; /* adds what only this process knows; NULL: nothing */
-	bool writes; /* and is told who asks */
+	enum { LOOKS, WRITES, ACTS } does; /* WRITES: and is told who asks; ACTS: and notes it, see operate.c */
 } apis[] = {
-	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers, false},
-	{MSG_TASK_LIST, "tasker.api_task_list", NULL, false},
-	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL, false},
-	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL, false},
-	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL, false},
-	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load, false},
-	{MSG_NODE_LIST, "tasker.api_node_list", NULL, false},
-	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, false},
-	{MSG_DOCTOR, "tasker.api_doctor", NULL, false},
-	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, false},
-	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, false},
-	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, false},
-	{MSG_DLQ_QUEUE, "tasker.api_dlq_queue", NULL, false},
-	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, true},
-	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, true},
-	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, false},
-	{MSG_EVENT_LIST, "tasker.api_event_list", NULL, false},
+	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers, LOOKS},
+	{MSG_TASK_ACTION, "tasker.api_task_action", add_missing_handlers, ACTS},
+	{MSG_TASK_BULK_ACTION, "tasker.api_task_bulk_action", NULL, ACTS},
+	{MSG_STEP_GET, "tasker.api_step_get", NULL, LOOKS},
+	{MSG_STEP_ACTION, "tasker.api_step_action", NULL, ACTS},
+	{MSG_STEP_BULK_ACTION, "tasker.api_step_bulk_action", NULL, ACTS},
+	{MSG_NAMESPACE_LIST, "tasker.api_namespace_list", NULL, LOOKS},
+	{MSG_NAMESPACE_PAUSE, "tasker.api_namespace_pause", NULL, ACTS},
+	{MSG_NAMESPACE_RESUME, "tasker.api_namespace_resume", NULL, ACTS},
+	{MSG_TASK_LIST, "tasker.api_task_list", NULL, LOOKS},
+	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL, LOOKS},
+	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL, LOOKS},
+	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL, LOOKS},
+	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load, LOOKS},
+	{MSG_NODE_LIST, "tasker.api_node_list", NULL, LOOKS},
+	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, LOOKS},
+	{MSG_DOCTOR, "tasker.api_doctor", NULL, LOOKS},
+	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS},
+	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, LOOKS},
+	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, LOOKS},
+	{MSG_DLQ_QUEUE, "tasker.api_dlq_queue", NULL, LOOKS},
+	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, WRITES},
+	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, WRITES},
+	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, LOOKS},
+	{MSG_EVENT_LIST, "tasker.api_event_list", NULL, LOOKS},
 };
 
 static const char API_REGISTER[] = "tasker.register_template";
@@ -91,15 +99,22 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 	struct req *r = a ? req_for(s, id, REQ_API) : NULL;
 	if (!r)
 		return;
+	struct err e = {0};
 	buf_init(&json, 0);
-	if (mp_to_json(params, "", &json, NULL) == 0 && a->writes)
+	if (a->does == ACTS && operate_args(s, params, &json, &e) < 0) {
+		reply_error(s, id, &e);
+		req_free(r);
+		buf_done(&json);
+		return;
+	}
+	if (a->does != ACTS && mp_to_json(params, "", &json, NULL) == 0 && a->does == WRITES)
 		add_operator(s, &json);
 	if (!buf_text(&json) || json.len == 0) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory"); /* the values have been checked */
 	} else {
 		text_set(&r->api.args, buf_text(&json), json.len);
 		r->api.function = a->function;
-		r->api.mode = a->writes ? API_WRITE : API_READ;
+		r->api.mode = a->does == LOOKS ? API_READ : API_WRITE;
 		submit_call(s, r);
 		r = NULL;
 	}
@@ -186,6 +201,8 @@ void api_answered(struct server *srv, struct req *r)
 		return;
 	}
 	reply_transformed(s, r, a ? a->transform : NULL);
+	if (a && a->does == ACTS)
+		operated(srv, &r->answer);
 }
 
 /* What only this process knows --------------------------------------------------------------------------------------------- */

@@ -5,13 +5,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "daemon/core/rfc3339.h"
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
 #include "protocol/mpjson.h"
 #include "protocol/scan.h"
 #include "protocol/utf8.h"
 
-enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_INTS, P_ANY };
+enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_INTS, P_TIME, P_ANY };
 
 #define FIELDS_MAX 16 /* of a message that is one SQL function */
 
@@ -35,7 +36,7 @@ static const struct param create_params[] = {
 	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false, 0, 128},
 	{"reason", P_STR, false, 0, 128},      {"tags", P_STRS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
 	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent", P_STR, false, 1, 256},
-	{"idempotency_key", P_STR, false, 1, 256}, {0}};
+	{"idempotency_key", P_STR, false, 1, 256}, {"run_at", P_TIME, false, 0, 0}, {0}};
 static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}, {0}};
 static const struct param task_params[] = {TASK_UUID, {0}};
 static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {0}};
@@ -72,6 +73,15 @@ static const struct param consume_params[] = {NAMESPACE, {"max", P_INT, false, 1
 static const struct param event_ack_params[] = {NAMESPACE, IDS, {0}};
 static const struct param event_extend_params[] = {NAMESPACE, IDS, {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX}, {0}};
 static const struct param no_params[] = {{0}};
+#define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}
+#define A_STEP {"step_uuid", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}, {"step", P_STR, false, 1, 512}
+#define MANY {"filter", P_MAP, true, 0, 0}, {"dry_run", P_BOOL, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}
+static const struct param task_action_params[] = {TASK_UUID, {"action", P_STR, true, 1, 32}, BY_WHOM, {0}};
+static const struct param task_bulk_params[] = {{"action", P_STR, true, 1, 32}, MANY, BY_WHOM, {0}};
+static const struct param step_get_params[] = {A_STEP, {"history", P_BOOL, false, 0, 0}, {0}};
+static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, BY_WHOM, {0}};
+static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, MANY, BY_WHOM, {0}};
+static const struct param namespace_params[] = {{"namespace", P_STR, true, 1, 29}, BY_WHOM, {0}};
 
 static const struct {
 	msg_fn *fn;
@@ -90,6 +100,14 @@ static const struct {
 	[MSG_TASK_UNWATCH] = {on_task_unwatch, task_params},
 	[MSG_TASK_CANCEL] = {on_task_cancel, cancel_params},
 	[MSG_TASK_HISTORY] = {NULL, task_params},
+	[MSG_TASK_ACTION] = {NULL, task_action_params},
+	[MSG_TASK_BULK_ACTION] = {NULL, task_bulk_params},
+	[MSG_STEP_GET] = {NULL, step_get_params},
+	[MSG_STEP_ACTION] = {NULL, step_action_params},
+	[MSG_STEP_BULK_ACTION] = {NULL, step_bulk_params},
+	[MSG_NAMESPACE_LIST] = {NULL, no_params},
+	[MSG_NAMESPACE_PAUSE] = {NULL, namespace_params},
+	[MSG_NAMESPACE_RESUME] = {NULL, namespace_params},
 	[MSG_TEMPLATE_APPLY] = {on_template_apply, apply_params},
 	[MSG_TEMPLATE_VALIDATE] = {on_template_validate, template_params},
 	[MSG_TEMPLATE_LIST] = {NULL, template_list_params},
@@ -323,7 +341,8 @@ int value_to_json(const msgpack_object *o, const char *name, size_t max, struct 
 /* Checking --------------------------------------------------------------------------------------------------------------- */
 
 static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
-					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_INTS] = "an array of positive integers", [P_ANY] = "any value"};
+					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_INTS] = "an array of positive integers", [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z",
+					 [P_ANY] = "any value"};
 
 static bool strings_ok(const msgpack_object *a, int64_t max)
 {
@@ -374,6 +393,8 @@ static bool value_ok(const msgpack_object *o, const struct param *p)
 		return strings_ok(o, p->max) && o->via.array.size >= (uint64_t)p->min;
 	case P_INTS:
 		return integers_ok(o, p);
+	case P_TIME:
+		return o->type == MSGPACK_OBJECT_STR && rfc3339_valid(o->via.str.ptr, o->via.str.size);
 	case P_ANY:
 		return true;
 	}

@@ -70,7 +70,7 @@ static int *matching_ids(struct session *s, size_t *ret_n)
 	if (!ids)
 		return NULL;
 	HASH_ITER(hh, s->srv->handlers, h, tmp)
-		if (handler_matches(s, h))
+		if (!h->paused && handler_matches(s, h))
 			ids[n++] = h->id;
 	qsort(ids, n, sizeof *ids, by_value);
 	*ret_n = n;
@@ -292,6 +292,8 @@ void pool_due(struct server *srv, int handler_id, int64_t in_ms)
 {
 	struct handler *h = handler_find(srv, handler_id);
 	usec_t at = now_mono() + (usec_t)(in_ms > 0 ? in_ms : 0) * USEC_PER_MSEC;
+	if (handler_id == STARTS)
+		starts_due(srv, in_ms);
 	if (!h || (h->due && h->due <= at))
 		return;
 	h->due = at;
@@ -302,10 +304,12 @@ void pool_hint(struct server *srv, const int *ids, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct handler *h = handler_find(srv, ids[i]);
+		if (ids[i] == STARTS)
+			starts_hint(srv);
 		if (!h)
 			continue;
 		h->hinted = true;
-		if (h->pools == 0 && !h->missing_since)
+		if (h->pools == 0 && !h->missing_since && !h->paused)
 			h->missing_since = now_mono();
 	}
 }
@@ -315,6 +319,7 @@ void pool_hint_all(struct server *srv)
 	struct handler *h, *tmp;
 	HASH_ITER(hh, srv->handlers, h, tmp)
 		h->hinted = true;
+	starts_hint(srv);
 }
 
 static void claim_for(struct server *srv, struct pool *p)
@@ -395,29 +400,38 @@ void pool_release_backlogs(struct server *srv)
 
 /* The handler table ------------------------------------------------------------------------------------------------------ */
 
-static void add_handler(struct server *srv, struct handler_row *row)
+/* Whether it is new, or was paused or resumed. */
+static bool take_handler(struct server *srv, struct handler_row *row)
 {
-	if (handler_find(srv, row->id))
-		return;
-	struct handler *h = calloc(1, sizeof *h);
+	struct handler *h = handler_find(srv, row->id);
+	if (h) {
+		bool changed = h->paused != row->paused;
+		h->paused = row->paused;
+		h->hinted = true;
+		h->missing_since = 0;
+		return changed;
+	}
+	h = calloc(1, sizeof *h);
 	if (!h)
-		return; /* the next load adds it */
+		return false; /* the next load adds it */
 	h->id = row->id;
 	h->srv = srv;
 	snprintf(h->ns, sizeof h->ns, "%s", row->ns);
 	h->callable = TAKE_PTR(row->callable);
+	h->paused = row->paused;
 	h->hinted = true;
 	event_assign(&h->timer, srv->base, -1, 0, on_due, h);
 	HASH_ADD_INT(srv->handlers, id, h);
+	return true;
 }
 
 void handlers_loaded(struct server *srv, struct done *d)
 {
-	size_t before = HASH_COUNT(srv->handlers);
+	bool changed = false;
 	struct session *s, *tmp;
 	for (size_t i = 0; i < d->n_handlers; i++)
-		add_handler(srv, &d->handlers[i]);
-	if (HASH_COUNT(srv->handlers) == before)
+		changed |= take_handler(srv, &d->handlers[i]);
+	if (!changed)
 		return;
 	HASH_ITER(hh, srv->sessions, s, tmp)
 		if (s->worker && s->state == SESSION_OPEN && s->held == 0) {

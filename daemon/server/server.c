@@ -50,7 +50,8 @@ static void on_revived(struct server *srv, struct done *d);
 static void answer_request(struct server *srv, struct req *r)
 {
 	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) = {
-		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered};
+		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered,
+		[REQ_START] = starts_answered};
 	pool_return(srv, r);
 	store_released(srv->store, r);
 	struct session *asker = r->counted ? session_find(srv, r->origin.session) : NULL;
@@ -161,8 +162,10 @@ static void on_cancelled(struct server *srv, struct done *d)
 		struct uuid task;
 		unsigned no;
 		bool step = uuid_split_step(&t->task, &task, &no);
-		steps_cancelled(srv, &t->task, step ? "batch_failed" : "task_cancelled");
-		if (!step)
+		steps_cancelled(srv, &t->task, step ? "stale" : "task_cancelled");
+		if (step)
+			watch_touch(srv, &task);
+		else
 			task_settled(srv, &t->task, "cancelled");
 	}
 }
@@ -205,6 +208,7 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 	}
 	pool_run_backlog(srv);
 	pool_claim(srv);
+	starts_run(srv);
 	sessions_read_on(srv);
 	server_flush(srv);
 }
@@ -426,6 +430,7 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	pool_hint_all(srv);
 	pool_claim(srv);
+	starts_run(srv);
 	waits_recheck(srv);
 	consumers_recheck(srv);
 	server_flush(srv);
@@ -610,6 +615,7 @@ static void finish(struct server *srv)
 	waits_free(srv);
 	steps_free(srv);
 	pools_free(srv);
+	starts_free(srv);
 	free_events(srv);
 	srv->prover = prover_free(srv->prover);
 	if (srv->base)

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define START_MAX 200 /* tasks that begin in one call */
+
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
 static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB};
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
@@ -210,7 +212,8 @@ static bool add_events(struct hot *h, struct params *p, struct req **reqs, size_
 static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, PGresult **ret, enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
-	enum stmt s = reqs[0]->kind == REQ_RESULT ? S_RECORD : reqs[0]->kind == REQ_CREATE ? S_CREATE : S_CLAIM;
+	static const enum stmt by_kind[REQ_KIND_COUNT] = {[REQ_RESULT] = S_RECORD, [REQ_CREATE] = S_CREATE, [REQ_CLAIM] = S_CLAIM, [REQ_START] = S_START};
+	enum stmt s = by_kind[reqs[0]->kind];
 	add_common(&p, call);
 	int cap = sum_offers(h, reqs, n);
 	if (s != S_CLAIM)
@@ -224,6 +227,8 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 	} else if (s == S_CREATE) {
 		create_arrays(h, reqs, n);
 		ok = add_arrays(&p, h->create, N_CREATE) && ok;
+	} else if (s == S_START) {
+		add_int4(&p, START_MAX);
 	}
 	if (!ok) {
 		*why = DB_FULL;

@@ -16,6 +16,7 @@ static const struct {
 	[S_CREATE_ONE] = {"create_one", "SELECT * FROM tasker.create_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::uuid,$8::text,$9::text,$10::text,$11::jsonb,$12::int)"},
 	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[],$15::int[])"},
 	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int,$4::int8,$5::int[],$6::int[],$7::int)"},
+	[S_START] = {"start", "SELECT * FROM tasker.start_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int)"},
 	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int,$3::int8)"},
 	[S_ADOPT] = {"adopt", "SELECT * FROM tasker.adopt_claims($1::int,$2::int,$3::int,$4::int8)"},
 	[S_STATES] = {"states", "SELECT * FROM tasker.task_states($1::uuid[])"},

@@ -198,7 +198,7 @@ static int reclaim(struct presence *p, enum db_failure *why, struct err *e)
 static int load_handlers(struct presence *p, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = query(p, "SELECT h.handler_id, n.name, h.callable FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY 1", 0, NULL, &r, why, e);
+	int rc = query(p, "SELECT h.handler_id, n.name, h.callable, n.paused FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY 1", 0, NULL, &r, why, e);
 	if (rc < 0)
 		return rc;
 	struct done *d = done_new(DONE_NOTIFY_TEMPLATES);
@@ -215,6 +215,7 @@ static int load_handlers(struct presence *p, enum db_failure *why, struct err *e
 		h->id = (int)strtol(PQgetvalue(r, (int)i, 0), NULL, 10);
 		snprintf(h->ns, sizeof h->ns, "%s", PQgetvalue(r, (int)i, 1));
 		h->callable = strdup(PQgetvalue(r, (int)i, 2));
+		h->paused = PQgetvalue(r, (int)i, 3)[0] == 't';
 		d->n_handlers += h->callable != NULL;
 	}
 	store_post(p->s, d);

@@ -120,6 +120,7 @@ struct req *req_free(struct req *r)
 		free(r->states.states);
 		break;
 	case REQ_CLAIM:
+	case REQ_START:
 	case REQ_KIND_COUNT:
 		break;
 	}

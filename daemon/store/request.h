@@ -40,7 +40,7 @@ struct text {
 	size_t n;
 };
 
-enum req_kind { REQ_RESULT, REQ_CREATE, REQ_CLAIM, REQ_STATES, REQ_CANCEL, REQ_API, REQ_KIND_COUNT };
+enum req_kind { REQ_RESULT, REQ_CREATE, REQ_CLAIM, REQ_START, REQ_STATES, REQ_CANCEL, REQ_API, REQ_KIND_COUNT };
 
 enum outcome {
 	OUTCOME_SUCCESS,
@@ -215,8 +215,11 @@ enum done_kind {
 	DONE_REVIVED,	/* the embedded server was started again, or `failed` */
 };
 
+#define STARTS 0 /* in place of a handler's id: the queue of tasks to be started */
+
 struct handler_row {
 	int id;
+	bool paused;
 	char ns[32];
 	char *callable;
 };

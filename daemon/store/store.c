@@ -648,6 +648,7 @@ static size_t bytes_of(const struct req *r)
 	case REQ_API:
 		return r->api.args.n;
 	case REQ_CLAIM:
+	case REQ_START:
 	case REQ_STATES:
 	case REQ_CANCEL:
 	case REQ_KIND_COUNT:

@@ -18,9 +18,9 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 NOBODY = "01900000-0000-7000-8000-000000000000"  # a task that is not there
 TASK = ({"task_uuid": str, "namespace": str, "name": str, "version": str, "state": str, "status": str, "created_at": str, "updated_at": str, "context": dict,
-         "priority": int, "correlation_id": str, "total_steps": int, "pending_steps": int, "in_progress_steps": int, "completed_steps": int, "failed_steps": int,
+         "priority": int, "paused": bool, "correlation_id": str, "total_steps": int, "pending_steps": int, "in_progress_steps": int, "completed_steps": int, "failed_steps": int,
          "ready_steps": int, "completion_percentage": (int, float), "execution_status": str},
-        {"finished_at": str, "initiator": str, "source_system": str, "reason": str, "tags": list, "parent_correlation_id": str, "missing_handlers": list,
+        {"finished_at": str, "run_at": str, "initiator": str, "source_system": str, "reason": str, "tags": list, "parent_correlation_id": str, "missing_handlers": list,
          "steps": list, "waiting_steps": int, "traceparent": str})
 STEP_ROW = ({"step_uuid": str, "name": str, "state": str, "attempts": int, "max_attempts": int, "depends_on": list, "handler": str},
             {"ready_at": str, "started_at": str, "finished_at": str, "retry_at": str, "result": object, "error": object})
@@ -213,7 +213,9 @@ class Requests(wire.Case):
 			                ({"name": "x", "priority": 1.0}, "priority"), ({"name": "x", "priority": "1"}, "priority"), ({"name": "x", "priority": True}, "priority"),
 			                ({"name": "x", "priority": 2 ** 64 - 1}, "priority"), ({"name": "x", "priority": -2 ** 63}, "priority"),
 			                ({"name": "x", "correlation_id": 1}, "correlation_id"), ({"name": "x", "parent_correlation_id": b"x"}, "parent_correlation_id"),
-			                ({"name": "x", "traceparent": 1}, "traceparent"), ({"name": "x", "idempotency_key": "x" * 257}, "idempotency_key"), ({"name": "x", "idempotency_key": 1}, "idempotency_key")],
+			                ({"name": "x", "traceparent": 1}, "traceparent"), ({"name": "x", "idempotency_key": "x" * 257}, "idempotency_key"), ({"name": "x", "idempotency_key": 1}, "idempotency_key"),
+			                ({"name": "x", "run_at": 5}, "run_at"), ({"name": "x", "run_at": "tomorrow"}, "run_at"), ({"name": "x", "run_at": "2030-02-30T00:00:00Z"}, "run_at"),
+			                ({"name": "x", "run_at": "2030-01-01T00:00:00"}, "run_at"), ({"name": "x", "run_at": "1969-12-31T00:00:00Z"}, "run_at")],
 			"task.create_many": [({}, "tasks"), ({"tasks": {}}, "tasks"), ({"tasks": []}, "tasks"), ({"tasks": [{}] * 5001}, "tasks")],
 			"task.get": [({}, "task_uuid"), ({"task_uuid": "x"}, "task_uuid"), ({"task_uuid": 1}, "task_uuid"), ({"task_uuid": u + " "}, "task_uuid"), ({"task_uuid": u, "steps": 1}, "steps")],
 			"task.list": [({"namespace": 1}, "namespace"), ({"name": 1}, "name"), ({"state": 1}, "state"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit"), ({"limit": "5"}, "limit"), ({"cursor": 5}, "cursor")],
@@ -224,6 +226,17 @@ class Requests(wire.Case):
 			"template.validate": [({}, "source")],
 			"template.list": [({"namespace": 1}, "namespace")],
 			"template.get": [({}, "name"), ({"name": "x", "namespace": 1}, "namespace"), ({"name": "x", "version": 1}, "version")],
+			"task.action": [({}, "task_uuid"), ({"task_uuid": u}, "action"), ({"task_uuid": u, "action": 5, "reason": "r"}, "action"), ({"task_uuid": u, "action": "pause"}, "reason"),
+			                ({"task_uuid": u, "action": "pause", "reason": 1}, "reason"), ({"task_uuid": u, "action": "pause", "reason": "x" * 1025}, "reason"),
+			                ({"task_uuid": u, "action": "pause", "reason": "r", "operator": {}}, "operator")],
+			"step.action": [({}, "action"), ({"action": "skip"}, "reason"), ({"step_uuid": "x", "action": "skip", "reason": "r"}, "step_uuid"), ({"task_uuid": 1, "action": "skip", "reason": "r"}, "task_uuid"),
+			                ({"task_uuid": u, "step": [], "action": "skip", "reason": "r"}, "step"), ({"action": "skip", "reason": "r"}, "step_uuid"), ({"task_uuid": u, "action": "skip", "reason": "r"}, "step_uuid")],
+			"step.get": [({}, "step_uuid"), ({"step_uuid": 1}, "step_uuid"), ({"task_uuid": u}, "step_uuid"), ({"task_uuid": u, "step": "a", "history": 1}, "history")],
+			"task.bulk_action": [({}, "action"), ({"action": "pause"}, "filter"), ({"action": "pause", "filter": []}, "filter"), ({"action": "pause", "filter": {"all": True}}, "reason"),
+			                     ({"action": "pause", "filter": {"all": True}, "reason": "r", "limit": 1001}, "limit"), ({"action": "pause", "filter": {"all": True}, "reason": "r", "dry_run": 1}, "dry_run"),
+			                     ({"action": "pause", "filter": {"all": True}, "reason": "r", "cursor": 1}, "cursor")],
+			"step.bulk_action": [({}, "action"), ({"action": "skip", "filter": "x"}, "filter"), ({"action": "skip", "filter": {}, "reason": "r"}, "filter")],
+			"namespace.pause": [({}, "namespace"), ({"namespace": "t"}, "reason"), ({"namespace": 1, "reason": "r"}, "namespace")], "namespace.resume": [({"namespace": "t"}, "reason")],
 			"step.dependencies": [({}, "step_uuid"), ({"step_uuid": "x"}, "step_uuid"), ({"step_uuid": u, "names": "a"}, "names"), ({"step_uuid": u, "names": [1]}, "names"), ({"step_uuid": u, "cursor": 1}, "cursor")],
 			"session.resume": [({}, "steps"), ({"steps": {}}, "steps")],
 		}
@@ -241,7 +254,7 @@ class Requests(wire.Case):
 		         ("task.wait", {**u, "timeout_ms": 0}), ("task.history", u), ("template.list", {"namespace": None}), ("template.get", {"namespace": self.ns, "name": "pair", "version": None}),
 		         ("worker.list", {}), ("node.list", {}), ("queue.list", {}), ("doctor", {}), ("server.info", {}), ("template.validate", {"source": "x", "filename": None, "strict": None}),
 		         ("task.create", {"name": "pair", "namespace": self.ns, "version": None, "context": None, "initiator": None, "source_system": None, "reason": None, "tags": None, "priority": None,
-		                          "correlation_id": None, "parent_correlation_id": None, "traceparent": None, "idempotency_key": None}),
+		                          "correlation_id": None, "parent_correlation_id": None, "traceparent": None, "idempotency_key": None, "run_at": None}), ("namespace.list", {}), ("step.get", {**u, "step": "a", "step_uuid": None, "history": None}),
 		         ("task.watch", u), ("task.unwatch", u), ("task.cancel", {**u, "reason": None})]
 		for method, params in calls:
 			with self.subTest(method=method):
@@ -481,7 +494,7 @@ class Requests(wire.Case):
 		w.finish(w.take(), {"x": 1}, metadata={"m": 2}, execution_ms=3)
 		w.finish(w.take())
 		self.settled(task)
-		history = wire.need("history", self.client.call("task.history", {"task_uuid": task}), {"transitions": list, "attempts": list})
+		history = wire.need("history", self.client.call("task.history", {"task_uuid": task}), {"transitions": list, "attempts": list, "actions": list})
 		self.assertEqual([(a["step"], a["attempt"], a["outcome"], a["metadata"], a["execution_ms"]) for a in history["attempts"]],
 		                 [("a", 1, "handler_error", {"m": 1}, 12.5), ("a", 2, "success", {"m": 2}, 3), ("b", 1, "success", None, None if history["attempts"][2]["execution_ms"] is None else 0)])
 		for a in history["attempts"]:
@@ -539,7 +552,7 @@ class Requests(wire.Case):
 		self.assertEqual(nodes[0]["pid"], self.node.pid)
 		self.assertGreaterEqual(nodes[0]["in_progress"], 1)
 		queue = next(q for q in self.client.call("queue.list")["queues"] if q["namespace"] == self.ns)
-		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int}, {"oldest_ms": (int, float), "handler_id": int})
+		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int, "paused": bool}, {"oldest_ms": (int, float), "handler_id": int})
 		self.assertEqual((queue["handler"], queue["ready"], queue["workers"]), ("h", 0, 1))
 		doctor = wire.need("doctor", self.client.call("doctor"), {"ok": bool, "checks": list})
 		for check in doctor["checks"]:

@@ -21,6 +21,7 @@ CREATE TABLE tasker.namespaces (
   name text NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]{0,28}$'),
   description text,
   event_queue text UNIQUE,              -- PGMQ queue of its durable domain events, once there is one
+  paused boolean NOT NULL DEFAULT false, -- its queues are not claimed from; tasks are created as ever
   created_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -131,10 +132,12 @@ CREATE TABLE tasker.tasks (
   n_waiting int NOT NULL DEFAULT 0,     -- steps in waiting_for_retry
   n_active int,                         -- steps enqueued or in progress; kept only from the first failure on, NULL before; in dynamic templates from the start
   priority smallint NOT NULL DEFAULT 0,
+  paused boolean NOT NULL DEFAULT false, -- ready steps stay pending; implies n_active, but for a task that has not begun
   created_by_node int,
   finished_by_node int,
   created_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
+  run_at timestamptz,                   -- set if the task began as pending: when it is (or was) to be started
   context jsonb NOT NULL,
   identity_key bytea,
   idempotency_key text,
@@ -212,3 +215,22 @@ CREATE TABLE tasker.task_transitions (
   cause jsonb
 );
 CREATE INDEX task_transitions_task ON tasker.task_transitions (task_id);
+
+-- Who did what by hand, and why; see 0005_operators.sql.
+CREATE TABLE tasker.operator_actions (
+  action_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  request_id uuid NOT NULL,             -- one for each request: a repeat after a lost answer is recognised by it
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  action text NOT NULL,                 -- step.skip, task.pause, namespace.resume...
+  task_id bigint,
+  step_no int,
+  namespace_id int,
+  from_state text, to_state text,
+  attempts_before int,                  -- of a step that was reset: the attempts it had used
+  uid bigint, user_name text,           -- of the peer, from the kernel
+  operator text,                        -- what the peer says about who it acts for
+  reason text NOT NULL,
+  node_no int
+);
+CREATE INDEX operator_actions_request ON tasker.operator_actions (request_id);
+CREATE INDEX operator_actions_task ON tasker.operator_actions (task_id, step_no);

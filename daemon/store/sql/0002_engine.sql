@@ -279,88 +279,31 @@ BEGIN
   END IF;
 END $$;
 
--- Make tasks. Arrays are parallel; p_opts items hold the optional fields of task.create or are NULL.
--- a rows, one for each item: status created | exists | conflict | template_not_found | key_required, with task_uuid and {"state"} in meta.
--- A repeat of the same call (same uuids) answers as the first did: safe when the outcome of a commit is unknown.
--- p_handler, p_quota, p_cap are this node's free credits: up to p_quota[i] steps of handler p_handler[i], p_cap in all, are claimed at once
--- (state in_progress, no queue); what is beyond goes to the queues. p_node NULL: an SQL caller, nothing is claimed.
-CREATE FUNCTION tasker.create_tasks(
-  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
-  p_handler int[], p_quota int[], p_cap int,
-  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[],
-  p_checked int[] DEFAULT NULL)
+-- The steps of tasks that begin now. Ready ones are claimed within the credits (see tasker.create_tasks), else enqueued. c and q rows.
+CREATE FUNCTION tasker.begin_tasks(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int, p_ids bigint[], p_tids int[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_ids bigint[]; v_tids int[];
-  v_templates int[]; v_unchecked int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean;
   c_t bigint[]; c_s int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
-  IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation) THEN
-    p_cap := 0;
-  END IF;
-
-  -- Templates, once for each distinct name in the batch. Those with a schema that the context was not checked against count as none.
-  SELECT array_agg(CASE WHEN x.checks AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN NULL ELSE x.template_id END ORDER BY i.ord),
-         array_agg(CASE WHEN x.checks AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN x.template_id END ORDER BY i.ord),
-         array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits)
-  INTO v_templates, v_unchecked, v_strat, v_limits
-  FROM unnest(p_ns, p_name, p_version) WITH ORDINALITY AS i(ns, name, version, ord)
-  LEFT JOIN (
-    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits, t.input_schema IS NOT NULL AS checks
-    FROM (SELECT DISTINCT u.ns, u.name, u.version FROM unnest(p_ns, p_name, p_version) AS u(ns, name, version)) k
-    JOIN tasker.namespaces n ON n.name = k.ns
-    CROSS JOIN LATERAL (
-      SELECT t.template_id, t.identity_strategy, t.lifecycle, t.input_schema FROM tasker.templates t
-      WHERE t.namespace_id = n.namespace_id AND t.name = k.name AND (k.version IS NULL OR t.version = k.version)
-      ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
-  ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
-
-  UPDATE tasker.templates SET used = true WHERE template_id = ANY (v_templates) AND NOT used;
-
-  -- Identity: an idempotency key wins over the template's strategy.
-  SELECT array_agg(CASE
-      WHEN i.opts ->> 'idempotency_key' IS NOT NULL THEN sha256(convert_to('key' || chr(31) || i.ns || chr(31) || (i.opts ->> 'idempotency_key'), 'UTF8'))
-      WHEN i.strat = 'strict' THEN sha256(convert_to('ctx' || chr(31) || i.tid || chr(31) || i.ctx::text, 'UTF8'))
-    END ORDER BY i.ord)
-  INTO v_keys
-  FROM unnest(p_ns, v_templates, v_strat, p_context, p_opts) WITH ORDINALITY AS i(ns, tid, strat, ctx, opts, ord);
-
-  WITH ins AS (
-    INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, n_active, priority, created_by_node, context, identity_key, idempotency_key,
-                              initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent, finished_at)
-    SELECT i.u, i.tid, CASE WHEN t.n_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state, t.n_sinks, t.start_active,
-           coalesce((i.opts ->> 'priority')::smallint, 0), p_node, i.ctx, i.key, i.opts ->> 'idempotency_key',
-           i.opts ->> 'initiator', i.opts ->> 'source_system', i.opts ->> 'reason',
-           CASE WHEN i.opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(i.opts -> 'tags')) END,
-           i.opts ->> 'correlation_id', i.opts ->> 'parent_correlation_id', i.opts ->> 'traceparent',
-           CASE WHEN t.n_sinks = 0 THEN now() END
-    FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, ord)
-    CROSS JOIN LATERAL (SELECT x.n_sinks, x.start_active FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
-    WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
-    ORDER BY i.key NULLS FIRST, i.ord
-    ON CONFLICT DO NOTHING
-    RETURNING task_id, template_id)
-  SELECT array_agg(task_id ORDER BY task_id), array_agg(template_id ORDER BY task_id) INTO v_ids, v_tids FROM ins;
-
-  IF v_ids IS NOT NULL AND p_cap = 0 THEN
+  IF p_cap = 0 THEN
     INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, ready_at)
     SELECT nt.task_id, ts.step_no, ts.step_no, CASE WHEN ts.parents = '{}' THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
            cardinality(ts.parents), CASE WHEN ts.parents = '{}' THEN now() END
-    FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+    FROM unnest(p_ids, p_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
     CROSS JOIN LATERAL (SELECT x.step_no, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.initial OFFSET 0) ts
     ORDER BY nt.ord, ts.step_no;
     SELECT array_agg(nt.task_id ORDER BY nt.ord, ts.step_no), array_agg(ts.step_no ORDER BY nt.ord, ts.step_no),
            array_agg(ts.handler_id ORDER BY nt.ord, ts.step_no)
     INTO e_t, e_s, e_h
-    FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+    FROM unnest(p_ids, p_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
     CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.parents = '{}' OFFSET 0) ts;
-  ELSIF v_ids IS NOT NULL THEN
+  ELSE
     WITH want AS (
       SELECT nt.task_id, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
              ts.parents = '{}' AND o.quota IS NOT NULL
                AND row_number() OVER (PARTITION BY ts.parents = '{}', ts.handler_id ORDER BY nt.ord, ts.step_no) <= o.quota AS in_quota
-      FROM unnest(v_ids, v_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+      FROM unnest(p_ids, p_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
       CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.initial OFFSET 0) ts
       LEFT JOIN unnest(p_handler, p_quota) AS o(handler_id, quota) ON o.handler_id = ts.handler_id),
     capped AS (
@@ -379,15 +322,117 @@ BEGIN
     FROM capped WHERE root;
   END IF;
 
-  IF v_limits THEN
-    PERFORM tasker.arm_deadlines(v_ids);
-  END IF;
   IF e_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, array_fill(0, ARRAY[cardinality(e_t)]), e_h,
                                               array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
   END IF;
   IF c_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, array_fill(1, ARRAY[cardinality(c_t)]), array_fill(1, ARRAY[cardinality(c_t)]));
+  END IF;
+END $$;
+
+-- Messages for tasks that are to be started later, or by a daemon. q row (handler 0, the queue of starts): one may be started now; d row: the next one's time.
+CREATE FUNCTION tasker.enqueue_starts(p_tasks bigint[], p_priorities int[], p_at timestamptz[], p_notify boolean) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_now timestamptz := clock_timestamp();
+  v_first timestamptz := (SELECT min(a) FROM unnest(p_at) AS a);
+  r tasker.hot_row;
+BEGIN
+  INSERT INTO pgmq.q_orchestration_task_requests (vt, message)
+  SELECT CASE WHEN m.at <= v_now THEN tasker.ready_vt(v_now, m.priority) ELSE m.at END,
+         CASE WHEN m.priority = 0 THEN jsonb_build_object('t', m.task_id) ELSE jsonb_build_object('t', m.task_id, 'p', m.priority) END
+  FROM unnest(p_tasks, p_priorities, p_at) WITH ORDINALITY AS m(task_id, priority, at, ord) ORDER BY m.ord;
+  r.kind := CASE WHEN v_first <= v_now THEN 'q' ELSE 'd' END;
+  r.handler_id := 0;
+  r.idx := greatest(1, least(extract(epoch FROM v_first - v_now) * 1000 + 1, 86400000))::int;
+  RETURN NEXT r;
+  IF p_notify THEN
+    PERFORM pg_notify('tasker_ready', '0');
+  END IF;
+END $$;
+
+-- One text for every context that means the same: jsonb has sorted keys and dropped duplicates; what is left are zeros at the end of fractions (1.50 and 1.5, 2.0
+-- and 2). The first branch passes over strings.
+CREATE FUNCTION tasker.canonical(p jsonb) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+$$ SELECT CASE WHEN p::text ~ '[0-9][.][0-9]*0([]},]|$)'
+          THEN regexp_replace(p::text, '("(?:[^"\\]|\\.)*")|(-?[0-9]+)(?:[.]0+|([.][0-9]*[1-9])0+)(?![0-9])', '\1\2\3', 'g') ELSE p::text END $$;
+
+-- Make tasks. Arrays are parallel; p_opts items hold the optional fields of task.create or are NULL.
+-- a rows, one for each item: status created | exists | conflict | template_not_found | key_required, with task_uuid and {"state"} in meta.
+-- A repeat of the same call (same uuids) answers as the first did: safe when the outcome of a commit is unknown.
+-- p_handler, p_quota, p_cap are this node's free credits: up to p_quota[i] steps of handler p_handler[i], p_cap in all, are claimed at once
+-- (state in_progress, no queue); what is beyond goes to the queues. p_node NULL: an SQL caller, nothing is claimed.
+CREATE FUNCTION tasker.create_tasks(
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
+  p_handler int[], p_quota int[], p_cap int,
+  p_uuid uuid[], p_ns text[], p_name text[], p_version text[], p_context jsonb[], p_opts jsonb[],
+  p_checked int[] DEFAULT NULL)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_ids bigint[]; v_tids int[];
+  v_templates int[]; v_unchecked int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean; v_later boolean[];
+  d_ids bigint[]; d_priorities int[]; d_at timestamptz[]; -- to be started later
+BEGIN
+  IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation) THEN
+    p_cap := 0;
+  END IF;
+
+  -- Templates, once for each distinct name in the batch. Those with a schema that the context was not checked against count as none; what SQL callers make of them, a daemon
+  -- checks before it starts it.
+  SELECT array_agg(CASE WHEN x.checks AND p_node IS NOT NULL AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN NULL ELSE x.template_id END ORDER BY i.ord),
+         array_agg(CASE WHEN x.checks AND p_node IS NOT NULL AND p_checked[i.ord] IS DISTINCT FROM x.template_id THEN x.template_id END ORDER BY i.ord),
+         array_agg(x.identity_strategy ORDER BY i.ord), bool_or(x.limits), array_agg(x.checks AND p_node IS NULL ORDER BY i.ord)
+  INTO v_templates, v_unchecked, v_strat, v_limits, v_later
+  FROM unnest(p_ns, p_name, p_version) WITH ORDINALITY AS i(ns, name, version, ord)
+  LEFT JOIN (
+    SELECT k.ns, k.name, k.version, t.template_id, t.identity_strategy, t.lifecycle IS NOT NULL AS limits, t.input_schema IS NOT NULL AS checks
+    FROM (SELECT DISTINCT u.ns, u.name, u.version FROM unnest(p_ns, p_name, p_version) AS u(ns, name, version)) k
+    JOIN tasker.namespaces n ON n.name = k.ns
+    CROSS JOIN LATERAL (
+      SELECT t.template_id, t.identity_strategy, t.lifecycle, t.input_schema FROM tasker.templates t
+      WHERE t.namespace_id = n.namespace_id AND t.name = k.name AND (k.version IS NULL OR t.version = k.version)
+      ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
+  ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
+
+  UPDATE tasker.templates SET used = true WHERE template_id = ANY (v_templates) AND NOT used;
+
+  -- Identity: an idempotency key wins over the template's strategy.
+  SELECT array_agg(CASE
+      WHEN i.opts ->> 'idempotency_key' IS NOT NULL THEN sha256(convert_to('key' || chr(31) || i.ns || chr(31) || (i.opts ->> 'idempotency_key'), 'UTF8'))
+      WHEN i.strat = 'strict' THEN sha256(convert_to('ctx' || chr(31) || i.tid || chr(31) || tasker.canonical(i.ctx), 'UTF8'))
+    END ORDER BY i.ord)
+  INTO v_keys
+  FROM unnest(p_ns, v_templates, v_strat, p_context, p_opts) WITH ORDINALITY AS i(ns, tid, strat, ctx, opts, ord);
+
+  WITH ins AS (
+    INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, n_active, priority, created_by_node, context, identity_key, idempotency_key,
+                              initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent, run_at, finished_at)
+    SELECT i.u, i.tid, CASE WHEN l.at IS NOT NULL THEN 'pending' WHEN t.n_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state, t.n_sinks, t.start_active,
+           coalesce((i.opts ->> 'priority')::smallint, 0), p_node, i.ctx, i.key, i.opts ->> 'idempotency_key',
+           i.opts ->> 'initiator', i.opts ->> 'source_system', i.opts ->> 'reason',
+           CASE WHEN i.opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(i.opts -> 'tags')) END,
+           i.opts ->> 'correlation_id', i.opts ->> 'parent_correlation_id', i.opts ->> 'traceparent', l.at,
+           CASE WHEN t.n_sinks = 0 AND l.at IS NULL THEN now() END
+    FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat, v_later) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, later, ord)
+    CROSS JOIN LATERAL (SELECT x.n_sinks, x.start_active FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT CASE WHEN (i.opts ->> 'run_at')::timestamptz > now() THEN (i.opts ->> 'run_at')::timestamptz WHEN i.later THEN now() END AS at) l
+    WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
+    ORDER BY i.key NULLS FIRST, i.ord
+    ON CONFLICT DO NOTHING
+    RETURNING task_id, template_id, state, priority, run_at)
+  SELECT array_agg(task_id ORDER BY task_id) FILTER (WHERE state <> 'pending'), array_agg(template_id ORDER BY task_id) FILTER (WHERE state <> 'pending'),
+         array_agg(task_id ORDER BY task_id) FILTER (WHERE state = 'pending'), array_agg(priority::int ORDER BY task_id) FILTER (WHERE state = 'pending'),
+         array_agg(run_at ORDER BY task_id) FILTER (WHERE state = 'pending')
+  INTO v_ids, v_tids, d_ids, d_priorities, d_at FROM ins;
+
+  IF v_ids IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids);
+  END IF;
+  IF v_limits AND v_ids IS NOT NULL THEN
+    PERFORM tasker.arm_deadlines(v_ids);
+  END IF;
+  IF d_ids IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.enqueue_starts(d_ids, d_priorities, d_at, p_notify);
   END IF;
 
   RETURN QUERY
@@ -396,13 +441,14 @@ BEGIN
                 WHEN i.tid IS NULL THEN 'template_not_found'
                 WHEN mine.task_id IS NOT NULL THEN 'created'
                 WHEN i.strat = 'caller_provided' AND i.key IS NULL THEN 'key_required'
-                WHEN other.template_id = i.tid AND other.context = i.ctx THEN 'exists'
+                WHEN other.context = i.ctx AND (other.template_id = i.tid OR (i.version IS NULL AND EXISTS (
+                       SELECT 1 FROM tasker.templates a JOIN tasker.templates b USING (namespace_id, name) WHERE a.template_id = other.template_id AND b.template_id = i.tid))) THEN 'exists'
                 WHEN other.task_id IS NULL THEN 'unchecked' -- the template was replaced meanwhile
                 ELSE 'conflict' END,
            coalesce(mine.task_id, other.task_id), coalesce(mine.task_uuid, other.task_uuid), coalesce(i.tid, i.unchecked),
            NULL::int, NULL::int, NULL::int, NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb,
            jsonb_build_object('state', coalesce(mine.state, other.state))
-    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat, v_unchecked) WITH ORDINALITY AS i(u, tid, ctx, key, strat, unchecked, ord)
+    FROM unnest(p_uuid, v_templates, p_context, v_keys, v_strat, v_unchecked, p_version) WITH ORDINALITY AS i(u, tid, ctx, key, strat, unchecked, version, ord)
     LEFT JOIN tasker.tasks mine ON mine.task_uuid = i.u
     LEFT JOIN tasker.tasks other ON other.identity_key = i.key AND i.key IS NOT NULL;
 END $$;
@@ -505,6 +551,65 @@ BEGIN
   END IF;
 END $$;
 
+-- Start tasks whose time has come: pending -> steps_in_process. Credits as in create_tasks; at most p_limit tasks. a row: attempt says how many were started; q row with
+-- handler 0: there may be more; d row with handler 0: when the next one is due. A paused task's message is dropped: who resumes it sends another.
+CREATE FUNCTION tasker.start_tasks(
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
+  p_handler int[], p_quota int[], p_cap int, p_limit int)
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_now timestamptz := clock_timestamp();
+  v_msgs bigint[]; v_ids bigint[]; v_tids int[]; v_due timestamptz; v_settled uuid[];
+  r tasker.hot_row;
+BEGIN
+  IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
+    p_cap := 0;
+  END IF;
+  UPDATE pgmq.q_orchestration_task_requests q SET vt = tasker.ready_vt(q.vt, coalesce((q.message ->> 'p')::int, 0)) WHERE q.vt > v_now - interval '12 hours' AND q.vt <= v_now;
+  WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.q_orchestration_task_requests q WHERE q.vt <= v_now ORDER BY q.vt LIMIT p_limit FOR UPDATE SKIP LOCKED),
+  d AS (DELETE FROM pgmq.q_orchestration_task_requests q WHERE q.msg_id = ANY (ARRAY(SELECT m.msg_id FROM m)) RETURNING (q.message ->> 't')::bigint AS task_id)
+  SELECT array_agg(d.task_id) INTO v_msgs FROM d;
+  r.handler_id := 0;
+  IF cardinality(v_msgs) = p_limit THEN
+    r.kind := 'q';
+    RETURN NEXT r;
+  ELSE
+    SELECT q.vt INTO v_due FROM pgmq.q_orchestration_task_requests q ORDER BY q.vt LIMIT 1;
+    IF v_due IS NOT NULL THEN
+      r.kind := 'd';
+      r.idx := greatest(1, least(extract(epoch FROM v_due - clock_timestamp()) * 1000 + 1, 86400000))::int;
+      RETURN NEXT r;
+    END IF;
+  END IF;
+  SELECT array_agg(l.task_id), array_agg(l.template_id) INTO v_ids, v_tids FROM (
+    SELECT t.task_id, t.template_id FROM tasker.tasks t WHERE t.task_id = ANY (v_msgs) AND t.state = 'pending' AND NOT t.paused ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  IF v_ids IS NOT NULL THEN
+    WITH u AS (
+      UPDATE tasker.tasks t SET state = CASE WHEN t.open_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state,
+             finished_at = CASE WHEN t.open_sinks = 0 THEN clock_timestamp() END, finished_by_node = CASE WHEN t.open_sinks = 0 THEN p_node END
+      WHERE t.task_id = ANY (v_ids) RETURNING t.task_id, t.task_uuid, t.state),
+    h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+          SELECT u.task_id, 'pending', u.state, clock_timestamp(), p_node, '{"event": "started"}' FROM u WHERE u.state <> 'complete')
+    SELECT array_agg(u.task_uuid) INTO v_settled FROM u WHERE u.state = 'complete';
+    PERFORM tasker.arm_deadlines(v_ids);
+    RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids);
+    RETURN QUERY SELECT 's'::"char", NULL::int, 'complete', NULL::bigint, x, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+                        NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(v_settled) AS x;
+    IF p_notify AND v_settled IS NOT NULL THEN
+      PERFORM tasker.notify_uuids('tasker_settled', v_settled);
+    END IF;
+  END IF;
+  r := NULL;
+  r.kind := 'a'; r.idx := 1; r.status := 'started'; r.attempt := coalesce(cardinality(v_ids), 0);
+  RETURN NEXT r;
+END $$;
+
+-- Tell all nodes of these, in as many notifications as it takes.
+CREATE FUNCTION tasker.notify_uuids(p_channel text, p_uuids uuid[]) RETURNS void LANGUAGE sql AS $$
+  SELECT pg_notify(p_channel, g.list)
+  FROM (SELECT string_agg(u.uuid::text, ',') AS list FROM unnest(p_uuids) WITH ORDINALITY AS u(uuid, ord) GROUP BY (u.ord - 1) / 200) g
+$$;
+
 -- End attempts that did not succeed. The caller holds the tasks' row locks. Arrays are parallel; p_retry says whether the result allows another
 -- try, the template has the last word. a rows for what was applied: status retrying | failed | released.
 CREATE FUNCTION tasker.end_attempts(
@@ -589,10 +694,10 @@ DECLARE
 BEGIN
   WITH want AS (
     SELECT t.ctid AS c, t.state AS old,
-           CASE WHEN t.open_sinks = 0 THEN 'complete' WHEN t.n_active > 0 THEN 'steps_in_process'
+           CASE WHEN t.open_sinks = 0 THEN 'complete' WHEN t.paused THEN t.state WHEN t.n_active > 0 THEN 'steps_in_process'
                 WHEN t.n_waiting > 0 THEN 'waiting_for_retry' ELSE 'blocked_by_failures' END::tasker.task_state AS new
     FROM tasker.tasks t
-    WHERE t.task_id = ANY (p_tasks) AND t.n_active IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')),
+    WHERE t.task_id = ANY (p_tasks) AND t.n_active IS NOT NULL AND t.state NOT IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')),
   u AS (
     UPDATE tasker.tasks t SET state = w.new, finished_at = CASE WHEN w.new = 'complete' THEN clock_timestamp() END,
            finished_by_node = CASE WHEN w.new = 'complete' THEN p_node END
@@ -614,6 +719,25 @@ BEGIN
     FROM unnest(u_t, u_u, u_new) AS x(t, u, new) WHERE x.new IN ('complete', 'blocked_by_failures');
 END $$;
 
+-- From now on these tasks count what can move them. The caller holds the row locks.
+CREATE FUNCTION tasker.begin_counting(p_tasks bigint[]) RETURNS void LANGUAGE sql AS $$
+  UPDATE tasker.tasks t SET n_active = (SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress'))
+  WHERE t.task_id = ANY (p_tasks) AND t.n_active IS NULL
+$$;
+
+-- Take the steps of paused tasks (others are passed over) out of their queues: what was enqueued or waits for a retry is pending again, and its message has an old
+-- fence. The caller holds the row locks.
+CREATE FUNCTION tasker.hold_back(p_tasks bigint[]) RETURNS void LANGUAGE sql AS $$
+  WITH was AS MATERIALIZED (
+    SELECT s.ctid AS c, s.task_id, s.state FROM tasker.steps s
+    WHERE s.task_id = ANY (ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.paused))
+      AND s.state IN ('enqueued', 'waiting_for_retry') FOR NO KEY UPDATE),
+  u AS (UPDATE tasker.steps s SET state = 'pending', fence = s.fence + 1 FROM was WHERE s.ctid = was.c RETURNING was.task_id, was.state)
+  UPDATE tasker.tasks t SET n_active = t.n_active - g.active, n_waiting = t.n_waiting - g.waiting
+  FROM (SELECT u.task_id, count(*) FILTER (WHERE u.state = 'enqueued')::int AS active, count(*) FILTER (WHERE u.state <> 'enqueued')::int AS waiting FROM u GROUP BY u.task_id) g
+  WHERE t.task_id = g.task_id
+$$;
+
 -- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
 -- a rows for all but recorded successes: status retrying | failed | released for what this call changed, duplicate | stale for what it did not.
 -- p_events (NULL: no step of the batch declares any): see publish_events, as for e rows.
@@ -627,7 +751,7 @@ CREATE FUNCTION tasker.record_results(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
-  v_counted boolean; v_sinks int; v_parents int; v_applied int := 0;
+  v_counted boolean; v_paused bigint[]; v_sinks int; v_parents int; v_applied int := 0;
   o_i int[]; o_t bigint[]; o_s int[]; o_n int[]; o_tpl int[]; o_counts boolean[];
   f_d int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
@@ -641,8 +765,8 @@ BEGIN
     p_cap := 0;
   END IF;
 
-  SELECT bool_or(l.n_active IS NOT NULL) INTO v_counted FROM (
-    SELECT t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  SELECT bool_or(l.n_active IS NOT NULL), array_agg(l.task_id) FILTER (WHERE l.paused) INTO v_counted, v_paused FROM (
+    SELECT t.task_id, t.n_active, t.paused FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
   v_now := clock_timestamp();
 
   -- Outcomes of decisions and batchables make steps, or turn out to be failures, before they count as successes. Their tasks count from the start.
@@ -703,7 +827,7 @@ BEGIN
         SELECT c.task_id, c.tpl, c.step_no, sum(c.n)::int AS n FROM all_ch c GROUP BY c.task_id, c.tpl, c.step_no),
       want AS (
         SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
-               s.pending_parents = k.n AND of.quota IS NOT NULL
+               s.pending_parents = k.n AND of.quota IS NOT NULL AND (v_paused IS NULL OR k.task_id <> ALL (v_paused))
                  AND row_number() OVER (PARTITION BY s.pending_parents = k.n, ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
         FROM k
         CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
@@ -784,6 +908,9 @@ BEGIN
       RETURN NEXT v_row;
     END LOOP;
     v_counted := true;
+  END IF;
+  IF v_paused IS NOT NULL THEN
+    PERFORM tasker.hold_back(v_paused);
   END IF;
   IF v_counted THEN
     FOR v_row IN SELECT * FROM tasker.settle(p_node, p_task, '{"event": "results"}') LOOP
@@ -925,6 +1052,7 @@ BEGIN
           RETURN NEXT r;
         END IF;
       END LOOP;
+      PERFORM tasker.hold_back(v_t);
       RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, v_t, v_s, v_f, NULL);
       RETURN QUERY SELECT * FROM tasker.settle(p_node, v_t, '{"event": "node_lost"}');
     END IF;
@@ -938,8 +1066,34 @@ BEGIN
   END LOOP;
 END $$;
 
--- End a task by hand. One transaction: every live step becomes cancelled, running attempts end as cancelled. x rows: running steps to be told.
--- Status of the a row: cancelled | conflict (already finished) | not_found.
+-- End tasks in p_state (cancelled, error, resolved_manually): every live step becomes cancelled, running attempts end as cancelled. The caller holds the row locks and has
+-- seen that the tasks are not finished. x rows: running steps, to be told; s rows.
+CREATE FUNCTION tasker.end_tasks(p_node int, p_tasks bigint[], p_state tasker.task_state, p_cause jsonb, p_message text) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN QUERY
+    WITH was AS MATERIALIZED (
+      SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
+      WHERE s.task_id = ANY (p_tasks) AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') AND (s.state <> 'error' OR p_state = 'cancelled') FOR NO KEY UPDATE),
+    u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = clock_timestamp(), retry_at = NULL
+          FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
+    a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
+          SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, clock_timestamp(), clock_timestamp(),
+                 jsonb_build_object('message', p_message, 'reason', p_cause -> 'reason')
+          FROM was w WHERE w.state = 'in_progress')
+    SELECT 'x'::"char", NULL::int, NULL::text, w.task_id, t.task_uuid, NULL::int, w.step_no, w.attempts, w.fence, NULL::int,
+           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+    FROM was w JOIN tasker.tasks t USING (task_id) WHERE w.state = 'in_progress';
+  INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+  SELECT t.task_id, t.state, p_state, clock_timestamp(), p_node, p_cause FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks);
+  RETURN QUERY
+    UPDATE tasker.tasks t SET state = p_state, finished_at = clock_timestamp(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0, paused = false
+    WHERE t.task_id = ANY (p_tasks)
+    RETURNING 's'::"char", NULL::int, p_state::text, t.task_id, t.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+              NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb;
+  PERFORM tasker.on_unblocked(p_tasks, p_cause ->> 'operator', p_cause ->> 'reason');
+END $$;
+
+-- Cancel a task. Status of the a row: cancelled | conflict (already finished) | not_found.
 CREATE FUNCTION tasker.cancel_task(p_node int, p_uuid uuid, p_reason text, p_operator text, p_notify boolean)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
@@ -956,28 +1110,13 @@ BEGIN
     RETURN NEXT r;
     RETURN;
   END IF;
-  RETURN QUERY
-    WITH was AS MATERIALIZED (
-      SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
-      WHERE s.task_id = v_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') FOR NO KEY UPDATE),
-    u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = clock_timestamp(), retry_at = NULL
-          FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
-    a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
-          SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, clock_timestamp(), clock_timestamp(), jsonb_build_object('message', 'task cancelled', 'reason', p_reason)
-          FROM was w WHERE w.state = 'in_progress')
-    SELECT 'x'::"char", NULL::int, NULL::text, w.task_id, p_uuid, NULL::int, w.step_no, w.attempts, w.fence, NULL::int,
-           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-    FROM was w WHERE w.state = 'in_progress';
-  UPDATE tasker.tasks t SET state = 'cancelled', finished_at = clock_timestamp(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 WHERE t.task_id = v_id;
-  INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
-  VALUES (v_id, v_state, 'cancelled', clock_timestamp(), p_node, jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', p_operator));
-  PERFORM tasker.on_unblocked(ARRAY[v_id], p_operator, p_reason);
+  RETURN QUERY SELECT * FROM tasker.end_tasks(p_node, ARRAY[v_id], 'cancelled', jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', p_operator), 'task cancelled');
+  INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, reason, node_no)
+  VALUES (gen_random_uuid(), 'task.cancel', v_id, v_state::text, 'cancelled', substring(p_operator FROM '^uid:([0-9]+)$')::bigint, coalesce(p_reason, ''), p_node);
   IF p_notify THEN
     PERFORM pg_notify('tasker_cancel', p_uuid::text);
   END IF;
   r.status := 'cancelled';
-  RETURN NEXT r;
-  r.kind := 's';
   RETURN NEXT r;
 END $$;
 

@@ -94,7 +94,7 @@ CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb L
     'updated_at', tasker.rfc3339(greatest(t.created_at, t.finished_at, c.last)),
     'context', t.context, 'initiator', t.initiator, 'source_system', t.source_system, 'reason', t.reason, 'tags', to_jsonb(t.tags), 'priority', t.priority,
     'correlation_id', coalesce(t.correlation_id, t.task_uuid::text), 'parent_correlation_id', t.parent_correlation_id,
-    'total_steps', c.total) || jsonb_build_object(
+    'paused', t.paused, 'run_at', tasker.rfc3339(t.run_at), 'total_steps', c.total) || jsonb_build_object(
     'pending_steps', c.pending, 'in_progress_steps', c.running, 'completed_steps', c.done, 'failed_steps', c.failed, 'ready_steps', c.ready, 'waiting_steps', c.waiting,
     'completion_percentage', CASE WHEN c.total = 0 THEN 100 ELSE round(100.0 * c.done / c.total, 2) END,
     'execution_status', CASE WHEN t.state IN ('complete', 'resolved_manually') THEN 'all_complete' WHEN t.state IN ('cancelled', 'error') THEN t.state::text
@@ -104,7 +104,7 @@ CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb L
   JOIN tasker.templates tp ON tp.template_id = t.template_id
   JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
   CROSS JOIN LATERAL (
-    SELECT count(*) AS total, count(*) FILTER (WHERE s.state = 'pending') AS pending, count(*) FILTER (WHERE s.state = 'in_progress') AS running,
+    SELECT CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) END AS total, CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) FILTER (WHERE s.state = 'pending') END AS pending, count(*) FILTER (WHERE s.state = 'in_progress') AS running,
            count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
            count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last,
            CASE WHEN p_steps THEN coalesce(jsonb_agg(jsonb_build_object(
@@ -170,19 +170,32 @@ END $$;
 
 -- Every state a task rested in.
 CREATE VIEW tasker.task_history AS
-  SELECT task_id, NULL::tasker.task_state AS from_state, CASE WHEN open_sinks = 0 AND finished_at = created_at THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state AS to_state,
+  SELECT task_id, NULL::tasker.task_state AS from_state, CASE WHEN run_at IS NOT NULL THEN 'pending' WHEN open_sinks = 0 AND finished_at = created_at THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state AS to_state,
          created_at AS at, created_by_node AS node_no, '{"event": "created"}'::jsonb AS cause FROM tasker.tasks
   UNION ALL
   SELECT task_id, from_state, to_state, at, node_no, cause FROM tasker.task_transitions
   UNION ALL
-  SELECT t.task_id, coalesce((SELECT tr.to_state FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id ORDER BY tr.at DESC LIMIT 1), 'steps_in_process'), 'complete',
+  SELECT t.task_id, coalesce((SELECT tr.to_state FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id ORDER BY tr.at DESC LIMIT 1), CASE WHEN t.run_at IS NOT NULL THEN 'pending' ELSE 'steps_in_process' END::tasker.task_state), 'complete',
          t.finished_at, t.finished_by_node, '{"event": "all_steps_successful"}'::jsonb
   FROM tasker.tasks t WHERE t.state = 'complete' AND t.finished_at <> t.created_at;
+
+-- What was done by hand to a task, or to one of its steps.
+CREATE FUNCTION tasker.actions_of(p_task bigint, p_step int) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT coalesce(jsonb_agg(jsonb_build_object('action', o.action, 'at', tasker.rfc3339(o.at), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'from', o.from_state, 'to', o.to_state, 'reason', o.reason,
+           'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'node', n.node_name) ORDER BY o.action_id), '[]')
+  FROM tasker.operator_actions o
+  JOIN tasker.tasks t ON t.task_id = o.task_id
+  LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
+  LEFT JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  LEFT JOIN tasker.nodes n ON n.node_no = o.node_no
+  WHERE o.task_id = p_task AND (p_step IS NULL OR o.step_no = p_step)
+$$;
 
 CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object(
     'transitions', (SELECT jsonb_agg(jsonb_build_object('from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', n.node_name, 'cause', h.cause) ORDER BY h.at)
                     FROM tasker.task_history h LEFT JOIN tasker.nodes n ON n.node_no = h.node_no WHERE h.task_id = i.id),
+    'actions', tasker.actions_of(i.id, NULL),
     'attempts', coalesce((SELECT jsonb_agg(jsonb_build_object('step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt, 'outcome', a.outcome,
                     'node', n.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
                     'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
@@ -262,10 +275,10 @@ CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql ST
 DECLARE
   q record; v jsonb := '[]'; v_ready bigint; v_delayed bigint; v_oldest double precision;
 BEGIN
-  FOR q IN SELECT n.name AS ns, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY n.name, h.callable LOOP
+  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY n.name, h.callable LOOP
     EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now())) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
       INTO v_ready, v_delayed, v_oldest;
-    v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest));
+    v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest), 'paused', q.paused);
   END LOOP;
   RETURN jsonb_build_object('queues', v);
 END $$;
@@ -290,11 +303,17 @@ BEGIN
                   'SELECT NULL::int AS handler_id, NULL::bigint AS task_id, NULL::int AS step_no, NULL::int AS fence, NULL::timestamptz AS vt WHERE false')
   INTO v_msgs FROM tasker.handlers;
   v := jsonb_build_array(
-    tasker.doctor_check('stranded_tasks', 'a live task that is not blocked has a step enqueued, running or waiting for a retry',
-      'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE ' || c_live || $q$ AND t.state <> 'blocked_by_failures' AND NOT EXISTS (
+    tasker.doctor_check('stranded_tasks', 'a live task that is neither blocked nor paused has a step enqueued, running or waiting for a retry',
+      'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE ' || c_live || $q$ AND t.state NOT IN ('pending', 'blocked_by_failures') AND NOT t.paused AND NOT EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) $q$),
+    tasker.doctor_check('pending_tasks_will_start', 'a task that has not begun has a message in the queue of starts, or is paused; it has no steps',
+      $q$ SELECT t.task_uuid, t.run_at FROM tasker.tasks t WHERE t.state = 'pending' AND (EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id)
+         OR NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE (m.message ->> 't')::bigint = t.task_id)) $q$),
+    tasker.doctor_check('paused_tasks_rest', 'a paused task has nothing queued, and counts',
+      $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.paused AND (t.n_active IS NULL AND t.state <> 'pending' OR EXISTS (
+         SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'waiting_for_retry'))) $q$),
     tasker.doctor_check('blocked_tasks_can_move', 'a blocked task has a failed step and nothing that moves by itself',
-      $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND (
+      $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND NOT t.paused AND (
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
          OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error' AND s.result IS NULL)) $q$),
     tasker.doctor_check('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
@@ -305,10 +324,10 @@ BEGIN
       $q$ SELECT t.task_uuid, s.step_no, s.node_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          WHERE s.state = 'in_progress' AND NOT EXISTS (SELECT 1 FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(a, b, f)
            WHERE c.node_no = s.node_no AND x.a = s.task_id AND x.b = s.step_no AND x.f = s.fence) $q$),
-    tasker.doctor_check('ready_steps_are_enqueued', 'a pending step has an unsatisfied parent, and pending_parents counts them',
+    tasker.doctor_check('ready_steps_are_enqueued', 'a pending step has an unsatisfied parent, unless its task is paused, and pending_parents counts them',
       'SELECT t.task_uuid, s.step_no, s.pending_parents FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
        JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-       WHERE s.state = ''pending'' AND (s.pending_parents <= 0 OR s.pending_parents <> CASE WHEN tp.dynamic THEN tasker.expected_parents(s, ts, t) ELSE (
+       WHERE s.state = ''pending'' AND (s.pending_parents <= 0 AND NOT t.paused OR s.pending_parents <> CASE WHEN tp.dynamic THEN tasker.expected_parents(s, ts, t) ELSE (
          SELECT count(*) FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END)'),
     tasker.doctor_check('nothing_ran_early', 'a step that was claimed has only satisfied parents',
       'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
@@ -316,24 +335,26 @@ BEGIN
        WHERE s.fence > 0 AND CASE WHEN tp.dynamic THEN tasker.open_parents(s.task_id, ts.parents, t.impossible) > 0 ELSE EXISTS (
          SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END'),
     tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps that count, and a task is complete when it is 0',
-      'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (
+      'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''pending'', ''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (
          SELECT count(*) FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no AND ts.counts
          WHERE s.task_id = t.task_id AND NOT tasker.satisfied(s.state, s.result)) OR (t.open_sinks = 0) <> (t.state = ''complete''))'),
     tasker.doctor_check('finished_tasks_are_quiet', 'a finished task has no live step',
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE NOT (' || c_live || $q$) AND EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually', 'error')) $q$),
     tasker.doctor_check('counters_agree', 'n_active, n_waiting and n_failed of a task equal what its steps say',
-      'SELECT t.task_uuid, t.n_active, t.n_waiting, t.n_failed FROM tasker.tasks t WHERE t.n_active IS NOT NULL AND ' || c_live || $q$ AND (t.n_active, t.n_waiting, t.n_failed) <> (
+      'SELECT t.task_uuid, t.n_active, t.n_waiting, t.n_failed FROM tasker.tasks t WHERE t.n_active IS NOT NULL AND t.state <> ''pending'' AND ' || c_live || $q$ AND (t.n_active, t.n_waiting, t.n_failed) <> (
          SELECT count(*) FILTER (WHERE s.state IN ('enqueued', 'in_progress')), count(*) FILTER (WHERE s.state = 'waiting_for_retry'), count(*) FILTER (WHERE s.state = 'error' AND s.result IS NULL)
          FROM tasker.steps s WHERE s.task_id = t.task_id) $q$),
-    tasker.doctor_check('recorded_exactly_once', 'a complete step has exactly one recorded success',
+    tasker.doctor_check('recorded_exactly_once', 'a complete step has exactly one recorded success, unless an operator gave its result',
       $q$ SELECT t.task_uuid, s.step_no, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome = 'success') k
-         WHERE (s.state = 'complete') <> (k.n = 1) $q$),
-    tasker.doctor_check('attempts_are_audited', 'every attempt used by a step that is not running has its audit row',
+         WHERE (s.state = 'complete' AND NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.task_id = s.task_id AND o.step_no = s.step_no AND o.action = 'step.complete_manually'))
+               <> (k.n = 1) $q$),
+    tasker.doctor_check('attempts_are_audited', 'every attempt used by a step that is not running, since it was last reset, has its audit row',
       $q$ SELECT t.task_uuid, s.step_no, s.attempts, k.n FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          CROSS JOIN LATERAL (SELECT count(*) AS n FROM tasker.step_attempts a WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND a.outcome <> 'released') k
-         WHERE k.n <> s.attempts - (s.state = 'in_progress')::int $q$));
+         WHERE k.n <> s.attempts - (s.state = 'in_progress')::int
+               + coalesce((SELECT sum(o.attempts_before) FROM tasker.operator_actions o WHERE o.task_id = s.task_id AND o.step_no = s.step_no), 0) $q$));
   v := v || tasker.event_checks() || tasker.doctor_lifecycle() || tasker.dynamic_checks();
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
 END $$;

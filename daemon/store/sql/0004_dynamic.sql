@@ -423,15 +423,15 @@ BEGIN
   END LOOP;
 END $$;
 
--- Instances of batches that had been let through the gate have ended, one way or another: let as many others through, those that come back first. The caller holds the tasks'
--- row locks.
-CREATE FUNCTION tasker.batch_progress(p_task bigint[], p_step int[]) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
+-- Instances of batches that had been let through the gate have ended, one way or another (or, not p_ended, come back): let as many others through, those that come back first.
+-- The caller holds the tasks' row locks.
+CREATE FUNCTION tasker.batch_progress(p_task bigint[], p_step int[], p_ended boolean DEFAULT true) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
 DECLARE
   g record; v_free int; v_next int[];
 BEGIN
   FOR g IN
     SELECT b.*, e.n, t.template_id FROM (
-      SELECT u.task_id, s.template_no, count(*)::int AS n
+      SELECT u.task_id, s.template_no, CASE WHEN p_ended THEN count(*) ELSE 0 END::int AS n
       FROM unnest(p_task, p_step) AS u(task_id, step_no)
       CROSS JOIN LATERAL (SELECT x.template_no FROM tasker.steps x WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.step_no <> x.template_no OFFSET 0) s
       GROUP BY u.task_id, s.template_no) e

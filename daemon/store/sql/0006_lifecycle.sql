@@ -264,7 +264,7 @@ CREATE FUNCTION tasker.arm_deadlines(p_tasks bigint[]) RETURNS void LANGUAGE sql
 $$;
 
 -- The limits that hold for an unfinished task where it rests now, each with the moment from which it counts:
---   max_duration_minutes                   the task's creation (or the reset that made it live again)
+--   max_duration_minutes                   the task's creation (or when it began, if that was later; or the reset that made it live again)
 --   max_waiting_for_retry_minutes          when it began to wait for a retry: nothing else is open
 --   max_steps_in_process_minutes           the last start or end of a step, or checkpoint, while steps run
 --   max_waiting_for_dependencies_minutes   the last start or end of a step, while none runs: what is open waits for a worker, for a resume, or, the task being blocked, for people
@@ -278,7 +278,7 @@ CREATE FUNCTION tasker.task_limits(p_task bigint) RETURNS TABLE (key text, minut
     FROM tasker.steps s WHERE s.task_id = t.task_id) s
   CROSS JOIN LATERAL (SELECT max(a.recorded_at) AS ended FROM tasker.step_attempts a WHERE a.task_id = t.task_id) a
   CROSS JOIN LATERAL (
-    SELECT max(tr.at) AS entered, max(tr.at) FILTER (WHERE tr.from_state IN ('complete', 'error', 'cancelled', 'resolved_manually')) AS reset
+    SELECT max(tr.at) AS entered, max(tr.at) FILTER (WHERE tr.from_state IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')) AS reset
     FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id) e
   CROSS JOIN LATERAL (SELECT t.state NOT IN ('waiting_for_retry', 'blocked_by_failures') AND s.running AS runs, greatest(t.created_at, e.entered, s.moved, a.ended) AS last) w
   CROSS JOIN LATERAL (VALUES
@@ -287,7 +287,7 @@ CREATE FUNCTION tasker.task_limits(p_task bigint) RETURNS TABLE (key text, minut
     ('max_steps_in_process_minutes', (tp.lifecycle ->> 'max_steps_in_process_minutes')::int, CASE WHEN w.runs THEN w.last END),
     ('max_waiting_for_dependencies_minutes', (tp.lifecycle ->> 'max_waiting_for_dependencies_minutes')::int,
      CASE WHEN NOT w.runs AND t.state <> 'waiting_for_retry' THEN w.last END)) AS k(key, minutes, since)
-  WHERE t.task_id = p_task AND tp.lifecycle IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') AND k.minutes IS NOT NULL AND k.since IS NOT NULL
+  WHERE t.task_id = p_task AND tp.lifecycle IS NOT NULL AND t.state NOT IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually') AND k.minutes IS NOT NULL AND k.since IS NOT NULL
 $$;
 
 -- End tasks that have taken too long: the task goes to error, what is live of it is cancelled, steps that failed stay failed. The caller holds the row locks. Where handlers
@@ -449,9 +449,9 @@ CREATE FUNCTION tasker.doctor_lifecycle() RETURNS jsonb LANGUAGE sql STABLE AS $
       $q$ SELECT d.dlq_uuid, d.reason, t.task_uuid, t.state FROM tasker.dlq d LEFT JOIN tasker.tasks t USING (task_id)
           WHERE d.status = 'pending' AND (t.task_id IS NULL OR d.reason IN ('max_retries_exceeded', 'dependency_cycle_detected') AND t.state <> 'blocked_by_failures'
             OR d.reason <> 'manual_dlq' AND t.state IN ('cancelled', 'resolved_manually')) $q$),
-    tasker.doctor_check('deadlines_exist', 'an unfinished task whose template has limits has a timer',
+    tasker.doctor_check('deadlines_exist', 'an unfinished task that has begun and whose template has limits has a timer',
       $q$ SELECT t.task_uuid, t.state FROM tasker.tasks t JOIN tasker.templates tp USING (template_id)
-          WHERE tp.lifecycle IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+          WHERE tp.lifecycle IS NOT NULL AND t.state NOT IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')
             AND NOT EXISTS (SELECT 1 FROM tasker.task_deadlines d WHERE d.task_id = t.task_id) $q$),
     tasker.doctor_check('deadlines_are_not_late', 'a timer goes off before a limit that has not acted is passed',
       $q$ SELECT t.task_uuid, d.due_at, l.key, l.since FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) CROSS JOIN LATERAL tasker.task_limits(t.task_id) l

@@ -3,7 +3,7 @@ import json
 import os
 import signal
 
-from taskerd import PermanentError, RetryableError
+from taskerd import PermanentError, RetryableError, StepHandlerResult
 from taskerd.step_handler.functional import step_handler
 
 
@@ -78,6 +78,27 @@ def flaky(context):
 		if kind == "exception":
 			raise KeyError("asked for something that is not there")
 		raise RetryableError("asked to fail", retry_after=context.get_config("retry_after"))
+	return {"step": name, "attempt": context.attempt}
+
+
+@step_handler("t.mended")
+def mended(context):
+	"""Fails, in the way of `kind`, until the gate is open: what an operator mends."""
+	name = begin(context)
+	if not is_open(context.get_config("gate")):
+		return StepHandlerResult.failure("not mended yet", context.get_config("error_type") or "unmended", context.get_config("kind") == "retryable")
+	return {"step": name, "attempt": context.attempt, "from": {k: context.get_dependency_result(k) for k in context.get_dependency_result_keys()}}
+
+
+@step_handler("t.gated_failure")
+def gated_failure(context):
+	"""Waits at a gate, then fails in the way of `kind` unless `mended` is open."""
+	name = begin(context)
+	while not is_open(context.get_config("gate")):
+		if context.cancel_event.wait(0.005):
+			context.raise_if_cancelled()
+	if not is_open(context.get_config("mended")):
+		raise (RetryableError if context.get_config("kind") == "retryable" else PermanentError)("asked to fail")
 	return {"step": name, "attempt": context.attempt}
 
 

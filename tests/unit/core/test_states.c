@@ -7,7 +7,7 @@
  * nothing. */
 static const char *const task_drawing[] = {
 	/*                            P I E S V D R B C X K M */
-	"pending                      . s . c . . . . c . s .",
+	"pending                      . s . c . . . . c c s .",
 	"initializing                 . . s . . s . . s . s .",
 	"enqueuing_steps              . . . s . . . . . s s .",
 	"steps_in_process             . . . . s . s c c c s .",

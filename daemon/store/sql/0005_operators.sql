@@ -1,0 +1,653 @@
+-- What people do by hand. Every action is one transaction: it locks the tasks, looks at the states they are in, changes what may be changed, notes who did it and why,
+-- re-evaluates the tasks (settle), and tells the nodes by NOTIFY what became ready, what settled and which running attempts are over. An action that the state does not
+-- allow changes nothing and is the error TK409, which names the state: of two operators at once the second finds what the first has done.
+
+-- Tasks that are to be started later, or by a daemon.
+SELECT pgmq.create('orchestration_task_requests');
+
+CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text);
+
+-- Of a request's parameters; "by" is the daemon's own addition.
+CREATE FUNCTION tasker.actor_of(p jsonb) RETURNS tasker.actor LANGUAGE sql STABLE AS $$
+  SELECT ROW(coalesce((p -> 'by' ->> 'request')::uuid, gen_random_uuid()), (SELECT n.node_no FROM tasker.nodes n WHERE n.node_name = p -> 'by' ->> 'node'),
+             (p -> 'by' ->> 'uid')::bigint, p -> 'by' ->> 'user', p ->> 'operator', p ->> 'reason')::tasker.actor
+$$;
+
+-- As it stands in task_transitions.cause.
+CREATE FUNCTION tasker.cause_of(p_action text, a tasker.actor) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_strip_nulls(jsonb_build_object('event', p_action, 'reason', a.reason, 'operator', coalesce(a.operator, a.user_name, 'uid:' || a.uid), 'uid', a.uid, 'user', a.user_name))
+$$;
+
+-- Steps ------------------------------------------------------------------------------------------------------------------
+
+-- Why an action cannot be done to a step; NULL if it can.
+CREATE FUNCTION tasker.step_refusal(p_action text, p_task tasker.task_state, s tasker.steps) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN p_task = 'error' THEN 'the task is finished: error; task retry resets it with all its failed steps'
+    WHEN p_task IN ('complete', 'cancelled', 'resolved_manually') THEN format('the task is finished: %s', p_task)
+    WHEN s.state = 'error' AND s.result IS NOT NULL THEN 'the step is in error, and its batch has gone on without it'
+    WHEN p_action = 'reset_for_retry' THEN CASE WHEN s.state NOT IN ('error', 'waiting_for_retry', 'cancelled') THEN
+      format('the step is %s: only one that is in error, cancelled or waiting_for_retry can be reset', s.state) END
+    WHEN s.state IN ('complete', 'cancelled', 'resolved_manually') THEN format('the step is finished: %s', s.state)
+    -- Else the task could complete while what it passes over still runs.
+    WHEN s.pending_parents > 0 THEN format('the step is %s: it waits for others, end those first', s.state) END
+$$;
+
+-- Decisions and batchables among steps that are to be satisfied: what they choose is made. Without a result they choose nothing.
+CREATE FUNCTION tasker.decide_by_hand(p_tasks bigint[], p_steps int[], p_result jsonb) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
+DECLARE
+  d record; e tasker.effect;
+BEGIN
+  FOR d IN
+    SELECT t.task_id, t.template_id, ts.step_no, ts.step_type, ts.name
+    FROM unnest(p_tasks, p_steps) AS k(task_id, step_no) JOIN tasker.tasks t ON t.task_id = k.task_id
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = k.step_no
+    WHERE ts.step_type IN ('decision', 'batchable') ORDER BY t.task_id, ts.step_no
+  LOOP
+    FOR e IN
+      SELECT x.* FROM tasker.decide(d.task_id, d.template_id, d.step_no, coalesce(p_result, '{"decision_point_outcome": {"type": "no_branches"}}'), ARRAY[d.step_no]) x WHERE d.step_type = 'decision'
+      UNION ALL
+      SELECT x.* FROM tasker.make_batch(d.task_id, d.template_id, d.step_no, coalesce(p_result, '{"batch_processing_outcome": {"type": "no_batches"}}'), ARRAY[d.step_no]) x WHERE d.step_type = 'batchable'
+    LOOP
+      IF e.problem IS NOT NULL THEN
+        RAISE EXCEPTION 'step %: %', d.name, e.problem USING ERRCODE = 'TK400', COLUMN = 'result';
+      END IF;
+      RETURN NEXT e;
+    END LOOP;
+  END LOOP;
+END $$;
+
+-- Steps that are satisfied otherwise than by a recorded result: count down their children and what their tasks wait for, take in p_effects, and enqueue what has become
+-- ready. The caller holds the row locks of the tasks, which count, and calls settle().
+CREATE FUNCTION tasker.satisfy(p_notify boolean, p_tasks bigint[], p_steps int[], p_effects tasker.effect[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE tasker.tasks t SET open_sinks = t.open_sinks - g.n
+  FROM (SELECT k.task_id, count(*)::int AS n
+        FROM unnest(p_tasks, p_steps) AS k(task_id, step_no)
+        JOIN tasker.tasks x ON x.task_id = k.task_id
+        JOIN tasker.steps s ON s.task_id = k.task_id AND s.step_no = k.step_no
+        JOIN tasker.template_steps ts ON ts.template_id = x.template_id AND ts.step_no = s.template_no AND ts.counts
+        GROUP BY k.task_id) g
+  WHERE t.task_id = g.task_id;
+  PERFORM tasker.count_down(p_notify, coalesce(p_effects, '{}') || ARRAY(SELECT e FROM tasker.effects_on_children(p_tasks, p_steps) e));
+  PERFORM tasker.hold_back(p_tasks);
+END $$;
+
+-- Batch workers that had ended go back behind the gate of their batch, if it has one.
+CREATE FUNCTION tasker.return_to_batch(p_notify boolean, p_tasks bigint[], p_steps int[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  r_t bigint[]; r_s int[];
+BEGIN
+  WITH k AS (
+    SELECT s.task_id, s.step_no, b.template_no, s.step_no <= b.template_no + b.n_released * b.stride AND s.step_no <> ALL (b.returned) AS was_inside
+    FROM unnest(p_tasks, p_steps) AS u(task_id, step_no)
+    JOIN tasker.steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.step_no <> s.template_no
+    JOIN tasker.batches b ON b.task_id = s.task_id AND b.template_no = s.template_no AND b.parallelism IS NOT NULL),
+  g AS (
+    UPDATE tasker.batches b SET returned = b.returned || x.steps
+    FROM (SELECT k.task_id, k.template_no, array_agg(k.step_no ORDER BY k.step_no) AS steps FROM k WHERE k.was_inside GROUP BY k.task_id, k.template_no) x
+    WHERE b.task_id = x.task_id AND b.template_no = x.template_no),
+  w AS (
+    UPDATE tasker.steps s SET pending_parents = 1 FROM k WHERE k.was_inside AND s.task_id = k.task_id AND s.step_no = k.step_no)
+  SELECT array_agg(k.task_id), array_agg(k.step_no) INTO r_t, r_s FROM k;
+  IF r_t IS NOT NULL THEN
+    PERFORM tasker.count_down(p_notify, ARRAY(SELECT e FROM tasker.batch_progress(r_t, r_s, false) e));
+    PERFORM tasker.hold_back(r_t);
+  END IF;
+END $$;
+
+-- Do it, to steps that allow it: the caller holds the row locks of the tasks and of the steps. Settles the tasks.
+CREATE FUNCTION tasker.act_on_steps(a tasker.actor, p_action text, p_tasks bigint[], p_steps int[], p_result jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_reset CONSTANT boolean := p_action = 'reset_for_retry';
+  v_end CONSTANT tasker.step_state := CASE WHEN p_action = 'complete_manually' THEN 'complete' ELSE 'resolved_manually' END;
+  u_t bigint[]; u_s int[]; u_f int[]; u_h int[]; u_now tasker.step_state[];
+  u_was tasker.step_state[]; v_ended uuid[]; v_settled uuid[]; v_effects tasker.effect[];
+BEGIN
+  PERFORM tasker.begin_counting(p_tasks);
+  IF NOT v_reset THEN
+    v_effects := ARRAY(SELECT e FROM tasker.decide_by_hand(p_tasks, p_steps, p_result) e);
+  END IF;
+  WITH was AS MATERIALIZED (
+    SELECT s.ctid AS c, s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at, s.pending_parents, t.paused, t.task_uuid, ts.handler_id,
+           s.state IN ('error', 'cancelled') AND EXISTS (SELECT 1 FROM tasker.batches b WHERE b.task_id = s.task_id AND b.template_no = s.template_no AND s.step_no <> s.template_no AND b.parallelism IS NOT NULL) AS gated
+    FROM unnest(p_tasks, p_steps) AS k(task_id, step_no)
+    JOIN tasker.steps s ON s.task_id = k.task_id AND s.step_no = k.step_no
+    JOIN tasker.tasks t ON t.task_id = s.task_id
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    FOR NO KEY UPDATE OF s),
+  u AS (
+    UPDATE tasker.steps s SET
+      state = CASE WHEN NOT v_reset THEN v_end WHEN was.pending_parents > 0 OR was.paused OR was.gated THEN 'pending' ELSE 'enqueued' END,
+      attempts = CASE WHEN v_reset THEN 0 ELSE s.attempts END,
+      fence = s.fence + v_reset::int,
+      node_no = NULL, retry_at = NULL,
+      ready_at = CASE WHEN v_reset AND was.pending_parents = 0 THEN clock_timestamp() ELSE s.ready_at END,
+      finished_at = CASE WHEN v_reset THEN NULL ELSE clock_timestamp() END,
+      result = CASE WHEN p_action = 'complete_manually' THEN p_result ELSE s.result END,
+      result_bytes = CASE WHEN p_action = 'complete_manually' THEN octet_length(p_result::text) ELSE s.result_bytes END,
+      error = CASE WHEN p_action = 'complete_manually' THEN NULL ELSE s.error END
+    FROM was WHERE s.ctid = was.c
+    RETURNING s.task_id, s.step_no, s.fence, s.state AS now, was.state AS was, was.attempts AS used, was.handler_id, was.task_uuid),
+  ended AS (
+    INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
+    SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, clock_timestamp(), clock_timestamp(),
+           jsonb_build_object('message', 'ended by hand: ' || p_action, 'reason', a.reason)
+    FROM was w WHERE w.state = 'in_progress'),
+  noted AS (
+    INSERT INTO tasker.operator_actions (request_id, action, task_id, step_no, from_state, to_state, attempts_before, uid, user_name, operator, reason, node_no)
+    SELECT a.request_id, 'step.' || p_action, u.task_id, u.step_no, u.was, u.now, CASE WHEN v_reset THEN u.used END, a.uid, a.user_name, a.operator, a.reason, a.node_no FROM u ORDER BY u.task_id, u.step_no),
+  counted AS (
+    UPDATE tasker.tasks t SET n_active = t.n_active + g.active, n_waiting = t.n_waiting - g.waiting, n_failed = t.n_failed - g.failed
+    FROM (SELECT u.task_id, (count(*) FILTER (WHERE u.now = 'enqueued') - count(*) FILTER (WHERE u.was IN ('enqueued', 'in_progress')))::int AS active,
+                 count(*) FILTER (WHERE u.was = 'waiting_for_retry')::int AS waiting, count(*) FILTER (WHERE u.was = 'error')::int AS failed FROM u GROUP BY u.task_id) g
+    WHERE t.task_id = g.task_id)
+  SELECT array_agg(u.task_id), array_agg(u.step_no), array_agg(u.fence), array_agg(u.handler_id), array_agg(u.now),
+         array_agg(u.was), array_agg(tasker.step_uuid(u.task_uuid, u.step_no)) FILTER (WHERE u.was = 'in_progress')
+  INTO u_t, u_s, u_f, u_h, u_now, u_was, v_ended FROM u;
+  IF u_t IS NULL THEN
+    RETURN;
+  ELSIF v_reset THEN
+    PERFORM tasker.enqueue(array_agg(x.t), array_agg(x.s), array_agg(x.f), array_agg(x.h), array_agg(NULL::timestamptz), true)
+    FROM unnest(u_t, u_s, u_f, u_h, u_now) AS x(t, s, f, h, now) WHERE x.now = 'enqueued' HAVING count(*) > 0;
+    PERFORM tasker.return_to_batch(true, array_agg(x.t), array_agg(x.s)) FROM unnest(u_t, u_s, u_was) AS x(t, s, was) WHERE x.was IN ('error', 'cancelled') HAVING count(*) > 0;
+  ELSE
+    PERFORM tasker.satisfy(true, u_t, u_s, v_effects || ARRAY(
+      SELECT e FROM (SELECT array_agg(x.t) AS t, array_agg(x.s) AS s FROM unnest(u_t, u_s, u_was) AS x(t, s, was) WHERE x.was <> 'error') l CROSS JOIN LATERAL tasker.batch_progress(l.t, l.s) e));
+  END IF;
+  SELECT array_agg(s.task_uuid) INTO v_settled FROM tasker.settle(a.node_no, u_t, tasker.cause_of('step.' || p_action, a)) s;
+  PERFORM tasker.notify_uuids('tasker_cancel', v_ended);
+  PERFORM tasker.notify_uuids('tasker_settled', v_settled);
+END $$;
+
+-- Tasks ------------------------------------------------------------------------------------------------------------------
+
+-- Why an action cannot be done to a task; NULL if it can.
+CREATE FUNCTION tasker.task_refusal(p_action text, t tasker.tasks) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN t.state IN ('complete', 'cancelled', 'resolved_manually') OR (t.state = 'error' AND p_action <> 'retry') THEN format('the task is finished: %s', t.state)
+    WHEN p_action = 'pause' AND t.paused THEN format('the task is paused already (%s)', t.state)
+    WHEN p_action = 'resume' AND NOT t.paused THEN format('the task is not paused (%s)', t.state)
+    WHEN p_action = 'resolve_manually' AND t.state <> 'blocked_by_failures' THEN format('the task is %s: only one that is blocked_by_failures can be resolved', t.state)
+    WHEN p_action = 'retry' AND t.state <> 'error' AND t.n_failed = 0 THEN format('the task is %s: no step has failed', t.state) END
+$$;
+
+-- Take finished tasks in error up again. Without steps: they never began, and do so now.
+CREATE FUNCTION tasker.reopen_tasks(a tasker.actor, p_tasks bigint[], p_cause jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  n_t bigint[]; n_p int[];
+BEGIN
+  UPDATE tasker.batches b SET n_inside = 0 FROM tasker.tasks t WHERE b.task_id = ANY (p_tasks) AND t.task_id = b.task_id AND t.state = 'error';
+  WITH u AS (
+    UPDATE tasker.tasks t SET finished_at = NULL, finished_by_node = NULL,
+      state = CASE WHEN EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id) THEN 'steps_in_process' ELSE 'pending' END::tasker.task_state,
+      n_active = (SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress')),
+      n_waiting = (SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'waiting_for_retry'),
+      n_failed = (SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error' AND s.result IS NULL)
+    WHERE t.task_id = ANY (p_tasks) AND t.state = 'error' RETURNING t.task_id, t.state, t.priority),
+  h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+        SELECT u.task_id, 'error', u.state, clock_timestamp(), a.node_no, p_cause FROM u)
+  SELECT array_agg(u.task_id) FILTER (WHERE u.state = 'pending'), array_agg(u.priority::int) FILTER (WHERE u.state = 'pending') INTO n_t, n_p FROM u;
+  PERFORM tasker.arm_deadlines(p_tasks);
+  IF n_t IS NOT NULL THEN
+    UPDATE tasker.tasks t SET n_active = tp.start_active FROM tasker.templates tp WHERE t.task_id = ANY (n_t) AND tp.template_id = t.template_id;
+    PERFORM tasker.enqueue_starts(n_t, n_p, array_fill(now(), ARRAY[cardinality(n_t)]), true);
+  END IF;
+END $$;
+
+-- Put the ready steps of tasks that are paused no more back into their queues.
+CREATE FUNCTION tasker.let_go(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  e_t bigint[]; e_s int[]; e_f int[]; e_h int[]; e_at timestamptz[];
+BEGIN
+  WITH u AS (
+    UPDATE tasker.steps s SET state = CASE WHEN s.retry_at > clock_timestamp() THEN 'waiting_for_retry' ELSE 'enqueued' END::tasker.step_state,
+           retry_at = CASE WHEN s.retry_at > clock_timestamp() THEN s.retry_at END
+    FROM tasker.tasks t JOIN tasker.template_steps ts ON ts.template_id = t.template_id
+    WHERE t.task_id = ANY (p_tasks) AND s.task_id = t.task_id AND s.template_no = ts.step_no AND s.state = 'pending' AND s.pending_parents = 0
+    RETURNING s.task_id, s.step_no, s.fence, ts.handler_id, s.retry_at),
+  counted AS (
+    UPDATE tasker.tasks t SET n_active = t.n_active + g.active, n_waiting = t.n_waiting + g.waiting
+    FROM (SELECT u.task_id, count(*) FILTER (WHERE u.retry_at IS NULL)::int AS active, count(u.retry_at)::int AS waiting FROM u GROUP BY u.task_id) g
+    WHERE t.task_id = g.task_id)
+  SELECT array_agg(u.task_id), array_agg(u.step_no), array_agg(u.fence), array_agg(u.handler_id), array_agg(u.retry_at) INTO e_t, e_s, e_f, e_h, e_at FROM u;
+  IF e_t IS NOT NULL THEN
+    PERFORM tasker.enqueue(e_t, e_s, e_f, e_h, e_at, true);
+  END IF;
+END $$;
+
+-- Do it, to tasks that allow it: the caller holds their row locks.
+CREATE FUNCTION tasker.act_on_tasks(a tasker.actor, p_action text, p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_cause CONSTANT jsonb := tasker.cause_of('task.' || p_action, a);
+  v_ended uuid[]; v_settled uuid[]; v_t bigint[]; v_s int[]; v_was jsonb;
+BEGIN
+  SELECT jsonb_object_agg(t.task_id, t.state) INTO v_was FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks);
+  CASE p_action
+  WHEN 'cancel', 'resolve_manually' THEN
+    SELECT array_agg(tasker.step_uuid(r.task_uuid, r.step_no)) FILTER (WHERE r.kind = 'x'), array_agg(r.task_uuid) FILTER (WHERE r.kind = 's') INTO v_ended, v_settled
+    FROM tasker.end_tasks(a.node_no, p_tasks, CASE WHEN p_action = 'cancel' THEN 'cancelled' ELSE 'resolved_manually' END::tasker.task_state, v_cause,
+                          CASE WHEN p_action = 'cancel' THEN 'task cancelled' ELSE 'task resolved by hand' END) r;
+  WHEN 'pause' THEN
+    PERFORM tasker.begin_counting(ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.state <> 'pending'));
+    UPDATE tasker.tasks SET paused = true WHERE task_id = ANY (p_tasks);
+    PERFORM tasker.hold_back(p_tasks);
+  WHEN 'resume' THEN
+    UPDATE tasker.tasks SET paused = false WHERE task_id = ANY (p_tasks);
+    PERFORM tasker.let_go(p_tasks);
+    PERFORM tasker.enqueue_starts(array_agg(t.task_id), array_agg(t.priority::int), array_agg(greatest(t.run_at, now())), true)
+    FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.state = 'pending' HAVING count(*) > 0;
+    SELECT array_agg(s.task_uuid) INTO v_settled FROM tasker.settle(a.node_no, p_tasks, v_cause) s;
+  WHEN 'retry' THEN
+    SELECT array_agg(s.task_id), array_agg(s.step_no) INTO v_t, v_s
+    FROM (SELECT s.task_id, s.step_no FROM tasker.steps s
+          WHERE s.task_id = ANY (p_tasks) AND (s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL) ORDER BY 1, 2) s;
+    PERFORM tasker.reopen_tasks(a, p_tasks, v_cause);
+    PERFORM tasker.act_on_steps(a, 'reset_for_retry', v_t, v_s, NULL);
+  END CASE;
+  INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, user_name, operator, reason, node_no)
+  SELECT a.request_id, 'task.' || p_action, t.task_id, v_was ->> t.task_id::text, t.state, a.uid, a.user_name, a.operator, a.reason, a.node_no
+  FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) ORDER BY t.task_id;
+  PERFORM tasker.notify_uuids('tasker_cancel', v_ended);
+  PERFORM tasker.notify_uuids('tasker_settled', v_settled);
+END $$;
+
+-- Requests ---------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tasker.check_action(p_action text, VARIADIC p_known text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_action <> ALL (p_known) THEN
+    RAISE EXCEPTION 'unknown action %: one of % is expected', quote_literal(left(p_action, 40)), array_to_string(p_known, ', ') USING ERRCODE = 'TK400', COLUMN = 'action';
+  END IF;
+END $$;
+
+CREATE FUNCTION tasker.api_task_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  v_id CONSTANT bigint := tasker.task_id_of(p ->> 'task_uuid');
+  v_task tasker.tasks; v_why text;
+BEGIN
+  PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
+  SELECT t.* INTO v_task FROM tasker.tasks t WHERE t.task_id = v_id FOR NO KEY UPDATE;
+  IF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+    v_why := tasker.task_refusal(p ->> 'action', v_task);
+    IF v_why IS NOT NULL THEN
+      RAISE EXCEPTION 'task %: %', v_task.task_uuid, v_why USING ERRCODE = 'TK409';
+    END IF;
+    PERFORM tasker.act_on_tasks(a, p ->> 'action', ARRAY[v_id]);
+  END IF;
+  RETURN tasker.task_object(v_id, true);
+END $$;
+
+-- A step by its own uuid, or by its task's and its name. TK404 if there is none.
+CREATE FUNCTION tasker.step_of(p jsonb, OUT task_id bigint, OUT step_no int) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_hex text := replace(p ->> 'step_uuid', '-', '');
+BEGIN
+  IF p ->> 'step_uuid' IS NOT NULL THEN
+    SELECT s.task_id, s.step_no INTO task_id, step_no
+    FROM tasker.tasks t JOIN tasker.steps s ON s.task_id = t.task_id
+    WHERE t.task_uuid = (left(v_hex, 26) || '000000')::uuid AND s.step_no = ('x' || right(v_hex, 6))::bit(24)::int - 1;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'no step %', p ->> 'step_uuid' USING ERRCODE = 'TK404', COLUMN = 'step_uuid';
+    END IF;
+    RETURN;
+  ELSIF p ->> 'task_uuid' IS NULL OR p ->> 'step' IS NULL THEN
+    RAISE EXCEPTION 'which step? step_uuid, or task_uuid and step, is expected' USING ERRCODE = 'TK400', COLUMN = 'step_uuid';
+  END IF;
+  task_id := tasker.task_id_of(p ->> 'task_uuid');
+  SELECT s.step_no INTO step_no
+  FROM tasker.tasks t JOIN tasker.template_steps ts ON ts.template_id = t.template_id JOIN tasker.steps s ON s.task_id = t.task_id AND s.template_no = ts.step_no
+  WHERE t.task_id = step_of.task_id AND tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) = p ->> 'step';
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'task % has no step %', p ->> 'task_uuid', quote_literal(left(p ->> 'step', 100)) USING ERRCODE = 'TK404', COLUMN = 'step';
+  END IF;
+END $$;
+
+CREATE FUNCTION tasker.step_object(p_task bigint, p_step int) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('task_uuid', t.task_uuid, 'task_state', t.state, 'task_paused', t.paused,
+    'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'type', ts.step_type, 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
+    'pending_parents', s.pending_parents,
+    'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
+    'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
+    'retry_at', tasker.rfc3339(s.retry_at), 'node', n.node_name, 'inputs', s.inputs, 'checkpoint', s.checkpoint, 'result', s.result, 'error', s.error)
+  FROM tasker.steps s
+  JOIN tasker.tasks t ON t.task_id = s.task_id
+  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  LEFT JOIN tasker.nodes n ON n.node_no = s.node_no
+  WHERE s.task_id = p_task AND s.step_no = p_step
+$$;
+
+CREATE FUNCTION tasker.api_step_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  k record := tasker.step_of(p);
+BEGIN
+  RETURN tasker.step_object(k.task_id, k.step_no) || CASE WHEN (p ->> 'history')::boolean THEN jsonb_build_object(
+    'actions', tasker.actions_of(k.task_id, k.step_no),
+    'history', coalesce((SELECT jsonb_agg(jsonb_build_object('attempt', a.attempt, 'outcome', a.outcome, 'node', n.node_name, 'worker_uuid', a.worker_uuid,
+       'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at), 'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at),
+       'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata) ORDER BY a.fence)
+     FROM tasker.step_attempts a LEFT JOIN tasker.nodes n ON n.node_no = a.node_no WHERE a.task_id = k.task_id AND a.step_no = k.step_no), '[]')) ELSE '{}' END;
+END $$;
+
+CREATE FUNCTION tasker.check_step_action(p jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM tasker.check_action(p ->> 'action', 'reset_for_retry', 'resolve_manually', 'complete_manually', 'skip');
+  IF (p ->> 'action' = 'complete_manually') <> (p ? 'result') THEN
+    RAISE EXCEPTION '%', CASE WHEN p ? 'result' THEN 'result is for complete_manually only' ELSE 'complete_manually needs the result of the step' END
+      USING ERRCODE = 'TK400', COLUMN = 'result';
+  END IF;
+END $$;
+
+CREATE FUNCTION tasker.api_step_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  k record := tasker.step_of(p);
+  v_task tasker.task_state; v_step tasker.steps; v_why text;
+BEGIN
+  PERFORM tasker.check_step_action(p);
+  SELECT t.state INTO v_task FROM tasker.tasks t WHERE t.task_id = k.task_id FOR NO KEY UPDATE;
+  SELECT s.* INTO v_step FROM tasker.steps s WHERE s.task_id = k.task_id AND s.step_no = k.step_no FOR NO KEY UPDATE;
+  IF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+    v_why := tasker.step_refusal(p ->> 'action', v_task, v_step);
+    IF v_why IS NOT NULL THEN
+      RAISE EXCEPTION 'step %: %', tasker.step_object(k.task_id, k.step_no) ->> 'name', v_why USING ERRCODE = 'TK409';
+    END IF;
+    PERFORM tasker.act_on_steps(a, p ->> 'action', ARRAY[k.task_id], ARRAY[k.step_no], p -> 'result');
+  END IF;
+  RETURN tasker.step_object(k.task_id, k.step_no);
+END $$;
+
+-- Many at a time ---------------------------------------------------------------------------------------------------------
+
+CREATE TYPE tasker.action_filter AS (
+  namespace text, name text, version text, state text, tag text, created_after timestamptz, created_before timestamptz,
+  correlation_id text, step text, step_state text, error_type text, task_uuids uuid[]);
+
+CREATE FUNCTION tasker.bad_filter(p_key text, p_what text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'filter.% %', p_key, p_what USING ERRCODE = 'TK400', COLUMN = 'filter.' || p_key;
+END $$;
+
+CREATE FUNCTION tasker.read_filter(p jsonb) RETURNS tasker.action_filter LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  f tasker.action_filter; v_key text; v_value jsonb; v_text text;
+BEGIN
+  p := jsonb_strip_nulls(p);
+  FOR v_key, v_value IN SELECT * FROM jsonb_each(p) LOOP
+    IF v_key <> ALL (ARRAY['namespace', 'name', 'version', 'state', 'tag', 'created_after', 'created_before', 'correlation_id', 'step', 'step_state', 'error_type', 'task_uuids', 'all']) THEN
+      PERFORM tasker.bad_filter(left(v_key, 40), 'is not known');
+    ELSIF v_key = 'all' THEN
+      IF v_value <> 'true' THEN
+        PERFORM tasker.bad_filter(v_key, 'must be true');
+      END IF;
+    ELSIF v_key = 'task_uuids' THEN
+      IF jsonb_typeof(v_value) <> 'array' OR jsonb_array_length(v_value) NOT BETWEEN 1 AND 1000 THEN
+        PERFORM tasker.bad_filter(v_key, 'must be an array of 1 to 1000 uuids');
+      END IF;
+    ELSIF jsonb_typeof(v_value) <> 'string' OR octet_length(v_value #>> '{}') NOT BETWEEN 1 AND 256 THEN
+      PERFORM tasker.bad_filter(v_key, 'must be a string of 1 to 256 bytes');
+    END IF;
+  END LOOP;
+  IF p = '{}' THEN
+    RAISE EXCEPTION 'an empty filter means everything: name a condition, or say {"all": true}' USING ERRCODE = 'TK400', COLUMN = 'filter';
+  END IF;
+  f.namespace := p ->> 'namespace'; f.name := p ->> 'name'; f.version := p ->> 'version'; f.tag := p ->> 'tag';
+  f.correlation_id := p ->> 'correlation_id'; f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
+  FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'created_after', 'created_before', 'task_uuids'] LOOP
+    BEGIN
+      v_text := p ->> v_key;
+      CASE v_key
+      WHEN 'state' THEN f.state := v_text::tasker.task_state;
+      WHEN 'step_state' THEN f.step_state := v_text::tasker.step_state;
+      WHEN 'created_after' THEN f.created_after := v_text::timestamptz;
+      WHEN 'created_before' THEN f.created_before := v_text::timestamptz;
+      ELSE IF p ? v_key THEN
+             f.task_uuids := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(p -> v_key) u);
+           END IF;
+      END CASE;
+    EXCEPTION WHEN data_exception THEN
+      PERFORM tasker.bad_filter(v_key, CASE v_key WHEN 'state' THEN 'is no state of tasks: ' || quote_literal(left(v_text, 40)) WHEN 'step_state' THEN 'is no state of steps: ' || quote_literal(left(v_text, 40))
+        WHEN 'task_uuids' THEN 'must be an array of 1 to 1000 uuids' ELSE 'is no time: ' || quote_literal(left(v_text, 40)) END);
+    END;
+  END LOOP;
+  RETURN f;
+END $$;
+
+-- Tasks from a cursor on that a filter picks, by id. A step's conditions: some step fulfils them all.
+-- p_live: only tasks that are not finished; p_counted: only those in which something has failed, or was done by hand.
+CREATE FUNCTION tasker.filtered_tasks(f tasker.action_filter, p_after bigint, p_limit int, p_live boolean DEFAULT false, p_counted boolean DEFAULT false) RETURNS SETOF bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_templates int[];
+BEGIN
+  IF f.namespace IS NOT NULL OR f.name IS NOT NULL OR f.version IS NOT NULL THEN
+    v_templates := ARRAY(SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
+      WHERE (f.namespace IS NULL OR n.name = f.namespace) AND (f.name IS NULL OR tp.name = f.name) AND (f.version IS NULL OR tp.version = f.version));
+  END IF;
+  RETURN QUERY
+    SELECT t.task_id FROM tasker.tasks t
+    WHERE t.task_id > p_after AND (v_templates IS NULL OR t.template_id = ANY (v_templates)) AND (f.state IS NULL OR t.state = f.state::tasker.task_state)
+      AND (f.tag IS NULL OR f.tag = ANY (t.tags)) AND (f.created_after IS NULL OR t.created_at >= f.created_after) AND (f.created_before IS NULL OR t.created_at < f.created_before)
+      AND (f.correlation_id IS NULL OR coalesce(t.correlation_id, t.task_uuid::text) = f.correlation_id) AND (f.task_uuids IS NULL OR t.task_uuid = ANY (f.task_uuids))
+      AND (t.n_active IS NOT NULL OR f.error_type IS NULL AND NOT p_counted) AND NOT (p_live AND t.state IN ('complete', 'error', 'cancelled', 'resolved_manually'))
+      AND (f.step IS NULL AND f.step_state IS NULL AND f.error_type IS NULL OR EXISTS (SELECT 1 FROM tasker.filtered_steps(f, t.task_id, t.template_id)))
+    ORDER BY t.task_id LIMIT p_limit;
+END $$;
+
+CREATE FUNCTION tasker.filtered_steps(f tasker.action_filter, p_task bigint, p_template int) RETURNS SETOF int LANGUAGE sql STABLE AS $$
+  SELECT s.step_no FROM tasker.steps s
+  WHERE s.task_id = p_task AND (f.step_state IS NULL OR s.state = f.step_state::tasker.step_state) AND (f.error_type IS NULL OR s.error ->> 'error_type' = f.error_type)
+    AND (f.step IS NULL OR EXISTS (SELECT 1 FROM tasker.template_steps ts WHERE ts.template_id = p_template AND ts.step_no = s.template_no AND f.step IN (ts.name, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs))))
+$$;
+
+CREATE FUNCTION tasker.read_cursor(p jsonb, p_pattern text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF coalesce(p ->> 'cursor' !~ p_pattern, false) THEN
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
+  END IF;
+  RETURN p ->> 'cursor';
+END $$;
+
+-- The answer of both: {dry_run, action, items: [{..., outcome: done | would_be_done | refused, state, message}], done, refused, next_cursor}. A dry run locks nothing.
+CREATE FUNCTION tasker.api_task_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter');
+  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
+  v_ids bigint[]; v_more boolean; v_can bigint[]; v_items jsonb;
+BEGIN
+  PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
+  v_ids := ARRAY(SELECT * FROM tasker.filtered_tasks(f, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0), v_limit + 1));
+  v_more := cardinality(v_ids) > v_limit;
+  v_ids := v_ids[1:v_limit];
+  IF NOT v_dry THEN
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_ids) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  END IF;
+  SELECT jsonb_agg(jsonb_build_object('id', t.task_id, 'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'state', t.state, 'message', w.why,
+           'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY t.task_id),
+         array_agg(t.task_id ORDER BY t.task_id) FILTER (WHERE w.why IS NULL)
+  INTO v_items, v_can
+  FROM tasker.tasks t
+  JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id AND o.task_id = t.task_id) THEN NULL
+                             ELSE tasker.task_refusal(p ->> 'action', t) END AS why) w
+  WHERE t.task_id = ANY (v_ids);
+  IF NOT v_dry AND v_can IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+    PERFORM tasker.act_on_tasks(a, p ->> 'action', v_can);
+  END IF;
+  RETURN jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(v_can), 0) END,
+    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(v_can), 0), 'next_cursor', CASE WHEN v_more THEN v_ids[v_limit]::text END,
+    'items', coalesce((SELECT jsonb_agg(i - 'id' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', t.state) ELSE '{}' END ORDER BY ord)
+                       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord) JOIN tasker.tasks t ON t.task_id = (i ->> 'id')::bigint), '[]'));
+END $$;
+
+-- Without a condition on the step's state: those that the action can be done to.
+CREATE FUNCTION tasker.api_step_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter');
+  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
+  v_task bigint := coalesce(split_part(tasker.read_cursor(p, '^[0-9]{1,18}/[0-9]{1,9}$'), '/', 1)::bigint, 0);
+  v_step int := coalesce(split_part(p ->> 'cursor', '/', 2)::int, -1);
+  v_t bigint[] := '{}'; v_s int[] := '{}'; c_t bigint[]; c_s int[]; v_batch bigint[]; v_items jsonb; v_more boolean := false; v_after bigint; v_repeat boolean;
+BEGIN
+  PERFORM tasker.check_step_action(p);
+  v_repeat := EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id);
+  v_after := v_task - 1; -- the cursor's own task may have more
+  LOOP
+    v_batch := ARRAY(SELECT * FROM tasker.filtered_tasks(f, v_after, 200, f.step_state IS NULL, p ->> 'action' = 'reset_for_retry'));
+    EXIT WHEN v_batch = '{}';
+    v_after := v_batch[cardinality(v_batch)];
+    SELECT v_t || coalesce(array_agg(x.task_id), '{}'), v_s || coalesce(array_agg(x.step_no), '{}') INTO v_t, v_s FROM (
+      SELECT s.task_id, s.step_no FROM tasker.tasks t
+      CROSS JOIN LATERAL tasker.filtered_steps(f, t.task_id, t.template_id) k
+      JOIN tasker.steps s ON s.task_id = t.task_id AND s.step_no = k
+      WHERE t.task_id = ANY (v_batch) AND (s.task_id, s.step_no) > (v_task, v_step)
+        AND (f.step_state IS NOT NULL OR tasker.step_refusal(p ->> 'action', t.state, s) IS NULL)
+      ORDER BY s.task_id, s.step_no LIMIT v_limit + 1 - cardinality(v_t)) x;
+    v_more := cardinality(v_t) > v_limit;
+    EXIT WHEN v_more;
+  END LOOP;
+  v_t := v_t[1:v_limit]; v_s := v_s[1:v_limit];
+  IF NOT v_dry THEN
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+    PERFORM 1 FROM (SELECT s.step_no FROM unnest(v_t, v_s) AS k(t, n) JOIN tasker.steps s ON s.task_id = k.t AND s.step_no = k.n ORDER BY s.task_id, s.step_no FOR NO KEY UPDATE OF s) l;
+  END IF;
+  SELECT jsonb_agg(jsonb_build_object('t', s.task_id, 's', s.step_no, 'task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'message', w.why,
+           'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY s.task_id, s.step_no),
+         array_agg(s.task_id ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL), array_agg(s.step_no ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL)
+  INTO v_items, c_t, c_s
+  FROM unnest(v_t, v_s) AS k(t, n)
+  JOIN tasker.steps s ON s.task_id = k.t AND s.step_no = k.n
+  JOIN tasker.tasks t ON t.task_id = s.task_id
+  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  CROSS JOIN LATERAL (SELECT tasker.step_refusal(p ->> 'action', t.state, s) AS why) w;
+  IF v_repeat THEN -- the answer was lost: say again what was done
+    RETURN jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'refused', 0, 'next_cursor', CASE WHEN v_more THEN v_t[v_limit] || '/' || v_s[v_limit] END) || (
+      SELECT jsonb_build_object('done', count(*), 'items', jsonb_agg(jsonb_build_object('task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, o.step_no),
+             'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', o.to_state, 'outcome', 'done') ORDER BY o.action_id))
+      FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
+      JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+      WHERE o.request_id = a.request_id);
+  END IF;
+  IF NOT v_dry AND c_t IS NOT NULL THEN
+    PERFORM tasker.act_on_steps(a, p ->> 'action', c_t, c_s, p -> 'result');
+  END IF;
+  RETURN jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(c_t), 0) END,
+    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(c_t), 0), 'next_cursor', CASE WHEN v_more THEN v_t[v_limit] || '/' || v_s[v_limit] END,
+    'items', coalesce((SELECT jsonb_agg(i - 't' - 's' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', s.state) ELSE '{}' END ORDER BY ord)
+                       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord)
+                       JOIN tasker.steps s ON s.task_id = (i ->> 't')::bigint AND s.step_no = (i ->> 's')::int), '[]'));
+END $$;
+
+-- Namespaces -------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tasker.namespace_object(p_id int) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('namespace', n.name, 'paused', n.paused, 'created_at', tasker.rfc3339(n.created_at),
+    'templates', (SELECT count(*) FROM tasker.templates t WHERE t.namespace_id = n.namespace_id), 'handlers', (SELECT count(*) FROM tasker.handlers h WHERE h.namespace_id = n.namespace_id))
+    || CASE WHEN o.action_id IS NULL THEN '{}' ELSE jsonb_build_object('changed_at', tasker.rfc3339(o.at), 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name) END
+  FROM tasker.namespaces n
+  LEFT JOIN LATERAL (SELECT x.* FROM tasker.operator_actions x WHERE x.namespace_id = n.namespace_id ORDER BY x.action_id DESC LIMIT 1) o ON true
+  WHERE n.namespace_id = p_id
+$$;
+
+CREATE FUNCTION tasker.api_namespace_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT jsonb_build_object('namespaces', coalesce(jsonb_agg(tasker.namespace_object(n.namespace_id) ORDER BY n.name), '[]')) FROM tasker.namespaces n $$;
+
+-- Nodes learn by the notification; what they have claimed by then runs.
+CREATE FUNCTION tasker.set_namespace_paused(p jsonb, p_paused boolean) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  v_id int; v_now boolean;
+BEGIN
+  SELECT n.namespace_id, n.paused INTO v_id, v_now FROM tasker.namespaces n WHERE n.name = p ->> 'namespace' FOR NO KEY UPDATE;
+  IF v_id IS NULL THEN
+    RAISE EXCEPTION 'no namespace %', quote_literal(p ->> 'namespace') USING ERRCODE = 'TK404', COLUMN = 'namespace';
+  ELSIF EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+    RETURN tasker.namespace_object(v_id);
+  ELSIF v_now = p_paused THEN
+    RAISE EXCEPTION 'namespace % is % already', p ->> 'namespace', CASE WHEN p_paused THEN 'paused' ELSE 'not paused' END USING ERRCODE = 'TK409';
+  END IF;
+  UPDATE tasker.namespaces SET paused = p_paused WHERE namespace_id = v_id;
+  INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, operator, reason, node_no)
+  VALUES (a.request_id, CASE WHEN p_paused THEN 'namespace.pause' ELSE 'namespace.resume' END, v_id, CASE WHEN v_now THEN 'paused' ELSE 'running' END,
+          CASE WHEN p_paused THEN 'paused' ELSE 'running' END, a.uid, a.user_name, a.operator, a.reason, a.node_no);
+  PERFORM pg_notify('tasker_templates', '');
+  RETURN tasker.namespace_object(v_id);
+END $$;
+
+CREATE FUNCTION tasker.api_namespace_pause(p jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT tasker.set_namespace_paused(p, true) $$;
+CREATE FUNCTION tasker.api_namespace_resume(p jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT tasker.set_namespace_paused(p, false) $$;
+
+-- For SQL callers --------------------------------------------------------------------------------------------------------
+
+-- Make a task in the caller's own transaction: it exists if and only if that commits, and then a daemon takes it up at once. A role needs USAGE on the schema and EXECUTE
+-- on this function (or on create_task), nothing else. Errors: TK404 no such template, TK409 the identity is taken by other content, TK400 an argument is wrong.
+CREATE FUNCTION tasker.submit_task(
+  name text, namespace text DEFAULT 'default', version text DEFAULT NULL, context jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL, priority int DEFAULT 0,
+  tags text[] DEFAULT NULL, run_at timestamptz DEFAULT NULL, initiator text DEFAULT NULL, source_system text DEFAULT NULL, reason text DEFAULT NULL,
+  correlation_id text DEFAULT NULL, parent_correlation_id text DEFAULT NULL, traceparent text DEFAULT NULL,
+  OUT task_uuid uuid, OUT created boolean, OUT state text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  v_opts jsonb; v_field record; v_made record;
+BEGIN
+  priority := coalesce(priority, 0);
+  context := coalesce(context, '{}');
+  FOR v_field IN SELECT * FROM (VALUES ('name', name, 1, 255), ('namespace', namespace, 1, 29), ('version', version, 1, 64), ('idempotency_key', idempotency_key, 1, 256),
+      ('initiator', initiator, 0, 128), ('source_system', source_system, 0, 128), ('reason', reason, 0, 128), ('correlation_id', correlation_id, 1, 256),
+      ('parent_correlation_id', parent_correlation_id, 1, 256), ('traceparent', traceparent, 1, 256)) AS f(key, value, least, most) LOOP
+    IF v_field.value IS NULL AND v_field.key IN ('name', 'namespace') OR octet_length(v_field.value) NOT BETWEEN v_field.least AND v_field.most THEN
+      RAISE EXCEPTION '% must be of % to % bytes', v_field.key, v_field.least, v_field.most USING ERRCODE = 'TK400', COLUMN = v_field.key, HINT = 'Nothing is cut: shorten it.';
+    END IF;
+  END LOOP;
+  IF jsonb_typeof(context) <> 'object' THEN
+    RAISE EXCEPTION 'context must be an object, it is %', CASE jsonb_typeof(context) WHEN 'array' THEN 'an array' ELSE 'a ' || jsonb_typeof(context) END
+      USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Put the value under a key: jsonb_build_object(''value'', ...).';
+  ELSIF octet_length(context::text) > 1048576 THEN
+    RAISE EXCEPTION 'context is of % bytes, at most 1048576 are allowed', octet_length(context::text)
+      USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Store what is large elsewhere, and its key here.';
+  ELSIF jsonb_path_exists(context, 'strict $.**{24} ? (@.type() == "object" || @.type() == "array")') THEN
+    RAISE EXCEPTION 'context is nested more than 24 deep' USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Handlers are reached by frames of limited depth.';
+  ELSIF priority NOT BETWEEN -100 AND 100 THEN
+    RAISE EXCEPTION 'priority must be from -100 to 100, it is %', priority USING ERRCODE = 'TK400', COLUMN = 'priority', HINT = 'Higher goes first; 0 is the default.';
+  ELSIF cardinality(tags) > 100 OR array_ndims(tags) > 1 OR array_position(tags, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION 'tags must be at most 100 texts' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'One dimension, no NULL.';
+  ELSIF NOT isfinite(run_at) THEN
+    RAISE EXCEPTION 'run_at must be finite' USING ERRCODE = 'TK400', COLUMN = 'run_at', HINT = 'NULL means now.';
+  END IF;
+  v_opts := nullif(jsonb_strip_nulls(jsonb_build_object('idempotency_key', idempotency_key, 'priority', nullif(priority, 0), 'tags', to_jsonb(tags), 'run_at', run_at, 'initiator', initiator,
+    'source_system', source_system, 'reason', reason, 'correlation_id', correlation_id, 'parent_correlation_id', parent_correlation_id, 'traceparent', traceparent)), '{}');
+  IF octet_length(v_opts::text) > 1048576 THEN
+    RAISE EXCEPTION 'what goes with the context is larger than 1048576 bytes' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'Shorten the tags.';
+  END IF;
+  SELECT r.status, r.task_uuid, r.meta ->> 'state' AS state INTO v_made
+  FROM tasker.create_tasks(NULL, NULL, NULL, NULL, true, '{}', '{}', 0, ARRAY[tasker.new_task_uuid()], ARRAY[namespace], ARRAY[name], ARRAY[version], ARRAY[context], ARRAY[v_opts]) r
+  WHERE r.kind = 'a';
+  CASE v_made.status
+  WHEN 'created', 'exists' THEN
+    task_uuid := v_made.task_uuid;
+    created := v_made.status = 'created';
+    state := v_made.state;
+  WHEN 'template_not_found' THEN
+    RAISE EXCEPTION 'no template %', concat(namespace, '/', name, ' version ' || version)
+      USING ERRCODE = 'TK404', HINT = 'Register it with: taskerctl template apply FILE';
+  WHEN 'key_required' THEN
+    RAISE EXCEPTION 'template %/% needs an idempotency_key', namespace, name
+      USING ERRCODE = 'TK400', COLUMN = 'idempotency_key', HINT = 'Its identity_strategy is caller_provided.';
+  ELSE
+    RAISE EXCEPTION 'a task with this identity exists with another template or context'
+      USING ERRCODE = 'TK409', HINT = 'Give other content another idempotency_key.';
+  END CASE;
+END $$;
+
+-- The same, returning only the uuid.
+CREATE FUNCTION tasker.create_task(
+  name text, namespace text DEFAULT 'default', version text DEFAULT NULL, context jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL, priority int DEFAULT 0,
+  tags text[] DEFAULT NULL, run_at timestamptz DEFAULT NULL, initiator text DEFAULT NULL, source_system text DEFAULT NULL, reason text DEFAULT NULL,
+  correlation_id text DEFAULT NULL, parent_correlation_id text DEFAULT NULL, traceparent text DEFAULT NULL)
+RETURNS uuid LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT s.task_uuid FROM tasker.submit_task($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) s
+$$;

@@ -24,6 +24,17 @@ class Templates(harness.SharedCase):
 		self.assertEqual(listed, ["0.9.0", "1.0.0", "1.2.0", "1.10.0-rc.1", "1.10.0"])
 		self.assertEqual(self.node.client.get_template("versions", namespace="t")["version"], "1.10.0")
 
+	def test_the_order_of_prereleases(self):
+		"""As semantic versioning has it: by parts, numbers by value; a release counts before all of them."""
+		order = ["1.0.0-9", "1.0.0-10", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.1-a", "1.1.0-1"]
+		for version in reversed(order):
+			self.apply(self.node, template("previews", [step("a")], version=version))
+			self.assertEqual(self.node.client.get_template("previews", namespace="t")["version"], order[-1])
+		self.assertEqual([t["version"] for t in self.node.client.list_templates("t") if t["name"] == "previews"], order)
+		self.assertEqual(self.finished(self.node, self.create(self.node, "previews")).version, order[-1])
+		self.apply(self.node, template("previews", [step("a")], version="0.1.0"))
+		self.assertEqual(self.finished(self.node, self.create(self.node, "previews")).version, "0.1.0")
+
 	def test_the_same_again(self):
 		source = template("again", [step("a")])
 		self.assertTrue(self.apply(self.node, source)["created"])

@@ -31,7 +31,7 @@ CREATE TABLE tasker.templates (
   name text NOT NULL,
   version text NOT NULL,
   version_key int[] NOT NULL,           -- {major, minor, patch}
-  prerelease text,                      -- NULL sorts after every prerelease
+  prerelease text COLLATE "C",          -- tasker.prerelease_key; NULL sorts after every prerelease
   digest text NOT NULL,                 -- hex SHA-256 of the normalised definition
   definition jsonb NOT NULL,
   identity_strategy tasker.identity_strategy NOT NULL,

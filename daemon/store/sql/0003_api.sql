@@ -4,6 +4,12 @@
 CREATE FUNCTION tasker.rfc3339(p timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT to_char(p AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 
+-- What sorts (by bytes) as semantic versioning orders prereleases: numbers by value and before words, fewer parts before more.
+CREATE FUNCTION tasker.prerelease_key(p text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT string_agg(CASE WHEN x.part ~ '^[0-9]+$' THEN '0' || lpad(length(x.part)::text, 2, '0') || x.part ELSE '1' || x.part END, chr(1) ORDER BY x.ord)
+  FROM unnest(string_to_array(p, '.')) WITH ORDINALITY AS x(part, ord)
+$$;
+
 -- Register a template as the template layer emits it; see template_to_json.
 CREATE FUNCTION tasker.register_template(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -33,7 +39,7 @@ BEGIN
   v_core := split_part(split_part(p ->> 'version', '+', 1), '-', 1);
   INSERT INTO tasker.templates (namespace_id, name, version, version_key, prerelease, digest, definition, identity_strategy, input_schema, n_steps, n_sinks, dynamic)
   VALUES (v_ns, p ->> 'name', p ->> 'version', string_to_array(v_core, '.')::int[],
-          nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), ''), p ->> 'digest', p -> 'definition',
+          tasker.prerelease_key(nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), '')), p ->> 'digest', p -> 'definition',
           (p ->> 'identity_strategy')::tasker.identity_strategy, p -> 'input_schema', jsonb_array_length(p -> 'steps'),
           (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'),
           v_dynamic)

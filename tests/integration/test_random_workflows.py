@@ -58,6 +58,9 @@ class Undisturbed(WorkflowCase):
 	def test_static(self):
 		self.run_all(dynamic=False)
 
+	def test_dynamic(self):
+		self.run_all(dynamic=True)
+
 
 class Disturbed(WorkflowCase):
 	"""Workers and the daemon are killed meanwhile: attempts are lost, and the end is the same."""
@@ -87,6 +90,9 @@ class Disturbed(WorkflowCase):
 
 	def test_static(self):
 		self.run_all(dynamic=False)
+
+	def test_dynamic(self):
+		self.run_all(dynamic=True)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Workflow:
 		self.name = "r%d" % seed
 		self.steps, self.do = [], {0: {}, 1: {}}  # epoch: {step: [responses]}
 		self.acts = []
+		self.fails = self.chance(50)  # for good
 		self._make_steps(1 + self.random.randrange(size))
 		self._make_behaviours()
 
@@ -118,7 +119,7 @@ class Workflow:
 				self.do[1][s.no] = [end]
 
 	def _attempts(self, s, end, yields=False):
-		x = self.random.randrange(100)
+		x = self.random.randrange(100 if self.fails else 90)
 		if x < 70:
 			return ["yield" if yields and self.chance(30) else end]
 		if x < 90:

@@ -261,6 +261,8 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 	rc = read_rows(h, c, call, r, true, reqs, n, out, why, e);
 	if (rc == 0 && reqs[0]->kind == REQ_CREATE)
 		schemas_note_answers(h->names, reqs, n);
+	if (rc == 0 && reqs[0]->kind == REQ_START)
+		rc = start_check(h, c, call, r, out, why, e);
 	return rc;
 }
 

@@ -8,7 +8,7 @@
 /* Columns of tasker.hot_row. */
 enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
 
-enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
+enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_START_CHECKED, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
 
 #define MAX_PARAMS 22
 #define N_RECORD 14
@@ -56,3 +56,6 @@ int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot
 /* One success, one task to be made, by itself: the usual case when little is going on. 1: done; 0: not such a case after all; negative as hot_run. */
 int create_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
 int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
+
+/* After start_tasks: check the contexts among its rows and begin, or end, their tasks. 0, or negative as hot_run. */
+int start_check(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, struct done *out, enum db_failure *why, struct err *e) must_check;

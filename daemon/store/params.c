@@ -17,6 +17,7 @@ static const struct {
 	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[],$15::int[])"},
 	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int,$4::int8,$5::int[],$6::int[],$7::int)"},
 	[S_START] = {"start", "SELECT * FROM tasker.start_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int)"},
+	[S_START_CHECKED] = {"start_checked", "SELECT * FROM tasker.start_checked($1::int,$2::int,$3::bool,$4::int8[],$5::jsonb[])"},
 	[S_RECOVER] = {"recover", "SELECT * FROM tasker.recover_claims($1::int,$2::int,$3::int8)"},
 	[S_ADOPT] = {"adopt", "SELECT * FROM tasker.adopt_claims($1::int,$2::int,$3::int,$4::int8)"},
 	[S_STATES] = {"states", "SELECT * FROM tasker.task_states($1::uuid[])"},

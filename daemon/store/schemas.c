@@ -171,14 +171,28 @@ size_t schemas_unchecked(struct req **reqs, size_t n, struct req **again)
 
 /* ---- results ---- */
 
-static int set_error(struct req *q, const struct violations *v)
+/* The MessagePack in `b` as JSON text. */
+static int to_json(const struct buf *b, struct text *ret)
 {
-	struct buf b, json;
+	struct buf json;
 	struct mp_value value;
 	struct mpjson_error je;
-	int rc;
-	buf_init(&b, 0);
+	int rc = b->failed ? b->failed : mp_decode(b->data, b->len, &value);
 	buf_init(&json, 0);
+	if (rc == 0) {
+		rc = mp_to_json(&value.root, "error", &json, &je);
+		mp_value_done(&value);
+	}
+	if (rc == 0 && buf_text(&json))
+		text_set(ret, buf_text(&json), json.len);
+	buf_done(&json);
+	return ret->s ? 0 : -ENOMEM;
+}
+
+static int set_error(struct req *q, const struct violations *v)
+{
+	struct buf b;
+	buf_init(&b, 0);
 	mp_map(&b, 4);
 	mp_str(&b, "message");
 	mp_str(&b, q->err.text);
@@ -188,16 +202,9 @@ static int set_error(struct req *q, const struct violations *v)
 	mp_bool(&b, false);
 	mp_str(&b, "context");
 	put_violations(&b, v);
-	rc = b.failed ? b.failed : mp_decode(b.data, b.len, &value);
-	if (rc == 0) {
-		rc = mp_to_json(&value.root, "error", &json, &je);
-		mp_value_done(&value);
-	}
-	if (rc == 0 && buf_text(&json))
-		text_set(&q->result.error, buf_text(&json), json.len);
-	buf_done(&json);
+	int rc = to_json(&b, &q->result.error);
 	buf_done(&b);
-	return q->result.error.s ? 0 : -ENOMEM;
+	return rc;
 }
 
 /* The result itself is not kept: nobody could rely on it. */
@@ -239,4 +246,28 @@ int schemas_check_results(struct tcache *cache, PGconn *c, struct req **reqs, si
 		}
 	}
 	return 0;
+}
+
+/* ---- contexts of tasks that are there already ---- */
+
+int schemas_check_start(const struct tcache_template *t, const char *context, size_t len, struct text *ret_error)
+{
+	struct violations v = {.n = 0};
+	struct err e = {.text = "the context is nested too deeply to be checked"};
+	struct buf b;
+	int rc = t->input_schema ? schema_validate(t->input_schema, context, len, &v) : 0;
+	if (rc == 0 || rc == -ENOMEM)
+		return rc;
+	if (rc == 1)
+		put_summary("the context does not fit the template's input_schema", &v, &e);
+	buf_init(&b, 0);
+	mp_map(&b, 2);
+	mp_str(&b, "message");
+	mp_str(&b, e.text);
+	mp_str(&b, "details");
+	put_violations(&b, &v);
+	rc = to_json(&b, ret_error);
+	buf_done(&b);
+	violations_done(&v);
+	return rc;
 }

@@ -1,8 +1,10 @@
 """input_schema and result_schema: enforced, all violations at once, against the version that is meant, and never half."""
+import json
 import threading
 import unittest
 
 import harness
+import pg
 from harness import step, template
 from taskerd.exceptions import InvalidContextError, InvalidTemplateError
 
@@ -159,6 +161,71 @@ class Results(harness.SharedCase):
 		states = [self.finished(self.node, t).state for t in tasks]
 		self.assertEqual(states, ["complete" if i % 2 == 0 else "blocked_by_failures" for i in range(200)])
 		self.doctor(self.node)
+
+
+class SqlCallers(harness.SharedCase):
+	"""A task that SQL makes rests in pending until a daemon has checked its context."""
+	@classmethod
+	def prepare(cls, stage):
+		super().prepare(stage)
+		stage.apply(stage.node, template("order", [step("a", "t.echo")], input_schema=ORDER))
+
+	def make(self, context, more=""):
+		return self.db.value("SELECT tasker.create_task('order', 't', context => %s::jsonb%s)" % (pg.lit(json.dumps(context)), more))
+
+	def test_a_context_that_fits(self):
+		task = self.finished(self.node, self.make(GOOD))
+		self.assertEqual(task.state, "complete")
+		self.assertEqual([t["to"] for t in self.node.client.request("task.history", {"task_uuid": task.task_uuid})["transitions"]][:2], ["pending", "steps_in_process"])
+
+	def test_a_context_that_does_not(self):
+		uuid = self.make(BAD)
+		task = self.finished(self.node, uuid)
+		self.assertEqual((task.state, len(task.steps)), ("error", 0))
+		cause = json.loads(self.db.value("SELECT h.cause FROM tasker.task_transitions h JOIN tasker.tasks t USING (task_id) WHERE t.task_uuid = '%s' AND h.to_state = 'error'" % uuid))
+		self.assertEqual(cause["event"], "invalid_context")
+		self.assertIn("(and 3 more)", cause["message"])
+		self.assertEqual({v["instance"] for v in cause["details"]["violations"]}, {"/id", "/lines/1", "/lines/1/n", "/colour"})
+		self.doctor(self.node)
+
+	def test_many(self):
+		self.db.sql("SELECT tasker.create_task('order', 't', context => CASE WHEN i %% 3 = 0 THEN '{}' ELSE %s::jsonb END, reason => 'many') FROM generate_series(0, 299) i" % pg.lit(json.dumps(GOOD)))
+		harness.wait_for(lambda: self.db.value("SELECT count(*) FROM tasker.tasks WHERE reason = 'many' AND state IN ('complete', 'error')") == "300", lambda: "all tasks to end")
+		self.assertEqual(self.db.value("SELECT count(*) FROM tasker.tasks WHERE reason = 'many' AND (state = 'error') <> (context = '{}')"), "0")
+
+	def test_later(self):
+		"""With run_at the context is checked when its time comes; one that was made over the socket was checked then."""
+		uuid = self.make(BAD, ", run_at => now() + interval '1 second'")
+		self.assertEqual(self.node.client.get_task(uuid).state, "pending")
+		self.assertEqual(self.finished(self.node, uuid).state, "error")
+
+	def test_a_version_that_is_replaced_later_does_not_matter(self):
+		"""The task keeps the version it was made from."""
+		self.apply(self.node, template("kept", [step("a")], input_schema={"required": ["n"]}))
+		uuid = self.db.value("SELECT tasker.create_task('kept', 't', context => '{\"n\": 1}', run_at => now() + interval '1 second')")
+		self.apply(self.node, template("kept", [step("a")], version="2.0.0", input_schema={"required": ["m"]}))
+		task = self.finished(self.node, uuid)
+		self.assertEqual((task.state, task.version), ("complete", "1.0.0"))
+
+
+class LostChecker(harness.Case):
+	def test_a_daemon_that_dies_before_it_says_what_it_has_found(self):
+		db = self.database()
+		node = self.daemon(db)
+		self.apply(node, template("order", [step("a", "bench.noop")], input_schema=ORDER))
+		node.stop()
+		good, bad = (db.value("SELECT tasker.create_task('order', 't', context => %s::jsonb)" % pg.lit(json.dumps(c))) for c in (GOOD, BAD))
+		no, incarnation = db.sql("SELECT node_no, incarnation FROM tasker.node_register('gone', 'h', 1, '0', 60000)")[0]
+		rows = db.sql("SELECT kind, task_uuid FROM tasker.start_tasks(%s, %s, 0, 1, false, '{}', '{}', 0, 10) WHERE kind = 'k'" % (no, incarnation))
+		self.assertEqual({r[1] for r in rows}, {good, bad})
+		self.assertEqual(db.value("SELECT count(*) FROM tasker.tasks WHERE state = 'pending'"), "2")
+		db.sql("UPDATE pgmq.q_orchestration_task_requests SET vt = now()")  # half a minute later
+		node = self.daemon(db, name="other")
+		self.doctor(node)
+		worker = self.c_worker(node, handlers=["bench.noop"])
+		self.assertEqual([self.finished(node, t).state for t in (good, bad)], ["complete", "error"])
+		self.doctor(node)
+		self.assertEqual(worker.stop(), 0)
 
 
 if __name__ == "__main__":

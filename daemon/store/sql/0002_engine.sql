@@ -35,7 +35,8 @@ $$ SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 
 
 CREATE TYPE tasker.hot_row AS (
   kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages; e: see publish_events;
-                        -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task
+                        -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task;
+                        -- k: a context that the daemon is to check
   idx int,              -- a: 1-based position in the input arrays
   status text,          -- a, s: see each function
   task_id bigint,
@@ -551,6 +552,34 @@ BEGIN
   END IF;
 END $$;
 
+-- s rows for tasks that have settled, and a word to the other nodes.
+CREATE FUNCTION tasker.tell_settled(p_notify boolean, p_state text, p_uuids uuid[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_notify AND p_uuids IS NOT NULL THEN
+    PERFORM tasker.notify_uuids('tasker_settled', p_uuids);
+  END IF;
+  RETURN QUERY SELECT 's'::"char", NULL::int, p_state, NULL::bigint, x, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+                      NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(p_uuids) AS x;
+END $$;
+
+-- Begin these pending tasks, whose rows are locked.
+CREATE FUNCTION tasker.start_now(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int, p_ids bigint[], p_tids int[])
+RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_settled uuid[];
+BEGIN
+  WITH u AS (
+    UPDATE tasker.tasks t SET state = CASE WHEN t.open_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state,
+           finished_at = CASE WHEN t.open_sinks = 0 THEN clock_timestamp() END, finished_by_node = CASE WHEN t.open_sinks = 0 THEN p_node END
+    WHERE t.task_id = ANY (p_ids) RETURNING t.task_id, t.task_uuid, t.state),
+  h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+        SELECT u.task_id, 'pending', u.state, clock_timestamp(), p_node, '{"event": "started"}' FROM u WHERE u.state <> 'complete')
+  SELECT array_agg(u.task_uuid) INTO v_settled FROM u WHERE u.state = 'complete';
+  PERFORM tasker.arm_deadlines(p_ids);
+  RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, p_ids, p_tids);
+  RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'complete', v_settled);
+END $$;
+
 -- Start tasks whose time has come: pending -> steps_in_process. Credits as in create_tasks; at most p_limit tasks. a row: attempt says how many were started; q row with
 -- handler 0: there may be more; d row with handler 0: when the next one is due. A paused task's message is dropped: who resumes it sends another.
 CREATE FUNCTION tasker.start_tasks(
@@ -559,7 +588,7 @@ CREATE FUNCTION tasker.start_tasks(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz := clock_timestamp();
-  v_msgs bigint[]; v_ids bigint[]; v_tids int[]; v_due timestamptz; v_settled uuid[];
+  v_msgs bigint[]; v_ids bigint[]; v_tids int[]; v_due timestamptz; u_ids bigint[]; u_priorities int[];
   r tasker.hot_row;
 BEGIN
   IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
@@ -581,27 +610,47 @@ BEGIN
       RETURN NEXT r;
     END IF;
   END IF;
-  SELECT array_agg(l.task_id), array_agg(l.template_id) INTO v_ids, v_tids FROM (
-    SELECT t.task_id, t.template_id FROM tasker.tasks t WHERE t.task_id = ANY (v_msgs) AND t.state = 'pending' AND NOT t.paused ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  SELECT array_agg(l.task_id) FILTER (WHERE NOT l.unchecked), array_agg(l.template_id) FILTER (WHERE NOT l.unchecked), array_agg(l.task_id) FILTER (WHERE l.unchecked), array_agg(l.priority) FILTER (WHERE l.unchecked)
+  INTO v_ids, v_tids, u_ids, u_priorities FROM (
+    SELECT t.task_id, t.template_id, t.priority::int, t.created_by_node IS NULL AND EXISTS (SELECT 1 FROM tasker.templates x WHERE x.template_id = t.template_id AND x.input_schema IS NOT NULL) AS unchecked
+    FROM tasker.tasks t WHERE t.task_id = ANY (v_msgs) AND t.state = 'pending' AND NOT t.paused ORDER BY t.task_id FOR NO KEY UPDATE) l;
   IF v_ids IS NOT NULL THEN
-    WITH u AS (
-      UPDATE tasker.tasks t SET state = CASE WHEN t.open_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state,
-             finished_at = CASE WHEN t.open_sinks = 0 THEN clock_timestamp() END, finished_by_node = CASE WHEN t.open_sinks = 0 THEN p_node END
-      WHERE t.task_id = ANY (v_ids) RETURNING t.task_id, t.task_uuid, t.state),
-    h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
-          SELECT u.task_id, 'pending', u.state, clock_timestamp(), p_node, '{"event": "started"}' FROM u WHERE u.state <> 'complete')
-    SELECT array_agg(u.task_uuid) INTO v_settled FROM u WHERE u.state = 'complete';
-    PERFORM tasker.arm_deadlines(v_ids);
-    RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids);
-    RETURN QUERY SELECT 's'::"char", NULL::int, 'complete', NULL::bigint, x, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
-                        NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(v_settled) AS x;
-    IF p_notify AND v_settled IS NOT NULL THEN
-      PERFORM tasker.notify_uuids('tasker_settled', v_settled);
-    END IF;
+    RETURN QUERY SELECT * FROM tasker.start_now(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids);
+  END IF;
+  IF u_ids IS NOT NULL THEN
+    -- Should the daemon die before it says what it has found, another look is taken. A message that has become useless is dropped then.
+    PERFORM tasker.enqueue_starts(u_ids, u_priorities, array_fill(v_now + interval '30 seconds', ARRAY[cardinality(u_ids)]), false);
+    RETURN QUERY SELECT 'k'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, NULL::int, NULL::int, NULL::int, NULL::int, t.context, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+                 FROM tasker.tasks t WHERE t.task_id = ANY (u_ids);
   END IF;
   r := NULL;
   r.kind := 'a'; r.idx := 1; r.status := 'started'; r.attempt := coalesce(cardinality(v_ids), 0);
   RETURN NEXT r;
+END $$;
+
+-- What the daemon has found of the contexts of tasks that SQL callers made (k rows of start_tasks): those without an error begin, the others end in error with
+-- the reason in their history. Nothing is claimed.
+CREATE FUNCTION tasker.start_checked(p_node int, p_incarnation int, p_notify boolean, p_tasks bigint[], p_errors jsonb[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  v_ids bigint[]; v_tids int[]; v_bad bigint[]; v_settled uuid[];
+BEGIN
+  PERFORM tasker.hot_begin(p_node, p_incarnation);
+  SELECT array_agg(l.task_id) FILTER (WHERE e.error IS NULL), array_agg(l.template_id) FILTER (WHERE e.error IS NULL), array_agg(l.task_id) FILTER (WHERE e.error IS NOT NULL)
+  INTO v_ids, v_tids, v_bad
+  FROM (SELECT t.task_id, t.template_id FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.state = 'pending' AND NOT t.paused ORDER BY t.task_id FOR NO KEY UPDATE) l
+  JOIN unnest(p_tasks, p_errors) AS e(task_id, error) USING (task_id);
+  IF v_ids IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM tasker.start_now(p_node, p_incarnation, NULL, NULL, p_notify, '{}', '{}', 0, v_ids, v_tids);
+  END IF;
+  IF v_bad IS NOT NULL THEN
+    WITH u AS (
+      UPDATE tasker.tasks t SET state = 'error', finished_at = clock_timestamp(), finished_by_node = p_node WHERE t.task_id = ANY (v_bad) RETURNING t.task_id, t.task_uuid),
+    h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
+          SELECT u.task_id, 'pending', 'error', clock_timestamp(), p_node, jsonb_build_object('event', 'invalid_context') || e.error
+          FROM u JOIN unnest(p_tasks, p_errors) AS e(task_id, error) USING (task_id))
+    SELECT array_agg(u.task_uuid) INTO v_settled FROM u;
+    RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'error', v_settled);
+  END IF;
 END $$;
 
 -- Tell all nodes of these, in as many notifications as it takes.

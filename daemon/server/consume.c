@@ -24,6 +24,8 @@ struct consumer {
 	bool asking, again;
 };
 
+static const struct err stopping = {.code = "shutting_down", .text = "the daemon is stopping"};
+
 static void consumer_free(struct consumer *c)
 {
 	struct session *s = session_find(c->srv, c->session);
@@ -147,7 +149,9 @@ static void take_answer(struct consumer *c, const msgpack_object *answer)
 	(void)!mp_get_int(answer, "next_ms", 0, INT64_MAX, &next_ms);
 	if (c->session == 0 && some)
 		give_back(c, messages);
-	if (c->session == 0 || some || now_mono() >= c->until) {
+	if (!some && c->srv->draining)
+		refuse(c, &stopping);
+	else if (c->session == 0 || some || now_mono() >= c->until) {
 		reply_messages(c, some ? messages : NULL);
 		consumer_free(c);
 	} else if (c->again) {
@@ -321,10 +325,8 @@ void consumers_forget(struct session *s)
 
 void consumers_drain(struct server *srv)
 {
-	static const struct err stopping = {.code = "shutting_down", .text = "the daemon is stopping"};
 	for (struct consumer *c = TAILQ_FIRST(&srv->consumers), *next; c; c = next) {
 		next = TAILQ_NEXT(c, link);
-		c->until = 0; /* who asks takes what it gets */
 		if (!c->asking)
 			refuse(c, &stopping);
 	}

@@ -222,6 +222,43 @@ class Publishing(EventCase):
 		self.ns = mine
 		self.doctor()
 
+	def test_a_success_that_the_engine_does_not_accept(self):
+		"""A decision with an outcome that cannot be done has failed, whatever its worker says: its events are those of a failure."""
+		self.template("branch", [step("a", "h"), {**publishing("d", self.every_event(), after=["a"]), "type": "decision"}, step("x", "h", after=["d"])])
+		worker = self.worker()
+		task = self.create("branch")
+		worker.finish(worker.take())
+		s = worker.take()
+		worker.results(wire.ok(s, {"decision_point_outcome": {"type": "create_steps", "step_names": ["nowhere"]}},
+		                       events=[{"name": "durable.permanent_failure", "payload": "not of a failure"}]))
+		self.assertEqual(worker.acked(s), "rejected")
+		events = self.drain(wait_ms=60000)
+		self.assertEqual(names(events), self.expected("failure", "permanent_failure", "always")[0])
+		self.assertEqual({e["payload"]["payload"]["error_type"] for e in events}, {"InvalidDecisionOutcome"})
+		self.client.call("task.cancel", {"task_uuid": task})
+
+	def test_instances_of_a_batch(self):
+		self.template("batch", [
+			{**publishing("split", [declared("batch.split")]), "type": "batchable"},
+			{**publishing("work", [declared("batch.part", "success", "broadcast")], after=["split"]), "type": "batch_worker"},
+			{**step("join", "h", after=["work"]), "type": "deferred_convergence"}])
+		worker, fast = self.worker(concurrency=4), self.subscribe()
+		task = self.create("batch")
+		cursors = [{"batch_id": "b%d" % i, "start_cursor": 10 * i, "end_cursor": 10 * i + 10, "batch_size": 10} for i in range(3)]
+		worker.finish(worker.take(), {"batch_processing_outcome": {"type": "create_batches", "worker_template_name": "work", "worker_count": 3, "cursor_configs": cursors, "total_items": 30}})
+		for _ in range(3):
+			s = worker.take()
+			self.assertEqual([e["name"] for e in s["publishes_events"]], ["batch.part"])
+			worker.finish(s)
+		worker.finish(worker.take())
+		self.assertEqual(self.settled(task), "complete")
+		events = self.drain()
+		self.assertEqual(names(events), ["batch.part"] * 3 + ["batch.split"])
+		parts = sorted((e["metadata"]["step_name"], e["payload"]["task_sequence_step"]["workflow_step"]["template_step_name"]) for e in events if e["event_name"] == "batch.part")
+		self.assertEqual(parts, [("work_b0", "work"), ("work_b1", "work"), ("work_b2", "work")])
+		self.pushed(fast, 3)
+		self.doctor()
+
 	def test_the_doctor_notices(self):
 		self.template("doc", [publishing("s", [declared("a.b")])])
 		worker = self.worker()

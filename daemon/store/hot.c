@@ -132,6 +132,8 @@ static int know_events(struct hot *h, PGconn *c, struct req_result *q, enum db_f
 	if (!t)
 		return -EIO;
 	const struct tcache_step *s = tcache_step_of(t, q->step_no);
+	if (q->outcome == OUTCOME_INVALID_RESULT)
+		event_words_free(q); /* they are of a success that was none */
 	int refused = fire_prepare(&s->events, q, !q->retry || !s->retryable || q->attempt >= s->max_attempts);
 	if (refused < 0) {
 		*why = DB_FULL;

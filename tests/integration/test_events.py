@@ -237,6 +237,17 @@ class Publishing(EventCase):
 		self.assertEqual({e["payload"]["payload"]["error_type"] for e in events}, {"InvalidDecisionOutcome"})
 		self.client.call("task.cancel", {"task_uuid": task})
 
+	def test_a_result_that_does_not_fit_its_schema(self):
+		self.template("strict", [{**publishing("s", self.every_event()), "result_schema": {"type": "object", "required": ["id"]}}])
+		worker = self.worker()
+		self.create("strict")
+		s = worker.take()
+		worker.results(wire.ok(s, {"no": "id"}, events=[{"name": "durable.always", "payload": "of a success"}]))
+		self.assertEqual(worker.acked(s), "rejected")
+		events = self.drain(wait_ms=60000)
+		self.assertEqual(names(events), self.expected("failure", "permanent_failure", "always")[0])
+		self.assertEqual({e["payload"]["payload"]["error_type"] for e in events}, {"SchemaViolation"})
+
 	def test_instances_of_a_batch(self):
 		self.template("batch", [
 			{**publishing("split", [declared("batch.split")]), "type": "batchable"},

@@ -255,6 +255,10 @@ class Requests(wire.Case):
 		         ("worker.list", {}), ("node.list", {}), ("queue.list", {}), ("doctor", {}), ("server.info", {}), ("template.validate", {"source": "x", "filename": None, "strict": None}),
 		         ("task.create", {"name": "pair", "namespace": self.ns, "version": None, "context": None, "initiator": None, "source_system": None, "reason": None, "tags": None, "priority": None,
 		                          "correlation_id": None, "parent_correlation_id": None, "traceparent": None, "idempotency_key": None, "run_at": None}), ("namespace.list", {}), ("step.get", {**u, "step": "a", "step_uuid": None, "history": None}),
+		         ("event.subscribe", {"patterns": ["a.*"], "namespaces": None}), ("event.unsubscribe", {"patterns": None}), ("event.list", {}),
+		         ("event.publish", {"name": "a.b", "namespace": self.ns, "payload": None, "delivery_mode": None, "metadata": None, "correlation_id": None, "fired_by": None, "event_id": None}),
+		         ("event.consume", {"namespace": self.ns, "max": None, "visibility_ms": None, "wait_ms": None, "patterns": None}), ("event.ack", {"namespace": self.ns, "ids": [1], "read_counts": None}),
+		         ("event.extend", {"namespace": self.ns, "ids": [1], "read_counts": None, "visibility_ms": 1}),
 		         ("task.watch", u), ("task.unwatch", u), ("task.cancel", {**u, "reason": None})]
 		for method, params in calls:
 			with self.subTest(method=method):

@@ -126,7 +126,11 @@ static int unknown_keyword(struct compiler *c, uint32_t value)
 			return schema_error(c, value, "is not supported; use %s", refused[i].instead);
 	if (n->key_len > 2 && memcmp(n->key, "x-", 2) == 0)
 		return 0;
-	return schema_problem(c, value, true, "unknown keyword: it checks nothing");
+	size_t before = c->problems->n;
+	int rc = schema_problem(c, value, true, "unknown keyword: it checks nothing");
+	if (c->problems->n > before)
+		c->problems->items[before].unknown = true;
+	return rc;
 }
 
 static void insert_by_phase(struct snode *s, struct kw *k)

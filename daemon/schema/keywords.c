@@ -355,6 +355,11 @@ const struct keyword keywords[] = {
 };
 // clang-format on
 
+const char *schema_keyword(size_t i)
+{
+	return keywords[i].name;
+}
+
 const struct keyword *keyword_find(const char *name, size_t len)
 {
 	for (const struct keyword *k = keywords; k->name; k++)

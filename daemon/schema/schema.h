@@ -15,6 +15,7 @@ struct schema_problem {
 	char *pointer; /* JSON pointer into the schema */
 	char *message;
 	bool warning; /* it compiles all the same */
+	bool unknown; /* the last part of the pointer is an unknown keyword */
 };
 
 #define SCHEMA_MAX_PROBLEMS 100u
@@ -25,6 +26,9 @@ struct schema_problems {
 	size_t n, errors; /* `errors` counts those too that found no room */
 };
 void schema_problems_done(struct schema_problems *p);
+
+/* The keywords that are known, one after the other, then NULL. */
+const char *schema_keyword(size_t i);
 
 /* `json` is copied. 0: *ret is set, *p may hold warnings; -EINVAL: *p says why; -ENOMEM. */
 int schema_compile(const char *json, size_t len, struct schema **ret, struct schema_problems *p) must_check;

@@ -6,6 +6,7 @@
 
 #include "daemon/schema/schema.h"
 #include "daemon/template/normal.h"
+#include "daemon/template/suggest.h"
 
 /* What the reader has refused has its finding; the rest of such a schema makes no sense. */
 static bool is_whole(const struct ynode *n)
@@ -33,6 +34,24 @@ static const char *next_token(const char *pointer, char *token, size_t size)
 	return p;
 }
 
+#define KEYWORDS_MAX 100
+
+static const char *nearest_keyword(struct check *c, const char *key)
+{
+	const char *names[KEYWORDS_MAX];
+	size_t n = 0;
+	while (n < KEYWORDS_MAX && (names[n] = schema_keyword(n)))
+		n++;
+	return suggest_nearest(key, names, n, &c->suggest_budget);
+}
+
+static void report_here(struct check *c, const struct path *p, unsigned line, unsigned column, const struct schema_problem *problem)
+{
+	const char *near = problem->unknown && p && p->key ? nearest_keyword(c, p->key) : NULL;
+	check_report(c, problem->warning || c->draft ? FINDING_WARNING : FINDING_ERROR, p, line, column, "%s%s%s%s", problem->message,
+	             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
 struct place {
 	unsigned line, column;
 };
@@ -54,7 +73,7 @@ static void report(struct check *c, const struct path *p, struct place at, const
 	else if (*pointer && n->kind == YNODE_SEQ && i < n->n)
 		report(c, PATH_INDEX(p, i), (struct place){n->u.items[i]->line, n->u.items[i]->column}, n->u.items[i], rest, problem);
 	else
-		check_report(c, problem->warning || c->draft ? FINDING_WARNING : FINDING_ERROR, p, at.line, at.column, "%s", problem->message);
+		report_here(c, p, at.line, at.column, problem);
 }
 
 void check_schema_field(struct check *c, const struct path *p, const struct ynode *n)

@@ -110,12 +110,12 @@ static const struct row rows[] = {
 	 "f:6:47: error: input_schema.properties.a.minLength: expected a whole number, at least 0\n"
 	 "f:6:79: error: input_schema.properties[\"b.c\"].allOf[0]: expected a schema: a map, or true or false\n", 0},
 	{ONE "input_schema: {requird: [a], $ref: 'http://other.example/'}\n",
-	 "f:6:16: warning: input_schema.requird: unknown keyword: it checks nothing\n"
+	 "f:6:16: warning: input_schema.requird: unknown keyword: it checks nothing; did you mean required?\n"
 	 "f:6:30: error: input_schema[\"$ref\"]: refers to another document, \"http://other.example/\": only references within this schema are supported\n", 0},
 	{ONE "input_schema: {type: objekt}\n",
 	 "f:6:16: warning: input_schema.type: expected a type: null, boolean, number, integer, string, array or object\n", DRAFT},
 	{ONE "input_schema: {requird: [a]}\n",
-	 "f:6:16: error: input_schema.requird: unknown keyword: it checks nothing\n", STRICT},
+	 "f:6:16: error: input_schema.requird: unknown keyword: it checks nothing; did you mean required?\n", STRICT},
 	{ONE "input_schema: {type: *gone, pattern: '('}\n",
 	 "f:6:22: error: input_schema.type: aliases (*gone) are not supported: write the value out\n", 0},
 	{ONE "input_schema: {}\n"

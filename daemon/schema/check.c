@@ -191,8 +191,12 @@ bool check_schema(struct run *r, const struct snode *s, uint32_t value, struct m
 		own.seen = NULL;
 	else if (!new_marks(r, value, &own))
 		return false;
+	const struct scope here = {r->scope, s->resource}, *before = r->scope;
 	r->depth++;
+	if (!before || before->resource != s->resource)
+		r->scope = &here;
 	bool ok = check_keywords(r, s, value, own.seen ? &own : m);
+	r->scope = before;
 	r->depth--;
 	if (own.seen)
 		add_marks(m, &own);
@@ -221,6 +225,18 @@ bool check_ref(struct run *r, const struct snode *s, const struct kw *k, uint32_
 {
 	(void)s;
 	return check_schema(r, k->subs[0], value, m);
+}
+
+/* The schema of that name in the outermost of the resources that led here. */
+bool check_dynamic_ref(struct run *r, const struct snode *s, const struct kw *k, uint32_t value, struct marks *m)
+{
+	const struct snode *target = k->subs[0];
+	(void)s;
+	for (const struct scope *at = r->scope; at && k->n_subs > 1; at = at->up)
+		for (uint32_t i = 1; i < k->n_subs; i++)
+			if (k->order[i - 1] == at->resource)
+				target = k->subs[i];
+	return check_schema(r, target, value, m);
 }
 
 bool check_all(struct run *r, const struct snode *s, const struct kw *k, uint32_t value, struct marks *m)

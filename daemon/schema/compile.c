@@ -77,14 +77,14 @@ int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len)
 	return 0;
 }
 
-int add_anchor(struct compiler *c, uint32_t node, const char *name, uint32_t len)
+int add_anchor(struct compiler *c, uint32_t node, const char *name, uint32_t len, bool dynamic)
 {
 	struct schema *s = c->s;
 	struct anchor *p = reallocarray(s->anchors, s->n_anchors + (size_t)1, sizeof *p);
 	if (!p)
 		return -ENOMEM;
 	s->anchors = p;
-	p[s->n_anchors++] = (struct anchor){c->resource, node, name, len};
+	p[s->n_anchors++] = (struct anchor){c->resource, node, name, len, dynamic};
 	return 0;
 }
 
@@ -110,8 +110,7 @@ static int read_id(struct compiler *c, uint32_t node)
 static const struct {
 	const char *name, *instead;
 } refused[] = {
-    {"$dynamicRef", "$ref"},
-    {"$recursiveRef", "$ref"},
+    {"$recursiveRef", "$dynamicRef"},
     {"additionalItems", "items, with the list that was in items in prefixItems"},
     {"divisibleBy", "multipleOf"},
     {"disallow", "not"},
@@ -272,6 +271,15 @@ static int check_metaschema(struct compiler *c)
 	return schema_error(c, node, "unknown dialect; expected https://json-schema.org/draft/2020-12/schema");
 }
 
+static void free_pending(struct pending *p)
+{
+	while (p) {
+		struct pending *next = p->next;
+		free(p);
+		p = next;
+	}
+}
+
 static int compile_all(struct compiler *c)
 {
 	int rc = compile_node(c, 0, &c->s->root);
@@ -281,11 +289,8 @@ static int compile_all(struct compiler *c)
 		rc = resolve_references(c);
 	if (rc == 0 && c->problems->errors == 0)
 		find_circles(c);
-	while (c->pending) {
-		struct pending *p = c->pending;
-		c->pending = p->next;
-		free(p);
-	}
+	free_pending(c->pending);
+	free_pending(c->dynamic);
 	return rc;
 }
 

@@ -221,12 +221,21 @@ static int parse_ref(struct compiler *c, struct snode *s, struct kw *k)
 	struct pending *p = malloc(sizeof *p);
 	if (!p)
 		return -ENOMEM;
-	*p = (struct pending){c->pending, s, k};
+	*p = (struct pending){.next = c->pending, .from = s, .kw = k, .anchor = JNONE};
 	c->pending = p;
 	return 0;
 }
 
-static int parse_anchor(struct compiler *c, struct snode *s, struct kw *k)
+static int parse_dynamic_ref(struct compiler *c, struct snode *s, struct kw *k)
+{
+	const struct pending *before = c->pending;
+	int rc = parse_ref(c, s, k);
+	if (c->pending != before)
+		c->pending->dynamic = true;
+	return rc;
+}
+
+static int read_anchor(struct compiler *c, struct snode *s, struct kw *k, bool dynamic)
 {
 	const struct jnode *n = value_of(c, k);
 	static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.-";
@@ -235,7 +244,17 @@ static int parse_anchor(struct compiler *c, struct snode *s, struct kw *k)
 		fine = n->u.text[i] && strchr(ok, n->u.text[i]);
 	if (!fine)
 		return schema_error(c, k->node, "expected a name of letters, digits, '-', '_' and '.'");
-	return add_anchor(c, s->node, n->u.text, n->n);
+	return add_anchor(c, s->node, n->u.text, n->n, dynamic);
+}
+
+static int parse_anchor(struct compiler *c, struct snode *s, struct kw *k)
+{
+	return read_anchor(c, s, k, false);
+}
+
+static int parse_dynamic_anchor(struct compiler *c, struct snode *s, struct kw *k)
+{
+	return read_anchor(c, s, k, true);
 }
 
 /* Of an older draft: under each name a list of names or a schema. */
@@ -323,6 +342,7 @@ const struct keyword keywords[] = {
 	{"dependentSchemas", parse_schema_map, check_dependent_schemas, OBJ, 1, true},
 	{"dependencies", parse_dependencies, check_dependent_schemas, OBJ, 1, true},
 	{"$ref", parse_ref, check_ref, ANY, 1, true},
+	{"$dynamicRef", parse_dynamic_ref, check_dynamic_ref, ANY, 1, true},
 	{"allOf", parse_schemas, check_all, ANY, 1, true},
 	{"anyOf", parse_schemas, check_any, ANY, 1, true},
 	{"oneOf", parse_schemas, check_one, ANY, 1, true},
@@ -333,7 +353,7 @@ const struct keyword keywords[] = {
 	{"$defs", parse_schema_map, NULL, ANY, 0, false},
 	{"definitions", parse_schema_map, NULL, ANY, 0, false},
 	{"$anchor", parse_anchor, NULL, ANY, 0, false},
-	{"$dynamicAnchor", parse_anchor, NULL, ANY, 0, false},
+	{"$dynamicAnchor", parse_dynamic_anchor, NULL, ANY, 0, false},
 	/* Notes. */
 	{"$id", NULL, NULL, ANY, 0, false},
 	{"$schema", parse_text, NULL, ANY, 0, false},

@@ -56,14 +56,24 @@ static uint32_t find_resource(const struct schema *s, const char *uri)
 	return JNONE;
 }
 
+/* Its number, or JNONE. */
 static uint32_t find_anchor(const struct schema *s, uint32_t resource, const char *name, size_t len)
 {
 	for (uint32_t i = 0; i < s->n_anchors; i++) {
 		const struct anchor *a = &s->anchors[i];
 		if (a->resource == resource && a->len == len && memcmp(a->name, name, len) == 0)
-			return a->node;
+			return i;
 	}
 	return JNONE;
+}
+
+static uint32_t follow_anchor(const struct schema *s, struct pending *p, uint32_t resource, const char *name, size_t len)
+{
+	uint32_t i = find_anchor(s, resource, name, len);
+	if (i == JNONE)
+		return JNONE;
+	p->anchor = p->dynamic && s->anchors[i].dynamic ? i : JNONE;
+	return s->anchors[i].node;
 }
 
 /* The resource that a node belongs to which no known keyword leads to. */
@@ -74,7 +84,7 @@ static uint32_t resource_around(const struct schema *s, uint32_t node)
 	return s->by_node[node] ? s->by_node[node]->resource : 0;
 }
 
-static int find_target(struct compiler *c, const struct pending *p, uint32_t *ret)
+static int find_target(struct compiler *c, struct pending *p, uint32_t *ret)
 {
 	const struct schema *s = c->s;
 	const struct jnode *ref = jnode(&s->doc, p->kw->node);
@@ -90,11 +100,11 @@ static int find_target(struct compiler *c, const struct pending *p, uint32_t *re
 	if (*fragment == '\0' || *fragment == '/')
 		*ret = follow(&s->doc, s->resources[resource].root, fragment);
 	else
-		*ret = find_anchor(s, resource, fragment, len);
+		*ret = follow_anchor(s, p, resource, fragment, len);
 	return *ret == JNONE ? schema_error(c, p->kw->node, "refers to nothing: %s is not in this schema", SHOW(ref->u.text, ref->n)) : 0;
 }
 
-static int resolve_one(struct compiler *c, const struct pending *p)
+static int resolve_one(struct compiler *c, struct pending *p)
 {
 	uint32_t target = JNONE;
 	int rc = find_target(c, p, &target);
@@ -104,6 +114,28 @@ static int resolve_one(struct compiler *c, const struct pending *p)
 	return compile_node(c, target, &p->kw->subs[0]);
 }
 
+/* A dynamic reference may come to mean every dynamic anchor of the same name, in whatever resource. */
+static int add_candidates(struct schema *s, struct kw *k, const struct anchor *named)
+{
+	struct snode *first = k->subs[0], **subs = calloc(s->n_anchors + (size_t)1, sizeof(struct snode *));
+	uint32_t *resources = calloc(s->n_anchors + (size_t)1, sizeof *resources);
+	free(k->subs);
+	k->subs = subs;
+	k->order = resources;
+	k->n_subs = 0;
+	if (!subs || !resources)
+		return -ENOMEM;
+	subs[k->n_subs++] = first;
+	for (uint32_t i = 0; i < s->n_anchors; i++) {
+		const struct anchor *a = &s->anchors[i];
+		if (!a->dynamic || a->len != named->len || memcmp(a->name, named->name, a->len) != 0)
+			continue;
+		resources[k->n_subs - 1] = a->resource;
+		subs[k->n_subs++] = s->by_node[a->node];
+	}
+	return 0;
+}
+
 int resolve_references(struct compiler *c)
 {
 	int rc = 0;
@@ -111,7 +143,11 @@ int resolve_references(struct compiler *c)
 		struct pending *p = c->pending;
 		c->pending = p->next;
 		rc = resolve_one(c, p);
-		free(p);
+		p->next = c->dynamic;
+		c->dynamic = p;
 	}
+	for (struct pending *p = c->dynamic; rc == 0 && p; p = p->next)
+		if (p->anchor != JNONE)
+			rc = add_candidates(c->s, p->kw, &c->s->anchors[p->anchor]);
 	return rc;
 }

@@ -1,7 +1,7 @@
 /* JSON Schema 2020-12: a schema is compiled once and then checks many values; it never changes, so any thread may use it. Pure: no I/O,
  * no clock, no threads.
  *
- * All keywords of the core, applicator, unevaluated and validation vocabularies are there but for $dynamicRef and references to other
+ * All keywords of the core, applicator, unevaluated and validation vocabularies are there but for references to other
  * documents, which are refused: a schema that would be half-checked does not compile. `format` and the content keywords are annotations.
  * Patterns: see regex.h. Work and depth are bounded: a value that takes too much of either is invalid, and says so. */
 #pragma once

@@ -33,7 +33,7 @@ struct kw {
 	const struct keyword *def;
 	uint32_t node; /* its value in the schema's text */
 	uint64_t limit;
-	uint32_t *order; /* enum: the values, sorted */
+	uint32_t *order; /* enum: the values, sorted; $dynamicRef: the resource of each schema but the first */
 	struct snode **subs;
 	struct regex **regexes;
 	uint32_t n_subs;
@@ -61,6 +61,7 @@ struct anchor {
 	uint32_t resource, node;
 	const char *name;
 	uint32_t len;
+	bool dynamic;
 };
 
 struct schema {
@@ -73,17 +74,19 @@ struct schema {
 	uint32_t n_resources, n_anchors;
 };
 
-/* A $ref whose target is not known yet. */
+/* A reference whose target is not known yet. */
 struct pending {
 	struct pending *next;
 	struct snode *from;
 	struct kw *kw;
+	bool dynamic;
+	uint32_t anchor; /* the dynamic one that it names, or JNONE */
 };
 
 struct compiler {
 	struct schema *s;
 	struct schema_problems *problems;
-	struct pending *pending;
+	struct pending *pending, *dynamic; /* `dynamic`: those whose first target is known */
 	uint32_t resource; /* that the schema at hand belongs to */
 };
 
@@ -97,15 +100,22 @@ int resolve_references(struct compiler *c) must_check;
 /* Refuse schemas that lead to themselves without going into the value. */
 void find_circles(struct compiler *c);
 int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len) must_check;
-int add_anchor(struct compiler *c, uint32_t node, const char *name, uint32_t len) must_check;
+int add_anchor(struct compiler *c, uint32_t node, const char *name, uint32_t len, bool dynamic) must_check;
 
 /* ---- checking ---- */
+
+/* The resources that checking has come through, the last first. */
+struct scope {
+	const struct scope *up;
+	uint32_t resource;
+};
 
 struct run {
 	const struct schema *s;
 	struct jdoc doc; /* the value */
 	struct violations *out;
 	uint64_t work;
+	const struct scope *scope;
 	unsigned depth;
 	unsigned quiet; /* nobody wants to know why: stop at the first violation */
 	int failed;	/* -ENOMEM */
@@ -132,4 +142,4 @@ check_fn check_max_length, check_min_length, check_pattern;
 check_fn check_max_items, check_min_items, check_unique, check_prefix, check_items, check_contains, check_unevaluated_items;
 check_fn check_max_properties, check_min_properties, check_required, check_dependent_required, check_properties, check_patterns,
 	check_additional, check_names, check_dependent_schemas, check_unevaluated_properties;
-check_fn check_ref, check_all, check_any, check_one, check_not, check_if;
+check_fn check_ref, check_dynamic_ref, check_all, check_any, check_one, check_not, check_if;

@@ -109,6 +109,17 @@ START_TEST(test_one_violation_each)
 }
 END_TEST
 
+/* A schema that is stricter than the tree it extends, in every node of it. */
+START_TEST(test_dynamic_references)
+{
+	static const char schema[] = "{\"$id\":\"http://e.example/strict\",\"$dynamicAnchor\":\"node\",\"$ref\":\"tree\",\"unevaluatedProperties\":false,"
+				     "\"$defs\":{\"t\":{\"$id\":\"tree\",\"$dynamicAnchor\":\"node\",\"type\":\"object\",\"properties\":{\"data\":true,"
+				     "\"children\":{\"items\":{\"$dynamicRef\":\"#node\"}}}}}}";
+	EXPECT(violations_of(schema, "{\"children\":[{\"data\":1},{\"children\":[{}]}]}"), "");
+	EXPECT(violations_of(schema, "{\"children\":[{\"daat\":1}]}"), "/children/0/daat /unevaluatedProperties is not allowed\n");
+}
+END_TEST
+
 START_TEST(test_formats_are_notes)
 {
 	EXPECT(violations_of("{\"format\":\"date-time\",\"x-unit\":\"kg\",\"default\":5,\"contentEncoding\":\"base64\"}", "\"no date\""), "");
@@ -125,7 +136,8 @@ START_TEST(test_wrong_schemas)
 		 "/minLength expected a whole number, at least 0\n/properties expected a map of names to schemas\n"
 		 "/type expected a type: null, boolean, number, integer, string, array or object\n"},
 		{"{\"items\":[true]}", "/items a list here is of an older draft: name it prefixItems\n"},
-		{"{\"$dynamicRef\":\"#x\"}", "/$dynamicRef is not supported; use $ref\n"},
+		{"{\"$recursiveRef\":\"#x\"}", "/$recursiveRef is not supported; use $dynamicRef\n"},
+		{"{\"$dynamicRef\":\"#x\"}", "/$dynamicRef refers to nothing: \"#x\" is not in this schema\n"},
 		{"{\"additionalItems\":false}", "/additionalItems is not supported; use items, with the list that was in items in prefixItems\n"},
 		{"{\"$ref\":\"http://other.example/x\"}",
 		 "/$ref refers to another document, \"http://other.example/x\": only references within this schema are supported\n"},
@@ -243,6 +255,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("schema");
 	tcase_add_test(t, test_all_violations_at_once);
 	tcase_add_test(t, test_one_violation_each);
+	tcase_add_test(t, test_dynamic_references);
 	tcase_add_test(t, test_formats_are_notes);
 	tcase_add_test(t, test_wrong_schemas);
 	tcase_add_test(t, test_violations_are_bounded_and_counted);

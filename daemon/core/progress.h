@@ -28,7 +28,8 @@ enum progress_strategy {
 	PROGRESS_FAIL_FAST /* they are cancelled */
 };
 
-/* Of a step of the template, in one task. A batch worker is created when it is sure to get instances. */
+/* Of a step of the template, in one task. A batch worker is created when it is sure to get instances: with
+ * its batchable step, or if that has several to choose from, by its outcome. */
 enum progress_existence { PROGRESS_POSSIBLE, PROGRESS_CREATED, PROGRESS_IMPOSSIBLE };
 
 /* A step of the shape: children have larger numbers. */

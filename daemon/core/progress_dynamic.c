@@ -93,6 +93,20 @@ static enum progress_existence converge(const struct parents *r)
 			: by_parents(r->n_decisions, r->decisions_created, r->ruled_out);
 }
 
+/* With others beside it, a batch worker is sure to run only when the batchable step has chosen it. */
+static bool is_sure(const struct progress *p, const struct shape *worker)
+{
+	for (unsigned k = 0; k < worker->n_parents; k++) {
+		const struct shape *q = parent_of(p, worker, k);
+		unsigned n = 0;
+		for (unsigned i = 0; q->kind == PROGRESS_BATCHABLE && i < q->n_children; i++)
+			n += p->steps[p->edges[q->first_child + i]].kind == PROGRESS_WORKER;
+		if (n > 1)
+			return false;
+	}
+	return true;
+}
+
 /* A named step comes whatever its other parents do: the decision stands for those that are impossible. So it
  * is with a batch worker and its batchable step. Any other step needs all its parents. */
 static enum progress_existence verdict(const struct progress *p, const struct shape *s)
@@ -104,9 +118,8 @@ static enum progress_existence verdict(const struct progress *p, const struct sh
 		return converge(&r);
 	if (r.n_decisions > 0)
 		return r.undecided > 0 ? PROGRESS_POSSIBLE : PROGRESS_IMPOSSIBLE;
-	return r.impossible > 0     ? PROGRESS_IMPOSSIBLE
-	       : r.created == r.n ? PROGRESS_CREATED
-				    : PROGRESS_POSSIBLE;
+	bool all = r.created == r.n && (s->kind != PROGRESS_WORKER || is_sure(p, s));
+	return r.impossible > 0 ? PROGRESS_IMPOSSIBLE : all ? PROGRESS_CREATED : PROGRESS_POSSIBLE;
 }
 
 void progress_propagate(struct progress *p)

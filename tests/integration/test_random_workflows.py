@@ -15,10 +15,11 @@ SEED = int(os.environ.get("TASKERD_SEED", "0"), 0)
 N = int(os.environ.get("TASKERD_WORKFLOWS", "40"))
 FIRST = int(os.environ.get("TASKERD_FIRST_SEED", "1"))
 AT_ONCE = 40
+FOUND = [479]  # seeds that once found something, always run
 
 
 def seeds():
-	return [SEED] if SEED else range(FIRST, FIRST + N)
+	return [SEED] if SEED else FOUND + [s for s in range(FIRST, FIRST + N) if s not in FOUND]
 
 
 class WorkflowCase(harness.Case):

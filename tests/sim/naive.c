@@ -137,6 +137,14 @@ static unsigned batchable_of(const struct naive *n, unsigned worker)
 	return q;
 }
 
+static bool has_rival(const struct naive *n, unsigned worker)
+{
+	for (unsigned w = 0; w < n->t->n; w++)
+		if (w != worker && n->t->edge[batchable_of(n, worker)][w] && n->t->steps[w].kind == PROGRESS_WORKER)
+			return true;
+	return false;
+}
+
 static enum progress_existence find_existence(const struct naive *n, unsigned no)
 {
 	if (n->named & 1u << no || n->n_instances[no] > 0)
@@ -144,7 +152,9 @@ static enum progress_existence find_existence(const struct naive *n, unsigned no
 	if (n->t->steps[no].kind == PROGRESS_CONVERGENCE)
 		return convergence(n, no);
 	if (n->t->steps[no].kind == PROGRESS_WORKER)
-		return n->existence[batchable_of(n, no)];
+		return has_rival(n, no) && n->existence[batchable_of(n, no)] == PROGRESS_CREATED
+			       ? PROGRESS_POSSIBLE
+			       : n->existence[batchable_of(n, no)];
 	if (has_parent(n, no, true))
 		return may_be_decided(n, no) ? PROGRESS_POSSIBLE : PROGRESS_IMPOSSIBLE;
 	if (any_parent(n, no, false, PROGRESS_IMPOSSIBLE))

@@ -22,7 +22,7 @@
 #define MAX_NUMBER 2048
 #define MAX_LINES 4096
 #define MAX_EPOCHS 4
-#define ORDERS 8
+#define ORDERS 24
 
 struct script {
 	unsigned n;

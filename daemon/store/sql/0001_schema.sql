@@ -80,6 +80,7 @@ CREATE TABLE tasker.template_steps (
   ancestors_cut boolean NOT NULL,
   result_schema jsonb,                  -- the daemon checks results against it; NULL: none
   worker_ancestors int[],               -- those of type batch_worker, each of which stands for its instances; NULL if there are none
+  sure_after int[],                     -- of a batch_worker: its batchables that have no other, so that it is sure to get instances when they exist
   decision_depth int NOT NULL,          -- decisions on the way to this step, itself included
   batch_config jsonb,                   -- of a batch_worker: its own over that of its batchable
   events jsonb,                         -- publishes_events: [{name, condition, delivery_mode, publisher, schema}]; NULL: none

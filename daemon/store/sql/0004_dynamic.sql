@@ -5,7 +5,7 @@
 -- unsatisfied (a batch worker once for each unsatisfied instance) and its possible parents once each, so that nothing runs before what may still come.
 
 -- What registering a dynamic template works out once. The steps made with a task: those that no decision has a say in. A batch worker's instances come with the result of its
--- batchable, but what waits for them is made with the task. Numbers are topological, so one pass does.
+-- batchable, but what waits for them is made with the task, unless the batchable may yet choose another worker. Numbers are topological, so one pass does.
 CREATE FUNCTION tasker.register_dynamic(p_template int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   ts record;
@@ -15,7 +15,12 @@ DECLARE
   v_depth int[] := array_fill(0, ARRAY[v_n]);
   v_no int; v_decisions int; v_others int; v_others_there int; v_deepest int;
 BEGIN
-  FOR ts IN SELECT s.step_no, s.step_type, s.parents FROM tasker.template_steps s WHERE s.template_id = p_template ORDER BY s.step_no LOOP
+  UPDATE tasker.template_steps s SET sure_after = ARRAY(
+    SELECT b.step_no FROM tasker.template_steps b
+    WHERE b.template_id = p_template AND b.step_no = ANY (s.parents) AND b.step_type = 'batchable'
+      AND 1 = (SELECT count(*) FROM tasker.template_steps w WHERE w.template_id = p_template AND w.step_no = ANY (b.children) AND w.step_type = 'batch_worker'))
+  WHERE s.template_id = p_template AND s.step_type = 'batch_worker';
+  FOR ts IN SELECT s.step_no, s.step_type, s.parents, s.sure_after FROM tasker.template_steps s WHERE s.template_id = p_template ORDER BY s.step_no LOOP
     v_decisions := 0; v_others := 0; v_others_there := 0; v_deepest := 0;
     v_no := ts.step_no + 1;
     v_type[v_no] := ts.step_type;
@@ -23,7 +28,7 @@ BEGIN
       v_deepest := greatest(v_deepest, v_depth[ts.parents[i] + 1]);
       IF v_type[ts.parents[i] + 1] = 'decision' THEN
         v_decisions := v_decisions + 1;
-      ELSIF ts.step_type <> 'batch_worker' OR v_type[ts.parents[i] + 1] = 'batchable' THEN
+      ELSIF ts.step_type <> 'batch_worker' OR ts.parents[i] = ANY (ts.sure_after) THEN
         v_others := v_others + 1;
         v_others_there := v_others_there + v_there[ts.parents[i] + 1]::int;
       END IF;
@@ -75,7 +80,7 @@ $$;
 --   named by the decision: exists; impossible parents are dropped, the decision stands for them.
 --   other children of decisions: impossible, unless a decision that may still name them is open.
 --   deferred_convergence: exists as soon as one parent that is no decision does; impossible when all of those are. Without such parents, decisions are taken for them.
---   batch_worker: as good as there when its batchable is; impossible when no batchable is left that may use it.
+--   batch_worker: as good as there when a batchable is that has no other; else when one chooses it; impossible when no batchable is left that may use it.
 --   others: impossible when a parent is; exist when all parents do.
 -- Status of template step no in v_status[no + 1]: 0 possible, 1 exists, 2 impossible.
 CREATE FUNCTION tasker.propagate(p_task bigint, p_template int, p_no int, p_named int[], p_decided int[]) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
@@ -83,7 +88,7 @@ DECLARE
   v_n int := (SELECT n_steps FROM tasker.templates WHERE template_id = p_template);
   v_status int[] := array_fill(0, ARRAY[v_n]);
   v_type text[] := array_fill(NULL::text, ARRAY[v_n]);
-  v_there boolean[] := array_fill(false, ARRAY[v_n]);    -- exists, or is a batch worker whose batchable does
+  v_there boolean[] := array_fill(false, ARRAY[v_n]);    -- exists, or is a batch worker that is sure to get instances
   v_decided boolean[] := array_fill(false, ARRAY[v_n]);
   v_fresh boolean[] := array_fill(false, ARRAY[v_n]);    -- impossible since just now
   v_was int[]; v_make int[] := '{}'; v_gone int[] := '{}';
@@ -109,9 +114,9 @@ BEGIN
       SELECT no FROM around
       UNION
       SELECT c.no FROM around CROSS JOIN LATERAL (SELECT unnest(x.parents) AS no FROM tasker.template_steps x WHERE x.template_id = p_template AND x.step_no = around.no AND x.step_type = 'batch_worker' OFFSET 0) c)
-    SELECT w.no, x.step_type, x.parents, s.state, s.result, b.task_id IS NOT NULL AS batched
+    SELECT w.no, x.step_type, x.parents, x.sure_after, s.state, s.result, b.task_id IS NOT NULL AS batched
     FROM wide w
-    CROSS JOIN LATERAL (SELECT y.step_type, y.parents FROM tasker.template_steps y WHERE y.template_id = p_template AND y.step_no = w.no OFFSET 0) x
+    CROSS JOIN LATERAL (SELECT y.step_type, y.parents, y.sure_after FROM tasker.template_steps y WHERE y.template_id = p_template AND y.step_no = w.no OFFSET 0) x
     LEFT JOIN LATERAL (SELECT y.state, y.result FROM tasker.steps y WHERE y.task_id = p_task AND y.step_no = w.no OFFSET 0) s ON true
     LEFT JOIN LATERAL (SELECT y.task_id FROM tasker.batches y WHERE y.task_id = p_task AND y.template_no = w.no OFFSET 0) b ON true
     ORDER BY w.no
@@ -123,8 +128,8 @@ BEGIN
       v_there[k] := true;
       v_decided[k] := ts.no = ANY (p_decided) OR coalesce(tasker.satisfied(ts.state, ts.result), false);
     ELSIF ts.step_type = 'batch_worker' AND v_status[k] = 0 THEN
-      FOREACH v_p IN ARRAY ts.parents LOOP
-        v_there[k] := v_there[k] OR (v_type[v_p + 1] = 'batchable' AND v_status[v_p + 1] = 1);
+      FOREACH v_p IN ARRAY ts.sure_after LOOP
+        v_there[k] := v_there[k] OR v_status[v_p + 1] = 1;
       END LOOP;
     END IF;
   END LOOP;
@@ -134,8 +139,8 @@ BEGIN
       SELECT c.no FROM (SELECT unnest(x.children) AS no FROM tasker.template_steps x WHERE x.template_id = p_template AND x.step_no = p_no) c
       UNION
       SELECT c.no FROM region CROSS JOIN LATERAL (SELECT unnest(x.children) AS no FROM tasker.template_steps x WHERE x.template_id = p_template AND x.step_no = region.no OFFSET 0) c)
-    SELECT r.no, x.step_type, x.parents FROM region r
-    CROSS JOIN LATERAL (SELECT y.step_type, y.parents FROM tasker.template_steps y WHERE y.template_id = p_template AND y.step_no = r.no OFFSET 0) x
+    SELECT r.no, x.step_type, x.parents, x.sure_after FROM region r
+    CROSS JOIN LATERAL (SELECT y.step_type, y.parents, y.sure_after FROM tasker.template_steps y WHERE y.template_id = p_template AND y.step_no = r.no OFFSET 0) x
     ORDER BY r.no
   LOOP
     k := ts.no + 1;
@@ -156,7 +161,7 @@ BEGIN
         n_others_gone := n_others_gone + (v_status[v_p] = 2)::int;
         IF v_type[v_p] = 'batchable' THEN
           n_batchables := n_batchables + 1;
-          n_batchables_there := n_batchables_there + v_there[v_p]::int;
+          n_batchables_there := n_batchables_there + (v_there[v_p] AND coalesce(v_p - 1 = ANY (ts.sure_after), false))::int;
           n_batchables_open := n_batchables_open + (v_status[v_p] <> 2 AND NOT v_decided[v_p])::int;
         END IF;
       END IF;

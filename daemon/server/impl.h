@@ -220,6 +220,7 @@ struct server {
 	struct store *store;
 	struct mailbox answers;
 	struct embed *em;
+	struct event ev_lane; /* set while the loop has a call of its own under way */
 	struct event *ev_answers, *ev_listen, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain;
 	int listen_fd, embedded_fd;
 	pthread_t reviver; /* restarts the embedded server while `reviving` */
@@ -459,5 +460,7 @@ bool reply_task(struct session *s, struct req *r);
 int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv) must_check;
 
 /* server.c */
+/* Begin what was submitted to the store. */
+void server_kick(struct server *srv);
 void server_status(struct server *srv);
 void server_fail(struct server *srv, const struct err *e);

@@ -185,6 +185,39 @@ static void events_of(struct server *srv, struct done *d)
 	events_fired(srv, d->fired);
 }
 
+static void after_answers(struct server *srv)
+{
+	pool_run_backlog(srv);
+	pool_claim(srv);
+	starts_run(srv);
+	sessions_read_on(srv);
+	server_flush(srv);
+}
+
+static void on_lane(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	/* The event is not pending now: a thread that gets its connection back may close it. */
+	struct done *d = store_lane_read(srv->store);
+	(void)fd, (void)what;
+	if (store_lane_busy(srv->store))
+		event_add(&srv->ev_lane, NULL);
+	if (!d)
+		return;
+	on_batch(srv, d);
+	done_free(d);
+	after_answers(srv);
+}
+
+void server_kick(struct server *srv)
+{
+	int fd = store_kick(srv->store);
+	if (fd < 0)
+		return;
+	event_assign(&srv->ev_lane, srv->base, fd, EV_READ, on_lane, srv);
+	event_add(&srv->ev_lane, NULL);
+}
+
 static void on_answers(evutil_socket_t fd, short what, void *arg)
 {
 	static void (*const by_kind[])(struct server *, struct done *) = {
@@ -206,11 +239,7 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 		events_of(srv, d);
 		done_free(d);
 	}
-	pool_run_backlog(srv);
-	pool_claim(srv);
-	starts_run(srv);
-	sessions_read_on(srv);
-	server_flush(srv);
+	after_answers(srv);
 }
 
 /* Listening -------------------------------------------------------------------------------------------------------------- */

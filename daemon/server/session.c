@@ -446,6 +446,7 @@ void server_flush(struct server *srv)
 {
 	struct session *s;
 	waits_ask(srv);
+	server_kick(srv);
 	while ((s = TAILQ_FIRST(&srv->dirty))) {
 		TAILQ_REMOVE(&srv->dirty, s, dirty_link);
 		s->dirty = false;
@@ -454,6 +455,7 @@ void server_flush(struct server *srv)
 		else
 			flush_session(s);
 	}
+	server_kick(srv); /* a session that broke under it gives its steps back */
 }
 
 void session_free_all(struct server *srv)

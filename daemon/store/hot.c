@@ -242,17 +242,14 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = 0, done = 0;
+	int rc = 0;
 	if (reqs[0]->kind == REQ_RESULT)
 		rc = schemas_check_results(h->templates, c, reqs, n, why, e);
 	else if (reqs[0]->kind == REQ_CREATE)
 		rc = schemas_check_contexts(h->names, h->templates, c, reqs, n, why, e);
 	if (rc < 0)
 		return rc;
-	if (n == 1 && reqs[0]->kind == REQ_RESULT && reqs[0]->result.outcome == OUTCOME_SUCCESS && !reqs[0]->result.publishes)
-		done = record_one(h, c, call, reqs[0], out, why, e);
-	else if (n == 1 && reqs[0]->kind == REQ_CREATE)
-		done = create_one(h, c, call, reqs[0], out, why, e);
+	int done = n == 1 ? one_run(h, c, call, reqs[0], out, why, e) : 0;
 	if (done != 0)
 		return done < 0 ? done : 0;
 	rc = run_all(h, c, call, reqs, n, &r, why, e);

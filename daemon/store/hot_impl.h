@@ -43,6 +43,8 @@ void add_text(struct params *p, const char *s);
 bool add_array(struct params *p, struct pgarray *a);
 /* Who calls, and where its claims are noted: the first parameters of most functions. */
 void add_common(struct params *p, const struct hot_call *call);
+/* Only send it. 0, or -EIO: the connection is at fault. */
+int hot_send(PGconn *c, enum stmt s, const struct params *p) must_check;
 int hot_execute(PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e) must_check;
 
 int row_int(const PGresult *r, int row, enum col c); /* 0 for NULL */
@@ -53,9 +55,24 @@ int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGres
 /* Append who the step is and what is to be run. 0 or negative. */
 int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s) must_check;
 
-/* One success, one task to be made, by itself: the usual case when little is going on. 1: done; 0: not such a case after all; negative as hot_run. */
-int create_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
-int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
+/* One success, or one task to be made, by itself: the usual case when little is going on. */
+#define ONE_CHILDREN_MAX 64 /* steps that one result makes ready */
+struct one {
+	enum stmt stmt;
+	struct params p;
+	bool takes[ONE_CHILDREN_MAX];
+};
+/* Make the call that writes `q`; what it needs of templates must be cached. False: it is not such a case. */
+bool one_prepare(struct hot *h, const struct hot_call *call, const struct req *q, struct one *ret);
+/* Its only row. 1: done; 0: not such a case after all, nothing was changed; negative as hot_run. */
+int one_finish(struct hot *h, PGconn *c, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
+	       struct err *e) must_check;
+/* one_finish would have to load a template. */
+bool one_must_load(struct hot *h, const struct one *one, const PGresult *r);
+/* The refusal of the call means no more than that it is not such a case. */
+bool one_is_refusal(const struct err *e);
+/* Both, and what is between them. */
+int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
 
 /* After start_tasks: check the contexts among its rows and begin, or end, their tasks. 0, or negative as hot_run. */
 int start_check(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, struct done *out, enum db_failure *why, struct err *e) must_check;

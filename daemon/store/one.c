@@ -71,83 +71,123 @@ static bool flag(const PGresult *r, int col)
 	return !PQgetisnull(r, 0, col) && PQgetvalue(r, 0, col)[0] != 0;
 }
 
-#define ONE_CHILDREN_MAX 64 /* steps that one result makes ready */
-
-int record_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+static bool prepare_result(struct hot *h, const struct hot_call *call, const struct req *q, struct one *ret)
 {
-	struct params p = {0};
-	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	struct params *p = &ret->p;
 	const struct req_result *v = &q->result;
-	bool takes[ONE_CHILDREN_MAX] = {0};
-	const struct tcache_template *t = tcache_get(h->templates, c, v->template_id, why, e);
-	if (!t)
-		return -EIO;
-	if (!handover_possible(t, v) || t->steps[v->step_no].n_children > ONE_CHILDREN_MAX)
-		return 0;
-	add_common(&p, call);
-	add_bool(&p, call->notify);
-	if (!choose_children(h, t, q, takes))
-		p.n += 3; /* NULLs: it has no children */
-	else if (!add_array(&p, &h->children) || !add_array(&p, &h->child_handlers) || !add_array(&p, &h->takes))
-		return 0;
-	add_int8(&p, (uint64_t)v->task_id);
-	add_int4(&p, v->step_no);
-	add_int4(&p, v->fence);
-	add_json(&p, &v->result);
-	add_int4(&p, (int)v->result.n);
-	add_json(&p, &v->meta);
-	add_float4(&p, v->execution_ms);
-	add_bytes(&p, v->worker.b, sizeof v->worker.b);
-	add_int8(&p, (uint64_t)pg_time(v->finished));
-	int rc = hot_execute(c, S_RECORD_ONE, &p, &r, why, e);
-	if (rc < 0)
-		return strcmp(e->sqlstate, "TK002") == 0 ? 0 : rc;
+	const struct tcache_template *t = tcache_find(h->templates, v->template_id);
+	if (v->outcome != OUTCOME_SUCCESS || v->publishes || !t || !handover_possible(t, v) || t->steps[v->step_no].n_children > ONE_CHILDREN_MAX)
+		return false;
+	ret->stmt = S_RECORD_ONE;
+	add_common(p, call);
+	add_bool(p, call->notify);
+	if (!choose_children(h, t, q, ret->takes))
+		p->n += 3; /* NULLs: it has no children */
+	else if (!add_array(p, &h->children) || !add_array(p, &h->child_handlers) || !add_array(p, &h->takes))
+		return false;
+	add_int8(p, (uint64_t)v->task_id);
+	add_int4(p, v->step_no);
+	add_int4(p, v->fence);
+	add_json(p, &v->result);
+	add_int4(p, (int)v->result.n);
+	add_json(p, &v->meta);
+	add_float4(p, v->execution_ms);
+	add_bytes(p, v->worker.b, sizeof v->worker.b);
+	add_int8(p, (uint64_t)pg_time(v->finished));
+	return true;
+}
+
+static bool prepare_create(struct hot *h, const struct hot_call *call, const struct req *q, struct one *ret)
+{
+	struct params *p = &ret->p;
+	if (q->create.opts.s)
+		return false;
+	ret->stmt = S_CREATE_ONE;
+	add_common(p, call);
+	add_bool(p, call->notify);
+	pgarray_reset(&h->handlers);
+	for (size_t i = 0; q->offer.pool && q->offer.credits > 0 && !q->spent && i < q->offer.pool->n; i++)
+		pgarray_int4(&h->handlers, q->offer.pool->ids[i]);
+	if (!add_array(p, &h->handlers))
+		return false;
+	add_bytes(p, q->create.task.b, sizeof q->create.task.b);
+	add_text(p, q->create.ns.s);
+	add_text(p, q->create.name.s);
+	add_text(p, q->create.version.s);
+	add_json(p, &q->create.context);
+	add_int4(p, q->create.checked);
+	return true;
+}
+
+bool one_prepare(struct hot *h, const struct hot_call *call, const struct req *q, struct one *ret)
+{
+	*ret = (struct one){0};
+	return q->kind == REQ_RESULT ? prepare_result(h, call, q, ret) : q->kind == REQ_CREATE && prepare_create(h, call, q, ret);
+}
+
+static int finish_result(struct hot *h, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
+			 struct err *e)
+{
+	const struct tcache_template *t = tcache_find(h->templates, q->result.template_id);
 	if (!flag(r, 0))
 		return 0;
 	snprintf(q->status, sizeof q->status, "recorded");
 	if (flag(r, 1))
 		note_completed(out, &q->task);
-	rc = note_children(h, call, t, q, takes, out, why, e);
+	int rc = note_children(h, call, t, q, one->takes, out, why, e);
 	return rc < 0 ? rc : 1;
 }
 
-int create_one(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+/* Columns of tasker.create_one. */
+enum { NEW_TASK, NEW_TEMPLATE, NEW_ROOT, NEW_HANDLER, NEW_TAKEN };
+
+static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
 {
-	struct params p = {0};
-	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	if (q->create.opts.s)
-		return 0;
-	add_common(&p, call);
-	add_bool(&p, call->notify);
-	pgarray_reset(&h->handlers);
-	for (size_t i = 0; q->offer.pool && q->offer.credits > 0 && !q->spent && i < q->offer.pool->n; i++)
-		pgarray_int4(&h->handlers, q->offer.pool->ids[i]);
-	if (!add_array(&p, &h->handlers))
-		return 0;
-	add_bytes(&p, q->create.task.b, sizeof q->create.task.b);
-	add_text(&p, q->create.ns.s);
-	add_text(&p, q->create.name.s);
-	add_text(&p, q->create.version.s);
-	add_json(&p, &q->create.context);
-	add_int4(&p, q->create.checked);
-	int rc = hot_execute(c, S_CREATE_ONE, &p, &r, why, e);
-	if (rc < 0)
-		return strcmp(e->sqlstate, "23505") == 0 || strcmp(e->sqlstate, "TK002") == 0 ? 0 : rc;
-	if (PQgetisnull(r, 0, 0))
+	if (PQgetisnull(r, 0, NEW_TASK))
 		return 0;
 	snprintf(q->status, sizeof q->status, "created");
 	snprintf(q->state, sizeof q->state, "steps_in_process");
 	q->task = q->create.task;
-	if (!flag(r, 4)) {
-		done_add_id(out, (int)number(r, 3));
+	if (!flag(r, NEW_TAKEN)) {
+		done_add_id(out, (int)number(r, NEW_HANDLER));
 		return 1;
 	}
-	struct claim *cl = handover_root(h, c, call, q, (int)number(r, 1), (int)number(r, 2), why, e);
+	struct claim *cl = handover_root(h, c, call, q, (int)number(r, NEW_TEMPLATE), (int)number(r, NEW_ROOT), why, e);
 	if (!cl)
 		return -ENOMEM;
-	cl->task_id = number(r, 0);
+	cl->task_id = number(r, NEW_TASK);
 	cl->next = out->claims;
 	out->claims = cl;
 	q->handed_over = true;
 	return 1;
+}
+
+int one_finish(struct hot *h, PGconn *c, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
+	       struct err *e)
+{
+	return one->stmt == S_RECORD_ONE ? finish_result(h, call, one, q, r, out, why, e) : finish_create(h, c, call, q, r, out, why, e);
+}
+
+bool one_must_load(struct hot *h, const struct one *one, const PGresult *r)
+{
+	return one->stmt == S_CREATE_ONE && flag(r, NEW_TAKEN) && !tcache_find(h->templates, (int)number(r, NEW_TEMPLATE));
+}
+
+bool one_is_refusal(const struct err *e)
+{
+	return strcmp(e->sqlstate, "TK002") == 0 || strcmp(e->sqlstate, "23505") == 0;
+}
+
+int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+{
+	struct one one;
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	if (q->kind == REQ_RESULT && !tcache_get(h->templates, c, q->result.template_id, why, e))
+		return -EIO;
+	if (!one_prepare(h, call, q, &one))
+		return 0;
+	int rc = hot_execute(c, one.stmt, &one.p, &r, why, e);
+	if (rc < 0)
+		return one_is_refusal(e) ? 0 : rc;
+	return one_finish(h, c, call, &one, q, r, out, why, e);
 }

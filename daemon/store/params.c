@@ -95,6 +95,11 @@ bool add_array(struct params *p, struct pgarray *a)
 	return !a->b.failed;
 }
 
+int hot_send(PGconn *c, enum stmt s, const struct params *p)
+{
+	return PQsendQueryPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1) ? 0 : -EIO;
+}
+
 int hot_execute(PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1);

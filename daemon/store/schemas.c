@@ -271,3 +271,15 @@ int schemas_check_start(const struct tcache_template *t, const char *context, si
 	violations_done(&v);
 	return rc;
 }
+
+bool schemas_concern(struct schema_names *s, struct tcache *cache, const struct req *q)
+{
+	if (q->kind == REQ_RESULT) {
+		const struct tcache_template *t = tcache_find(cache, q->result.template_id);
+		return t && tcache_step_of(t, q->result.step_no)->result_schema;
+	}
+	if (q->kind != REQ_CREATE || s->n == 0)
+		return false;
+	cleanup_(cleanup_free) char *name = full_name(&q->create);
+	return find_name(s, name) != NAMES;
+}

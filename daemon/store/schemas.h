@@ -21,6 +21,8 @@ size_t schemas_unchecked(struct req **reqs, size_t n, struct req **again);
 
 /* A context of a task that an SQL caller made. 0: *ret_error is set if it does not fit; -ENOMEM. */
 int schemas_check_start(const struct tcache_template *t, const char *context, size_t len, struct text *ret_error) must_check;
+/* The request is to be checked before the call. */
+bool schemas_concern(struct schema_names *s, struct tcache *t, const struct req *q);
 
 /* Before the call: a success whose result does not fit becomes the permanent failure invalid_result, SchemaViolation. */
 int schemas_check_results(struct tcache *t, PGconn *c, struct req **reqs, size_t n, enum db_failure *why, struct err *e) must_check;

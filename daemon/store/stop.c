@@ -69,6 +69,10 @@ struct store *store_stop(struct store *s, int timeout_ms)
 {
 	if (!s)
 		return NULL;
+	lane_abandon(s);
+	pthread_mutex_lock(&s->lock);
+	store_wake_hot(s);
+	pthread_mutex_unlock(&s->lock);
 	/* Let the queue run dry first, for as long as the database answers. */
 	for (usec_t end = now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC; store_depth(s) > 0 && store_is_up(s) && now_mono() < end;)
 		poll(NULL, 0, 5);

@@ -20,13 +20,6 @@
 #define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
 #define HOT_PER_API 2 /* hot batches after which a waiting API call has its turn */
 
-struct worker { /* one store thread */
-	struct store *s;
-	int index;
-	PGconn *conn;
-	struct hot *hot;
-};
-
 static void list_push(struct list *l, struct mail *m)
 {
 	m->next = NULL;
@@ -99,6 +92,14 @@ static void wake_one(struct store *s)
 		pthread_cond_signal(c);
 }
 
+void store_wake_hot(struct store *s)
+{
+	if (!s->hot.head || s->hot_woken)
+		return;
+	s->hot_woken = s->n_idle > 0; /* else whoever is done next looks again */
+	wake_one(s);
+}
+
 static int idle_place(const struct store *s, int index)
 {
 	int at = 0;
@@ -107,7 +108,7 @@ static int idle_place(const struct store *s, int index)
 	return at;
 }
 
-static void set_idle(struct store *s, int index)
+void store_set_idle(struct store *s, int index)
 {
 	if (idle_place(s, index) < s->n_idle)
 		return;
@@ -125,7 +126,7 @@ static void set_busy(struct store *s, int index)
 
 static void wait_for_work(struct store *s, int index)
 {
-	set_idle(s, index);
+	store_set_idle(s, index);
 	while (!s->woken[index])
 		pthread_cond_wait(&s->wake[index], &s->lock);
 	s->woken[index] = false;
@@ -146,13 +147,17 @@ static size_t take(struct worker *w, struct req **out, bool *ret_api)
 	*ret_api = false;
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
+		if (w->given_back) {
+			w->given_back = false;
+			out[0] = w->lane->req;
+			n = 1;
+			break;
+		}
 		bool may_api = s->api.head && (!s->api_busy || s->n_threads == 1);
 		bool api_first = may_api && s->hot_since_api >= HOT_PER_API;
 		if (s->adopted && s->hot.head && !api_first) {
 			s->hot_since_api++;
 			n = take_same_kind(&s->hot, out, (size_t)s->cfg.batch_max);
-			if (s->hot.head)
-				wake_one(s);
 			break;
 		}
 		if (s->adopted && may_api) {
@@ -173,6 +178,10 @@ static size_t take(struct worker *w, struct req **out, bool *ret_api)
 		wait_for_work(s, w->index);
 	}
 	set_busy(s, w->index);
+	if (n > 0) { /* another goes on with what is left */
+		s->hot_woken = false;
+		store_wake_hot(s);
+	}
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
@@ -368,7 +377,7 @@ static void fail_requests(struct req **reqs, size_t n, const struct err *e)
 	}
 }
 
-static struct hot_call new_call(struct worker *w)
+struct hot_call store_new_call(struct worker *w)
 {
 	return (struct hot_call){
 		.node = &w->s->node,
@@ -380,7 +389,7 @@ static struct hot_call new_call(struct worker *w)
 }
 
 /* The call is over: its slot is free, unless some of the claims are in it. */
-static void end_call(struct worker *w, const struct hot_call *call, const struct claim *claims)
+void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims)
 {
 	while (claims && claims->slot != call->slot)
 		claims = claims->next;
@@ -388,11 +397,10 @@ static void end_call(struct worker *w, const struct hot_call *call, const struct
 		store_forget(w->s, call->slot);
 }
 
-/* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. */
-static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n, struct done *out)
+/* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. `unknown`: the call may have been made
+ * and committed already. */
+static void run_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n, struct done *out)
 {
-	struct hot_call call = new_call(w);
-	bool unknown = false;
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
 		enum db_failure why = DB_LOST;
@@ -405,10 +413,10 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 		if (unknown) {
 			rc = attempt(w, do_recover, &call, NULL, 0, out, &why, &e);
 			if (rc == 0) { /* its row keeps a late twin of the call out: calls to come have larger numbers */
-				end_call(w, &call, out->claims);
+				store_end_call(w, &call, out->claims);
 				unknown = false;
 				out->replayed = true;
-				call = new_call(w);
+				call = store_new_call(w);
 			}
 		}
 		if (rc == 0) {
@@ -416,7 +424,7 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 			unknown = rc < 0 && why == DB_LOST;
 		}
 		if (rc == 0) {
-			end_call(w, &call, out->claims);
+			store_end_call(w, &call, out->claims);
 			set_stuck(w->s, false, NULL);
 			return;
 		}
@@ -428,8 +436,8 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 		if (why == DB_REFUSED)
 			store_forget(w->s, call.slot);
 		if (why == DB_REFUSED && n > 1) {
-			run_batch(w, fn, reqs, n / 2, out);
-			run_batch(w, fn, reqs + n / 2, n - n / 2, out);
+			run_call(w, fn, store_new_call(w), false, reqs, n / 2, out);
+			run_call(w, fn, store_new_call(w), false, reqs + n / 2, n - n / 2, out);
 			return;
 		}
 		if (why == DB_REFUSED) {
@@ -443,7 +451,7 @@ static void run_batch(struct worker *w, hot_fn *fn, struct req **reqs, size_t n,
 	}
 }
 
-static void count(struct store *s, enum req_kind kind, size_t n)
+void store_count(struct store *s, enum req_kind kind, size_t n)
 {
 	_Atomic uint64_t *c = kind == REQ_RESULT ? &s->n_results : kind == REQ_CREATE ? &s->n_creates : kind == REQ_CLAIM ? &s->n_claims : &s->n_api;
 	atomic_fetch_add(c, n);
@@ -523,7 +531,7 @@ static void run_unchecked(struct worker *w, struct req **reqs, size_t n, struct 
 	cleanup_(cleanup_free) struct req **again = malloc(n * sizeof(struct req *));
 	size_t left = again ? schemas_unchecked(reqs, n, again) : 0;
 	for (int rounds = 0; left > 0 && rounds < 8; rounds++) {
-		run_batch(w, do_run, again, left, out);
+		run_call(w, do_run, store_new_call(w), false, again, left, out);
 		left = schemas_unchecked(again, left, again);
 	}
 	err_set(&e, 0, "overloaded", again ? "the template is being replaced all the time" : "out of memory");
@@ -543,21 +551,41 @@ static bool any_unchecked(struct req **reqs, size_t n)
 
 /* Threads ---------------------------------------------------------------------------------------------------------------- */
 
+/* What the loop has begun over this thread's connection is ended here. */
+static void run_lane(struct worker *w, struct done *d)
+{
+	struct lane *lane = w->lane;
+	struct err e;
+	enum db_failure why;
+	w->lane = NULL;
+	if (lane->end == LANE_FINISH && one_finish(w->hot, w->conn, &lane->call, &lane->one, lane->req, lane->result, d, &why, &e) == 1) {
+		store_end_call(w, &lane->call, d->claims);
+	} else {
+		if (lane->end == LANE_UNKNOWN)
+			disconnect(w);
+		run_call(w, do_run, lane->call, lane->end != LANE_RERUN, &lane->req, 1, d);
+	}
+	PQclear(lane->result);
+	free(lane);
+}
+
 static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 {
 	struct done *d = done_new(DONE_BATCH);
 	enum req_kind kind = reqs[0]->kind;
 	if (!d)
 		abort(); /* a small fixed allocation; going on would lose answers */
-	if (kind == REQ_API)
+	if (w->lane)
+		run_lane(w, d);
+	else if (kind == REQ_API)
 		run_api(w, reqs[0]);
 	else
-		run_batch(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, reqs, n, d);
+		run_call(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, store_new_call(w), false, reqs, n, d);
 	if (any_unchecked(reqs, n))
 		run_unchecked(w, reqs, n, d);
 	if (api)
 		api_finished(w->s);
-	count(w->s, kind, n);
+	store_count(w->s, kind, n);
 	struct mail **tail = &d->reqs;
 	for (size_t i = 0; i < n; i++) {
 		reqs[i]->mail.next = NULL;
@@ -566,7 +594,7 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	}
 	/* Idle already when the answer is read: what follows from it comes back to this thread. */
 	pthread_mutex_lock(&w->s->lock);
-	set_idle(w->s, w->index);
+	store_set_idle(w->s, w->index);
 	pthread_mutex_unlock(&w->s->lock);
 	store_post(w->s, d);
 }
@@ -587,7 +615,7 @@ static void adopt(struct worker *w)
 		struct err e = {0};
 		enum db_failure why = DB_LOST;
 		struct done *d = done_new(DONE_ADOPTED);
-		struct hot_call call = new_call(w);
+		struct hot_call call = store_new_call(w);
 		int rc = d && ensure_connected(w) ? hot_adopt(w->hot, w->conn, &call, d, &why, &e) : -ECANCELED;
 		if (rc == 0) {
 			store_post(w->s, d);
@@ -613,6 +641,7 @@ static void *thread_main(void *arg)
 	struct worker w = {.s = arg, .hot = hot_new()};
 	pthread_mutex_lock(&w.s->lock);
 	w.index = w.s->n_started++;
+	w.s->workers[w.index] = &w;
 	pthread_mutex_unlock(&w.s->lock);
 	struct req **reqs = calloc((size_t)w.s->cfg.batch_max, sizeof *reqs);
 	if (!w.hot || !reqs)
@@ -674,8 +703,7 @@ void store_submit(struct store *s, struct req *r)
 	pthread_mutex_lock(&s->lock);
 	bool api = r->kind == REQ_API || r->kind == REQ_CANCEL;
 	list_push(api ? &s->api : &s->hot, &r->mail);
-	/* A waiting thread is woken only for the first of a run: whoever comes takes all. */
-	pthread_cond_t *wake = api || s->hot.n == 1 ? choose_idle(s) : NULL;
+	pthread_cond_t *wake = api ? choose_idle(s) : NULL;
 	pthread_mutex_unlock(&s->lock);
 	if (wake)
 		pthread_cond_signal(wake);

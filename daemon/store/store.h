@@ -19,8 +19,15 @@ struct store_config {
 
 /* Starts the threads and returns at once; DONE_UP follows when the node is registered. */
 int store_start(const struct store_config *cfg, struct store **ret, struct err *e) must_check;
-/* Takes `r`. Results, creates and claims are batched by whichever thread is free; API calls never hold up the last free thread. */
+/* Takes `r`. Results, creates and claims wait for store_kick and are batched by whichever thread is free; API calls never hold up the last free thread. */
 void store_submit(struct store *s, struct req *r);
+/* What was submitted since the last call is to be begun: to be called when the loop has handled an event. All that an event brings goes together. A single simple request
+ * is sent by the loop itself over the connection of an idle thread, which saves waking that thread: then this returns the connection's descriptor, to be watched for reading
+ * until store_lane_busy() is false. Else -1. */
+int store_kick(struct store *s);
+/* The descriptor is readable. The answer (DONE_BATCH; the caller frees it), or NULL: not yet, or a thread goes on with it. Never blocks. */
+struct done *store_lane_read(struct store *s);
+bool store_lane_busy(const struct store *s);
 /* The steps in the journal's slot are all recorded: it may be written over. */
 void store_forget(struct store *s, int slot);
 /* True between DONE_UP and DONE_DOWN, and the node's proof key is then known. */

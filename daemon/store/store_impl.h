@@ -1,12 +1,22 @@
 /* Shared by store.c (queue and threads) and presence.c (lease, listening). Not for others. */
 #pragma once
 #include <pthread.h>
-#include "daemon/store/hot.h"
+#include "daemon/store/hot_impl.h"
 #include "daemon/store/store.h"
 
 struct list {
 	struct mail *head, **tail;
 	size_t n;
+};
+
+struct worker { /* one store thread */
+	struct store *s;
+	int index;
+	PGconn *conn;
+	struct hot *hot;
+	/* Its connection while it is lent to the loop (lane.c), and what comes back with it; guarded by the store's lock while it changes hands. */
+	struct lane *lane;
+	bool given_back;
 };
 
 struct store {
@@ -21,6 +31,8 @@ struct store {
 	bool woken[16];
 	int n_started;
 	struct list hot, api;
+	bool hot_woken;	      /* a thread has been woken for what is in hot */
+	struct worker *workers[16]; /* by index, once they run */
 	bool api_busy;	      /* one thread at a time runs API calls, so that another is free for the hot path */
 	unsigned hot_since_api; /* so that a busy hot path does not starve them */
 	bool registered;      /* `node` is valid and this incarnation holds the lease */
@@ -43,6 +55,7 @@ struct store {
 	_Atomic bool stuck; /* a thread was told that nothing can be written */
 	_Atomic int down_count;
 	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries;
+	struct worker *lent; /* of the loop thread alone: whose connection it has, or NULL */
 	int stop_fd; /* eventfd, readable when stopping */
 	pthread_t presence, keeper;
 	bool presence_started, keeper_started;
@@ -65,3 +78,26 @@ void store_conn_set(struct store *s, int slot, PGconn *c);
 /* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */
 bool store_backoff(struct store *s, unsigned tries);
 void store_post(struct store *s, struct done *d);
+/* With the lock held: the thread waits for work, and is the first to be woken. */
+void store_set_idle(struct store *s, int index);
+/* With the lock held: wake a thread for what is in the hot list, if that has not been done. */
+void store_wake_hot(struct store *s);
+struct hot_call store_new_call(struct worker *w);
+void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims);
+void store_count(struct store *s, enum req_kind kind, size_t n);
+
+/* lane.c, for the thread whose connection comes back with something to do. */
+enum lane_end {
+	LANE_RERUN,   /* nothing was committed: the usual way */
+	LANE_UNKNOWN, /* the connection is not to be trusted: look whether the call has committed */
+	LANE_FINISH   /* committed; reading the row needs more than the loop may do */
+};
+struct lane {
+	enum lane_end end;
+	struct req *req;
+	struct hot_call call;
+	struct one one;
+	PGresult *result;
+};
+/* The loop goes: what it has under way is the thread's. */
+void lane_abandon(struct store *s);

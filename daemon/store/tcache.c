@@ -191,3 +191,8 @@ const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int templa
 	t->used++;
 	return fresh;
 }
+
+const struct tcache_template *tcache_find(struct tcache *t, int template_id)
+{
+	return *find(t, template_id);
+}

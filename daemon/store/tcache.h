@@ -39,5 +39,7 @@ static inline const struct tcache_step *tcache_step_of(const struct tcache_templ
 struct tcache;
 struct tcache *tcache_new(void);
 struct tcache *tcache_free(struct tcache *t); /* returns NULL */
+/* The template if it is cached, or NULL; valid until the next tcache_get. */
+const struct tcache_template *tcache_find(struct tcache *t, int template_id);
 /* The template, loaded through `c` if need be; valid until the next call. NULL with *why and *e. A template that is not in the database is DB_REFUSED. */
 const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why, struct err *e);

@@ -181,9 +181,6 @@ static int lettered_escape(struct pattern *s, char c, uint32_t *ret)
 			return bad(s, "\\c needs a letter");
 		*ret = (unsigned char)*s->p++ & 31u;
 		return 0;
-	case 'p':
-	case 'P':
-		return bad(s, "Unicode properties (\\p) are not supported");
 	case 'k':
 		return bad(s, "back references (\\k) are not supported");
 	default:
@@ -209,6 +206,24 @@ static int escaped_character(struct pattern *s, uint32_t *ret)
 	return 0;
 }
 
+/* What stands for many, after the backslash: 0 and added to the last set, 1 if it is nothing of the kind. */
+static int class_escape(struct pattern *s)
+{
+	if (s->p == s->end || *s->p == '.')
+		return 1;
+	if (*s->p == 'p' || *s->p == 'P') {
+		const char *close = memchr(s->p, '}', (size_t)(s->end - s->p));
+		int rc = close && close - s->p > 2 && s->p[1] == '{' ? charset_add_property(last_set(s), s->p + 2, (size_t)(close - s->p - 2), *s->p == 'P') : 1;
+		if (rc == 1)
+			return bad(s, "unknown Unicode property: general categories are known, like \\p{Lu} or \\p{Letter}");
+		s->p = close + 1;
+		return rc;
+	}
+	int rc = charset_add_class(last_set(s), *s->p);
+	s->p += rc == 0;
+	return rc;
+}
+
 /* ---- classes in brackets ---- */
 
 /* One member: a class letter (returns 1), or a character. */
@@ -226,11 +241,8 @@ static int class_member(struct pattern *s, uint32_t *ret)
 		*ret = '\b';
 		return 0;
 	}
-	int rc = s->p < s->end && *s->p != '.' ? charset_add_class(last_set(s), *s->p) : 1;
-	if (rc == 1)
-		return escaped_character(s, ret);
-	s->p++;
-	return rc < 0 ? rc : 1;
+	int rc = class_escape(s);
+	return rc == 1 ? escaped_character(s, ret) : rc < 0 ? rc : 1;
 }
 
 static int class_range(struct pattern *s)
@@ -335,14 +347,12 @@ static int parse_escape(struct pattern *s, struct rx_node **ret)
 	if (at(s, "\\b") || at(s, "\\B"))
 		return assertion(s, s->p[1] == 'b' ? RX_WORD : RX_NO_WORD, 2, ret);
 	s->p++;
-	if (s->p < s->end && *s->p != '.') {
-		int rc = new_set(s, ret);
-		if (rc == 0)
-			rc = charset_add_class(last_set(s), *s->p);
-		if (rc <= 0)
-			return rc < 0 ? rc : (s->p++, charset_finish(last_set(s), false));
-	}
-	int rc = escaped_character(s, &c);
+	int rc = new_set(s, ret);
+	if (rc == 0)
+		rc = class_escape(s);
+	if (rc <= 0)
+		return rc < 0 ? rc : charset_finish(last_set(s), false);
+	rc = escaped_character(s, &c);
 	return rc < 0 ? rc : one_character(s, c, ret);
 }
 

@@ -51,6 +51,10 @@ START_TEST(test_patterns)
 		{"^(a|b*)*$", "abba", "abc"},
 		{"^\\cC\\t\\0$", "\x03\t", NULL},
 		{"\\/\\.\\-\\*", "/.-*", "/.-"},
+		{"^\\p{L}+$", "\xce\xa9z\xe6\xbc\xa2", "a1"},
+		{"^\\p{Uppercase_Letter}\\p{gc=Ll}\\P{General_Category=Letter}$", "\xce\xa9z1", "\xce\xa9zz"},
+		{"^[\\p{Nd}_\\P{Any}]+$", "1_\xd9\xa1", "a"},
+		{"^[^\\p{ASCII}]$", "\xc3\xa9", "e"},
 		{"x*", "", NULL},
 		{"^(?:){1000}$", "", "a"},
 	};
@@ -65,7 +69,7 @@ END_TEST
 
 START_TEST(test_bad_patterns)
 {
-	static const char *const bad[] = {"(", ")", "[", "[a", "[b-a]", "[a-\\d]", "*", "a**", "+a", "(?", "(?x)", "(?<n", "\\", "\\1", "(a)\\k<a>", "\\p{L}", "\\q", "\\u12", "\\u{110000}",
+	static const char *const bad[] = {"(", ")", "[", "[a", "[b-a]", "[a-\\d]", "*", "a**", "+a", "(?", "(?x)", "(?<n", "\\", "\\1", "(a)\\k<a>", "\\p{Lx}", "\\p{}", "\\p{sc=Grek}", "\\pL", "\\p{L", "[a-\\p{L}]", "\\q", "\\u12", "\\u{110000}",
 					  "\\u{}", "\\x1", "\\c1", "a{2,1}", "a{10001}", "(((a{1000}){1000}){1000})", "((((){10000}){10000}){10000})", "(?:a{200}){200}"};
 	struct regex *r = NULL;
 	char why[REGEX_WHY];

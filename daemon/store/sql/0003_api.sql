@@ -117,7 +117,10 @@ CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb L
              'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
              'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
              'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
-             'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error) ORDER BY s.step_no), '[]') END AS steps
+             'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error)
+             || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
+             || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
+             || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]') END AS steps
     FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
     WHERE s.task_id = t.task_id) c
   WHERE t.task_id = p_id

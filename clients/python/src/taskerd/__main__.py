@@ -112,7 +112,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     """The command line. Returns the exit status."""
     parser = _parser()
     arguments = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and (args.command != "replay" or any(a.startswith("-") for a in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # modules after an option, which argparse does not see as such
+        args.modules.extend(rest)
     if args.command is None:
         parser.print_help()
         return 2

@@ -1,0 +1,183 @@
+"""Handler files in Python, as they are written for the reference, against a daemon: decisions, batches, methods, events, replay, the test helpers."""
+import json
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import harness
+from harness import step, template, wait_for
+
+
+def typed(kind, *args, **more):
+	return {**step(*args, **more), "type": kind}
+
+
+def approval(route):
+	return [
+		step("validate", "approval.validate"), typed("decision", "route", route, after=["validate"]),
+		*(step(n, "approval.approve", after=["route"]) for n in ("auto", "manager", "finance")),
+		typed("deferred_convergence", "finish", "approval.finish", after=["auto", "manager", "finance"])]
+
+
+def rows(analyze, work, **config):
+	return [
+		typed("batchable", "analyze", analyze), typed("batch_worker", "work", work, after=["analyze"], **config),
+		typed("deferred_convergence", "sum", "rows.sum", after=["work"])]
+
+
+def event(name, mode="durable", **more):
+	return {"name": name, "condition": "success", "delivery_mode": mode, "schema": True, **more}
+
+
+class Port(harness.Case):
+	def begin(self, name):
+		super().begin(name)
+		self.db = self.database()
+		self.node = self.daemon(self.db)
+
+	def run_one(self, steps, context=None, name="w"):
+		self.apply(self.node, template(name, steps))
+		return self.finished(self.node, self.create(self.node, name, context))
+
+	def results(self, task, *names):
+		return [task.step(n).results for n in names]
+
+	def test_decisions(self):
+		self.python_worker(self.node, module="port.py")
+		for route in ("approval.route", "approval.route_dsl"):
+			small = self.run_one(approval(route), {"amount": 5, "requester": "ann"}, name=route)
+			self.assertEqual((small.status, {s.name for s in small.steps}), ("complete", {"validate", "route", "auto", "finish"}))
+			self.assertEqual(self.results(small, "auto", "finish"), [{"approved": "auto", "for": "ann", "amount": 5}, {"via": ["auto"]}])
+			large = self.finished(self.node, self.create(self.node, route, {"amount": 5000}))
+			self.assertEqual((large.status, large.step("finish").results), ("complete", {"via": ["finance", "manager"]}))
+			none = self.finished(self.node, self.create(self.node, route, {"amount": 0}))
+			self.assertEqual((none.status, {s.name for s in none.steps}), ("complete", {"validate", "route"}))
+			self.assertEqual(none.step("route").results["reason"], "nothing to approve")
+		bad = self.finished(self.node, self.create(self.node, "approval.route"))
+		self.assertEqual((bad.status, bad.step("validate").error["error_code"], bad.step("validate").attempts), ("blocked_by_failures", "NO_AMOUNT", 1))
+
+	def test_batches(self):
+		self.python_worker(self.node, module="port.py")
+		for analyze, work in (("rows.analyze", "rows.work"), ("rows.analyze_dsl", "rows.work_dsl"), ("rows.analyze", "rows.work_dsl")):
+			name = "%s-%s" % (analyze[5:], work[5:])
+			task = self.run_one(rows(analyze, work), {"rows": 45}, name=name)
+			self.assertEqual((task.status, task.step("sum").results), ("complete", {
+				"total": sum(range(45)), "rows": 45, "worker_count": 5, "scenario": "with_batches"}))
+			self.assertEqual(sum(s.name.startswith("work_") for s in task.steps), 5)
+			empty = self.finished(self.node, self.create(self.node, name))
+			self.assertEqual((empty.status, empty.step("sum").results), ("complete", {"total": 0, "worker_count": 0, "scenario": "no_batches"}))
+
+	def test_methods_and_errors(self):
+		self.python_worker(self.node, module="port.py")
+		steps = [step("charge", "payments", method="charge", currency="EUR"), step("refund", "payments", after=["charge"], method="refund")]
+		task = self.run_one(steps, {"amount": 7})
+		self.assertEqual(self.results(task, "charge", "refund"), [{"charged": 7, "currency": "EUR"}, {"refunded": 7, "attempt": 2}])
+		declined = self.finished(self.node, self.create(self.node, "w", {"decline": True}))
+		error = declined.step("charge").error
+		self.assertEqual((declined.status, error["error_type"], error["error_code"]), ("blocked_by_failures", "permanent_error", "DECLINED"))
+		missing = self.run_one([step("a", "payments", method="nothing_such")], name="missing")
+		self.assertEqual((missing.step("a").error["error_type"], missing.step("a").attempts), ("handler_not_found", 1))
+
+	def test_what_cannot_be_stored_ends_its_own_attempt_only(self):
+		worker = self.python_worker(self.node, module="port.py")
+		self.apply(self.node, template("odd", [step("a", "odd", attempts=2)]))
+		for kind in ("cycle", "nan", "object", "int", "huge"):
+			task = self.finished(self.node, self.create(self.node, "odd", {"kind": kind}))
+			self.assertEqual((task.status, task.step("a").attempts), ("blocked_by_failures", 1), kind)
+		exits = self.finished(self.node, self.create(self.node, "odd", {"kind": "exit"}))
+		self.assertEqual((exits.status, exits.step("a").attempts), ("blocked_by_failures", 2))
+		self.assertEqual(self.finished(self.node, self.create(self.node, "odd", {"kind": "fine"})).status, "complete")
+		self.assertTrue(worker.alive())
+		self.assertEqual(worker.stop(), 0)
+
+	def test_events(self):
+		self.python_worker(self.node, module="port.py")
+		charge = step("charge", "payments", method="charge", currency="EUR")
+		charge["publishes_events"] = [
+			event("payment.charged", "broadcast", publisher="payments.charged"), event("payment.plain"), event("payment.other", publisher="not.here")]
+		task = self.run_one([charge], {"amount": 7})
+		self.finished(self.node, self.create(self.node, "w", {"amount": 13}))
+		client = self.node.client
+		found = []
+		while len(found) < 5:
+			messages = client.consume_events("t", limit=10, wait=harness.PATIENCE)
+			self.assertTrue(messages)
+			client.ack_events(messages, "t")
+			found += [m["event"] for m in messages]
+		self.assertEqual(sorted(e["event_name"] for e in found), ["payment.charged"] + 2 * ["payment.other"] + 2 * ["payment.plain"])
+		(own,) = [e for e in found if e["event_name"] == "payment.charged"]
+		self.assertEqual((own["payload"]["payload"], own["metadata"]["shop"], own["metadata"]["fired_by"]), ({"amount": 7, "step": "charge"}, "north", "payments.charged"))
+		self.assertEqual(own["metadata"]["task_uuid"], task.task_uuid)
+		seen = Path(self.ledger.gates, "event-payment.charged")
+		wait_for(lambda: seen.exists() and seen.read_text(encoding="utf-8") == "7 charge", "the worker's subscriber to have seen it")
+		self.assertEqual(client.list_event_queues()[0]["namespace"], "t")
+
+	def test_logs_reach_the_daemon_with_the_step(self):
+		self.python_worker(self.node, module="port.py")
+		task = self.run_one([step("validate", "approval.validate")], {"amount": 77})
+		uuid = task.step("validate").step_uuid
+		wait_for(lambda: [line for line in self.node.log_text().splitlines() if "amount 77" in line and uuid in line], "the handler's line in the daemon's log")
+
+	def test_replay(self):
+		self.python_worker(self.node, module="port.py")
+		task = self.run_one(rows("rows.analyze", "rows.work"), {"rows": 25})
+		before = self.node.client.get_task_history(task.task_uuid)
+
+		def replay(*args):
+			done = subprocess.run(
+				[harness.PYTHON, "-B", "-m", "taskerd", "replay", *args, os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket],
+				stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE, env={**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT})
+			return done, json.loads(done.stdout) if done.stdout else None
+
+		done, shown = replay(task.step("work_002").step_uuid)
+		self.assertIsNotNone(shown, done.stderr)
+		self.assertEqual((done.returncode, shown["step"], shown["handler"], shown["same"]), (0, "work_002", "rows.work", True), done.stderr)
+		done, shown = replay(task.task_uuid, "--step", "sum")
+		self.assertEqual((done.returncode, shown["replayed"]["result"]), (0, task.step("sum").results))
+		done, _ = replay(task.task_uuid, "--step", "nothing")
+		self.assertEqual((done.returncode, "no step nothing" in done.stderr), (1, True))
+		self.assertEqual(self.node.client.get_task_history(task.task_uuid), before)
+
+	def test_processes(self):
+		"""One of two dies in the middle of a step: the step runs again, the other goes on."""
+		argv = [harness.PYTHON, "-B", "-m", "taskerd", "worker", os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket, "--processes", "2", "--threads", "2",
+		        "--name", "many"]
+		worker = self.track(harness.Process("many", argv, os.path.join(self.place, "many.log"), {"PYTHONPATH": harness.PYTHON_CLIENT, **self.ledger.env()}))
+		wait_for(lambda: {w["name"] for w in self.node.client.list_workers()} >= {"many.1", "many.2"}, "both to be connected")
+		task = self.run_one(rows("rows.analyze", "rows.work", die=21), {"rows": 100})
+		self.assertEqual((task.status, task.step("sum").results["total"]), ("complete", sum(range(100))))
+		self.assertEqual(task.step("work_003").attempts, 2)
+		wait_for(lambda: len(self.node.client.list_workers()) == 2, "the dead one to be replaced")
+		self.assertEqual(worker.stop(), 0)
+		self.assertIn("ended by signal 9", worker.log_text())
+		self.doctor(self.node)
+
+
+class Testing(harness.Case):
+	"""taskerd.testing runs whole workflows."""
+
+	def test_embedded(self):
+		sys.path.insert(0, harness.HANDLERS)
+		self.addCleanup(sys.path.remove, harness.HANDLERS)
+		from taskerd.domain_events import PublisherRegistry, SubscriberRegistry
+		from taskerd.testing import EmbeddedTaskerd, TaskFailed
+		self.addCleanup(PublisherRegistry.reset_instance)
+		self.addCleanup(SubscriberRegistry.reset_instance)
+		import port
+
+		with EmbeddedTaskerd(self.embedded_dir("own"), program=harness.taskerd_program()) as daemon:
+			made = {"name": "w", "namespace_name": "t", "version": "1.0.0", "steps": approval("approval.route")}
+			task = daemon.run(made, {"amount": 1}, handlers=[port.Validate, port.Route, port.approve, port.Finish])
+			self.assertEqual(task.step("finish").results, {"via": ["auto"]})
+			with self.assertRaises(TaskFailed) as caught:
+				daemon.run(made, handlers=["port"])
+			self.assertIn("no amount", str(caught.exception))
+			with daemon.worker(["port"], threads=2) as worker:
+				self.assertIn("rows.sum", worker.status().handlers)
+				self.assertEqual(daemon.run(made, {"amount": 0}).status, "complete")
+
+
+if __name__ == "__main__":
+	unittest.main()

@@ -2,6 +2,7 @@
 import os
 import signal
 import sys
+import threading
 import unittest
 
 import harness
@@ -252,6 +253,40 @@ class Faults(Stage):
 		self.assertEqual(worker.acked(s), "recorded")
 		self.assertEqual(node.process.wait(), 0)
 		self.assertEqual(self.db.number("SELECT count(*) FROM pgmq.q_ns_domain_events"), 2)
+
+
+class PythonWorker(harness.Case):
+	def test_publishers_and_a_subscriber(self):
+		"""Custom publishers of a real worker replace or suppress; one that breaks, or is nowhere, leaves the default. A client listens, another consumes."""
+		db = self.database()
+		node = self.daemon(db)
+		events = [declared("pay.twice", "success", "broadcast", publisher="shop.doubled"), declared("pay.silent", publisher="shop.silent"), declared("pay.broken", publisher="shop.broken"),
+		          declared("pay.nowhere", publisher="no.such"), declared("pay.failed", "failure")]
+		self.apply(node, harness.template("pay", [publishing("s", events, "publishers.pay")], namespace="default"))
+		self.python_worker(node, module="publishers.py")
+		heard = []
+
+		def listen():
+			for event in node.new_client().subscribe_events("pay.*"):
+				heard.append(event)
+		listener = threading.Thread(target=listen, daemon=True)
+		listener.start()
+		tasks = []
+
+		def one_more():
+			tasks.append(self.create(node, "pay", namespace="default"))
+			self.assertEqual(self.finished(node, tasks[-1]).state, "complete")
+			return heard
+		wait_for(one_more, "the listener to hear something")
+		self.assertEqual((heard[0].event_name, heard[0].payload["payload"]), ("pay.twice", {"twice": 10}))
+		messages = []
+		while len(messages) < 3 * len(tasks):
+			messages += node.client.consume_events("default", limit=100, wait=20)
+		by_name = {m["event"]["event_name"]: m["event"] for m in messages}
+		self.assertEqual({n: e["payload"]["payload"] for n, e in by_name.items()}, {"pay.twice": {"twice": 10}, "pay.nowhere": {"amount": 5}, "pay.broken": {"amount": 5}})
+		self.assertEqual(by_name["pay.twice"]["metadata"]["extra"], 1)
+		self.assertEqual(node.client.ack_events(messages, "default")["done"], len(messages))
+		self.verify(db, node)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ static int migrate_locked(PGconn *c, int *ret_from, int *ret_to, struct err *e)
 			return r;
 		*ret_to = s->number;
 	}
-	return 0;
+	/* Everyone may execute a new function unless told otherwise; applications are granted theirs one by one. */
+	return *ret_to == *ret_from ? 0 : run(c, "REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA tasker FROM PUBLIC", e);
 }
 
 int schema_migrate(PGconn *c, int *ret_from, int *ret_to, struct err *e)

@@ -217,6 +217,9 @@ CREATE TABLE tasker.task_transitions (
 );
 CREATE INDEX task_transitions_task ON tasker.task_transitions (task_id);
 
+-- Tasks that are to be started later, or by a daemon.
+SELECT pgmq.create('orchestration_task_requests');
+
 -- Who did what by hand, and why; see 0005_operators.sql.
 CREATE TABLE tasker.operator_actions (
   action_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -301,14 +301,14 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.parents = '{}' OFFSET 0) ts;
   ELSE
     WITH want AS (
-      SELECT nt.task_id, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
+      SELECT nt.ord, nt.task_id, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
              ts.parents = '{}' AND o.quota IS NOT NULL
                AND row_number() OVER (PARTITION BY ts.parents = '{}', ts.handler_id ORDER BY nt.ord, ts.step_no) <= o.quota AS in_quota
       FROM unnest(p_ids, p_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
       CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.initial OFFSET 0) ts
       LEFT JOIN unnest(p_handler, p_quota) AS o(handler_id, quota) ON o.handler_id = ts.handler_id),
     capped AS (
-      SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
+      SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.ord, w.step_no) <= p_cap AS take FROM want w),
     ins AS (
       INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
       SELECT k.task_id, k.step_no, k.step_no,
@@ -610,7 +610,8 @@ BEGIN
       RETURN NEXT r;
     END IF;
   END IF;
-  SELECT array_agg(l.task_id) FILTER (WHERE NOT l.unchecked), array_agg(l.template_id) FILTER (WHERE NOT l.unchecked), array_agg(l.task_id) FILTER (WHERE l.unchecked), array_agg(l.priority) FILTER (WHERE l.unchecked)
+  -- Highest priority first: what begins is handed over in this order.
+  SELECT array_agg(l.task_id ORDER BY l.priority DESC, l.task_id) FILTER (WHERE NOT l.unchecked), array_agg(l.template_id ORDER BY l.priority DESC, l.task_id) FILTER (WHERE NOT l.unchecked), array_agg(l.task_id) FILTER (WHERE l.unchecked), array_agg(l.priority) FILTER (WHERE l.unchecked)
   INTO v_ids, v_tids, u_ids, u_priorities FROM (
     SELECT t.task_id, t.template_id, t.priority::int, t.created_by_node IS NULL AND EXISTS (SELECT 1 FROM tasker.templates x WHERE x.template_id = t.template_id AND x.input_schema IS NOT NULL) AS unchecked
     FROM tasker.tasks t WHERE t.task_id = ANY (v_msgs) AND t.state = 'pending' AND NOT t.paused ORDER BY t.task_id FOR NO KEY UPDATE) l;

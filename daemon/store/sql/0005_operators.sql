@@ -2,9 +2,6 @@
 -- re-evaluates the tasks (settle), and tells the nodes by NOTIFY what became ready, what settled and which running attempts are over. An action that the state does not
 -- allow changes nothing and is the error TK409, which names the state: of two operators at once the second finds what the first has done.
 
--- Tasks that are to be started later, or by a daemon.
-SELECT pgmq.create('orchestration_task_requests');
-
 CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text);
 
 -- Of a request's parameters; "by" is the daemon's own addition.

@@ -94,6 +94,24 @@ def template(name, steps, namespace="t", version="1.0.0", **fields):
 	return json.dumps({"name": name, "namespace_name": namespace, "version": version, "steps": steps, **fields})
 
 
+@functools.lru_cache(maxsize=None)
+def _format():
+	"""What holds a template against contrib/schema; None without python3-jsonschema."""
+	try:
+		import jsonschema  # pylint: disable=import-outside-toplevel
+	except ImportError:
+		return None
+	with open(os.path.join(ROOT, "contrib", "schema", "taskerd-template.schema.json"), encoding="utf-8") as f:
+		return jsonschema.Draft202012Validator(json.load(f))
+
+
+def _check_definitions(db):
+	"""What is registered fits the JSON Schema of the template format."""
+	if _format():
+		for name, definition in db.sql("SELECT name, definition FROM tasker.templates WHERE n_steps < 100 ORDER BY template_id LIMIT 40"):
+			_check.assertEqual([e.message for e in _format().iter_errors(json.loads(definition))], [], name)
+
+
 # Processes --------------------------------------------------------------------------------------------------------------
 
 
@@ -583,6 +601,7 @@ class Stage:
 		"""
 		if daemon:
 			self.doctor(daemon)
+		_check_definitions(db)
 		ran = collections.Counter((e.task, e.step) for e in self.ledger.lines())
 		ran_attempt = {(e.task, e.step, e.attempt) for e in self.ledger.lines()}
 		claims, successes = collections.Counter(), collections.Counter()

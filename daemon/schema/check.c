@@ -296,7 +296,7 @@ bool check_if(struct run *r, const struct snode *s, const struct kw *k, uint32_t
 
 int schema_validate(const struct schema *s, const char *json, size_t len, struct violations *v)
 {
-	struct run r = {.s = s, .out = v, .work = SCHEMA_MAX_WORK};
+	struct run r = {.s = s, .out = v, .work = SCHEMA_WORK + SCHEMA_WORK_BYTE * (uint64_t)len};
 	int rc = jdoc_parse(&r.doc, json, len);
 	bool ok = false;
 	if (rc == 0)

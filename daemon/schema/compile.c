@@ -59,6 +59,8 @@ int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len)
 {
 	struct schema *s = c->s;
 	const char *fragment;
+	if (s->n_resources == SCHEMA_MAX_NAMED)
+		return schema_error(c, node, "more than %u schemas with an $id", SCHEMA_MAX_NAMED);
 	struct resource *p = reallocarray(s->resources, s->n_resources + (size_t)1, sizeof *p);
 	if (!p)
 		return -ENOMEM;
@@ -80,6 +82,8 @@ int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len)
 int add_anchor(struct compiler *c, uint32_t node, const char *name, uint32_t len, bool dynamic)
 {
 	struct schema *s = c->s;
+	if (s->n_anchors == SCHEMA_MAX_NAMED)
+		return schema_error(c, node, "more than %u anchors", SCHEMA_MAX_NAMED);
 	struct anchor *p = reallocarray(s->anchors, s->n_anchors + (size_t)1, sizeof *p);
 	if (!p)
 		return -ENOMEM;
@@ -306,6 +310,8 @@ int schema_compile(const char *json, size_t len, struct schema **ret, struct sch
 	memcpy(s->text, json, len);
 	s->text[len] = '\0';
 	int rc = jdoc_parse(&s->doc, s->text, len);
+	if (rc == 0 && s->doc.n > SCHEMA_MAX_VALUES)
+		rc = -E2BIG;
 	if (rc == -EINVAL || rc == -E2BIG) {
 		s->doc.n = s->doc.n ? s->doc.n : 1;
 		rc = schema_error(&c, 0, rc == -EINVAL ? "is not JSON" : "is nested too deeply or too large");

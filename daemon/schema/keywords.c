@@ -125,7 +125,10 @@ static int parse_text_lists(struct compiler *c, struct snode *s, struct kw *k)
 static int compile_pattern(struct compiler *c, uint32_t node, const char *text, size_t len, struct regex **ret)
 {
 	char why[REGEX_WHY];
+	if (c->problems->parts > SCHEMA_MAX_PARTS)
+		return schema_error(c, node, "the patterns up to here are too large together");
 	int rc = regex_compile(text, len, ret, why);
+	c->problems->parts += 1 + (rc == 0 ? regex_parts(*ret) : len);
 	return rc == -EINVAL ? schema_error(c, node, "the pattern %s cannot be used: %s", SHOW(text, len), why) : rc;
 }
 

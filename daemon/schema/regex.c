@@ -182,6 +182,16 @@ struct regex *regex_free(struct regex *r)
 	return NULL;
 }
 
+size_t regex_parts(const struct regex *r)
+{
+	size_t n = r->main.n;
+	for (uint32_t i = 0; i < r->n_looks; i++)
+		n += r->looks[i].n;
+	for (uint32_t i = 0; i < r->n_sets; i++)
+		n += r->sets[i].n;
+	return n;
+}
+
 int regex_compile(const char *pattern, size_t len, struct regex **ret, char *why)
 {
 	cleanup_(cleanup_regex) struct regex *r = calloc(1, sizeof *r);

@@ -14,5 +14,8 @@ int regex_compile(const char *pattern, size_t len, struct regex **ret, char *why
 struct regex *regex_free(struct regex *r); /* returns NULL, accepts NULL */
 DEFINE_CLEANUP(struct regex, cleanup_regex, regex_free)
 
+/* How large it is: instructions and ranges. */
+size_t regex_parts(const struct regex *r);
+
 /* 1: found somewhere in the text; 0: not; -E2BIG: `work` (which falls by what was done) was not enough; -ENOMEM. */
 int regex_search(const struct regex *r, const char *text, size_t len, uint64_t *work) must_check;

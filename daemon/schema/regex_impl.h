@@ -8,6 +8,7 @@
 #define REGEX_MAX_COUNT 10000u	 /* in {n,m} */
 #define REGEX_MAX_PROGRAM 20000u /* instructions, repetitions written out */
 #define REGEX_MAX_LOOKS 32u
+#define REGEX_MAX_RANGES 100000u /* of all sets of characters */
 
 struct range {
 	uint32_t lo, hi;
@@ -38,6 +39,7 @@ struct rx_tree {
 	struct rx_node *root, *made;
 	struct charset *sets;
 	uint32_t n_sets, cap_sets;
+	uint32_t n_ranges;
 };
 
 /* 0, -EINVAL with `why`, -ENOMEM; *t begins as {0} and is to be freed in every case. */

@@ -77,6 +77,9 @@ void rx_tree_free(struct rx_tree *t)
 static int new_set(struct pattern *s, struct rx_node **ret)
 {
 	struct rx_tree *t = s->t;
+	t->n_ranges += t->n_sets ? t->sets[t->n_sets - 1].n : 0; /* the one before is whole */
+	if (t->n_ranges > REGEX_MAX_RANGES)
+		return bad(s, "too large: its sets of characters have more than 100000 ranges");
 	if (t->n_sets == t->cap_sets) {
 		uint32_t cap = t->cap_sets ? t->cap_sets * 2 : 16;
 		struct charset *p = reallocarray(t->sets, cap, sizeof *p);
@@ -269,7 +272,7 @@ static int parse_class(struct pattern *s, struct rx_node **ret)
 	bool negated = at(s, "^");
 	s->p += negated;
 	while (rc == 0 && s->p < s->end && *s->p != ']')
-		rc = class_range(s);
+		rc = last_set(s)->n > REGEX_MAX_RANGES ? bad(s, "too large: a set of characters with more than 100000 ranges") : class_range(s);
 	if (rc == 0 && s->p == s->end)
 		rc = bad(s, "a [ without its ]");
 	if (rc < 0)

@@ -19,11 +19,15 @@ struct schema_problem {
 };
 
 #define SCHEMA_MAX_PROBLEMS 100u
+#define SCHEMA_MAX_PARTS 1000000u /* about 12 MB */
+#define SCHEMA_MAX_VALUES 50000u
+#define SCHEMA_MAX_NAMED 500u /* anchors, and the same of $id */
 
 /* Begins as {0}. */
 struct schema_problems {
 	struct schema_problem items[SCHEMA_MAX_PROBLEMS];
 	size_t n, errors; /* `errors` counts those too that found no room */
+	size_t parts;	  /* of patterns, in all schemas compiled with it: their sum is bounded */
 };
 void schema_problems_done(struct schema_problems *p);
 
@@ -42,7 +46,8 @@ struct violation {
 };
 
 #define SCHEMA_MAX_VIOLATIONS 100u
-#define SCHEMA_MAX_WORK 20000000u /* some tenths of a second */
+#define SCHEMA_WORK 200000u	  /* schemas asked, values compared: some milliseconds; and */
+#define SCHEMA_WORK_BYTE 40u	  /* for each byte of the value */
 #define SCHEMA_MAX_NESTED 600u	  /* schemas inside schemas while checking */
 
 /* Begins as {0}. */

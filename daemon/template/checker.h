@@ -6,6 +6,7 @@ struct check {
 	struct findings *f;
 	bool draft;
 	size_t suggest_budget;
+	size_t pattern_parts; /* see struct schema_problems */
 };
 
 /* Where a check stands, as a chain on the stack; the root of a file is a NULL path. */

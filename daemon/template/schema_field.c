@@ -78,7 +78,7 @@ static void report(struct check *c, const struct path *p, struct place at, const
 
 void check_schema_field(struct check *c, const struct path *p, const struct ynode *n)
 {
-	struct schema_problems problems = {.n = 0};
+	struct schema_problems problems = {.parts = c->pattern_parts};
 	struct schema *s = NULL;
 	struct buf text;
 	if (!is_whole(n))
@@ -90,6 +90,7 @@ void check_schema_field(struct check *c, const struct path *p, const struct ynod
 		c->f->failed = true;
 	for (size_t i = 0; i < problems.n; i++)
 		report(c, p, (struct place){n->line, n->column}, n, problems.items[i].pointer, &problems.items[i]);
+	c->pattern_parts = problems.parts;
 	schema_problems_done(&problems);
 	schema_free(s);
 	buf_done(&text);

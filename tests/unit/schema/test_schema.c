@@ -239,6 +239,34 @@ START_TEST(test_depth_is_bounded)
 }
 END_TEST
 
+static void expect_problem(char *schema, const char *message)
+{
+	char *got = problems_of(schema);
+	ck_assert_msg(strstr(got, message) != NULL, "%.200s", got);
+	free(got);
+	free(schema);
+}
+
+START_TEST(test_schemas_are_bounded)
+{
+	expect_problem(repeated("{\"allOf\":[true", ",{\"$id\":\"a\"}", 2, "]}"), "is taken by another schema");
+	struct buf b;
+	buf_init(&b, 0);
+	buf_append_str(&b, "{\"allOf\":[true");
+	for (int i = 0; i < 600; i++)
+		buf_printf(&b, ",{\"$id\":\"i%d\",\"$anchor\":\"a%d\"}", i, i);
+	buf_append_str(&b, "]}");
+	cleanup_(cleanup_free) char *named = problems_of(buf_text(&b));
+	ck_assert_ptr_nonnull(strstr(named, "more than 500 schemas with an $id"));
+	ck_assert_ptr_nonnull(strstr(named, "more than 500 anchors"));
+	buf_done(&b);
+	expect_problem(repeated("{\"allOf\":[true", ",{\"pattern\":\"(a{1000}){19}\"}", 200, "]}"), "the patterns up to here are too large together");
+	expect_problem(repeated("{\"pattern\":\"", "\\\\p{L}", 1500, "\"}"), "more than 100000 ranges");
+	expect_problem(repeated("{\"pattern\":\"[", "\\\\p{L}", 1500, "]\"}"), "more than 100000 ranges");
+	expect_problem(repeated("{\"enum\":[1", ",1", 60000, "]}"), "too large");
+}
+END_TEST
+
 START_TEST(test_values_that_are_not_json)
 {
 	static const char *const bad[] = {"", "[", "{\"a\":1", "{\"a\" 1}", "01", "1.", "1e", "-", "\"a", "\"\\x\"", "\"\\ud800\"", "\"\\ud800\\u0041\"", "tru", "[1,]", "{,}",
@@ -261,6 +289,7 @@ static Suite *suite(void)
 	tcase_add_test(t, test_violations_are_bounded_and_counted);
 	tcase_add_test(t, test_work_is_bounded);
 	tcase_add_test(t, test_depth_is_bounded);
+	tcase_add_test(t, test_schemas_are_bounded);
 	tcase_add_test(t, test_values_that_are_not_json);
 	suite_add_tcase(s, t);
 	return s;

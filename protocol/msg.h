@@ -49,7 +49,9 @@ enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 	X(DLQ_QUEUE, "dlq.queue", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
 	X(DLQ_ADD, "dlq.add", MSG_TO_DAEMON, MSG_REQUEST, false)                                                       \
 	X(DLQ_UPDATE, "dlq.update", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
+	X(DLQ_REDRIVE, "dlq.redrive", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
 	X(DLQ_STALENESS, "dlq.staleness", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
+	X(NAMESPACE_RETENTION, "namespace.retention", MSG_TO_DAEMON, MSG_REQUEST, false)                               \
 	X(EVENT_SUBSCRIBE, "event.subscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
 	X(EVENT_UNSUBSCRIBE, "event.unsubscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
 	X(EVENT_PUBLISH, "event.publish", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \

@@ -269,3 +269,22 @@ int run_dlq_update(struct ctl *c)
 		return ctl_fail(c, EXIT_USAGE, "nothing to change: give --status, --notes, --resolved-by or --metadata");
 	return code ? code : show_entry(c, "dlq.update", json_incref(params), true);
 }
+
+int run_dlq_redrive(struct ctl *c)
+{
+	const char *uuid = c->cli->args[0];
+	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", target_key(uuid), uuid), *answer = NULL;
+	if (!cli_has(c->cli, "reason"))
+		return ctl_fail(c, EXIT_USAGE, "say why: --reason TEXT");
+	json_set_option(params, "reason", c->cli, "reason");
+	json_set_option(params, "operator", c->cli, "operator");
+	int code = ctl_call(c, "dlq.redrive", json_incref(params), &answer);
+	if (code)
+		return code;
+	const json_t *task = json_object_get(answer, "task");
+	if (c->cli->json)
+		ctl_print_json(c, answer, false);
+	else
+		printf("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
+	return EXIT_OK;
+}

@@ -96,6 +96,12 @@ static const struct opt tree_options[] = {
     {"output", 'o', "FILE", "write to this file"},
     END};
 
+static const struct opt retention_options[] = {
+    {"state", 0, "STATE", "only for tasks that ended like this: complete, error, cancelled, resolved_manually"},
+    {"keep", 'k', "DURATION", "how long (30m, 72h; whole minutes), forever, or default"},
+    {"action", 0, "ACTION", "archive or delete what is kept no longer"},
+    END};
+
 static const struct opt dlq_list_options[] = {
     {"status", 0, "STATUS", "pending, manually_resolved, permanently_failed or cancelled"},
     {"reason", 0, "REASON", "staleness_timeout, max_retries_exceeded, worker_unavailable, ..."},
@@ -117,6 +123,11 @@ static const struct opt dlq_update_options[] = {
     {"notes", 0, "TEXT", "what was found; replaces earlier notes"},
     {"resolved-by", 0, "NAME", "who closed it; your user by default"},
     {"metadata", 0, "JSON", "an object; its keys are added"},
+    END};
+
+static const struct opt redrive_options[] = {
+    {"reason", 'r', "TEXT", "why; required, stored with the task and the entry"},
+    {"operator", 0, "NAME", "who you act for"},
     END};
 
 static const struct opt staleness_options[] = {{"namespace", 'n', "NAME", "only this namespace"},
@@ -166,10 +177,22 @@ const struct verb verbs[] = {
     {"task", "cancel", "UUID", "Cancel a task", NULL, cancel_options, 1, 1, false, run_task_cancel},
     {"task", "tree", "UUID", "Draw the steps of a task with states and timings", NULL, tree_options, 1, 1,
      false, run_task_tree},
+    {"task", "history", "UUID", "Show what has happened to a task",
+     "Every state it rested in with node and cause, how each attempt of its steps ended, and what was done by "
+     "hand.",
+     none, 1, 1, false, run_task_history},
+    {"step", "history", "UUID STEP", "Show what has happened to a step of a task",
+     "When it became ready, began, was finished by its worker and recorded, for every attempt. STEP is its name "
+     "or uuid.",
+     none, 2, 2, false, run_step_history},
     {"worker", "list", "", "List the connected workers", NULL, none, 0, 0, false, run_worker_list},
     {"node", "list", "", "List the daemons on this database", NULL, none, 0, 0, false, run_node_list},
     {"queue", "list", "", "List the queues: what is ready, and who could run it", NULL, none, 0, 0, false,
      run_queue_list},
+    {"namespace", "retention", "NAMESPACE", "Show or set how long a namespace keeps its finished tasks",
+     "With --keep the namespace has a rule of its own, for one state or for all; with --keep default the\n"
+     "daemon's options hold again. Without it the rules are shown.",
+     retention_options, 1, 1, false, run_namespace_retention},
     {"dlq", "list", "", "List the dead-letter entries, newest first", NULL, dlq_list_options, 0, 0, false,
      run_dlq_list},
     {"dlq", "show", "ENTRY|TASK", "Show an entry with the snapshot of its task",
@@ -184,6 +207,8 @@ const struct verb verbs[] = {
     {"dlq", "add", "TASK", "File a task by hand", NULL, dlq_add_options, 1, 1, false, run_dlq_add},
     {"dlq", "update", "ENTRY|TASK", "Add notes to an entry, or close it",
      "Closing an entry changes nothing about its task.", dlq_update_options, 1, 1, false, run_dlq_update},
+    {"dlq", "redrive", "ENTRY|TASK", "Try the failed steps of a task again, and close its entry", NULL,
+     redrive_options, 1, 1, false, run_dlq_redrive},
     {"dlq", "staleness", "", "List tasks by how much of a limit of their template they have used", NULL,
      staleness_options, 0, 0, false, run_dlq_staleness},
     {"events", "tail", "[PATTERN...]", "Show fast domain events as they happen",

@@ -7,6 +7,7 @@
 #define KIB (1LL << 10)
 #define MIB (1LL << 20)
 #define HOUR_MS 3600000
+#define YEARS_100_MINUTES 52560000
 
 const struct option_row option_table[] = {
     /* what to run on */
@@ -51,6 +52,19 @@ const struct option_row option_table[] = {
      "how often a worker must send something"},
     {"sweep_interval_ms", OPT_INT, "5000", 100, HOUR_MS, EVERYWHERE, AT(sweep_interval_ms), "MS", NULL,
      "how often tasks are looked for that are late, or over and to be removed"},
+    /* what becomes of finished tasks */
+    {"retention_complete_minutes", OPT_INT, "0", 0, YEARS_100_MINUTES, EVERYWHERE, AT(retention_complete_minutes),
+     "MINUTES", NULL, "how long tasks are kept that are complete; 0: for ever"},
+    {"retention_error_minutes", OPT_INT, "0", 0, YEARS_100_MINUTES, EVERYWHERE, AT(retention_error_minutes),
+     "MINUTES", NULL, "how long tasks are kept that ended in error; 0: for ever"},
+    {"retention_cancelled_minutes", OPT_INT, "0", 0, YEARS_100_MINUTES, EVERYWHERE, AT(retention_cancelled_minutes),
+     "MINUTES", NULL, "how long tasks are kept that were cancelled; 0: for ever"},
+    {"retention_resolved_minutes", OPT_INT, "0", 0, YEARS_100_MINUTES, EVERYWHERE, AT(retention_resolved_minutes),
+     "MINUTES", NULL, "how long tasks are kept that were resolved by hand; 0: for ever"},
+    {"retention_delete", OPT_BOOL, NULL, 0, 1, EVERYWHERE, AT(retention_delete), NULL, NULL,
+     "delete tasks whose time is over, instead of archiving them"},
+    {"retention_archived_minutes", OPT_INT, "0", 0, YEARS_100_MINUTES, EVERYWHERE, AT(retention_archived_minutes),
+     "MINUTES", NULL, "how long archived tasks are kept; 0: for ever"},
     /* bounds */
     {"store_threads", OPT_INT, "2", 1, 8, EVERYWHERE, AT(store_threads), "N", NULL,
      "threads that talk to the database, each with a connection"},

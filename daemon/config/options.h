@@ -22,8 +22,10 @@ struct options {
 	enum log_level log_level;
 	int store_threads, batch_max, max_sessions;
 	int drain_timeout_ms, resume_grace_ms, lease_ttl_ms, poll_interval_ms, heartbeat_ms, sweep_interval_ms;
+	int retention_complete_minutes, retention_error_minutes, retention_cancelled_minutes, retention_resolved_minutes, retention_archived_minutes;
+	bool retention_delete;
 	size_t max_frame, max_context, max_result;
-	unsigned char source[32]; /* enum option_source by row of the table */
+	unsigned char source[64]; /* enum option_source by row of the table */
 };
 
 enum option_type {

@@ -72,6 +72,9 @@ static const struct param consume_params[] = {NAMESPACE, {"max", P_INT, false, 1
 					      {"wait_ms", P_INT, false, 0, INT32_MAX}, {"patterns", P_STRS, false, 1, PATTERNS_CALL_MAX}, {0}};
 static const struct param event_ack_params[] = {NAMESPACE, IDS, {0}};
 static const struct param event_extend_params[] = {NAMESPACE, IDS, {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX}, {0}};
+static const struct param retention_params[] = {{"namespace", P_STR, true, 1, 29}, {"state", P_STR, false, 1, 40}, {"keep_minutes", P_INT, false, 0, 52560000}, {"forever", P_BOOL, false, 0, 0},
+						{"inherit", P_BOOL, false, 0, 0}, {"action", P_STR, false, 1, 16}, {0}};
+static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param no_params[] = {{0}};
 #define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}
 #define A_STEP {"step_uuid", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}, {"step", P_STR, false, 1, 512}
@@ -81,6 +84,7 @@ static const struct param task_bulk_params[] = {{"action", P_STR, true, 1, 32}, 
 static const struct param step_get_params[] = {A_STEP, {"history", P_BOOL, false, 0, 0}, {0}};
 static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, BY_WHOM, {0}};
 static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, MANY, BY_WHOM, {0}};
+static const struct param dlq_redrive_params[] = {ENTRY_OR_TASK, BY_WHOM, {0}};
 static const struct param namespace_params[] = {{"namespace", P_STR, true, 1, 29}, BY_WHOM, {0}};
 
 static const struct {
@@ -99,7 +103,7 @@ static const struct {
 	[MSG_TASK_WATCH] = {on_task_watch, task_params},
 	[MSG_TASK_UNWATCH] = {on_task_unwatch, task_params},
 	[MSG_TASK_CANCEL] = {on_task_cancel, cancel_params},
-	[MSG_TASK_HISTORY] = {NULL, task_params},
+	[MSG_TASK_HISTORY] = {NULL, history_params},
 	[MSG_TASK_ACTION] = {NULL, task_action_params},
 	[MSG_TASK_BULK_ACTION] = {NULL, task_bulk_params},
 	[MSG_STEP_GET] = {NULL, step_get_params},
@@ -117,12 +121,14 @@ static const struct {
 	[MSG_QUEUE_LIST] = {NULL, no_params},
 	[MSG_DOCTOR] = {NULL, no_params},
 	[MSG_SERVER_INFO] = {on_server_info, no_params},
+	[MSG_NAMESPACE_RETENTION] = {NULL, retention_params},
 	[MSG_DLQ_LIST] = {NULL, dlq_list_params},
 	[MSG_DLQ_GET] = {NULL, dlq_get_params},
 	[MSG_DLQ_STATS] = {NULL, template_list_params},
 	[MSG_DLQ_QUEUE] = {NULL, dlq_queue_params},
 	[MSG_DLQ_ADD] = {NULL, dlq_add_params},
 	[MSG_DLQ_UPDATE] = {NULL, dlq_update_params},
+	[MSG_DLQ_REDRIVE] = {NULL, dlq_redrive_params},
 	[MSG_DLQ_STALENESS] = {NULL, staleness_params},
 	[MSG_EVENT_SUBSCRIBE] = {on_event_subscribe, subscribe_params},
 	[MSG_EVENT_UNSUBSCRIBE] = {on_event_unsubscribe, unsubscribe_params},

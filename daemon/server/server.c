@@ -590,6 +590,21 @@ static void free_events(struct server *srv)
 			event_free(*events[i]);
 }
 
+/* The options on retention as tasker.retain takes them: minutes by state; what is kept for ever is left out. */
+static void write_retention(const struct options *o, char *text, size_t size)
+{
+	const struct {
+		const char *key;
+		int minutes;
+	} keep[] = {{"complete", o->retention_complete_minutes}, {"error", o->retention_error_minutes}, {"cancelled", o->retention_cancelled_minutes},
+		    {"resolved_manually", o->retention_resolved_minutes}, {"archived", o->retention_archived_minutes}};
+	int n = snprintf(text, size, "{\"delete\":%s", o->retention_delete ? "true" : "false");
+	for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+		if (keep[i].minutes > 0)
+			n += snprintf(text + n, size - (size_t)n, ",\"%s\":%d", keep[i].key, keep[i].minutes);
+	snprintf(text + n, size - (size_t)n, "}");
+}
+
 static int start(struct server *srv, const char *conninfo, struct err *e)
 {
 	struct event_config *cfg = event_config_new();
@@ -604,6 +619,8 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		return err_set(e, r, "internal", "cannot set up the event loop");
 	if ((r = open_listener(srv, e)) < 0)
 		return r;
+	char retention[256];
+	write_retention(srv->opt, retention, sizeof retention);
 	struct store_config sc = {
 		.conninfo = conninfo,
 		.node_name = srv->opt->node_name,
@@ -612,6 +629,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.batch_max = srv->opt->batch_max,
 		.lease_ttl_ms = srv->opt->lease_ttl_ms,
 		.sweep_interval_ms = srv->opt->sweep_interval_ms,
+		.retention = retention,
 		.max_body = srv->opt->max_frame - STEP_OVERHEAD,
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,

@@ -91,6 +91,8 @@ static void look_round(struct keeper *k)
 	int rc = connect_if_need_be(k, &e);
 	if (rc == 0)
 		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &e);
+	if (rc == 0)
+		rc = chore(k, "SELECT did, more FROM tasker.retain($1::int, $2::jsonb)", k->s->retention, "finished tasks archived or deleted", &e);
 	if (rc < 0 && rc != -ECANCELED && !k->complained)
 		log_warn("looking after tasks: %s%s%s; trying again", e.text, e.sqlstate[0] ? " SQLSTATE " : "", e.sqlstate);
 	k->complained = rc < 0;

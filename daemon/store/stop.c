@@ -26,6 +26,7 @@ struct store *store_destroy(struct store *s)
 	free(s->conninfo);
 	free(s->node_name);
 	free(s->version);
+	free(s->retention);
 	free(s->slots);
 	free(s);
 	return NULL;

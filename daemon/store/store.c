@@ -767,6 +767,7 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	s->conninfo = strdup(cfg->conninfo);
 	s->node_name = strdup(cfg->node_name);
 	s->version = strdup(cfg->version);
+	s->retention = strdup(cfg->retention);
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	list_init(&s->hot);
 	list_init(&s->api);
@@ -774,7 +775,7 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	pthread_cond_init(&s->work, NULL);
 	for (size_t i = 0; i < sizeof s->wake / sizeof *s->wake; i++)
 		pthread_cond_init(&s->wake[i], NULL);
-	if (!s->conninfo || !s->node_name || !s->version || s->stop_fd < 0) {
+	if (!s->conninfo || !s->node_name || !s->version || !s->retention || s->stop_fd < 0) {
 		store_destroy(s);
 		return err_set(e, -ENOMEM, "internal", "out of memory or descriptors");
 	}

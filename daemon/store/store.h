@@ -12,6 +12,7 @@ struct store_config {
 	int batch_max;
 	int lease_ttl_ms;
 	int sweep_interval_ms;
+	const char *retention; /* what tasker.retain takes, JSON */
 	size_t max_body; /* MessagePack of one step's inputs */
 	bool migrate; /* bring the schema up to date on the first connection */
 	struct mailbox *answers; /* struct done */

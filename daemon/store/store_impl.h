@@ -21,7 +21,7 @@ struct worker { /* one store thread */
 
 struct store {
 	struct store_config cfg;
-	char *conninfo, *node_name, *version;
+	char *conninfo, *node_name, *version, *retention;
 
 	pthread_mutex_t lock; /* guards everything down to the blank line */
 	pthread_cond_t work;  /* the node is registered or adopted, or stopping */

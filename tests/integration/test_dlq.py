@@ -1,4 +1,6 @@
 """The dead-letter log: when an entry is written and what is in it, how it is worked off, and what becomes of it when the task moves on."""
+import json
+import subprocess
 import unittest
 
 import harness
@@ -12,6 +14,12 @@ def broken(name="broken", kind="permanent", attempts=3, **fields):
 
 
 class Dlq(harness.SharedCase):
+	@classmethod
+	def prepare(cls, stage):
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db)
+		stage.worker = stage.python_worker(stage.node, module="dynamic.py")
+
 	def ask(self, method, **params):
 		return self.node.client.request(method, params)
 
@@ -120,6 +128,71 @@ class Dlq(harness.SharedCase):
 		self.assertEqual([e["task_uuid"] for e in entries], [str(odd), str(late), str(blocked)])
 		self.assertEqual([int(e["priority_score"]) for e in entries], [610, 503, 500])
 		self.assertEqual(len(self.ask("dlq.queue", namespace="urgent", limit=1)["entries"]), 1)
+
+	def test_redrive_tries_the_failed_steps_again(self):
+		self.apply(self.node, template("again", [step("a", "t.mended", gate="redriven", attempts=2), step("b", after=["a"])]))
+		task = str(self.create(self.node, "again"))
+		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
+		entry = self.ask("dlq.get", task_uuid=task)["entry"]
+		self.refused("bad_request", "dlq.redrive", entry=entry)
+		answer = self.ask("dlq.redrive", entry=entry, reason="looked at it", operator="ann")
+		self.assertEqual((answer["entry"]["status"], answer["entry"]["resolved_by"], answer["entry"]["notes"]), ("manually_resolved", "ann", "looked at it"))
+		self.assertIn("redriven_at", answer["entry"]["metadata"])
+		self.assertEqual(answer["task"]["state"], "steps_in_process")
+		# Nothing has been mended: it fails again, and is filed again.
+		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
+		entries = [e["status"] for e in self.ask("dlq.list", name="again")["entries"]]
+		self.assertEqual(entries, ["pending", "manually_resolved"])
+		self.ledger.open_gate("redriven")
+		self.ask("dlq.redrive", task_uuid=task, reason="mended")
+		self.assertEqual(self.finished(self.node, task).state, "complete")
+		self.assertEqual([e["status"] for e in self.ask("dlq.list", name="again")["entries"]], ["manually_resolved", "manually_resolved"])
+		why = self.refused("conflict", "dlq.redrive", entry=entry, reason="once more")
+		self.assertIn("closed as manually_resolved by ann", str(why))
+
+	def test_redrive_of_what_has_not_failed(self):
+		self.apply(self.node, template("well", [step("a")]))
+		task = str(self.create(self.node, "well"))
+		self.finished(self.node, task)
+		self.ask("dlq.add", task_uuid=task)
+		self.refused("conflict", "dlq.redrive", task_uuid=task, reason="why not")
+		self.assertEqual(self.ask("dlq.get", task_uuid=task)["status"], "pending")
+
+	def test_a_step_mended_by_hand_closes_the_entry(self):
+		task = str(self.blocked("skipped"))
+		self.ask("step.action", task_uuid=task, step="a", action="skip", reason="not needed", operator="bob")
+		self.assertEqual(self.finished(self.node, task).state, "complete")
+		closed = self.ask("dlq.get", task_uuid=task)
+		self.assertEqual((closed["status"], closed["resolved_by"], closed["notes"]), ("manually_resolved", "bob", "not needed"))
+
+	def test_an_operators_fix_closes_the_entry(self):
+		task = str(self.blocked("fixed"))
+		self.node.client.request("task.action", {"task_uuid": task, "action": "resolve_manually", "reason": "done by phone", "operator": "eve"})
+		entry = self.ask("dlq.get", task_uuid=task)
+		self.assertEqual((entry["status"], entry["resolved_by"], entry["notes"], entry["task_state"]), ("manually_resolved", "eve", "done by phone", "resolved_manually"))
+
+	def test_a_decision_for_its_own_past_is_a_cycle(self):
+		self.apply(self.node, template("loop", [step("a"), {**step("d", "d.say", after=["a"], result={"decision_point_outcome": {"type": "create_steps", "step_names": ["a"]}}), "type": "decision"},
+		                                        step("b", after=["d"])]))
+		task = str(self.create(self.node, "loop"))
+		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
+		entry = self.ask("dlq.get", task_uuid=task)
+		self.assertEqual((entry["reason"], entry["detail"]), ("dependency_cycle_detected", "cycle"))
+		self.assertEqual(entry["snapshot"]["steps"][0]["last_error"]["error_type"], "InvalidDecisionOutcome")
+
+	def test_the_command_line(self):
+		task = str(self.blocked("typed"))
+		ctl = lambda *args: subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=harness.PATIENCE)  # noqa: E731
+		self.assertIn(task, ctl("dlq", "list", "--status", "pending").stdout)
+		self.assertIn("asked to fail for good", ctl("dlq", "show", task).stdout)
+		self.assertIn(task, ctl("dlq", "queue").stdout)
+		self.assertIn("max_retries_exceeded", ctl("dlq", "stats").stdout)
+		entry = json.loads(ctl("dlq", "show", task, "--json").stdout)["entry"]
+		self.assertIn("pending", ctl("dlq", "update", entry, "--notes", "seen").stdout)
+		self.assertEqual(ctl("dlq", "add", task).returncode, 5)
+		self.assertEqual(ctl("dlq", "redrive", entry).returncode, 2)
+		self.assertIn("steps_in_process", ctl("dlq", "redrive", entry, "--reason", "typed").stdout)
+		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
 
 	def test_words_that_are_none(self):
 		for method, params in (("dlq.list", {"status": "open"}), ("dlq.list", {"reason": "bad luck"}), ("dlq.list", {"cursor": "x"}), ("dlq.get", {})):

@@ -6,7 +6,7 @@ import harness
 from harness import step, template, wait_for
 
 SHIFTED = {"tasks": ("created_at", "finished_at"), "steps": ("ready_at", "claimed_at", "finished_at"), "step_attempts": ("ready_at", "claimed_at", "finished_at", "recorded_at"),
-           "task_transitions": ("at",), "task_deadlines": ("due_at",)}
+           "task_transitions": ("at",), "operator_actions": ("at",), "task_deadlines": ("due_at",)}
 
 
 def age(db, minutes, *tasks):
@@ -117,6 +117,39 @@ class Limits(Stage):
 		wait_for(lambda: self.state(task) == "error", "the task to be given up")
 		self.assertEqual({s.name: s.state for s in self.node.client.get_task(task).steps}, {"a": "error", "b": "cancelled"})
 		self.assertEqual(self.entries(task), [["staleness_timeout", "max_waiting_for_dependencies_minutes", "pending", "blocked_by_failures"]])
+
+	def test_a_paused_task_waits_for_a_resume(self):
+		task = self.start("rests", [step("a", "t.nobody")], max_waiting_for_dependencies_minutes=45)
+		self.wait_step(self.node, task, "a", "enqueued")
+		self.ask("task.action", task_uuid=task, action="pause", reason="wait")
+		age(self.db, 46, task)
+		self.stale(task, "max_waiting_for_dependencies_minutes", "steps_in_process")
+
+	def test_a_task_that_is_to_begin_later_has_its_time_from_then_on(self):
+		self.apply(self.node, template("later", [step("a", "t.nobody")], lifecycle={"max_duration_minutes": 60, "max_waiting_for_dependencies_minutes": 45}))
+		task = str(self.ask("task.create", namespace="t", name="later", run_at="2999-01-01T00:00:00Z")["task_uuid"])
+		self.assertEqual(self.state(task), "pending")
+		age(self.db, 100, task)
+		self.wait_looked_at(task)
+		self.assertEqual(self.entries(task), [])
+		self.db.sql("UPDATE tasker.tasks SET run_at = now() - interval '61 minutes' WHERE task_uuid = '%s'" % task)
+		self.db.sql("UPDATE tasker.task_deadlines SET due_at = now()")
+		self.stale(task, "max_waiting_for_dependencies_minutes", "pending")
+		self.ask("task.action", task_uuid=task, action="cancel", reason="enough")
+
+	def test_a_retry_by_hand_begins_the_time_anew(self):
+		task = self.start("anew", [step("a", "t.nobody")], max_duration_minutes=60, auto_fail_on_timeout=True)
+		self.wait_step(self.node, task, "a", "enqueued")
+		age(self.db, 61, task)
+		wait_for(lambda: self.state(task) == "error", "the task to be failed")
+		answer = self.ask("dlq.redrive", task_uuid=task, reason="a worker comes")
+		self.assertEqual((answer["entry"]["status"], answer["task"]["state"]), ("manually_resolved", "steps_in_process"))
+		age(self.db, 59, task)
+		self.wait_looked_at(task)
+		self.assertEqual(self.state(task), "steps_in_process")
+		age(self.db, 2, task)
+		wait_for(lambda: self.state(task) == "error", "the task to be failed again")
+		self.assertEqual([e[2] for e in self.entries(task)], ["manually_resolved", "pending"])
 
 	def test_nothing_happens_before_the_time(self):
 		task = self.start("early", [step("a", "t.gate", gate="early")], max_duration_minutes=60, max_steps_in_process_minutes=50, max_waiting_for_retry_minutes=5)

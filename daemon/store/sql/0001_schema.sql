@@ -101,6 +101,21 @@ CREATE TABLE tasker.nodes (
   lease_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Finished tasks that retention has moved out of the way: what task.get and task.history would have answered.
+CREATE TABLE tasker.archived_tasks (
+  task_id bigint PRIMARY KEY,
+  task_uuid uuid NOT NULL UNIQUE,
+  namespace text NOT NULL, name text NOT NULL, version text NOT NULL,
+  state tasker.task_state NOT NULL,
+  created_at timestamptz NOT NULL,
+  finished_at timestamptz NOT NULL,
+  archived_at timestamptz NOT NULL DEFAULT now(),
+  task jsonb NOT NULL,                  -- the task object of the protocol, with steps
+  history jsonb NOT NULL,               -- {transitions, attempts, actions}, whole
+  dlq jsonb NOT NULL                    -- dead-letter entries, with snapshots
+);
+CREATE INDEX archived_tasks_at ON tasker.archived_tasks (archived_at);
+
 -- What a node holds: one row for each call that claimed steps and is not all recorded. A restarted node, or another node after the lease has run out, finds running
 -- steps here, without an index on a column that every transition changes. A row is a slot: when all it lists is recorded, the node's next call writes over it, so that a
 -- step on its way costs one update in place. What is listed and no longer running under its fence means nothing.

@@ -429,8 +429,8 @@ BEGIN
   IF v_ids IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids);
   END IF;
-  IF v_limits AND v_ids IS NOT NULL THEN
-    PERFORM tasker.arm_deadlines(v_ids);
+  IF v_limits THEN
+    PERFORM tasker.arm_deadlines(v_ids || d_ids);
   END IF;
   IF d_ids IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.enqueue_starts(d_ids, d_priorities, d_at, p_notify);
@@ -761,7 +761,7 @@ BEGIN
     PERFORM tasker.on_blocked((SELECT array_agg(x.t) FROM unnest(u_t, u_new) AS x(t, new) WHERE x.new = 'blocked_by_failures'));
   END IF;
   IF 'blocked_by_failures' = ANY (u_old) THEN
-    PERFORM tasker.on_unblocked((SELECT array_agg(x.t) FROM unnest(u_t, u_old) AS x(t, old) WHERE x.old = 'blocked_by_failures'));
+    PERFORM tasker.on_unblocked((SELECT array_agg(x.t) FROM unnest(u_t, u_old) AS x(t, old) WHERE x.old = 'blocked_by_failures'), p_cause ->> 'operator', p_cause ->> 'reason');
   END IF;
   RETURN QUERY
     SELECT 's'::"char", NULL::int, x.new::text, x.t, x.u, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
@@ -1175,5 +1175,6 @@ CREATE FUNCTION tasker.task_states(p_uuids uuid[]) RETURNS SETOF tasker.hot_row 
   SELECT 'a'::"char", u.ord::int, t.state::text, NULL::bigint, u.uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
          NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
   FROM unnest(p_uuids) WITH ORDINALITY AS u(uuid, ord)
-  CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = u.uuid OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = u.uuid
+                      UNION ALL SELECT x.state FROM tasker.archived_tasks x WHERE x.task_uuid = u.uuid LIMIT 1) t
 $$;

@@ -139,11 +139,27 @@ EXCEPTION WHEN invalid_text_representation THEN
   RAISE EXCEPTION '% is not a task uuid', quote_literal(left(p_uuid, 64)) USING ERRCODE = 'TK400';
 END $$;
 
-CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), coalesce((p ->> 'steps')::boolean, true)) $$;
+-- A task that has been archived; NULLs if it has not.
+CREATE FUNCTION tasker.archived_task(p_uuid text) RETURNS tasker.archived_tasks LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  a tasker.archived_tasks;
+BEGIN
+  SELECT x.* INTO a FROM tasker.archived_tasks x WHERE x.task_uuid = p_uuid::uuid;
+  RETURN a;
+EXCEPTION WHEN invalid_text_representation THEN
+  RETURN NULL; -- task_id_of says so
+END $$;
 
-CREATE FUNCTION tasker.api_task_state(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT jsonb_build_object('state', t.state) FROM tasker.tasks t WHERE t.task_id = tasker.task_id_of(p ->> 'task_uuid') $$;
+CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN (a.t).task_id IS NULL THEN tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), coalesce((p ->> 'steps')::boolean, true))
+         ELSE (a.t).task - CASE WHEN coalesce((p ->> 'steps')::boolean, true) THEN '' ELSE 'steps' END || jsonb_build_object('archived_at', tasker.rfc3339((a.t).archived_at)) END
+  FROM (SELECT tasker.archived_task(p ->> 'task_uuid') AS t OFFSET 0) a
+$$;
+
+CREATE FUNCTION tasker.api_task_state(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('state', coalesce((a.t).state, (SELECT t.state FROM tasker.tasks t WHERE (a.t).task_id IS NULL AND t.task_id = tasker.task_id_of(p ->> 'task_uuid'))))
+  FROM (SELECT tasker.archived_task(p ->> 'task_uuid') AS t OFFSET 0) a
+$$;
 
 -- What became of an attempt that this node does not hold: duplicate (its result was recorded before) or stale.
 CREATE FUNCTION tasker.api_attempt_status(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
@@ -198,22 +214,6 @@ CREATE FUNCTION tasker.actions_of(p_task bigint, p_step int) RETURNS jsonb LANGU
   LEFT JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
   LEFT JOIN tasker.nodes n ON n.node_no = o.node_no
   WHERE o.task_id = p_task AND (p_step IS NULL OR o.step_no = p_step)
-$$;
-
-CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object(
-    'transitions', (SELECT jsonb_agg(jsonb_build_object('from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', n.node_name, 'cause', h.cause) ORDER BY h.at)
-                    FROM tasker.task_history h LEFT JOIN tasker.nodes n ON n.node_no = h.node_no WHERE h.task_id = i.id),
-    'actions', tasker.actions_of(i.id, NULL),
-    'attempts', coalesce((SELECT jsonb_agg(jsonb_build_object('step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt, 'outcome', a.outcome,
-                    'node', n.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
-                    'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
-                    ORDER BY a.recorded_at, a.step_no)
-                 FROM tasker.step_attempts a JOIN tasker.tasks t ON t.task_id = a.task_id
-                 JOIN tasker.steps s ON s.task_id = a.task_id AND s.step_no = a.step_no
-                 JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-                 LEFT JOIN tasker.nodes n ON n.node_no = a.node_no WHERE a.task_id = i.id), '[]'))
-  FROM (SELECT tasker.task_id_of(p ->> 'task_uuid') AS id) i
 $$;
 
 -- Results of ancestors, for handlers whose step.execute carried only some. By step number, in pages of at most max_bytes of JSON (but at least one result).
@@ -371,9 +371,15 @@ END $$;
 -- What has happened to a task, in order, each event with a key that is its identity. since: leave out what is more than ten seconds older.
 CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_id bigint := tasker.task_id_of(p ->> 'task_uuid');
+  v_id bigint;
+  a tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
   v_since timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
 BEGIN
+  IF a.task_id IS NOT NULL THEN
+    RETURN jsonb_build_object('events', jsonb_build_array(jsonb_build_object('kind', 'task', 'state', a.state, 'at', tasker.rfc3339(a.finished_at),
+      'key', concat('t', extract(epoch FROM a.finished_at), a.state))));
+  END IF;
+  v_id := tasker.task_id_of(p ->> 'task_uuid');
   RETURN jsonb_build_object('events', coalesce((
     SELECT jsonb_agg(e.event || jsonb_build_object('at', tasker.rfc3339(e.at), 'key', e.key) ORDER BY e.at, e.rank, e.step_no)
     FROM (

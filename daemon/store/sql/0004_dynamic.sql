@@ -418,7 +418,8 @@ BEGIN
       v_refused := e.problem IS NOT NULL;
       IF v_refused THEN
         e.problem := jsonb_build_object('message', e.problem, 'retryable', false,
-                       'error_type', CASE d.step_type WHEN 'decision' THEN 'InvalidDecisionOutcome' ELSE 'InvalidBatchOutcome' END)::text;
+                       'error_type', CASE d.step_type WHEN 'decision' THEN 'InvalidDecisionOutcome' ELSE 'InvalidBatchOutcome' END,
+                       'error_code', CASE WHEN tasker.names_cycle(d.template_id, d.no, d.result) THEN 'dependency_cycle' ELSE 'invalid_outcome' END)::text;
       END IF;
       RETURN NEXT e;
     END LOOP;

@@ -66,6 +66,13 @@ CREATE FUNCTION tasker.dlq_snapshot(p_task bigint) RETURNS jsonb LANGUAGE sql ST
   WHERE t.task_id = p_task
 $$;
 
+-- Whether a decision asked for steps that it depends on itself, or for itself: what it wants would be a cycle.
+CREATE FUNCTION tasker.names_cycle(p_template int, p_no int, p_result jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT jsonb_typeof(p_result -> 'decision_point_outcome' -> 'step_names') = 'array' AND EXISTS (
+    SELECT 1 FROM tasker.template_steps d JOIN tasker.template_steps x ON x.template_id = d.template_id AND (x.step_no = d.step_no OR x.step_no = ANY (d.ancestors))
+    WHERE d.template_id = p_template AND d.step_no = p_no AND (p_result -> 'decision_point_outcome' -> 'step_names') ? x.name)
+$$;
+
 -- Why a task is blocked: what its failed steps say. A failure that speaks of a cycle wins, then one that no retry would mend.
 CREATE FUNCTION tasker.blocked_reason(p_task bigint, OUT reason tasker.dlq_reason, OUT detail text, OUT failed text[]) LANGUAGE sql STABLE AS $$
   SELECT CASE WHEN bool_or(f.cycle) THEN 'dependency_cycle_detected' ELSE 'max_retries_exceeded' END::tasker.dlq_reason,
@@ -236,6 +243,30 @@ BEGIN
   RETURN tasker.dlq_object(d, false);
 END $$;
 
+-- Take up a task again, whose failed steps someone has found a remedy for: {"entry" or "task_uuid", "reason", "operator", "by"}. The retry and the end of the entry are one transaction.
+CREATE FUNCTION tasker.api_dlq_redrive(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  d tasker.dlq := tasker.dlq_find(p);
+  v_task tasker.tasks; v_why text;
+BEGIN
+  SELECT t.* INTO v_task FROM tasker.tasks t WHERE t.task_id = d.task_id FOR NO KEY UPDATE;
+  SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id FOR UPDATE;
+  IF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+    v_why := CASE WHEN d.status <> 'pending' THEN format('the entry was closed as %s by %s', d.status, coalesce(d.resolved_by, 'someone')) ELSE tasker.task_refusal('retry', v_task) END;
+    IF v_why IS NOT NULL THEN
+      RAISE EXCEPTION 'task %: %', v_task.task_uuid, v_why USING ERRCODE = 'TK409';
+    END IF;
+    PERFORM tasker.act_on_tasks(a, 'retry', ARRAY[d.task_id]);
+    -- A blocked task's entry has been closed by settle; that of one that was failed has not.
+    UPDATE tasker.dlq x SET status = 'manually_resolved', resolved_at = clock_timestamp(), updated_at = clock_timestamp(), resolved_by = coalesce(a.operator, a.user_name, 'uid:' || a.uid),
+      notes = concat_ws('; ', d.notes, a.reason), metadata = d.metadata || jsonb_build_object('redriven_at', tasker.rfc3339(clock_timestamp()))
+    WHERE x.dlq_id = d.dlq_id;
+    SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id;
+  END IF;
+  RETURN jsonb_build_object('entry', tasker.dlq_object(d, false), 'task', tasker.task_object(d.task_id, true));
+END $$;
+
 -- Lifecycle --------------------------------------------------------------------------------------------------------------
 
 -- When to look at an unfinished task whose template has limits. A lazy timer: due_at is never later than the first moment at which a limit can have been passed, whatever the
@@ -264,7 +295,7 @@ CREATE FUNCTION tasker.arm_deadlines(p_tasks bigint[]) RETURNS void LANGUAGE sql
 $$;
 
 -- The limits that hold for an unfinished task where it rests now, each with the moment from which it counts:
---   max_duration_minutes                   the task's creation (or when it began, if that was later; or the reset that made it live again)
+--   max_duration_minutes                   the task's creation (or when it was to begin, or began, or the reset that made it live again)
 --   max_waiting_for_retry_minutes          when it began to wait for a retry: nothing else is open
 --   max_steps_in_process_minutes           the last start or end of a step, or checkpoint, while steps run
 --   max_waiting_for_dependencies_minutes   the last start or end of a step, while none runs: what is open waits for a worker, for a resume, or, the task being blocked, for people
@@ -277,17 +308,18 @@ CREATE FUNCTION tasker.task_limits(p_task bigint) RETURNS TABLE (key text, minut
            max(greatest(s.claimed_at, s.finished_at, CASE WHEN s.ready_at <= now() THEN s.ready_at END, (s.checkpoint ->> 'timestamp')::timestamptz)) AS moved
     FROM tasker.steps s WHERE s.task_id = t.task_id) s
   CROSS JOIN LATERAL (SELECT max(a.recorded_at) AS ended FROM tasker.step_attempts a WHERE a.task_id = t.task_id) a
+  CROSS JOIN LATERAL (SELECT max(o.at) AS acted FROM tasker.operator_actions o WHERE o.task_id = t.task_id) o
   CROSS JOIN LATERAL (
     SELECT max(tr.at) AS entered, max(tr.at) FILTER (WHERE tr.from_state IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')) AS reset
     FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id) e
-  CROSS JOIN LATERAL (SELECT t.state NOT IN ('waiting_for_retry', 'blocked_by_failures') AND s.running AS runs, greatest(t.created_at, e.entered, s.moved, a.ended) AS last) w
+  CROSS JOIN LATERAL (SELECT t.state NOT IN ('waiting_for_retry', 'blocked_by_failures') AND s.running AS runs, greatest(t.created_at, t.run_at, e.entered, s.moved, a.ended, o.acted) AS last) w
   CROSS JOIN LATERAL (VALUES
-    ('max_duration_minutes', (tp.lifecycle ->> 'max_duration_minutes')::int, greatest(t.created_at, e.reset)),
+    ('max_duration_minutes', (tp.lifecycle ->> 'max_duration_minutes')::int, greatest(t.created_at, t.run_at, e.reset)),
     ('max_waiting_for_retry_minutes', (tp.lifecycle ->> 'max_waiting_for_retry_minutes')::int, CASE WHEN t.state = 'waiting_for_retry' THEN e.entered END),
     ('max_steps_in_process_minutes', (tp.lifecycle ->> 'max_steps_in_process_minutes')::int, CASE WHEN w.runs THEN w.last END),
     ('max_waiting_for_dependencies_minutes', (tp.lifecycle ->> 'max_waiting_for_dependencies_minutes')::int,
      CASE WHEN NOT w.runs AND t.state <> 'waiting_for_retry' THEN w.last END)) AS k(key, minutes, since)
-  WHERE t.task_id = p_task AND tp.lifecycle IS NOT NULL AND t.state NOT IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually') AND k.minutes IS NOT NULL AND k.since IS NOT NULL
+  WHERE t.task_id = p_task AND tp.lifecycle IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') AND k.minutes IS NOT NULL AND k.since IS NOT NULL
 $$;
 
 -- End tasks that have taken too long: the task goes to error, what is live of it is cancelled, steps that failed stay failed. The caller holds the row locks. Where handlers
@@ -310,7 +342,7 @@ BEGIN
     SELECT x.*, c.cause FROM unnest(p_tasks, p_causes) AS c(task_id, cause)
     CROSS JOIN LATERAL (SELECT t.ctid AS c, t.state FROM tasker.tasks t WHERE t.task_id = c.task_id OFFSET 0) x),
   u AS (
-    UPDATE tasker.tasks t SET state = 'error', finished_at = v_now, finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0 FROM was WHERE t.ctid = was.c
+    UPDATE tasker.tasks t SET state = 'error', finished_at = v_now, finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0, paused = false FROM was WHERE t.ctid = was.c
     RETURNING t.task_id, t.task_uuid, was.state AS old, was.cause),
   h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause) SELECT u.task_id, u.old, 'error', v_now, p_node, u.cause FROM u)
   SELECT array_agg(u.task_uuid) INTO v_uuids FROM u;
@@ -431,7 +463,7 @@ CREATE FUNCTION tasker.api_dlq_staleness(p jsonb) RETURNS jsonb LANGUAGE sql STA
     FROM tasker.task_deadlines d
     JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
     CROSS JOIN LATERAL (SELECT x.* FROM tasker.task_limits(t.task_id) x ORDER BY (clock_timestamp() - x.since) / x.minutes DESC LIMIT 1) l
-    CROSS JOIN LATERAL (SELECT round((100 * extract(epoch FROM clock_timestamp() - l.since) / (60 * l.minutes))::numeric, 1) AS percent) g
+    CROSS JOIN LATERAL (SELECT greatest(0, round((100 * extract(epoch FROM clock_timestamp() - l.since) / (60 * l.minutes))::numeric, 1)) AS percent) g
     CROSS JOIN LATERAL (SELECT CASE WHEN g.percent < 80 THEN 'healthy' WHEN g.percent < 100 THEN 'warning' ELSE 'stale' END AS health) h
     CROSS JOIN LATERAL tasker.on_timeout(tp.lifecycle) o
     WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'health' IS NULL OR h.health = p ->> 'health')
@@ -449,11 +481,197 @@ CREATE FUNCTION tasker.doctor_lifecycle() RETURNS jsonb LANGUAGE sql STABLE AS $
       $q$ SELECT d.dlq_uuid, d.reason, t.task_uuid, t.state FROM tasker.dlq d LEFT JOIN tasker.tasks t USING (task_id)
           WHERE d.status = 'pending' AND (t.task_id IS NULL OR d.reason IN ('max_retries_exceeded', 'dependency_cycle_detected') AND t.state <> 'blocked_by_failures'
             OR d.reason <> 'manual_dlq' AND t.state IN ('cancelled', 'resolved_manually')) $q$),
-    tasker.doctor_check('deadlines_exist', 'an unfinished task that has begun and whose template has limits has a timer',
+    tasker.doctor_check('deadlines_exist', 'an unfinished task whose template has limits has a timer',
       $q$ SELECT t.task_uuid, t.state FROM tasker.tasks t JOIN tasker.templates tp USING (template_id)
-          WHERE tp.lifecycle IS NOT NULL AND t.state NOT IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')
+          WHERE tp.lifecycle IS NOT NULL AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
             AND NOT EXISTS (SELECT 1 FROM tasker.task_deadlines d WHERE d.task_id = t.task_id) $q$),
     tasker.doctor_check('deadlines_are_not_late', 'a timer goes off before a limit that has not acted is passed',
       $q$ SELECT t.task_uuid, d.due_at, l.key, l.since FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) CROSS JOIN LATERAL tasker.task_limits(t.task_id) l
-          WHERE d.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since) AND d.due_at > l.since + l.minutes * interval '1 minute' $q$))
+          WHERE d.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since) AND d.due_at > l.since + l.minutes * interval '1 minute' $q$),
+    tasker.doctor_check('nothing_is_left_of_removed_tasks', 'steps, attempts, transitions, entries and timers belong to a task, which is not in the archive',
+      $q$ SELECT 'task' AS what, t.task_id FROM tasker.tasks t JOIN tasker.archived_tasks a USING (task_id)
+          UNION ALL SELECT 'step', x.task_id FROM tasker.steps x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'attempt', x.task_id FROM tasker.step_attempts x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'transition', x.task_id FROM tasker.task_transitions x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'action', x.task_id FROM tasker.operator_actions x WHERE x.task_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'batch', x.task_id FROM tasker.batches x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'entry', x.task_id FROM tasker.dlq x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'timer', x.task_id FROM tasker.task_deadlines x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id) $q$))
 $$;
+
+-- Retention --------------------------------------------------------------------------------------------------------------
+
+-- What a namespace wants done with its finished tasks, by state; what is not said here, the daemons' options say.
+CREATE TABLE tasker.retention (
+  namespace_id int NOT NULL REFERENCES tasker.namespaces ON DELETE CASCADE,
+  state tasker.task_state NOT NULL CHECK (state IN ('complete', 'error', 'cancelled', 'resolved_manually')),
+  keep interval,                        -- from finished_at on; NULL: for ever
+  archive boolean NOT NULL,             -- false: delete
+  PRIMARY KEY (namespace_id, state)
+);
+
+-- How far the walk over tasker.tasks has come, when the next one begins, and the options of the daemon that walked last.
+CREATE TABLE tasker.retention_walk (
+  one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+  at_id bigint NOT NULL DEFAULT 0,       -- tasks up to this one have been looked at
+  next_at timestamptz NOT NULL DEFAULT '-infinity',
+  policy jsonb NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50);
+INSERT INTO tasker.retention_walk DEFAULT VALUES;
+
+-- The rule for a state of a namespace's tasks. policy: {"complete": minutes, "error": ..., "archived": ..., "delete": boolean}, what is absent is kept for ever.
+CREATE FUNCTION tasker.retention_rule(p_namespace int, p_state tasker.task_state, p_policy jsonb, OUT keep interval, OUT archive boolean, OUT own boolean) LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN r.namespace_id IS NULL THEN (p_policy ->> p_state::text)::int * interval '1 minute' ELSE r.keep END,
+         coalesce(r.archive, NOT coalesce((p_policy ->> 'delete')::boolean, false)), r.namespace_id IS NOT NULL
+  FROM (SELECT 1) one LEFT JOIN tasker.retention r ON r.namespace_id = p_namespace AND r.state = p_state
+$$;
+
+-- Forget finished tasks for good, whose row locks the caller holds.
+CREATE FUNCTION tasker.remove_tasks(p_tasks bigint[]) RETURNS void LANGUAGE sql AS $$
+  DELETE FROM tasker.dlq x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.operator_actions x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.task_deadlines x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.batches x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.step_attempts x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.task_transitions x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.steps x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.tasks x WHERE x.task_id = ANY (p_tasks);
+$$;
+
+CREATE FUNCTION tasker.archive_tasks(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tasker.archived_tasks (task_id, task_uuid, namespace, name, version, state, created_at, finished_at, task, history, dlq)
+  SELECT t.task_id, t.task_uuid, n.name, tp.name, tp.version, t.state, t.created_at, t.finished_at, tasker.task_object(t.task_id, true), tasker.history_of(t.task_id),
+         coalesce((SELECT jsonb_agg(tasker.dlq_object(d, true) ORDER BY d.dlq_id) FROM tasker.dlq d WHERE d.task_id = t.task_id), '[]')
+  FROM unnest(p_tasks) AS u(id)
+  CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = u.id OFFSET 0) t
+  JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  ON CONFLICT DO NOTHING;
+END $$;
+
+-- One stretch of the walk: look at up to 2000 tasks in the order of their ids, remove those whose time is over, at most p_limit or about 5000 steps. A task with an
+-- open dead-letter entry stays. Returns whether the walk goes on.
+CREATE FUNCTION tasker.walk_tasks(p_policy jsonb, p_youngest interval, p_limit int, INOUT at_id bigint, OUT removed int, OUT more boolean) LANGUAGE plpgsql AS $$
+DECLARE
+  v_seen int; v_last bigint; v_old boolean; v_cut bigint; v_ids bigint[]; v_archive bigint[];
+BEGIN
+  removed := 0;
+  WITH page AS MATERIALIZED (
+    SELECT t.task_id, t.template_id, t.state, t.created_at, t.finished_at FROM tasker.tasks t WHERE t.task_id > at_id ORDER BY t.task_id LIMIT 2000),
+  over AS MATERIALIZED (
+    SELECT p.task_id, r.archive, row_number() OVER w AS n, sum(c.steps) OVER w - c.steps AS steps_before
+    FROM page p
+    CROSS JOIN LATERAL (SELECT x.namespace_id FROM tasker.templates x WHERE x.template_id = p.template_id OFFSET 0) tp
+    CROSS JOIN LATERAL tasker.retention_rule(tp.namespace_id, p.state, p_policy) r
+    CROSS JOIN LATERAL (SELECT count(*) AS steps FROM (SELECT 1 FROM tasker.steps s WHERE s.task_id = p.task_id LIMIT 5001) x) c
+    WHERE p.state IN ('complete', 'error', 'cancelled', 'resolved_manually') AND p.finished_at + r.keep <= now()
+      AND NOT EXISTS (SELECT 1 FROM tasker.dlq d WHERE d.task_id = p.task_id AND d.status = 'pending')
+    WINDOW w AS (ORDER BY p.task_id))
+  SELECT (SELECT count(*) FROM page), (SELECT max(p.task_id) FROM page p), (SELECT bool_or(p.created_at <= now() - p_youngest) FROM page p),
+         (SELECT min(o.task_id) FROM over o WHERE o.n > p_limit OR o.steps_before > 5000),
+         array_agg(o.task_id ORDER BY o.task_id), array_agg(o.task_id ORDER BY o.task_id) FILTER (WHERE o.archive)
+  INTO v_seen, v_last, v_old, v_cut, v_ids, v_archive FROM over o WHERE o.n <= p_limit AND o.steps_before <= 5000;
+  IF v_ids IS NOT NULL THEN
+    -- Whoever acts on one of them at this moment keeps it: the next walk comes by again.
+    SELECT array_agg(x.task_id) INTO v_ids FROM (
+      SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_ids) AND t.state IN ('complete', 'error', 'cancelled', 'resolved_manually') ORDER BY t.task_id FOR UPDATE SKIP LOCKED) x;
+    PERFORM tasker.archive_tasks(ARRAY(SELECT unnest(v_archive) INTERSECT SELECT unnest(v_ids))) WHERE v_archive IS NOT NULL;
+    PERFORM tasker.remove_tasks(v_ids);
+    removed := coalesce(cardinality(v_ids), 0);
+  END IF;
+  at_id := coalesce(v_cut - 1, v_last, at_id);
+  -- Ids are given in the order of creation, near enough: behind a page of tasks that are all too young there is nothing to do.
+  more := v_cut IS NOT NULL OR v_seen = 2000 AND v_old;
+END $$;
+
+-- What else grows: sessions of workers long gone, archived tasks and archived messages whose time is over. At most p_limit of each; says whether there may be more.
+CREATE FUNCTION tasker.sweep_leftovers(p_policy jsonb, p_limit int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  v_keep interval := (p_policy ->> 'archived')::int * interval '1 minute';
+  v_n bigint; v_most bigint := 0; q record;
+BEGIN
+  DELETE FROM tasker.workers w WHERE w.worker_uuid = ANY (ARRAY(SELECT x.worker_uuid FROM tasker.workers x WHERE x.disconnected_at < now() - interval '1 day' LIMIT p_limit));
+  GET DIAGNOSTICS v_most = ROW_COUNT;
+  IF v_keep IS NOT NULL THEN
+    DELETE FROM tasker.archived_tasks a WHERE a.task_id = ANY (ARRAY(SELECT x.task_id FROM tasker.archived_tasks x WHERE x.archived_at <= now() - v_keep ORDER BY x.archived_at LIMIT p_limit));
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    v_most := greatest(v_most, v_n);
+    FOR q IN
+      SELECT m.queue_name FROM pgmq.meta m
+      WHERE m.queue_name IN (SELECT h.queue_name FROM tasker.handlers h UNION ALL SELECT n.event_queue FROM tasker.namespaces n) AND to_regclass(format('pgmq.%I', 'a_' || m.queue_name)) IS NOT NULL
+    LOOP
+      EXECUTE format('DELETE FROM pgmq.%1$I a WHERE a.msg_id = ANY (ARRAY(SELECT x.msg_id FROM pgmq.%1$I x WHERE x.archived_at <= now() - $1 ORDER BY x.archived_at LIMIT $2))', 'a_' || q.queue_name)
+        USING v_keep, p_limit;
+      GET DIAGNOSTICS v_n = ROW_COUNT;
+      v_most := greatest(v_most, v_n);
+    END LOOP;
+  END IF;
+  RETURN v_most >= p_limit;
+END $$;
+
+-- Go on with the walk, as a transaction of its own. Returns how many tasks were removed, and whether there is more to do now. A new walk begins a twentieth of the shortest time that
+-- anything is kept after the last one, an hour at most.
+CREATE FUNCTION tasker.retain(p_node int, p_policy jsonb, OUT did int, OUT more boolean) LANGUAGE plpgsql
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+  v_position bigint; v_next timestamptz; v_old jsonb; v_youngest interval;
+BEGIN
+  did := 0;
+  more := false;
+  IF NOT pg_try_advisory_xact_lock(x'7461736d'::int, 2) THEN
+    RETURN;
+  END IF;
+  SELECT w.at_id, w.next_at, w.policy INTO v_position, v_next, v_old FROM tasker.retention_walk w;
+  IF v_next > now() AND v_old = p_policy THEN
+    RETURN;
+  END IF;
+  SELECT least((SELECT min(e.value::int) FROM jsonb_each_text(p_policy) e WHERE e.key IN ('complete', 'error', 'cancelled', 'resolved_manually')) * interval '1 minute',
+               (SELECT min(r.keep) FROM tasker.retention r)) INTO v_youngest;
+  IF v_youngest IS NOT NULL THEN
+    SELECT w.at_id, w.removed, w.more INTO v_position, did, more FROM tasker.walk_tasks(p_policy, v_youngest, 200, v_position) w;
+  END IF;
+  IF NOT more THEN
+    v_position := 0;
+    more := tasker.sweep_leftovers(p_policy, 5000);
+  END IF;
+  UPDATE tasker.retention_walk w SET at_id = v_position, policy = p_policy,
+    next_at = CASE WHEN more THEN '-infinity' ELSE now() + least(interval '1 hour', v_youngest / 20) END;
+END $$;
+
+-- namespace.retention: {"namespace", "state", and "keep_minutes", "forever" or "inherit", "action"}. Without one of them: how it stands.
+CREATE FUNCTION tasker.api_namespace_retention(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_ns int; v_policy jsonb;
+  v_states text[] := '{complete,error,cancelled,resolved_manually}';
+  v_set boolean := p ->> 'keep_minutes' IS NOT NULL OR coalesce((p ->> 'forever')::boolean, false);
+  v_inherit boolean := coalesce((p ->> 'inherit')::boolean, false);
+BEGIN
+  SELECT n.namespace_id INTO v_ns FROM tasker.namespaces n WHERE n.name = p ->> 'namespace';
+  IF v_ns IS NULL THEN
+    RAISE EXCEPTION 'no namespace %', p ->> 'namespace' USING ERRCODE = 'TK404';
+  ELSIF p ->> 'state' IS NOT NULL AND NOT p ->> 'state' = ANY (v_states) THEN
+    RAISE EXCEPTION 'state % is not one of %', quote_literal(left(p ->> 'state', 40)), array_to_string(v_states, ', ') USING ERRCODE = 'TK400', COLUMN = 'state';
+  ELSIF p ->> 'action' IS NOT NULL AND p ->> 'action' NOT IN ('archive', 'delete') THEN
+    RAISE EXCEPTION 'action % is neither archive nor delete', quote_literal(left(p ->> 'action', 40)) USING ERRCODE = 'TK400', COLUMN = 'action';
+  ELSIF (p ->> 'keep_minutes' IS NOT NULL)::int + coalesce((p ->> 'forever')::boolean, false)::int + v_inherit::int > 1 OR p ->> 'action' IS NOT NULL AND NOT v_set THEN
+    RAISE EXCEPTION 'one of keep_minutes, forever and inherit is to be given, and action only with the first two' USING ERRCODE = 'TK400', COLUMN = 'keep_minutes';
+  END IF;
+  SELECT w.policy INTO v_policy FROM tasker.retention_walk w;
+  IF p ->> 'state' IS NOT NULL AND (v_set OR v_inherit) THEN
+    v_states := ARRAY[p ->> 'state'];
+  END IF;
+  IF v_set THEN
+    INSERT INTO tasker.retention (namespace_id, state, keep, archive)
+    SELECT v_ns, s.state::tasker.task_state, (p ->> 'keep_minutes')::int * interval '1 minute', CASE WHEN p ->> 'action' IS NULL THEN d.archive ELSE p ->> 'action' = 'archive' END
+    FROM unnest(v_states) AS s(state) CROSS JOIN LATERAL tasker.retention_rule(v_ns, s.state::tasker.task_state, v_policy) d
+    ON CONFLICT (namespace_id, state) DO UPDATE SET keep = excluded.keep, archive = excluded.archive;
+  ELSIF v_inherit THEN
+    DELETE FROM tasker.retention r WHERE r.namespace_id = v_ns AND r.state = ANY (v_states::tasker.task_state[]);
+  END IF;
+  IF v_set OR v_inherit THEN
+    UPDATE tasker.retention_walk w SET next_at = '-infinity';
+  END IF;
+  RETURN jsonb_build_object('namespace', p ->> 'namespace', 'rules', (
+    SELECT jsonb_agg(jsonb_build_object('state', s.state, 'keep_minutes', (extract(epoch FROM d.keep) / 60)::bigint, 'action', CASE WHEN d.archive THEN 'archive' ELSE 'delete' END, 'own', d.own) ORDER BY s.n)
+    FROM unnest('{complete,error,cancelled,resolved_manually}'::text[]) WITH ORDINALITY AS s(state, n) CROSS JOIN LATERAL tasker.retention_rule(v_ns, s.state::tasker.task_state, v_policy) d));
+END $$;

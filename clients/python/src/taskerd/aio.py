@@ -425,8 +425,14 @@ class AsyncTaskerClient(AsyncEventCalls):
         raise NotFoundError(f"task {task_uuid} has no step {step}")
 
     async def get_task_history(self, task_uuid: Uuid) -> Dict[str, Any]:
-        """``{transitions, attempts}`` of a task, as the daemon keeps them."""
-        return dict(await self.request("task.history", {"task_uuid": str(task_uuid)}))
+        """``{transitions, attempts, actions}`` of a task, as the daemon keeps them; all of it, however many pages."""
+        params = {"task_uuid": str(task_uuid)}
+        whole = dict(await self.request("task.history", params))
+        while cursor := whole.pop("next_cursor", None):
+            page = await self.request("task.history", {**params, "cursor": cursor})
+            for key, rows in page.items():
+                whole[key] = [*whole.get(key, []), *rows] if isinstance(rows, list) else rows
+        return whole
 
     async def get_step_audit_history(self, task_uuid: Uuid, step: Uuid) -> List[StepAuditResponse]:
         """Every attempt of a step (by uuid or name), oldest first."""

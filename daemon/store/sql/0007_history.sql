@@ -1,0 +1,211 @@
+-- What has happened to tasks and steps, and the reference's tables as views.
+
+-- Tasks ------------------------------------------------------------------------------------------------------------------
+
+-- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}.
+CREATE FUNCTION tasker.history_items(p_task bigint) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE AS $$
+  SELECT row_number() OVER (ORDER BY x.at, x.rank, x.step_no, x.seq), x.item
+  FROM (
+    SELECT h.at, CASE WHEN h.from_state IS NULL THEN 0 ELSE 3 END AS rank, 0 AS step_no, 0::bigint AS seq,
+           jsonb_build_object('kind', 'transition', 'from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', nd.node_name, 'cause', h.cause) AS item
+    FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
+    UNION ALL
+    SELECT a.recorded_at, 2, a.step_no, a.fence::bigint,
+           jsonb_build_object('kind', 'attempt', 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt,
+             'outcome', a.outcome, 'node', nd.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
+             'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
+    FROM tasker.step_attempts a
+    JOIN tasker.tasks t ON t.task_id = a.task_id
+    JOIN tasker.steps s ON s.task_id = a.task_id AND s.step_no = a.step_no
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no
+    WHERE a.task_id = p_task
+    UNION ALL
+    SELECT o.at, 1, coalesce(o.step_no, 0), o.action_id,
+           jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'from', o.from_state, 'to', o.to_state,
+             'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'node', nd.node_name)
+    FROM tasker.operator_actions o
+    JOIN tasker.tasks t ON t.task_id = o.task_id
+    LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
+    LEFT JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    LEFT JOIN tasker.nodes nd ON nd.node_no = o.node_no
+    WHERE o.task_id = p_task) x
+$$;
+
+-- The same as one value, for the archive.
+CREATE FUNCTION tasker.history_of(p_task bigint) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT coalesce(jsonb_agg(h.item ORDER BY h.n), '[]') FROM tasker.history_items(p_task) h $$;
+
+-- Steps ------------------------------------------------------------------------------------------------------------------
+
+-- Every state a step was in, and what was done to it by hand. Each attempt tells of four moments: it became ready, began, the worker's word was read, and it was recorded. What is under
+-- way has told of the first ones.
+CREATE VIEW tasker.step_history AS
+  SELECT s.task_id, s.step_no, e.at, e.rank, e.state, e.event, e.attempt, e.fence, e.node_no, e.worker_uuid, e.detail
+  FROM tasker.steps s
+  CROSS JOIN LATERAL (
+    SELECT t.created_at AS at, 0 AS rank, 'pending'::tasker.step_state AS state, 'created' AS event, NULL::int AS attempt, 0 AS fence, t.created_by_node AS node_no, NULL::uuid AS worker_uuid, NULL::jsonb AS detail
+    FROM tasker.tasks t JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    WHERE t.task_id = s.task_id AND ts.initial AND ts.parents <> '{}'
+    UNION ALL
+    SELECT m.at, m.rank, m.state, m.event, a.attempt, a.fence, a.node_no, CASE WHEN m.rank > 1 THEN a.worker_uuid END, m.detail
+    FROM tasker.step_attempts a
+    CROSS JOIN LATERAL (VALUES
+      (a.ready_at, 1, 'enqueued'::tasker.step_state, CASE WHEN a.attempt > 1 THEN 'retry_ready' ELSE 'ready' END, NULL::jsonb),
+      (a.claimed_at, 2, 'in_progress', 'started', NULL),
+      (CASE WHEN a.outcome IN ('success', 'handler_error', 'permanent_error', 'invalid_result') THEN a.finished_at END, 3,
+       CASE a.outcome WHEN 'success' THEN 'enqueued_for_orchestration' ELSE 'enqueued_as_error_for_orchestration' END::tasker.step_state, 'finished', NULL),
+      (a.recorded_at, 4, CASE WHEN a.outcome = 'success' THEN 'complete' WHEN a.outcome = 'cancelled' THEN 'cancelled' WHEN a.outcome = 'released' THEN 'enqueued'
+                              WHEN a.fence = s.fence AND s.state = 'error' OR EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.task_id = a.task_id AND o.step_no = a.step_no AND o.from_state = 'error'
+                                AND o.at >= a.recorded_at AND NOT EXISTS (SELECT 1 FROM tasker.step_attempts l WHERE l.task_id = a.task_id AND l.step_no = a.step_no AND l.fence > a.fence AND l.recorded_at <= o.at)) THEN 'error' ELSE 'waiting_for_retry' END::tasker.step_state, 'recorded',
+       jsonb_strip_nulls(jsonb_build_object('outcome', a.outcome, 'execution_ms', a.execution_ms, 'error', a.error)))) AS m(at, rank, state, event, detail)
+    WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND m.at IS NOT NULL
+    UNION ALL
+    SELECT o.at, 5, o.to_state::tasker.step_state, o.action, NULL, (SELECT coalesce(max(a.fence), 0) FROM tasker.step_attempts a WHERE a.task_id = o.task_id AND a.step_no = o.step_no AND a.recorded_at <= o.at),
+           o.node_no, NULL, jsonb_strip_nulls(jsonb_build_object('from', o.from_state, 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name))
+    FROM tasker.operator_actions o WHERE o.task_id = s.task_id AND o.step_no = s.step_no
+    UNION ALL
+    SELECT m.at, m.rank, m.state, m.event, m.attempt, s.fence + (s.state <> 'in_progress')::int, s.node_no, NULL::uuid, NULL::jsonb
+    FROM (VALUES
+      (s.ready_at, 1, 'enqueued'::tasker.step_state, CASE WHEN s.attempts - (s.state = 'in_progress')::int > 0 THEN 'retry_ready' ELSE 'ready' END, s.attempts + (s.state <> 'in_progress')::int),
+      (CASE WHEN s.state = 'in_progress' THEN s.claimed_at END, 2, 'in_progress', 'started', s.attempts)) AS m(at, rank, state, event, attempt)
+    WHERE s.state IN ('enqueued', 'in_progress', 'waiting_for_retry') AND m.at IS NOT NULL AND m.at <= clock_timestamp()) e;
+
+CREATE FUNCTION tasker.step_items(p_task bigint, p_step int) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE AS $$
+  SELECT row_number() OVER (ORDER BY h.fence, h.rank, h.at),
+         jsonb_build_object('at', tasker.rfc3339(h.at), 'state', h.state, 'event', h.event, 'attempt', h.attempt, 'node', nd.node_name, 'worker_uuid', h.worker_uuid) || coalesce(h.detail, '{}')
+  FROM tasker.step_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no
+  WHERE h.task_id = p_task AND h.step_no = p_step
+$$;
+
+-- A step by its name in the task, or its uuid.
+CREATE FUNCTION tasker.step_no_of(p_task bigint, p_step text) RETURNS int LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_no int;
+BEGIN
+  SELECT s.step_no INTO v_no
+  FROM tasker.tasks t JOIN tasker.steps s USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  WHERE t.task_id = p_task AND (tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) = p_step OR tasker.step_uuid(t.task_uuid, s.step_no)::text = p_step) LIMIT 1;
+  IF v_no IS NULL THEN
+    RAISE EXCEPTION 'the task has no step %', quote_literal(left(p_step, 200)) USING ERRCODE = 'TK404', COLUMN = 'step';
+  END IF;
+  RETURN v_no;
+END $$;
+
+-- task.history: {"task_uuid", "step", "limit", "cursor"}. A page holds at most `limit` items and about a MiB, but at least one item. Of an archived task the attempts of a step stand for
+-- its events.
+CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  a tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
+  v_id bigint; v_from bigint; v_items jsonb; v_last bigint; v_more boolean;
+  v_limit int := coalesce((p ->> 'limit')::int, 500);
+  v_step text := p ->> 'step';
+BEGIN
+  BEGIN
+    v_from := coalesce((p ->> 'cursor')::bigint, 0);
+  EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
+  END;
+  IF a.task_id IS NULL THEN
+    v_id := tasker.task_id_of(p ->> 'task_uuid');
+  END IF;
+  WITH items AS (
+    SELECT h.n, h.item FROM tasker.history_items(v_id) h WHERE a.task_id IS NULL AND v_step IS NULL
+    UNION ALL
+    SELECT h.n, h.item FROM tasker.step_items(v_id, CASE WHEN v_step IS NOT NULL AND v_id IS NOT NULL THEN tasker.step_no_of(v_id, v_step) END) h WHERE a.task_id IS NULL AND v_step IS NOT NULL
+    UNION ALL
+    SELECT e.ord, e.item FROM jsonb_array_elements(a.history) WITH ORDINALITY AS e(item, ord)
+    WHERE v_step IS NULL OR e.item ->> 'step' = v_step OR e.item ->> 'step_uuid' = v_step),
+  sized AS (
+    SELECT i.n, i.item, row_number() OVER w AS k, sum(octet_length(i.item::text)) OVER w AS size FROM items i WHERE i.n > v_from WINDOW w AS (ORDER BY i.n))
+  SELECT coalesce(jsonb_agg(s.item ORDER BY s.n) FILTER (WHERE s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1)), '[]'),
+         max(s.n) FILTER (WHERE s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1)), bool_or(NOT (s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1)))
+  INTO v_items, v_last, v_more FROM sized s;
+  RETURN CASE WHEN v_step IS NULL THEN (
+      SELECT jsonb_build_object('transitions', coalesce(jsonb_agg(e.item - 'kind' ORDER BY e.ord) FILTER (WHERE e.item ->> 'kind' = 'transition'), '[]'),
+        'attempts', coalesce(jsonb_agg(e.item - 'kind' ORDER BY e.ord) FILTER (WHERE e.item ->> 'kind' = 'attempt'), '[]'),
+        'actions', coalesce(jsonb_agg(e.item - 'kind' ORDER BY e.ord) FILTER (WHERE e.item ->> 'kind' = 'action'), '[]'))
+      FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(item, ord))
+    ELSE jsonb_build_object('step', v_step, 'events', v_items) END
+    || jsonb_build_object('next_cursor', CASE WHEN v_more THEN v_last::text END);
+END $$;
+
+-- The reference's tables --------------------------------------------------------------------------------------------------
+
+-- Read-only, with the names and the essential columns that users of the reference know, for their queries and dashboards. A schema of its own, since `tasks` and others are
+-- names of ours with other columns: SET search_path = tasker_views. Identifiers that we have no uuid for are derived from their names. A condition on task_uuid is cheap.
+CREATE SCHEMA tasker_views;
+
+CREATE FUNCTION tasker.derived_uuid(VARIADIC p text[]) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT md5(array_to_string(p, chr(31)))::uuid $$;
+
+CREATE VIEW tasker_views.task_namespaces AS
+  SELECT tasker.derived_uuid('namespace', n.name) AS task_namespace_uuid, n.name, n.description, n.created_at, n.created_at AS updated_at FROM tasker.namespaces n;
+
+CREATE VIEW tasker_views.named_tasks AS
+  SELECT tasker.derived_uuid('template', n.name, tp.name, tp.version) AS named_task_uuid, tasker.derived_uuid('namespace', n.name) AS task_namespace_uuid, tp.name, tp.version,
+         tp.definition ->> 'description' AS description, tp.definition AS configuration, tp.identity_strategy, tp.created_at, tp.created_at AS updated_at
+  FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id);
+
+CREATE VIEW tasker_views.named_steps AS
+  SELECT tasker.derived_uuid('step', x.name) AS named_step_uuid, x.name FROM (SELECT DISTINCT ts.name FROM tasker.template_steps ts) x;
+
+CREATE VIEW tasker_views.named_tasks_named_steps AS
+  SELECT tasker.derived_uuid('template', n.name, tp.name, tp.version) AS named_task_uuid, tasker.derived_uuid('step', ts.name) AS named_step_uuid,
+         ts.retryable AS default_retryable, ts.max_attempts AS default_max_attempts
+  FROM tasker.template_steps ts JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id);
+
+CREATE VIEW tasker_views.tasks AS
+  SELECT t.task_uuid, tasker.derived_uuid('template', n.name, tp.name, tp.version) AS named_task_uuid, t.state = 'complete' AS complete, t.state, t.created_at AS requested_at, t.finished_at AS completed_at,
+         t.initiator, t.source_system, t.reason, t.tags, t.context, encode(t.identity_key, 'hex') AS identity_hash, t.priority::int AS priority,
+         coalesce(t.correlation_id, t.task_uuid::text) AS correlation_id, t.parent_correlation_id, t.created_at, coalesce(t.finished_at, t.created_at) AS updated_at
+  FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id);
+
+CREATE VIEW tasker_views.workflow_steps AS
+  SELECT tasker.step_uuid(t.task_uuid, s.step_no) AS workflow_step_uuid, t.task_uuid, tasker.derived_uuid('step', ts.name) AS named_step_uuid,
+         tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, s.state, ts.retryable, ts.max_attempts, s.attempts,
+         s.state = 'in_progress' AS in_process, s.state IN ('complete', 'resolved_manually', 'cancelled') AS processed, s.finished_at AS processed_at, s.claimed_at AS last_attempted_at,
+         CASE WHEN s.state = 'waiting_for_retry' THEN ceil(extract(epoch FROM s.retry_at - s.claimed_at))::int END AS backoff_request_seconds,
+         coalesce(s.inputs, ts.handler -> 'initialization') AS inputs, s.result AS results, s.error, s.checkpoint, t.priority::int AS priority,
+         t.created_at, greatest(t.created_at, s.ready_at, s.claimed_at, s.finished_at) AS updated_at
+  FROM tasker.tasks t JOIN tasker.steps s USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no;
+
+CREATE VIEW tasker_views.workflow_step_edges AS
+  SELECT t.task_uuid, tasker.step_uuid(t.task_uuid, p.step_no) AS from_step_uuid, tasker.step_uuid(t.task_uuid, s.step_no) AS to_step_uuid,
+         CASE WHEN pt.step_type = 'batchable' AND ts.step_type = 'batch_worker' THEN 'batch_dependency' WHEN pt.step_type = 'batch_worker' THEN 'worker_to_convergence' ELSE 'provides' END AS name
+  FROM tasker.tasks t
+  JOIN tasker.steps s USING (task_id)
+  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  JOIN tasker.steps p ON p.task_id = t.task_id AND p.template_no = ANY (ts.parents)
+  JOIN tasker.template_steps pt ON pt.template_id = t.template_id AND pt.step_no = p.template_no;
+
+-- processor_uuid stands for the node.
+CREATE VIEW tasker_views.task_transitions AS
+  SELECT tasker.derived_uuid('transition', x.task_uuid::text, x.sort_key::text) AS task_transition_uuid, x.task_uuid, x.to_state, x.from_state, x.sort_key::int AS sort_key, x.newest = 1 AS most_recent,
+         tasker.derived_uuid('node', x.node_name) AS processor_uuid, x.node_name, x.cause AS metadata, x.at AS created_at
+  FROM (
+    SELECT t.task_uuid, h.to_state, h.from_state, h.at, h.cause, nd.node_name,
+           row_number() OVER (PARTITION BY t.task_uuid ORDER BY h.at, h.from_state NULLS FIRST) AS sort_key, row_number() OVER (PARTITION BY t.task_uuid ORDER BY h.at DESC, h.from_state DESC NULLS LAST) AS newest
+    FROM tasker.tasks t JOIN tasker.task_history h USING (task_id) LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no) x;
+
+CREATE VIEW tasker_views.workflow_step_transitions AS
+  SELECT tasker.derived_uuid('step transition', x.task_uuid::text, x.step_no::text, x.sort_key::text) AS workflow_step_transition_uuid, tasker.step_uuid(x.task_uuid, x.step_no) AS workflow_step_uuid, x.task_uuid,
+         x.state AS to_state, x.from_state, x.sort_key::int AS sort_key, x.next IS NULL AS most_recent,
+         jsonb_strip_nulls(jsonb_build_object('event', x.event, 'attempt', x.attempt, 'worker_uuid', x.worker_uuid, 'node', x.node_name)) || coalesce(x.detail, '{}') AS metadata, x.at AS created_at
+  FROM (
+    SELECT t.task_uuid, h.step_no, h.state, h.event, h.attempt, h.worker_uuid, h.detail, h.at, nd.node_name,
+           lag(h.state) OVER w AS from_state, lead(h.state) OVER w AS next, row_number() OVER w AS sort_key
+    FROM tasker.tasks t JOIN tasker.step_history h USING (task_id) LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no
+    WINDOW w AS (PARTITION BY t.task_uuid, h.step_no ORDER BY h.fence, h.rank, h.at)) x;
+
+-- Who produced which result.
+CREATE VIEW tasker_views.workflow_step_result_audit AS
+  SELECT tasker.derived_uuid('audit', t.task_uuid::text, a.step_no::text, a.fence::text) AS workflow_step_result_audit_uuid, tasker.step_uuid(t.task_uuid, a.step_no) AS workflow_step_uuid, t.task_uuid,
+         a.attempt, a.outcome, a.worker_uuid, nd.node_name, coalesce(t.correlation_id, t.task_uuid::text) AS correlation_id, a.outcome = 'success' AS success, round(a.execution_ms)::bigint AS execution_time_ms,
+         a.finished_at, a.recorded_at
+  FROM tasker.tasks t JOIN tasker.step_attempts a USING (task_id) LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no;
+
+CREATE VIEW tasker_views.tasks_dlq AS
+  SELECT d.dlq_uuid AS dlq_entry_uuid, t.task_uuid, d.original_state, d.reason AS dlq_reason, d.created_at AS dlq_timestamp, d.status AS resolution_status, d.resolved_at AS resolution_timestamp,
+         d.notes AS resolution_notes, d.resolved_by, d.snapshot AS task_snapshot, d.metadata, d.created_at, d.updated_at
+  FROM tasker.dlq d JOIN tasker.tasks t USING (task_id);

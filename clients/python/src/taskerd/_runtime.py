@@ -34,7 +34,7 @@ from ._codec import (
 )
 from ._pool import HandlerPool
 from ._runner import StepRunner
-from ._transport import Backoff, Welcome, open_session
+from ._transport import Backoff, Complaints, Welcome, open_session
 from .context import StepContext
 from .exceptions import (
     ConnectionLostError,
@@ -304,15 +304,17 @@ class WorkerRuntime:
 
     def _sessions(self) -> None:
         """One connection after the other, until the work is done."""
-        backoff = Backoff()
+        backoff, complaints = Backoff(), Complaints()
         while not self._abort:
             try:
                 link = self._connect()
+                complaints.over()
             except ConnectionLostError as exc:
                 if self._give_up():
                     return
                 delay = backoff.next()
-                _log.warning("%s; next attempt in %.1f s", exc, delay)
+                if complaints.due():
+                    _log.warning("%s; trying on", exc)
                 self._pause(delay)
                 continue
             except TaskerdError as exc:
@@ -321,7 +323,8 @@ class WorkerRuntime:
                 if self._give_up():
                     return
                 delay = backoff.next(exc.retry_after or 0.0)
-                _log.warning("taskerd refuses the session: %s; next attempt in %.1f s", exc, delay)
+                if complaints.due():
+                    _log.warning("taskerd refuses the session: %s; trying on", exc)
                 self._pause(delay)
                 continue
             try:

@@ -8,7 +8,7 @@ import socket
 import time
 import weakref
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ._codec import (
     DEFAULT_LIMITS,
@@ -162,11 +162,59 @@ def open_session(
         sock.settimeout(None)
     except OSError as exc:
         sock.close()
-        raise ConnectionLostError(f"cannot reach taskerd at {path}: {exc}") from exc
+        raise ConnectionLostError(f"cannot reach taskerd at {path}: {why_not(path, exc)}") from exc
     except BaseException:
         sock.close()
         raise
     return sock, reader, welcome, rest
+
+
+def why_not(path: str, error: BaseException) -> str:
+    """What to tell people about a failed connect; where the socket may not be used, who may."""
+    if not isinstance(error, PermissionError):
+        return str(error)
+    import grp
+    import pwd
+
+    while True:
+        try:
+            found = os.stat(path)
+            break
+        except PermissionError:  # a directory above it is closed
+            path = os.path.dirname(path)
+        except OSError:
+            return str(error)
+
+    def name(find: Callable[[int], Any], number: int) -> str:
+        try:
+            return str(find(number)[0])
+        except KeyError:
+            return str(number)
+
+    return (
+        f"permission denied: {path} is for user {name(pwd.getpwuid, found.st_uid)} and group "
+        f"{name(grp.getgrgid, found.st_gid)}, this process is user {name(pwd.getpwuid, os.geteuid())}"
+    )
+
+
+class Complaints:
+    """Says at once that something is wrong, and while it stays so once a minute."""
+
+    def __init__(self, every: float = 60.0) -> None:
+        self._every = every
+        self._last: Optional[float] = None
+
+    def due(self) -> bool:
+        """True if it is time to say it (again)."""
+        now = time.monotonic()
+        if self._last is not None and now - self._last < self._every:
+            return False
+        self._last = now
+        return True
+
+    def over(self) -> None:
+        """It is no longer wrong."""
+        self._last = None
 
 
 def _await_welcome(sock: socket.socket, reader: FrameReader) -> Tuple[Welcome, List[List[Any]]]:

@@ -52,6 +52,9 @@ class StepResponse:
     retry_at: Optional[str] = None
     result: Any = None
     error: Optional[Dict[str, Any]] = None
+    template_step: Optional[str] = None
+    inputs: Optional[Dict[str, Any]] = None
+    checkpoint: Optional[Dict[str, Any]] = None
     dependencies_satisfied: bool = False
     total_parents: int = 0
     completed_parents: int = 0

@@ -26,7 +26,7 @@ from .registry import (
 )
 from .step_handler.base import StepHandler
 from .step_handler.functional import handler_class_of
-from .template_discovery import TemplatePath
+from .template_discovery import TemplateParser, TemplatePath
 
 __all__ = ["HandlerDiscovery", "HandlerRegistry", "StepHandler"]
 
@@ -206,6 +206,18 @@ class HandlerRegistry:
             self.register(name, cls)
         return len(found)
 
+    def _register_path(self, callable_name: str) -> int:
+        """Register the class at an import path under its ``handler_name``; 1 if that is new."""
+        lookup = self.resolver_chain.get_resolver("class_lookup")
+        found = lookup.find(callable_name) if isinstance(lookup, ClassLookupResolver) else None
+        if found is None:
+            return 0
+        self._paths.add(callable_name)
+        if not found.handler_name or self._explicit.entry(found.handler_name) is not None:
+            return 0
+        self.register(found.handler_name, found)
+        return 1
+
     @property
     def import_failures(self) -> List[ImportFailure]:
         """Modules with handlers that could not be imported, be it for discovery or for a template."""
@@ -217,18 +229,19 @@ class HandlerRegistry:
     def bootstrap_handlers(self) -> int:
         """Look for template files, and in test environments scan the modules imported so far.
 
-        Returns how many handlers were registered. Handlers that templates name by import path are
-        found when the worker registers the templates.
+        Handlers that the templates name by import path are imported, and registered under their
+        ``handler_name`` too. Returns how many handlers were registered.
         """
         try:
             path = TemplatePath.find()
             files = [str(p) for p in TemplatePath.files(path)] if path else []
             self.template_discovery_info = {"template_path": str(path) if path else None, "files": files}
         except OSError as exc:
+            files = []
             _log.warning("templates cannot be listed: %s", exc)
+        count = sum(self._register_path(c) for f in files for c in TemplateParser.extract_handler_callables(f))
         if os.environ.get("TASKER_ENV") != "test":
-            return 0
-        count = 0
+            return count
         for name, module in list(sys.modules.items()):
             if name.partition(".")[0] == __name__.partition(".")[0] or not isinstance(module, ModuleType):
                 continue

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from . import _bridge
 from ._runner import StepRunner
 from ._runtime import WorkerRuntime
-from ._transport import socket_path
+from ._transport import Complaints, socket_path
 from .client import TaskerClient
 from .exceptions import (
     ConflictError,
@@ -420,6 +420,7 @@ class Worker:
 
 
     def _await_daemon(self, client: TaskerClient, deadline: Optional[float]) -> None:
+        complaints = Complaints()
         while True:
             left = 5.0 if deadline is None else min(5.0, deadline - time.monotonic())
             try:
@@ -428,7 +429,8 @@ class Worker:
             except TaskerdError as exc:
                 if not exc.retryable or (deadline is not None and time.monotonic() >= deadline - 0.1):
                     raise
-                _log.warning("waiting for taskerd: %s", exc)
+                if complaints.due():
+                    _log.warning("waiting for taskerd: %s", exc)
 
 
 class _Interrupted(BaseException):

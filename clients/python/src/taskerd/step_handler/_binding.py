@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
+import functools
 import inspect
+import typing
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..context import StepContext
@@ -62,7 +65,35 @@ def _build(model: Any, value: Mapping[str, Any]) -> Any:
     if callable(validate):
         return validate(value)
     known = {f.name for f in dataclasses.fields(model) if f.init}
-    return model(**{k: v for k, v in value.items() if k in known})
+    hints = _hints(model)
+    return model(**{k: _nested(hints.get(k), v) for k, v in value.items() if k in known})
+
+
+@functools.lru_cache(maxsize=None)
+def _hints(model: Any) -> Mapping[str, Any]:
+    try:
+        return typing.get_type_hints(model)
+    except Exception:  # names that exist only for type checkers
+        return {}
+
+
+def _nested(hint: Any, value: Any) -> Any:
+    """A value of a dataclass's field: maps become the models that the type names, also inside of Optional,
+    lists and maps. Nothing else is converted."""
+    if not isinstance(value, (dict, list)):
+        return value
+    if isinstance(value, dict) and is_model(hint):
+        return _build(hint, value)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (list, collections.abc.Sequence) and isinstance(value, list):
+        return [_nested(arguments[0], v) for v in value]
+    if origin in (dict, collections.abc.Mapping) and isinstance(value, dict):
+        return {k: _nested(arguments[1], v) for k, v in value.items()}
+    for argument in arguments if origin is not list and origin is not dict else ():
+        made = _nested(argument, value)
+        if made is not value:
+            return made
+    return value
 
 
 def _model_input(model: Any, data: Mapping[str, Any]) -> Dict[str, Any]:

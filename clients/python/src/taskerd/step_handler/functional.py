@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Awaitable, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from ..batch_processing.batchable import Batchable
 from ..context import StepContext
@@ -107,7 +107,16 @@ class FunctionalHandler(StepHandler):
         """Run the function; exceptions come back as failures."""
         binding = self._binding
         try:
-            return self._finish(binding.function(**self._arguments(context)))
+            value = binding.function(**self._arguments(context))
+            if type(value) is not dict and inspect.isawaitable(value):
+                return self._later(value)
+            return self._finish(value)
+        except Exception as exc:
+            return failure_from_exception(exc)
+
+    async def _later(self, value: Awaitable[Any]) -> StepHandlerResult:
+        try:
+            return self._finish(await value)
         except Exception as exc:
             return failure_from_exception(exc)
 
@@ -160,25 +169,6 @@ class _ApiFunction(APIMixin, FunctionalHandler):
         return arguments
 
 
-class _Async:
-    """Put before one of the classes above for a coroutine function."""
-
-    _binding: ClassVar[Binding]
-
-    async def call(self, context: StepContext) -> StepHandlerResult:
-        binding = self._binding
-        try:
-            return self._finish(await binding.function(**self._arguments(context)))
-        except Exception as exc:
-            return failure_from_exception(exc)
-
-    def _arguments(self, context: StepContext) -> Dict[str, Any]:
-        return super()._arguments(context)  # type: ignore[misc,no-any-return]
-
-    def _finish(self, value: Any) -> StepHandlerResult:
-        return super()._finish(value)  # type: ignore[misc,no-any-return]
-
-
 def _handler(
     kind: Type[FunctionalHandler], decorator: str, name: str, version: str, **members: Any
 ) -> Callable[[F], F]:
@@ -186,7 +176,6 @@ def _handler(
         raise TypeError(f'{decorator} needs the handler\'s name: @{decorator}("my_handler")')
 
     def decorate(function: F) -> F:
-        bases = (_Async, kind) if inspect.iscoroutinefunction(function) else (kind,)
         called = getattr(function, "__name__", "function")
         title = "".join(part.capitalize() for part in called.split("_")) or "Function"
         body = {
@@ -197,7 +186,7 @@ def _handler(
             "__doc__": function.__doc__,
             **members,
         }
-        function._handler_class = type(f"{title}Handler", bases, body)  # type: ignore[attr-defined]
+        function._handler_class = type(f"{title}Handler", (kind,), body)  # type: ignore[attr-defined]
         return function
 
     return decorate

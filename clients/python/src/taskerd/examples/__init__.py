@@ -1,0 +1,1 @@
+"""Handlers to look at and to try things with."""

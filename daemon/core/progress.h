@@ -107,7 +107,7 @@ int progress_yield(struct progress *p, unsigned step, unsigned fence) must_check
 
 /* A step in error, waiting for a retry, or cancelled with its batch, begins again with all its attempts. */
 int progress_reset(struct progress *p, unsigned step) must_check;
-/* The step counts as done. A decision then has no branches, a batchable step no batches: `fallback` names the
+/* The step, which waits for no other, counts as done. A decision then has no branches, a batchable step no batches: `fallback` names the
  * worker that gets the instance with nothing to do. */
 int progress_resolve(struct progress *p, unsigned step, unsigned fallback) must_check;
 /* The step is complete with a result of the operator's; -EINVAL if its outcome cannot be applied. */
@@ -119,8 +119,8 @@ int progress_retry(struct progress *p, unsigned *ret_n) must_check;
 int progress_pause(struct progress *p) must_check;
 int progress_resume(struct progress *p, bool due) must_check;
 
-/* End the task: every step that is not finished is cancelled. 0, -EALREADY if the task is finished, -ESTALE if
- * it cannot end so from the state it is in. */
+/* End the task: every step that is not finished is cancelled, but for those in error unless the task is
+ * cancelled. 0, -EALREADY if the task is finished, -ESTALE if it cannot end so from the state it is in. */
 int progress_cancel(struct progress *p) must_check;
 int progress_resolve_task(struct progress *p) must_check; /* by hand */
 int progress_fail_task(struct progress *p) must_check;    /* a limit of its life cycle */

@@ -19,10 +19,9 @@ static int find(struct progress *p, unsigned step, struct node **ret)
 }
 
 /* What a fix leads to. */
-static void act(struct progress *p, unsigned of)
+static void act(struct progress *p)
 {
 	p->counted = true;
-	progress_refill(p, of);
 	progress_settle(p);
 }
 
@@ -32,13 +31,23 @@ static bool may_begin_again(const struct node *n)
 	return (n->state == STEP_ERROR && !n->tolerated) || n->state == STEP_CANCELLED;
 }
 
+static void return_to_gate(struct progress *p, struct node *n)
+{
+	if (progress_is_inside(p, n))
+		n->returned = ++p->steps[n->of].n_returned;
+	progress_open_gate(p, n->of);
+}
+
 static void begin_again(struct progress *p, struct node *n)
 {
 	n->fence++; /* a message for later may be in a queue */
 	n->attempts = 0;
 	n->delayed = false;
+	bool inside = n->state == STEP_WAITING_FOR_RETRY;
 	progress_move(p, n, STEP_PENDING);
-	if (n->pending_parents == 0)
+	if (!inside && p->steps[n->of].parallelism > 0)
+		return_to_gate(p, n);
+	else if (n->pending_parents == 0)
 		progress_make_ready(p, n);
 }
 
@@ -51,8 +60,14 @@ int progress_reset(struct progress *p, unsigned step)
 	if (!may_begin_again(n) && n->state != STEP_WAITING_FOR_RETRY)
 		return -ESTALE;
 	begin_again(p, n);
-	act(p, n->of);
+	act(p);
 	return 0;
+}
+
+/* For other steps: to pass over those is to end them first. Else a task could be complete while one still runs. */
+static bool waits(const struct progress *p, const struct node *n)
+{
+	return n->state == STEP_PENDING && (n->pending_parents > 0 || !progress_is_inside(p, n));
 }
 
 static int finish(struct progress *p, unsigned step, enum step_state to, const struct progress_outcome *o)
@@ -61,16 +76,18 @@ static int finish(struct progress *p, unsigned step, enum step_state to, const s
 	int r = find(p, step, &n);
 	if (r < 0)
 		return r;
-	if (n->tolerated || step_states[n->state].flags & STATE_FINISHED)
+	if (n->tolerated || step_states[n->state].flags & STATE_FINISHED || waits(p, n))
 		return -ESTALE;
-	unsigned of = n->of;
-	r = progress_check_outcome(p, of, o);
+	r = progress_check_outcome(p, n->of, o);
 	if (r < 0)
 		return r;
 	n = progress_node(p, step);
+	bool inside = n->state != STEP_ERROR;
 	progress_move(p, n, to);
 	progress_satisfy(p, n, o);
-	act(p, of);
+	if (inside)
+		progress_leave(p, n);
+	act(p);
 	return 0;
 }
 
@@ -93,6 +110,8 @@ int progress_retry(struct progress *p, unsigned *ret_n)
 	*ret_n = 0;
 	if (is_finished(p) && p->state != TASK_ERROR)
 		return -EALREADY;
+	for (unsigned i = 0; p->state == TASK_ERROR && i < p->n_steps; i++)
+		p->steps[i].n_inside = 0;
 	for (unsigned i = 0; i < p->n_nodes; i++)
 		if (may_begin_again(&p->nodes[i])) {
 			begin_again(p, &p->nodes[i]);
@@ -130,7 +149,6 @@ int progress_pause(struct progress *p)
 	return 0;
 }
 
-/* Those that had begun come first: they hold places in their batch. */
 static void resume_node(struct progress *p, struct node *n, bool due)
 {
 	if (n->delayed && !due)
@@ -153,13 +171,11 @@ int progress_resume(struct progress *p, bool due)
 	if (!p->paused)
 		return -ESTALE;
 	p->paused = false;
-	for (unsigned begun = 2; begun-- > 0;)
-		for (unsigned i = 0; i < p->n_nodes; i++) {
-			struct node *n = &p->nodes[i];
-			if (has_node(p, i) && n->state == STEP_PENDING && n->pending_parents == 0 &&
-			    (n->attempts > 0) == begun)
-				resume_node(p, n, due);
-		}
+	for (unsigned i = 0; i < p->n_nodes; i++) {
+		struct node *n = &p->nodes[i];
+		if (has_node(p, i) && n->state == STEP_PENDING && n->pending_parents == 0)
+			resume_node(p, n, due);
+	}
 	p->counts.visits += p->n_nodes;
 	progress_settle(p);
 	return 0;
@@ -176,9 +192,11 @@ static int end_task(struct progress *p, enum task_state state)
 		return -ESTALE;
 	for (unsigned i = 0; i < p->n_nodes; i++) {
 		struct node *n = &p->nodes[i];
-		if (has_node(p, i) && !(step_states[n->state].flags & STATE_FINISHED))
+		bool keep = n->state == STEP_ERROR && state != TASK_CANCELLED;
+		if (has_node(p, i) && !keep && !(step_states[n->state].flags & STATE_FINISHED))
 			progress_move(p, n, STEP_CANCELLED);
 	}
+	p->paused = p->paused && state == TASK_ERROR;
 	p->counts.visits += p->n_nodes;
 	p->counted = true;
 	p->state = state;

@@ -234,8 +234,9 @@ static void create_instances(struct progress *p, unsigned worker, unsigned n)
 		if (c->kind != PROGRESS_WORKER && c->existence == PROGRESS_CREATED)
 			p->nodes[p->edges[w->first_child + k]].pending_parents += n - 1;
 	}
-	for (unsigned i = w->first; i < w->first + n && pending == 0; i++)
+	for (unsigned i = w->first; i < w->first + n && pending == 0 && w->parallelism == 0; i++)
 		progress_make_ready(p, &p->nodes[i]);
+	progress_open_gate(p, worker);
 }
 
 static void apply_batch(struct progress *p, unsigned of, const struct progress_outcome *o)
@@ -268,9 +269,11 @@ void progress_apply_outcome(struct progress *p, unsigned of, const struct progre
 
 void progress_fail_batch(struct progress *p, unsigned of)
 {
-	const struct shape *s = &p->steps[of];
+	struct shape *s = &p->steps[of];
+	s->n_inside = 0;
 	for (unsigned i = s->first; i < s->first + s->n; i++) {
 		struct node *n = &p->nodes[i];
+		n->returned = 0;
 		if (n->state != STEP_ERROR && !(step_states[n->state].flags & STATE_FINISHED))
 			progress_move(p, n, STEP_CANCELLED);
 	}

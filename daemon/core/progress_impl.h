@@ -17,7 +17,10 @@ struct shape {
 	bool named;                    /* by a decision */
 	bool decided;                  /* a decision that is satisfied */
 	unsigned first, n;             /* a batch worker's instances among the nodes */
-	unsigned n_live, n_unsatisfied; /* of the instances */
+	unsigned n_unsatisfied;        /* of the instances */
+	/* The gate of a batch with parallelism: so many instances have been let through, so many of them have
+	 * not ended. Those that were reset come back to it and go first. */
+	unsigned n_released, n_inside, n_returned;
 };
 
 /* A step that runs: nodes[0] to nodes[n_steps - 1] are those of the template, then come instances. */
@@ -25,6 +28,7 @@ struct node {
 	enum step_state state;
 	unsigned of; /* the step of the template */
 	unsigned pending_parents, attempts, fence;
+	unsigned returned; /* its place among those that came back to the gate; 0: it is not there */
 	bool tolerated; /* in error, and yet satisfied */
 	bool delayed;   /* was waiting for a retry when the task was paused */
 };
@@ -58,8 +62,11 @@ void progress_make_ready(struct progress *p, struct node *n);
 void progress_satisfy(struct progress *p, struct node *n, const struct progress_outcome *outcome);
 /* One parent less for a step of the template, or for all its instances. */
 void progress_count_down(struct progress *p, unsigned step);
-/* Instances that may go on now that others are not under way any more. */
-void progress_refill(struct progress *p, unsigned of);
+bool progress_is_inside(const struct progress *p, const struct node *n); /* let through the gate of its batch, if there is one */
+/* An instance that was inside has ended. */
+void progress_leave(struct progress *p, const struct node *n);
+/* Let instances through while there is room. */
+void progress_open_gate(struct progress *p, unsigned of);
 
 /* progress_dynamic.c */
 /* 0, -EINVAL (it cannot be applied), -ENOMEM. Reserves the nodes that it takes. */

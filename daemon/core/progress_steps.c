@@ -14,18 +14,12 @@ static bool is_active(enum step_state s)
 	return s == STEP_ENQUEUED || s == STEP_IN_PROGRESS;
 }
 
-static bool is_live(enum step_state s)
-{
-	return is_active(s) || s == STEP_WAITING_FOR_RETRY;
-}
-
 /* `by` is 1 or, to take away, UINT_MAX. */
 static void count(struct progress *p, const struct node *n, unsigned by)
 {
 	p->counts.n_active += is_active(n->state) ? by : 0;
 	p->counts.n_waiting += n->state == STEP_WAITING_FOR_RETRY ? by : 0;
 	p->counts.n_failed += n->state == STEP_ERROR && !n->tolerated ? by : 0;
-	p->steps[n->of].n_live += is_live(n->state) ? by : 0;
 }
 
 void progress_move(struct progress *p, struct node *n, enum step_state to)
@@ -38,20 +32,60 @@ void progress_move(struct progress *p, struct node *n, enum step_state to)
 
 void progress_make_ready(struct progress *p, struct node *n)
 {
-	const struct shape *s = &p->steps[n->of];
-	if (p->paused || (s->parallelism > 0 && s->n_live >= s->parallelism))
+	if (p->paused || !progress_is_inside(p, n))
 		return;
 	progress_move(p, n, STEP_ENQUEUED);
 	p->ready[p->n_ready++] = progress_number(p, (unsigned)(n - p->nodes));
 }
 
-void progress_refill(struct progress *p, unsigned of)
+/* ---- the gate of a batch ---- */
+
+bool progress_is_inside(const struct progress *p, const struct node *n)
 {
-	const struct shape *s = &p->steps[of];
-	for (unsigned i = s->first; i < s->first + s->n && s->n_live < s->parallelism; i++)
-		if (p->nodes[i].state == STEP_PENDING && p->nodes[i].pending_parents == 0)
-			progress_make_ready(p, &p->nodes[i]);
+	const struct shape *s = &p->steps[n->of];
+	return s->parallelism == 0 || (n->returned == 0 && n < &p->nodes[s->first + s->n_released]);
 }
+
+void progress_leave(struct progress *p, const struct node *n)
+{
+	struct shape *s = &p->steps[n->of];
+	if (s->parallelism == 0)
+		return;
+	s->n_inside--;
+	progress_open_gate(p, n->of);
+}
+
+/* Those that came back, first come first served, then the others in their order. */
+static struct node *next_at_gate(struct progress *p, const struct shape *s)
+{
+	struct node *best = NULL;
+	for (unsigned i = s->first; i < s->first + s->n; i++) {
+		struct node *n = &p->nodes[i];
+		bool back = n->returned > 0, fresh = i >= s->first + s->n_released;
+		if (n->state != STEP_PENDING || (!back && !fresh))
+			continue;
+		if (!best || (back && (best->returned == 0 || n->returned < best->returned)))
+			best = n;
+	}
+	return best;
+}
+
+void progress_open_gate(struct progress *p, unsigned of)
+{
+	struct shape *s = &p->steps[of];
+	struct node *n;
+	while (s->n_inside < s->parallelism && (n = next_at_gate(p, s))) {
+		unsigned k = (unsigned)(n - &p->nodes[s->first]);
+		n->returned = 0;
+		s->n_inside++;
+		if (s->n_released <= k)
+			s->n_released = k + 1;
+		if (n->pending_parents == 0)
+			progress_make_ready(p, n);
+	}
+}
+
+/* ---- counting down ---- */
 
 static void count_down_node(struct progress *p, struct node *n)
 {
@@ -118,6 +152,7 @@ static void end_in_error(struct progress *p, struct node *n)
 	const struct shape *s = &p->steps[n->of];
 	bool batch = s->kind == PROGRESS_WORKER;
 	progress_move(p, n, STEP_ERROR);
+	progress_leave(p, n);
 	if (batch && s->strategy == PROGRESS_CONTINUE) {
 		n->tolerated = true;
 		p->counts.n_failed--;
@@ -153,8 +188,8 @@ int progress_succeed(struct progress *p, unsigned step, unsigned fence,
 	} else {
 		progress_move(p, n, STEP_COMPLETE);
 		progress_satisfy(p, n, outcome);
+		progress_leave(p, n);
 	}
-	progress_refill(p, of);
 	progress_settle(p);
 	return r < 0;
 }
@@ -170,7 +205,6 @@ int progress_fail(struct progress *p, unsigned step, unsigned fence, bool retrya
 		end_in_error(p, n);
 	else
 		try_again(p, n, delayed);
-	progress_refill(p, n->of);
 	progress_settle(p);
 	return 0;
 }

@@ -79,12 +79,27 @@ unsigned naive_open(const struct naive *n)
 	return open;
 }
 
+static bool has_gate(const struct naive *n, unsigned no)
+{
+	return definition(n, no)->kind == PROGRESS_WORKER && definition(n, no)->parallelism > 0;
+}
+
+static bool is_outside(const struct naive *n, unsigned no)
+{
+	return has_gate(n, no) && !n->steps[no].inside;
+}
+
 bool naive_held(const struct naive *n, unsigned no)
 {
-	const struct progress_step *s = definition(n, no);
-	bool full = s->kind == PROGRESS_WORKER && s->parallelism > 0 &&
-		    naive_live(n, template_of(n, no)) >= s->parallelism;
-	return n->paused || full;
+	return n->paused || is_outside(n, no);
+}
+
+unsigned naive_inside(const struct naive *n, unsigned worker)
+{
+	unsigned count = 0;
+	for (unsigned no = worker + n->t->n; no < naive_numbers(n); no += n->t->n)
+		count += n->steps[no].exists && n->steps[no].inside;
+	return count;
 }
 
 /* ---- which steps exist ---- */
@@ -181,9 +196,38 @@ static void settle_existence(struct naive *n)
 
 /* ---- what follows ---- */
 
+/* Who came back first, or else the first that was never let through. 0: nobody waits. */
+static unsigned next_at_gate(const struct naive *n, unsigned worker)
+{
+	unsigned last = 0, ticket = 0, found = 0;
+	for (unsigned no = worker + n->t->n; no < naive_numbers(n); no += n->t->n) {
+		const struct naive_step *s = &n->steps[no];
+		if (in_state(n, no, STEP_PENDING) && s->ticket > 0 && (ticket == 0 || s->ticket < ticket)) {
+			ticket = s->ticket;
+			found = no;
+		}
+		last = s->passed ? no : last;
+	}
+	for (unsigned no = last ? last + n->t->n : worker + n->t->n; found == 0 && no < naive_numbers(n); no += n->t->n)
+		if (in_state(n, no, STEP_PENDING))
+			found = no;
+	return found;
+}
+
+static void open_gates(struct naive *n)
+{
+	for (unsigned w = 0; w < n->t->n; w++)
+		for (unsigned no; has_gate(n, w) && naive_inside(n, w) < n->t->steps[w].parallelism &&
+				  (no = next_at_gate(n, w)) > 0;) {
+			n->steps[no].inside = n->steps[no].passed = true;
+			n->steps[no].ticket = 0;
+		}
+}
+
 static void advance(struct naive *n)
 {
 	settle_existence(n);
+	open_gates(n);
 	for (unsigned no = 0; no < naive_numbers(n); no++)
 		if (in_state(n, no, STEP_PENDING) && naive_pending(n, no) == 0 && !naive_held(n, no))
 			n->steps[no].state = STEP_ENQUEUED;
@@ -304,6 +348,7 @@ static void make_batch(struct naive *n, unsigned no, const struct sim_event *e)
 static void satisfy(struct naive *n, unsigned no, enum step_state to, const struct sim_event *e)
 {
 	n->steps[no].state = to;
+	n->steps[no].inside = false;
 	enum progress_kind kind = no < n->t->n ? n->t->steps[no].kind : PROGRESS_WORKER;
 	if (kind == PROGRESS_DECISION)
 		decide(n, no, e);
@@ -317,14 +362,18 @@ static void fail_for_good(struct naive *n, unsigned no)
 {
 	const struct progress_step *d = definition(n, no);
 	n->steps[no].state = STEP_ERROR;
+	n->steps[no].inside = false;
 	if (d->kind != PROGRESS_WORKER)
 		return;
 	n->steps[no].tolerated = d->strategy == PROGRESS_CONTINUE;
 	for (unsigned i = template_of(n, no) + n->t->n; d->strategy == PROGRESS_FAIL_FAST && i < naive_numbers(n);
-	     i += n->t->n)
+	     i += n->t->n) {
+		n->steps[i].inside = false;
+		n->steps[i].ticket = 0;
 		if (n->steps[i].exists && n->steps[i].state != STEP_ERROR && n->steps[i].state != STEP_COMPLETE &&
 		    n->steps[i].state != STEP_RESOLVED_MANUALLY)
 			n->steps[i].state = STEP_CANCELLED;
+	}
 }
 
 static void try_again(struct naive *n, unsigned no, bool delayed)
@@ -395,6 +444,12 @@ static void reset(struct naive *n, unsigned no)
 {
 	struct naive_step *s = &n->steps[no];
 	s->fence++;
+	/* Whoever was let through, or passed over, comes back. */
+	bool over = s->state != STEP_WAITING_FOR_RETRY, passed = false;
+	for (unsigned i = no; i < naive_numbers(n); i += n->t->n)
+		passed = passed || n->steps[i].passed;
+	if (over && has_gate(n, no) && passed && s->ticket == 0)
+		s->ticket = ++n->tickets;
 	s->state = STEP_PENDING;
 	s->attempts = 0;
 	s->delayed = false;
@@ -415,7 +470,7 @@ static int act_on_step(struct naive *n, const struct sim_event *e)
 		reset(n, e->no);
 		return 0;
 	}
-	if (over)
+	if (over || (s->state == STEP_PENDING && (is_outside(n, e->no) || naive_pending(n, e->no) > 0)))
 		return -ESTALE;
 	if (!outcome_applies(n, e->no, e))
 		return -EINVAL;
@@ -435,13 +490,12 @@ static void pause_steps(struct naive *n)
 	}
 }
 
-/* Those that had begun hold their places. */
 static void resume_steps(struct naive *n, bool due)
 {
 	for (unsigned no = 0; no < naive_numbers(n); no++) {
 		struct naive_step *s = &n->steps[no];
-		if (in_state(n, no, STEP_PENDING) && s->attempts > 0 && naive_pending(n, no) == 0)
-			s->state = s->delayed && !due ? STEP_WAITING_FOR_RETRY : STEP_ENQUEUED;
+		if (in_state(n, no, STEP_PENDING) && s->delayed && naive_pending(n, no) == 0)
+			s->state = due ? STEP_ENQUEUED : STEP_WAITING_FOR_RETRY;
 		s->delayed = false;
 	}
 }
@@ -463,9 +517,13 @@ static int end_task(struct naive *n, enum task_state state)
 	if (state == TASK_RESOLVED_MANUALLY && n->state != TASK_BLOCKED_BY_FAILURES)
 		return -ESTALE;
 	n->state = state;
+	n->paused = n->paused && state == TASK_ERROR;
+	for (unsigned no = 0; no < naive_numbers(n); no++)
+		n->steps[no].inside = false;
 	for (unsigned no = 0; no < naive_numbers(n); no++)
 		if (n->steps[no].exists && n->steps[no].state != STEP_COMPLETE &&
-		    n->steps[no].state != STEP_RESOLVED_MANUALLY)
+		    n->steps[no].state != STEP_RESOLVED_MANUALLY &&
+		    (n->steps[no].state != STEP_ERROR || state == TASK_CANCELLED))
 			n->steps[no].state = STEP_CANCELLED;
 	return 0;
 }
@@ -482,8 +540,7 @@ static int retry_all(struct naive *n)
 		}
 	if (count == 0)
 		return -ESTALE;
-	if (n->state == TASK_ERROR)
-		n->state = TASK_STEPS_IN_PROCESS;
+	n->state = n->state == TASK_ERROR ? TASK_STEPS_IN_PROCESS : n->state;
 	return 0;
 }
 

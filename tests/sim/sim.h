@@ -63,6 +63,9 @@ struct naive_step {
 	enum step_state state;
 	unsigned attempts, fence;
 	bool tolerated, delayed;
+	/* At the gate of a batch: let through and not ended; let through ever; its place among who came back. */
+	bool inside, passed;
+	unsigned ticket;
 };
 struct naive {
 	const struct sim_template *t;
@@ -70,6 +73,7 @@ struct naive {
 	enum progress_existence existence[SIM_STEPS];
 	bool decided[SIM_STEPS], dynamic, paused;
 	uint32_t named;
+	unsigned tickets;
 	unsigned n_instances[SIM_STEPS];
 	enum task_state state;
 };
@@ -82,6 +86,7 @@ unsigned naive_pending(const struct naive *n, unsigned no); /* parents it waits 
 unsigned naive_in_state(const struct naive *n, enum step_state state);
 unsigned naive_live(const struct naive *n, unsigned worker);
 unsigned naive_open(const struct naive *n); /* what progress_counts says */
+unsigned naive_inside(const struct naive *n, unsigned worker); /* instances let through and not ended */
 bool naive_held(const struct naive *n, unsigned no); /* ready, and yet not to be begun */
 
 /* run.c: both together. */

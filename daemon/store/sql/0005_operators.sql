@@ -76,16 +76,18 @@ DECLARE
   r_t bigint[]; r_s int[];
 BEGIN
   WITH k AS (
-    SELECT s.task_id, s.step_no, b.template_no, s.step_no <= b.template_no + b.n_released * b.stride AND s.step_no <> ALL (b.returned) AS was_inside
+    SELECT s.task_id, s.step_no, b.template_no, ts.parents, t.impossible, s.step_no <= b.template_no + b.n_released * b.stride AND s.step_no <> ALL (b.returned) AS was_inside
     FROM unnest(p_tasks, p_steps) AS u(task_id, step_no)
     JOIN tasker.steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.step_no <> s.template_no
-    JOIN tasker.batches b ON b.task_id = s.task_id AND b.template_no = s.template_no AND b.parallelism IS NOT NULL),
+    JOIN tasker.batches b ON b.task_id = s.task_id AND b.template_no = s.template_no AND b.parallelism IS NOT NULL
+    JOIN tasker.tasks t ON t.task_id = s.task_id
+    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no),
   g AS (
     UPDATE tasker.batches b SET returned = b.returned || x.steps
     FROM (SELECT k.task_id, k.template_no, array_agg(k.step_no ORDER BY k.step_no) AS steps FROM k WHERE k.was_inside GROUP BY k.task_id, k.template_no) x
     WHERE b.task_id = x.task_id AND b.template_no = x.template_no),
   w AS (
-    UPDATE tasker.steps s SET pending_parents = 1 FROM k WHERE k.was_inside AND s.task_id = k.task_id AND s.step_no = k.step_no)
+    UPDATE tasker.steps s SET pending_parents = 1 + tasker.open_parents(k.task_id, k.parents, k.impossible) FROM k WHERE k.was_inside AND s.task_id = k.task_id AND s.step_no = k.step_no)
   SELECT array_agg(k.task_id), array_agg(k.step_no) INTO r_t, r_s FROM k;
   IF r_t IS NOT NULL THEN
     PERFORM tasker.count_down(p_notify, ARRAY(SELECT e FROM tasker.batch_progress(r_t, r_s, false) e));
@@ -166,7 +168,8 @@ CREATE FUNCTION tasker.task_refusal(p_action text, t tasker.tasks) RETURNS text 
     WHEN p_action = 'pause' AND t.paused THEN format('the task is paused already (%s)', t.state)
     WHEN p_action = 'resume' AND NOT t.paused THEN format('the task is not paused (%s)', t.state)
     WHEN p_action = 'resolve_manually' AND t.state <> 'blocked_by_failures' THEN format('the task is %s: only one that is blocked_by_failures can be resolved', t.state)
-    WHEN p_action = 'retry' AND t.state <> 'error' AND t.n_failed = 0 THEN format('the task is %s: no step has failed', t.state) END
+    WHEN p_action = 'retry' AND t.state <> 'error' AND t.n_failed = 0
+      AND NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'cancelled') THEN format('the task is %s: no step has failed', t.state) END
 $$;
 
 -- Take finished tasks in error up again. Without steps: they never began, and do so now.

@@ -12,6 +12,7 @@ from workers import Gate, WorkerCase, echo, setUpModule, tearDownModule  # noqa:
 from taskerd import StepHandler, WorkerBootstrapError, WorkerState
 from taskerd.errors import PermanentError, RetryableError
 from taskerd.exceptions import TooLargeError, UnsupportedVersionError, WorkerAlreadyRunningError
+from taskerd.results import StepHandlerResult
 from taskerd.step_handler.functional import depends_on, step_handler
 
 
@@ -109,6 +110,58 @@ class Handshake(WorkerCase):
             worker.register("x", echo._handler_class)
         with self.assertRaises(WorkerAlreadyRunningError):
             worker.launch()
+
+
+class Checkpoints(WorkerCase):
+    def saver(self, seen):
+        @step_handler("save")
+        def save(context):
+            try:
+                context.save_checkpoint(5, 5, {"sum": 10})
+                seen.append(context.checkpoint)
+            except Exception as exc:
+                seen.append(exc)
+                raise
+
+        return save
+
+    def test_saving_waits_for_the_daemon(self):
+        seen = []
+        worker, conn = self.launched(self.saver(seen), threads=1)
+        for number, status in enumerate(("recorded", "stale", "rejected")):
+            conn.execute(step("save", number + 1))
+            ident, params = conn.expect("step.checkpoint")
+            self.assertEqual(params, {"step_uuid": step("save", number + 1)["step_uuid"], "attempt": 1, "claim": (number + 1).to_bytes(16, "big"),
+                                      "cursor": 5, "items_processed": 5, "accumulated_results": {"sum": 10}})  # fmt: skip
+            self.assertEqual(len(seen), number)
+            conn.answer(ident, {"status": status})
+            conn.ack(conn.results(1))
+        self.assertEqual(seen[0], {"cursor": 5, "items_processed": 5, "accumulated_results": {"sum": 10}})
+        self.assertEqual([type(e).__name__ for e in seen[1:]], ["StepCancelledError", "PermanentError"])
+
+    def test_a_step_that_yields_comes_again_as_the_same_attempt(self):
+        """Its next result is kept until it is acknowledged itself, whenever the yield is."""
+
+        @step_handler("yields")
+        def yields(context):
+            if context.has_checkpoint():
+                return {"from": context.checkpoint_cursor}
+            return StepHandlerResult.checkpoint_yield(7, 7, None)
+
+        worker, conn = self.launched(yields, threads=1)
+        conn.execute(step("yields", 1))
+        (first,) = conn.results(1)
+        self.assertEqual((first["result"], first["metadata"]["checkpoint_yield"]), ({"type": "checkpoint_yield", "cursor": 7, "items_processed": 7}, True))
+        again = step("yields", 1, claim=b"z" * 16, checkpoint={"cursor": 7, "items_processed": 7})
+        conn.execute(again)
+        (second,) = conn.results(1)
+        self.assertEqual((second["result"], second["claim"]), ({"from": 7}, b"z" * 16))
+        conn.ack([first])
+        wait_until(lambda: worker.status().counters["recorded"] == 1)
+        self.assertEqual(worker.status().unacknowledged, 1)
+        conn.ack([second])
+        wait_until(lambda: worker.status().unacknowledged == 0)
+        self.drained(worker, conn)
 
 
 class Results(WorkerCase):

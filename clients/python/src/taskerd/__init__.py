@@ -14,10 +14,11 @@ Run them with ``python -m taskerd worker my_handlers``; create tasks with ``Task
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from . import step_handler
 from ._transport import socket_path
 from ._version import __version__
-from .aio import AsyncTaskerClient
 from .batch_processing import (
     Batchable,
     BatchAggregationScenario,
@@ -132,6 +133,9 @@ from .step_handler.mixins.decision import DecisionPointOutcome, DecisionType
 from .template_discovery import TemplateParser, TemplatePath
 from .worker import BootstrapConfig, BootstrapResult, Worker, WorkerState, WorkerStatus
 
+if TYPE_CHECKING:
+    from .aio import AsyncTaskerClient
+
 #: The version of this library.
 version = __version__
 
@@ -139,6 +143,14 @@ version = __version__
 def get_version() -> str:
     """The version of this library."""
     return __version__
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AsyncTaskerClient":  # on first use: asyncio takes long to import
+        from .aio import AsyncTaskerClient
+
+        return AsyncTaskerClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -31,6 +31,12 @@ class ReplayHost:
         """Nothing was left out."""
         return {}
 
+    def store_checkpoint(self, params: Mapping[str, Any]) -> str:
+        """Show it; nothing is recorded."""
+        shown = {k: v for k, v in params.items() if k not in ("step_uuid", "attempt", "claim")}
+        print(f"checkpoint: {shown!r}", file=self._out)
+        return "recorded"
+
     def send_progress(self, step_uuid: str, attempt: int, progress: Any) -> None:
         """Show it."""
         print(f"progress: {progress!r}", file=self._out)

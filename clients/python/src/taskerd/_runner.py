@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import threading
 import time
-from typing import Any, Awaitable, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Awaitable, Dict, List, Mapping, Optional, Tuple
 
 from . import _otel
 from ._bridge import current_step
@@ -18,6 +17,9 @@ from .exceptions import ConversionError
 from .handler import HandlerRegistry
 from .registry import HandlerDefinition, ResolutionError, new_handler
 from .results import StepHandlerResult, failure_from_exception, result_from_value
+
+if TYPE_CHECKING:
+    import asyncio  # at run time only where a handler needs it: it takes long to import
 
 _log = logging.getLogger("taskerd.worker")
 
@@ -122,6 +124,8 @@ class StepRunner:
 
     def _await(self, value: Awaitable[Any], context: StepContext) -> Any:
         """Run a coroutine on this thread's event loop. Cancelling the step cancels it."""
+        import asyncio
+
         loop: Optional[asyncio.AbstractEventLoop] = getattr(self._local, "loop", None)
         if loop is None:
             loop = self._local.loop = asyncio.new_event_loop()
@@ -137,6 +141,8 @@ class StepRunner:
 
 async def _guarded(loop: asyncio.AbstractEventLoop, value: Awaitable[Any], context: StepContext) -> Any:
     """Await a handler; afterwards nothing of it is left running."""
+    import asyncio
+
     main = asyncio.ensure_future(value)
 
     def cancel() -> None:

@@ -240,6 +240,10 @@ class WorkerRuntime:
                 return got
             params = {**params, "cursor": cursor}
 
+    def store_checkpoint(self, params: Mapping[str, Any]) -> str:
+        """``step.checkpoint``; blocks the calling handler thread until it is durable."""
+        return str(self._request("step.checkpoint", params).get("status") or "")
+
     def send_progress(self, step_uuid: str, attempt: int, progress: Any) -> None:
         """``step.heartbeat``; dropped while there is no connection."""
         params: Dict[str, Any] = {"step_uuid": step_uuid, "attempt": attempt}

@@ -11,7 +11,8 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Union
 from uuid import UUID
 
-from .errors import StepCancelledError
+from ._codec import plain
+from .errors import PermanentError, StepCancelledError
 from .models import StepEvent, TaskSequenceStepWrapper, unwrap_result
 
 __all__ = ["StepContext"]
@@ -25,6 +26,9 @@ class StepHost(Protocol):
 
     def send_progress(self, step_uuid: str, attempt: int, progress: Any) -> None:
         """Tell the daemon how far the step is."""
+
+    def store_checkpoint(self, params: Mapping[str, Any]) -> str:
+        """``step.checkpoint``; blocks until the checkpoint is durable. The status of the answer."""
 
     def send_log(self, step_uuid: Optional[str], level: str, message: str, fields: Mapping[str, Any]) -> None:
         """Write a line to the daemon's log."""
@@ -278,6 +282,26 @@ class StepContext:
     def has_checkpoint(self) -> bool:
         """True if a checkpoint with a cursor exists."""
         return self.checkpoint_cursor is not None
+
+    def save_checkpoint(
+        self, cursor: Any, items_processed: Optional[int] = None, accumulated_results: Any = None
+    ) -> None:
+        """Store how far the step is and go on. It is durable when this returns: another attempt, should one be
+        needed, finds it as ``checkpoint``.
+
+        Raises StepCancelledError if the attempt no longer counts, and PermanentError if the daemon cannot
+        store the checkpoint.
+        """
+        told = {"cursor": cursor, "items_processed": items_processed, "accumulated_results": accumulated_results}
+        made = {k: v for k, v in told.items() if v is not None}
+        if self._host is not None and self._step is not None:
+            attempt = {k: self._step.get(k) for k in ("step_uuid", "attempt", "claim")}
+            status = self._host.store_checkpoint({**attempt, **plain(made, "checkpoint")})
+            if status == "rejected":
+                raise PermanentError("the checkpoint cannot be stored: it is too large, or holds a bad value")
+            if status != "recorded":
+                raise StepCancelledError(f"the checkpoint does not count: {status}")
+        self._checkpoint = made
 
     # -- cancelling and time ---------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 #include "clients/taskerctl/input.h"
 #include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
+#include "daemon/base/clock.h"
 
 /* ---- parameters from options ---- */
 
@@ -18,6 +19,32 @@ static int set_priority(const struct ctl *c, json_t *params)
 	if (parse_int(text, -100, 100, &v) < 0)
 		return ctl_fail(c, EXIT_USAGE, "--priority: %s is not a number from -100 to 100", text);
 	json_object_set_new(params, "priority", json_integer(v));
+	return EXIT_OK;
+}
+
+/* A time, or "+" and a duration from now. */
+static int set_run_at(const struct ctl *c, json_t *params)
+{
+	const char *text = cli_get(c->cli, "run-at");
+	int64_t ms, us;
+	char at[40];
+	if (!text)
+		return EXIT_OK;
+	if (*text != '+') {
+		if (parse_time(text, &us) < 0)
+			return ctl_fail(c, EXIT_USAGE, "--run-at: %s is no time: 2030-01-31T09:00:00Z, or +90s, is expected", text);
+		json_object_set_new(params, "run_at", json_string(text));
+		return EXIT_OK;
+	}
+	if (parse_duration(text + 1, &ms) < 0)
+		return ctl_fail(c, EXIT_USAGE, "--run-at: %s is not a duration: 90s, 1h30m", text + 1);
+	us = (int64_t)now_wall() + ms * 1000;
+	time_t s = (time_t)(us / 1000000);
+	struct tm tm;
+	gmtime_r(&s, &tm);
+	size_t n = strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(at + n, sizeof at - n, ".%06dZ", (int)(us % 1000000));
+	json_object_set_new(params, "run_at", json_string(at));
 	return EXIT_OK;
 }
 
@@ -58,29 +85,17 @@ static int common_params(const struct ctl *c, json_t *params)
 		if (*ref.version)
 			json_object_set_new(params, "version", json_string(ref.version));
 	}
-	return set_priority(c, params);
+	int code = set_run_at(c, params);
+	return code ? code : set_priority(c, params);
 }
 
 /* The context option: JSON text, @FILE or -. */
 static int set_context(const struct ctl *c, json_t *params)
 {
-	const char *given = cli_get(c->cli, "context");
-	cleanup_(cleanup_buf) struct buf b = {0};
-	json_error_t why;
-	buf_init(&b, INPUT_MAX);
-	if (!given)
-		return EXIT_OK;
-	const char *path = *given == '@' ? given + 1 : strcmp(given, "-") == 0 ? given : NULL;
-	int rc = path ? input_read(path, &b) : 0;
-	if (rc < 0)
-		return ctl_fail(c, EXIT_NO, "--context: %s cannot be read: %s", input_name(path),
-		                strerrordesc_np(-rc));
-	if (!path)
-		buf_append_str(&b, given);
-	json_t *v = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-	if (!v)
-		return ctl_fail(c, EXIT_USAGE, "--context: not JSON: %s (line %d, column %d)", why.text,
-		                why.line, why.column);
+	json_t *v = NULL;
+	int code = ctl_json_option(c, "context", &v);
+	if (code || !v)
+		return code;
 	if (!json_is_object(v)) {
 		json_decref(v);
 		return ctl_fail(c, EXIT_USAGE, "--context: a JSON object is expected");

@@ -196,36 +196,15 @@ int run_events_consume(struct ctl *c)
 
 /* ---- publish ---- */
 
-/* JSON text, @FILE or -. 0 with *ret, or an exit code after having said why. */
-static int json_option(const struct ctl *c, const char *option, json_t **ret)
-{
-	const char *given = cli_get(c->cli, option);
-	cleanup_(cleanup_buf) struct buf b = {0};
-	json_error_t why;
-	buf_init(&b, INPUT_MAX);
-	if (!given)
-		return EXIT_OK;
-	const char *path = *given == '@' ? given + 1 : strcmp(given, "-") == 0 ? given : NULL;
-	int rc = path ? input_read(path, &b) : 0;
-	if (rc < 0)
-		return ctl_fail(c, EXIT_NO, "--%s: %s cannot be read: %s", option, input_name(path), strerrordesc_np(-rc));
-	if (!path)
-		buf_append_str(&b, given);
-	*ret = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-	if (!*ret)
-		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line, why.column);
-	return EXIT_OK;
-}
-
 int run_events_publish(struct ctl *c)
 {
 	static const struct {
 		const char *key, *option;
 	} texts[] = {{"namespace", "namespace"}, {"delivery_mode", "mode"}, {"correlation_id", "correlation-id"}, {"event_id", "event-id"}};
 	cleanup_(cleanup_json) json_t *answer = NULL, *payload = NULL, *metadata = NULL, *params = json_pack("{s:s}", "name", c->cli->args[0]);
-	int code = json_option(c, "payload", &payload);
+	int code = ctl_json_option(c, "payload", &payload);
 	if (code == EXIT_OK)
-		code = json_option(c, "metadata", &metadata);
+		code = ctl_json_option(c, "metadata", &metadata);
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
 		json_set_option(params, texts[i].key, c->cli, texts[i].option);
 	if (payload)

@@ -1,4 +1,4 @@
-/* task get, list, cancel. */
+/* task get, list. */
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/ctl.h"
@@ -39,8 +39,8 @@ static void put_list_fact(const struct ctl *c, const char *key, const json_t *li
 static void put_state(const struct ctl *c, const json_t *task)
 {
 	const char *state = json_text(task, "state"), *colour = c->colour ? state_colour(state) : NULL;
-	printf("%-14s %s%s%s%s%s  %lld of %lld steps complete\n", "state", colour ? "\033[" : "",
-	       colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "",
+	printf("%-14s %s%s%s%s%s%s  %lld of %lld steps complete\n", "state", colour ? "\033[" : "",
+	       colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "", json_flag(task, "paused") ? ", paused" : "",
 	       (long long)json_int(task, "completed_steps", 0), (long long)json_int(task, "total_steps", 0));
 }
 
@@ -49,7 +49,8 @@ static void put_facts(const struct ctl *c, const json_t *task)
 	static const struct {
 		const char *title, *key;
 	} texts[] = {
-	    {"created", "created_at"},          {"updated", "updated_at"},
+	    {"created", "created_at"},          {"begins", "run_at"},
+	    {"updated", "updated_at"},
 	    {"finished", "finished_at"},        {"initiator", "initiator"},
 	    {"source system", "source_system"}, {"reason", "reason"},
 	    {"correlation", "correlation_id"},  {"parent", "parent_correlation_id"},
@@ -132,25 +133,6 @@ int run_task_get(struct ctl *c)
 	return show(
 	    c, "task.get",
 	    json_pack("{s:s,s:b}", "task_uuid", c->cli->args[0], "steps", !cli_has(c->cli, "no-steps")));
-}
-
-int run_task_cancel(struct ctl *c)
-{
-	cleanup_(cleanup_json) json_t *task = NULL;
-	json_t *params;
-	int code = task_uuid_args(c);
-	if (code)
-		return code;
-	params = json_pack("{s:s}", "task_uuid", c->cli->args[0]);
-	json_set_option(params, "reason", c->cli, "reason");
-	code = ctl_call(c, "task.cancel", params, &task);
-	if (code)
-		return code;
-	if (c->cli->json)
-		ctl_print_json(c, task, false);
-	else
-		printf("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
-	return EXIT_OK;
 }
 
 /* ---- list ---- */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "clients/taskerctl/input.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 
@@ -297,4 +298,24 @@ bool task_state_is_final(const char *state)
 int exit_code_for_state(const char *state)
 {
 	return strcmp(state, "complete") == 0 || strcmp(state, "resolved_manually") == 0 ? EXIT_OK : EXIT_NO;
+}
+
+int ctl_json_option(const struct ctl *c, const char *option, json_t **ret)
+{
+	const char *given = cli_get(c->cli, option);
+	cleanup_(cleanup_buf) struct buf b = {0};
+	json_error_t why;
+	buf_init(&b, INPUT_MAX);
+	if (!given)
+		return EXIT_OK;
+	const char *path = *given == '@' ? given + 1 : strcmp(given, "-") == 0 ? given : NULL;
+	int rc = path ? input_read(path, &b) : 0;
+	if (rc < 0)
+		return ctl_fail(c, EXIT_NO, "--%s: %s cannot be read: %s", option, input_name(path), strerrordesc_np(-rc));
+	if (!path)
+		buf_append_str(&b, given);
+	*ret = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+	if (!*ret)
+		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line, why.column);
+	return EXIT_OK;
 }

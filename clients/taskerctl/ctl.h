@@ -84,6 +84,10 @@ void json_join(const json_t *list, struct buf *b);
 /* "key: value" if the option was given. */
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option);
 
+/* The value of an option that is JSON text, @FILE or -. 0 with *ret (NULL if it was not given), or an exit code
+ * after having said why. */
+int ctl_json_option(const struct ctl *c, const char *option, json_t **ret) must_check;
+
 /* SGR code for a state, or NULL. */
 const char *state_colour(const char *state);
 bool task_state_is_final(const char *state);
@@ -103,6 +107,18 @@ int run_task_list(struct ctl *c);
 int run_task_wait(struct ctl *c);
 int run_task_watch(struct ctl *c);
 int run_task_cancel(struct ctl *c);
+int run_task_retry(struct ctl *c);
+int run_task_resolve(struct ctl *c);
+int run_task_pause(struct ctl *c);
+int run_task_resume(struct ctl *c);
+int run_step_get(struct ctl *c);
+int run_step_reset(struct ctl *c);
+int run_step_resolve(struct ctl *c);
+int run_step_complete(struct ctl *c);
+int run_step_skip(struct ctl *c);
+int run_namespace_list(struct ctl *c);
+int run_namespace_pause(struct ctl *c);
+int run_namespace_resume(struct ctl *c);
 int run_task_tree(struct ctl *c);
 int run_task_history(struct ctl *c);
 int run_step_history(struct ctl *c);

@@ -45,6 +45,7 @@ static const struct opt create_options[] = {
     {"key", 'k', "KEY", "idempotency key: a second task with the same key is not made"},
     {"tag", 't', "TAG", "a tag; may be repeated"},
     {"priority", 'p', "N", "-100 to 100, higher first; 0 by default"},
+    {"run-at", 0, "TIME", "when it begins: 2030-01-31T09:00:00Z, or +90s from now"},
     {"initiator", 0, "TEXT", "who asks for it"},
     {"source-system", 0, "TEXT", "where it comes from"},
     {"reason", 0, "TEXT", "why"},
@@ -89,7 +90,29 @@ static const struct opt publish_options[] = {
     {"event-id", 0, "UUID", "its id; by default a new one"},
     END};
 
-static const struct opt cancel_options[] = {{"reason", 'r', "TEXT", "why; stored with the task"}, END};
+#define BY_WHOM                                                                                              \
+	{"reason", 'r', "TEXT", "why; kept in the history with who did it"},                                 \
+	{                                                                                                    \
+		"operator", 0, "NAME", "who it is done for, if not for yourself"                             \
+	}
+#define FILTERS                                                                                              \
+	{"namespace", 'n', "NAME", "all of this namespace"}, {"name", 0, "NAME", "of this template"},        \
+	    {"template-version", 0, "VERSION", "of this version"},                                           \
+	    {"state", 0, "STATE", "whose task is in this state"}, {"tag", 't', "TAG", "with this tag"},      \
+	    {"after", 0, "TIME", "created then or later"}, {"before", 0, "TIME", "created before"},          \
+	    {"correlation-id", 0, "ID", "with this correlation id"},                                         \
+	    {"step", 0, "NAME", "with a step of this name"},                                                 \
+	    {"step-state", 0, "STATE", "with a step in this state"},                                         \
+	    {"error-type", 0, "TYPE", "with a step that failed in this way"},                                \
+	    {"all", 'a', NULL, "whatever there is"},                                                         \
+	{                                                                                                    \
+		"dry-run", 0, NULL, "change nothing, say what would be done"                                 \
+	}
+
+static const struct opt act_options[] = {BY_WHOM, FILTERS, END};
+static const struct opt complete_options[] = {
+    BY_WHOM, {"result", 0, "JSON", "the step's result: JSON, @FILE, or - for standard input"}, FILTERS, END};
+static const struct opt by_options[] = {BY_WHOM, END};
 
 static const struct opt tree_options[] = {
     {"format", 'f', "FORMAT", "text (the default), mermaid, dot or svg (needs graphviz)"},
@@ -135,6 +158,11 @@ static const struct opt staleness_options[] = {{"namespace", 'n', "NAME", "only 
                                                {"limit", 'l', "N", "at most this many, 100 by default"},
                                                END};
 
+static const char acts[] =
+    "What is meant is named, or picked by options that all must hold; --dry-run shows it first. The task goes "
+    "on at once.\n"
+    "With --json the daemon's answer.";
+
 const struct verb verbs[] = {
     {"template", "validate", "FILE...", "Check templates without the daemon",
      "All findings of all files are shown as FILE:LINE:COLUMN. - stands for standard input.\n"
@@ -174,17 +202,39 @@ const struct verb verbs[] = {
      "first one is the\n"
      "task).",
      watch_options, 1, 1, true, run_task_watch},
-    {"task", "cancel", "UUID", "Cancel a task", NULL, cancel_options, 1, 1, false, run_task_cancel},
+    {"task", "cancel", "[UUID...]", "Cancel tasks", acts, act_options, 0, -1, false, run_task_cancel},
+    {"task", "retry", "[UUID...]", "Reset all failed steps of tasks", acts, act_options, 0, -1, false,
+     run_task_retry},
+    {"task", "resolve", "[UUID...]", "Call blocked tasks resolved", acts, act_options, 0, -1, false,
+     run_task_resolve},
+    {"task", "pause", "[UUID...]", "Start no more steps of tasks", acts, act_options, 0, -1, false,
+     run_task_pause},
+    {"task", "resume", "[UUID...]", "Go on with paused tasks", acts, act_options, 0, -1, false,
+     run_task_resume},
     {"task", "tree", "UUID", "Draw the steps of a task with states and timings", NULL, tree_options, 1, 1,
      false, run_task_tree},
     {"task", "history", "UUID", "Show what has happened to a task",
      "Every state it rested in with node and cause, how each attempt of its steps ended, and what was done by "
      "hand.",
      none, 1, 1, false, run_task_history},
+    {"step", "get", "UUID|TASK STEP", "Show a step", NULL, none, 1, 2, false, run_step_get},
     {"step", "history", "UUID STEP", "Show what has happened to a step of a task",
      "When it became ready, began, was finished by its worker and recorded, for every attempt. STEP is its name "
      "or uuid.",
      none, 2, 2, false, run_step_history},
+    {"step", "reset", "[UUID|TASK STEP]", "Give failed steps all their attempts back", acts, act_options, 0, 2,
+     false, run_step_reset},
+    {"step", "resolve", "[UUID|TASK STEP]", "Call steps done, without a result", acts, act_options, 0, 2, false,
+     run_step_resolve},
+    {"step", "complete", "[UUID|TASK STEP]", "Give steps their result by hand", acts, complete_options, 0, 2,
+     false, run_step_complete},
+    {"step", "skip", "[UUID|TASK STEP]", "Pass over steps", acts, act_options, 0, 2, false, run_step_skip},
+    {"namespace", "list", "", "List the namespaces, and which are paused", NULL, none, 0, 0, false,
+     run_namespace_list},
+    {"namespace", "pause", "NAME", "Start no more steps of a namespace", NULL, by_options, 1, 1, false,
+     run_namespace_pause},
+    {"namespace", "resume", "NAME", "Go on with a paused namespace", NULL, by_options, 1, 1, false,
+     run_namespace_resume},
     {"worker", "list", "", "List the connected workers", NULL, none, 0, 0, false, run_worker_list},
     {"node", "list", "", "List the daemons on this database", NULL, none, 0, 0, false, run_node_list},
     {"queue", "list", "", "List the queues: what is ready, and who could run it", NULL, none, 0, 0, false,

@@ -1,5 +1,7 @@
 """What operators do by hand: every action resumes its task in the same transaction, is noted with who and why, and of two at once one wins."""
 import collections
+import json
+import subprocess
 import threading
 import unittest
 
@@ -586,6 +588,44 @@ class Namespaces(harness.Case):
 		self.assertEqual(self.step_state(daemon, task, "a"), "enqueued")
 		daemon.client.request("namespace.resume", {"namespace": "t", "reason": WHY})
 		self.assertEqual(self.finished(daemon, task).state, "complete")
+
+
+class CommandLine(OperatorCase):
+	"""The same by taskerctl."""
+
+	def ctl(self, *args, code=0):
+		done = subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE)
+		self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+		self.err = done.stderr
+		return done.stdout
+
+	def test_a_morning(self):
+		"""Several tasks have failed: look, try out, mend, reset; pass over what cannot be mended."""
+		self.apply(self.node, template("morning", [step("a", "t.mended", gate="morning", error_type="Weather"), step("b", after=["a"])]))
+		tasks = self.create_many(self.node, "morning", 3)
+		for task in tasks:
+			self.finished(self.node, task)
+		self.assertIn("3 would be done", self.ctl("step", "reset", "--error-type", "Weather", "--dry-run") + self.err)
+		self.assertEqual({self.get(t).state for t in tasks}, {"blocked_by_failures"})
+		self.assertEqual(self.ctl("step", "complete", tasks[0], "a", "--result", '{"step": "by hand"}', "-r", WHY).split()[1:], ["a", "complete"])
+		self.ctl("step", "complete", tasks[0], "a", "--result", "{}", "-r", WHY, code=5)
+		self.assertIn("the task is finished", self.ctl("task", "retry", tasks[0], "-r", WHY, code=5) + self.err) if self.finished(self.node, tasks[0]).state == "complete" else None
+		self.assertIn("step.complete_manually", self.ctl("step", "history", tasks[0], "a"))
+		self.ctl("task", "pause", tasks[1], "-r", WHY)
+		self.ledger.open_gate("morning")
+		got = json.loads(self.ctl("step", "reset", "--error-type", "Weather", "-r", WHY, "--json"))
+		self.assertEqual((got["done"], got["refused"]), (2, 0))
+		self.completed(tasks[2])
+		self.assertEqual(self.states(tasks[1]), {"a": "pending", "b": "pending"})
+		self.assertEqual(self.ctl("task", "resume", tasks[1], "-r", WHY), tasks[1] + " steps_in_process\n")
+		self.completed(tasks[1])
+		self.ctl("step", "reset", "--error-type", "Weather", "-r", WHY, code=4)
+		later = self.ctl("task", "create", "t/morning", "--run-at", "+1h").strip()
+		self.assertEqual(self.ctl("task", "cancel", later), later + " cancelled\n")
+		self.ctl("namespace", "pause", "t", "-r", WHY)
+		self.assertRegex(self.ctl("namespace", "list"), r"(?m)^t +paused .*" + WHY)
+		self.ctl("namespace", "resume", "t", "-r", WHY)
+		self.ctl("doctor")
 
 
 class Faults(harness.Case):

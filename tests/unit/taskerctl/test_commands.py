@@ -697,4 +697,113 @@ class Watch(Case):
         self.assertIn("\x1b[36m", text)
 
 
+
+class Operate(Case):
+    WHY = ("-r", "mended", "--operator", "night shift")
+    BY = {"reason": "mended", "operator": "night shift"}
+
+    def step(self, **more):
+        return {"task_uuid": UUID, "task_state": "steps_in_process", "step_uuid": UUID2, "name": "pack", "type": "standard", "state": "enqueued", "attempts": 0, "max_attempts": 3,
+                "pending_parents": 0, "depends_on": ["take"], "handler": "shop.pack", "error": {"message": "no \x1b[31mbox"}, **more}
+
+    def test_one_task(self):
+        for verb, action in ("retry", "retry"), ("resolve", "resolve_manually"), ("pause", "pause"), ("resume", "resume"), ("cancel", "cancel"):
+            self.serve(task__action=a_task(paused=verb == "pause"))
+            self.assertEqual(self.ctl("task", verb, UUID, *self.WHY), f"{UUID} steps_in_process{' paused' if verb == 'pause' else ''}\n")
+            self.assertEqual(self.daemon.params("task.action"), [{"task_uuid": UUID, "action": action, **self.BY}])
+        self.serve(task__action=Error("conflict", "the task is finished: complete"))
+        self.ctl("task", "pause", UUID, "-r", "x", code=5)
+        self.assertIn("the task is finished: complete", self.err)
+        self.ctl("task", "pause", UUID, code=2)
+        self.assertIn("--reason TEXT is needed", self.err)
+        self.ctl("task", "pause", "-r", "x", code=2)
+        self.assertIn("which tasks?", self.err)
+        self.ctl("task", "pause", "17", "-r", "x", code=2)
+
+    def test_one_step(self):
+        for verb, action in ("reset", "reset_for_retry"), ("resolve", "resolve_manually"), ("skip", "skip"):
+            self.serve(step__action=self.step())
+            self.assertEqual(self.ctl("step", verb, UUID2, *self.WHY), f"{UUID2} pack enqueued\n")
+            self.ctl("step", verb, UUID, "pack", *self.WHY)
+            self.assertEqual(self.daemon.params("step.action"), [{"step_uuid": UUID2, "action": action, **self.BY}, {"task_uuid": UUID, "step": "pack", "action": action, **self.BY}])
+        self.serve(step__action=self.step(state="complete"))
+        self.ctl("step", "complete", UUID2, "--result", '{"n": [1, 2.5]}', "-r", "x")
+        self.assertEqual(self.daemon.params("step.action"), [{"step_uuid": UUID2, "action": "complete_manually", "result": {"n": [1, 2.5]}, "reason": "x"}])
+        self.ctl("step", "complete", UUID2, "--result", "@" + self.file('{"from": "file"}'), "-r", "x")
+        self.assertEqual(self.daemon.params("step.action")[-1]["result"], {"from": "file"})
+        self.ctl("step", "complete", UUID2, "-r", "x", code=2)
+        self.ctl("step", "complete", UUID2, "--result", "{", "-r", "x", code=2)
+        self.ctl("step", "skip", "pack", "-r", "x", code=2)
+        self.ctl("step", "skip", UUID2, code=2)
+        self.ctl("step", "skip", UUID2, "--all", "-r", "x", code=2)
+        self.ctl("step", "skip", UUID2, "--dry-run", "-r", "x", code=2)
+        self.ctl("step", "skip", "-r", "x", code=2)
+
+    def test_many_in_pages(self):
+        pages = {None: ("a", "5/0"), "5/0": ("b", None)}
+
+        def page(p, _):
+            name, after = pages[p.get("cursor")]
+            return {"dry_run": p["dry_run"], "action": p["action"], "done": 0 if p["dry_run"] else 1, "refused": 0, "next_cursor": after,
+                    "items": [{"task_uuid": UUID, "step_uuid": UUID2, "step": name, "state": "error", "outcome": "would_be_done" if p["dry_run"] else "done", "message": None}]}
+        self.serve(step__bulk_action=page)
+        self.ctl("step", "reset", "--error-type", "Timeout", "-n", "shop", "--step", "pack", "--step-state", "error", "--after", "2026-01-01T00:00:00Z", "--dry-run")
+        self.assertEqual(self.rows()[1:], [[UUID, "a", "error", "would be done", "-"], [UUID, "b", "error", "would be done", "-"]])
+        self.assertIn("2 would be done, 0 refused; nothing was changed", self.err)
+        self.assertEqual(self.daemon.params("step.bulk_action")[0], {"action": "reset_for_retry", "dry_run": True, "reason": "dry run", "filter": {
+            "error_type": "Timeout", "namespace": "shop", "step": "pack", "step_state": "error", "created_after": "2026-01-01T00:00:00Z"}})
+        got = json.loads(self.ctl("step", "reset", "-a", *self.WHY, "--json"))
+        self.assertEqual((got["done"], len(got["items"]), got.get("next_cursor")), (2, 2, None))
+        self.assertEqual([p.get("cursor") for p in self.daemon.params("step.bulk_action")[2:]], [None, "5/0"])
+        self.assertEqual(self.daemon.params("step.bulk_action")[2]["filter"], {"all": True})
+        self.ctl("step", "reset", "-a", code=2)
+
+    def test_many_tasks(self):
+        item = {"task_uuid": UUID, "namespace": "shop", "name": "order", "state": "complete", "outcome": "refused", "message": "the task is finished: complete"}
+        self.serve(task__bulk_action={"dry_run": False, "action": "cancel", "items": [item, {**item, "state": "cancelled", "outcome": "done", "message": None}], "done": 1, "refused": 1, "next_cursor": None})
+        self.ctl("task", "cancel", UUID, UUID2, *self.WHY, code=5)
+        self.assertEqual(self.rows()[1:], [[UUID, "shop/order", "complete", "refused", "the task is finished: complete"], [UUID, "shop/order", "cancelled", "done", "-"]])
+        self.assertEqual(self.daemon.params("task.bulk_action"), [{"action": "cancel", "dry_run": False, "filter": {"task_uuids": [UUID, UUID2]}, **self.BY}])
+        self.ctl("task", "cancel", "--name", "order", "--template-version", "1.0.0", "--state", "error", "-t", "red", "--before", "2026-01-01T00:00:00Z", "--correlation-id", "c", *self.WHY, code=5)
+        self.assertEqual(self.daemon.params("task.bulk_action")[1]["filter"], {"name": "order", "version": "1.0.0", "state": "error", "tag": "red", "created_before": "2026-01-01T00:00:00Z", "correlation_id": "c"})
+        self.serve(task__bulk_action={"dry_run": False, "action": "cancel", "items": [], "done": 0, "refused": 0, "next_cursor": None})
+        self.ctl("task", "cancel", "--state", "error", *self.WHY, code=4)
+        self.serve(task__bulk_action=Error("bad_request", "filter.state is no state of tasks: 'x'", path="filter.state"))
+        self.ctl("task", "cancel", "--state", "x", *self.WHY, code=1)
+
+    def test_step_get(self):
+        self.serve(step__get=self.step())
+        self.ctl("step", "get", UUID, "pack")
+        self.assertIn(["state", "enqueued, attempt 0 of 3"], self.rows())
+        self.assertIn(["after", "take"], self.rows())
+        self.assertNotIn("\x1b", self.out)
+        self.assertEqual(self.daemon.params("step.get"), [{"task_uuid": UUID, "step": "pack"}])
+        self.assertEqual(json.loads(self.ctl("step", "get", UUID2, "--json")), self.step())
+        self.serve(step__get=Error("not_found"))
+        self.ctl("step", "get", UUID2, code=4)
+
+    def test_namespaces(self):
+        n = {"namespace": "shop", "paused": True, "templates": 2, "handlers": 3, "changed_at": "2026-01-02T03:04:05Z", "reason": "stocktaking", "user": "ann"}
+        self.serve(namespace__list={"namespaces": [n, {"namespace": "default", "paused": False, "templates": 0, "handlers": 0}]}, namespace__pause=n, namespace__resume={**n, "paused": False})
+        self.ctl("namespace", "list")
+        rows = self.rows()
+        self.assertEqual(rows[1][:4] + rows[1][5:], ["shop", "paused", "2", "3", "ann", "stocktaking"])
+        self.assertEqual(rows[2], ["default", "running", "0", "0", "-", "-", "-"])
+        self.assertEqual(self.ctl("namespace", "pause", "shop", *self.WHY), "shop paused\n")
+        self.assertEqual(self.ctl("namespace", "resume", "shop", *self.WHY), "shop running\n")
+        self.assertEqual(self.daemon.params("namespace.pause"), [{"namespace": "shop", **self.BY}])
+        self.ctl("namespace", "pause", "shop", code=2)
+
+    def test_run_at(self):
+        self.serve(task__create={"task_uuid": UUID, "created": True, "state": "pending"})
+        self.ctl("task", "create", "order", "--run-at", "2030-01-31T09:00:00Z")
+        self.ctl("task", "create", "order", "--run-at", "+1h")
+        first, second = [p["run_at"] for p in self.daemon.params("task.create")]
+        self.assertEqual(first, "2030-01-31T09:00:00Z")
+        self.assertRegex(second, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+        self.assertGreater(second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 3500)))
+        for wrong in "tomorrow", "+soon", "2030-01-31":
+            self.ctl("task", "create", "order", "--run-at", wrong, code=2)
+
+
 tap.main(sys.modules[__name__])

@@ -1,6 +1,8 @@
 /* Matching of names with `*`: pure, any thread. */
 #include "daemon/core/pattern.h"
 
+#include <string.h>
+
 bool pattern_valid(const char *pattern, size_t n)
 {
 	if (n == 0 || n > PATTERN_MAX)
@@ -11,25 +13,28 @@ bool pattern_valid(const char *pattern, size_t n)
 	return true;
 }
 
-/* Each star first takes nothing; when what follows does not fit, the last one takes a byte more. Earlier stars need not be tried again: what they could take, the last one can. */
+/* Texts between stars, each at its first place after the one before: what a star could take more, the next one can. */
+static bool middle_fits(const char *p, const char *last_star, const char *at, const char *end)
+{
+	while (p < last_star) {
+		const char *star = memchr(p, '*', (size_t)(last_star - p + 1));
+		size_t n = (size_t)(star - p);
+		const char *hit = n > 0 ? memmem(at, (size_t)(end - at), p, n) : at;
+		if (!hit)
+			return false;
+		at = hit + n;
+		p = star + 1;
+	}
+	return true;
+}
+
 bool pattern_fits(const char *pattern, size_t pattern_len, const char *name, size_t name_len)
 {
-	size_t p = 0, n = 0, star = pattern_len, taken = 0;
-	while (n < name_len) {
-		if (p < pattern_len && pattern[p] == '*') {
-			star = p++;
-			taken = n;
-		} else if (p < pattern_len && pattern[p] == name[n]) {
-			p++;
-			n++;
-		} else if (star < pattern_len) {
-			p = star + 1;
-			n = ++taken;
-		} else {
-			return false;
-		}
-	}
-	while (p < pattern_len && pattern[p] == '*')
-		p++;
-	return p == pattern_len;
+	const char *first = memchr(pattern, '*', pattern_len), *last = memrchr(pattern, '*', pattern_len);
+	if (!first)
+		return pattern_len == name_len && memcmp(pattern, name, name_len) == 0;
+	size_t head = (size_t)(first - pattern), tail = pattern_len - (size_t)(last - pattern) - 1;
+	if (head + tail > name_len || memcmp(pattern, name, head) != 0 || memcmp(last + 1, name + name_len - tail, tail) != 0)
+		return false;
+	return middle_fits(first + 1, last, name + head, name + name_len - tail);
 }

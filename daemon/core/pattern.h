@@ -7,5 +7,5 @@
 
 /* 1 to PATTERN_MAX bytes without control characters; the bytes are UTF-8. */
 bool pattern_valid(const char *pattern, size_t n);
-/* Time at most the product of the lengths. */
+/* In time that grows with the sum of the lengths: who subscribes to the worst patterns does not slow the others. */
 bool pattern_fits(const char *pattern, size_t pattern_len, const char *name, size_t name_len);

@@ -45,7 +45,8 @@
 #define RECENT_MAX 4096u	      /* tasks */
 #define PATTERNS_MAX 256u	      /* of one session */
 #define PATTERNS_CALL_MAX 64u	      /* of one request */
-#define EVENTS_UNREAD_MAX (2u << 20)  /* unsent bytes above which a session loses domain events */
+#define EVENTS_UNREAD_MAX (4u << 20)  /* unsent bytes above which a session loses domain events */
+#define EVENTS_UNREAD_ALL (256u << 20) /* the same for all subscribers together */
 #define CONSUMERS_MAX 64u	      /* calls of one session that wait for durable events */
 
 struct server;
@@ -245,6 +246,7 @@ struct server {
 	bool asking; /* a question about waited-for tasks is under way */
 	struct watch *watches;
 	LIST_HEAD(, subscriber) subscribers;
+	size_t n_subscribers;
 	TAILQ_HEAD(, consumer) consumers;
 	bool ever_up, adopted, db_up, draining, stop;
 	bool starts_hinted, starting; /* tasks may be due; they are being started */

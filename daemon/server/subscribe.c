@@ -34,6 +34,7 @@ void subscriber_free(struct session *s)
 	for (size_t i = 0; i < b->n; i++)
 		subscription_done(&b->list[i]);
 	LIST_REMOVE(b, link);
+	s->srv->n_subscribers--;
 	buf_done(&b->events);
 	free(b->list);
 	free(b);
@@ -89,6 +90,7 @@ static struct subscriber *subscriber_get(struct session *s)
 	b->session = s;
 	buf_init(&b->events, 0);
 	LIST_INSERT_HEAD(&s->srv->subscribers, b, link);
+	s->srv->n_subscribers++;
 	return s->subscriber = b;
 }
 
@@ -216,8 +218,10 @@ static bool wants(const struct subscriber *b, const msgpack_object_str *name, co
 static bool has_room(const struct subscriber *b, const struct fired *f, size_t items)
 {
 	const struct session *s = b->session;
-	size_t unread = s->out.len - s->out_off + b->events.len;
-	return unread <= EVENTS_UNREAD_MAX && f->body.len + MESSAGE_OVERHEAD <= s->srv->opt->max_frame && items + MESSAGE_OVERHEAD <= ITEMS_MAX;
+	size_t unread = s->out.len - s->out_off + b->events.len, share = EVENTS_UNREAD_ALL / s->srv->n_subscribers;
+	if (unread > 0 && unread + f->body.len > (share < EVENTS_UNREAD_MAX ? share : EVENTS_UNREAD_MAX))
+		return false;
+	return f->body.len + MESSAGE_OVERHEAD <= s->srv->opt->max_frame && items + MESSAGE_OVERHEAD <= ITEMS_MAX;
 }
 
 static void push(struct subscriber *b, const struct fired *f, size_t items)

@@ -81,8 +81,15 @@ START_TEST(many_stars_are_quick)
 	for (size_t i = 0; i < sizeof p; i++)
 		p[i] = i % 2 ? '*' : 'a';
 	memset(n, 'a', sizeof n);
-	n[sizeof n - 1] = 'b';
-	ck_assert(!pattern_fits(p, sizeof p, n, sizeof n));
+	p[sizeof p - 1] = 'b';
+	for (int i = 0; i < 100000; i++)
+		ck_assert(!pattern_fits(p, sizeof p, n, sizeof n - 1));
+	memset(p, 'a', sizeof p);
+	p[0] = '*';
+	p[128] = 'b';
+	p[254] = '*';
+	for (int i = 0; i < 100000; i++)
+		ck_assert(!pattern_fits(p, sizeof p, n, sizeof n));
 }
 END_TEST
 

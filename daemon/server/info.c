@@ -18,7 +18,7 @@ static const struct api {
 	enum msg_id msg;
 	const char *function;
 	transform_fn *transform; /* adds what only this process knows; NULL: nothing */
-	enum { LOOKS, WRITES, ACTS } does; /* WRITES: and is told who asks; ACTS: and notes it, see operate.c */
+	enum { LOOKS, ACTS } does; /* ACTS: and is told who asks, see operate.c */
 } apis[] = {
 	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers, LOOKS},
 	{MSG_TASK_ACTION, "tasker.api_task_action", add_missing_handlers, ACTS},
@@ -37,13 +37,13 @@ static const struct api {
 	{MSG_NODE_LIST, "tasker.api_node_list", NULL, LOOKS},
 	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, LOOKS},
 	{MSG_DOCTOR, "tasker.api_doctor", NULL, LOOKS},
-	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, WRITES},
+	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, ACTS},
 	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS},
 	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, LOOKS},
 	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, LOOKS},
 	{MSG_DLQ_QUEUE, "tasker.api_dlq_queue", NULL, LOOKS},
-	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, WRITES},
-	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, WRITES},
+	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, ACTS},
+	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, ACTS},
 	{MSG_DLQ_REDRIVE, "tasker.api_dlq_redrive", NULL, ACTS},
 	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, LOOKS},
 	{MSG_EVENT_LIST, "tasker.api_event_list", NULL, LOOKS},
@@ -82,15 +82,6 @@ void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
 	reply_end(s, mark);
 }
 
-/* Who asks, into the JSON map in `json`. A request's own field of that name is not one that its table knows. */
-static void add_operator(const struct session *s, struct buf *json)
-{
-	if (json->failed || json->len < 2)
-		return;
-	json->len--;
-	buf_printf(json, "%s\"operator\":\"uid:%u\"}", json->len > 1 ? "," : "", (unsigned)s->uid);
-}
-
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)
 {
 	const struct api *a = NULL;
@@ -109,9 +100,7 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 		buf_done(&json);
 		return;
 	}
-	if (a->does != ACTS && mp_to_json(params, "", &json, NULL) == 0 && a->does == WRITES)
-		add_operator(s, &json);
-	if (!buf_text(&json) || json.len == 0) {
+	if ((a->does == LOOKS && mp_to_json(params, "", &json, NULL) < 0) || !buf_text(&json) || json.len == 0) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory"); /* the values have been checked */
 	} else {
 		text_set(&r->api.args, buf_text(&json), json.len);

@@ -29,7 +29,7 @@ static void user_name(uid_t uid, char *out, size_t size)
 /* What a field holds must be JSON and within the limit of results; the error says where it is not. */
 static int check_values(const struct session *s, const msgpack_object *params, struct err *e)
 {
-	static const char *const fields[] = {"result", "filter"};
+	static const char *const fields[] = {"result", "filter", "metadata"};
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
 		const msgpack_object *o = mp_get(params, fields[i]);
 		struct buf b;
@@ -64,9 +64,9 @@ int operate_args(struct session *s, const msgpack_object *params, struct buf *ou
 	rc = mp_to_json(params, "", &json, NULL);
 	if (rc == 0 && !buf_text(&json))
 		rc = -ENOMEM;
-	if (rc == 0) { /* a map with at least a reason in it; the node's name needs no quoting */
-		buf_printf(out, "{\"by\":{\"request\":\"%s\",\"node\":\"%s\",\"uid\":%u,\"user\":%s%s%s},", request, s->srv->opt->node_name, (unsigned)s->uid, user[0] ? "\"" : "",
-			   user[0] ? user : "null", user[0] ? "\"" : "");
+	if (rc == 0) { /* the node's name needs no quoting */
+		buf_printf(out, "{\"by\":{\"request\":\"%s\",\"node\":\"%s\",\"uid\":%u,\"user\":%s%s%s}%s", request, s->srv->opt->node_name, (unsigned)s->uid, user[0] ? "\"" : "",
+			   user[0] ? user : "null", user[0] ? "\"" : "", json.len > 2 ? "," : "");
 		buf_append(out, buf_text(&json) + 1, json.len - 1);
 		rc = out->failed;
 	}

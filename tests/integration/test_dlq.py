@@ -1,5 +1,7 @@
 """The dead-letter log: when an entry is written and what is in it, how it is worked off, and what becomes of it when the task moves on."""
 import json
+import os
+import pwd
 import subprocess
 import unittest
 
@@ -77,8 +79,9 @@ class Dlq(harness.SharedCase):
 		entry = self.ask("dlq.add", task_uuid=task, notes="looks odd", metadata={"ticket": 7})
 		self.assertEqual((entry["reason"], entry["status"], entry["notes"], entry["original_state"]), ("manual_dlq", "pending", "looks odd", "complete"))
 		self.assertEqual(entry["metadata"]["ticket"], 7)
-		self.assertRegex(entry["metadata"]["filed_by"], r"^uid:\d+")
+		self.assertEqual(entry["metadata"]["filed_by"], pwd.getpwuid(os.getuid()).pw_name)
 		self.refused("conflict", "dlq.add", task_uuid=task)
+		self.refused("invalid_value", "dlq.add", task_uuid=task, metadata={"blob": b"raw"})
 		self.refused("not_found", "dlq.add", task_uuid="0190b5a0-7c1e-7000-8000-000000000000")
 
 	def test_an_entry_is_worked_off(self):
@@ -195,7 +198,7 @@ class Dlq(harness.SharedCase):
 		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
 
 	def test_words_that_are_none(self):
-		for method, params in (("dlq.list", {"status": "open"}), ("dlq.list", {"reason": "bad luck"}), ("dlq.list", {"cursor": "x"}), ("dlq.get", {})):
+		for method, params in (("dlq.list", {"status": "open"}), ("dlq.list", {"reason": "bad luck"}), ("dlq.list", {"cursor": "x"}), ("dlq.get", {}), ("dlq.update", {})):
 			with self.subTest(method=method, params=params):
 				self.refused("bad_request", method, **params)
 		self.refused("not_found", "dlq.get", entry="3c9d2f10-5b7a-4c1e-9f00-1a2b3c4d5e6f")

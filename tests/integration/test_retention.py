@@ -17,7 +17,7 @@ class Retention(harness.SharedCase):
 	def prepare(cls, stage):
 		stage.db = stage.database()
 		stage.node = stage.daemon(stage.db, sweep_interval_ms=100, **cls.options)
-		stage.worker = stage.python_worker(stage.node)
+		stage.worker = stage.python_worker(stage.node, module="dynamic.py")
 		for name, fields in (("one", {}), ("pair", {}), ("keyed", {"identity_strategy": "caller_provided"})):
 			stage.apply(stage.node, template(name, [step("a"), step("b", after=["a"])], **fields))
 		stage.apply(stage.node, template("broken", [step("a", "t.flaky", fails=9, kind="permanent")], lifecycle={"max_duration_minutes": 5, "staleness_action": "error"}))
@@ -99,6 +99,18 @@ class Archive(Retention):
 		age(self.db, 2, task)
 		self.walk()
 		self.assertNotEqual(str(self.create(self.node, "keyed", idempotency_key="order 1")), task)
+
+	def test_nothing_is_left_of_a_batch(self):
+		cursors = [{"batch_id": "b%d" % i, "start_cursor": i, "end_cursor": i + 1} for i in range(3)]
+		outcome = {"batch_processing_outcome": {"type": "create_batches", "worker_template_name": "work", "worker_count": 3, "cursor_configs": cursors}}
+		self.apply(self.node, template("batched", [{**step("cut", "d.say", result=outcome), "type": "batchable"}, {**step("work", after=["cut"]), "type": "batch_worker"},
+		                                           {**step("sum", after=["work"]), "type": "deferred_convergence"}]))
+		task = self.done("batched")
+		age(self.db, 11, task)
+		self.walk()
+		self.assertEqual([self.db.number("SELECT count(*) FROM tasker.%s" % t) for t in ("batches",)], [0])
+		self.assertEqual({s["name"] for s in self.ask("task.get", task_uuid=task)["steps"]}, {"cut", "work_b0", "work_b1", "work_b2", "sum"})
+		self.assertEqual([e["outcome"] for e in self.ask("task.history", task_uuid=task, step="work_b1")["events"]], ["success"])
 
 	def test_unfinished_tasks_stay(self):
 		self.apply(self.node, template("open", [step("a", "t.nobody")]))

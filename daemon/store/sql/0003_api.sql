@@ -372,12 +372,12 @@ END $$;
 CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_id bigint;
-  a tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
+  v_archived tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
   v_since timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
 BEGIN
-  IF a.task_id IS NOT NULL THEN
-    RETURN jsonb_build_object('events', jsonb_build_array(jsonb_build_object('kind', 'task', 'state', a.state, 'at', tasker.rfc3339(a.finished_at),
-      'key', concat('t', extract(epoch FROM a.finished_at), a.state))));
+  IF v_archived.task_id IS NOT NULL THEN
+    RETURN jsonb_build_object('events', jsonb_build_array(jsonb_build_object('kind', 'task', 'state', v_archived.state, 'at', tasker.rfc3339(v_archived.finished_at),
+      'key', concat('t', extract(epoch FROM v_archived.finished_at), v_archived.state))));
   END IF;
   v_id := tasker.task_id_of(p ->> 'task_uuid');
   RETURN jsonb_build_object('events', coalesce((

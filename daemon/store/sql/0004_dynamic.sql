@@ -417,9 +417,9 @@ BEGIN
       e.idx := d.idx;
       v_refused := e.problem IS NOT NULL;
       IF v_refused THEN
-        e.problem := jsonb_build_object('message', e.problem, 'retryable', false,
-                       'error_type', CASE d.step_type WHEN 'decision' THEN 'InvalidDecisionOutcome' ELSE 'InvalidBatchOutcome' END,
-                       'error_code', CASE WHEN tasker.names_cycle(d.template_id, d.no, d.result) THEN 'dependency_cycle' ELSE 'invalid_outcome' END)::text;
+        e.problem := (jsonb_build_object('message', e.problem, 'retryable', false,
+                       'error_type', CASE d.step_type WHEN 'decision' THEN 'InvalidDecisionOutcome' ELSE 'InvalidBatchOutcome' END)
+          || CASE WHEN tasker.names_cycle(d.template_id, d.no, d.result) THEN '{"error_code": "dependency_cycle"}'::jsonb ELSE '{}' END)::text;
       END IF;
       RETURN NEXT e;
     END LOOP;

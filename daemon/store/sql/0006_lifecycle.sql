@@ -208,24 +208,29 @@ CREATE FUNCTION tasker.api_dlq_queue(p jsonb) RETURNS jsonb LANGUAGE sql STABLE 
     ORDER BY score DESC, d.dlq_id LIMIT coalesce((p ->> 'limit')::int, 100)) x
 $$;
 
--- By hand: {"task_uuid", "notes", "metadata", "operator"}.
+-- By hand: {"task_uuid", "notes", "metadata", "by"}. The same request again, after a lost answer, finds its entry.
 CREATE FUNCTION tasker.api_dlq_add(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
   v_id bigint := tasker.task_id_of(p ->> 'task_uuid');
   d tasker.dlq;
 BEGIN
   PERFORM 1 FROM tasker.tasks t WHERE t.task_id = v_id FOR NO KEY UPDATE;
-  IF EXISTS (SELECT 1 FROM tasker.dlq x WHERE x.task_id = v_id AND x.status = 'pending') THEN
+  SELECT x.* INTO d FROM tasker.dlq x WHERE x.task_id = v_id AND x.status = 'pending';
+  IF d.metadata ->> 'request' = a.request_id::text THEN
+    RETURN tasker.dlq_object(d, false);
+  ELSIF d.dlq_id IS NOT NULL THEN
     RAISE EXCEPTION 'task % has an open entry already', p ->> 'task_uuid' USING ERRCODE = 'TK409';
   END IF;
-  PERFORM tasker.dlq_file(v_id, 'manual_dlq', NULL, coalesce(p -> 'metadata', '{}') || jsonb_strip_nulls(jsonb_build_object('filed_by', p ->> 'operator')));
+  PERFORM tasker.dlq_file(v_id, 'manual_dlq', NULL, coalesce(p -> 'metadata', '{}') || jsonb_strip_nulls(jsonb_build_object('filed_by', coalesce(a.user_name, 'uid:' || a.uid), 'request', a.request_id)));
   UPDATE tasker.dlq x SET notes = p ->> 'notes' WHERE x.task_id = v_id AND x.status = 'pending' RETURNING x.* INTO d;
   RETURN tasker.dlq_object(d, false);
 END $$;
 
--- {"entry" or "task_uuid", "status", "notes", "resolved_by", "metadata", "operator"}: only what is given changes. Whoever closes an entry that another has closed loses.
+-- {"entry" or "task_uuid", "status", "notes", "resolved_by", "metadata", "by"}: only what is given changes. Whoever closes an entry that another has closed loses.
 CREATE FUNCTION tasker.api_dlq_update(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
   d tasker.dlq := tasker.dlq_find(p);
   v_status tasker.dlq_status := tasker.dlq_word(p, 'status', 'tasker.dlq_status');
 BEGIN
@@ -237,7 +242,7 @@ BEGIN
   END IF;
   UPDATE tasker.dlq x SET
     status = coalesce(v_status, x.status), notes = coalesce(p ->> 'notes', x.notes), metadata = x.metadata || coalesce(p -> 'metadata', '{}'), updated_at = clock_timestamp(),
-    resolved_by = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN coalesce(p ->> 'resolved_by', p ->> 'operator') ELSE coalesce(p ->> 'resolved_by', x.resolved_by) END,
+    resolved_by = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN coalesce(p ->> 'resolved_by', a.user_name, 'uid:' || a.uid) ELSE coalesce(p ->> 'resolved_by', x.resolved_by) END,
     resolved_at = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN clock_timestamp() ELSE x.resolved_at END
   WHERE x.dlq_id = d.dlq_id RETURNING x.* INTO d;
   RETURN tasker.dlq_object(d, false);
@@ -305,7 +310,7 @@ CREATE FUNCTION tasker.task_limits(p_task bigint) RETURNS TABLE (key text, minut
   JOIN tasker.templates tp ON tp.template_id = t.template_id
   CROSS JOIN LATERAL (
     SELECT coalesce(bool_or(s.state = 'in_progress'), false) AS running,
-           max(greatest(s.claimed_at, s.finished_at, CASE WHEN s.ready_at <= now() THEN s.ready_at END, (s.checkpoint ->> 'timestamp')::timestamptz)) AS moved
+           max(greatest(s.claimed_at, s.finished_at, CASE WHEN s.ready_at <= now() THEN s.ready_at END, CASE WHEN s.checkpoint ->> 'timestamp' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' THEN (s.checkpoint ->> 'timestamp')::timestamptz END)) AS moved
     FROM tasker.steps s WHERE s.task_id = t.task_id) s
   CROSS JOIN LATERAL (SELECT max(a.recorded_at) AS ended FROM tasker.step_attempts a WHERE a.task_id = t.task_id) a
   CROSS JOIN LATERAL (SELECT max(o.at) AS acted FROM tasker.operator_actions o WHERE o.task_id = t.task_id) o
@@ -397,11 +402,18 @@ BEGIN
   RETURN CASE WHEN v_do.fail THEN v_cause END;
 END $$;
 
+-- When to look at an unfinished task again: in the past, if a limit has been passed and has not acted.
+CREATE FUNCTION tasker.next_deadline(p_task bigint) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+  SELECT least(tasker.next_look(tp.lifecycle, clock_timestamp()),
+               (SELECT min(l.since + l.minutes * interval '1 minute') FROM tasker.task_limits(p_task) l WHERE d.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since)))
+  FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) WHERE d.task_id = p_task
+$$;
+
 -- Look at the tasks whose time has come, at most p_limit, one node at a time. Returns how many were looked at, and how many timed out; -1 if another node is at it.
 CREATE FUNCTION tasker.sweep_deadlines(p_node int, p_limit int, OUT looked int, OUT over int) LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-  v_ids bigint[]; v_done bigint[]; v_over bigint[]; v_fail bigint[] := '{}'; v_causes jsonb[] := '{}'; v_id bigint; v_cause jsonb;
+  v_ids bigint[]; v_at timestamptz[]; v_done bigint[]; v_over bigint[]; v_fail bigint[] := '{}'; v_causes jsonb[] := '{}'; v_id bigint; v_cause jsonb;
 BEGIN
   over := 0;
   IF NOT pg_try_advisory_xact_lock(x'7461736d'::int, 1) THEN
@@ -425,9 +437,8 @@ BEGIN
       AND EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = d.task_id AND t.state = 'complete');
   END IF;
 
-  SELECT array_agg(u.id ORDER BY u.id) INTO v_over FROM unnest(v_ids) AS u(id)
-  CROSS JOIN LATERAL (SELECT x.fired FROM tasker.task_deadlines x WHERE x.task_id = u.id OFFSET 0) d
-  WHERE EXISTS (SELECT 1 FROM tasker.task_limits(u.id) l WHERE l.since + l.minutes * interval '1 minute' <= clock_timestamp() AND d.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since));
+  SELECT array_agg(x.id ORDER BY x.id) FILTER (WHERE x.at <= clock_timestamp()), array_agg(x.id) FILTER (WHERE x.at > clock_timestamp()), array_agg(x.at) FILTER (WHERE x.at > clock_timestamp())
+  INTO v_over, v_ids, v_at FROM unnest(v_ids) AS u(id) CROSS JOIN LATERAL (SELECT u.id, tasker.next_deadline(u.id) AS at OFFSET 0) x;
   IF v_over IS NOT NULL THEN
     PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_over) ORDER BY t.task_id FOR NO KEY UPDATE) x;
     FOREACH v_id IN ARRAY v_over LOOP
@@ -436,19 +447,16 @@ BEGIN
       IF v_cause IS NOT NULL THEN
         v_fail := v_fail || v_id;
         v_causes := v_causes || v_cause;
+      ELSE
+        v_ids := v_ids || v_id;
+        v_at := v_at || tasker.next_deadline(v_id);
       END IF;
     END LOOP;
     PERFORM tasker.fail_tasks(p_node, v_fail, v_causes) WHERE v_fail <> '{}';
     DELETE FROM tasker.task_deadlines d WHERE d.task_id = ANY (v_fail);
   END IF;
-
   UPDATE tasker.task_deadlines d SET due_at = n.at
-  FROM unnest(v_ids) AS u(id)
-  CROSS JOIN LATERAL (
-    SELECT x.ctid AS c, least(tasker.next_look(tp.lifecycle, clock_timestamp()),
-             (SELECT min(l.since + l.minutes * interval '1 minute') FROM tasker.task_limits(u.id) l WHERE x.fired ->> l.key IS DISTINCT FROM tasker.rfc3339(l.since))) AS at
-    FROM tasker.task_deadlines x JOIN tasker.tasks t ON t.task_id = x.task_id JOIN tasker.templates tp ON tp.template_id = t.template_id
-    WHERE x.task_id = u.id OFFSET 0) n
+  FROM (SELECT x.c, u.at FROM unnest(v_ids, v_at) AS u(id, at) CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.task_deadlines y WHERE y.task_id = u.id OFFSET 0) x) n
   WHERE d.ctid = n.c;
 END $$;
 

@@ -320,6 +320,101 @@ class Lists(Case):
         self.assertIsNone(got["taskerd"])
 
 
+ENTRY = {"entry": "3c9d2f10-5b7a-4c1e-9f00-1a2b3c4d5e6f", "task_uuid": UUID, "namespace": "shop", "name": "order", "version": "1.2.0", "task_state": "blocked_by_failures",
+         "reason": "max_retries_exceeded", "detail": "exhausted", "status": "pending", "created_at": "2026-01-02T03:04:05.000000Z", "metadata": {"failed_steps": ["pack"]}}
+
+
+class DeadLetters(Case):
+    def test_list_and_queue(self):
+        d = self.serve(dlq__list={"entries": [ENTRY], "next_cursor": None}, dlq__queue={"entries": [{**ENTRY, "priority_score": 512.25, "minutes_waiting": 12.25}]})
+        self.ctl("dlq", "list", "--status", "pending", "--reason", "manual_dlq", "-n", "shop", "--name", "order", "-l", "7")
+        self.assertEqual(d.params("dlq.list"), [{"status": "pending", "reason": "manual_dlq", "namespace": "shop", "name": "order", "limit": 7}])
+        self.assertEqual(self.rows()[1][:7], [ENTRY["entry"], UUID, "shop/order@1.2.0", "max_retries_exceeded", "exhausted", "pending", "blocked_by_failures"])
+        self.ctl("dlq", "queue")
+        self.assertEqual(self.rows()[1][:3], ["512", ENTRY["entry"], UUID])
+        self.ctl("dlq", "list", "--limit", "0", code=2)
+        self.assertEqual(json.loads(self.ctl("dlq", "queue", "--json"))["entries"][0]["priority_score"], 512.25)
+
+    def test_show_by_either_uuid(self):
+        steps = [{"name": "pack", "state": "error", "attempts": 3, "max_attempts": 3, "handler": "shop.pack", "last_error": {"message": "no \x1b[31mbox"}}]
+        d = self.serve(dlq__get={**ENTRY, "notes": "seen", "snapshot": {"counts": {"error": 1}, "steps": steps}})
+        self.ctl("dlq", "show", UUID)
+        self.ctl("dlq", "show", ENTRY["entry"])
+        self.assertEqual(d.params("dlq.get"), [{"task_uuid": UUID}, {"entry": ENTRY["entry"]}])
+        self.assertIn("max_retries_exceeded", self.out)
+        self.assertIn("3/3", self.out)
+        self.assertNotIn("\x1b", self.out)
+
+    def test_add_update_redrive(self):
+        d = self.serve(dlq__add=ENTRY, dlq__update={**ENTRY, "status": "cancelled"}, dlq__redrive={"entry": ENTRY, "task": a_task()})
+        self.assertEqual(self.ctl("dlq", "add", UUID, "--notes", "odd", "--metadata", '{"n": 1}').split()[0], ENTRY["entry"])
+        self.assertEqual(d.params("dlq.add"), [{"task_uuid": UUID, "notes": "odd", "metadata": {"n": 1}}])
+        self.ctl("dlq", "add", UUID, "--metadata", "[1]", code=2)
+        self.assertIn("cancelled", self.ctl("dlq", "update", UUID, "--status", "cancelled", "--resolved-by", "ann"))
+        self.assertEqual(d.params("dlq.update"), [{"task_uuid": UUID, "status": "cancelled", "resolved_by": "ann"}])
+        self.ctl("dlq", "update", UUID, code=2)
+        self.ctl("dlq", "redrive", UUID, code=2)
+        self.assertEqual(self.ctl("dlq", "redrive", UUID, "-r", "mended", "--operator", "ann"), "%s steps_in_process\n" % UUID)
+        self.assertEqual(d.params("dlq.redrive"), [{"task_uuid": UUID, "reason": "mended", "operator": "ann"}])
+
+    def test_an_entry_that_is_there(self):
+        def taken(params, send):
+            raise Error("conflict")
+        self.serve(dlq__add=taken)
+        self.ctl("dlq", "add", UUID, code=5)
+
+    def test_stats_and_staleness(self):
+        self.serve(dlq__stats={"reasons": [{"reason": "manual_dlq", "total": 2, "pending": 1, "manually_resolved": 1, "permanently_failed": 0, "cancelled": 0}]},
+                   dlq__staleness={"tasks": [{"task_uuid": UUID, "namespace": "shop", "name": "order", "version": "1.2.0", "state": "steps_in_process", "limit": "max_duration_minutes",
+                                              "minutes": 60, "percent": 87.5, "health": "warning", "action": "dlq"}]})
+        self.ctl("dlq", "stats")
+        self.assertEqual(self.rows()[1][:6], ["manual_dlq", "2", "1", "1", "0", "0"])
+        self.ctl("dlq", "staleness")
+        self.assertEqual(self.rows()[1], [UUID, "shop/order@1.2.0", "steps_in_process", "max_duration_minutes", "60", "88%", "warning", "dlq"])
+
+
+class Histories(Case):
+    def test_all_pages_of_a_task(self):
+        pages = {None: {"transitions": [{"from": None, "to": "steps_in_process", "at": "2026-01-02T03:04:05.000000Z", "node": "n1", "cause": {"event": "created"}}], "attempts": [], "actions": [],
+                        "next_cursor": "1"},
+                 "1": {"transitions": [], "attempts": [{"step": "pack", "attempt": 1, "outcome": "handler_error", "recorded_at": "2026-01-02T03:04:06.000000Z", "node": "n1", "execution_ms": 12.5,
+                                                        "error": {"message": "no box"}}],
+                       "actions": [{"action": "step.skip", "at": "2026-01-02T03:04:07.000000Z", "step": "pack", "from": "error", "to": "resolved_manually", "operator": "ann", "reason": "no need"}],
+                       "next_cursor": None}}
+        d = self.serve(task__history=lambda p, send: pages[p.get("cursor")])
+        self.ctl("task", "history", UUID)
+        for word in ("steps_in_process", "created", "handler_error", "12ms", "no box", "step.skip", "ann", "no need"):
+            self.assertIn(word, self.out)
+        self.assertEqual(d.params("task.history"), [{"task_uuid": UUID}, {"task_uuid": UUID, "cursor": "1"}])
+        whole = json.loads(self.ctl("task", "history", UUID, "--json"))
+        self.assertEqual([len(whole[k]) for k in ("transitions", "attempts", "actions")], [1, 1, 1])
+
+    def test_a_step(self):
+        d = self.serve(task__history={"step": "pack", "events": [{"at": "2026-01-02T03:04:05.000000Z", "state": "in_progress", "event": "started", "attempt": 2, "node": "n1"}], "next_cursor": None})
+        self.ctl("step", "history", UUID, "pack")
+        self.assertEqual(d.params("task.history"), [{"task_uuid": UUID, "step": "pack"}])
+        self.assertEqual(self.rows()[1][1:5], ["in_progress", "started", "2", "n1"])
+
+
+class Retention(Case):
+    RULES = {"namespace": "shop", "rules": [{"state": "complete", "keep_minutes": 1440, "action": "archive", "own": True}, {"state": "error", "keep_minutes": None, "action": "archive", "own": False}]}
+
+    def test_show_and_set(self):
+        d = self.serve(namespace__retention=self.RULES)
+        self.ctl("namespace", "retention", "shop")
+        self.assertEqual(self.rows()[1:], [["complete", "1d00h", "archive", "the namespace"], ["error", "for ever", "-", "the options"]])
+        self.ctl("namespace", "retention", "shop", "--keep", "72h", "--action", "delete", "--state", "complete")
+        self.ctl("namespace", "retention", "shop", "-k", "forever")
+        self.ctl("namespace", "retention", "shop", "-k", "default")
+        self.assertEqual(d.params("namespace.retention")[1:], [{"namespace": "shop", "state": "complete", "action": "delete", "keep_minutes": 4320}, {"namespace": "shop", "forever": True},
+                                                               {"namespace": "shop", "inherit": True}])
+
+    def test_what_cannot_be_meant(self):
+        self.serve(namespace__retention=self.RULES)
+        for args in (("--keep", "90s"), ("--keep", "soon"), ("--action", "delete")):
+            self.ctl("namespace", "retention", "shop", *args, code=2)
+
+
 class Templates(Case):
     def test_validate(self):
         self.ctl("template", "validate", str(LINEAR), socket=False)

@@ -502,7 +502,9 @@ class WorkerRuntime:
         counters = self.counters
         self._progress = True
         for ack in params["acks"]:
-            self._acknowledged((ack["step_uuid"], ack["attempt"]))
+            key = (ack["step_uuid"], ack["attempt"])
+            if not (self._earlier and self._was_earlier(key)):
+                self._unacked.pop(key, None)
             status = ack["status"]
             counters[status] = counters.get(status, 0) + 1
             if status != "recorded" and status != "duplicate":
@@ -516,12 +518,12 @@ class WorkerRuntime:
                     ack.get("message") or "",
                 )
 
-    def _acknowledged(self, key: Key) -> None:
-        earlier = self._earlier.pop(key, 0)
-        if earlier > 1:
-            self._earlier[key] = earlier - 1
-        if not earlier:
-            self._unacked.pop(key, None)
+    def _was_earlier(self, key: Key) -> bool:
+        """True if an acknowledgement is for an earlier delivery of an attempt than the one held."""
+        count = self._earlier.pop(key, 0)
+        if count > 1:
+            self._earlier[key] = count - 1
+        return count > 0
 
     def _on_cancel(self, params: Dict[str, Any]) -> None:
         context = self._open.get((params["step_uuid"], params["attempt"]))

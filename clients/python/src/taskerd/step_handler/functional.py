@@ -108,7 +108,9 @@ class FunctionalHandler(StepHandler):
         binding = self._binding
         try:
             value = binding.function(**self._arguments(context))
-            if type(value) is not dict and inspect.isawaitable(value):
+            if type(value) is dict:  # the short way
+                return StepHandlerResult(True, value)
+            if inspect.isawaitable(value):
                 return self._later(value)
             return self._finish(value)
         except Exception as exc:

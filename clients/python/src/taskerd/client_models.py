@@ -229,6 +229,21 @@ class StepAuditResponse:
     execution_time_ms: Optional[float] = None
     result: Any = None
     error: Optional[Dict[str, Any]] = None
+    audit_uuid: Optional[str] = None
+    transition_uuid: Optional[str] = None
+    correlation_id: Optional[str] = None
+    from_state: str = "in_progress"
+
+    @property
+    def to_state(self) -> Optional[str]:
+        """The state that the attempt left the step in, where its outcome alone tells."""
+        ends = {"success": "complete", "permanent_error": "error", "invalid_result": "error", "cancelled": "cancelled"}
+        return ends.get(self.outcome)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "StepAuditResponse":
+        """From a map of the fields."""
+        return _known(cls, data)
 
 
 @dataclass(frozen=True)

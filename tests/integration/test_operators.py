@@ -6,6 +6,7 @@ import threading
 import unittest
 
 import harness
+from dynflow import batches, choose
 from harness import HOUR_MS, Waiting, step, template, wait_for
 from taskerd.exceptions import BadRequestError, ConflictError, InvalidValueError, NotFoundError, TaskerdError, TooLargeError
 
@@ -588,6 +589,140 @@ class Namespaces(harness.Case):
 		self.assertEqual(self.step_state(daemon, task, "a"), "enqueued")
 		daemon.client.request("namespace.resume", {"namespace": "t", "reason": WHY})
 		self.assertEqual(self.finished(daemon, task).state, "complete")
+
+
+class DynamicWorkflows(OperatorCase):
+	"""What is done by hand to decisions, batchables and their workers."""
+
+	@classmethod
+	def prepare(cls, stage):
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db)
+		stage.worker = stage.python_worker(stage.node, module="dynamic.py")
+
+	ROUTE = [step("begin"), {**step("route", "t.mended", gate="route", after=["begin"]), "type": "decision"}, step("air", after=["route"]), step("sea", after=["route"]),
+	         {**step("meet", "d.saw", after=["air", "sea"]), "type": "deferred_convergence"}, step("end", after=["meet"])]
+
+	def test_a_decision_resolved_takes_no_branch(self):
+		for action in "resolve_manually", "skip":
+			task = self.blocked("route_" + action, self.ROUTE)
+			self.act(task, "route", action)
+			self.completed(task)
+			self.assertEqual(self.states(task), {"begin": "complete", "route": "resolved_manually"})
+			self.doctor(self.node)
+
+	def test_a_decision_made_by_hand(self):
+		task = self.blocked("by_hand", self.ROUTE)
+		for result, text in (({}, "needs a decision_point_outcome"), (choose("rail"), "names 'rail'"), (choose("end"), "end")):
+			error = self.refused(BadRequestError, text, self.act, task, "route", "complete_manually", result=result)
+			self.assertEqual((error.path, self.states(task)), ("result", {"begin": "complete", "route": "error"}))
+		self.act(task, "route", "complete_manually", result=choose("sea"))
+		self.completed(task)
+		self.assertEqual(self.states(task), dict.fromkeys(["begin", "route", "sea", "meet", "end"], "complete"))
+		self.assertEqual(set(self.get(task).step("meet").result["saw"]), {"begin", "route", "sea"})
+		self.doctor(self.node)
+
+	def test_a_decision_that_is_paused(self):
+		self.apply(self.node, template("halt", [step("begin"), {**step("route", "d.say", after=["begin"], gate="halt", result=choose("air")), "type": "decision"}, step("air", after=["route"]), step("end", after=["air"])]))
+		task = self.create(self.node, "halt")
+		self.wait_step(self.node, task, "route", "in_progress")
+		self.act_task(task, "pause")
+		self.ledger.open_gate("halt")
+		self.wait_step(self.node, task, "route", "complete")
+		self.assertEqual(self.states(task), {"begin": "complete", "route": "complete", "air": "pending", "end": "pending"})
+		self.doctor(self.node)
+		self.act_task(task, "resume")
+		self.completed(task)
+		self.doctor(self.node)
+
+	def batch(self, name, n=6, **config):
+		return [{**step("split", "d.say", result=batches(n)), "type": "batchable"},
+		        {**step("weigh", "t.mended", after=["split"], gate=name), "type": "batch_worker", "batch_config": config},
+		        {**step("sum", "d.saw", after=["weigh"]), "type": "deferred_convergence"}]
+
+	def test_a_batchable_resolved_has_one_idle_worker(self):
+		steps = self.batch("idle")
+		steps[0] = {**step("split", "t.mended", gate="never"), "type": "batchable"}
+		steps[1] = {**step("weigh", "d.work", after=["split"]), "type": "batch_worker"}
+		task = self.blocked("idle", steps)
+		self.act(task, "split", "skip")
+		self.completed(task)
+		self.assertEqual(self.states(task), {"split": "resolved_manually", "weigh_000": "complete", "sum": "complete"})
+		self.assertIs(self.get(task).step("weigh_000").result["no_op"], True)
+		self.doctor(self.node)
+
+	def test_batches_made_by_hand(self):
+		steps = self.batch("handmade")
+		steps[0] = {**step("split", "t.mended", gate="never"), "type": "batchable"}
+		steps[1] = {**step("weigh", "d.work", after=["split"]), "type": "batch_worker"}
+		task = self.blocked("handmade", steps)
+		self.refused(BadRequestError, "batch_processing_outcome", self.act, task, "split", "complete_manually", result={"n": 1})
+		self.act(task, "split", "complete_manually", result=batches(3))
+		self.completed(task)
+		self.assertEqual(self.states(task), {"split": "complete", "sum": "complete", **{"weigh_%03d" % (i + 1): "complete" for i in range(3)}})
+		self.doctor(self.node)
+
+	def test_workers_behind_a_gate_come_back(self):
+		"""Parallelism 2: all six fail, are reset, and never more than two are let through."""
+		task = self.blocked("gated", self.batch("gated", parallelism=2))
+		self.assertEqual(collections.Counter(self.states(task).values()), {"complete": 1, "error": 6, "pending": 1})
+		self.doctor(self.node)
+		self.act_task(task, "pause")
+		self.act_task(task, "retry")
+		self.assertEqual(collections.Counter(self.states(task).values()), {"complete": 1, "pending": 7})
+		self.doctor(self.node)
+		self.ledger.open_gate("gated")
+		self.act_task(task, "resume")
+		self.completed(task)
+		self.assertEqual(collections.Counter(self.states(task).values()), {"complete": 8})
+		self.doctor(self.node)
+
+	def test_workers_one_by_one(self):
+		task = self.blocked("single", self.batch("single", parallelism=2))
+		self.act(task, "weigh_001", "skip")
+		self.act(task, "weigh_002", "complete_manually", result={"step": "by hand"})
+		self.doctor(self.node)
+		self.ledger.open_gate("single")
+		for i in 3, 4, 5:
+			self.act(task, "weigh_%03d" % i, "reset_for_retry")
+		wait_for(lambda: collections.Counter(self.states(task).values()) == {"complete": 5, "error": 1, "pending": 1, "resolved_manually": 1}, lambda: "all but one; %s" % self.states(task))
+		self.assertEqual(self.get(task).state, "blocked_by_failures")
+		self.ask("step.bulk_action", action="reset_for_retry", filter={"task_uuids": [task], "step": "weigh"})
+		self.completed(task)
+		self.assertEqual(self.get(task).step("sum").result["saw"]["weigh_002"], {"step": "by hand"})
+		self.doctor(self.node)
+
+	def test_a_failure_that_its_batch_tolerates(self):
+		self.apply(self.node, template("tolerant", self.batch("tolerant", 2, failure_strategy="continue_on_failure")))
+		task = self.create(self.node, "tolerant")
+		self.completed(task)
+		self.apply(self.node, template("tolerant2", [*self.batch("tolerant", 2, failure_strategy="continue_on_failure"), step("late", "t.gate", gate="late", after=["sum"])]))
+		task = self.create(self.node, "tolerant2")
+		self.wait_step(self.node, task, "late", "in_progress")
+		for action in "reset_for_retry", "skip":
+			self.assertIn("its batch has gone on without it", self.unchanged(task, self.act, task, "weigh_001", action))
+		self.assertIn("no step has failed", self.unchanged(task, self.act_task, task, "retry"))
+		self.ledger.open_gate("late")
+		self.completed(task)
+		self.doctor(self.node)
+
+	def test_a_batch_that_failed_fast_is_retried_whole(self):
+		task = self.blocked("fast", self.batch("fast", 5, failure_strategy="fail_fast", parallelism=1))
+		self.assertEqual(collections.Counter(self.states(task).values()), {"complete": 1, "error": 1, "cancelled": 4, "pending": 1})
+		self.ledger.open_gate("fast")
+		self.act_task(task, "retry")
+		self.completed(task)
+		self.assertEqual(set(self.states(task).values()), {"complete"})
+		self.doctor(self.node)
+
+	def test_a_batch_in_a_task_that_was_given_up(self):
+		task = self.blocked("given_up", self.batch("given_up", 5, parallelism=2))
+		self.db.sql("SELECT count(*) FROM tasker.end_tasks(NULL, ARRAY[(SELECT task_id FROM tasker.tasks WHERE task_uuid = '%s')], 'error', '{\"event\": \"test\"}', 'time is up')" % task)
+		self.doctor(self.node)
+		self.ledger.open_gate("given_up")
+		self.act_task(task, "retry")
+		self.completed(task)
+		self.doctor(self.node)
 
 
 class CommandLine(OperatorCase):

@@ -1,6 +1,6 @@
 """The engine's SQL functions, driven directly, against the transition tables of daemon/core and a naive model.
 
-Random workflows are run through create_tasks, claim, record_results, reclaim, adopt_claims and cancel_task by two nodes that crash, restart, repeat
+Random workflows are run through create_tasks, claim, record_results, reclaim, adopt_claims, cancel_task and what operators do by two nodes that crash, restart, repeat
 themselves and report nonsense. After each call the database must agree with a model that reads its whole DAG for every question, and every change of
 a state must be in the C tables; every few calls the doctor must be content.
 
@@ -19,16 +19,18 @@ import engine  # noqa: E402
 from engine import HOUR_MS, OUTCOMES, REPORTED, Engine, Item, Node  # noqa: E402
 from pg import PgError, lit  # noqa: E402
 
-EPISODES = 10  # random runs, each in a database of its own
+EPISODES = 14  # random runs, each in a database of its own
 CALLS = 160    # calls in a run
 DOCTOR_EVERY = 12
 FINISHED = ("complete", "error", "cancelled", "resolved_manually")  # of tasks
+SATISFIED = ("complete", "resolved_manually")  # of steps
 
 
 class Step:
 	def __init__(self, definition):
 		self.definition = definition
 		self.state, self.attempts, self.fence = "pending", 0, 0
+		self.held = None  # ready, but its task is paused: "now" or "later"
 
 
 class Task:
@@ -37,33 +39,37 @@ class Task:
 	def __init__(self, task_id, task_uuid, definitions):
 		self.id, self.uuid = task_id, task_uuid
 		self.steps = [Step(d) for d in definitions]
-		self.cancelled = self.counted = False
+		self.ended, self.counted, self.paused = None, False, False
 		self.history = [self.state()]
 
 	def count(self, *states):
 		return sum(s.state in states for s in self.steps)
 
 	def pending_parents(self, step):
-		return sum(self.steps[p].state != "complete" for p in step.definition["parents"])
+		return sum(self.steps[p].state not in SATISFIED for p in step.definition["parents"])
 
 	def open_sinks(self):
 		inner = {p for s in self.steps for p in s.definition["parents"]}
-		return sum(s.state != "complete" for s in self.steps if s.definition["no"] not in inner)
+		return sum(s.state not in SATISFIED for s in self.steps if s.definition["no"] not in inner)
 
 	def active(self):
 		return self.count("enqueued", "in_progress")
 
 	def state(self):
-		if self.cancelled:
-			return "cancelled"
-		if self.count("complete") == len(self.steps):
+		if self.ended:
+			return self.ended
+		if self.count(*SATISFIED) == len(self.steps):
 			return "complete"
+		if self.paused:
+			return self.history[-1]
 		if self.active() or not self.counted:
 			return "steps_in_process"
 		return "waiting_for_retry" if self.count("waiting_for_retry") else "blocked_by_failures"
 
 	def advance(self):
-		"""Steps that have become ready; they are enqueued."""
+		"""Steps that have become ready; they are enqueued, unless the task is paused."""
+		if self.paused:
+			return []
 		ready = [s for s in self.steps if s.state == "pending" and not self.pending_parents(s)]
 		for s in ready:
 			s.state = "enqueued"
@@ -77,6 +83,7 @@ class World:
 		self.tasks = {}
 		self.queues = collections.defaultdict(dict)  # handler: {(task, step, fence): due}
 		self.recorded = {}                           # (task, step, fence): outcome
+		self.announced = set()                       # handlers whose queues got something for now
 
 	def step(self, key):
 		task = self.tasks.get(key[0])
@@ -94,6 +101,21 @@ class World:
 
 	def send(self, task, step, due=True):
 		self.queues[step.definition["handler_id"]][task.id, step.definition["no"], step.fence] = due
+		if due:
+			self.announced.add(step.definition["handler_id"])
+
+	@staticmethod
+	def hold(step, when):
+		"""Its task is paused: what was queued is not any more, its message is of an old fence."""
+		step.state, step.held, step.fence = "pending", when, step.fence + 1
+
+	def advance_paused(self):
+		"""In paused tasks, what becomes ready is sent and taken back at once."""
+		for t in self.tasks.values():
+			for s in t.steps if t.paused and not t.ended else ():
+				if s.state == "pending" and not s.held and not t.pending_parents(s):
+					self.send(t, s)
+					self.hold(s, "now")
 
 	def end(self, item):
 		"""Apply a result that names the running attempt; its status."""
@@ -106,12 +128,16 @@ class World:
 		if item.outcome == "released":
 			s.state, s.attempts = "enqueued", s.attempts - 1
 			self.send(task, s)
+			if task.paused:
+				self.hold(s, "now")
 			return "released"
 		if not (item.retry and s.definition["retryable"] and s.attempts < s.definition["max_attempts"]):
 			s.state = "error"
 			return "failed"
 		s.state = "waiting_for_retry" if item.delay_ms > 0 else "enqueued"
 		self.send(task, s, due=item.delay_ms <= 0)
+		if task.paused:
+			self.hold(s, "later" if item.delay_ms > 0 else "now")
 		return "retrying"
 
 	def note_states(self):
@@ -136,7 +162,7 @@ class Episode:
 	def run(self):
 		self.set_up()
 		acts = [self.create] * 3 + [self.claim] * 6 + [self.record] * 9 + [self.make_due] * 2 + [self.cancel, self.restart, self.expire, self.reclaim,
-			self.replaced_node, self.repeat_create]
+			self.replaced_node, self.repeat_create] + [self.act_on_step] * 4 + [self.act_on_task] * 4
 		for n in range(CALLS):
 			act = self.rng.choice(acts)
 			self.log.append(act.__name__)
@@ -398,7 +424,10 @@ class Episode:
 		answers = {r.idx: r for r in kinds["a"]}
 		self.test.assertEqual(sorted(r.idx for r in kinds["a"]), list(range(1, len(items) + 1)), self.context("one answer for each item"))
 		sent = self.apply_results(items, answers)
-		ready = [(t, s) for t in self.world.tasks.values() if not t.cancelled for s in t.advance()]
+		self.world.announced = set()
+		self.world.advance_paused()
+		sent |= self.world.announced
+		ready = [(t, s) for t in self.world.tasks.values() if not t.ended for s in t.advance()]
 		self.check_ready(node, ready, kinds, credits, cap, sent)
 		self.check_settled(kinds)
 
@@ -423,7 +452,7 @@ class Episode:
 
 	def apply_results(self, items, answers):
 		"""Do in the model what the answers say was done, checking that it was right; the handlers whose queues got a message."""
-		sent = set()
+		self.world.announced = set()
 		rejected = []
 		named = collections.Counter(i[:3] for i in items)
 		for idx in sorted(answers):
@@ -433,14 +462,11 @@ class Episode:
 				continue
 			self.test.assertTrue(self.world.is_running(item[:3]), self.context("%s was accepted" % (item,)))
 			self.test.assertEqual(self.world.end(item), status, self.context(item))
-			s = self.world.step(item)
-			if s.state == "enqueued":
-				sent.add(s.definition["handler_id"])
 		for item, status in rejected:
 			self.test.assertFalse(self.world.is_running(item[:3]) and named[item[:3]] == 1, self.context("%s was refused" % (item,)))
 			known = self.world.recorded.get(item[:3]) in REPORTED
 			self.test.assertEqual(status, "duplicate" if known else "stale", self.context(item))
-		return sent
+		return set(self.world.announced)
 
 	def make_due(self):
 		"""Time passes for some of the steps that wait."""
@@ -464,13 +490,105 @@ class Episode:
 		kinds = self.by_kind(self.engine.cancel(self.live_node(), task.uuid))
 		self.test.assertEqual([r.status for r in kinds["a"]], ["conflict" if finished else "cancelled"], self.context("cancel"))
 		if not finished:
-			task.cancelled = task.counted = True
+			task.ended, task.counted, task.paused = "cancelled", True, False
 			for s in task.steps:
-				s.state = s.state if s.state == "complete" else "cancelled"
+				s.state = s.state if s.state in SATISFIED else "cancelled"
 			for key in running:
 				self.world.recorded[key] = "cancelled"
 			self.test.assertEqual({(r.task, r.step, r.fence) for r in kinds["x"]}, running, self.context("to be told"))
 		self.check_settled(kinds)
+
+	def act(self, function, refused, **params):
+		"""An operator's request; what should happen is told by `refused`."""
+		call = "SELECT tasker.%s(%s)" % (function, lit({"by": {"uid": 7}, "reason": "because", **params}))
+		if not refused:
+			self.engine.run(call)
+			return True
+		with self.test.assertRaises(PgError) as caught:
+			self.engine.run(call)
+		self.test.assertEqual(caught.exception.sqlstate, "TK409", self.context(caught.exception))
+		return False
+
+	def pick_task(self, *states):
+		"""A task, mostly one in one of these states."""
+		tasks = [t for t in self.world.tasks.values() if t.state() in states and t.steps] if self.rng.random() < 0.9 else []
+		state = self.rng.choice(sorted({t.state() for t in tasks}) or [None])  # rare ones as often as others
+		tasks = [t for t in tasks if t.state() == state]
+		return self.rng.choice(tasks or [t for t in self.world.tasks.values() if t.steps] or [None])
+
+	def reset(self, task, s):
+		s.attempts, s.fence, s.held = 0, s.fence + 1, "now" if task.paused else None
+		s.state = "pending" if task.paused else "enqueued"
+		if not task.paused:
+			self.world.send(task, s)
+
+	def satisfy(self, task, s, state):
+		if s.state == "in_progress":
+			self.world.recorded[task.id, s.definition["no"], s.fence] = "cancelled"
+		s.state, s.held = state, None
+		self.world.advance_paused()
+		for ready in task.advance():
+			self.world.send(task, ready)
+
+	def act_on_step(self):
+		task = self.pick_task("blocked_by_failures", "waiting_for_retry", "steps_in_process")
+		if task is None:
+			return
+		good = [s for s in task.steps if s.state not in SATISFIED and not task.pending_parents(s)]
+		s = self.rng.choice(good if good and self.rng.random() < 0.8 else task.steps)
+		action = self.rng.choice(["reset_for_retry", "resolve_manually", "skip", "complete_manually"])
+		over = task.state() in FINISHED
+		refused = over or (s.state not in ("error", "waiting_for_retry") if action == "reset_for_retry" else s.state in SATISFIED + ("cancelled",) or task.pending_parents(s) > 0)
+		params = {"task_uuid": task.uuid, "step": "s%d" % s.definition["no"], "action": action, **({"result": {"by": "hand"}} if action == "complete_manually" else {})}
+		if not self.act("api_step_action", refused, **params):
+			return
+		task.counted = True
+		if action == "reset_for_retry":
+			self.reset(task, s)
+		else:
+			self.satisfy(task, s, "complete" if action == "complete_manually" else "resolved_manually")
+		self.world.note_states()
+
+	def act_on_task(self):
+		action = self.rng.choice(["cancel", "retry", "resolve_manually", "pause", "pause", "resume", "resume"])
+		if any(t.state() == "waiting_for_retry" for t in self.world.tasks.values()):  # seldom, and soon over
+			action = self.rng.choice(["cancel", "pause", "resume"])
+		waiting = [t for t in self.world.tasks.values() if t.state() == "waiting_for_retry"]
+		task = self.rng.choice(waiting) if waiting else self.pick_task(*(("blocked_by_failures",) if action in ("retry", "resolve_manually") else ("steps_in_process", "waiting_for_retry", "blocked_by_failures")))
+		if task is None:
+			return
+		refused = task.state() in FINISHED or (action == "pause" and task.paused) or (action == "resume" and not task.paused) or (
+			action == "resolve_manually" and task.state() != "blocked_by_failures") or (action == "retry" and not task.count("error"))
+		if not self.act("api_task_action", refused, task_uuid=task.uuid, action=action):
+			return
+		task.counted = True
+		if action in ("cancel", "resolve_manually"):
+			for s in task.steps:
+				if s.state == "in_progress":
+					self.world.recorded[task.id, s.definition["no"], s.fence] = "cancelled"
+				if s.state not in SATISFIED and (s.state != "error" or action == "cancel"):
+					s.state = "cancelled"
+			task.ended, task.paused = "cancelled" if action == "cancel" else "resolved_manually", False
+		elif action == "pause":
+			task.paused = True
+			for s in task.steps:
+				if s.state in ("enqueued", "waiting_for_retry"):
+					self.world.hold(s, "later" if s.state == "waiting_for_retry" else "now")
+		elif action == "retry":
+			for s in task.steps:
+				if s.state == "error":
+					self.reset(task, s)
+		else:
+			self.resume(task)
+		self.world.note_states()
+
+	def resume(self, task):
+		task.paused = False
+		for s in task.steps:
+			if s.held and s.state == "pending":
+				s.state = "waiting_for_retry" if s.held == "later" else "enqueued"
+				self.world.send(task, s, due=s.held == "now")
+			s.held = None
 
 	def restart(self):
 		"""A node's daemon is killed and started again: it finds what it held."""
@@ -498,7 +616,7 @@ class Episode:
 		kinds = self.by_kind(self.engine.reclaim(caller, self.rng.choice([1, 3, 1000])))
 		answers = {r.idx: r.attempt for r in kinds["a"]}
 		left = {int(r[2]) for r in self.engine.run(self.snapshot_sql) if r[0] == "held"}
-		sent = set()
+		self.world.announced = set()
 		for node in self.nodes:
 			if not node.expired or node is caller:
 				self.test.assertNotIn(node.no, answers, self.context("reclaimed a node that lives"))
@@ -509,12 +627,9 @@ class Episode:
 				del node.journal[q]
 			for k in lost:
 				self.world.end(Item(*k, "worker_lost", True, 0))
-				s = self.world.step(k)
-				if s.state == "enqueued":
-					sent.add(s.definition["handler_id"])
 			if gone:
 				self.test.assertEqual(answers.get(node.no), len(lost), self.context("steps taken back"))
-		self.test.assertEqual({r.handler for r in kinds["q"]}, sent, self.context("queues announced"))
+		self.test.assertEqual({r.handler for r in kinds["q"]}, self.world.announced, self.context("queues announced"))
 		self.check_settled(kinds)
 
 	def replaced_node(self):
@@ -533,6 +648,11 @@ class Episode:
 		for node in self.nodes:
 			self.engine.run("UPDATE tasker.nodes SET lease_until = now() + interval '1 hour' WHERE node_no = %d" % node.no)
 			node.expired = False
+		for task in self.world.tasks.values():
+			if task.paused and not task.state() in FINISHED:
+				self.act("api_task_action", False, task_uuid=task.uuid, action="resume")
+				self.resume(task)
+		self.world.note_states()
 		for _ in range(200):
 			self.log.append("drain")
 			self.make_due()
@@ -560,7 +680,7 @@ class Episode:
 		w = self.world
 		want = collections.defaultdict(set)
 		for t in w.tasks.values():
-			quiet = t.cancelled
+			quiet = t.ended
 			want["task"].add((str(t.id), t.state(), str(t.open_sinks()), str(0 if quiet else t.count("error")),
 			                  str(0 if quiet else t.count("waiting_for_retry")), None))
 			for s in t.steps:
@@ -619,13 +739,18 @@ class RandomWorkflows(unittest.TestCase):
 
 	def check_coverage(self, moves, births):
 		"""The runs have exercised what the functions can do."""
-		self.assertLessEqual({
+		wanted = {
 			("task", "steps_in_process", "complete"), ("task", "steps_in_process", "waiting_for_retry"), ("task", "steps_in_process", "blocked_by_failures"),
 			("task", "waiting_for_retry", "steps_in_process"), ("task", "steps_in_process", "cancelled"), ("task", "waiting_for_retry", "cancelled"),
 			("task", "blocked_by_failures", "cancelled"), ("step", "pending", "enqueued"), ("step", "pending", "in_progress"), ("step", "pending", "cancelled"),
 			("step", "enqueued", "in_progress"), ("step", "enqueued", "cancelled"), ("step", "in_progress", "complete"), ("step", "in_progress", "error"),
 			("step", "in_progress", "enqueued"), ("step", "in_progress", "waiting_for_retry"), ("step", "in_progress", "cancelled"),
-			("step", "waiting_for_retry", "in_progress"), ("step", "waiting_for_retry", "cancelled"), ("step", "error", "cancelled")}, moves)
+			("step", "waiting_for_retry", "in_progress"), ("step", "waiting_for_retry", "cancelled"), ("step", "error", "cancelled"),
+			("task", "blocked_by_failures", "steps_in_process"), ("task", "blocked_by_failures", "resolved_manually"), ("task", "blocked_by_failures", "complete"),
+			("step", "error", "enqueued"), ("step", "error", "pending"), ("step", "error", "complete"), ("step", "error", "resolved_manually"), ("step", "enqueued", "pending"),
+			("step", "enqueued", "resolved_manually"), ("step", "waiting_for_retry", "pending"), ("step", "waiting_for_retry", "enqueued"), ("step", "pending", "waiting_for_retry"),
+			("step", "pending", "resolved_manually"), ("step", "in_progress", "resolved_manually")}
+		self.assertEqual(wanted - moves, set())
 		self.assertEqual(births, {("task", "steps_in_process"), ("task", "complete"), ("step", "pending"), ("step", "enqueued"), ("step", "in_progress")})
 
 

@@ -193,7 +193,40 @@ class Faults(Stage):
 		self.assertFalse(armed)
 		self.assertEqual({e["event_id"] for e in self.drain(wait_ms=60000)}, {answer["event_id"]})
 
-	def test_a_daemon_killed_between_the_record_and_the_push(self):
+	def test_a_daemon_killed_after_the_commit(self):
+		"""Before it can push or acknowledge anything. Durable events are there once, the fast ones are gone."""
+		armed = []
+
+		def watch(link, from_client, data):
+			if from_client and b"a.durable-marker" in data:
+				link.state["record"] = True
+			if not from_client and armed and link.state.get("record"):
+				armed.clear()
+				self.node.process.signal(signal.SIGKILL)
+				return 0
+			return len(data)
+		node = self.relayed(watch, lease_ttl_ms=1000)
+		worker = self.worker()
+		self.create("t")
+		s = worker.take()
+		armed.append(1)
+		worker.finish(s, {"mark": "a.durable-marker"})
+		worker.closed()
+		node.process.wait()
+		self.assertEqual(self.db.number("SELECT count(*) FROM pgmq.q_ns_domain_events"), 2, "it was committed")
+		node.start()
+		wire.ready(node)
+		self._client, fast, worker = self.wire(), self.subscribe(), self.worker()
+		worker.results(wire.ok(s, {"mark": "again"}))
+		self.assertEqual(worker.acked(s), "duplicate")
+		events = self.drain()
+		self.assertEqual(names(events), ["a.both", "a.durable"])
+		self.assertEqual({e["payload"]["payload"]["mark"] for e in events}, {"a.durable-marker"})
+		self.assertEqual(self.drain(), [])
+		self.none_pushed(fast)
+		self.doctor()
+
+	def test_a_daemon_killed_at_any_moment(self):
 		"""The result and its durable events are committed or not, together. The worker comes back and hears which."""
 		node = self.daemon(self.db, lease_ttl_ms=1000)
 		self.prepare(node)

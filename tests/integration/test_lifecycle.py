@@ -202,9 +202,12 @@ class Actions(Stage):
 		wait_for(lambda: self.entries(task)[0][2] == "manually_resolved", "the entry of a task that went well to be closed")
 
 	def test_error_fails_it_without_an_entry(self):
-		task = self.over("act_error", staleness_action="error")
-		with self.subTest("who waits is told"):
-			self.assertEqual(self.finished(self.node, task).state, "error")
+		self.apply(self.node, template("act_error", [step("a", "t.gate", gate="act_error"), step("b", after=["a"])], lifecycle={"max_duration_minutes": 60, "staleness_action": "error"}))
+		task = str(self.create(self.node, "act_error"))
+		self.wait_step(self.node, task, "a", "in_progress")
+		waiting = harness.Waiting(self.node, task)
+		age(self.db, 61, task)
+		self.assertEqual(waiting.result().state, "error")
 		wait_for(lambda: [n for n in self.ledger.notes("cancelled") if n["task"] == task], "the handler to be told")
 		got = self.node.client.get_task(task)
 		self.assertEqual({s.name: s.state for s in got.steps}, {"a": "cancelled", "b": "cancelled"})

@@ -332,17 +332,18 @@ $$;
 CREATE FUNCTION tasker.fail_tasks(p_node int, p_tasks bigint[], p_causes jsonb[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz := clock_timestamp();
-  v_uuids uuid[];
+  v_tasks uuid[]; v_steps uuid[];
 BEGIN
   WITH was AS MATERIALIZED (
     SELECT x.*, c.cause FROM unnest(p_tasks, p_causes) AS c(task_id, cause)
     CROSS JOIN LATERAL (SELECT s.ctid AS c, s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
                         WHERE s.task_id = c.task_id AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually', 'error') OFFSET 0) x),
-  u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = v_now, retry_at = NULL FROM was WHERE s.ctid = was.c)
-  INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
-  SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, v_now, v_now,
-         jsonb_build_object('message', format('the task has passed its %s', w.cause ->> 'limit'), 'error_type', 'lifecycle_timeout')
-  FROM was w WHERE w.state = 'in_progress';
+  u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = v_now, retry_at = NULL FROM was WHERE s.ctid = was.c),
+  h AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
+        SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, v_now, v_now,
+               jsonb_build_object('message', format('the task has passed its %s', w.cause ->> 'limit'), 'error_type', 'lifecycle_timeout')
+        FROM was w WHERE w.state = 'in_progress')
+  SELECT array_agg(tasker.step_uuid(t.task_uuid, w.step_no)) INTO v_steps FROM was w JOIN tasker.tasks t USING (task_id) WHERE w.state = 'in_progress';
   WITH was AS MATERIALIZED (
     SELECT x.*, c.cause FROM unnest(p_tasks, p_causes) AS c(task_id, cause)
     CROSS JOIN LATERAL (SELECT t.ctid AS c, t.state FROM tasker.tasks t WHERE t.task_id = c.task_id OFFSET 0) x),
@@ -350,11 +351,9 @@ BEGIN
     UPDATE tasker.tasks t SET state = 'error', finished_at = v_now, finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0, paused = false FROM was WHERE t.ctid = was.c
     RETURNING t.task_id, t.task_uuid, was.state AS old, was.cause),
   h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause) SELECT u.task_id, u.old, 'error', v_now, p_node, u.cause FROM u)
-  SELECT array_agg(u.task_uuid) INTO v_uuids FROM u;
-  FOR i IN 0 .. (coalesce(cardinality(v_uuids), 0) - 1) / 200 LOOP
-    PERFORM pg_notify('tasker_cancel', array_to_string(v_uuids[i * 200 + 1 : i * 200 + 200], ','));
-    PERFORM pg_notify('tasker_settled', array_to_string(v_uuids[i * 200 + 1 : i * 200 + 200], ','));
-  END LOOP;
+  SELECT array_agg(u.task_uuid) INTO v_tasks FROM u;
+  PERFORM tasker.notify_uuids('tasker_cancel', v_steps);
+  PERFORM tasker.notify_uuids('tasker_settled', v_tasks);
 END $$;
 
 -- Whether a task waits because no connected worker offers any of the handlers that its ready steps need.
@@ -566,15 +565,19 @@ BEGIN
   removed := 0;
   WITH page AS MATERIALIZED (
     SELECT t.task_id, t.template_id, t.state, t.created_at, t.finished_at FROM tasker.tasks t WHERE t.task_id > at_id ORDER BY t.task_id LIMIT 2000),
-  over AS MATERIALIZED (
-    SELECT p.task_id, r.archive, row_number() OVER w AS n, sum(c.steps) OVER w - c.steps AS steps_before
+  due AS MATERIALIZED (
+    SELECT p.task_id, r.archive
     FROM page p
     CROSS JOIN LATERAL (SELECT x.namespace_id FROM tasker.templates x WHERE x.template_id = p.template_id OFFSET 0) tp
     CROSS JOIN LATERAL tasker.retention_rule(tp.namespace_id, p.state, p_policy) r
-    CROSS JOIN LATERAL (SELECT count(*) AS steps FROM (SELECT 1 FROM tasker.steps s WHERE s.task_id = p.task_id LIMIT 5001) x) c
     WHERE p.state IN ('complete', 'error', 'cancelled', 'resolved_manually') AND p.finished_at + r.keep <= now()
       AND NOT EXISTS (SELECT 1 FROM tasker.dlq d WHERE d.task_id = p.task_id AND d.status = 'pending')
-    WINDOW w AS (ORDER BY p.task_id))
+    ORDER BY p.task_id LIMIT p_limit + 1),
+  over AS MATERIALIZED (
+    SELECT d.task_id, d.archive, row_number() OVER w AS n, sum(c.steps) OVER w - c.steps AS steps_before
+    FROM due d
+    CROSS JOIN LATERAL (SELECT count(*) AS steps FROM (SELECT 1 FROM tasker.steps s WHERE s.task_id = d.task_id LIMIT 5001) x) c
+    WINDOW w AS (ORDER BY d.task_id))
   SELECT (SELECT count(*) FROM page), (SELECT max(p.task_id) FROM page p), (SELECT bool_or(p.created_at <= now() - p_youngest) FROM page p),
          (SELECT min(o.task_id) FROM over o WHERE o.n > p_limit OR o.steps_before > 5000),
          array_agg(o.task_id ORDER BY o.task_id), array_agg(o.task_id ORDER BY o.task_id) FILTER (WHERE o.archive)
@@ -636,7 +639,7 @@ BEGIN
   SELECT least((SELECT min(e.value::int) FROM jsonb_each_text(p_policy) e WHERE e.key IN ('complete', 'error', 'cancelled', 'resolved_manually')) * interval '1 minute',
                (SELECT min(r.keep) FROM tasker.retention r)) INTO v_youngest;
   IF v_youngest IS NOT NULL THEN
-    SELECT w.at_id, w.removed, w.more INTO v_position, did, more FROM tasker.walk_tasks(p_policy, v_youngest, 200, v_position) w;
+    SELECT w.at_id, w.removed, w.more INTO v_position, did, more FROM tasker.walk_tasks(p_policy, v_youngest, 500, v_position) w;
   END IF;
   IF NOT more THEN
     v_position := 0;

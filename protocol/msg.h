@@ -17,6 +17,7 @@ enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 	X(PING, "ping", MSG_TO_DAEMON, MSG_REQUEST, false)                                                             \
 	X(SESSION_RESUME, "session.resume", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
 	X(STEP_DEPENDENCIES, "step.dependencies", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
+	X(STEP_CHECKPOINT, "step.checkpoint", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
 	X(TASK_CREATE, "task.create", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
 	X(TASK_CREATE_MANY, "task.create_many", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
 	X(TASK_GET, "task.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \

@@ -351,7 +351,15 @@ void pools_free(struct server *srv);
 bool handler_matches(const struct session *s, const struct handler *h);
 
 /* steps.c: results, timeouts, orphans */
-msg_fn on_step_result, on_step_heartbeat, on_step_log, on_step_dependencies;
+msg_fn on_step_result, on_step_heartbeat, on_step_log, on_step_dependencies, on_step_checkpoint;
+/* The open step of this session that the claim is for; NULL with the status of an acknowledgement. */
+struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim, const char **ret_status);
+/* Give the step back with a checkpoint; the request is answered when that is recorded. Negative with *e: nothing has happened. */
+int step_yield(struct session *s, uint32_t request, struct open_step *o, const msgpack_object *checkpoint, struct err *e) must_check;
+/* step_calls.c */
+int checkpoint_json(const msgpack_object *m, size_t max, struct buf *out, struct err *e) must_check;
+size_t checkpoint_max(const struct options *opt);
+void reply_status(struct session *s, uint32_t id, const char *status);
 void step_give(struct session *s, struct open_step *o);
 size_t step_items(const struct claim *c);
 struct open_step *step_new(struct server *srv, struct claim *c); /* takes c; NULL: out of memory (then c is lost to the journal) */

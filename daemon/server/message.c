@@ -31,6 +31,8 @@ static const struct param hello_params[] = {{"protocol", P_ARRAY, true, 2, 2}, {
 					    {"pid", P_INT, false, 0, INT32_MAX}, {"worker", P_MAP, false, 0, 0}, {"resume", P_MAP, false, 0, 0}, {0}};
 static const struct param resume_params[] = {{"steps", P_ARRAY, true, 0, 100000}, {0}};
 static const struct param deps_params[] = {STEP_UUID, {"names", P_STRS, false, 0, 10000}, {"cursor", P_STR, false, 1, 16}, {0}};
+static const struct param checkpoint_params[] = {STEP_UUID, {"attempt", P_INT, true, 1, INT32_MAX}, {"claim", P_ANY, true, 0, 0}, {"cursor", P_ANY, true, 0, 0},
+						 {"items_processed", P_INT, false, 0, INT64_MAX}, {"accumulated_results", P_ANY, false, 0, 0}, {"yield", P_BOOL, false, 0, 0}, {0}};
 static const struct param create_params[] = {
 	{"name", P_STR, true, 1, 255},	       {"namespace", P_STR, false, 1, 29},	 {"version", P_STR, false, 1, 64},
 	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false, 0, 128},
@@ -95,6 +97,7 @@ static const struct {
 	[MSG_PING] = {on_ping, no_params},
 	[MSG_SESSION_RESUME] = {on_session_resume, resume_params},
 	[MSG_STEP_DEPENDENCIES] = {on_step_dependencies, deps_params},
+	[MSG_STEP_CHECKPOINT] = {on_step_checkpoint, checkpoint_params},
 	[MSG_TASK_CREATE] = {on_task_create, create_params},
 	[MSG_TASK_CREATE_MANY] = {on_task_create_many, bulk_params},
 	[MSG_TASK_GET] = {NULL, get_params},

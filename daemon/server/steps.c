@@ -382,9 +382,31 @@ static void follow_up(struct server *srv, const struct req *r)
 		pool_due(srv, r->result.handler_id, r->result.delay_ms);
 }
 
-void result_answered(struct server *srv, struct req *r)
+/* The status of an acknowledgement; r->err says why something is rejected. */
+static const char *verdict(struct req *r, bool changed)
+{
+	if (r->result.outcome == OUTCOME_SUCCESS && strcmp(r->status, "failed") == 0) {
+		snprintf(r->err.text, sizeof r->err.text, "what the result says about branches or batches cannot be done: see the error of the step");
+		return "rejected";
+	}
+	if (!changed)
+		return r->status;
+	return r->result.outcome == OUTCOME_INVALID_RESULT ? "rejected" : "recorded";
+}
+
+static void tell(struct server *srv, const struct req *r, const char *word)
 {
 	struct session *s = r->origin.session ? session_find(srv, r->origin.session) : NULL;
+	if (!s || s->fd < 0)
+		return;
+	if (r->origin.request)
+		reply_status(s, r->origin.request, word);
+	else
+		ack(s, &r->result.step, r->result.attempt, word, strcmp(word, "rejected") == 0 ? r->err.text : NULL);
+}
+
+void result_answered(struct server *srv, struct req *r)
+{
 	if (r->failed && strcmp(r->err.code, "database_unavailable") == 0)
 		return; /* only when stopping: the worker keeps the result and sends it again */
 	if (r->failed && r->result.outcome != OUTCOME_INVALID_RESULT) {
@@ -396,16 +418,12 @@ void result_answered(struct server *srv, struct req *r)
 	else
 		journal_release(srv, r->result.slot);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
-	bool refused = r->result.outcome == OUTCOME_SUCCESS && strcmp(r->status, "failed") == 0;
-	bool rejected = refused || (r->result.outcome == OUTCOME_INVALID_RESULT && changed);
-	if (refused)
-		snprintf(r->err.text, sizeof r->err.text, "what the result says about branches or batches cannot be done: see the error of the step");
+	const char *word = verdict(r, changed);
 	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
 	if (changed)
 		follow_up(srv, r);
-	if (s && s->fd >= 0)
-		ack(s, &r->result.step, r->result.attempt, rejected ? "rejected" : changed ? "recorded" : r->status, rejected ? r->err.text : NULL);
-	recording_end(srv, &key, rejected ? "rejected" : changed ? "duplicate" : r->status);
+	tell(srv, r, word);
+	recording_end(srv, &key, strcmp(word, "recorded") == 0 ? "duplicate" : word);
 	watch_touch(srv, &r->task);
 }
 
@@ -429,6 +447,31 @@ static int json_of(const msgpack_object *map, const char *key, size_t max, struc
 	return rc;
 }
 
+/* A checkpoint in the clothes of a success: the handler gives the step back and wants to be called again. */
+static bool is_yield(const msgpack_object *m)
+{
+	const msgpack_object *meta = NULL, *result = NULL;
+	bool yield = false;
+	return mp_get_map(m, "metadata", &meta) == 1 && mp_get_bool(meta, "checkpoint_yield", &yield) == 1 && yield && mp_get_map(m, "result", &result) == 1 &&
+	       mp_get(result, "type") && mp_str_eq(mp_get(result, "type"), "checkpoint_yield");
+}
+
+/* The attempt is given back, and a released attempt's result is its checkpoint. */
+static int read_yield(const msgpack_object *checkpoint, size_t max, struct req_result *q, struct err *e)
+{
+	struct buf b;
+	buf_init(&b, max);
+	int rc = checkpoint_json(checkpoint, max, &b, e);
+	q->outcome = OUTCOME_RELEASED;
+	if (rc == 0) {
+		q->result.n = b.len;
+		q->result.s = buf_take_text(&b);
+		rc = q->result.s ? 0 : err_set(e, -ENOMEM, "overloaded", "out of memory");
+	}
+	buf_done(&b);
+	return rc;
+}
+
 /* What the worker said of a step, into the request. Negative: it cannot be stored, *e says why. */
 static int read_outcome(const struct options *opt, const msgpack_object *m, bool success, struct req_result *q, struct err *e)
 {
@@ -444,6 +487,8 @@ static int read_outcome(const struct options *opt, const msgpack_object *m, bool
 	int rc = json_of(m, "metadata", opt->max_result, &q->meta, e);
 	if (rc < 0)
 		return rc;
+	if (success && is_yield(m))
+		return read_yield(mp_get(m, "result"), checkpoint_max(opt), q, e);
 	if (success) {
 		q->outcome = OUTCOME_SUCCESS;
 		rc = json_of(m, "result", opt->max_result, &q->result, e);
@@ -611,6 +656,41 @@ static bool one_result(struct session *s, const msgpack_object *m)
 	return true;
 }
 
+struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim, const char **ret_status)
+{
+	struct step_key key = {.uuid = *step};
+	struct uuid task;
+	unsigned no;
+	struct open_step *o = NULL;
+	*ret_status = "not_claimed";
+	if (!uuid_split_step(step, &task, &no) || proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, claim, &key.fence) < 0)
+		return NULL;
+	HASH_FIND(hh, s->srv->steps, &key, sizeof key, o);
+	if (o && (o->session != s || o->claim->attempt != attempt))
+		return NULL;
+	*ret_status = "stale";
+	return o && !o->ended ? o : NULL;
+}
+
+int step_yield(struct session *s, uint32_t request, struct open_step *o, const msgpack_object *checkpoint, struct err *e)
+{
+	struct req *r = result_req(o->claim, &o->key.uuid, OUTCOME_RELEASED);
+	if (!r)
+		return err_set(e, -ENOMEM, "overloaded", "out of memory");
+	r->origin = (struct origin){.session = s->id, .request = request};
+	r->result.worker = s->worker_uuid;
+	int rc = read_yield(checkpoint, checkpoint_max(s->srv->opt), &r->result, e);
+	if (rc < 0) {
+		req_free(r);
+		return rc;
+	}
+	recording_begin(s->srv, &o->key);
+	forget(o);
+	pool_lend(s, r);
+	store_submit(s->srv->store, r);
+	return 0;
+}
+
 void on_step_result(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	const msgpack_object *a = mp_get(params, "results");
@@ -649,97 +729,6 @@ void on_step_heartbeat(struct session *s, uint32_t id, const msgpack_object *par
 			watch_progress(s->srv, o, mp_get(params, "progress"));
 }
 
-/* " key=value" for each text field, as many as fit. */
-static void append_fields(const msgpack_object *fields, char *out, size_t size)
-{
-	size_t at = 0;
-	for (uint32_t i = 0; fields && i < fields->via.map.size; i++) {
-		const msgpack_object_kv *kv = &fields->via.map.ptr[i];
-		if (kv->val.type != MSGPACK_OBJECT_STR)
-			continue;
-		int n = snprintf(out + at, size - at, " %.*s=%.*s", (int)kv->key.via.str.size, kv->key.via.str.ptr, (int)kv->val.via.str.size, kv->val.via.str.ptr);
-		if (n < 0 || (size_t)n >= size - at) {
-			out[at] = '\0';
-			return;
-		}
-		at += (size_t)n;
-	}
-}
-
-void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
-{
-	static const struct {
-		const char *name;
-		enum log_level lv;
-	} levels[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}, {"trace", LOG_LV_DEBUG}};
-	const char *level = "", *text = "", *step = NULL;
-	size_t level_n = 0, n = 0, step_n = 0;
-	char uuid[UUID_TEXT] = "", worker[UUID_TEXT];
-	enum log_level lv = LOG_LV_INFO;
-	unsigned suppressed = 0;
-	(void)id;
-	if (!ratelimit_ok(&s->step_logs, now_mono(), &suppressed))
-		return;
-	(void)!mp_get_str(params, "level", &level, &level_n);
-	(void)!mp_get_str(params, "message", &text, &n);
-	if (mp_get_str(params, "step_uuid", &step, &step_n) == 1)
-		snprintf(uuid, sizeof uuid, "%.*s", (int)step_n, step);
-	for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
-		if (strlen(levels[i].name) == level_n && memcmp(levels[i].name, level, level_n) == 0)
-			lv = levels[i].lv;
-	uuid_format(&s->worker_uuid, worker);
-	char more[512] = "";
-	append_fields(mp_get(params, "fields"), more, sizeof more);
-	log_fields(lv, (const char *[]){"TASKER_STEP", uuid[0] ? uuid : NULL, "TASKER_WORKER", worker, NULL}, "%.*s%s", (int)utf8_prefix(text, n, 500), text, more);
-}
-
-void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *params)
-{
-	const char *p = "";
-	size_t n = 0;
-	struct uuid step, task;
-	unsigned no;
-	char uuid[UUID_TEXT];
-	(void)!mp_get_str(params, "step_uuid", &p, &n);
-	if (uuid_parse(p, n, &step) < 0 || !uuid_split_step(&step, &task, &no)) {
-		reply_errorf(s, id, "not_found", "step_uuid", "no such step");
-		return;
-	}
-	struct req *r = req_for(s, id, REQ_API);
-	if (!r)
-		return;
-	struct buf b;
-	buf_init(&b, 0);
-	uuid_format(&task, uuid);
-	const msgpack_object *names = mp_get(params, "names"), *cursor = mp_get(params, "cursor");
-	mp_map(&b, 3u + (names != NULL) + (cursor != NULL));
-	mp_str(&b, "max_bytes");
-	/* No item takes less than two bytes of JSON, so that this bounds the items of a page as well. */
-	size_t page = s->srv->opt->max_frame / 2;
-	mp_uint(&b, page < DEPENDENCIES_PAGE ? page : DEPENDENCIES_PAGE);
-	mp_str(&b, "task_uuid");
-	mp_str(&b, uuid);
-	mp_str(&b, "step_no");
-	mp_uint(&b, no);
-	if (names) {
-		mp_str(&b, "names");
-		mp_object(&b, names);
-	}
-	if (cursor) {
-		mp_str(&b, "cursor");
-		mp_object(&b, cursor);
-	}
-	r->api.function = "tasker.api_step_dependencies";
-	r->api.mode = API_READ;
-	if (api_args_from_mp(r, &b, NULL) < 0) {
-		reply_errorf(s, id, "invalid_value", NULL, "names or cursor cannot be encoded");
-		req_free(r);
-	} else {
-		submit_call(s, r);
-	}
-	buf_done(&b);
-}
-
 /* Restart ---------------------------------------------------------------------------------------------------------------- */
 
 void steps_adopted(struct server *srv, struct claim *claims)
@@ -767,8 +756,8 @@ void orphans_give_up(struct server *srv)
 	unsigned n = 0;
 	HASH_ITER(hh, srv->orphans, o, tmp) {
 		/* A restart costs no attempt; most of these never reached a worker. But a step that takes the daemon down with its worker must end some time: claims beyond the
-		 * attempts are the times it was given back before. */
-		bool again = o->claim->fence - o->claim->attempt >= RELEASES_MAX;
+		 * attempts are the times it was given back before, those at checkpoints aside. */
+		bool again = o->claim->fence - o->claim->attempt - o->claim->yields >= RELEASES_MAX;
 		HASH_DEL(srv->orphans, o);
 		srv->c_lost += again;
 		n++;

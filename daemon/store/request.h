@@ -168,6 +168,7 @@ struct claim {
 	struct uuid task;
 	int template_id, step_no, attempt, fence, handler_id;
 	int slot; /* of the journal */
+	int yields; /* times the step was given back at a checkpoint; of adopted claims only */
 	uint64_t timeout_ms; /* 0: none */
 	struct buf body;     /* MessagePack key/value pairs of a step.execute item */
 	unsigned fields;     /* how many pairs; 0: adopted without its payload, or broken */

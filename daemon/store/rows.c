@@ -238,6 +238,7 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	cl->step_no = row_int(r, row, C_STEP);
 	cl->attempt = row_int(r, row, C_ATTEMPT);
 	cl->fence = row_int(r, row, C_FENCE);
+	cl->yields = row_int(r, row, C_IDX);
 	cl->handler_id = row_int(r, row, C_HANDLER);
 	cl->slot = call->slot;
 	const struct tcache_step *s = t ? tcache_step_of(t, cl->step_no) : NULL;

@@ -237,6 +237,9 @@ class Requests(wire.Case):
 			                     ({"action": "pause", "filter": {"all": True}, "reason": "r", "cursor": 1}, "cursor")],
 			"step.bulk_action": [({}, "action"), ({"action": "skip", "filter": "x"}, "filter"), ({"action": "skip", "filter": {}, "reason": "r"}, "filter")],
 			"namespace.pause": [({}, "namespace"), ({"namespace": "t"}, "reason"), ({"namespace": 1, "reason": "r"}, "namespace")], "namespace.resume": [({"namespace": "t"}, "reason")],
+			"step.checkpoint": [({}, "step_uuid"), ({"step_uuid": u}, "attempt"), ({"step_uuid": u, "attempt": 1}, "claim"), ({"step_uuid": u, "attempt": 1, "claim": b"x" * 16}, "cursor"),
+			                    ({"step_uuid": u, "attempt": 1, "claim": b"x" * 15, "cursor": 1}, "claim"), ({"step_uuid": u, "attempt": 1, "claim": 7, "cursor": 1}, "claim"),
+			                    ({"step_uuid": u, "attempt": 1, "claim": b"x" * 16, "cursor": 1, "items_processed": -1}, "items_processed"), ({"step_uuid": u, "attempt": 1, "claim": b"x" * 16, "cursor": 1, "yield": 1}, "yield")],
 			"step.dependencies": [({}, "step_uuid"), ({"step_uuid": "x"}, "step_uuid"), ({"step_uuid": u, "names": "a"}, "names"), ({"step_uuid": u, "names": [1]}, "names"), ({"step_uuid": u, "cursor": 1}, "cursor")],
 			"session.resume": [({}, "steps"), ({"steps": {}}, "steps")],
 		}

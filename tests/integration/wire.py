@@ -583,6 +583,12 @@ class Worker(Wire):
 			return [c[2] for c in self.cancels if c[:2] == key(step)]
 		return self.until(find, "the cancel of %r" % (key(step),))[0]
 
+	def checkpoint(self, step, cursor, **more):
+		"""The status of the answer."""
+		if more.get("yield"):
+			self.open.pop(key(step), None)
+		return self.call("step.checkpoint", {"step_uuid": step["step_uuid"], "attempt": step["attempt"], "claim": step["claim"], "cursor": cursor, **more})["status"]
+
 	def resume(self, *steps):
 		answer = self.call("session.resume", {"steps": [{"step_uuid": s["step_uuid"], "attempt": s["attempt"], "claim": s["claim"]} for s in steps]})
 		return [s["status"] for s in answer["steps"]]

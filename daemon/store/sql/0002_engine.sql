@@ -37,7 +37,7 @@ CREATE TYPE tasker.hot_row AS (
   kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages; e: see publish_events;
                         -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task;
                         -- k: a context that the daemon is to check
-  idx int,              -- a: 1-based position in the input arrays
+  idx int,              -- a: 1-based position in the input arrays; c from adopt_claims: times the step was given back at a checkpoint
   status text,          -- a, s: see each function
   task_id bigint,
   task_uuid uuid,
@@ -940,8 +940,9 @@ BEGIN
     END IF;
   END IF;
 
-  -- Everything else.
+  -- Everything else. What is given back with a result was given back at a checkpoint.
   IF 'success' <> ANY (p_outcome) THEN
+    PERFORM tasker.store_checkpoints(p_task, p_step, p_fence, p_outcome, p_result) FROM unnest(p_outcome, p_result) AS r(outcome, result) WHERE r.outcome = 'released' AND r.result IS NOT NULL LIMIT 1;
     FOR v_row IN
       SELECT e.* FROM (
         SELECT array_agg(r.ord::int) AS i, array_agg(r.task_id) AS t, array_agg(r.step_no) AS s, array_agg(r.fence) AS f, array_agg(r.outcome) AS o, array_agg(r.retry) AS y,
@@ -1041,10 +1042,10 @@ BEGIN
   END IF;
   INSERT INTO tasker.node_claims (node_no, slot, seq, task_ids, step_nos, fences) VALUES (p_node, p_slot, p_seq, c_t, c_s, c_f);
   RETURN QUERY
-    SELECT 'c'::"char", NULL::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
+    SELECT 'c'::"char", (s.checkpoint ->> 'yields')::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
            NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
     FROM unnest(c_t, c_s) AS c(task_id, step_no)
-    CROSS JOIN LATERAL (SELECT x.step_no, x.template_no, x.attempts, x.fence FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.step_no, x.template_no, x.attempts, x.fence, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
     CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
     CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts;
 END $$;

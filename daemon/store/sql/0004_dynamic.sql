@@ -561,6 +561,35 @@ BEGIN
   END IF;
 END $$;
 
+-- Checkpoints -------------------------------------------------------------------------------------------------------------
+
+-- A step's checkpoint after another one: what was said, when, the last ten cursors, and how often the step was given back at one.
+CREATE FUNCTION tasker.next_checkpoint(p_old jsonb, p_new jsonb, p_yields int) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT p_new || jsonb_build_object('timestamp', k.at, 'yields', coalesce((p_old ->> 'yields')::int, 0) + p_yields, 'history', (
+    SELECT jsonb_agg(h.value ORDER BY h.ord)
+    FROM (SELECT x.value, x.ord FROM jsonb_array_elements(coalesce(p_old -> 'history', '[]') || jsonb_build_array(
+            CASE WHEN octet_length((p_new -> 'cursor')::text) <= 1024 THEN jsonb_build_object('cursor', p_new -> 'cursor') ELSE '{}' END || jsonb_build_object('timestamp', k.at)))
+            WITH ORDINALITY AS x(value, ord) ORDER BY x.ord DESC LIMIT 10) h))
+  FROM (SELECT tasker.rfc3339(clock_timestamp()) AS at) k
+$$;
+
+-- Of attempts that are about to be given back. A released attempt's result is its checkpoint; one that was given back unused has none.
+CREATE FUNCTION tasker.store_checkpoints(p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_checkpoint jsonb[]) RETURNS void LANGUAGE sql AS $$
+  UPDATE tasker.steps s SET checkpoint = tasker.next_checkpoint(s.checkpoint, k.checkpoint, 1)
+  FROM (SELECT u.checkpoint, x.c FROM unnest(p_task, p_step, p_fence, p_outcome, p_checkpoint) AS u(task_id, step_no, fence, outcome, checkpoint)
+        CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.steps y WHERE y.task_id = u.task_id AND y.step_no = u.step_no AND y.state = 'in_progress' AND y.fence = u.fence OFFSET 0) x
+        WHERE u.outcome = 'released' AND u.checkpoint IS NOT NULL) k
+  WHERE s.ctid = k.c
+$$;
+
+-- Of an attempt that goes on. No state changes, so the step's row lock is enough.
+CREATE FUNCTION tasker.api_step_checkpoint(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE tasker.steps s SET checkpoint = tasker.next_checkpoint(s.checkpoint, p -> 'checkpoint', 0)
+  WHERE s.task_id = tasker.task_id_of(p ->> 'task_uuid') AND s.step_no = (p ->> 'step_no')::int AND s.state = 'in_progress' AND s.fence = (p ->> 'fence')::int;
+  RETURN jsonb_build_object('status', CASE WHEN FOUND THEN 'recorded' ELSE 'stale' END);
+END $$;
+
 -- Doctor ------------------------------------------------------------------------------------------------------------------
 
 -- What pending_parents of a pending step in a dynamic task must be.

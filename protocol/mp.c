@@ -289,3 +289,14 @@ int mp_get_array(const msgpack_object *map, const char *key, const msgpack_objec
 {
 	return get_typed(map, key, MSGPACK_OBJECT_ARRAY, ret);
 }
+
+char *mp_str_copy(const char *p, size_t n)
+{
+	char *copy = malloc(n + 1);
+	if (!copy)
+		return NULL;
+	if (n > 0)
+		memcpy(copy, p, n);
+	copy[n] = '\0';
+	return copy;
+}

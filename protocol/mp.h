@@ -43,6 +43,8 @@ const msgpack_object *mp_get(const msgpack_object *map, const char *key);
 /* 1: found, 0: absent or nil, -EINVAL: wrong type or out of range. Strings are (ptr, len) into the frame.
  * *ret is set only with 1, and is never NULL then. */
 int mp_get_str(const msgpack_object *map, const char *key, const char **ret, size_t *ret_len);
+/* A copy of a string as messages hold it, NUL-terminated; NULL: no memory. For the caller to free. */
+char *mp_str_copy(const char *p, size_t n);
 int mp_get_bin(const msgpack_object *map, const char *key, const void **ret, size_t *ret_len);
 int mp_get_int(const msgpack_object *map, const char *key, int64_t min, int64_t max, int64_t *ret);
 int mp_get_bool(const msgpack_object *map, const char *key, bool *ret);

@@ -43,7 +43,7 @@ static int copy_strings(const msgpack_object *map, const char *key, size_t max, 
 	for (; v && n < a->via.array.size; n++) {
 		const msgpack_object *o = &a->via.array.ptr[n];
 		bool ok = o->type == MSGPACK_OBJECT_STR && o->via.str.size >= 1 && o->via.str.size <= max_len && !memchr(o->via.str.ptr, 0, o->via.str.size);
-		v[n] = ok ? strndup(o->via.str.ptr, o->via.str.size) : NULL;
+		v[n] = ok ? mp_str_copy(o->via.str.ptr, o->via.str.size) : NULL;
 		if (!v[n])
 			break;
 	}

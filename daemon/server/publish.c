@@ -43,7 +43,7 @@ static int read_word(const struct options *opt, const msgpack_object *o, struct 
 		return err_set(e, -EINVAL, "bad_request", "skip must be true or false");
 	if (mp_get_map(o, "metadata", &metadata) < 0)
 		return err_set(e, -EINVAL, "bad_request", "metadata must be a map");
-	w->name = strndup(name, n);
+	w->name = mp_str_copy(name, n);
 	if (!w->name)
 		return err_set(e, -ENOMEM, "overloaded", "out of memory");
 	q->n_words++;

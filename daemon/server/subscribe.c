@@ -104,13 +104,13 @@ static bool all_namespaces(const msgpack_object *names)
 
 static int subscription_set(struct subscription *u, const msgpack_object_str *pattern, const msgpack_object *names)
 {
-	u->pattern = strndup(pattern->ptr, pattern->size);
+	u->pattern = mp_str_copy(pattern->ptr, pattern->size);
 	u->len = pattern->size;
 	if (!all_namespaces(names)) {
 		u->namespaces = calloc(names->via.array.size, sizeof *u->namespaces);
 		for (uint32_t i = 0; u->namespaces && i < names->via.array.size; i++) {
 			const msgpack_object_str *n = &names->via.array.ptr[i].via.str;
-			if (!(u->namespaces[u->n_namespaces] = strndup(n->ptr, n->size)))
+			if (!(u->namespaces[u->n_namespaces] = mp_str_copy(n->ptr, n->size)))
 				return -ENOMEM;
 			u->n_namespaces++;
 		}

@@ -61,7 +61,7 @@ static int read_one(struct declared_events *d, const msgpack_object *o)
 	const char *name = "";
 	size_t len = 0, n = 0;
 	(void)!mp_get_str(o, "name", &name, &len);
-	ev->name = strndup(name, len);
+	ev->name = mp_str_copy(name, len);
 	if (!ev->name)
 		return -ENOMEM;
 	d->n++;

@@ -220,7 +220,17 @@ class Requests(wire.Case):
 			"task.get": [({}, "task_uuid"), ({"task_uuid": "x"}, "task_uuid"), ({"task_uuid": 1}, "task_uuid"), ({"task_uuid": u + " "}, "task_uuid"), ({"task_uuid": u, "steps": 1}, "steps")],
 			"task.list": [({"namespace": 1}, "namespace"), ({"name": 1}, "name"), ({"state": 1}, "state"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit"), ({"limit": "5"}, "limit"), ({"cursor": 5}, "cursor")],
 			"task.wait": [({}, "task_uuid"), ({"task_uuid": u, "timeout_ms": -1}, "timeout_ms"), ({"task_uuid": u, "timeout_ms": "1"}, "timeout_ms"), ({"task_uuid": u, "timeout_ms": 2 ** 40}, "timeout_ms")],
-			"task.watch": [({}, "task_uuid")], "task.unwatch": [({}, "task_uuid")], "task.history": [({}, "task_uuid"), ({"task_uuid": "'"}, "task_uuid")],
+			"task.watch": [({}, "task_uuid")], "task.unwatch": [({}, "task_uuid")], "task.history": [({}, "task_uuid"), ({"task_uuid": "'"}, "task_uuid"), ({"task_uuid": u, "step": 1}, "step"),
+			                ({"task_uuid": u, "limit": 0}, "limit"), ({"task_uuid": u, "limit": 1001}, "limit"), ({"task_uuid": u, "cursor": 5}, "cursor")],
+			"dlq.list": [({"status": "open"}, "status"), ({"reason": 1}, "reason"), ({"reason": "bad luck"}, "reason"), ({"limit": 0}, "limit"), ({"cursor": "x"}, "cursor"), ({"namespace": 1}, "namespace"), ({"name": 1}, "name")],
+			"dlq.get": [({}, "entry"), ({"entry": "x"}, "entry"), ({"task_uuid": 1}, "task_uuid"), ({"entry": u, "task_uuid": u}, "entry")],
+			"dlq.stats": [({"namespace": []}, "namespace")], "dlq.queue": [({"limit": 1001}, "limit"), ({"namespace": ""}, "namespace")],
+			"dlq.add": [({}, "task_uuid"), ({"task_uuid": u, "notes": "x" * 4097}, "notes"), ({"task_uuid": u, "metadata": []}, "metadata")],
+			"dlq.update": [({}, "entry"), ({"entry": u, "status": 1}, "status"), ({"entry": u, "notes": 1}, "notes"), ({"entry": u, "resolved_by": ""}, "resolved_by"), ({"entry": u, "metadata": 1}, "metadata")],
+			"dlq.redrive": [({}, "reason"), ({"reason": "r"}, "entry"), ({"entry": u, "reason": ""}, "reason"), ({"entry": u, "reason": "r", "operator": 1}, "operator")],
+			"dlq.staleness": [({"health": 1}, "health"), ({"limit": "1"}, "limit"), ({"namespace": 1}, "namespace")],
+			"namespace.retention": [({}, "namespace"), ({"namespace": self.ns, "state": "pending"}, "state"), ({"namespace": self.ns, "keep_minutes": -1}, "keep_minutes"), ({"namespace": self.ns, "forever": 1}, "forever"),
+			                        ({"namespace": self.ns, "inherit": "no"}, "inherit"), ({"namespace": self.ns, "action": "burn", "forever": True}, "action"), ({"namespace": self.ns, "action": "delete"}, "keep_minutes")],
 			"task.cancel": [({}, "task_uuid"), ({"task_uuid": u, "reason": 1}, "reason")],
 			"template.apply": [({}, "source"), ({"source": 1}, "source"), ({"source": ""}, "source"), ({"source": "x", "filename": 1}, "filename"), ({"source": "x", "strict": "yes"}, "strict")],
 			"template.validate": [({}, "source")],
@@ -254,7 +264,10 @@ class Requests(wire.Case):
 		u = {"task_uuid": task}
 		future = {"zzz_future": {"deep": [1, 2.5, None]}}
 		calls = [("ping", {}), ("task.get", {**u, "steps": None}), ("task.list", {"namespace": None, "name": None, "state": None, "limit": None, "cursor": None}),
-		         ("task.wait", {**u, "timeout_ms": 0}), ("task.history", u), ("template.list", {"namespace": None}), ("template.get", {"namespace": self.ns, "name": "pair", "version": None}),
+		         ("task.wait", {**u, "timeout_ms": 0}), ("task.history", {**u, "step": None, "limit": None, "cursor": None}), ("dlq.list", {"status": None, "reason": None, "namespace": None, "name": None, "limit": None, "cursor": None}),
+		         ("dlq.add", {**u, "notes": None, "metadata": None}), ("dlq.get", {**u, "entry": None}), ("dlq.update", {**u, "status": None, "notes": None, "resolved_by": None, "metadata": None}), ("dlq.stats", {"namespace": None}),
+		         ("dlq.queue", {"namespace": None, "limit": None}), ("dlq.staleness", {"namespace": None, "health": None, "limit": None}),
+		         ("namespace.retention", {"namespace": self.ns, "state": None, "keep_minutes": None, "forever": None, "inherit": None, "action": None}), ("template.list", {"namespace": None}), ("template.get", {"namespace": self.ns, "name": "pair", "version": None}),
 		         ("worker.list", {}), ("node.list", {}), ("queue.list", {}), ("doctor", {}), ("server.info", {}), ("template.validate", {"source": "x", "filename": None, "strict": None}),
 		         ("task.create", {"name": "pair", "namespace": self.ns, "version": None, "context": None, "initiator": None, "source_system": None, "reason": None, "tags": None, "priority": None,
 		                          "correlation_id": None, "parent_correlation_id": None, "traceparent": None, "idempotency_key": None, "run_at": None}), ("namespace.list", {}), ("step.get", {**u, "step": "a", "step_uuid": None, "history": None}),
@@ -501,7 +514,7 @@ class Requests(wire.Case):
 		w.finish(w.take(), {"x": 1}, metadata={"m": 2}, execution_ms=3)
 		w.finish(w.take())
 		self.settled(task)
-		history = wire.need("history", self.client.call("task.history", {"task_uuid": task}), {"transitions": list, "attempts": list, "actions": list})
+		history = wire.need("history", self.client.call("task.history", {"task_uuid": task}), {"transitions": list, "attempts": list, "actions": list}, {"next_cursor": str})
 		self.assertEqual([(a["step"], a["attempt"], a["outcome"], a["metadata"], a["execution_ms"]) for a in history["attempts"]],
 		                 [("a", 1, "handler_error", {"m": 1}, 12.5), ("a", 2, "success", {"m": 2}, 3), ("b", 1, "success", None, None if history["attempts"][2]["execution_ms"] is None else 0)])
 		for a in history["attempts"]:

@@ -104,6 +104,21 @@ class Limits(Stage):
 		self.ledger.open_gate("moves-b")
 		self.finished(self.node, task)
 
+	def test_a_checkpoint_is_progress(self):
+		self.apply(self.node, template("counts", [step("a", "t.gate", gate="counts")], lifecycle={"max_steps_in_process_minutes": 30}))
+		fresh, old = (str(self.create(self.node, "counts")) for _ in range(2))
+		for task, minutes in ((fresh, 0), (old, 31)):
+			self.wait_step(self.node, task, "a", "in_progress")
+			self.db.sql("UPDATE tasker.steps SET checkpoint = jsonb_build_object('cursor', 5, 'timestamp', tasker.rfc3339(now() - interval '%d minutes')) "
+			            "WHERE task_id = (SELECT task_id FROM tasker.tasks WHERE task_uuid = '%s')" % (minutes, task))
+		age(self.db, 31, fresh, old)
+		self.stale(old, "max_steps_in_process_minutes", "steps_in_process")
+		self.wait_looked_at(fresh)
+		self.assertEqual(self.entries(fresh), [])
+		self.ledger.open_gate("counts")
+		self.finished(self.node, fresh)
+		self.finished(self.node, old)
+
 	def test_no_worker_for_what_is_ready(self):
 		task = self.start("nobody", [step("a", "t.nobody")], max_waiting_for_dependencies_minutes=45)
 		self.wait_step(self.node, task, "a", "enqueued")

@@ -164,6 +164,49 @@ class Checkpoints(WorkerCase):
         self.drained(worker, conn)
 
 
+class Hanging(WorkerCase):
+    def cancel(self, conn, number):
+        conn.send([2, "step.cancel", {"step_uuid": step("gate", number)["step_uuid"], "attempt": 1, "reason": "timeout"}])
+
+    def test_a_handler_that_does_not_return_costs_only_its_own_attempt(self):
+        gate = Gate()
+        worker, conn = self.launched(gate.handler(), echo, threads=1, prefetch=1, abandon_after=0.0)
+        conn.execute(step("gate", 1), step("echo", 2, context={"n": 2}))
+        gate.wait_entered()
+        self.cancel(conn, 1)
+        by_step = {r["step_uuid"]: r for r in conn.results(2)}
+        given_up = by_step[step("gate", 1)["step_uuid"]]
+        self.assertEqual((given_up["success"], given_up["error"]["error_type"]), (False, "cancelled"))
+        self.assertEqual(by_step[step("echo", 2)["step_uuid"]]["result"], {"n": 2})
+        conn.ack([given_up], "stale")
+        conn.ack([by_step[step("echo", 2)["step_uuid"]]])
+        wait_until(lambda: worker.status().unacknowledged == 0)
+        self.assertEqual(worker.status().counters["abandoned"], 1)
+        before = len([t for t in worker._runtime._pool._threads if t.is_alive()])
+        gate.open()  # it comes back after all: its thread ends, its result is dropped
+        wait_until(lambda: len([t for t in worker._runtime._pool._threads if t.is_alive()]) == before - 1)
+        conn.execute(step("echo", 3, context={"n": 3}))
+        (result,) = conn.results(1)
+        self.assertEqual(result["result"], {"n": 3})
+        conn.ack([result])
+        self.drained(worker, conn)
+
+    def test_one_that_returns_in_time_is_left_alone(self):
+        gate = Gate()
+        worker, conn = self.launched(gate.handler(), threads=1, abandon_after=3600.0)
+        conn.execute(step("gate", 1))
+        gate.wait_entered()
+        self.cancel(conn, 1)
+        wait_until(lambda: gate.contexts[0].cancelled)
+        gate.open()
+        (result,) = conn.results(1)
+        self.assertEqual(result["result"], {"cancelled": "timeout"})
+        conn.ack([result], "stale")
+        wait_until(lambda: worker.status().counters["stale"] == 1)
+        self.assertEqual(worker.status().counters["abandoned"], 0)
+        self.drained(worker, conn)
+
+
 class Results(WorkerCase):
     def test_success(self):
         r = self.run_one(echo, context={"n": 5}, attempt=2)

@@ -53,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="worker processes, for handlers that compute; one that crashes costs only its own attempts (%(default)s)",
     )
+    worker.add_argument(
+        "--abandon-after",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="give up the thread of a handler that does not return so long after its step was cancelled (%(default)s)",
+    )
     worker.add_argument("--name", help="name shown in lists of workers (host and process id)")
     worker.add_argument(
         "--namespace",
@@ -159,6 +166,7 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
             name=args.name,
             namespaces=args.namespaces or ([namespace] if namespace else None),
             templates=args.templates,
+            abandon_after=args.abandon_after,
             log_level=None if args.daemon_log_level == "off" else args.daemon_log_level,
         )
         if SubscriberRegistry.instance().count():

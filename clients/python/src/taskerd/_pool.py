@@ -17,7 +17,8 @@ from .context import StepContext
 
 _log = logging.getLogger("taskerd.worker")
 
-Run = Callable[[StepContext], None]
+#: Runs a step; true if another thread has taken this one's place meanwhile.
+Run = Callable[[StepContext], bool]
 
 
 class HandlerPool:
@@ -30,12 +31,16 @@ class HandlerPool:
         self._stopping = False
         self._run = run
         self._at_exit = at_exit
-        self._threads = [
-            threading.Thread(target=self._main, name=f"taskerd-handler-{i + 1}", daemon=True)
-            for i in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: List[threading.Thread] = []
+        for _ in range(threads):
+            self.add_thread()
+
+    def add_thread(self) -> None:
+        """One more thread; in place of one that does not come back."""
+        name = f"taskerd-handler-{len(self._threads) + 1}"
+        thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def submit(self, batch: List[StepContext]) -> None:
         """Queue steps."""
@@ -99,6 +104,10 @@ class HandlerPool:
             if items and not self._waking:
                 self._wake()
             try:
-                run(context)
+                replaced = run(context)
             except BaseException:
+                replaced = False
                 _log.critical("a handler thread met an error that should not be possible", exc_info=True)
+            if replaced is True:
+                self._at_exit()
+                return

@@ -35,7 +35,7 @@ from ._codec import (
 from ._pool import HandlerPool
 from ._runner import StepRunner
 from ._transport import Backoff, Complaints, Welcome, open_session
-from .context import StepContext
+from .context import ABANDONED, FINISHED, RUNNING, WAITING, StepContext
 from .exceptions import (
     ConnectionLostError,
     ProtocolError,
@@ -140,6 +140,7 @@ class WorkerRuntime:
         runner: StepRunner,
         threads: int,
         ack_timeout: float = 10.0,
+        abandon_after: Optional[float] = 30.0,
     ) -> None:
         self.path = path
         self.welcome: Optional[Welcome] = None
@@ -149,12 +150,19 @@ class WorkerRuntime:
         self.connected = threading.Event()
         self.finished = threading.Event()
         self.counters: Dict[str, int] = dict.fromkeys(
-            ("received", "recorded", "duplicate", "stale", "rejected", "not_claimed", "released", "reconnects"), 0
+            (
+                *("received", "recorded", "duplicate", "stale", "rejected", "not_claimed", "released"),
+                *("reconnects", "abandoned"),
+            ),
+            0,
         )
         self._worker = dict(worker)
         self._runner = runner
         self._threads = threads
         self._ack_timeout = ack_timeout
+        self._abandon_after = abandon_after
+        #: Cancelled steps whose handlers have not returned, and when to wait for them no longer.
+        self._cancelled: List[Tuple[float, StepContext]] = []
         self._pack = new_packer()
         self._prefix = list_frame_prefix(self._pack, NOTIFICATION, "step.result", "results")
         self._open: Dict[Key, StepContext] = {}
@@ -277,12 +285,17 @@ class WorkerRuntime:
             raise request.error
         return request.result if isinstance(request.result, dict) else {}
 
-    def _run_step(self, context: StepContext) -> None:
-        """Handler threads: one attempt."""
+    def _run_step(self, context: StepContext) -> bool:
+        """Handler threads: one attempt. True if the I/O thread has given this thread up meanwhile."""
+        context._stage = RUNNING
         self._out.append((context, self._runner.run(context)))
         if self._idle:
             self._idle = False
             self._wake()
+        if context._stage == ABANDONED:
+            return True
+        context._stage = FINISHED
+        return False
 
     def _wake_if_idle(self) -> None:
         if self._idle:
@@ -427,6 +440,7 @@ class WorkerRuntime:
                 raise ConnectionLostError("taskerd did not answer session.resume")
             if self._abort:
                 return
+            patience = self._abandon() if self._cancelled else beat
             wait = link.sent_at + beat - time.monotonic()
             if wait <= 0.0:
                 self._send(link, "heartbeat", {})
@@ -435,7 +449,7 @@ class WorkerRuntime:
             if (link.ready and (self._out or self._control)) or self._abort:
                 self._idle = False
                 continue
-            ready = self._selector.select(wait)
+            ready = self._selector.select(min(wait, patience))
             self._idle = False
             for key, mask in ready:
                 if key.data is None:
@@ -493,7 +507,7 @@ class WorkerRuntime:
         old = self._open.get(key) or self._unacked[key][0]
         if (old._step or {}).get("claim") == step.get("claim"):
             return True
-        old._cancel("stale")
+        self._cancel(old, "stale")
         if self._unacked.pop(key, None) is not None:
             self._earlier[key] = self._earlier.get(key, 0) + 1
         return False
@@ -528,7 +542,41 @@ class WorkerRuntime:
     def _on_cancel(self, params: Dict[str, Any]) -> None:
         context = self._open.get((params["step_uuid"], params["attempt"]))
         if context is not None:
-            context._cancel(str(params.get("reason") or "stale"))
+            self._cancel(context, str(params.get("reason") or "stale"))
+
+    def _cancel(self, context: StepContext, reason: str) -> None:
+        if context._cancel_reason is None and self._abandon_after is not None:
+            self._cancelled.append((time.monotonic() + self._abandon_after, context))
+        context._cancel(reason)
+
+    def _abandon(self) -> float:
+        """Wait no longer for cancelled handlers whose time is up: a new thread takes the place of each, and
+        the daemon gets its place back. Returns the seconds until the next one's time is up."""
+        now = time.monotonic()
+        late = [context for due, context in self._cancelled if due <= now]
+        self._cancelled = [entry for entry in self._cancelled if entry[0] > now]
+        for context in late:
+            if context._stage == RUNNING:
+                self._abandon_one(context)
+            elif context._stage == WAITING and self._open.get(context._key) is context:
+                self._cancelled.append((now + 1.0, context))  # behind others that do not come back
+        return min((due - now for due, _ in self._cancelled), default=3600.0)
+
+    def _abandon_one(self, context: StepContext) -> None:
+        assert self._pool is not None
+        context._stage = ABANDONED
+        self._pool.add_thread()
+        self.counters["abandoned"] += 1
+        _log.error(
+            "step %s of handler %r was cancelled (%s) and does not return; its thread is given up",
+            context._key[0],
+            context.handler_name,
+            context._cancel_reason,
+        )
+        if self._open.get(context._key) is context:
+            message = f"cancelled ({context._cancel_reason}), and the handler did not return"
+            failure = StepHandlerResult.failure(message, "cancelled")
+            self._out.append((context, self._runner.encode(context, failure, 0.0)))
 
     def _on_server_draining(self, params: Dict[str, Any]) -> None:
         _log.info("taskerd is stopping; running steps go on, their results follow after the reconnect")
@@ -558,7 +606,7 @@ class WorkerRuntime:
                 continue
             context = self._open.pop((step["step_uuid"], step["attempt"]), None)
             if context is not None:
-                context._cancel("stale")
+                self._cancel(context, "stale")
                 self.counters["stale"] += 1
 
     # -- messages to the daemon ------------------------------------------------------------------

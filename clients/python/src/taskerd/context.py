@@ -17,6 +17,9 @@ from .models import StepEvent, TaskSequenceStepWrapper, unwrap_result
 
 __all__ = ["StepContext"]
 
+#: How far the worker is with a step. One that is abandoned has not come back from its handler.
+WAITING, RUNNING, FINISHED, ABANDONED = range(4)
+
 
 class StepHost(Protocol):
     """What a context asks of the worker that runs it."""
@@ -58,6 +61,7 @@ class StepContext:
         "_key",
         "_received",
         "_results",
+        "_stage",
         "_step",
         "correlation_id",
         "dependency_results",
@@ -114,6 +118,7 @@ class StepContext:
         checkpoint: Optional[Dict[str, Any]] = None,
     ) -> None:
         self._step: Optional[Dict[str, Any]] = None
+        self._stage = WAITING
         self._host: Optional[StepHost] = None
         self._cancel_reason: Optional[str] = None
         self._cancel_event: Optional[threading.Event] = None
@@ -169,6 +174,7 @@ class StepContext:
         self._cancel_reason = None
         self._cancel_event = None
         self._cancel_hook = None
+        self._stage = WAITING
         self._results = step.get("dependencies") or {}
         self._complete = not step.get("dependencies_partial")
         self._checkpoint = step.get("checkpoint")

@@ -45,6 +45,7 @@ class WorkerMetrics(Model):
     not_claimed: int = 0
     released: int = 0
     reconnects: int = 0
+    abandoned: int = 0
     open_steps: int = 0
     unacknowledged: int = 0
 

@@ -123,6 +123,9 @@ class Worker:
             is what TASKER_TEMPLATE_PATH says, if set.
         connect_timeout: Seconds to wait for the daemon at the start; None waits for ever.
         ack_timeout: Seconds to wait, while stopping without a connection, for a chance to deliver results.
+        abandon_after: Seconds that a handler has to return after its step was cancelled (it timed out, say).
+            Then its thread is given up and another one takes its place, so that a handler that hangs
+            costs only its own attempt. None: for ever.
         log_level: Lines of ``logging`` from this level on that handlers write go to the daemon's log too, with
             the ids of their step: ``trace``, ``debug``, ``info``, ``warn``, ``error``, or None for none.
     """
@@ -142,6 +145,7 @@ class Worker:
         templates: Optional[Union[str, "os.PathLike[str]"]] = None,
         connect_timeout: Optional[float] = None,
         ack_timeout: float = 10.0,
+        abandon_after: Optional[float] = 30.0,
         log_level: Optional[str] = "info",
     ) -> None:
         if threads < 1:
@@ -159,6 +163,7 @@ class Worker:
         self.templates = templates
         self.connect_timeout = connect_timeout
         self.ack_timeout = ack_timeout
+        self.abandon_after = abandon_after
         self.log_level = log_level
         self.bootstrap_result: Optional[BootstrapResult] = None
         self._runtime: Optional[WorkerRuntime] = None
@@ -252,6 +257,7 @@ class Worker:
             runner=StepRunner(self.registry),
             threads=self.threads,
             ack_timeout=self.ack_timeout,
+            abandon_after=self.abandon_after,
         )
         self._runtime = runtime
         if self.log_level is not None:

@@ -878,7 +878,7 @@ BEGIN
       want AS (
         SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
                s.pending_parents = k.n AND of.quota IS NOT NULL AND (v_paused IS NULL OR k.task_id <> ALL (v_paused))
-                 AND row_number() OVER (PARTITION BY s.pending_parents = k.n, ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
+                 AND row_number() OVER (PARTITION BY s.pending_parents = k.n AND (v_paused IS NULL OR k.task_id <> ALL (v_paused)), ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
         FROM k
         CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
         CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = k.tpl AND x.step_no = s.template_no OFFSET 0) ts

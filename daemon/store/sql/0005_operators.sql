@@ -119,7 +119,7 @@ BEGIN
     UPDATE tasker.steps s SET
       state = CASE WHEN NOT v_reset THEN v_end WHEN was.pending_parents > 0 OR was.paused OR was.gated THEN 'pending' ELSE 'enqueued' END,
       attempts = CASE WHEN v_reset THEN 0 ELSE s.attempts END,
-      fence = s.fence + v_reset::int,
+      fence = s.fence + (v_reset AND was.pending_parents = 0)::int, -- what waits for others has no message
       node_no = NULL, retry_at = NULL,
       ready_at = CASE WHEN v_reset AND was.pending_parents = 0 THEN clock_timestamp() ELSE s.ready_at END,
       finished_at = CASE WHEN v_reset THEN NULL ELSE clock_timestamp() END,

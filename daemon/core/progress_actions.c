@@ -196,7 +196,7 @@ static int end_task(struct progress *p, enum task_state state)
 		if (has_node(p, i) && !keep && !(step_states[n->state].flags & STATE_FINISHED))
 			progress_move(p, n, STEP_CANCELLED);
 	}
-	p->paused = p->paused && state == TASK_ERROR;
+	p->paused = false;
 	p->counts.visits += p->n_nodes;
 	p->counted = true;
 	p->state = state;

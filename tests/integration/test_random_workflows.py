@@ -28,7 +28,7 @@ class WorkflowCase(harness.Case):
 		self.db = self.database()
 
 	def worker(self, daemon, name):
-		return self.python_worker(daemon, name=name, threads=4, module="workflows.py", wait=False)
+		return self.python_worker(daemon, name=name, threads=4, module="play.py", wait=False)
 
 	def begin_all(self, daemon, workflows):
 		"""{task: workflow}"""

@@ -2,7 +2,7 @@
 
 	w = Workflow(seed, dynamic=True, faults=False)
 	w.source()                 # the template
-	w.context()                # of its task: what handlers/workflows.py does, by step and attempt
+	w.context()                # of its task: what handlers/play.py does, by step and attempt
 	w.predict()                # End, by tests/sim/predict
 	actual(db, task_uuid, w)   # End, by the database; compare with differences()
 

@@ -517,7 +517,7 @@ static int end_task(struct naive *n, enum task_state state)
 	if (state == TASK_RESOLVED_MANUALLY && n->state != TASK_BLOCKED_BY_FAILURES)
 		return -ESTALE;
 	n->state = state;
-	n->paused = n->paused && state == TASK_ERROR;
+	n->paused = false;
 	for (unsigned no = 0; no < naive_numbers(n); no++)
 		n->steps[no].inside = false;
 	for (unsigned no = 0; no < naive_numbers(n); no++)

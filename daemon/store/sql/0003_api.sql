@@ -321,10 +321,10 @@ BEGIN
     tasker.doctor_check('paused_tasks_rest', 'a paused task has nothing queued, and counts',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.paused AND (t.n_active IS NULL AND t.state <> 'pending' OR EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'waiting_for_retry'))) $q$),
-    tasker.doctor_check('blocked_tasks_can_move', 'a blocked task has a failed step and nothing that moves by itself',
+    tasker.doctor_check('blocked_tasks_can_move', 'a blocked task has a step that failed, or was cancelled with its batch, and nothing that moves by itself',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND NOT t.paused AND (
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
-         OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state = 'error' AND s.result IS NULL)) $q$),
+         OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND (s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL))) $q$),
     tasker.doctor_check('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
       'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
        WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
@@ -341,7 +341,7 @@ BEGIN
     tasker.doctor_check('nothing_ran_early', 'a step that was claimed has only satisfied parents',
       'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
        JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-       WHERE s.fence > 0 AND CASE WHEN tp.dynamic THEN tasker.open_parents(s.task_id, ts.parents, t.impossible) > 0 ELSE EXISTS (
+       WHERE s.claimed_at IS NOT NULL AND CASE WHEN tp.dynamic THEN tasker.open_parents(s.task_id, ts.parents, t.impossible) > 0 ELSE EXISTS (
          SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END'),
     tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps that count, and a task is complete when it is 0',
       'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''pending'', ''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (

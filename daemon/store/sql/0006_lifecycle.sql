@@ -352,6 +352,9 @@ BEGIN
     RETURNING t.task_id, t.task_uuid, was.state AS old, was.cause),
   h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause) SELECT u.task_id, u.old, 'error', v_now, p_node, u.cause FROM u)
   SELECT array_agg(u.task_uuid) INTO v_tasks FROM u;
+  -- Entries about failed steps are closed with it: the task is blocked no more. One about the limit stays open.
+  PERFORM tasker.on_unblocked(ARRAY(
+    SELECT d.task_id FROM tasker.dlq d WHERE d.task_id = ANY (p_tasks) AND d.status = 'pending' AND d.reason IN ('max_retries_exceeded', 'dependency_cycle_detected')));
   PERFORM tasker.notify_uuids('tasker_cancel', v_steps);
   PERFORM tasker.notify_uuids('tasker_settled', v_tasks);
 END $$;

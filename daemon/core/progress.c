@@ -253,6 +253,11 @@ unsigned progress_attempts(const struct progress *p, unsigned step)
 	return node_at(p, step)->attempts;
 }
 
+unsigned progress_checkpoints(const struct progress *p, unsigned step)
+{
+	return node_at(p, step)->checkpoints;
+}
+
 unsigned progress_fence(const struct progress *p, unsigned step)
 {
 	return node_at(p, step)->fence;

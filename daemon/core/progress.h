@@ -99,7 +99,8 @@ int progress_succeed(struct progress *p, unsigned step, unsigned fence,
 int progress_fail(struct progress *p, unsigned step, unsigned fence, bool retryable, bool delayed) must_check;
 /* A running step is given back: enqueued again, the attempt not counted. */
 int progress_release(struct progress *p, unsigned step, unsigned fence) must_check;
-/* A running batch worker saved a checkpoint and goes on as a new execution of the same attempt. */
+/* A running step is given back at a checkpoint: the same, and the next execution goes on from there, whatever
+ * happens to attempts meanwhile. */
 int progress_yield(struct progress *p, unsigned step, unsigned fence) must_check;
 
 /* Operators' actions. They return 0; -EALREADY if the task is finished; -ENOENT if there is no such step;
@@ -141,4 +142,5 @@ enum step_state progress_step_state(const struct progress *p, unsigned step);
 bool progress_tolerated(const struct progress *p, unsigned step); /* in error, and counted as satisfied */
 unsigned progress_pending_parents(const struct progress *p, unsigned step);
 unsigned progress_attempts(const struct progress *p, unsigned step);
+unsigned progress_checkpoints(const struct progress *p, unsigned step); /* that it was given back at */
 unsigned progress_fence(const struct progress *p, unsigned step);

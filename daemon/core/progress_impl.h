@@ -27,7 +27,7 @@ struct shape {
 struct node {
 	enum step_state state;
 	unsigned of; /* the step of the template */
-	unsigned pending_parents, attempts, fence;
+	unsigned pending_parents, attempts, fence, checkpoints;
 	unsigned returned; /* its place among those that came back to the gate; 0: it is not there */
 	bool tolerated; /* in error, and yet satisfied */
 	bool delayed;   /* was waiting for a retry when the task was paused */

@@ -209,23 +209,25 @@ int progress_fail(struct progress *p, unsigned step, unsigned fence, bool retrya
 	return 0;
 }
 
-int progress_release(struct progress *p, unsigned step, unsigned fence)
+static int give_back(struct progress *p, unsigned step, unsigned fence, bool checkpoint)
 {
 	struct node *n = find(p, step, STEP_IN_PROGRESS, fence);
 	if (!n)
 		return -ESTALE;
 	p->counted = true;
 	n->attempts--;
+	n->checkpoints += checkpoint;
 	try_again(p, n, false);
 	progress_settle(p);
 	return 0;
 }
 
+int progress_release(struct progress *p, unsigned step, unsigned fence)
+{
+	return give_back(p, step, fence, false);
+}
+
 int progress_yield(struct progress *p, unsigned step, unsigned fence)
 {
-	struct node *n = find(p, step, STEP_IN_PROGRESS, fence);
-	if (!n || p->steps[n->of].kind != PROGRESS_WORKER)
-		return -ESTALE;
-	n->fence++;
-	return 0;
+	return give_back(p, step, fence, true);
 }

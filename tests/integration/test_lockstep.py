@@ -25,7 +25,7 @@ from pg import PgError, lit  # noqa: E402
 from workflows import Workflow  # noqa: E402
 
 SEED = int(os.environ.get("TASKERD_SEED", "0"), 0)
-N = int(os.environ.get("TASKERD_LOCKSTEPS", "8"))
+N = int(os.environ.get("TASKERD_LOCKSTEPS", "4"))
 FIRST = int(os.environ.get("TASKERD_FIRST_SEED", "1"))
 FOUND = [13, 50]  # seeds that once found something, always run
 EVENTS = 90  # for each task, at most
@@ -34,8 +34,8 @@ FINISHED = ("complete", "error", "cancelled", "resolved_manually")
 STALE, REFUSED, NO_STEP, FINISHED_TASK = -errno.ESTALE, -errno.EINVAL, -errno.ENOENT, -errno.EALREADY
 SQLSTATES = {"TK409": (STALE, FINISHED_TASK), "TK400": (REFUSED,), "TK404": (NO_STEP,)}
 ACTIONS = {"reset": "reset_for_retry", "resolve": "resolve_manually", "complete": "complete_manually"}
-KINDS = ["success"] * 12 + ["retry"] * 3 + ["delay"] * 3 + ["perm", "perm", "lost", "release"]
-OUTCOMES = {"retry": ("handler_error", True), "delay": ("handler_error", True), "perm": ("permanent_error", False), "lost": ("worker_lost", True), "release": ("released", False)}
+KINDS = ["success"] * 12 + ["retry"] * 3 + ["delay"] * 3 + ["perm", "perm", "lost", "release", "yield"]
+OUTCOMES = {"retry": ("handler_error", True), "delay": ("handler_error", True), "perm": ("permanent_error", False), "lost": ("worker_lost", True), "release": ("released", False), "yield": ("released", False)}
 
 
 class Model:
@@ -105,9 +105,9 @@ class Lockstep:
 		steps = self.e.run(
 			"SELECT s.step_no, s.state, s.attempts, s.fence, CASE WHEN s.state = 'pending' THEN s.pending_parents - (SELECT count(*) FROM tasker.batches b "
 			"WHERE b.task_id = s.task_id AND b.template_no = s.template_no AND s.step_no <> s.template_no AND b.parallelism IS NOT NULL "
-			"AND (s.step_no > b.template_no + b.n_released * b.stride OR s.step_no = ANY (b.returned))) ELSE 0 END FROM tasker.steps s WHERE s.task_id = %d" % self.task)
+			"AND (s.step_no > b.template_no + b.n_released * b.stride OR s.step_no = ANY (b.returned))) ELSE 0 END, coalesce((s.checkpoint ->> 'yields')::int, 0) FROM tasker.steps s WHERE s.task_id = %d" % self.task)
 		return {"task": task[0], "paused": int(task[1]), "open": int(task[2]), "active": task[3] and int(task[3]), "waiting": int(task[4]), "failed": int(task[5]),
-		        "impossible": sorted(json.loads(task[6] or "[]")), "steps": {no: [state, int(a), int(f), int(p)] for no, state, a, f, p in steps}}
+		        "impossible": sorted(json.loads(task[6] or "[]")), "steps": {no: [state, int(a), int(f), int(p), int(c)] for no, state, a, f, p, c in steps}}
 
 	def compare(self):
 		found, wanted = self.snapshot(), dict(self.model.state)
@@ -159,7 +159,7 @@ class Lockstep:
 	def send(self, items, credits):
 		"""Record (claim, kind, word); the answers."""
 		outcomes = [OUTCOMES.get(kind, ("success", False)) for _, kind, _ in items]
-		results = [self.result(word) if kind == "success" else None for _, kind, word in items]
+		results = [self.result(word) if kind == "success" else '{"cursor": 1, "items_processed": 1}' if kind == "yield" else None for _, kind, word in items]
 		columns = (([c.task for c, _, _ in items], "bigint"), ([c.step for c, _, _ in items], "int"), ([c.fence for c, _, _ in items], "int"),
 		           ([o[0] for o in outcomes], "tasker.attempt_outcome"), ([o[1] for o in outcomes], "boolean"),
 		           ([engine.HOUR_MS if kind == "delay" else 0 for _, kind, _ in items], "bigint"), (results, "jsonb"),
@@ -183,7 +183,7 @@ class Lockstep:
 		self.log.append("# in one call: %s" % [(c.step, k, w) for c, k, w in items])
 		answers = self.send(items, self.rng.choice([0, 1, 1000]))
 		for (c, _, word), said in zip(items, answers):
-			command = "succeed %d %s" % (c.step, word) if kind == "success" else "release %d" % c.step if kind == "release" else "fail %d %s" % (c.step, "retry" if kind == "lost" else kind)
+			command = "succeed %d %s" % (c.step, word) if kind == "success" else "%s %d" % (kind, c.step) if kind in ("release", "yield") else "fail %d %s" % (c.step, "retry" if kind == "lost" else kind)
 			wanted = {"recorded": 0, "retrying": 0, "released": 0, "stale": STALE, "failed": 1 if kind == "success" else 0}[said]
 			self.test.assertEqual(self.tell(command), wanted, self.context("SQL says %s" % said))
 			self.old.append(c)

@@ -419,16 +419,14 @@ static int begin(struct naive *n, const struct sim_event *e, enum step_state fro
 static int end(struct naive *n, const struct sim_event *e)
 {
 	struct naive_step *s = &n->steps[e->no];
-	if (!matches(n, e, STEP_IN_PROGRESS) ||
-	    (e->op == SIM_YIELD && definition(n, e->no)->kind != PROGRESS_WORKER))
+	if (!matches(n, e, STEP_IN_PROGRESS))
 		return -ESTALE;
 	if (e->op == SIM_SUCCEED)
 		return succeed(n, e->no, e);
 	if (e->op == SIM_FAIL) {
 		fail(n, e->no, e->retryable, e->delayed);
-	} else if (e->op == SIM_YIELD) {
-		s->fence++;
 	} else {
+		s->checkpoints += e->op == SIM_YIELD;
 		s->attempts--;
 		try_again(n, e->no, false);
 	}

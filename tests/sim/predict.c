@@ -93,11 +93,10 @@ static void execute(struct world *w, unsigned no)
 	unsigned fence = progress_fence(w->p, no);
 	respond(w, no, progress_attempts(w->p, no), &r);
 	int rc;
-	if (strcmp(r.word, "yield") == 0) {
-		rc = progress_yield(w->p, no, fence++);
-		snprintf(r.word, sizeof r.word, "ok");
-		if (rc != 0)
-			words_die("cannot yield", "");
+	if (strcmp(r.word, "yield") == 0 && progress_checkpoints(w->p, no) == 0) {
+		if (progress_yield(w->p, no, fence) != 0)
+			words_die("the model refuses a checkpoint", "");
+		return;
 	}
 	if (strcmp(r.word, "retry") == 0 || strcmp(r.word, "delay") == 0) {
 		rc = progress_fail(w->p, no, fence, true, r.word[0] == 'd');

@@ -137,6 +137,7 @@ static void check_step(struct sim_run *r, unsigned no, bool over)
 		     step_states[s->state].name);
 	CHECK(r, progress_attempts(r->progress, no) == s->attempts, no);
 	CHECK(r, progress_fence(r->progress, no) == s->fence, no);
+	CHECK(r, progress_checkpoints(r->progress, no) == s->checkpoints, no);
 	CHECK(r, progress_tolerated(r->progress, no) == s->tolerated, no);
 	unsigned pending = naive_pending(&r->naive, no);
 	if (state == STEP_PENDING && !over)

@@ -61,7 +61,7 @@ struct sim_event {
 struct naive_step {
 	bool exists;
 	enum step_state state;
-	unsigned attempts, fence;
+	unsigned attempts, fence, checkpoints;
 	bool tolerated, delayed;
 	/* At the gate of a batch: let through and not ended; let through ever; its place among who came back. */
 	bool inside, passed;

@@ -1,9 +1,11 @@
 """What has happened to tasks and steps: over the socket, from the command line, and in the views that have the reference's names."""
 import json
+import os
 import subprocess
 import unittest
 
 import harness
+import pg
 from harness import step, template, wait_for
 from taskerd.exceptions import TaskerdError
 
@@ -164,6 +166,27 @@ class History(harness.SharedCase):
 		self.assertEqual(self.view("original_state, dlq_reason, resolution_status", "tasks_dlq", "task_uuid = '%s'" % task), [["blocked_by_failures", "max_retries_exceeded", "pending"]])
 		self.assertEqual(self.events(task, "a")[-1], ("recorded", "error", 1))
 		self.assertEqual(self.events(task, "b"), [("created", "pending", None)])
+
+	def test_a_reader_needs_no_more_than_the_page_says(self):
+		with open(os.path.join(harness.ROOT, "docs", "engine.md"), encoding="utf-8") as f:
+			grants = [line.strip() for line in f if line.startswith("    GRANT ") and "reader" in line]
+		self.assertEqual(len(grants), 3)
+		role = "reader_%d" % os.getpid()
+		self.db.sql("CREATE ROLE %s" % role)
+		try:
+			for grant in grants:
+				self.db.sql(grant.replace("reader", role))
+			self.db.sql("SET ROLE %s" % role)
+			for name, in self.db.sql("SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'tasker_views'"):
+				with self.subTest(name):
+					self.db.sql("SELECT * FROM tasker_views.%s" % name)
+			for statement in ("SELECT * FROM tasker.tasks", "SELECT tasker.api_task_list('{}')", "DELETE FROM tasker_views.named_steps"):
+				with self.subTest(statement), self.assertRaises(pg.PgError):
+					self.db.sql(statement)
+		finally:
+			self.db.sql("RESET ROLE")
+			self.db.sql("DROP OWNED BY %s" % role)
+			self.db.sql("DROP ROLE %s" % role)
 
 	def test_one_task_is_found_without_reading_all(self):
 		"""The views take a task's uuid down to the indexes, also where they number rows."""

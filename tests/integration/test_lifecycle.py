@@ -274,6 +274,21 @@ class Actions(Stage):
 
 
 class Nodes(harness.Case):
+	def test_a_handler_on_another_node_is_told(self):
+		db = self.database()
+		one = self.daemon(db, name="one", sweep_interval_ms=100)
+		two = self.daemon(db, name="two", sweep_interval_ms=harness.HOUR_MS)
+		self.apply(one, template("far", [step("a", "t.gate", gate="never")], lifecycle={"max_duration_minutes": 60, "staleness_action": "error"}))
+		worker = self.python_worker(two)
+		task = self.create(two, "far")
+		self.ledger.wait_lines(1)
+		waiting = harness.Waiting(two, task)
+		age(db, 61, task)
+		self.assertEqual(waiting.result().state, "error")
+		wait_for(lambda: self.ledger.notes("cancelled"), "the handler to be told")
+		wait_for(lambda: worker.row(two)["open"] == 0, "its place to be free")
+		self.doctor(one)
+
 	def test_killed_in_the_middle_of_sweeps(self):
 		"""A thousand tasks to be failed and filed, two nodes that do it, one killed again and again: each task is failed once, and nothing is left over."""
 		db = self.database()

@@ -525,6 +525,7 @@ CREATE TABLE tasker.retention_walk (
   one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
   at_id bigint NOT NULL DEFAULT 0,       -- tasks up to this one have been looked at
   next_at timestamptz NOT NULL DEFAULT '-infinity',
+  ended_at timestamptz NOT NULL DEFAULT '-infinity',
   policy jsonb NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 INSERT INTO tasker.retention_walk DEFAULT VALUES;
@@ -628,15 +629,16 @@ END $$;
 CREATE FUNCTION tasker.retain(p_node int, p_policy jsonb, OUT did int, OUT more boolean) LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-  v_position bigint; v_next timestamptz; v_old jsonb; v_youngest interval;
+  v_position bigint; v_rest boolean; v_youngest interval;
 BEGIN
   did := 0;
   more := false;
   IF NOT pg_try_advisory_xact_lock(x'7461736d'::int, 2) THEN
     RETURN;
   END IF;
-  SELECT w.at_id, w.next_at, w.policy INTO v_position, v_next, v_old FROM tasker.retention_walk w;
-  IF v_next > now() AND v_old = p_policy THEN
+  -- Other options have a walk begin early, but daemons that do not agree cannot have one begin every moment.
+  SELECT w.at_id, w.next_at > now() AND (w.policy = p_policy OR w.ended_at > now() - interval '1 minute') INTO v_position, v_rest FROM tasker.retention_walk w;
+  IF v_rest THEN
     RETURN;
   END IF;
   SELECT least((SELECT min(e.value::int) FROM jsonb_each_text(p_policy) e WHERE e.key IN ('complete', 'error', 'cancelled', 'resolved_manually')) * interval '1 minute',
@@ -649,7 +651,7 @@ BEGIN
     more := tasker.sweep_leftovers(p_policy, 5000);
   END IF;
   UPDATE tasker.retention_walk w SET at_id = v_position, policy = p_policy,
-    next_at = CASE WHEN more THEN '-infinity' ELSE now() + least(interval '1 hour', v_youngest / 20) END;
+    ended_at = CASE WHEN more THEN w.ended_at ELSE now() END, next_at = CASE WHEN more THEN '-infinity' ELSE now() + least(interval '1 hour', v_youngest / 20) END;
 END $$;
 
 -- namespace.retention: {"namespace", "state", and "keep_minutes", "forever" or "inherit", "action"}. Without one of them: how it stands.

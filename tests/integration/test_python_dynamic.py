@@ -1,10 +1,14 @@
 """Handler files in Python, as they are written for the reference, against a daemon: decisions, batches, methods, events, replay, the test helpers."""
+import contextlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import harness
 from harness import step, template, wait_for
@@ -119,6 +123,20 @@ class Port(harness.Case):
 		task = self.run_one([step("validate", "approval.validate")], {"amount": 77})
 		uuid = task.step("validate").step_uuid
 		wait_for(lambda: [line for line in self.node.log_text().splitlines() if "amount 77" in line and uuid in line], "the handler's line in the daemon's log")
+
+	def test_the_client_as_its_page_shows_it(self):
+		self.python_worker(self.node)
+		self.apply(self.node, template("order", [step("load_cart"), step("charge", after=["load_cart"])], namespace="shop"))
+		page = Path(harness.ROOT, "clients", "python", "README.md").read_text(encoding="utf-8")
+		(block,) = [b for b in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "create_tasks" in b]
+		printed, names = io.StringIO(), {}
+		with mock.patch.dict(os.environ, TASKERD_SOCKET=self.node.socket), contextlib.redirect_stdout(printed):
+			exec(compile(block, "README.md", "exec"), names)
+		self.assertEqual((names["failed"], len(names["outcomes"])), ([], 5000))
+		lines = printed.getvalue().splitlines()
+		self.assertTrue(lines[0].startswith("complete "))
+		self.assertEqual(lines[-1], "task complete")
+		self.db.wait_settled()
 
 	def test_replay(self):
 		self.python_worker(self.node, module="port.py")

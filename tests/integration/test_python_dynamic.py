@@ -138,6 +138,27 @@ class Port(harness.Case):
 		self.assertEqual(lines[-1], "task complete")
 		self.db.wait_settled()
 
+	def test_checkpoints_survive_a_killed_worker(self):
+		"""Every row is counted once, though the worker dies between two checkpoints; yields use no attempt."""
+		first = self.python_worker(self.node, module="port.py")
+		self.apply(self.node, template("w", rows("rows.analyze", "rows.work", every=4, die=17)))
+		task = self.create(self.node, "w", {"rows": 30})
+		self.assertEqual(first.wait(), -9)
+		self.python_worker(self.node, name="second", module="port.py")
+		done = self.finished(self.node, task)
+		self.assertEqual((done.status, done.step("sum").results["total"], done.step("sum").results["rows"]), ("complete", sum(range(30)), 30))
+		work = done.step("work_002")
+		self.assertEqual((work.attempts, work.results["results"][0]["retry"]), (2, 1))
+		self.assertEqual(work.checkpoint["cursor"], 18)
+		self.assertGreaterEqual(work.results["results"][0]["from"], 18)
+		self.doctor(self.node)
+
+	def test_saved_checkpoints(self):
+		self.python_worker(self.node, module="port.py")
+		done = self.run_one([step("save", "rows.save", attempts=2)])
+		self.assertEqual((done.status, done.step("save").results), ("complete", {"resumed": 3, "seen": {"sum": 6}}))
+		self.assertEqual(done.step("save").attempts, 2)
+
 	def test_replay(self):
 		self.python_worker(self.node, module="port.py")
 		task = self.run_one(rows("rows.analyze", "rows.work"), {"rows": 25})

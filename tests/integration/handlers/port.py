@@ -137,6 +137,14 @@ class Sum(StepHandler, Batchable):
 			"total": sum(r["results"][0]["total"] for r in found.values()), "rows": self.aggregate_worker_results(list(found.values()))["total_processed"]})
 
 
+@step_handler("rows.save")
+def save(context):
+	if context.has_checkpoint():
+		return {"resumed": context.checkpoint_items_processed, "seen": context.accumulated_results}
+	context.save_checkpoint("row-3", 3, {"sum": 6})
+	raise RetryableError("once", retry_after=0.01)
+
+
 def die_once(context, row):
 	if row != context.get_config("die"):
 		return

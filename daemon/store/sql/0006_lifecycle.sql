@@ -88,10 +88,12 @@ CREATE FUNCTION tasker.blocked_reason(p_task bigint, OUT reason tasker.dlq_reaso
     WHERE t.task_id = p_task AND s.state = 'error') f
 $$;
 
--- Open an entry; one that is open already takes the newer reason and keeps its age, its notes, and the older reasons in its metadata.
-CREATE FUNCTION tasker.dlq_file(p_task bigint, p_reason tasker.dlq_reason, p_detail text, p_metadata jsonb) RETURNS void LANGUAGE sql AS $$
+-- Open an entry for each of the tasks (no task twice); one that is open already takes the newer reason and keeps its age, its notes, and the older reasons in its metadata.
+CREATE FUNCTION tasker.dlq_file(p_tasks bigint[], p_reasons tasker.dlq_reason[], p_details text[], p_metadata jsonb[]) RETURNS void LANGUAGE sql AS $$
   INSERT INTO tasker.dlq AS d (task_id, reason, detail, original_state, snapshot, metadata)
-  SELECT t.task_id, p_reason, p_detail, t.state, tasker.dlq_snapshot(t.task_id), coalesce(p_metadata, '{}') FROM tasker.tasks t WHERE t.task_id = p_task
+  SELECT t.task_id, u.reason, u.detail, t.state, tasker.dlq_snapshot(t.task_id), coalesce(u.metadata, '{}')
+  FROM unnest(p_tasks, p_reasons, p_details, p_metadata) AS u(id, reason, detail, metadata)
+  CROSS JOIN LATERAL (SELECT x.task_id, x.state FROM tasker.tasks x WHERE x.task_id = u.id OFFSET 0) t
   ON CONFLICT (task_id) WHERE status = 'pending' DO UPDATE SET reason = excluded.reason, detail = excluded.detail, original_state = excluded.original_state,
     snapshot = excluded.snapshot, updated_at = clock_timestamp(),
     metadata = d.metadata || excluded.metadata || CASE WHEN d.reason <> excluded.reason THEN jsonb_build_object('earlier_reasons',
@@ -101,8 +103,8 @@ $$;
 -- settle() has just found that nothing moves these tasks any more. The caller holds their row locks.
 CREATE FUNCTION tasker.on_blocked(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM tasker.dlq_file(x.id, w.reason, w.detail, jsonb_build_object('failed_steps', to_jsonb(w.failed)))
-  FROM (SELECT u.id FROM unnest(p_tasks) AS u(id) ORDER BY u.id) x CROSS JOIN LATERAL tasker.blocked_reason(x.id) w;
+  PERFORM tasker.dlq_file(array_agg(x.id), array_agg((x.why).reason), array_agg((x.why).detail), array_agg(jsonb_build_object('failed_steps', to_jsonb((x.why).failed))))
+  FROM (SELECT u.id, tasker.blocked_reason(u.id) AS why FROM unnest(p_tasks) AS u(id) OFFSET 0) x;
 END $$;
 
 -- These tasks are no longer blocked, or were ended by hand: what was open about them is closed, with what became of the task. The caller holds their row locks.
@@ -222,7 +224,8 @@ BEGIN
   ELSIF d.dlq_id IS NOT NULL THEN
     RAISE EXCEPTION 'task % has an open entry already', p ->> 'task_uuid' USING ERRCODE = 'TK409';
   END IF;
-  PERFORM tasker.dlq_file(v_id, 'manual_dlq', NULL, coalesce(p -> 'metadata', '{}') || jsonb_strip_nulls(jsonb_build_object('filed_by', coalesce(a.user_name, 'uid:' || a.uid), 'request', a.request_id)));
+  PERFORM tasker.dlq_file(ARRAY[v_id], ARRAY['manual_dlq'::tasker.dlq_reason], ARRAY[NULL::text],
+                          ARRAY[coalesce(p -> 'metadata', '{}') || jsonb_strip_nulls(jsonb_build_object('filed_by', coalesce(a.user_name, 'uid:' || a.uid), 'request', a.request_id))]);
   UPDATE tasker.dlq x SET notes = p ->> 'notes' WHERE x.task_id = v_id AND x.status = 'pending' RETURNING x.* INTO d;
   RETURN tasker.dlq_object(d, false);
 END $$;
@@ -397,8 +400,8 @@ BEGIN
   v_cause := jsonb_build_object('event', 'timeout', 'limit', k.key, 'minutes', k.minutes, 'since', k.mark);
   IF v_do.dlq THEN
     v_lacks := tasker.lacks_workers(p_task) AND k.key IN ('max_duration_minutes', 'max_waiting_for_dependencies_minutes');
-    PERFORM tasker.dlq_file(p_task, CASE WHEN v_lacks THEN 'worker_unavailable' ELSE 'staleness_timeout' END::tasker.dlq_reason, k.key,
-                            jsonb_build_object('limit', k.key, 'minutes', k.minutes, 'since', k.mark));
+    PERFORM tasker.dlq_file(ARRAY[p_task], ARRAY[CASE WHEN v_lacks THEN 'worker_unavailable' ELSE 'staleness_timeout' END::tasker.dlq_reason], ARRAY[k.key],
+                            ARRAY[jsonb_build_object('limit', k.key, 'minutes', k.minutes, 'since', k.mark)]);
   END IF;
   UPDATE tasker.task_deadlines SET fired = fired || jsonb_build_object(k.key, k.mark) WHERE task_id = p_task;
   RETURN CASE WHEN v_do.fail THEN v_cause END;

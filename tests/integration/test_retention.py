@@ -194,8 +194,8 @@ class Growth(harness.Case):
 		for _ in range(12):
 			self.create_many(node, "load", 300)
 			wait_for(lambda: db.number("SELECT count(*) FROM tasker.tasks") == 0, "all to be done and removed")
-			for table in TABLES:
-				db.sql("VACUUM tasker.%s" % table)
+			for table in ["tasker." + t for t in TABLES] + [r[0] for r in db.sql("SELECT 'pgmq.q_' || queue_name FROM pgmq.meta")]:
+				db.sql("VACUUM %s" % table)
 			sizes.append(self.sizes(db))
 		early = {name: max(s[name] for s in sizes[:4]) for name in sizes[0]}  # a third of the load
 		self.assertEqual([(name, early[name], size) for name, size in sizes[-1].items() if size > early[name] * 5 // 4 + 32768], [], "what grows: (name, early, in the end)")
@@ -203,7 +203,7 @@ class Growth(harness.Case):
 		self.doctor(node)
 
 	def sizes(self, db):
-		rows = db.sql("SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'tasker' AND c.relkind IN ('r', 'i', 't')")
+		rows = db.sql("SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('tasker', 'pgmq') AND c.relkind IN ('r', 'i', 't')")
 		return {name: int(size) for name, size in rows}
 
 	def test_nothing_is_read_whole(self):
@@ -256,6 +256,27 @@ class Growth(harness.Case):
 		self.assertEqual(db.number("SELECT count(*) FROM tasker.tasks"), 0)
 		self.assertEqual(db.number("SELECT count(*) FROM tasker.archived_tasks WHERE jsonb_array_length(task -> 'steps') = 2 AND jsonb_array_length(history) = 4"), 3000)
 		self.doctor(two)
+
+
+	def test_the_server_dies_in_the_middle_of_a_walk(self):
+		cluster = harness.new_cluster()
+		self.at_end(cluster.close)
+		db = self.database(cluster)
+		node = self.daemon(db, sweep_interval_ms=100, lease_ttl_ms=2000)
+		self.c_worker(node)
+		self.apply(node, template("many", [step("a", "bench.noop"), step("b", "bench.noop", after=["a"])], lifecycle={"max_duration_minutes": 60}))
+		for _ in range(3):
+			self.create_many(node, "many", 1000)
+		db.wait_settled()
+		node.client.request("namespace.retention", {"namespace": "t", "keep_minutes": 0, "action": "archive"})
+		wait_for(lambda: db.number("SELECT count(*) FROM tasker.archived_tasks") > 0, "the walk to begin")
+		db.close()
+		cluster.kill()
+		cluster.start()
+		wait_for(lambda: node.database_state() == "up", "the daemon to come back")
+		wait_for(lambda: db.number("SELECT count(*) FROM tasker.archived_tasks") == 3000, "all to be archived")
+		self.assertEqual(db.number("SELECT count(*) FROM tasker.tasks"), 0)
+		self.doctor(node)
 
 
 del Retention

@@ -12,12 +12,12 @@ from unittest import mock
 
 import support  # noqa: F401 - puts the package on the path
 
-from taskerd import HandlerRegistry, StepHandler, TemplateParser, TemplatePath
+from taskerd import DecisionPointOutcome, HandlerRegistry, StepHandler, TemplateParser, TemplatePath
 from taskerd._transport import Complaints, why_not
 from taskerd.errors import PermanentError
 from taskerd.examples.checkpoint_yield import CheckpointYieldAggregatorHandler, CheckpointYieldWorkerHandler
 from taskerd.step_handler.functional import inputs, step_handler
-from taskerd.testing import run_handler
+from taskerd.testing import make_context, run_handler
 
 YAML = """
 name: order
@@ -129,6 +129,26 @@ class Templates(unittest.TestCase):
             self.assertIn("bootlib.orders.Live", registry.offered())
             self.assertEqual(len(registry.template_discovery_info["files"]), 1)
             self.assertIsInstance(registry.resolve("bootlib.orders.Charge"), StepHandler)
+
+
+class Names(unittest.TestCase):
+    def test_types_has_every_public_name(self):
+        from taskerd.types import BatchWorkerConfig, ClientTaskResponse, LogContext
+
+        self.assertEqual((BatchWorkerConfig.__name__, ClientTaskResponse.__name__, LogContext.__name__),
+                         ("BatchWorkerConfig", "TaskResponse", "LogContext"))  # fmt: skip
+        with self.assertRaises(ImportError):
+            from taskerd.types import nothing_such  # noqa: F401
+
+    def test_an_outcome_in_a_result_made_by_hand(self):
+        made = DecisionPointOutcome.create_steps(["a"]).model_dump()
+        self.assertEqual((made["type"], made["step_names"], made["decision_type"]), ("create_steps", ["a"], "create_steps"))
+        self.assertEqual(DecisionPointOutcome.no_branches("r").to_dict()["type"], "no_branches")
+
+    def test_raw_data_has_all_keys(self):
+        sequence = make_context(timeout_ms=5000).event.task_sequence_step
+        self.assertEqual(sequence["step_definition"]["timeout_seconds"], 5.0)
+        self.assertIsNone(sequence["workflow_step"]["results"])
 
 
 class Words(unittest.TestCase):

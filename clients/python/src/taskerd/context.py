@@ -414,11 +414,23 @@ def _event(context: StepContext) -> StepEvent:
     )
 
 
+_ABSENT = (
+    "named_step_uuid",
+    "processed_at",
+    "last_attempted_at",
+    "backoff_request_seconds",
+    "results",
+    "created_at",
+    "updated_at",
+)
+
+
 def _sequence(
     context: StepContext, step: Mapping[str, Any], task_uuid: str, step_uuid: str, correlation: str
 ) -> Dict[str, Any]:
     name = step.get("step")
     template_step = step.get("template_step") or name
+    timeout = step.get("timeout_ms")
     return {
         "task": {
             "task": {
@@ -444,6 +456,8 @@ def _sequence(
             "processed": False,
             "inputs": context.step_inputs,
             "checkpoint": context.checkpoint,
+            # What the daemon does not send with a step; the keys are there for code that names them.
+            **dict.fromkeys(_ABSENT),
         },
         "dependency_results": context.dependency_results,
         "step_definition": {
@@ -454,6 +468,10 @@ def _sequence(
                 "resolver": (step.get("handler") or {}).get("resolver"),
                 "initialization": context.step_config,
             },
+            "description": None,
+            "dependencies": [],
+            "retry": {"retryable": step.get("retryable", True), "max_attempts": context.max_retries},
+            "timeout_seconds": None if timeout is None else timeout / 1000.0,
             "publishes_events": step.get("publishes_events") or [],
         },
     }

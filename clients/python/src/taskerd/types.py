@@ -1,6 +1,8 @@
-"""The types that handlers name."""
+"""The types that handlers name. Other public names of the package are found here as well."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from .batch_processing.models import (
     BatchAggregationResult,
@@ -85,3 +87,11 @@ __all__ = [
     "create_batches",
     "no_batches",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    import taskerd
+
+    if name.startswith("_") or name not in taskerd.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(taskerd, name)

@@ -117,7 +117,7 @@ class APIMixin:
     def client(self) -> Any:
         """The HTTP client, made on first use."""
         if self._client is None:
-            self._client = _new_client(self.base_url, self.default_timeout, self.default_headers)
+            self._client = _new_client(self.base_url, self.default_timeout, self.default_headers or {})
         return self._client
 
     def close(self) -> None:

@@ -53,6 +53,10 @@ class DecisionPointOutcome(Model):
         """No step behind the decision shall run."""
         return cls(DecisionType.NO_BRANCHES, [], None, reason, dict(routing_context or {}))
 
+    def model_dump(self, **options: Any) -> Data:
+        """The fields, and the daemon's names for them: a handler may put this into its result itself."""
+        return {**super().model_dump(**options), **self.wire()}
+
     def wire(self) -> Data:
         """The part of the step's result that the daemon reads."""
         if self.decision_type == DecisionType.NO_BRANCHES:

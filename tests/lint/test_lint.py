@@ -2,6 +2,7 @@
 """lint.py finds one of each kind of violation, at its place, and nothing in files that are fine."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,33 @@ class Lint(unittest.TestCase):
             self.expect("daemon/base/a.c", "int f(int x)\n{\n" + "\tx++;\n" * 97 + "\treturn x;\n}\n", "f: 101 lines, at most 100")
             self.expect("daemon/base/a.c", "int f(int x)\n{\n" + "\tif (x)\n\t\tx++;\n" * 20 + "\treturn x;\n}\n",
                         "f: complexity 21, at most 20")
+
+
+class Table(unittest.TestCase):
+    """tests/README.md says which test holds what: the tests are there."""
+
+    ROOT = os.path.join(os.path.dirname(LINT), "..", "..")
+
+    def exists(self, path, name):
+        for top in ("tests", ""):
+            full = os.path.join(self.ROOT, top, path)
+            if os.path.isfile(full):
+                break
+        else:
+            return False
+        with open(full, encoding="utf-8") as f:
+            text = f.read()
+        if path.endswith(".c"):
+            return f"START_TEST({name})" in text
+        owner, _, test = name.partition(".")
+        body = re.search(rf"^class {owner}\b.*?(?=^class |\Z)", text, re.M | re.S)
+        return bool(body and re.search(rf"^\s+def {test}\(", body[0], re.M))
+
+    def test_every_test_named_exists(self):
+        with open(os.path.join(self.ROOT, "tests", "README.md"), encoding="utf-8") as f:
+            named = re.findall(r"`([\w/.-]+)::([\w.]+)`", f.read())
+        self.assertGreater(len(named), 100)
+        self.assertEqual([f"{path}::{name}" for path, name in named if not self.exists(path, name)], [])
 
 
 if __name__ == "__main__":

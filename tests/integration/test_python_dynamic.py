@@ -179,11 +179,23 @@ class Port(harness.Case):
 		self.assertEqual((done.returncode, "no step nothing" in done.stderr), (1, True))
 		self.assertEqual(self.node.client.get_task_history(task.task_uuid), before)
 
+	def command_line(self, name, *options):
+		argv = [harness.PYTHON, "-B", "-m", "taskerd", "worker", os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket, "--name", name, *options]
+		return self.track(harness.Worker(name, argv, os.path.join(self.place, name + ".log"), {"PYTHONPATH": harness.PYTHON_CLIENT, **self.ledger.env()}))
+
+	def test_a_handler_that_hangs(self):
+		"""The only thread hangs: when the daemon has ended the attempt, the worker goes on with another."""
+		worker = self.command_line("one", "--threads", "1", "--prefetch", "0", "--abandon-after", "0")
+		worker.wait_listed(self.node)
+		hung = self.run_one([step("a", "hang", attempts=1, timeout=1)], name="hung")
+		self.assertEqual((hung.status, hung.step("a").attempts), ("blocked_by_failures", 1))
+		self.assertEqual(self.run_one([step("a", "odd")], {"kind": "fine"}).status, "complete")
+		self.assertIn("its thread is given up", worker.log_text())
+		self.assertEqual(worker.stop(), 0)
+
 	def test_processes(self):
 		"""One of two dies in the middle of a step: the step runs again, the other goes on."""
-		argv = [harness.PYTHON, "-B", "-m", "taskerd", "worker", os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket, "--processes", "2", "--threads", "2",
-		        "--name", "many"]
-		worker = self.track(harness.Process("many", argv, os.path.join(self.place, "many.log"), {"PYTHONPATH": harness.PYTHON_CLIENT, **self.ledger.env()}))
+		worker = self.command_line("many", "--processes", "2", "--threads", "2")
 		wait_for(lambda: {w["name"] for w in self.node.client.list_workers()} >= {"many.1", "many.2"}, "both to be connected")
 		task = self.run_one(rows("rows.analyze", "rows.work", die=21), {"rows": 100})
 		self.assertEqual((task.status, task.step("sum").results["total"]), ("complete", sum(range(100))))

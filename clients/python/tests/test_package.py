@@ -45,7 +45,7 @@ def tools():
     shutil.rmtree(TOOLS, ignore_errors=True)
     made = run(sys.executable, "-m", "venv", TOOLS)
     if made.returncode == 0:
-        made = run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS)
+        made = run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", *REQUIREMENTS)
     if made.returncode != 0:
         raise unittest.SkipTest("pip cannot get mypy and the optional dependencies: " + made.stdout[-300:])
     with open(stamp, "w", encoding="utf-8") as stream:

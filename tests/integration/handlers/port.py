@@ -2,6 +2,7 @@
 import logging
 import os
 import signal
+import threading
 
 from taskerd import (
 	BasePublisher,
@@ -199,6 +200,13 @@ class Watcher(BaseSubscriber):
 
 PublisherRegistry.instance().register(ChargedPublisher())
 SubscriberRegistry.instance().register(Watcher)
+
+
+@step_handler("hang")
+def hang(context):
+	"""Does not hear that it is cancelled."""
+	context.log("warn", "hanging")
+	threading.Event().wait()
 
 
 @step_handler("odd")

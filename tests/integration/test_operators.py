@@ -777,6 +777,38 @@ class Faults(harness.Case):
 		self.assertEqual(self.finished(one, task).state, "complete")
 		self.verify(db, one)
 
+	def test_answers_lost_between_the_database_and_the_daemon(self):
+		"""Backends are terminated while operators act: what had committed is not refused as a conflict with itself."""
+		db = self.database()
+		daemon = self.daemon(db)
+		self.apply(daemon, template("torn", [step("a", "t.mended", gate="never"), step("b", "t.mended", gate="never")]))
+		self.python_worker(daemon)
+		tasks = self.create_many(daemon, "torn", 25)
+		db.wait_settled()
+		done, answered, hits = threading.Event(), [], []
+
+		def terminate():
+			seen = -1
+			while not done.is_set():
+				if len(answered) != seen and db.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' "
+				                                    "AND (query LIKE '%action%' OR state = 'idle in transaction' OR query = 'COMMIT') AND pid <> pg_backend_pid()"):
+					seen = len(answered)
+					hits.append(seen)
+		killer = threading.Thread(target=terminate)
+		killer.start()
+		try:
+			for task in tasks:
+				answered.append(daemon.client.request("step.action", {"task_uuid": task, "step": "a", "action": "skip", "reason": WHY})["state"])
+				answered.append(daemon.client.request("task.bulk_action", {"action": "resolve_manually", "filter": {"task_uuids": [task]}, "reason": WHY})["done"])
+		finally:
+			done.set()
+			killer.join()
+		self.assertEqual(answered, ["resolved_manually", 1] * 25)
+		self.assertGreater(len(hits), 5)
+		self.assertEqual(db.sql("SELECT action, count(*) FROM tasker.operator_actions GROUP BY 1 ORDER BY 1"), [["step.skip", "25"], ["task.resolve_manually", "25"]])
+		wait_for(lambda: daemon.database_state() == "up", "the database to be back")
+		self.verify(db, daemon)
+
 	def test_the_daemon_is_killed_while_operators_act(self):
 		"""Whatever had committed is there once, nothing is half done."""
 		db = self.database()

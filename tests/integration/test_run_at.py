@@ -7,7 +7,7 @@ import engine
 import harness
 from harness import step, template, wait_for
 from pg import lit
-from taskerd.exceptions import BadRequestError, ConflictError
+from taskerd.exceptions import BadRequestError, ConflictError, TaskerdError
 
 WHY = "a test"
 
@@ -106,6 +106,27 @@ class RunAt(harness.SharedCase):
 	def test_one_task_of_many_steps_and_an_empty_step_list_begin_alike(self):
 		self.apply(self.node, template("wide", [step("s%d" % i) for i in range(30)] + [step("end", after=["s%d" % i for i in range(30)])]))
 		task = self.make(at(0.1), name="wide")["task_uuid"]
+		self.assertEqual(self.finished(self.node, task).state, "complete")
+
+	def test_a_schema_is_checked_at_the_request(self):
+		self.apply(self.node, template("checked", [step("a")], input_schema={"type": "object", "required": ["n"]}))
+		with self.assertRaises(TaskerdError) as caught:
+			self.make(LATER, name="checked")
+		self.assertEqual(caught.exception.code, "invalid_context")
+		task = self.make(at(0.2), name="checked", context={"n": 1})["task_uuid"]
+		self.assertEqual(self.finished(self.node, task).state, "complete")
+
+	def test_limits_count_from_the_start(self):
+		self.apply(self.node, template("limited", [step("a", "t.gate", gate="limited")], lifecycle={"max_duration_minutes": 60}))
+		task = self.make(LATER, name="limited")["task_uuid"]
+		self.db.sql("UPDATE tasker.tasks SET created_at = now() - interval '2 hours' WHERE task_uuid = '%s'" % task)
+		self.doctor(self.node)
+		self.hasten(task)
+		self.wait_step(self.node, task, "a", "in_progress")
+		deadline = self.db.value("SELECT d.due_at > now() + interval '50 minutes' FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) WHERE t.task_uuid = '%s'" % task)
+		self.assertEqual(deadline, "t")
+		self.doctor(self.node)
+		self.ledger.open_gate("limited")
 		self.assertEqual(self.finished(self.node, task).state, "complete")
 
 	def test_priority_is_kept(self):

@@ -230,3 +230,30 @@ void done_add_id(struct done *d, int id)
 	d->ids = p;
 	d->ids[d->n_ids++] = id;
 }
+
+static size_t bytes_of_result(const struct req_result *r)
+{
+	size_t n = r->result.n + r->error.n + r->meta.n;
+	for (size_t i = 0; i < r->n_words; i++)
+		n += r->words[i].payload.n + r->words[i].metadata.n;
+	return n;
+}
+
+size_t req_bytes(const struct req *r)
+{
+	switch (r->kind) {
+	case REQ_RESULT:
+		return bytes_of_result(&r->result);
+	case REQ_CREATE:
+		return r->create.context.n + r->create.opts.n;
+	case REQ_API:
+		return r->api.args.n;
+	case REQ_CLAIM:
+	case REQ_START:
+	case REQ_STATES:
+	case REQ_CANCEL:
+	case REQ_KIND_COUNT:
+		break;
+	}
+	return 0;
+}

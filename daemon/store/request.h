@@ -260,3 +260,5 @@ void done_add_event(struct done *d, const char *ns, unsigned n, const char *json
 void done_append_events(struct done *d, struct fired *f);
 /* What a publisher said, freed. */
 void event_words_free(struct req_result *r);
+/* How much of the clients' data it keeps in memory. */
+size_t req_bytes(const struct req *r);

@@ -397,6 +397,15 @@ void store_end_call(struct worker *w, const struct hot_call *call, const struct 
 		store_forget(w->s, call->slot);
 }
 
+/* A create that waited for another transaction, one of an application perhaps that takes its time: it alone fails, the others of its batch go on. */
+static bool held_elsewhere(struct req **reqs, struct err *e)
+{
+	if (reqs[0]->kind != REQ_CREATE || strcmp(e->sqlstate, "55P03") != 0)
+		return false;
+	err_set(e, -EAGAIN, "overloaded", "another transaction that has not ended yet makes a task with the same identity, or the first one of the template");
+	return true;
+}
+
 /* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. `unknown`: the call may have been made
  * and committed already. */
 static void run_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n, struct done *out)
@@ -428,6 +437,8 @@ static void run_call(struct worker *w, hot_fn *fn, struct hot_call call, bool un
 			set_stuck(w->s, false, NULL);
 			return;
 		}
+		if (held_elsewhere(reqs, &e))
+			why = DB_REFUSED;
 		if (why == DB_FENCED) {
 			post_fatal(w->s, &e);
 			fail_requests(reqs, n, &e);
@@ -659,33 +670,6 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-static size_t bytes_of_result(const struct req_result *r)
-{
-	size_t n = r->result.n + r->error.n + r->meta.n;
-	for (size_t i = 0; i < r->n_words; i++)
-		n += r->words[i].payload.n + r->words[i].metadata.n;
-	return n;
-}
-
-static size_t bytes_of(const struct req *r)
-{
-	switch (r->kind) {
-	case REQ_RESULT:
-		return bytes_of_result(&r->result);
-	case REQ_CREATE:
-		return r->create.context.n + r->create.opts.n;
-	case REQ_API:
-		return r->api.args.n;
-	case REQ_CLAIM:
-	case REQ_START:
-	case REQ_STATES:
-	case REQ_CANCEL:
-	case REQ_KIND_COUNT:
-		break;
-	}
-	return 0;
-}
-
 size_t store_bytes(struct store *s)
 {
 	return atomic_load(&s->bytes);
@@ -698,7 +682,7 @@ void store_released(struct store *s, const struct req *r)
 
 void store_submit(struct store *s, struct req *r)
 {
-	r->bytes = bytes_of(r);
+	r->bytes = req_bytes(r);
 	atomic_fetch_add(&s->bytes, r->bytes);
 	pthread_mutex_lock(&s->lock);
 	bool api = r->kind == REQ_API || r->kind == REQ_CANCEL;

@@ -140,6 +140,18 @@ class SqlCreate(harness.SharedCase):
 			self.assertEqual(answers[0][1], created)
 			self.assertEqual(answers[0][0] == first, created == "f")
 
+	def test_a_long_transaction_holds_up_nobody_else(self):
+		"""A daemon's create with the same key waits a moment and is told to try again; the others of its batch are made."""
+		app = self.app()
+		app.run("BEGIN")
+		held = app.run("SELECT tasker.create_task('plain', 't', idempotency_key => 'held')")[0][0]
+		item = {"name": "plain", "namespace": "t"}
+		got = self.node.client.request("task.create_many", {"tasks": [item, {**item, "idempotency_key": "held"}] + [{**item, "idempotency_key": "free-%d" % i} for i in range(6)]})["results"]
+		self.assertEqual([r["error"]["code"] if "error" in r else r["created"] for r in got], [True, "overloaded"] + [True] * 6)
+		app.run("COMMIT")
+		again = self.node.client.create_task("plain", namespace="t", context={}, idempotency_key="held")
+		self.assertEqual((again.task_uuid, again.created), (held, False))
+
 	# -- errors ---------------------------------------------------------------------------------------
 
 	def test_errors(self):

@@ -377,6 +377,8 @@ BEGIN
   IF p_node IS NOT NULL AND NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
   END IF;
+  -- An application's transaction may hold an identity for long; those who wait with it in one batch must not.
+  PERFORM set_config('lock_timeout', '1s', true) WHERE p_node IS NOT NULL;
 
   -- Templates, once for each distinct name in the batch. Those with a schema that the context was not checked against count as none; what SQL callers make of them, a daemon
   -- checks before it starts it.
@@ -395,7 +397,12 @@ BEGIN
       ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
   ) x ON x.ns = i.ns AND x.name = i.name AND x.version IS NOT DISTINCT FROM i.version;
 
-  UPDATE tasker.templates SET used = true WHERE template_id = ANY (v_templates) AND NOT used;
+  -- Who replaces an unused template waits for both. An application may take long to commit, so it must not keep a daemon from marking the template.
+  IF p_node IS NULL THEN
+    PERFORM 1 FROM tasker.templates t WHERE t.template_id = ANY (v_templates) AND NOT t.used ORDER BY t.template_id FOR KEY SHARE;
+  ELSE
+    UPDATE tasker.templates SET used = true WHERE template_id = ANY (v_templates) AND NOT used;
+  END IF;
 
   -- Identity: an idempotency key wins over the template's strategy.
   SELECT array_agg(CASE

@@ -19,10 +19,15 @@ BEGIN
   INSERT INTO tasker.namespaces (name) VALUES (p ->> 'namespace') ON CONFLICT (name) DO NOTHING;
   SELECT namespace_id INTO v_ns FROM tasker.namespaces WHERE name = p ->> 'namespace' FOR UPDATE;
   SELECT template_id, digest, used INTO v_tid, v_digest, v_used FROM tasker.templates
-  WHERE namespace_id = v_ns AND name = p ->> 'name' AND version = p ->> 'version' FOR UPDATE;
+  WHERE namespace_id = v_ns AND name = p ->> 'name' AND version = p ->> 'version';
   IF v_digest = p ->> 'digest' THEN
     RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', false);
-  ELSIF NOT v_used AND p -> 'replace_unused' = 'true' THEN
+  ELSIF v_tid IS NOT NULL THEN
+    -- Tasks that SQL callers have made leave no mark on it.
+    SELECT t.used INTO v_used FROM tasker.templates t WHERE t.template_id = v_tid FOR UPDATE;
+    v_used := v_used OR EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.template_id = v_tid);
+  END IF;
+  IF NOT v_used AND p -> 'replace_unused' = 'true' THEN
     DELETE FROM tasker.templates WHERE template_id = v_tid; -- a create that has chosen it waits for this commit, then finds the new one
   ELSIF v_tid IS NOT NULL THEN
     RAISE EXCEPTION 'template %/% version % exists with other content%', p ->> 'namespace', p ->> 'name', p ->> 'version',

@@ -623,9 +623,12 @@ BEGIN
   IF octet_length(v_opts::text) > 1048576 THEN
     RAISE EXCEPTION 'what goes with the context is larger than 1048576 bytes' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'Shorten the tags.';
   END IF;
-  SELECT r.status, r.task_uuid, r.meta ->> 'state' AS state INTO v_made
-  FROM tasker.create_tasks(NULL, NULL, NULL, NULL, true, '{}', '{}', 0, ARRAY[tasker.new_task_uuid()], ARRAY[namespace], ARRAY[name], ARRAY[version], ARRAY[context], ARRAY[v_opts]) r
-  WHERE r.kind = 'a';
+  LOOP
+    SELECT r.status, r.task_uuid, r.meta ->> 'state' AS state INTO v_made
+    FROM tasker.create_tasks(NULL, NULL, NULL, NULL, true, '{}', '{}', 0, ARRAY[tasker.new_task_uuid()], ARRAY[namespace], ARRAY[name], ARRAY[version], ARRAY[context], ARRAY[v_opts]) r
+    WHERE r.kind = 'a';
+    EXIT WHEN v_made.status <> 'unchecked'; -- else the template was replaced meanwhile
+  END LOOP;
   CASE v_made.status
   WHEN 'created', 'exists' THEN
     task_uuid := v_made.task_uuid;

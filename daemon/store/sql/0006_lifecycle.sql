@@ -549,6 +549,7 @@ CREATE FUNCTION tasker.remove_tasks(p_tasks bigint[]) RETURNS void LANGUAGE sql 
   DELETE FROM tasker.step_attempts x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.task_transitions x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.steps x WHERE x.task_id = ANY (p_tasks);
+  UPDATE tasker.templates tp SET used = true WHERE NOT tp.used AND tp.template_id IN (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = ANY (p_tasks));
   DELETE FROM tasker.tasks x WHERE x.task_id = ANY (p_tasks);
 $$;
 

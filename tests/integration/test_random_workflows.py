@@ -2,14 +2,20 @@
 
 TASKERD_SEED runs one workflow alone; TASKERD_WORKFLOWS says how many there are in each test (tests/sim/README.md has the long run).
 """
+import errno
 import os
 import random
 import signal
+import sys
 import unittest
 
 import harness
 from harness import wait_for
+from taskerd.exceptions import BadRequestError, ConflictError, NotFoundError
 from workflows import Workflow, actual, differences, show
+
+sys.path.append(harness.HANDLERS)
+from outcomes import outcome  # noqa: E402
 
 SEED = int(os.environ.get("TASKERD_SEED", "0"), 0)
 N = int(os.environ.get("TASKERD_WORKFLOWS", "40"))
@@ -55,6 +61,65 @@ class Undisturbed(WorkflowCase):
 			self.db.wait_settled()
 			self.compare(tasks, exact=True)
 		self.doctor(daemon)
+
+	def test_static(self):
+		self.run_all(dynamic=False)
+
+	def test_dynamic(self):
+		self.run_all(dynamic=True)
+
+
+class Operated(WorkflowCase):
+	"""Operators pause and resume tasks while they run, and act on what is blocked in the end; then handlers do better."""
+
+	CODES = {0: None, -errno.ESTALE: ConflictError, -errno.EALREADY: ConflictError, -errno.EINVAL: BadRequestError, -errno.ENOENT: NotFoundError}
+
+	def ask(self, node, task, action, **more):
+		"""The class of the error, or None."""
+		try:
+			node.client.request("step.action" if "step" in more else "task.action", {"task_uuid": task, "action": action, "reason": "to see what comes of it", **more})
+		except (ConflictError, BadRequestError, NotFoundError) as error:
+			return type(error)
+
+	def act(self, node, task, w, action, no, word):
+		if no is None:
+			return self.ask(node, task, {"resolve_task": "resolve_manually"}.get(action, action))
+		more = {"result": outcome(word, [s.name for s in w.steps])} if action == "complete" else {}
+		return self.ask(node, task, {"reset": "reset_for_retry"}.get(action, action + "_manually"), step=w.step_name(no), **more)
+
+	def run_all(self, dynamic):
+		node = self.daemon(self.db)
+		for name in ("a", "b"):
+			self.worker(node, name)
+		for at in range(0, len(seeds()), AT_ONCE):
+			chosen = seeds()[at:at + AT_ONCE]
+			rng = random.Random(chosen[0])
+			tasks = self.begin_all(node, [Workflow(seed, dynamic) for seed in chosen])
+			for task in rng.sample(sorted(tasks), len(tasks) // 2):
+				if self.ask(node, task, "pause") is None:
+					self.ask(node, rng.choice(sorted(tasks)), "pause")
+			for task in tasks:
+				self.ask(node, task, "resume")
+			self.db.wait_settled()
+			self.compare(tasks, exact=True)
+			self.operate(node, tasks)
+		self.doctor(node)
+
+	def operate(self, node, tasks):
+		for task, w in tasks.items():
+			end = w.predict()
+			if end.task != "blocked_by_failures":
+				continue
+			self.ledger.open_gate("epoch-" + task)
+			acts = w.choose_acts(end)
+			wanted = w.predict().answers
+			found = []
+			for act in acts:
+				found.append(self.act(node, task, w, *act))
+				self.db.wait_settled()
+			self.assertEqual(found, [self.CODES[a] for a in wanted], show(w, actual(self.db, task, w)))
+		self.db.wait_settled()
+		self.compare(tasks, exact=True)
 
 	def test_static(self):
 		self.run_all(dynamic=False)

@@ -150,12 +150,28 @@ class Workflow:
 	def context(self):
 		return {"do": {str(e): {self.step_name(no): r for no, r in do.items()} for e, do in self.do.items()}, "names": [s.name for s in self.steps]}
 
+	def choose_acts(self, end):
+		"""What operators do about this end, one after the other: [(action, step or None, word or None)]. The end after it depends on no order either."""
+		rng, steady = random.Random(self.seed), [no for no, s in end.steps.items() if s[0] != "loose"]
+		acts = []
+		for _ in range(1 + rng.randrange(3)):
+			wanted = rng.choice(("error", "error", "error", "pending", "complete"))
+			found = [no for no in steady if end.steps[no][0] == wanted]
+			if found:
+				no = rng.choice(found)
+				act = rng.choice(("reset", "resolve", "complete"))
+				acts.append((act, no, self.do[1].get(no, ["ok"])[0] if act == "complete" else None))
+		if rng.randrange(3) == 0 or any(s[0] == "loose" for s in end.steps.values()):
+			acts.append((rng.choice(("retry", "retry", "retry", "resolve_task")), None, None))
+		self.acts = [" ".join(str(x) for x in a if x is not None) for a in acts]
+		return acts
+
 	# -- what the model says -----------------------------------------------------------------------
 
 	def script(self):
 		lines = ["step %s %d %d %s %d %s" % (s.kind, s.attempts, s.retryable, s.strategy, s.parallelism, " ".join(map(str, s.parents))) for s in self.steps]
 		lines += ["do %d %d %s" % (e, no, " ".join(r)) for e, do in self.do.items() for no, r in sorted(do.items())]
-		lines += ["run 0"] + ["act " + a for a in self.acts] + (["run 1"] if self.acts else [])
+		lines += ["run 0"] + [line for a in self.acts for line in ("act " + a, "run 1")]
 		return "\n".join(lines) + "\n"
 
 	def predict(self):

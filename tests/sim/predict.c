@@ -5,7 +5,7 @@
  *	step KIND ATTEMPTS RETRYABLE STRATEGY PARALLELISM [PARENT]...   numbered from 0
  *	do EPOCH STEP RESPONSE...      by attempt, the last for all that follow; what has none says ok
  *	run EPOCH                      until nothing moves
- *	act reset|resolve|complete STEP [RESPONSE], act retry|pause|resume|cancel
+ *	act reset|resolve|complete STEP [RESPONSE], act retry|pause|resume|cancel|resolve_task
  *
  * Responses: ok, retry, delay, perm, yield, bad, none, names:N,N..., batches:WORKER:N, nobatches:WORKER (-1: any).
  * Output: task STATE; answer CODE for each act; step N STATE ATTEMPTS OUTCOME,...; impossible N; batch WORKER N. The
@@ -164,6 +164,8 @@ static int act(struct world *w, char *save)
 		return progress_pause(w->p);
 	if (strcmp(action, "resume") == 0)
 		return progress_resume(w->p, true);
+	if (strcmp(action, "resolve_task") == 0)
+		return progress_resolve_task(w->p);
 	return progress_cancel(w->p);
 }
 

@@ -59,6 +59,8 @@ static int copy_strings(const msgpack_object *map, const char *key, size_t max, 
 	return bad_field(e, path, "%s must be a string of 1 to %zu bytes without U+0000", path, max_len);
 }
 
+#define CALLABLE_MAX 2000 /* bytes: the 500 characters that a template may use */
+
 static int read_worker(struct session *s, const msgpack_object *w, struct err *e)
 {
 	int64_t conc = 1;
@@ -67,7 +69,7 @@ static int read_worker(struct session *s, const msgpack_object *w, struct err *e
 		return bad_field(e, "worker.max_concurrency", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
 	int r = copy_strings(w, "namespaces", 1000, 29, &s->namespaces, &s->n_namespaces, e);
 	if (r >= 0)
-		r = copy_strings(w, "handlers", HANDLERS_MAX, 500, &s->handlers, &s->n_handlers, e);
+		r = copy_strings(w, "handlers", HANDLERS_MAX, CALLABLE_MAX, &s->handlers, &s->n_handlers, e);
 	if (r < 0)
 		return r;
 	s->max_concurrency = (unsigned)conc;

@@ -113,9 +113,9 @@ class Gaps(harness.Case):
 
 	def test_names_of_any_length_have_a_queue(self):
 		node = self.daemon(self.db)
-		namespace, callable_ = "n" * 29, "a." + "Ü" * 248
-		self.apply(node, template("long", [step("a", callable_), step("b", callable_ + "x", after=["a"])], namespace=namespace))
-		worker = wire.Worker(node.socket, [callable_, callable_ + "x"])
+		namespace, names = "n" * 29, ["a." + "\N{GRINNING FACE}" * 498, "b." + "Ü" * 498]
+		self.apply(node, template("long", [step("a", names[0]), step("b", names[1], after=["a"])], namespace=namespace))
+		worker = wire.Worker(node.socket, names)
 		self.at_end(worker.close)
 		task = self.create(node, "long", namespace=namespace)
 		worker.finish(worker.take())

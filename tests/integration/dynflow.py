@@ -8,6 +8,7 @@
 A result that is an Exception is a permanent failure; a callable is called with (name, claim row).
 """
 import collections
+import csv
 import json
 import uuid
 
@@ -15,6 +16,7 @@ import engine
 from engine import Engine, Node
 from pg import lit
 
+csv.field_size_limit(1 << 28)
 S = collections.namedtuple("S", "name type parents init batch attempts")
 S.__new__.__defaults__ = ("standard", (), None, None, 1)
 

@@ -118,6 +118,7 @@ $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS 
 
 -- The rows a dispatcher needs to run steps just claimed. Results of ancestors that are more than the setting tasker.max_dependencies (bytes) together are left out
 -- (status partial); handlers ask for them.
+-- (Workers of a batch are many, and the result of their batchable lists them all: they are given no more than 16 KiB each, so that a batch costs what its workers cost.)
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
   SELECT 'c'::"char", NULL::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
@@ -128,12 +129,14 @@ RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
   CROSS JOIN LATERAL (SELECT x.template_no, x.inputs, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
   CROSS JOIN LATERAL (SELECT x.handler_id, x.ancestors, x.worker_ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
+  CROSS JOIN LATERAL (SELECT CASE WHEN s.template_no = c.step_no THEN m.bytes ELSE least(m.bytes, 16384) END AS bytes) l
   LEFT JOIN LATERAL (
-    SELECT jsonb_object_agg(p.name, p.result) FILTER (WHERE p.total <= m.bytes) AS deps, bool_or(p.total > m.bytes) AS cut
+    SELECT jsonb_object_agg(p.name, p.result) FILTER (WHERE p.total <= l.bytes) AS deps, bool_or(p.total > l.bytes) AS cut
     FROM (SELECT a.name, a.result, sum(coalesce(a.result_bytes, 4)) OVER () AS total
           FROM (SELECT x.step_no::text AS name, x.result, x.result_bytes
-                FROM tasker.steps x
-                WHERE x.task_id = c.task_id AND x.step_no = ANY (ts.ancestors) AND x.state IN ('complete', 'resolved_manually')
+                FROM unnest(ts.ancestors) AS a(no) -- not = ANY: that may become a filter over all steps of the task
+                CROSS JOIN LATERAL (SELECT y.step_no, y.result, y.result_bytes FROM tasker.steps y
+                                    WHERE y.task_id = c.task_id AND y.step_no = a.no AND y.state IN ('complete', 'resolved_manually') OFFSET 0) x
                 UNION ALL
                 SELECT tasker.step_name(tw.name, x.step_no, w.no, x.inputs), x.result, x.result_bytes
                 FROM unnest(ts.worker_ancestors) AS w(no)

@@ -85,7 +85,7 @@ CREATE TABLE tasker.template_steps (
   batch_config jsonb,                   -- of a batch_worker: its own over that of its batchable
   events jsonb,                         -- publishes_events: [{name, condition, delivery_mode, publisher, schema}]; NULL: none
   PRIMARY KEY (template_id, step_no),
-  UNIQUE (template_id, name)
+  UNIQUE (name, template_id)            -- in this order: by template_id alone it might be taken for look-ups by step_no, and read them all
 );
 
 CREATE TABLE tasker.nodes (

@@ -120,8 +120,8 @@ int progress_retry(struct progress *p, unsigned *ret_n) must_check;
 int progress_pause(struct progress *p) must_check;
 int progress_resume(struct progress *p, bool due) must_check;
 
-/* End the task: every step that is not finished is cancelled, but for those in error unless the task is
- * cancelled. 0, -EALREADY if the task is finished, -ESTALE if it cannot end so from the state it is in. */
+/* End the task: every step that is not finished is cancelled, but for those in error: a cancelled task
+ * keeps only those that a batch tolerated. 0, -EALREADY if the task is finished, -ESTALE if it cannot end so from the state it is in. */
 int progress_cancel(struct progress *p) must_check;
 int progress_resolve_task(struct progress *p) must_check; /* by hand */
 int progress_fail_task(struct progress *p) must_check;    /* a limit of its life cycle */

@@ -192,7 +192,7 @@ static int end_task(struct progress *p, enum task_state state)
 		return -ESTALE;
 	for (unsigned i = 0; i < p->n_nodes; i++) {
 		struct node *n = &p->nodes[i];
-		bool keep = n->state == STEP_ERROR && state != TASK_CANCELLED;
+		bool keep = n->tolerated || (n->state == STEP_ERROR && state != TASK_CANCELLED);
 		if (has_node(p, i) && !keep && !(step_states[n->state].flags & STATE_FINISHED))
 			progress_move(p, n, STEP_CANCELLED);
 	}

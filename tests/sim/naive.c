@@ -521,7 +521,7 @@ static int end_task(struct naive *n, enum task_state state)
 	for (unsigned no = 0; no < naive_numbers(n); no++)
 		if (n->steps[no].exists && n->steps[no].state != STEP_COMPLETE &&
 		    n->steps[no].state != STEP_RESOLVED_MANUALLY &&
-		    (n->steps[no].state != STEP_ERROR || state == TASK_CANCELLED))
+		    (n->steps[no].state != STEP_ERROR || (state == TASK_CANCELLED && !n->steps[no].tolerated)))
 			n->steps[no].state = STEP_CANCELLED;
 	return 0;
 }

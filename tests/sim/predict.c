@@ -54,8 +54,9 @@ static void read_line(struct script *s, char *line)
 			words_die("out of range", kept);
 		s->doing[epoch][no] = strdup(save);
 	} else if (word && s->n_lines < MAX_LINES) {
-		s->lines[s->n_lines++] = kept;
+		s->lines[s->n_lines++] = TAKE_PTR(kept);
 	}
+	free(kept);
 }
 
 static void read_script(struct script *s)

@@ -1134,7 +1134,7 @@ BEGIN
   RETURN QUERY
     WITH was AS MATERIALIZED (
       SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
-      WHERE s.task_id = ANY (p_tasks) AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') AND (s.state <> 'error' OR p_state = 'cancelled') FOR NO KEY UPDATE),
+      WHERE s.task_id = ANY (p_tasks) AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') AND (s.state <> 'error' OR p_state = 'cancelled' AND s.result IS NULL) FOR NO KEY UPDATE),
     u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = clock_timestamp(), retry_at = NULL
           FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
     a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)

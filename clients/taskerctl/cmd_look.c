@@ -110,7 +110,10 @@ static void add_queue(struct table *t, const json_t *q)
 	table_cellf(t, NULL, "%lld", (long long)ready);
 	table_cellf(t, NULL, "%lld", (long long)json_int(q, "delayed", 0));
 	table_cell(t, NULL, oldest < 0 ? NULL : text_duration(oldest * 1000, age));
-	table_cellf(t, workers == 0 && ready > 0 ? "31" : NULL, "%lld", (long long)workers);
+	if (json_flag(q, "paused"))
+		table_cell(t, "33", "paused");
+	else
+		table_cellf(t, workers == 0 && ready > 0 ? "31" : NULL, "%lld", (long long)workers);
 }
 
 int run_queue_list(struct ctl *c)

@@ -148,7 +148,7 @@ static void add_task(struct table *t, const json_t *task)
 	table_cell(t, NULL, json_text(task, "task_uuid"));
 	table_cellf(t, NULL, "%s/%s@%s", json_text(task, "namespace"), json_text(task, "name"),
 	            json_text(task, "version"));
-	table_cell(t, state_colour(state), state);
+	table_cellf(t, state_colour(state), "%s%s", state, json_flag(task, "paused") ? ", paused" : "");
 	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, "completed_steps", 0),
 	            (long long)json_int(task, "total_steps", 0));
 	table_cell(t, NULL, json_age(task, "created_at", age));

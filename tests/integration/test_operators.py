@@ -744,9 +744,12 @@ class CommandLine(OperatorCase):
 		self.assertEqual({self.get(t).state for t in tasks}, {"blocked_by_failures"})
 		self.assertEqual(self.ctl("step", "complete", tasks[0], "a", "--result", '{"step": "by hand"}', "-r", WHY).split()[1:], ["a", "complete"])
 		self.ctl("step", "complete", tasks[0], "a", "--result", "{}", "-r", WHY, code=5)
-		self.assertIn("the task is finished", self.ctl("task", "retry", tasks[0], "-r", WHY, code=5) + self.err) if self.finished(self.node, tasks[0]).state == "complete" else None
+		self.completed(tasks[0])
+		self.ctl("task", "retry", tasks[0], "-r", WHY, code=5)
+		self.assertIn("the task is finished", self.err)
 		self.assertIn("step.complete_manually", self.ctl("step", "history", tasks[0], "a"))
 		self.ctl("task", "pause", tasks[1], "-r", WHY)
+		self.assertRegex(self.ctl("task", "list", "--name", "morning"), tasks[1] + r" .* blocked_by_failures, paused ")
 		self.ledger.open_gate("morning")
 		got = json.loads(self.ctl("step", "reset", "--error-type", "Weather", "-r", WHY, "--json"))
 		self.assertEqual((got["done"], got["refused"]), (2, 0))
@@ -759,7 +762,9 @@ class CommandLine(OperatorCase):
 		self.assertEqual(self.ctl("task", "cancel", later), later + " cancelled\n")
 		self.ctl("namespace", "pause", "t", "-r", WHY)
 		self.assertRegex(self.ctl("namespace", "list"), r"(?m)^t +paused .*" + WHY)
+		self.assertRegex(self.ctl("queue", "list"), r"(?m)^t +t\.mended .* paused$")
 		self.ctl("namespace", "resume", "t", "-r", WHY)
+		self.assertNotIn("paused", self.ctl("queue", "list") + self.ctl("namespace", "list"))
 		self.ctl("doctor")
 
 

@@ -7,6 +7,7 @@ import harness
 import pg
 from harness import step, template, wait_for
 from pg import lit
+from taskerd.exceptions import ConflictError
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 FUNCTIONS = {"create_task", "submit_task"}
@@ -42,7 +43,6 @@ class SqlCreate(harness.SharedCase):
 		return session
 
 	def refused(self, app, call, sqlstate, text):
-		app.run("SAVEPOINT s") if getattr(self, "inside", False) else None
 		with self.assertRaises(pg.PgError) as caught:
 			app.run("SELECT " + call)
 		self.assertEqual(caught.exception.sqlstate, sqlstate, caught.exception)
@@ -151,6 +151,24 @@ class SqlCreate(harness.SharedCase):
 		app.run("COMMIT")
 		again = self.node.client.create_task("plain", namespace="t", context={}, idempotency_key="held")
 		self.assertEqual((again.task_uuid, again.created), (held, False))
+
+	def test_a_template_that_it_uses_is_not_replaced(self):
+		"""Neither before the commit nor after; who asks is told at once."""
+		first, second = template("draft", [step("a")]), template("draft", [step("a"), step("b")])
+		self.apply(self.node, first)
+		app = self.app()
+		for end in ("ROLLBACK", "COMMIT"):
+			app.run("BEGIN")
+			task = app.run("SELECT tasker.create_task('draft', namespace => 't')")[0][0]
+			with self.assertRaises(ConflictError):
+				self.node.client.apply_template(second, replace_unused=True)
+			app.run(end)
+			if end == "ROLLBACK":
+				self.assertTrue(self.node.client.apply_template(second, replace_unused=True)["created"])
+				self.assertTrue(self.node.client.apply_template(first, replace_unused=True)["created"])
+		with self.assertRaises(ConflictError):
+			self.node.client.apply_template(second, replace_unused=True)
+		self.assertEqual(len(self.finished(self.node, task).steps), 1)
 
 	# -- errors ---------------------------------------------------------------------------------------
 

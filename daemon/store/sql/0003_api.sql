@@ -22,16 +22,19 @@ BEGIN
   WHERE namespace_id = v_ns AND name = p ->> 'name' AND version = p ->> 'version';
   IF v_digest = p ->> 'digest' THEN
     RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', false);
-  ELSIF v_tid IS NOT NULL THEN
-    -- Tasks that SQL callers have made leave no mark on it.
-    SELECT t.used INTO v_used FROM tasker.templates t WHERE t.template_id = v_tid FOR UPDATE;
-    v_used := v_used OR EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.template_id = v_tid);
+  ELSIF NOT v_used THEN
+    BEGIN
+      SELECT t.used INTO v_used FROM tasker.templates t WHERE t.template_id = v_tid FOR UPDATE NOWAIT;
+      v_used := v_used OR EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.template_id = v_tid); -- those that SQL callers have made leave no mark
+    EXCEPTION WHEN lock_not_available THEN
+      v_used := true; -- right now, by a transaction that may take its time
+    END;
   END IF;
   IF NOT v_used AND p -> 'replace_unused' = 'true' THEN
     DELETE FROM tasker.templates WHERE template_id = v_tid; -- a create that has chosen it waits for this commit, then finds the new one
   ELSIF v_tid IS NOT NULL THEN
     RAISE EXCEPTION 'template %/% version % exists with other content%', p ->> 'namespace', p ->> 'name', p ->> 'version',
-      CASE WHEN v_used THEN ' and has had tasks: give the new content a new version' ELSE ': give the new content a new version, or have the old one replaced, which no task has used' END USING ERRCODE = 'TK409';
+      CASE WHEN v_used THEN ' and has had tasks, or is about to: give the new content a new version' ELSE ': give the new content a new version, or have the old one replaced, which no task has used' END USING ERRCODE = 'TK409';
   END IF;
   FOR h IN SELECT DISTINCT s ->> 'callable' AS callable FROM jsonb_array_elements(p -> 'steps') s ORDER BY 1 LOOP
     INSERT INTO tasker.handlers (namespace_id, callable, queue_name)

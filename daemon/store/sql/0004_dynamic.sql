@@ -433,7 +433,7 @@ END $$;
 -- The caller holds the tasks' row locks.
 CREATE FUNCTION tasker.batch_progress(p_task bigint[], p_step int[], p_ended boolean DEFAULT true) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
 DECLARE
-  g record; v_free int; v_next int[];
+  g record; v_free int; v_next int[]; v_at int; v_no int;
 BEGIN
   FOR g IN
     SELECT b.*, e.n, t.template_id FROM (
@@ -448,14 +448,20 @@ BEGIN
     v_free := g.parallelism - g.n_inside + g.n;
     v_next := g.returned[1:greatest(v_free, 0)];
     v_free := v_free - cardinality(v_next);
-    -- Some that wait at the gate may have been ended by hand.
-    v_next := v_next || ARRAY(SELECT g.template_no + j * g.stride FROM generate_series(g.n_released + 1, g.n_workers) AS j
-      CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = g.task_id AND x.step_no = g.template_no + j * g.stride AND x.state = 'pending' OFFSET 0) s
-      ORDER BY j LIMIT greatest(v_free, 0));
+    -- Some that wait at the gate may have been ended by hand. One by one: a query would look at all that wait.
+    v_at := g.n_released;
+    WHILE v_free > 0 AND v_at < g.n_workers LOOP
+      v_at := v_at + 1;
+      v_no := g.template_no + v_at * g.stride;
+      IF EXISTS (SELECT 1 FROM tasker.steps x WHERE x.task_id = g.task_id AND x.step_no = v_no AND x.state = 'pending') THEN
+        v_next := v_next || v_no;
+        v_free := v_free - 1;
+      END IF;
+    END LOOP;
     UPDATE tasker.batches b SET
       n_inside = g.n_inside - g.n + cardinality(v_next),
       returned = g.returned[cardinality(v_next) + 1:],
-      n_released = greatest(g.n_released, (v_next[cardinality(v_next)] - g.template_no) / g.stride)
+      n_released = v_at
     WHERE b.task_id = g.task_id AND b.template_no = g.template_no;
     RETURN QUERY SELECT NULL::int, NULL::text, g.task_id, g.template_id, x.no, 1 FROM unnest(v_next) AS x(no);
   END LOOP;

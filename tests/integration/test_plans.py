@@ -1,0 +1,176 @@
+"""What the hot functions read. Their plans must not depend on statistics: everything here is loaded into tables that were analysed when they were empty, and is never analysed again.
+PostgreSQL counts what a transaction reads of each table; so a sequential scan is seen, and an index scan with a filter where there should be a look-up, in whatever statement of whatever function."""
+import contextlib
+import os
+import sys
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from dynflow import NO_BRANCHES, Flow, S, batches, choose  # noqa: E402
+
+N = 2000
+HOT = ("tasks", "steps", "step_attempts", "template_steps", "batches", "task_transitions")
+WIDE = [S("begin"), *(S("p%d" % i, "standard", ["begin"]) for i in range(N)), S("end", "standard", ["p%d" % i for i in range(N)])]
+LONG = [S("s0")] + [S("s%d" % i, "standard", ["s%d" % (i - 1)]) for i in range(1, N)]
+BRANCHES = [S("begin"), S("route", "decision", ["begin"]), *(S("b%d" % i, "standard", ["route"]) for i in range(50)), S("meet", "deferred_convergence", ["b%d" % i for i in range(50)]),
+            S("loose"), *(S("l%d" % i, "standard", ["loose"]) for i in range(N))]
+
+
+class Reading(Flow):
+	"""A Flow that keeps account of what its calls read, in rows of the hot tables."""
+
+	read = None
+
+	def begin(self):
+		for table in HOT:
+			self.e.run("ALTER TABLE tasker.%s SET (autovacuum_enabled = off)" % table)
+		return self
+
+	def counts(self):
+		return {t: (int(s), int(i)) for t, s, i in self.e.run(
+			"SELECT relname, seq_scan, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE schemaname = 'tasker' AND relname IN ('%s')" % "', '".join(HOT))}
+
+	def hot(self, call):
+		self.e.run("BEGIN")
+		before = self.counts()
+		answer = super().hot(call)
+		after = self.counts()
+		self.e.run("COMMIT")
+		self.scans = {t: after[t][0] - before.get(t, (0, 0))[0] for t in after}
+		self.rows = {t: after[t][1] - before.get(t, (0, 0))[1] for t in after}
+		self.test.assertEqual({t: n for t, n in self.scans.items() if n}, {}, call[:40])
+		return answer
+
+
+class Plans(unittest.TestCase):
+	@contextlib.contextmanager
+	def reads(self, flow, most):
+		"""The one call inside reads at most so many rows of any hot table."""
+		yield
+		self.assertLessEqual(max(flow.rows.values()), most, flow.rows)
+
+	def flow(self, steps):
+		return Reading(self, steps).begin()
+
+	def only(self, flow):
+		claim, = flow.open.values()
+		return claim
+
+	def test_chain(self):
+		flow = self.flow(LONG)
+		flow.create(credits=0)
+		with self.reads(flow, 20):
+			flow.claim(1)
+		for i in range(100):
+			with self.reads(flow, 100):  # 64 ancestors among them
+				flow.record([(self.only(flow), {})], credits=1)
+		for i in range(3):
+			with self.reads(flow, 20):
+				flow.record([(self.only(flow), {})], credits=0)
+			with self.reads(flow, 100):
+				flow.claim(1)
+
+	def test_fan(self):
+		flow = self.flow(WIDE)
+		flow.create()
+		flow.record([(self.only(flow), {})], credits=0)
+		flow.claim(100)
+		for size in (1, 10, 50):
+			with self.reads(flow, 20 + 20 * size):
+				flow.record([(c, {}) for c in sorted(flow.open.values())[:size]], credits=0)
+		for r in (("retry",), ValueError("x")):
+			with self.reads(flow, N + 50):  # from the first failure on the task counts its steps
+				flow.record([(sorted(flow.open.values())[0], r)], credits=0)
+		with self.reads(flow, 60):
+			flow.record([(sorted(flow.open.values())[0], ValueError("x"))], credits=0)
+
+	def test_many_tasks(self):
+		flow = self.flow([S("a"), S("b", "standard", ["a"])])
+		flow.create(credits=0, n=N)
+		with self.reads(flow, 40):
+			flow.create(credits=1)
+		with self.reads(flow, 40 * 50):
+			flow.claim(50)
+		for size in (1, 40):
+			with self.reads(flow, 20 * size + 20):
+				flow.record([(c, {}) for c in sorted(flow.open.values())[:size]], credits=size)
+
+	def test_decision(self):
+		flow = self.flow(BRANCHES)
+		for outcome in (choose("b7", "b31"), NO_BRANCHES):
+			flow.create(credits=0)
+			flow.claim(2)
+			begin = next(c for c in flow.open.values() if c.step == 0)
+			flow.record([(begin, {})], credits=1)
+			route = next(c for c in flow.open.values() if c.step == 1)
+			with self.reads(flow, 1200):  # its 52 descendants, a few times each
+				flow.record([(route, outcome)], credits=1)
+			self.assertEqual(len(flow.impossible(route.task)), 48 if outcome is not NO_BRANCHES else 51)
+
+	def test_batch(self):
+		flow = self.flow([S("split", "batchable"), S("weigh", "batch_worker", ["split"], batch={"parallelism": 50, "failure_strategy": "continue_on_failure"}),
+		                  S("sum", "deferred_convergence", ["weigh"])])
+		flow.create()
+		with self.reads(flow, 6 * N):
+			flow.record([(self.only(flow), batches(N))], credits=50)
+		for size, result in ((1, {}), (1, ValueError("x")), (20, {}), (20, ValueError("x")), (1, ("retry",)), (1, ("yield", {"cursor": 1}))):
+			with self.reads(flow, 30 + 30 * size):
+				flow.record([(c, result) for c in sorted(flow.open.values())[:size]], credits=size)
+			flow.claim(50)
+		flow.doctor()
+
+	def test_batch_that_fails_fast(self):
+		flow = self.flow([S("split", "batchable"), S("weigh", "batch_worker", ["split"], batch={"failure_strategy": "fail_fast"})])
+		flow.create()
+		flow.record([(self.only(flow), batches(N))], credits=50)
+		with self.reads(flow, 8 * N):
+			flow.record([(sorted(flow.open.values())[0], ValueError("x"))], credits=0)
+		flow.doctor()
+
+	def test_lost_node(self):
+		flow = self.flow(WIDE)
+		flow.create()
+		flow.record([(self.only(flow), {})], credits=50)
+		flow.e.run("UPDATE tasker.nodes SET lease_until = now() - interval '1 hour'")
+		flow.node = type(flow.node)("m", *flow.e.register("m"))
+		with self.reads(flow, N + 30 * 50):
+			flow.hot("reclaim(%d, false, 1000)" % flow.node.no)
+
+
+class Linear(unittest.TestCase):
+	"""What a step costs does not grow with its task, in rows read and written."""
+
+	def cost(self, steps, results=None, chunk=50):
+		flow = Reading(self, steps).begin()
+		flow.create(credits=0)
+		total, n = 0, 0
+		while True:
+			flow.claim(chunk)
+			total += sum(flow.rows.values())
+			ready = sorted(flow.open.values())[:chunk]
+			if not ready:
+				break
+			flow.record([(c, (results or {}).get(steps[c.step % len(steps)].name, {})) for c in ready], credits=chunk)
+			total += sum(flow.rows.values())
+			n += len(ready)
+		self.assertEqual(flow.state(1), "complete")
+		return total / n
+
+	def test_batches(self):
+		for config in ({}, {"parallelism": 150}):
+			steps = [S("split", "batchable"), S("weigh", "batch_worker", ["split"], batch=config), S("sum", "deferred_convergence", ["weigh"]), S("end", "standard", ["sum"])]
+			small, large = (self.cost(steps, {"split": batches(n)}, 200) for n in (1000, 10000))
+			self.assertLess(large, 1.5 * small, config)
+
+	def test_fans(self):
+		small, large = (self.cost([S("a"), *(S("p%d" % i, "standard", ["a"]) for i in range(n)), S("z", "standard", ["p%d" % i for i in range(n)])]) for n in (500, 5000))
+		self.assertLess(large, 1.5 * small)
+
+	def test_chains(self):
+		small, large = (self.cost([S("s0")] + [S("s%d" % i, "standard", ["s%d" % (i - 1)]) for i in range(1, n)]) for n in (300, 1500))
+		self.assertLess(large, 1.5 * small)
+
+
+if __name__ == "__main__":
+	unittest.main()

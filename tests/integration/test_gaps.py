@@ -125,6 +125,18 @@ class Gaps(harness.Case):
 
 
 class Dynamic(unittest.TestCase):
+	def test_handed_over_and_cancelled_in_one_call(self):
+		"""A success lets the next worker of its batch through, and a failure in the same call ends the batch: nobody is given what is cancelled already."""
+		flow = Flow(self, [S("split", "batchable"), S("w", "batch_worker", ["split"], None, {"failure_strategy": "fail_fast", "parallelism": 2})])
+		task = flow.create()
+		flow.run({"split": dynflow.batches(3)}, stop=("w_001", "w_002"))
+		running = sorted(flow.open.values(), key=lambda c: c.step)
+		self.assertEqual([flow.name(task, c.step) for c in running], ["w_001", "w_002"])
+		flow.record([(running[0], {}), (running[1], ValueError("for good"))])
+		self.assertEqual(flow.states(task), {"split": "complete", "w_001": "complete", "w_002": "error", "w_003": "cancelled"})
+		self.assertEqual(flow.open, {})
+		flow.doctor()
+
 	def test_what_hangs_on_the_worker_that_was_not_chosen(self):
 		"""It neither runs nor is waited for, whichever is recorded first: the choice, or what else it hangs on."""
 		steps = [S("split", "batchable"), S("left", "batch_worker", ["split"]), S("right", "batch_worker", ["split"]),

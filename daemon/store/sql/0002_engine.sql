@@ -820,6 +820,7 @@ DECLARE
   v_effect tasker.effect;
   v_settled uuid[] := '{}';
   v_row tasker.hot_row;
+  v_aborted boolean := false;
 BEGIN
   IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
@@ -966,9 +967,16 @@ BEGIN
         f_d := f_d || v_row.idx;
         v_applied := v_applied + 1;
       END IF;
+      v_aborted := v_aborted OR v_row.kind = 'x';
       RETURN NEXT v_row;
     END LOOP;
     v_counted := true;
+  END IF;
+  IF v_aborted AND c_t IS NOT NULL THEN
+    -- A batch that failed fast may have taken back what had just been handed over.
+    SELECT array_agg(c.t), array_agg(c.s), array_agg(c.a), array_agg(c.f) INTO c_t, c_s, c_a, c_f
+    FROM unnest(c_t, c_s, c_a, c_f) AS c(t, s, a, f)
+    CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = c.t AND x.step_no = c.s AND x.fence = c.f AND x.state = 'in_progress' OFFSET 0) k;
   END IF;
   IF v_paused IS NOT NULL THEN
     PERFORM tasker.hold_back(v_paused);

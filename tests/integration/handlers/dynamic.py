@@ -4,7 +4,7 @@ import signal
 
 from flows import *  # noqa: F401,F403
 from flows import begin, is_open, note, step_name
-from taskerd import PermanentError
+from taskerd import PermanentError, StepHandlerResult
 from taskerd.step_handler.functional import step_handler
 
 
@@ -61,3 +61,12 @@ def process_range(context, every, die_at=()):
 		if (i + 1) % every == 0 and i + 1 < cursor["end_cursor"]:
 			return {"yield": True, "cursor": i + 1, "items": i + 1 - cursor["start_cursor"], "total": total}
 	return {"step": step_name(context), "total": total}
+
+
+@step_handler("d.range")
+def add_up_range(context):
+	"""Like d.work, with a checkpoint every config `every` items, and dying once at each of config `die_at`."""
+	done = process_range(context, context.get_config("every"), context.get_config("die_at") or ())
+	if done.pop("yield", False):
+		return StepHandlerResult.checkpoint_yield(done["cursor"], done["items"], {"total": done["total"]})
+	return done

@@ -6,6 +6,14 @@
 #include "protocol/mp.h"
 #include "protocol/mpjson.h"
 
+/* What a child with no other parent is given: all that its parent was given, but for the farthest if they are as many as a step may be given, and the parent's own result. */
+static bool child_inherits(const struct tcache_step *s, const struct tcache_step *c, const struct claim *held)
+{
+	if (!held || c->n_parents != 1 || held->parts.n_deps != (unsigned)s->n_ancestors)
+		return false;
+	return c->n_ancestors == s->n_ancestors + 1 || (c->n_ancestors == CLAIM_DEPS_MAX && s->n_ancestors == CLAIM_DEPS_MAX);
+}
+
 bool handover_possible(const struct tcache_template *t, const struct req_result *q)
 {
 	if (q->step_no >= t->n_steps)
@@ -13,31 +21,46 @@ bool handover_possible(const struct tcache_template *t, const struct req_result 
 	const struct tcache_step *s = &t->steps[q->step_no];
 	if (!s->plain)
 		return false;
-	for (int i = 0; i < s->n_children; i++) {
-		const struct tcache_step *c = &t->steps[s->children[i]];
-		if (!q->held || c->n_parents != 1 || c->ancestors_cut || (unsigned)c->n_ancestors != q->held->parts.n_deps + 1)
+	for (int i = 0; i < s->n_children; i++)
+		if (!child_inherits(s, &t->steps[s->children[i]], q->held))
 			return false;
-	}
 	return true;
 }
 
-/* What the parent was given, and its result. */
-static void put_inherited(struct claim *cl, const struct claim *from, const char *name, const struct buf *value)
+/* Add a dependency that is in `data` already encoded. */
+static void put_dep(struct claim *cl, int no, const void *data, size_t len)
 {
-	const struct claim_parts *p = &from->parts;
+	if (data)
+		mp_raw(&cl->body, data, len);
+	cl->parts.dep[cl->parts.n_deps++] = (struct claim_dep){no, (unsigned)len};
+}
+
+static void put_inherited(struct claim *cl, const struct tcache_template *t, const struct req_result *q, int no)
+{
+	const struct claim_parts *p = &q->held->parts;
+	const unsigned char *at = q->held->body.data + p->deps;
+	const struct tcache_step *parent = &t->steps[q->step_no], *child = &t->steps[no];
+	bool drop = child->n_ancestors == parent->n_ancestors;
 	cl->parts.whole = true;
-	mp_raw(&cl->body, from->body.data + p->carry, p->carry_end - p->carry);
+	mp_raw(&cl->body, q->held->body.data + p->carry, p->carry_end - p->carry);
 	cl->parts.carry_end = cl->body.len;
 	cl->parts.n_carry = p->n_carry;
 	mp_str(&cl->body, "dependencies");
-	mp_map(&cl->body, p->n_deps + 1);
+	mp_map(&cl->body, (size_t)child->n_ancestors);
 	cl->parts.deps = cl->body.len;
-	cl->parts.n_deps = p->n_deps + 1;
-	if (p->n_deps > 0)
-		mp_raw(&cl->body, from->body.data + p->deps, from->body.len - p->deps);
-	mp_str(&cl->body, name);
-	mp_raw(&cl->body, value->data, value->len);
+	for (unsigned i = 0; i < p->n_deps; at += p->dep[i++].len)
+		if (!drop || p->dep[i].no != parent->last_ancestor)
+			put_dep(cl, p->dep[i].no, at, p->dep[i].len);
+	size_t begin = cl->body.len;
+	mp_str(&cl->body, parent->name);
+	mp_raw(&cl->body, q->value.data, q->value.len);
+	put_dep(cl, q->step_no, NULL, cl->body.len - begin);
 	cl->fields += p->n_carry + 1;
+	if (!child->ancestors_cut)
+		return;
+	mp_str(&cl->body, "dependencies_partial");
+	mp_bool(&cl->body, true);
+	cl->fields++;
 }
 
 static struct claim *begin(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct uuid *task)
@@ -81,7 +104,7 @@ struct claim *handover_claim(struct prover *prover, const struct hot_call *call,
 	struct claim *cl = begin(prover, call, t, no, &parent->task);
 	if (cl) {
 		cl->task_id = q->task_id;
-		put_inherited(cl, q->held, t->steps[q->step_no].name, &q->value);
+		put_inherited(cl, t, q, no);
 	}
 	return finish(cl, why, e);
 }

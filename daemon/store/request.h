@@ -152,13 +152,19 @@ static inline struct req *req_of(struct mail *m)
 	return (struct req *)m;
 }
 
+#define CLAIM_DEPS_MAX 64 /* as many ancestors as a step is given (template layer) */
+
 /* Where in a claim's body is what its children are given as well. Whole: all its dependencies are there. */
 struct claim_parts {
 	bool whole;
 	size_t carry, carry_end; /* pairs about the task, the context among them */
 	unsigned n_carry;
-	size_t deps; /* pairs of the map of dependencies, to the end of the body */
+	size_t deps; /* pairs of the map of dependencies */
 	unsigned n_deps;
+	struct claim_dep {
+		int no; /* of the step */
+		unsigned len; /* bytes of the pair */
+	} dep[CLAIM_DEPS_MAX];
 };
 
 /* A step that this node now holds. */

@@ -65,6 +65,16 @@ static int put_json(struct claim *cl, const char *key, const char *json, size_t 
 	return json_to_mp(json, len, &cl->body, &je);
 }
 
+static void note_dependency(struct claim_parts *p, uint32_t i, const msgpack_object *key, size_t len)
+{
+	char number[12] = "";
+	if (i >= CLAIM_DEPS_MAX)
+		return;
+	if (key->via.str.size < sizeof number)
+		memcpy(number, key->via.str.ptr, key->via.str.size);
+	p->dep[i] = (struct claim_dep){(int)strtol(number, NULL, 10), (unsigned)len};
+}
+
 /* {"<step number or name>": result, ...} -> {"<step name>": result, ...}. */
 static int put_dependencies(struct claim *cl, const struct tcache_template *t, const char *json, size_t len)
 {
@@ -83,8 +93,10 @@ static int put_dependencies(struct claim *cl, const struct tcache_template *t, c
 		cl->fields++;
 		for (uint32_t i = 0; i < v.root.via.map.size; i++) {
 			const msgpack_object_kv *kv = &v.root.via.map.ptr[i];
+			size_t begin = cl->body.len;
 			step_key_put(&cl->body, t, kv->key.via.str.ptr, kv->key.via.str.size);
 			mp_object(&cl->body, &kv->val);
+			note_dependency(&cl->parts, i, &kv->key, cl->body.len - begin);
 		}
 		mp_value_done(&v);
 	}
@@ -212,9 +224,9 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 		cl->fields--;
 		partial = true;
 	}
+	cl->parts.whole = cl->parts.n_deps == (unsigned)s->n_ancestors && cl->body.len >= before && !(partial && !s->ancestors_cut);
 	if (partial)
 		put_true(cl, "dependencies_partial", true);
-	cl->parts.whole = !partial;
 	return rc;
 }
 

@@ -124,6 +124,7 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	s->handler_id = (int)field_int(r, row, 12);
 	s->n_parents = (int)field_int(r, row, 13);
 	s->n_ancestors = (int)field_int(r, row, 14);
+	s->last_ancestor = (int)field_int(r, row, 20);
 	if (parse_ints(PQgetvalue(r, row, 15), &s->children, &s->n_children) < 0)
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	if (fill_schema(&s->result_schema, r, row, 18, e) < 0)
@@ -135,7 +136,8 @@ static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, str
 {
 	static const char sql[] =
 		"SELECT n.name, t.name, t.version, s.name, s.handler, s.retryable, s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_ms, s.ancestors_cut,"
-		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL, s.events, s.result_schema, CASE WHEN s.step_no = 0 THEN t.input_schema END"
+		" s.handler_id, cardinality(s.parents), cardinality(s.ancestors), s.children, NOT t.dynamic AND s.events IS NULL, s.events, s.result_schema, CASE WHEN s.step_no = 0 THEN t.input_schema END,"
+		" coalesce(s.ancestors[cardinality(s.ancestors)], -1)"
 		" FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id) JOIN tasker.template_steps s USING (template_id)"
 		" WHERE t.template_id = $1::int ORDER BY s.step_no";
 	char text[16];

@@ -15,7 +15,7 @@ struct tcache_step {
 	struct retry_policy policy;
 	bool ancestors_cut;
 	bool plain; /* in a static template, and declares no events: its success does what tasker.record_one does, and no more */
-	int handler_id, n_parents, n_ancestors;
+	int handler_id, n_parents, n_ancestors, last_ancestor; /* the farthest; -1: none */
 	int *children; /* n_children numbers, each larger than its own */
 	int n_children;
 	struct declared_events events;

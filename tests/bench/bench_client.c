@@ -4,6 +4,7 @@
  *       flight, and waits until all are finished. Only the last ones (--waits) are waited for one by one, so
  *       that the load is the tasks and not the asking; then one look shows whether others are still open. The
  *       clock stops before that look, or, should there be any, when they are finished.
+ *   bench_client create --template NS/NAME --count N   only creates them.
  *   bench_client serial --template NS/NAME --count N   creates one task, waits for it, and so on: the latency
  *       of an idle system. */
 #include <errno.h>
@@ -283,6 +284,20 @@ static long steps_of_a_task(struct load *l)
 	return n;
 }
 
+static int create_only(struct load *l)
+{
+	l->uuids = calloc(l->count, sizeof *l->uuids);
+	if (!l->uuids)
+		return -ENOMEM;
+	l->begin_us = now_us();
+	int rc = create_all(l);
+	double seconds = seconds_since(l->begin_us);
+	if (rc == 0)
+		printf("{\"mode\":\"create\",\"template\":\"%s/%s\",\"created\":%lu,\"refused\":%lu,\"created_per_s\":%.0f}\n",
+		       l->space, l->name, l->ntasks, l->refused, (double)l->ntasks / seconds);
+	return rc < 0 || l->refused ? -EREMOTEIO : 0;
+}
+
 static int bulk(struct load *l)
 {
 	double finish_s = 0;
@@ -377,7 +392,7 @@ static int usage(const char *why)
 {
 	fprintf(
 	    stderr,
-	    "%s\nusage: bench_client bulk|serial --template NS/NAME[@VERSION] [--count N] [--socket PATH]\n"
+	    "%s\nusage: bench_client bulk|serial|create --template NS/NAME[@VERSION] [--count N] [--socket PATH]\n"
 	    "                    [--context TEXT] [--chunk N] [--inflight N] [--waits N]\n",
 	    why);
 	return -1;
@@ -465,8 +480,10 @@ int main(int argc, char **argv)
 		rc = bulk(&l);
 	else if (strcmp(l.mode, "serial") == 0)
 		rc = serial(&l);
+	else if (strcmp(l.mode, "create") == 0)
+		rc = create_only(&l);
 	else
-		rc = usage("say bulk or serial");
+		rc = usage("say bulk, serial or create");
 	if (l.err.rc < 0)
 		fprintf(stderr, "bench_client: %s: %s\n", l.err.code, l.err.message);
 	tasker_close(l.t);

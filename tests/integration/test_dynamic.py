@@ -66,6 +66,26 @@ class Dynamic(harness.SharedCase):
 		history = self.node.client.get_task_history(task.task_uuid)
 		self.assertEqual(sorted(a["step"] for a in history["attempts"]), sorted(s.name for s in task.steps))
 
+	def test_wide_batch(self):
+		"""A thousand workers. What all of them could be given is not sent to each; the one that asks gets it."""
+		steps = [batchable("split", batches(1000)), worker("weigh", "split", {"parallelism": 100}), join("sum", ["weigh"]),
+		         batchable("again", batches(1), ["sum"]), typed("batch_worker", "ask", "d.asks", after=["again"])]
+		task = self.run_one("wide", steps)
+		self.assertEqual((task.state, task.total_steps), ("complete", 1004))
+		self.assertEqual(sum(s.result["sum"] for s in task.steps if s.name.startswith("weigh_")), sum(range(10000)))
+		self.assertEqual(len(task.step("sum").result["saw"]), 1001)
+		self.assertEqual(task.step("ask_001").result, {"of": 1000})
+
+	def test_operators_decide(self):
+		"""A decision that failed, resolved by hand, takes no branch; completed by hand, it takes the branches of the result it is given."""
+		steps = [step("begin"), decision("route", choose("rail"), ["begin"]), step("air", "d.say", after=["route"]), join("meet", ["air"]), step("end", "d.say", after=["begin"])]
+		for action, more, there in (("resolve_manually", {}, False), ("complete_manually", {"result": choose("air")}, True)):
+			task = self.run_one("by_hand", steps)
+			self.assertEqual(task.state, "blocked_by_failures")
+			self.node.client.request("step.action", {"task_uuid": task.task_uuid, "step": "route", "action": action, "reason": "test", **more})
+			task = self.finished(self.node, task.task_uuid)
+			self.assertEqual((task.state, "air" in {s.name for s in task.steps}), ("complete", there))
+
 	def test_nothing_to_do(self):
 		task = self.run_one("empty", [batchable("split", NO_BATCHES), worker("weigh", "split"), join("sum", ["weigh"])])
 		self.assertEqual((task.state, task.step("weigh_000").result), ("complete", {"step": "weigh_000", "sum": 0, "no_op": True}))

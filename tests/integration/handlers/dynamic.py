@@ -23,6 +23,13 @@ def saw(context):
 	return {"saw": {k: context.get_dependency_result(k) for k in sorted(context.get_dependency_result_keys())}}
 
 
+@step_handler("d.asks")
+def asks(context):
+	"""How many batches its batchable made: more than is sent along."""
+	begin(context)
+	return {"of": len(context.get_dependency_result("split")["batch_processing_outcome"]["cursor_configs"])}
+
+
 @step_handler("d.work")
 def work(context):
 	"""A batch worker: adds up its range. Fails in batches of config `bad`, in all attempts; waits in those of config `slow`."""

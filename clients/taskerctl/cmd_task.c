@@ -194,7 +194,7 @@ int run_task_list(struct ctl *c)
 	    {"TASK", false, false}, {"TEMPLATE", false, true}, {"STATE", false, true},
 	    {"STEPS", true, false}, {"AGE", true, false},      {"TOOK", true, false},
 	};
-	static const char *const filters[] = {"namespace", "name", "state"};
+	static const char *const filters[] = {"namespace", "name", "state", "tag"};
 	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;
 	cleanup_(cleanup_table) struct table t = {0};
 	const char *limit = cli_get(c->cli, "limit");
@@ -206,6 +206,7 @@ int run_task_list(struct ctl *c)
 		return ctl_fail(c, EXIT_USAGE, "--limit: %s is not a number above 0", limit);
 	for (i = 0; i < sizeof filters / sizeof *filters; i++)
 		json_set_option(params, filters[i], c->cli, filters[i]);
+	json_set_option(params, "correlation_id", c->cli, "correlation-id");
 	int code = fetch_tasks(c, params, want, &answer);
 	if (code)
 		return code;

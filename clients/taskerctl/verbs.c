@@ -61,6 +61,8 @@ static const struct opt get_options[] = {{"no-steps", 0, NULL, "leave the steps 
 static const struct opt task_list_options[] = {{"namespace", 'n', "NAME", "only this namespace"},
                                                {"name", 0, "NAME", "only tasks of this template"},
                                                {"state", 0, "STATE", "only tasks in this state"},
+                                               {"tag", 0, "TAG", "only tasks with this tag"},
+                                               {"correlation-id", 0, "ID", "only tasks with this correlation id"},
                                                {"limit", 'l', "N", "at most this many, 50 by default"},
                                                {"all", 'a', NULL, "all there are"},
                                                END};

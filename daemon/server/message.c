@@ -43,6 +43,7 @@ static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}
 static const struct param task_params[] = {TASK_UUID, {0}};
 static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {0}};
 static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"state", P_STR, false, 1, 40},
+					   {"tag", P_STR, false, 1, 256}, {"correlation_id", P_STR, false, 1, 256},
 					   {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param wait_params[] = {TASK_UUID, {"timeout_ms", P_INT, false, 0, INT32_MAX}, {0}};
 static const struct param cancel_params[] = {TASK_UUID, {"reason", P_STR, false, 0, 1024}, {0}};

@@ -162,6 +162,17 @@ class Create(harness.SharedCase):
 		self.assertIsNone(rest.pagination.next_cursor)
 		self.assertEqual(self.node.client.list_tasks(namespace="t", name="listed", status="complete").tasks, [])
 
+	def test_found_by_tag_and_correlation(self):
+		red = [self.create(self.node, "plain", tags=["red", "round"], correlation_id="web-1") for _ in range(3)]
+		self.create(self.node, "plain", tags=["reddish"], correlation_id="web-12")
+
+		def found(**filters):
+			return sorted(t["task_uuid"] for t in self.node.client.request("task.list", filters)["tasks"])
+		self.assertEqual(found(tag="red"), sorted(red))
+		self.assertEqual(found(correlation_id="web-1"), sorted(red))
+		self.assertEqual(found(tag="round", correlation_id="web-1", name="plain"), sorted(red))
+		self.assertEqual(found(tag="red", correlation_id="web-12"), [])
+
 	def test_a_task_that_is_not_there(self):
 		nobody = "01890a5d-ac96-774b-bcce-b302000000ff"
 		client = self.node.client

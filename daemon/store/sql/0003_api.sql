@@ -192,6 +192,7 @@ BEGIN
   SELECT array_agg(x.task_id ORDER BY x.task_id DESC) INTO v_ids FROM (
     SELECT t.task_id FROM tasker.tasks t
     WHERE (v_cursor IS NULL OR t.task_id < v_cursor) AND (v_state IS NULL OR t.state = v_state)
+      AND (p ->> 'tag' IS NULL OR p ->> 'tag' = ANY (t.tags)) AND (p ->> 'correlation_id' IS NULL OR t.correlation_id = p ->> 'correlation_id')
       AND (p ->> 'namespace' IS NULL AND p ->> 'name' IS NULL OR t.template_id IN (
         SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
         WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name')))

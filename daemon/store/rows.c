@@ -193,7 +193,8 @@ int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot
 	return 0;
 }
 
-static int put_payload(struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s, const PGresult *r, int row)
+/* What a step shares with those that it hands its place to. */
+static int put_carried(struct claim *cl, const PGresult *r, int row)
 {
 	size_t n = 0;
 	const char *json = get_json(r, row, C_META, &n);
@@ -210,6 +211,14 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 		rc = put_json(cl, "context", json, n);
 	cl->parts.carry_end = cl->body.len;
 	cl->parts.n_carry = cl->fields - fields;
+	return rc;
+}
+
+static int put_payload(struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s, const PGresult *r, int row)
+{
+	size_t n = 0;
+	const char *json;
+	int rc = put_carried(cl, r, row);
 	if (rc == 0 && (json = get_json(r, row, C_INPUTS, &n)))
 		rc = put_json(cl, "inputs", json, n);
 	if (rc == 0 && (json = get_json(r, row, C_CHECKPOINT, &n)))

@@ -72,6 +72,8 @@ const struct option_row option_table[] = {
      "most results recorded in one transaction"},
     {"max_sessions", OPT_INT, "2000", 1, 100000, EVERYWHERE | OPT_RELOAD, AT(max_sessions), "N", NULL,
      "most connections at a time"},
+    {"max_branches", OPT_INT, "100", 1, 10000, EVERYWHERE, AT(max_branches), "N", NULL,
+     "most steps that a decision may name"},
     {"max_frame", OPT_SIZE, "4 MiB", 64 * KIB, 64 * MIB, EVERYWHERE, AT(max_frame), "SIZE", NULL,
      "largest message taken or sent"},
     {"max_context", OPT_SIZE, "1 MiB", 1 * KIB, 32 * MIB, EVERYWHERE, AT(max_context), "SIZE", NULL,

@@ -631,6 +631,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.sweep_interval_ms = srv->opt->sweep_interval_ms,
 		.retention = retention,
 		.max_body = srv->opt->max_frame - STEP_OVERHEAD,
+		.max_branches = srv->opt->max_branches,
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,
 	};

@@ -14,7 +14,7 @@ struct hot_node { /* who calls: fixed from registration on */
 struct hot *hot_new(void);
 struct hot *hot_free(struct hot *h); /* returns NULL */
 /* A new connection has nothing prepared. */
-int hot_attach(struct hot *h, PGconn *c, size_t max_body, enum db_failure *why, struct err *e) must_check;
+int hot_attach(struct hot *h, PGconn *c, size_t max_body, int max_branches, enum db_failure *why, struct err *e) must_check;
 
 struct hot_call {
 	const struct hot_node *node;

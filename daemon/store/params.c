@@ -24,12 +24,13 @@ static const struct {
 	[S_CANCEL] = {"cancel", "SELECT * FROM tasker.cancel_task($1::int,$2::uuid,$3::text,$4::text,$5::bool)"},
 };
 
-int hot_attach(struct hot *h, PGconn *c, size_t max_body, enum db_failure *why, struct err *e)
+int hot_attach(struct hot *h, PGconn *c, size_t max_body, int max_branches, enum db_failure *why, struct err *e)
 {
-	char bytes[24];
+	char bytes[24], branches[16];
 	(void)h;
 	snprintf(bytes, sizeof bytes, "%zu", max_body / 2);
-	if (db_query(c, "SELECT set_config('tasker.max_dependencies', $1, false)", 1, (const char *[]){bytes}, NULL, why, e) < 0)
+	snprintf(branches, sizeof branches, "%d", max_branches);
+	if (db_query(c, "SELECT set_config('tasker.max_dependencies', $1, false), set_config('tasker.max_branches', $2, false)", 2, (const char *[]){bytes, branches}, NULL, why, e) < 0)
 		return -EIO;
 	for (int i = 0; i < S_COUNT; i++) {
 		cleanup_(cleanup_pgresult) PGresult *r = PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL);

@@ -242,7 +242,7 @@ static int connect_once(struct worker *w, struct err *e)
 	int rc = db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
 	if (rc == 0)
 		store_conn_set(w->s, w->index, w->conn);
-	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, w->s->cfg.max_body, &why, e)) < 0)
+	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, w->s->cfg.max_body, w->s->cfg.max_branches, &why, e)) < 0)
 		disconnect(w);
 	return rc;
 }

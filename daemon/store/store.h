@@ -14,6 +14,7 @@ struct store_config {
 	int sweep_interval_ms;
 	const char *retention; /* what tasker.retain takes, JSON */
 	size_t max_body; /* MessagePack of one step's inputs */
+	int max_branches; /* of a decision */
 	bool migrate; /* bring the schema up to date on the first connection */
 	struct mailbox *answers; /* struct done */
 };

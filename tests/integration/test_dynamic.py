@@ -29,6 +29,18 @@ def join(name, after, **more):
 	return typed("deferred_convergence", name, "d.saw", after=after, **more)
 
 
+class Limits(harness.Case):
+	def test_branches(self):
+		db = self.database()
+		node = self.daemon(db, max_branches=2)
+		self.python_worker(node, module="dynamic.py")
+		for n, state in ((2, "complete"), (3, "blocked_by_failures")):
+			names = ["b%d" % i for i in range(n)]
+			self.apply(node, template("n%d" % n, [step("begin"), decision("route", choose(*names), ["begin"]), *(step(b, after=["route"]) for b in names)]))
+			self.assertEqual(self.finished(node, self.create(node, "n%d" % n)).state, state)
+		self.doctor(node)
+
+
 class Dynamic(harness.SharedCase):
 	@classmethod
 	def prepare(cls, stage):

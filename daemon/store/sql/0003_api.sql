@@ -246,16 +246,16 @@ BEGIN
     SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step % v_n
     UNION
     SELECT unnest(ts.parents) FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no),
-  wanted AS (
-    SELECT d.step_no, d.name, d.result, sum(coalesce(octet_length(d.result::text), 4) + octet_length(d.name) + 64) OVER (ORDER BY d.step_no) AS size, row_number() OVER (ORDER BY d.step_no) AS n
+  wanted AS ( -- sizes only: what is not in this page need not be read
+    SELECT d.step_no, d.name, sum(d.bytes + octet_length(d.name) + 64) OVER (ORDER BY d.step_no) AS size, row_number() OVER (ORDER BY d.step_no) AS n
     FROM (
-      SELECT s.step_no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, s.result
+      SELECT s.step_no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, coalesce(s.result_bytes, octet_length(s.result::text), 4) AS bytes
       FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no
       CROSS JOIN LATERAL (SELECT ts.step_no AS no UNION ALL SELECT tasker.instances(v_task, ts.step_no)) i
       JOIN tasker.steps s ON s.task_id = v_task AND s.step_no = i.no AND tasker.satisfied(s.state, s.result)
       WHERE s.step_no >= v_from) d
     WHERE p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? d.name)
-  SELECT coalesce(jsonb_object_agg(w.name, w.result) FILTER (WHERE w.size <= v_max OR w.n = 1), '{}'),
+  SELECT coalesce(jsonb_object_agg(w.name, (SELECT s.result FROM tasker.steps s WHERE s.task_id = v_task AND s.step_no = w.step_no)) FILTER (WHERE w.size <= v_max OR w.n = 1), '{}'),
          max(w.step_no) FILTER (WHERE w.size <= v_max OR w.n = 1), count(*) FILTER (WHERE NOT (w.size <= v_max OR w.n = 1)) > 0
   INTO v_deps, v_last, v_more FROM wanted w;
   RETURN jsonb_build_object('dependencies', v_deps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);

@@ -122,6 +122,7 @@ class RunAt(harness.SharedCase):
 		self.db.sql("UPDATE tasker.tasks SET created_at = now() - interval '2 hours' WHERE task_uuid = '%s'" % task)
 		self.doctor(self.node)
 		self.hasten(task)
+		wait_for(lambda: self.get(task)["state"] == "steps_in_process", "it to begin") # there are no steps before
 		self.wait_step(self.node, task, "a", "in_progress")
 		deadline = self.db.value("SELECT d.due_at > now() + interval '50 minutes' FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) WHERE t.task_uuid = '%s'" % task)
 		self.assertEqual(deadline, "t")

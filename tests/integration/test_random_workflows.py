@@ -77,7 +77,8 @@ class Operated(WorkflowCase):
 	def ask(self, node, task, action, **more):
 		"""The class of the error, or None."""
 		try:
-			node.client.request("step.action" if "step" in more else "task.action", {"task_uuid": task, "action": action, "reason": "to see what comes of it", **more})
+			which = {} if "step_uuid" in more else {"task_uuid": task}
+			node.client.request("step.action" if "step_uuid" in more else "task.action", {"action": action, "reason": "to see what comes of it", **which, **more})
 		except (ConflictError, BadRequestError, NotFoundError) as error:
 			return type(error)
 
@@ -85,7 +86,7 @@ class Operated(WorkflowCase):
 		if no is None:
 			return self.ask(node, task, {"resolve_task": "resolve_manually"}.get(action, action))
 		more = {"result": outcome(word, [s.name for s in w.steps])} if action == "complete" else {}
-		return self.ask(node, task, {"reset": "reset_for_retry"}.get(action, action + "_manually"), step=w.step_name(no), **more)
+		return self.ask(node, task, {"reset": "reset_for_retry"}.get(action, action + "_manually"), step_uuid="%s%06x" % (task[:30], no + 1), **more)
 
 	def run_all(self, dynamic):
 		node = self.daemon(self.db)

@@ -182,10 +182,9 @@ static void report_cycle(void *arg, const uint32_t *steps, size_t n, const struc
 	}
 	buf_append_str(&names, show_name(&q, name_of(r->s, steps[0])));
 	const struct ypair *deps = dependencies_of(r->s, closing->child);
-	const struct path *p = PATH_INDEX(PATH_KEY(STEP_PATH(closing->child), deps->key), closing->item);
 	const char *text = buf_text(&names);
-	if (text)
-		check_error(r->c, p, deps->value->u.items[closing->item], "the steps wait for each other: %s",
+	if (text && deps)
+		check_error(r->c, PATH_INDEX(PATH_KEY(STEP_PATH(closing->child), deps->key), closing->item), deps->value->u.items[closing->item], "the steps wait for each other: %s",
 		            text);
 	else
 		r->c->f->failed = true;

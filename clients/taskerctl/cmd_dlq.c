@@ -166,25 +166,6 @@ int run_dlq_staleness(struct ctl *c)
 
 /* ---- one entry ---- */
 
-static void put_line(const struct ctl *c, const char *key, const char *value)
-{
-	cleanup_(cleanup_buf) struct buf b = {0};
-	if (!value || !*value)
-		return;
-	buf_init(&b, 0);
-	buf_printf(&b, "%-14s ", key);
-	text_put(&b, value, c->width > 30 ? c->width - 15 : 0);
-	buf_append_char(&b, '\n');
-	ctl_write(&b);
-}
-
-static void put_value(const struct ctl *c, const char *key, const json_t *v)
-{
-	cleanup_(cleanup_free) char *text = v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-	if (text && strcmp(text, "{}") != 0)
-		put_line(c, key, text);
-}
-
 static void print_entry(const struct ctl *c, const json_t *e)
 {
 	static const struct {
@@ -196,9 +177,9 @@ static void print_entry(const struct ctl *c, const json_t *e)
 	};
 	const json_t *snapshot = json_object_get(e, "snapshot");
 	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
-		put_line(c, facts[i].title, json_text(e, facts[i].key));
-	put_value(c, "metadata", json_object_get(e, "metadata"));
-	put_value(c, "steps", json_object_get(snapshot, "counts"));
+		ctl_fact(c, facts[i].title, json_text(e, facts[i].key));
+	ctl_fact_json(c, "metadata", json_object_get(e, "metadata"), false);
+	ctl_fact_json(c, "steps", json_object_get(snapshot, "counts"), false);
 }
 
 static void print_steps(const struct ctl *c, const json_t *steps)

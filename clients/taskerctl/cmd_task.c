@@ -8,32 +8,12 @@
 
 /* ---- get ---- */
 
-static void put_fact(const struct ctl *c, const char *key, const char *value)
-{
-	cleanup_(cleanup_buf) struct buf b = {0};
-	if (!value || !*value)
-		return;
-	buf_init(&b, 0);
-	buf_printf(&b, "%-14s ", key);
-	text_put(&b, value, c->width > 30 ? c->width - 15 : 0);
-	buf_append_char(&b, '\n');
-	ctl_write(&b);
-}
-
-static void put_json_fact(const struct ctl *c, const char *key, const json_t *v)
-{
-	cleanup_(cleanup_free) char *text =
-	    v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-	if (text && strcmp(text, "{}") != 0 && strcmp(text, "[]") != 0)
-		put_fact(c, key, text);
-}
-
 static void put_list_fact(const struct ctl *c, const char *key, const json_t *list)
 {
 	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	json_join(list, &b);
-	put_fact(c, key, b.len ? buf_text(&b) : NULL);
+	ctl_fact(c, key, b.len ? buf_text(&b) : NULL);
 }
 
 static void put_state(const struct ctl *c, const json_t *task)
@@ -56,19 +36,19 @@ static void put_facts(const struct ctl *c, const json_t *task)
 	    {"correlation", "correlation_id"},  {"parent", "parent_correlation_id"},
 	};
 	char line[600];
-	put_fact(c, "task", json_text(task, "task_uuid"));
+	ctl_fact(c, "task", json_text(task, "task_uuid"));
 	snprintf(line, sizeof line, "%s/%s@%s", json_text(task, "namespace"), json_text(task, "name"),
 	         json_text(task, "version"));
-	put_fact(c, "template", line);
+	ctl_fact(c, "template", line);
 	put_state(c, task);
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		put_fact(c, texts[i].title, json_text(task, texts[i].key));
+		ctl_fact(c, texts[i].title, json_text(task, texts[i].key));
 	if (json_int(task, "priority", 0) != 0) {
 		snprintf(line, sizeof line, "%lld", (long long)json_int(task, "priority", 0));
-		put_fact(c, "priority", line);
+		ctl_fact(c, "priority", line);
 	}
 	put_list_fact(c, "tags", json_object_get(task, "tags"));
-	put_json_fact(c, "context", json_object_get(task, "context"));
+	ctl_fact_json(c, "context", json_object_get(task, "context"), false);
 	put_list_fact(c, "no worker for", json_object_get(task, "missing_handlers"));
 }
 

@@ -319,3 +319,22 @@ int ctl_json_option(const struct ctl *c, const char *option, json_t **ret)
 		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line, why.column);
 	return EXIT_OK;
 }
+
+void ctl_fact(const struct ctl *c, const char *key, const char *value)
+{
+	cleanup_(cleanup_buf) struct buf b = {0};
+	if (!value || !*value)
+		return;
+	buf_init(&b, 0);
+	buf_printf(&b, "%-14s ", key);
+	text_put(&b, value, c->width > 30 ? c->width - 15 : 0);
+	buf_append_char(&b, '\n');
+	ctl_write(&b);
+}
+
+void ctl_fact_json(const struct ctl *c, const char *key, const json_t *v, bool empty)
+{
+	cleanup_(cleanup_free) char *text = v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	if (text && (empty || (strcmp(text, "{}") != 0 && strcmp(text, "[]") != 0)))
+		ctl_fact(c, key, text);
+}

@@ -42,6 +42,10 @@ void ctl_measure(struct ctl *c);
 
 /* To stdout. */
 void ctl_write(const struct buf *b);
+/* A line of a description: the key, and the value as wide as the terminal has room. Nothing if there is no value. */
+void ctl_fact(const struct ctl *c, const char *key, const char *value);
+/* The same of a JSON value; empty maps and arrays only if `empty`. */
+void ctl_fact_json(const struct ctl *c, const char *key, const json_t *v, bool empty);
 /* A note for people, to stderr, but not with --quiet. A newline is added. */
 void ctl_note(const struct ctl *c, const char *fmt, ...) printf_like(2, 3);
 /* "taskerctl: ..." to stderr. Returns `code`. */

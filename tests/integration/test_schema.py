@@ -63,6 +63,9 @@ class Contexts(harness.SharedCase):
 			if not o.ok:
 				self.assertIsInstance(o.error, InvalidContextError)
 				self.assertEqual(len(o.error.violations), 4)
+		for o in outcomes:
+			if o.ok:
+				self.finished(self.node, o.task_uuid)
 
 	def test_details_that_do_not_fit_are_left_out(self):
 		"""The message says how many there are even so."""

@@ -129,10 +129,11 @@ static int finish_result(struct hot *h, const struct hot_call *call, const struc
 			 struct err *e)
 {
 	const struct tcache_template *t = tcache_find(h->templates, q->result.template_id);
-	if (!flag(r, 0))
+	int64_t what = number(r, 0);
+	if (what == 0)
 		return 0;
 	snprintf(q->status, sizeof q->status, "recorded");
-	if (flag(r, 1))
+	if (what == 2)
 		note_completed(out, &q->task);
 	int rc = note_children(h, call, t, q, one->takes, out, why, e);
 	return rc < 0 ? rc : 1;

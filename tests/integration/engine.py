@@ -177,15 +177,15 @@ class Engine:
 	def record_one(self, node, item, children, takes):
 		"""`children`: (step, handler). As record(), or None if it is not a case for record_one."""
 		arrays = ", ".join((array([c[0] for c in children], "int"), array([c[1] for c in children], "int"), array(takes, "boolean"))) if children else "NULL, NULL, NULL"
-		applied, completed = self.run(
-			"SELECT applied, completed FROM tasker.record_one(%s, false, %s, %d, %d, %d, '{\"r\": 1}', 8, NULL, 1.5, NULL, now())"
-			% (self.node_args(node), arrays, item.task, item.step, item.fence))[0]
-		if applied == "f":
+		what = self.value(
+			"SELECT tasker.record_one(%s, false, %s, %d, %d, %d, '{\"r\": 1}', 8, NULL, 1.5, NULL, now())"
+			% (self.node_args(node), arrays, item.task, item.step, item.fence))
+		if what == "0":
 			return None
 		rows = [Row("a", 1, "recorded", item.task, item.step, None, item.fence, None)]
 		rows += [Row("c", None, None, item.task, c[0], 1, 1, c[1]) for c, take in zip(children, takes) if take]
 		rows += [Row("q", None, None, None, None, None, None, h) for h in {c[1] for c, take in zip(children, takes) if not take}]
-		return rows + ([Row("s", None, "complete", item.task, None, None, None, None)] if completed == "t" else [])
+		return rows + ([Row("s", None, "complete", item.task, None, None, None, None)] if what == "2" else [])
 
 	def record_call(self, node, items, credits, cap):
 		columns = (

@@ -198,9 +198,10 @@ BEGIN
   INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, created_by_node, context)
   VALUES (p_uuid, template, 'steps_in_process', v_sinks, p_node, p_context) RETURNING task_id INTO new_task;
   INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
-  VALUES (new_task, root, root, v_state, 0, v_one, v_one, v_node, v_now, v_claimed);
-  INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents)
-  SELECT new_task, ts.step_no, ts.step_no, 'pending', cardinality(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = template AND ts.step_no > root ORDER BY ts.step_no;
+  SELECT new_task, ts.step_no, ts.step_no, CASE WHEN ts.step_no = root THEN v_state ELSE 'pending' END, cardinality(ts.parents),
+         CASE WHEN ts.step_no = root THEN v_one ELSE 0 END, CASE WHEN ts.step_no = root THEN v_one ELSE 0 END,
+         CASE WHEN ts.step_no = root THEN v_node END, CASE WHEN ts.step_no = root THEN v_now END, CASE WHEN ts.step_no = root THEN v_claimed END
+  FROM tasker.template_steps ts WHERE ts.template_id = template ORDER BY ts.step_no;
   IF NOT taken THEN
     PERFORM tasker.enqueue(ARRAY[new_task], ARRAY[root], ARRAY[0], ARRAY[root_handler], ARRAY[NULL::timestamptz], p_notify);
     RETURN;
@@ -213,48 +214,46 @@ BEGIN
 END $$;
 
 -- The usual case in single-row statements: one success, in a task that counts nothing, of a step all of whose children have no other parent (the caller knows: templates never
--- change). Children become ready: those with p_take are claimed for the calling node (attempt 1, fence 1), the others go to their queues. False: not such a case
--- (the attempt is not current, the task counts); nothing is changed, and record_results does it. SQLSTATE TK002: likewise.
+-- change). Children become ready: those with p_take are claimed for the calling node (attempt 1, fence 1), the others go to their queues. 0: not such a case
+-- (the attempt is not current, the task counts); nothing is changed, and record_results does it. SQLSTATE TK002: likewise. 1: recorded; 2: and the task is complete. One number,
+-- because a row costs a function scan.
 CREATE FUNCTION tasker.record_one(
   p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_children int[], p_handlers int[], p_take boolean[],
-  p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz,
-  OUT applied boolean, OUT completed boolean)
+  p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
   v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL; -- as in hot_begin
   v_now timestamptz; -- taken under the task's lock, so that a task's times are in the order of what happened
-  v_active int; v_attempts int; v_ready timestamptz; v_claimed timestamptz; v_child int; v_take boolean; v_state tasker.step_state;
+  v_active int; v_attempts int; v_ready timestamptz; v_claimed timestamptz; v_child int; v_take boolean; v_complete boolean;
   c_t bigint[]; c_s int[]; c_f int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
-  applied := false;
-  completed := false;
   SELECT t.n_active INTO v_active FROM tasker.tasks t WHERE t.task_id = p_task FOR NO KEY UPDATE;
   IF NOT FOUND OR v_active IS NOT NULL THEN
-    RETURN;
+    RETURN 0;
   END IF;
   v_now := clock_timestamp();
   UPDATE tasker.steps s SET state = 'complete', result = p_result, result_bytes = p_bytes, error = NULL, finished_at = v_now
   WHERE s.task_id = p_task AND s.step_no = p_step AND s.state = 'in_progress' AND s.fence = p_fence
   RETURNING s.attempts, s.ready_at, s.claimed_at INTO v_attempts, v_ready, v_claimed;
   IF NOT FOUND THEN
-    RETURN;
+    RETURN 0;
   END IF;
   INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
   VALUES (p_task, p_step, v_attempts, p_fence, 'success', p_node, p_worker, v_ready, v_claimed, p_finished, v_now, p_exec_ms, p_meta);
-  applied := true;
 
   IF p_children IS NULL THEN
-    UPDATE tasker.tasks t SET open_sinks = t.open_sinks - 1 WHERE t.task_id = p_task AND t.open_sinks > 1;
-    IF NOT FOUND THEN
-      UPDATE tasker.tasks t SET open_sinks = 0, state = 'complete', finished_at = v_now, finished_by_node = p_node
-      WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually');
-      completed := FOUND;
-      IF p_notify THEN
-        PERFORM pg_notify('tasker_settled', (SELECT t.task_uuid::text FROM tasker.tasks t WHERE t.task_id = p_task));
-      END IF;
+    UPDATE tasker.tasks t SET
+      open_sinks = t.open_sinks - 1,
+      state = CASE WHEN t.open_sinks = 1 THEN 'complete' ELSE t.state END,
+      finished_at = CASE WHEN t.open_sinks = 1 THEN v_now END,
+      finished_by_node = CASE WHEN t.open_sinks = 1 THEN p_node END
+    WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
+    RETURNING t.open_sinks = 0 INTO v_complete;
+    IF v_complete AND p_notify THEN
+      PERFORM pg_notify('tasker_settled', (SELECT t.task_uuid::text FROM tasker.tasks t WHERE t.task_id = p_task));
     END IF;
-    RETURN;
+    RETURN CASE WHEN v_complete THEN 2 ELSE 1 END;
   END IF;
   FOR i IN 1 .. cardinality(p_children) LOOP
     v_child := p_children[i];
@@ -281,6 +280,7 @@ BEGIN
       PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_f);
     END IF;
   END IF;
+  RETURN 1;
 END $$;
 
 -- The steps of tasks that begin now. Ready ones are claimed within the credits (see tasker.create_tasks), else enqueued. c and q rows.

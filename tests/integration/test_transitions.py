@@ -714,11 +714,24 @@ class Episode:
 
 
 class RandomWorkflows(unittest.TestCase):
+	WANTED = {
+		("task", "steps_in_process", "complete"), ("task", "steps_in_process", "waiting_for_retry"), ("task", "steps_in_process", "blocked_by_failures"),
+		("task", "waiting_for_retry", "steps_in_process"), ("task", "steps_in_process", "cancelled"),
+		("task", "blocked_by_failures", "cancelled"), ("step", "pending", "enqueued"), ("step", "pending", "in_progress"), ("step", "pending", "cancelled"),
+		("step", "enqueued", "in_progress"), ("step", "enqueued", "cancelled"), ("step", "in_progress", "complete"), ("step", "in_progress", "error"),
+		("step", "in_progress", "enqueued"), ("step", "in_progress", "waiting_for_retry"), ("step", "in_progress", "cancelled"),
+		("step", "waiting_for_retry", "in_progress"), ("step", "error", "cancelled"),
+		("task", "blocked_by_failures", "steps_in_process"), ("task", "blocked_by_failures", "resolved_manually"), ("task", "blocked_by_failures", "complete"),
+		("step", "error", "enqueued"), ("step", "error", "resolved_manually"), ("step", "enqueued", "pending"), ("step", "enqueued", "resolved_manually"),
+		("step", "in_progress", "resolved_manually")}
+
 	def test_database_agrees_with_the_model(self):
 		engine.tables()
 		asked = os.environ.get("TASKERD_SEED")
 		moves, births = set(), set()
-		for seed in [int(asked)] if asked else range(1, EPISODES + 1):
+		for seed in [int(asked)] if asked else range(1, 3 * EPISODES + 1):
+			if seed > EPISODES and not asked and not self.WANTED - moves:
+				break  # a rare move comes sooner or later: whose queue a claim reads first is the database's choice
 			with self.subTest(TASKERD_SEED=seed):
 				db = "episode%d" % seed
 				engine.new_database(db)
@@ -802,17 +815,7 @@ class RandomWorkflows(unittest.TestCase):
 
 	def check_coverage(self, moves, births):
 		"""The runs have exercised what the functions can do."""
-		wanted = {
-			("task", "steps_in_process", "complete"), ("task", "steps_in_process", "waiting_for_retry"), ("task", "steps_in_process", "blocked_by_failures"),
-			("task", "waiting_for_retry", "steps_in_process"), ("task", "steps_in_process", "cancelled"),
-			("task", "blocked_by_failures", "cancelled"), ("step", "pending", "enqueued"), ("step", "pending", "in_progress"), ("step", "pending", "cancelled"),
-			("step", "enqueued", "in_progress"), ("step", "enqueued", "cancelled"), ("step", "in_progress", "complete"), ("step", "in_progress", "error"),
-			("step", "in_progress", "enqueued"), ("step", "in_progress", "waiting_for_retry"), ("step", "in_progress", "cancelled"),
-			("step", "waiting_for_retry", "in_progress"), ("step", "error", "cancelled"),
-			("task", "blocked_by_failures", "steps_in_process"), ("task", "blocked_by_failures", "resolved_manually"), ("task", "blocked_by_failures", "complete"),
-			("step", "error", "enqueued"), ("step", "error", "resolved_manually"), ("step", "enqueued", "pending"), ("step", "enqueued", "resolved_manually"),
-			("step", "in_progress", "resolved_manually")}
-		self.assertEqual(wanted - moves, set())
+		self.assertEqual(self.WANTED - moves, set())
 		self.assertEqual(births, {("task", "steps_in_process"), ("task", "complete"), ("step", "pending"), ("step", "enqueued"), ("step", "in_progress")})
 
 

@@ -139,7 +139,7 @@ def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
         tail(log, 40)
 
 
-def python_tests(title, directory, env=None, pattern="test*.py", limit=900):
+def python_tests(title, directory, env=None, pattern="test*.py", limit=1800):
     """One unittest run over the tests directly in `directory`."""
     log = LOGS / f"{re.sub(r'[^a-z0-9]+', '-', title)}.log"
     log.unlink(missing_ok=True)
@@ -166,7 +166,7 @@ def test_dirs(top):
     return sorted({str(p.parent) for p in (ROOT / top).glob("**/test*.py")})
 
 
-def daemon_tests(title, top, where, env=None, pattern="test*.py", limit=900):
+def daemon_tests(title, top, where, env=None, pattern="test*.py", limit=1800):
     """The Python suites below `top` against the programs in `where`."""
     dirs = [d for d in test_dirs(top) if glob.glob(os.path.join(d, pattern))]
     if not dirs:

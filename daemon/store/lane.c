@@ -7,7 +7,8 @@
 
 #define LANE_BYTES (32u << 10) /* of texts: sending them does not block, the socket is empty and takes more */
 
-/* With the lock held: a request that may be sent by the loop, taken off the list, and the thread to borrow from. */
+/* With the lock held: a request that may be sent by the loop, taken off the list, and the thread to borrow from. A thread is idle from before it posts its answer: it may
+ * be on its way to sleep, and finds there that it is lent. */
 static struct worker *borrow(struct store *s, struct req **ret)
 {
 	struct req *q = s->hot.n == 1 ? req_of(s->hot.head) : NULL;
@@ -17,6 +18,7 @@ static struct worker *borrow(struct store *s, struct req **ret)
 	if (!w || !w->conn || PQstatus(w->conn) != CONNECTION_OK)
 		return NULL;
 	s->n_idle--;
+	w->lent = true;
 	s->hot.head = NULL;
 	s->hot.tail = &s->hot.head;
 	s->hot.n = 0;
@@ -31,6 +33,7 @@ static void give_back(struct store *s, enum lane_end end)
 	s->lent = NULL;
 	w->lane->end = end;
 	pthread_mutex_lock(&s->lock);
+	w->lent = false;
 	w->given_back = true;
 	s->woken[w->index] = true;
 	pthread_cond_signal(&s->wake[w->index]);
@@ -52,6 +55,7 @@ bool store_lane_busy(const struct store *s)
 static void return_unused(struct store *s, struct worker *w, struct req *q)
 {
 	pthread_mutex_lock(&s->lock);
+	w->lent = false;
 	store_set_idle(s, w->index);
 	s->hot.head = &q->mail;
 	s->hot.tail = &q->mail.next;
@@ -105,6 +109,7 @@ static struct done *answer(struct store *s, struct done *d)
 	PQclear(lane->result);
 	free(lane);
 	pthread_mutex_lock(&s->lock);
+	w->lent = false;
 	store_set_idle(s, w->index);
 	pthread_mutex_unlock(&s->lock);
 	return d;

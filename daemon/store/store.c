@@ -124,9 +124,12 @@ static void set_busy(struct store *s, int index)
 	memmove(s->idle + at, s->idle + at + 1, (size_t)(--s->n_idle - at) * sizeof *s->idle);
 }
 
-static void wait_for_work(struct store *s, int index)
+static void wait_for_work(struct worker *w)
 {
-	store_set_idle(s, index);
+	struct store *s = w->s;
+	int index = w->index;
+	if (!w->lent)
+		store_set_idle(s, index);
 	while (!s->woken[index])
 		pthread_cond_wait(&s->wake[index], &s->lock);
 	s->woken[index] = false;
@@ -153,6 +156,10 @@ static size_t take(struct worker *w, struct req **out, bool *ret_api)
 			n = 1;
 			break;
 		}
+		if (w->lent) {
+			wait_for_work(w);
+			continue;
+		}
 		bool may_api = s->api.head && (!s->api_busy || s->n_threads == 1);
 		bool api_first = may_api && s->hot_since_api >= HOT_PER_API;
 		if (s->adopted && s->hot.head && !api_first) {
@@ -175,7 +182,7 @@ static size_t take(struct worker *w, struct req **out, bool *ret_api)
 		}
 		if (s->stopping)
 			break;
-		wait_for_work(s, w->index);
+		wait_for_work(w);
 	}
 	set_busy(s, w->index);
 	if (n > 0) { /* another goes on with what is left */
@@ -379,10 +386,11 @@ static void fail_requests(struct req **reqs, size_t n, const struct err *e)
 
 struct hot_call store_new_call(struct worker *w)
 {
+	int slot = take_slot(w->s); /* first, so that the number is larger than that of whoever had the slot before */
 	return (struct hot_call){
 		.node = &w->s->node,
 		.seq = atomic_fetch_add(&w->s->next_seq, 1),
-		.slot = take_slot(w->s),
+		.slot = slot,
 		.notify = atomic_load(&w->s->notify),
 		.max_body = w->s->cfg.max_body,
 	};

@@ -16,6 +16,7 @@ struct worker { /* one store thread */
 	struct hot *hot;
 	/* Its connection while it is lent to the loop (lane.c), and what comes back with it; guarded by the store's lock while it changes hands. */
 	struct lane *lane;
+	bool lent;	 /* takes no work meanwhile, wherever it is on its way to sleep */
 	bool given_back;
 };
 

@@ -235,7 +235,7 @@ CREATE INDEX task_transitions_task ON tasker.task_transitions (task_id);
 -- Tasks that are to be started later, or by a daemon.
 SELECT pgmq.create('orchestration_task_requests');
 
--- Who did what by hand, and why; see 0005_operators.sql.
+-- Who did what by hand, and why; see 0008_operators.sql.
 CREATE TABLE tasker.operator_actions (
   action_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   request_id uuid NOT NULL,             -- one for each request: a repeat after a lost answer is recognised by it

@@ -570,20 +570,29 @@ static bool any_unchecked(struct req **reqs, size_t n)
 
 /* Threads ---------------------------------------------------------------------------------------------------------------- */
 
+/* The row that the loop has received, read by the thread. */
+static int do_finish(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	(void)n;
+	return one_finish(w->hot, w->conn, call, &w->lane->one, reqs[0], w->lane->result, out, why, e) == 1 ? 0 : -EIO;
+}
+
 /* What the loop has begun over this thread's connection is ended here. */
 static void run_lane(struct worker *w, struct done *d)
 {
 	struct lane *lane = w->lane;
 	struct err e;
 	enum db_failure why;
-	w->lane = NULL;
-	if (lane->end == LANE_FINISH && one_finish(w->hot, w->conn, &lane->call, &lane->one, lane->req, lane->result, d, &why, &e) == 1) {
+	if (lane->end == LANE_FINISH && attempt(w, do_finish, &lane->call, &lane->req, 1, d, &why, &e) == 0) {
 		store_end_call(w, &lane->call, d->claims);
 	} else {
-		if (lane->end == LANE_UNKNOWN)
+		if (lane->end == LANE_UNKNOWN) {
+			atomic_fetch_add(&w->s->n_reconnects, 1);
 			disconnect(w);
+		}
 		run_call(w, do_run, lane->call, lane->end != LANE_RERUN, &lane->req, 1, d);
 	}
+	w->lane = NULL;
 	PQclear(lane->result);
 	free(lane);
 }

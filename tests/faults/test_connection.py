@@ -53,7 +53,7 @@ class Broken(FaultCase):
 		self.assertEqual(len(swallowed), 3 * ROUNDS)
 		self.assertEqual({a["status"] for a in lost_acks} - {"recorded", "duplicate"}, set())
 		first = {(a["step_uuid"], a["attempt"]) for a in lost_acks if a["status"] == "recorded"}
-		self.assertGreaterEqual(len(first), 3)
+		self.assertTrue(first, "no acknowledgement of something new was lost")
 		# Other acknowledgements may have been under way when the connection was cut; those are repeated too.
 		self.assertGreaterEqual(counters.get("duplicate"), len(first))
 		self.assertEqual(counters.get("duplicate") + counters.get("recorded"), 60)

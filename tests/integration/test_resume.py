@@ -272,6 +272,8 @@ class Resume(wire.Case):
 					self.assertEqual(self.settled(t), "complete")
 					self.assertEqual([o for _, _, o in self.attempts(t)], ["worker_lost", "success"])
 				v.close()
+				# Else the next steps may be handed over to it, and given back.
+				harness.wait_for(lambda: v.welcome["worker_uuid"] not in {w["worker_uuid"] for w in self.client.call("worker.list")["workers"]}, "the worker to be gone")
 
 	def tearDown(self):
 		self.healthy()

@@ -164,6 +164,12 @@ class Engine:
 			array(["ns"] * len(items), "text"), array([i[1] for i in items], "text"), array([None] * len(items), "text"),
 			array([json.dumps(i[2]) for i in items], "jsonb"), array([i[3] and json.dumps(i[3]) for i in items], "jsonb"))
 
+	def create_one(self, node, task_uuid, name, handlers, version=None, context="{}", checked=0):
+		"""The new task's id, or None if it is not a case for create_one."""
+		rows = self.run("SELECT new_task FROM tasker.create_one(%s, false, %s, %s, 'ns', %s, %s, %s, %d)" % (
+			self.node_args(node), array(handlers, "int"), lit(task_uuid), lit(name), lit(version), lit(context), checked))
+		return rows[0][0] and int(rows[0][0])
+
 	def claim(self, node, credits, cap):
 		return self.hot("claim(%s, %s)" % (self.node_args(node), self.credit_args(credits, cap)))
 

@@ -47,7 +47,7 @@ static int run(const struct options *opt)
 	struct embed *em = NULL;
 	cleanup_(cleanup_free) char *conninfo = NULL;
 	if (!opt->embedded && opt->migrate)
-		return migrate(opt->database);
+		return migrate(opt->session_database ? opt->session_database : opt->database);
 	if (opt->embedded && embed_start(opt->embedded, &em, &conninfo, &e) < 0)
 		return fail(&e);
 	int r = server_run(opt, opt->embedded ? conninfo : opt->database, em, &e);

@@ -17,6 +17,9 @@ const struct option_row option_table[] = {
     {"database", OPT_DATABASE, NULL, 0, 4096, EVERYWHERE, AT(database), "URI",
      "$DATABASE_URL, if nothing else names a database",
      "PostgreSQL to use: a URI or keyword string as libpq takes it"},
+    {"session_database", OPT_DATABASE, NULL, 0, 4096, EVERYWHERE, AT(session_database), "URI",
+     "none: `database` is no transaction pooler",
+     "the same database without a transaction pooler, for locks, LISTEN and migrations"},
     {"config", OPT_PATH, NULL, 0, 4000, OPT_IN_ENV, AT(config), "FILE",
      OPTIONS_DEFAULT_FILE " if it is there", "read options from this YAML file"},
     /* what to do instead of running */

@@ -218,22 +218,30 @@ static int slurp(const char *path, struct buf *out)
 	}
 }
 
+static bool holds_password(const char *database)
+{
+	struct buf shown;
+	buf_init(&shown, 8192);
+	if (database)
+		options_redact(database, &shown);
+	const char *text = database ? buf_text(&shown) : NULL;
+	bool r = text && strcmp(text, database) != 0;
+	buf_done(&shown);
+	return r;
+}
+
 /* A password that everybody may read is worth a word; it is not refused, because the file may be a test's. */
 static void warn_if_readable(struct loading *l, const char *path)
 {
+	const struct {
+		const char *name, *value;
+	} keys[] = {{"database", l->o->database}, {"session_database", l->o->session_database}};
 	struct stat st;
-	struct buf shown;
-	if (source_of(l->o, "database") != FROM_FILE || stat(path, &st) < 0 || !(st.st_mode & 0004))
+	if (stat(path, &st) < 0 || !(st.st_mode & 0004))
 		return;
-	buf_init(&shown, 8192);
-	options_redact(l->o->database, &shown);
-	const char *text = buf_text(&shown);
-	if (text && strcmp(text, l->o->database) != 0)
-		buf_printf(
-		    l->messages,
-		    "%s: warning: database: holds a password and can be read by everyone: chmod o-r %s\n",
-		    path, path);
-	buf_done(&shown);
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (source_of(l->o, keys[i].name) == FROM_FILE && holds_password(keys[i].value))
+			buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n", path, keys[i].name, path);
 }
 
 static void read_file(struct loading *l)
@@ -307,6 +315,8 @@ static void finish_database(struct loading *l)
 		else
 			option_clear(o, row_of(db > em ? "embedded" : "database"));
 	}
+	if (o->embedded && o->session_database)
+		complain(l, "session_database is for a database behind a pooler, and embedded has none: leave it out");
 	if (o->database || o->embedded)
 		return;
 	if (env("DATABASE_URL"))

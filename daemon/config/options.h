@@ -15,6 +15,7 @@ struct options {
 	int socket_mode;
 	char *database; /* libpq URI or keyword string, may hold a password: print it with options_redact
 	                   only. NULL if embedded */
+	char *session_database; /* the same, of the same database without a transaction pooler; or NULL: `database` is none */
 	char *embedded; /* absolute directory, or NULL if `database` is used */
 	bool migrate, check_config, verbose;
 	char *node_name;

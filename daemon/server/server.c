@@ -623,6 +623,8 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 	write_retention(srv->opt, retention, sizeof retention);
 	struct store_config sc = {
 		.conninfo = conninfo,
+		.session_conninfo = srv->opt->session_database ? srv->opt->session_database : conninfo,
+		.pooled = srv->opt->session_database != NULL,
 		.node_name = srv->opt->node_name,
 		.version = TASKERD_VERSION,
 		.threads = srv->opt->store_threads,

@@ -7,14 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 #include "daemon/base/clock.h"
+#include "daemon/store/hosts.h"
 
+#define COMMON_SETTINGS(SET)                                                                                                                            \
+	SET "TimeZone = 'UTC';" SET "client_min_messages = warning;" SET "statement_timeout = '300s';" SET "lock_timeout = '60s';" SET                     \
+	    "idle_in_transaction_session_timeout = '60s';" SET "search_path = pg_catalog;"
 /* The set-based functions touch as many rows as a batch has, whatever the statistics say; see sql/0002_engine.sql. */
-static const char hot_settings[] =
-	"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;"
-	"SET plan_cache_mode = force_generic_plan; SET jit = off;";
-
-static const char common_settings[] = "SET TimeZone = 'UTC'; SET client_min_messages = warning; SET statement_timeout = '300s'; SET lock_timeout = '60s';"
-				      "SET idle_in_transaction_session_timeout = '60s'; SET search_path = pg_catalog;";
+#define HOT_SETTINGS(SET)                                                                                                                               \
+	SET "enable_seqscan = off;" SET "enable_hashjoin = off;" SET "enable_mergejoin = off;" SET "enable_bitmapscan = off;" SET                          \
+	    "plan_cache_mode = force_generic_plan;" SET "jit = off;"
+const char db_local_settings[] = COMMON_SETTINGS("SET LOCAL ");
+const char db_local_hot_settings[] = HOT_SETTINGS("SET LOCAL ");
 
 static int wait_socket(PGconn *c, short events, int stop_fd, usec_t deadline)
 {
@@ -43,33 +46,49 @@ static int finish_connecting(PGconn *c, int stop_fd, usec_t deadline, struct err
 	return 0;
 }
 
-int db_connect(const char *conninfo, enum conn_kind kind, int timeout_ms, int stop_fd, PGconn **ret, struct err *e)
+/* What stays set as long as the connection lives. */
+static int set_up(PGconn *c, enum conn_kind kind, struct err *e)
 {
-	/* What conninfo says itself comes later and wins. A dead network is noticed within a minute instead of hours. */
-	static const char *const keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname", NULL};
-	const char *const values[] = {"20", "10", "3", "60000", conninfo, NULL};
-	cleanup_(cleanup_pgconn) PGconn *c = PQconnectStartParams(keys, values, 1);
+	static const char *const settings[] = {[CONN_HOT] = COMMON_SETTINGS("SET ") HOT_SETTINGS("SET "), [CONN_PLAIN] = COMMON_SETTINGS("SET ")};
+	enum db_failure why;
+	if (kind == CONN_POOLED)
+		return 0;
+	int r = db_query(c, "SELECT set_config('application_name', 'taskerd', false)", 0, NULL, NULL, &why, e);
+	return r < 0 ? r : db_exec(c, settings[kind], &why, e);
+}
+
+/* What conninfo says itself comes later and wins. A dead network is noticed within a minute instead of hours. */
+static PGconn *start_connecting(const char *conninfo, int turn)
+{
+	static const char *const keys[] = {"application_name", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname", NULL};
+	const char *const values[] = {"taskerd", "20", "10", "3", "60000", conninfo, NULL};
+	return turn == 0 ? PQconnectStartParams(keys, values, 1) : hosts_start(conninfo, turn, keys, values, 5);
+}
+
+static int connect_turn(const char *conninfo, enum conn_kind kind, int turn, int timeout_ms, int stop_fd, PGconn **ret, struct err *e)
+{
+	cleanup_(cleanup_pgconn) PGconn *c = start_connecting(conninfo, turn);
 	if (!c)
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	if (PQstatus(c) == CONNECTION_BAD)
 		return err_set(e, -ECONNREFUSED, "database_unavailable", "%s", PQerrorMessage(c));
 	int r = finish_connecting(c, stop_fd, now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC, e);
-	if (r < 0)
-		return r;
-	enum db_failure why;
-	r = db_query(c, "SELECT set_config('application_name', 'taskerd', false)", 0, NULL, NULL, &why, e);
-	cleanup_(cleanup_pgresult) PGresult *res = r < 0 ? NULL : PQexec(c, common_settings);
-	if (r == 0 && PQresultStatus(res) != PGRES_COMMAND_OK)
-		return db_failed(c, res, e), -EIO;
-	if (r == 0 && kind == CONN_HOT) {
-		cleanup_(cleanup_pgresult) PGresult *hot = PQexec(c, hot_settings);
-		if (PQresultStatus(hot) != PGRES_COMMAND_OK)
-			return db_failed(c, hot, e), -EIO;
-	}
+	if (r == 0)
+		r = set_up(c, kind, e);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(c);
 	return 0;
+}
+
+/* Of several hosts libpq goes on to the next when one refuses, but waits for one that says nothing, as a machine that has lost its power does. So each host has its turn to be
+ * the first. */
+int db_connect(const char *conninfo, enum conn_kind kind, int timeout_ms, int stop_fd, PGconn **ret, struct err *e)
+{
+	int n = hosts_count(conninfo), r = -ETIMEDOUT;
+	for (int turn = 0; r == -ETIMEDOUT && turn < n; turn++)
+		r = connect_turn(conninfo, kind, turn, timeout_ms / n, stop_fd, ret, e);
+	return r;
 }
 
 PGconn *db_close(PGconn *c)
@@ -135,6 +154,11 @@ static int take_result(PGconn *c, PGresult *result, PGresult **ret, enum db_fail
 int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why, struct err *e)
 {
 	return take_result(c, PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0), ret, ret_why, e);
+}
+
+int db_exec(PGconn *c, const char *sql, enum db_failure *ret_why, struct err *e)
+{
+	return take_result(c, PQexec(c, sql), NULL, ret_why, e);
 }
 
 /* Wait until an answer is whole. A stop request shortens the patience to a second. */

@@ -15,7 +15,8 @@ enum db_failure {
 
 enum conn_kind {
 	CONN_HOT,  /* planner guarded: nested loops over indexes, generic plans */
-	CONN_PLAIN /* listener, migrations */
+	CONN_PLAIN, /* listener, migrations */
+	CONN_POOLED /* through a pooler that lends it for one transaction: nothing is set but in transactions */
 };
 
 /* Connect within `timeout_ms`; `stop_fd` (or -1) becoming readable gives up with -ECANCELED. 0 or -errno with *e filled. */
@@ -26,6 +27,10 @@ DEFINE_CLEANUP(PGresult, cleanup_pgresult, PQclear)
 
 /* Classify a failed result (or the connection itself, if `r` is NULL) and describe it in *e. */
 enum db_failure db_failed(PGconn *c, const PGresult *r, struct err *e);
+/* One or more statements without parameters whose rows nobody wants. */
+int db_exec(PGconn *c, const char *sql, enum db_failure *ret_why, struct err *e) must_check;
+/* What the other kinds of connection have set, for one transaction: in all, and in those of the hot path. */
+extern const char db_local_settings[], db_local_hot_settings[];
 /* Run one statement that returns rows or nothing. 0 with *ret (if not NULL; the caller clears it), or a negative errno with *e and *ret_why filled. */
 /* The same, but without an answer within timeout_ms, or with `stop_fd` readable and no answer for a second, it is DB_LOST. */
 int db_query_within(PGconn *c, const char *sql, int n, const char *const *params, int timeout_ms, int stop_fd, PGresult **ret, enum db_failure *ret_why, struct err *e) must_check;

@@ -13,11 +13,12 @@
 static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB};
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
 
-struct hot *hot_new(void)
+struct hot *hot_new(bool pooled)
 {
 	struct hot *h = calloc(1, sizeof *h);
 	if (!h)
 		return NULL;
+	h->pooled = pooled;
 	h->templates = tcache_new();
 	h->names = schema_names_new();
 	h->prover = prover_new();
@@ -236,7 +237,7 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 		*why = DB_FULL;
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	}
-	return hot_execute(c, s, &p, ret, why, e);
+	return hot_execute(h, c, s, &p, ret, why, e);
 }
 
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
@@ -272,7 +273,7 @@ int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct do
 	add_int4(&p, call->node->node_no);
 	add_int4(&p, call->slot);
 	add_int8(&p, call->seq);
-	int rc = hot_execute(c, S_RECOVER, &p, &r, why, e);
+	int rc = hot_execute(h, c, S_RECOVER, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, true, NULL, 0, out, why, e);
 }
 
@@ -281,7 +282,7 @@ int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	add_common(&p, call);
-	int rc = hot_execute(c, S_ADOPT, &p, &r, why, e);
+	int rc = hot_execute(h, c, S_ADOPT, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, NULL, 0, out, why, e);
 }
 
@@ -294,7 +295,7 @@ int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 	add_text(&p, q->cancel.reason.s);
 	add_text(&p, q->cancel.operator_name.s);
 	add_bool(&p, true); /* rare, and another node may be there that is not known yet */
-	int rc = hot_execute(c, S_CANCEL, &p, &r, why, e);
+	int rc = hot_execute(h, c, S_CANCEL, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, &q, 1, out, why, e);
 }
 
@@ -310,7 +311,7 @@ int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 		*why = DB_FULL;
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	}
-	int rc = hot_execute(c, S_STATES, &p, &r, why, e);
+	int rc = hot_execute(h, c, S_STATES, &p, &r, why, e);
 	for (int i = 0; rc == 0 && i < PQntuples(r); i++) {
 		int idx = row_int(r, i, C_IDX);
 		if (idx >= 1 && (size_t)idx <= q->states.n)

@@ -11,10 +11,12 @@ struct hot_node { /* who calls: fixed from registration on */
 	char name[128];
 };
 
-struct hot *hot_new(void);
+struct hot *hot_new(bool pooled); /* behind a pooler nothing is prepared */
 struct hot *hot_free(struct hot *h); /* returns NULL */
-/* A new connection has nothing prepared. */
-int hot_attach(struct hot *h, PGconn *c, size_t max_body, int max_branches, enum db_failure *why, struct err *e) must_check;
+/* The statements that tell the engine's functions of the daemon's bounds, for a transaction or a session. */
+void hot_settings_for(bool pooled, size_t max_body, int max_branches, char *out, size_t size);
+/* A new connection has nothing prepared and no bounds. */
+int hot_attach(PGconn *c, const char *settings, enum db_failure *why, struct err *e) must_check;
 
 struct hot_call {
 	const struct hot_node *node;

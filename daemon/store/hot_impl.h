@@ -15,6 +15,7 @@ enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_
 #define N_CREATE 7
 
 struct hot {
+	bool pooled;
 	struct tcache *templates;
 	struct schema_names *names;
 	struct prover *prover;
@@ -45,7 +46,7 @@ bool add_array(struct params *p, struct pgarray *a);
 void add_common(struct params *p, const struct hot_call *call);
 /* Only send it. 0, or -EIO: the connection is at fault. */
 int hot_send(PGconn *c, enum stmt s, const struct params *p) must_check;
-int hot_execute(PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e) must_check;
+int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e) must_check;
 
 int row_int(const PGresult *r, int row, enum col c); /* 0 for NULL */
 void row_status(const PGresult *r, int row, char *out, size_t size);

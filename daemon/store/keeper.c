@@ -31,7 +31,7 @@ static int connect_if_need_be(struct keeper *k, struct err *e)
 {
 	if (k->conn)
 		return 0;
-	int rc = db_connect(k->s->conninfo, CONN_PLAIN, 10000, k->s->stop_fd, &k->conn, e);
+	int rc = db_connect(k->s->session_conninfo, CONN_PLAIN, 10000, k->s->stop_fd, &k->conn, e);
 	if (rc < 0)
 		return rc;
 	store_conn_set(k->s, KEEPER_CONN, k->conn);

@@ -12,7 +12,7 @@
 static struct worker *borrow(struct store *s, struct req **ret)
 {
 	struct req *q = s->hot.n == 1 ? req_of(s->hot.head) : NULL;
-	if (!q || s->lent || !s->adopted || s->stopping || s->n_idle < s->n_threads || q->bytes > LANE_BYTES || (q->kind != REQ_RESULT && q->kind != REQ_CREATE))
+	if (!q || s->lent || s->cfg.pooled || !s->adopted || s->stopping || s->n_idle < s->n_threads || q->bytes > LANE_BYTES || (q->kind != REQ_RESULT && q->kind != REQ_CREATE))
 		return NULL;
 	struct worker *w = s->workers[s->idle[s->n_idle - 1]];
 	if (!w || !w->conn || PQstatus(w->conn) != CONNECTION_OK)

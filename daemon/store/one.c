@@ -183,11 +183,13 @@ int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q
 {
 	struct one one;
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	if (h->pooled) /* a refusal would end the transaction */
+		return 0;
 	if (q->kind == REQ_RESULT && !tcache_get(h->templates, c, q->result.template_id, why, e))
 		return -EIO;
 	if (!one_prepare(h, call, q, &one))
 		return 0;
-	int rc = hot_execute(c, one.stmt, &one.p, &r, why, e);
+	int rc = hot_execute(h, c, one.stmt, &one.p, &r, why, e);
 	if (rc < 0)
 		return one_is_refusal(e) ? 0 : rc;
 	return one_finish(h, c, call, &one, q, r, out, why, e);

@@ -24,13 +24,15 @@ static const struct {
 	[S_CANCEL] = {"cancel", "SELECT * FROM tasker.cancel_task($1::int,$2::uuid,$3::text,$4::text,$5::bool)"},
 };
 
-int hot_attach(struct hot *h, PGconn *c, size_t max_body, int max_branches, enum db_failure *why, struct err *e)
+void hot_settings_for(bool pooled, size_t max_body, int max_branches, char *out, size_t size)
 {
-	char bytes[24], branches[16];
-	(void)h;
-	snprintf(bytes, sizeof bytes, "%zu", max_body / 2);
-	snprintf(branches, sizeof branches, "%d", max_branches);
-	if (db_query(c, "SELECT set_config('tasker.max_dependencies', $1, false), set_config('tasker.max_branches', $2, false)", 2, (const char *[]){bytes, branches}, NULL, why, e) < 0)
+	const char *set = pooled ? "SET LOCAL" : "SET";
+	snprintf(out, size, "%s tasker.max_dependencies = %zu; %s tasker.max_branches = %d;", set, max_body / 2, set, max_branches);
+}
+
+int hot_attach(PGconn *c, const char *settings, enum db_failure *why, struct err *e)
+{
+	if (db_exec(c, settings, why, e) < 0)
 		return -EIO;
 	for (int i = 0; i < S_COUNT; i++) {
 		cleanup_(cleanup_pgresult) PGresult *r = PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL);
@@ -101,9 +103,10 @@ int hot_send(PGconn *c, enum stmt s, const struct params *p)
 	return PQsendQueryPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1) ? 0 : -EIO;
 }
 
-int hot_execute(PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e)
+int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e)
 {
-	cleanup_(cleanup_pgresult) PGresult *r = PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1);
+	cleanup_(cleanup_pgresult) PGresult *r = h->pooled ? PQexecParams(c, stmts[s].sql, p->n, NULL, p->v, p->len, p->fmt, 1)
+							   : PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1);
 	if (!r || PQresultStatus(r) != PGRES_TUPLES_OK) {
 		*why = db_failed(c, r, e);
 		return -EIO;

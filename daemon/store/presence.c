@@ -238,7 +238,7 @@ static int announce_up(struct presence *p)
 static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 {
 	*why = DB_LOST;
-	int rc = db_connect(p->s->conninfo, CONN_PLAIN, 10000, p->s->stop_fd, &p->conn, e);
+	int rc = db_connect(p->s->session_conninfo, CONN_PLAIN, 10000, p->s->stop_fd, &p->conn, e);
 	if (rc == 0)
 		store_conn_set(p->s, PRESENCE_CONN, p->conn);
 	if (rc == 0)

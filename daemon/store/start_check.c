@@ -43,7 +43,7 @@ static int tell(struct hot *h, PGconn *c, const struct hot_call *call, struct pg
 		*why = DB_FULL;
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	}
-	int rc = hot_execute(c, S_START_CHECKED, &p, &r, why, e);
+	int rc = hot_execute(h, c, S_START_CHECKED, &p, &r, why, e);
 	return rc < 0 ? rc : read_rows(h, c, call, r, true, NULL, 0, out, why, e);
 }
 

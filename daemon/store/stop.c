@@ -24,6 +24,7 @@ struct store *store_destroy(struct store *s)
 		pthread_cond_destroy(&s->wake[i]);
 	pthread_mutex_destroy(&s->lock);
 	free(s->conninfo);
+	free(s->session_conninfo);
 	free(s->node_name);
 	free(s->version);
 	free(s->retention);

@@ -14,7 +14,6 @@
 #include <sys/random.h>
 #include "daemon/base/log.h"
 #include "daemon/store/schemas.h"
-#include "protocol/mpjson.h"
 
 #define CONNECT_TIMEOUT_MS 10000
 #define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
@@ -235,22 +234,22 @@ void store_conn_set(struct store *s, int slot, PGconn *c)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void disconnect(struct worker *w)
+void store_disconnect(struct worker *w)
 {
 	store_conn_set(w->s, w->index, NULL);
 	w->conn = db_close(w->conn);
 }
 
-static int connect_once(struct worker *w, struct err *e)
+int store_connect_once(struct worker *w, struct err *e)
 {
 	enum db_failure why;
 	if (w->conn)
 		return 0;
-	int rc = db_connect(w->s->conninfo, CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
+	int rc = db_connect(w->s->conninfo, w->s->cfg.pooled ? CONN_POOLED : CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
 	if (rc == 0)
 		store_conn_set(w->s, w->index, w->conn);
-	if (rc == 0 && (rc = hot_attach(w->hot, w->conn, w->s->cfg.max_body, w->s->cfg.max_branches, &why, e)) < 0)
-		disconnect(w);
+	if (rc == 0 && !w->s->cfg.pooled && (rc = hot_attach(w->conn, w->settings, &why, e)) < 0)
+		store_disconnect(w);
 	return rc;
 }
 
@@ -258,7 +257,7 @@ static int connect_once(struct worker *w, struct err *e)
 static bool ensure_connected(struct worker *w)
 {
 	struct err e;
-	for (unsigned tries = 0; connect_once(w, &e) < 0; tries++)
+	for (unsigned tries = 0; store_connect_once(w, &e) < 0; tries++)
 		if (store_backoff(w->s, tries))
 			return false;
 	return true;
@@ -283,7 +282,7 @@ static bool recover_from(struct worker *w, enum db_failure why, const struct err
 	if (tries == 0 || tries % 16 == 0)
 		log_warn("database: %s%s%s; keeping the batch and trying again", e->text, e->sqlstate[0] ? " SQLSTATE " : "", e->sqlstate);
 	if (why == DB_LOST) {
-		disconnect(w);
+		store_disconnect(w);
 		atomic_fetch_add(&w->s->n_reconnects, 1);
 	}
 	if (why == DB_FULL)
@@ -346,6 +345,12 @@ static int do_recover(struct worker *w, const struct hot_call *call, struct req 
 	return hot_recover(w->hot, w->conn, call, out, why, e);
 }
 
+static int do_adopt(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+{
+	(void)reqs, (void)n;
+	return hot_adopt(w->hot, w->conn, call, out, why, e);
+}
+
 static int do_cancel(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	(void)n;
@@ -368,7 +373,11 @@ static int attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, st
 		*why = DB_FULL;
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	}
-	int rc = fn(w, call, reqs, n, scratch, why, e);
+	int rc = w->s->cfg.pooled ? store_begin(w, why, e) : 0;
+	if (rc == 0)
+		rc = fn(w, call, reqs, n, scratch, why, e);
+	if (w->s->cfg.pooled)
+		rc = store_end(w, rc, why, e);
 	if (rc < 0)
 		done_free(scratch);
 	else
@@ -376,7 +385,7 @@ static int attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, st
 	return rc;
 }
 
-static void fail_requests(struct req **reqs, size_t n, const struct err *e)
+void store_fail(struct req **reqs, size_t n, const struct err *e)
 {
 	for (size_t i = 0; i < n; i++) {
 		reqs[i]->failed = true;
@@ -424,7 +433,7 @@ static void run_call(struct worker *w, hot_fn *fn, struct hot_call call, bool un
 		int rc = ensure_connected(w) ? 0 : -ECANCELED;
 		if (rc < 0) {
 			err_set(&e, rc, "database_unavailable", "the daemon stopped before the database answered");
-			fail_requests(reqs, n, &e);
+			store_fail(reqs, n, &e);
 			return;
 		}
 		if (unknown) {
@@ -449,7 +458,7 @@ static void run_call(struct worker *w, hot_fn *fn, struct hot_call call, bool un
 			why = DB_REFUSED;
 		if (why == DB_FENCED) {
 			post_fatal(w->s, &e);
-			fail_requests(reqs, n, &e);
+			store_fail(reqs, n, &e);
 			return;
 		}
 		if (why == DB_REFUSED)
@@ -460,11 +469,11 @@ static void run_call(struct worker *w, hot_fn *fn, struct hot_call call, bool un
 			return;
 		}
 		if (why == DB_REFUSED) {
-			fail_requests(reqs, n, &e);
+			store_fail(reqs, n, &e);
 			return;
 		}
 		if (!recover_from(w, why, &e, tries)) {
-			fail_requests(reqs, n, &e);
+			store_fail(reqs, n, &e);
 			return;
 		}
 	}
@@ -475,72 +484,6 @@ void store_count(struct store *s, enum req_kind kind, size_t n)
 	_Atomic uint64_t *c = kind == REQ_RESULT ? &s->n_results : kind == REQ_CREATE ? &s->n_creates : kind == REQ_CLAIM ? &s->n_claims : &s->n_api;
 	atomic_fetch_add(c, n);
 	atomic_fetch_add(&s->n_batches, 1);
-}
-
-/* API calls -------------------------------------------------------------------------------------------------------------- */
-
-static int exec_simple(PGconn *c, const char *sql, enum db_failure *why, struct err *e)
-{
-	cleanup_(cleanup_pgresult) PGresult *r = PQexec(c, sql);
-	if (r && PQresultStatus(r) == PGRES_COMMAND_OK)
-		return 0;
-	*why = db_failed(c, r, e);
-	return -EIO;
-}
-
-/* Reads see one snapshot and an ordinary planner. */
-static int api_once(struct worker *w, struct req *q, enum db_failure *why, struct err *e)
-{
-	static const char plan[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
-	char sql[128];
-	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = exec_simple(w->conn, q->api.mode == API_READ ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN", why, e);
-	if (rc == 0)
-		rc = exec_simple(w->conn, plan, why, e);
-	snprintf(sql, sizeof sql, "SELECT %s($1::jsonb)", q->api.function);
-	if (rc == 0)
-		rc = db_query(w->conn, sql, 1, (const char *[]){q->api.args.s}, &r, why, e);
-	if (rc < 0) {
-		struct err ignored;
-		enum db_failure ignored_why;
-		if (*why != DB_LOST)
-			(void)!exec_simple(w->conn, "ROLLBACK", &ignored_why, &ignored);
-		return rc;
-	}
-	rc = exec_simple(w->conn, "COMMIT", why, e);
-	if (rc < 0)
-		return rc;
-	struct mpjson_error je;
-	buf_reset(&q->answer);
-	*why = DB_REFUSED;
-	if (PQntuples(r) != 1 || PQgetisnull(r, 0, 0))
-		mp_nil(&q->answer);
-	else if (json_to_mp(PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0), &q->answer, &je) < 0)
-		return err_set(e, -EINVAL, "internal", "answer of %s: %s at %s", q->api.function, je.what, je.path);
-	return 0;
-}
-
-/* Unlike a batch, an API call that finds no database fails soon: someone waits for it, and nothing is lost. Writes are idempotent, so that one lost
- * answer is tried again. */
-static void run_api(struct worker *w, struct req *q)
-{
-	for (unsigned tries = 0;; tries++) {
-		struct err e = {0};
-		enum db_failure why = DB_LOST;
-		int rc = connect_once(w, &e);
-		if (rc == 0)
-			rc = api_once(w, q, &why, &e);
-		if (rc == 0) {
-			snprintf(q->status, sizeof q->status, "ok");
-			return;
-		}
-		if (why == DB_LOST)
-			disconnect(w);
-		if (tries >= 2 || (why != DB_LOST && why != DB_RETRY) || store_backoff(w->s, tries)) {
-			fail_requests(&q, 1, &e);
-			return;
-		}
-	}
 }
 
 /* Creates whose contexts are to be checked against a template that only the call could name; see schemas.h. */
@@ -555,9 +498,9 @@ static void run_unchecked(struct worker *w, struct req **reqs, size_t n, struct 
 	}
 	err_set(&e, 0, "overloaded", again ? "the template is being replaced all the time" : "out of memory");
 	if (again)
-		fail_requests(again, left, &e);
+		store_fail(again, left, &e);
 	else
-		fail_requests(reqs, n, &e);
+		store_fail(reqs, n, &e);
 }
 
 static bool any_unchecked(struct req **reqs, size_t n)
@@ -588,7 +531,7 @@ static void run_lane(struct worker *w, struct done *d)
 	} else {
 		if (lane->end == LANE_UNKNOWN) {
 			atomic_fetch_add(&w->s->n_reconnects, 1);
-			disconnect(w);
+			store_disconnect(w);
 		}
 		run_call(w, do_run, lane->call, lane->end != LANE_RERUN, &lane->req, 1, d);
 	}
@@ -606,7 +549,7 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	if (w->lane)
 		run_lane(w, d);
 	else if (kind == REQ_API)
-		run_api(w, reqs[0]);
+		store_run_api(w, reqs[0]);
 	else
 		run_call(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, store_new_call(w), false, reqs, n, d);
 	if (any_unchecked(reqs, n))
@@ -644,7 +587,7 @@ static void adopt(struct worker *w)
 		enum db_failure why = DB_LOST;
 		struct done *d = done_new(DONE_ADOPTED);
 		struct hot_call call = store_new_call(w);
-		int rc = d && ensure_connected(w) ? hot_adopt(w->hot, w->conn, &call, d, &why, &e) : -ECANCELED;
+		int rc = d && ensure_connected(w) ? attempt(w, do_adopt, &call, NULL, 0, d, &why, &e) : -ECANCELED;
 		if (rc == 0) {
 			store_post(w->s, d);
 			break;
@@ -666,7 +609,8 @@ static void adopt(struct worker *w)
 
 static void *thread_main(void *arg)
 {
-	struct worker w = {.s = arg, .hot = hot_new()};
+	struct worker w = {.s = arg, .hot = hot_new(((struct store *)arg)->cfg.pooled)};
+	hot_settings_for(w.s->cfg.pooled, w.s->cfg.max_body, w.s->cfg.max_branches, w.settings, sizeof w.settings);
 	pthread_mutex_lock(&w.s->lock);
 	w.index = w.s->n_started++;
 	w.s->workers[w.index] = &w;
@@ -678,7 +622,7 @@ static void *thread_main(void *arg)
 	bool api;
 	for (size_t n; (n = take(&w, reqs, &api)) > 0;)
 		serve(&w, reqs, n, api);
-	disconnect(&w);
+	store_disconnect(&w);
 	hot_free(w.hot);
 	free(reqs);
 	pthread_mutex_lock(&w.s->lock);
@@ -766,6 +710,7 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 		return err_set(e, -ENOMEM, "internal", "out of memory");
 	s->cfg = *cfg;
 	s->conninfo = strdup(cfg->conninfo);
+	s->session_conninfo = strdup(cfg->session_conninfo);
 	s->node_name = strdup(cfg->node_name);
 	s->version = strdup(cfg->version);
 	s->retention = strdup(cfg->retention);
@@ -776,7 +721,7 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 	pthread_cond_init(&s->work, NULL);
 	for (size_t i = 0; i < sizeof s->wake / sizeof *s->wake; i++)
 		pthread_cond_init(&s->wake[i], NULL);
-	if (!s->conninfo || !s->node_name || !s->version || !s->retention || s->stop_fd < 0) {
+	if (!s->conninfo || !s->session_conninfo || !s->node_name || !s->version || !s->retention || s->stop_fd < 0) {
 		store_destroy(s);
 		return err_set(e, -ENOMEM, "internal", "out of memory or descriptors");
 	}

@@ -7,6 +7,8 @@
 struct store;
 struct store_config {
 	const char *conninfo;
+	const char *session_conninfo; /* for what needs a session: locks, listening, long calls */
+	bool pooled; /* `conninfo` leads to a pooler: nothing may be left in a session */
 	const char *node_name, *version;
 	int threads;
 	int batch_max;

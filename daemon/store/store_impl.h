@@ -14,6 +14,7 @@ struct worker { /* one store thread */
 	int index;
 	PGconn *conn;
 	struct hot *hot;
+	char settings[128]; /* the engine's bounds */
 	/* Its connection while it is lent to the loop (lane.c), and what comes back with it; guarded by the store's lock while it changes hands. */
 	struct lane *lane;
 	bool lent;	 /* takes no work meanwhile, wherever it is on its way to sleep */
@@ -22,7 +23,7 @@ struct worker { /* one store thread */
 
 struct store {
 	struct store_config cfg;
-	char *conninfo, *node_name, *version, *retention;
+	char *conninfo, *session_conninfo, *node_name, *version, *retention;
 
 	pthread_mutex_t lock; /* guards everything down to the blank line */
 	pthread_cond_t work;  /* the node is registered or adopted, or stopping */
@@ -84,6 +85,14 @@ void store_set_idle(struct store *s, int index);
 /* With the lock held: wake a thread for what is in the hot list, if that has not been done. */
 void store_wake_hot(struct store *s);
 struct hot_call store_new_call(struct worker *w);
+/* A thread's connection. */
+int store_connect_once(struct worker *w, struct err *e) must_check;
+void store_disconnect(struct worker *w);
+void store_fail(struct req **reqs, size_t n, const struct err *e);
+/* transaction.c: around a call behind a pooler. `rc` is what the call came to; negative if that or the commit failed. */
+int store_begin(struct worker *w, enum db_failure *why, struct err *e) must_check;
+int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e) must_check;
+void store_run_api(struct worker *w, struct req *q);
 void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims);
 void store_count(struct store *s, enum req_kind kind, size_t n);
 

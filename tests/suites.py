@@ -242,13 +242,31 @@ def integration():
         daemon_tests("integration", "tests/integration", where)
 
 
+def conformance():
+    """Every client that is built or installed against the scenarios of protocol/conformance."""
+    where = build("gcc")
+    if not where:
+        return
+    log = LOGS / "conformance.log"
+    log.unlink(missing_ok=True)
+    status = run(log, [ROOT / "protocol/conformance/run", "--client", "all", "--build", where], None, 300)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    counts = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M)
+    bad = re.findall(r"^(\S+ \S+): FAIL", text, re.M)
+    if not counts or status not in (0, 1) or (status == 1 and not bad):
+        bad = bad or [f"ended with {status}"]
+    tally.add("conformance", int(counts[-1][0]) if counts else 0, bad, log=log)
+    if bad:
+        tail(log, 60)
+
+
 def faults():
     where = build("gcc")
     if where:
         daemon_tests("faults", "tests/faults", where)
 
 
-SUITES = {f.__name__: f for f in (unit, clang, python, integration, faults, asan, tsan)}
+SUITES = {f.__name__: f for f in (unit, clang, python, integration, conformance, faults, asan, tsan)}
 
 
 def main():

@@ -3,14 +3,18 @@
 
 #include <string.h>
 
+const char *const role_names[ROLE_COUNT] = {
+    [ROLE_NONE] = "none", [ROLE_READ] = "read",       [ROLE_SUBMIT] = "submit",
+    [ROLE_WORK] = "work", [ROLE_OPERATE] = "operate", [ROLE_ADMIN] = "admin"};
+
 const struct msg_info msg_infos[MSG_COUNT] = {
-#define X(id, name, dir, kind, early) [MSG_##id] = {name, dir, kind, early},
+#define X(id, name, dir, kind, early, role, scope) [MSG_##id] = {name, dir, kind, early, role, scope},
     MSG_TABLE(X)
 #undef X
 };
 
 static const unsigned char name_lens[MSG_COUNT] = {
-#define X(id, name, dir, kind, early) [MSG_##id] = sizeof name - 1,
+#define X(id, name, dir, kind, early, role, scope) [MSG_##id] = sizeof name - 1,
     MSG_TABLE(X)
 #undef X
 };

@@ -11,71 +11,85 @@ enum msg_kind { MSG_REQUEST, MSG_NOTIFICATION };
 /* Envelope tags, the first element of every frame's array. */
 enum msg_envelope { ENV_REQUEST = 0, ENV_RESPONSE = 1, ENV_NOTIFICATION = 2 };
 
-/* X(id, "name", direction, kind, may come before the handshake) */
+/* What a peer may do. A configuration grants them by uid and gid; OPERATE brings READ with it, ADMIN everything. */
+enum role { ROLE_NONE, ROLE_READ, ROLE_SUBMIT, ROLE_WORK, ROLE_OPERATE, ROLE_ADMIN, ROLE_COUNT };
+extern const char *const role_names[ROLE_COUNT];
+
+/* How a message tells which namespace it is about. */
+enum msg_scope {
+	SCOPE_NONE,  /* none: about the session itself, or the daemon */
+	SCOPE_NAMED, /* the field namespace; absent: default */
+	SCOPE_LIST,  /* an answer from many, which holds what the peer may see */
+	SCOPE_ITEM,  /* that of the task, step or entry it names */
+	SCOPE_OWN,   /* as its function finds out */
+	SCOPE_ALL,   /* every one: it cannot be split */
+};
+
+/* X(id, "name", direction, kind, may come before the handshake, role it needs, scope) */
 #define MSG_TABLE(X)                                                                                                   \
-	X(HELLO, "hello", MSG_TO_DAEMON, MSG_REQUEST, true)                                                            \
-	X(PING, "ping", MSG_TO_DAEMON, MSG_REQUEST, false)                                                             \
-	X(SESSION_RESUME, "session.resume", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
-	X(STEP_DEPENDENCIES, "step.dependencies", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
-	X(STEP_CHECKPOINT, "step.checkpoint", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
-	X(TASK_CREATE, "task.create", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(TASK_CREATE_MANY, "task.create_many", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
-	X(TASK_GET, "task.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \
-	X(TASK_LIST, "task.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
-	X(TASK_WAIT, "task.wait", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
-	X(TASK_WATCH, "task.watch", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
-	X(TASK_UNWATCH, "task.unwatch", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
-	X(TASK_CANCEL, "task.cancel", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(TASK_HISTORY, "task.history", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
-	X(TASK_ACTION, "task.action", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(TASK_BULK_ACTION, "task.bulk_action", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
-	X(STEP_GET, "step.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \
-	X(STEP_ACTION, "step.action", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(STEP_BULK_ACTION, "step.bulk_action", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
-	X(NAMESPACE_LIST, "namespace.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
-	X(NAMESPACE_PAUSE, "namespace.pause", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
-	X(NAMESPACE_RESUME, "namespace.resume", MSG_TO_DAEMON, MSG_REQUEST, false)                                     \
-	X(TEMPLATE_APPLY, "template.apply", MSG_TO_DAEMON, MSG_REQUEST, false)                                         \
-	X(TEMPLATE_VALIDATE, "template.validate", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
-	X(TEMPLATE_LIST, "template.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
-	X(TEMPLATE_GET, "template.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
-	X(WORKER_LIST, "worker.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(NODE_LIST, "node.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
-	X(QUEUE_LIST, "queue.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
-	X(DOCTOR, "doctor", MSG_TO_DAEMON, MSG_REQUEST, false)                                                         \
-	X(SERVER_INFO, "server.info", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(DLQ_LIST, "dlq.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                     \
-	X(DLQ_GET, "dlq.get", MSG_TO_DAEMON, MSG_REQUEST, false)                                                       \
-	X(DLQ_STATS, "dlq.stats", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
-	X(DLQ_QUEUE, "dlq.queue", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
-	X(DLQ_ADD, "dlq.add", MSG_TO_DAEMON, MSG_REQUEST, false)                                                       \
-	X(DLQ_UPDATE, "dlq.update", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
-	X(DLQ_REDRIVE, "dlq.redrive", MSG_TO_DAEMON, MSG_REQUEST, false)                                               \
-	X(DLQ_STALENESS, "dlq.staleness", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
-	X(NAMESPACE_RETENTION, "namespace.retention", MSG_TO_DAEMON, MSG_REQUEST, false)                               \
-	X(EVENT_SUBSCRIBE, "event.subscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                       \
-	X(EVENT_UNSUBSCRIBE, "event.unsubscribe", MSG_TO_DAEMON, MSG_REQUEST, false)                                   \
-	X(EVENT_PUBLISH, "event.publish", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
-	X(EVENT_CONSUME, "event.consume", MSG_TO_DAEMON, MSG_REQUEST, false)                                           \
-	X(EVENT_ACK, "event.ack", MSG_TO_DAEMON, MSG_REQUEST, false)                                                   \
-	X(EVENT_EXTEND, "event.extend", MSG_TO_DAEMON, MSG_REQUEST, false)                                             \
-	X(EVENT_LIST, "event.list", MSG_TO_DAEMON, MSG_REQUEST, false)                                                 \
-	X(STEP_RESULT, "step.result", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                          \
-	X(STEP_HEARTBEAT, "step.heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                    \
-	X(STEP_LOG, "step.log", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                                \
-	X(HEARTBEAT, "heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                              \
-	X(WORKER_UPDATE, "worker.update", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                      \
-	X(GOODBYE, "goodbye", MSG_TO_DAEMON, MSG_NOTIFICATION, false)                                                  \
-	X(STEP_EXECUTE, "step.execute", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                        \
-	X(STEP_CANCEL, "step.cancel", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                          \
-	X(RESULT_ACK, "result.ack", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                            \
-	X(TASK_EVENT, "task.event", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                            \
-	X(EVENT_MESSAGE, "event.message", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                      \
-	X(SERVER_DRAINING, "server.draining", MSG_TO_CLIENT, MSG_NOTIFICATION, false)                                  \
-	X(ERROR, "error", MSG_TO_CLIENT, MSG_NOTIFICATION, true)
+	X(HELLO, "hello", MSG_TO_DAEMON, MSG_REQUEST, true, ROLE_NONE, SCOPE_NONE)					\
+	X(PING, "ping", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_NONE, SCOPE_NONE)					\
+	X(SESSION_RESUME, "session.resume", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_WORK, SCOPE_NONE)			\
+	X(STEP_DEPENDENCIES, "step.dependencies", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_WORK, SCOPE_ITEM)		\
+	X(STEP_CHECKPOINT, "step.checkpoint", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_WORK, SCOPE_NONE)		\
+	X(TASK_CREATE, "task.create", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_SUBMIT, SCOPE_NAMED)			\
+	X(TASK_CREATE_MANY, "task.create_many", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_SUBMIT, SCOPE_OWN)		\
+	X(TASK_GET, "task.get", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ITEM)				\
+	X(TASK_LIST, "task.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)				\
+	X(TASK_WAIT, "task.wait", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ITEM)				\
+	X(TASK_WATCH, "task.watch", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ITEM)				\
+	X(TASK_UNWATCH, "task.unwatch", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_NONE)			\
+	X(TASK_CANCEL, "task.cancel", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_ITEM)			\
+	X(TASK_HISTORY, "task.history", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ITEM)			\
+	X(TASK_ACTION, "task.action", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_ITEM)			\
+	X(TASK_BULK_ACTION, "task.bulk_action", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_LIST)		\
+	X(STEP_GET, "step.get", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ITEM)				\
+	X(STEP_ACTION, "step.action", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_ITEM)			\
+	X(STEP_BULK_ACTION, "step.bulk_action", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_LIST)		\
+	X(NAMESPACE_LIST, "namespace.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)			\
+	X(NAMESPACE_PAUSE, "namespace.pause", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_NAMED)		\
+	X(NAMESPACE_RESUME, "namespace.resume", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_NAMED)		\
+	X(TEMPLATE_APPLY, "template.apply", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_ADMIN, SCOPE_OWN)			\
+	X(TEMPLATE_VALIDATE, "template.validate", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_NONE)		\
+	X(TEMPLATE_LIST, "template.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)			\
+	X(TEMPLATE_GET, "template.get", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_NAMED)			\
+	X(WORKER_LIST, "worker.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)			\
+	X(NODE_LIST, "node.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_NONE)				\
+	X(QUEUE_LIST, "queue.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)				\
+	X(DOCTOR, "doctor", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ALL)					\
+	X(SERVER_INFO, "server.info", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_NONE)			\
+	X(DLQ_LIST, "dlq.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)				\
+	X(DLQ_GET, "dlq.get", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_ITEM)				\
+	X(DLQ_STATS, "dlq.stats", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)				\
+	X(DLQ_QUEUE, "dlq.queue", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)				\
+	X(DLQ_ADD, "dlq.add", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_ITEM)				\
+	X(DLQ_UPDATE, "dlq.update", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_ITEM)			\
+	X(DLQ_REDRIVE, "dlq.redrive", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_OPERATE, SCOPE_ITEM)			\
+	X(DLQ_STALENESS, "dlq.staleness", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)			\
+	X(NAMESPACE_RETENTION, "namespace.retention", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_ADMIN, SCOPE_NAMED)	\
+	X(EVENT_SUBSCRIBE, "event.subscribe", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_OWN)			\
+	X(EVENT_UNSUBSCRIBE, "event.unsubscribe", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_NONE)		\
+	X(EVENT_PUBLISH, "event.publish", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_SUBMIT, SCOPE_NAMED)			\
+	X(EVENT_CONSUME, "event.consume", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_WORK, SCOPE_NAMED)			\
+	X(EVENT_ACK, "event.ack", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_WORK, SCOPE_NAMED)				\
+	X(EVENT_EXTEND, "event.extend", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_WORK, SCOPE_NAMED)			\
+	X(EVENT_LIST, "event.list", MSG_TO_DAEMON, MSG_REQUEST, false, ROLE_READ, SCOPE_LIST)				\
+	X(STEP_RESULT, "step.result", MSG_TO_DAEMON, MSG_NOTIFICATION, false, ROLE_WORK, SCOPE_NONE)			\
+	X(STEP_HEARTBEAT, "step.heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false, ROLE_WORK, SCOPE_NONE)		\
+	X(STEP_LOG, "step.log", MSG_TO_DAEMON, MSG_NOTIFICATION, false, ROLE_WORK, SCOPE_NONE)				\
+	X(HEARTBEAT, "heartbeat", MSG_TO_DAEMON, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)			\
+	X(WORKER_UPDATE, "worker.update", MSG_TO_DAEMON, MSG_NOTIFICATION, false, ROLE_WORK, SCOPE_NONE)		\
+	X(GOODBYE, "goodbye", MSG_TO_DAEMON, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)				\
+	X(STEP_EXECUTE, "step.execute", MSG_TO_CLIENT, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)			\
+	X(STEP_CANCEL, "step.cancel", MSG_TO_CLIENT, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)			\
+	X(RESULT_ACK, "result.ack", MSG_TO_CLIENT, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)			\
+	X(TASK_EVENT, "task.event", MSG_TO_CLIENT, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)			\
+	X(EVENT_MESSAGE, "event.message", MSG_TO_CLIENT, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)		\
+	X(SERVER_DRAINING, "server.draining", MSG_TO_CLIENT, MSG_NOTIFICATION, false, ROLE_NONE, SCOPE_NONE)		\
+	X(ERROR, "error", MSG_TO_CLIENT, MSG_NOTIFICATION, true, ROLE_NONE, SCOPE_NONE)
 
 enum msg_id {
-#define X(id, name, dir, kind, early) MSG_##id,
+#define X(id, name, dir, kind, early, role, scope) MSG_##id,
 	MSG_TABLE(X)
 #undef X
 		MSG_COUNT,
@@ -86,6 +100,8 @@ struct msg_info {
 	enum msg_dir dir;
 	enum msg_kind kind;
 	bool early; /* allowed before the handshake is done */
+	enum role role;
+	enum msg_scope scope;
 };
 extern const struct msg_info msg_infos[MSG_COUNT];
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/config/access.h"
 #include "daemon/config/option_value.h"
 #include "daemon/template/suggest.h"
 #include "daemon/template/yaml_tree.h"
@@ -86,8 +87,19 @@ static int apply_value(struct options *o, const struct option_row *row, const st
 	return rc == -ENOMEM ? rc : 0;
 }
 
+/* The only option that is more than a value. */
+static int apply_access(struct options *o, const struct ynode *v, struct findings *f)
+{
+	if (!v || v->kind == YNODE_INVALID || v->kind == YNODE_NULL)
+		return 0;
+	access_rules_free(o->access);
+	return access_rules_read(v, &o->access, f);
+}
+
 static int apply_pair(struct options *o, const struct ypair *p, struct findings *f)
 {
+	if (strcmp(p->key, "access") == 0)
+		return apply_access(o, p->value, f);
 	const struct option_row *row = option_find(p->key, strlen(p->key));
 	const struct option_row *like = row ? NULL : option_like(p->key, strlen(p->key));
 	if (!row && strncmp(p->key, "x-", 2) == 0)
@@ -136,7 +148,7 @@ int option_file_apply(struct options *o, const char *text, size_t len, const cha
                       struct buf *messages)
 {
 	static const struct yaml_limits limits = {
-	    .max_bytes = OPTION_FILE_MAX, .max_nodes = 1000, .max_depth = 4};
+	    .max_bytes = OPTION_FILE_MAX, .max_nodes = 20000, .max_depth = 6};
 	struct findings f = {0};
 	struct yaml_tree *tree = NULL;
 	if (says_nothing(text, len))

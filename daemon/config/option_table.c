@@ -36,6 +36,8 @@ const struct option_row option_table[] = {
      "Unix socket to listen on"},
     {"socket_mode", OPT_OCTAL, "0660", 0, 0777, EVERYWHERE, AT(socket_mode), "MODE", NULL,
      "permissions of the socket, in octal"},
+    {"socket_group", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(socket_group), "GROUP", "that of taskerd",
+     "group of the socket, by name or number"},
     {"node_name", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(node_name), "NAME", "the host's name",
      "name of this daemon among those on one database"},
     {"environment", OPT_NAME, NULL, 1, 64, EVERYWHERE, AT(environment), "NAME", "none",

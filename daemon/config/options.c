@@ -7,13 +7,16 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/config/access.h"
 #include "daemon/config/option_file.h"
 #include "daemon/config/option_value.h"
 #include "daemon/template/findings.h"
@@ -361,6 +364,23 @@ static void finish_socket(struct loading *l)
 		         o->socket, SOCKET_MAX);
 }
 
+static void finish_socket_group(struct loading *l)
+{
+	struct options *o = l->o;
+	o->socket_gid = -1;
+	if (!o->socket_group)
+		return;
+	char *end = NULL;
+	unsigned long id = strtoul(o->socket_group, &end, 10);
+	const struct group *gr = *end ? getgrnam(o->socket_group) : NULL;
+	if (gr)
+		o->socket_gid = gr->gr_gid;
+	else if (!*end && id < UINT32_MAX)
+		o->socket_gid = (long)id;
+	else
+		complain(l, "socket_group: there is no group %s on this host", QUOTE(o->socket_group));
+}
+
 static void finish_node_name(struct loading *l)
 {
 	char host[65] = "";
@@ -423,6 +443,11 @@ static void show_values(const struct options *o, struct buf *out)
 		           source_names[o->source[i]]);
 		buf_done(&value);
 	}
+	if (o->access) {
+		buf_append_str(out, "access: ");
+		access_rules_format(o->access, out);
+		buf_append_str(out, " # file\n");
+	}
 }
 
 static int print(struct buf *b)
@@ -468,6 +493,7 @@ static void load_all(struct loading *l)
 	finish_database(l);
 	finish_embedded(l);
 	finish_socket(l);
+	finish_socket_group(l);
 	finish_node_name(l);
 	check_migrate(l);
 	check_sizes(l);
@@ -505,6 +531,7 @@ void options_done(struct options *o)
 	for (size_t i = 0; i < option_count; i++)
 		if (option_is_text(&option_table[i]))
 			option_clear(o, &option_table[i]);
+	o->access = access_rules_free(o->access);
 }
 
 int options_reload(struct options *now, const struct options *fresh, struct buf *messages)
@@ -523,5 +550,7 @@ int options_reload(struct options *now, const struct options *fresh, struct buf 
 		now->source[i] = fresh->source[i];
 		changed++;
 	}
+	if (!access_rules_equal(now->access, fresh->access))
+		buf_append_str(messages, "access: the new value waits for a restart\n");
 	return messages->failed ? -ENOMEM : changed;
 }

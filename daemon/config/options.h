@@ -7,12 +7,17 @@
 #include "daemon/base/log.h"
 #include "protocol/buf.h"
 
+struct access_rules;
+
 #define OPTIONS_DEFAULT_FILE "/etc/taskerd/taskerd.yaml"
 
 struct options {
 	char *config; /* the file that was read, or NULL */
 	char *socket; /* absolute */
 	int socket_mode;
+	char *socket_group; /* or NULL */
+	long socket_gid;    /* of it, or -1 */
+	struct access_rules *access; /* of the file; NULL: whoever can connect may do everything */
 	char *database; /* libpq URI or keyword string, may hold a password: print it with options_redact
 	                   only. NULL if embedded */
 	char *session_database; /* the same, of the same database without a transaction pooler; or NULL: `database` is none */

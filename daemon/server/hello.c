@@ -115,7 +115,7 @@ static struct session *find_token(struct server *srv, const char *token, size_t 
 	if (n != sizeof s->token - 1)
 		return NULL;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		if (s != me && s->worker && s->uid == me->uid && (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->token, token, n) == 0)
+		if (s != me && s->worker && s->uid == me->uid && access_equal(&s->access, &me->access) && (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->token, token, n) == 0)
 			return s;
 	return NULL;
 }
@@ -136,6 +136,31 @@ static bool resume(struct session *s, const msgpack_object *params)
 		return false;
 	session_adopt(s, old);
 	return true;
+}
+
+static void put_name(const char *ns, void *arg)
+{
+	struct buf *b = ((void **)arg)[0];
+	size_t *n = ((void **)arg)[1];
+	mp_str(b, ns);
+	++*n;
+}
+
+/* Those it asks for; of one that asks for all, those it may have. */
+static void put_namespaces(const struct session *s, struct buf *b)
+{
+	bool all = s->n_namespaces == 0;
+	size_t n = 0;
+	for (size_t i = 0; i < s->n_namespaces; i++)
+		all = all || strcmp(s->namespaces[i], "*") == 0;
+	bool granted = all && !access_everywhere(&s->access, ROLE_WORK);
+	mp_str(b, "namespaces");
+	size_t mark = mp_array_open(b);
+	if (granted)
+		access_each_namespace(&s->access, ROLE_WORK, put_name, (void *[]){b, &n});
+	for (; !granted && n < s->n_namespaces; n++)
+		mp_str(b, s->namespaces[n]);
+	mp_array_close(b, mark, n);
 }
 
 static void tell_store(struct session *s)
@@ -161,10 +186,7 @@ static void tell_store(struct session *s)
 	mp_str(&b, s->client);
 	mp_str(&b, "language");
 	mp_str(&b, s->language);
-	mp_str(&b, "namespaces");
-	mp_array(&b, s->n_namespaces);
-	for (size_t i = 0; i < s->n_namespaces; i++)
-		mp_str(&b, s->namespaces[i]);
+	put_namespaces(s, &b);
 	mp_str(&b, "handlers");
 	mp_array(&b, s->n_handlers);
 	for (size_t i = 0; i < s->n_handlers; i++)
@@ -268,6 +290,8 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 		r = err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping");
 	else if (r == 1)
 		r = read_worker(s, w, &e);
+	if (r >= 0)
+		r = admit_session(s, &e);
 	if (r < 0) {
 		reply_error(s, id, &e);
 		session_close_after_flush(s);

@@ -10,6 +10,7 @@
 #include <uthash.h>
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/config/access.h"
 #include "daemon/server/server.h"
 #include "daemon/store/store.h"
 #include "protocol/mp.h"
@@ -138,6 +139,7 @@ struct session {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
+	struct access access; /* what the peer may do */
 	usec_t connected, last_frame;
 	struct ratelimit step_logs;
 	/* worker */
@@ -213,7 +215,7 @@ struct subscriber {
 };
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[];
 
 struct server {
 	const struct options *opt;
@@ -263,7 +265,7 @@ struct server {
 	bool has_fatal;
 	unsigned n_held_back;
 	struct ratelimit peer_log; /* what peers can provoke, all together */
-	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions, c_events_queued, c_events_fast, c_events_pushed, c_events_lost, c_events_refused;
+	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions, c_denied, c_events_queued, c_events_fast, c_events_pushed, c_events_lost, c_events_refused;
 };
 
 /* session.c: sockets, buffers, life and death */
@@ -315,6 +317,21 @@ int may_submit(struct server *srv, enum req_kind kind, struct err *e) must_check
 struct req *req_for(struct session *s, uint32_t id, enum req_kind kind);
 /* Send a call (not a create, which is bounded by bytes) to the store, counted for the session until it is answered. Takes r. */
 void submit_call(struct session *s, struct req *r);
+
+/* A message whose params have been checked and that its peer may send. */
+void message_run(struct session *s, enum msg_id m, uint32_t id, const msgpack_object *params);
+
+/* admit.c: who may do what */
+struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid);
+/* Whether the message may run now. If not, it has been answered, or will be (and perhaps run) when the database has told what it is about. */
+bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params);
+/* Whether the peer may send it about that namespace. 0 or -EACCES with *e. */
+int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, struct err *e) must_check;
+/* Whether the peer may connect as what it says it is. 0 or -EACCES with *e. */
+int admit_session(struct session *s, struct err *e) must_check;
+/* Add to a request's JSON in which namespaces a restricted peer may look: "within". */
+void admit_put_within(const struct session *s, enum msg_id m, struct buf *json);
+void namespaces_answered(struct server *srv, struct req *r);
 
 /* hello.c */
 msg_fn on_hello, on_session_resume, on_goodbye, on_worker_update, on_heartbeat;

@@ -103,6 +103,7 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 	if ((a->does == LOOKS && mp_to_json(params, "", &json, NULL) < 0) || !buf_text(&json) || json.len == 0) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory"); /* the values have been checked */
 	} else {
+		admit_put_within(s, m, &json);
 		text_set(&r->api.args, buf_text(&json), json.len);
 		r->api.function = a->function;
 		r->api.mode = a->does == LOOKS ? API_READ : API_WRITE;
@@ -174,7 +175,7 @@ void api_answered(struct server *srv, struct req *r)
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
 	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied},
-		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}};
+		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
 			if (inner[i].fn)
@@ -442,8 +443,11 @@ void on_template_apply(struct session *s, uint32_t id, const msgpack_object *par
 	int rc = parse_source(s, params, &t, &f, filename, sizeof filename);
 	struct req *r = NULL;
 	struct applied *a = NULL;
+	struct err e = {0};
 	if (rc == -EINVAL) {
 		refuse_template(s, id, &f, filename);
+	} else if (rc == 0 && admit_namespace(s, MSG_TEMPLATE_APPLY, template_namespace(t), strlen(template_namespace(t)), &e) < 0) {
+		reply_error(s, id, &e);
 	} else if (rc < 0 || make_registration(t, params, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory");
 	} else if ((r = req_for(s, id, REQ_API))) {
@@ -511,7 +515,7 @@ void on_server_info(struct session *s, uint32_t id, const msgpack_object *params
 		const char *name;
 		uint64_t v;
 	} counters[] = {{"frames", srv->c_frames}, {"steps_sent", srv->c_steps_sent}, {"results", srv->c_results}, {"workers_lost_steps", srv->c_lost}, {"timeouts", srv->c_timeouts},
-			{"protocol_errors", srv->c_protocol_errors}, {"events_queued", srv->c_events_queued}, {"events_fast", srv->c_events_fast}, {"events_pushed", srv->c_events_pushed},
+			{"protocol_errors", srv->c_protocol_errors}, {"denied", srv->c_denied}, {"events_queued", srv->c_events_queued}, {"events_fast", srv->c_events_fast}, {"events_pushed", srv->c_events_pushed},
 			{"events_lost", srv->c_events_lost}, {"events_refused", srv->c_events_refused}, {"batches", st.batches}, {"recorded", st.results}, {"created", st.creates}, {"claims", st.claims}, {"queries", st.api},
 			{"database_reconnects", st.reconnects}, {"database_retries", st.retries}};
 	size_t mark = reply_begin(s, id);

@@ -452,16 +452,22 @@ static msgpack_object known_fields(const msgpack_object *params, const struct pa
 	return (msgpack_object){.type = MSGPACK_OBJECT_MAP, .via.map = {n, kv}};
 }
 
+void message_run(struct session *s, enum msg_id m, uint32_t id, const msgpack_object *params)
+{
+	msgpack_object_kv kv[FIELDS_MAX];
+	msgpack_object known = known_fields(params, table[m].params, kv);
+	if (table[m].fn)
+		table[m].fn(s, id, params);
+	else
+		api_submit(s, id, m, &known);
+}
+
 static void call(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params)
 {
 	struct err e = {0};
 	if (check_params(params, table[m].params, "", &e) == 0) {
-		msgpack_object_kv kv[FIELDS_MAX];
-		msgpack_object known = known_fields(params, table[m].params, kv);
-		if (table[m].fn)
-			table[m].fn(s, id, params);
-		else
-			api_submit(s, id, m, &known);
+		if (admitted(s, m, request, id, params))
+			message_run(s, m, id, params);
 		return;
 	}
 	if (request)

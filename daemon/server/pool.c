@@ -15,6 +15,8 @@ static unsigned pool_free(const struct pool *p)
 
 static bool namespace_matches(const struct session *s, const char *ns)
 {
+	if (!access_allows(&s->access, ROLE_WORK, ns, strlen(ns)))
+		return false;
 	if (s->n_namespaces == 0)
 		return true;
 	for (size_t i = 0; i < s->n_namespaces; i++)

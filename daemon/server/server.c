@@ -298,7 +298,7 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 	server_flush(srv);
 }
 
-static int bind_socket(const char *path, int mode, int *ret, struct err *e)
+static int bind_socket(const char *path, int mode, long gid, int *ret, struct err *e)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof a.sun_path)
@@ -319,8 +319,12 @@ static int bind_socket(const char *path, int mode, int *ret, struct err *e)
 	}
 	unlink(path);
 	mode_t old = umask((mode_t)(0777 & ~mode));
-	int r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 512) < 0 ? -errno : 0;
+	int r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
 	umask(old);
+	if (r == 0 && gid >= 0 && lchown(path, (uid_t)-1, (gid_t)gid) < 0)
+		r = -errno;
+	if (r == 0 && listen(fd, 512) < 0) /* from here on one can connect */
+		r = -errno;
 	if (r < 0) {
 		close(fd);
 		return err_set(e, r, "internal", "cannot listen on %s: %s", path, strerror(-r));
@@ -354,7 +358,7 @@ static int open_listener(struct server *srv, struct err *e)
 	}
 	make_parent(srv->opt->socket);
 	srv->own_socket = true;
-	return bind_socket(srv->opt->socket, srv->opt->socket_mode, &srv->listen_fd, e);
+	return bind_socket(srv->opt->socket, srv->opt->socket_mode, srv->opt->socket_gid, &srv->listen_fd, e);
 }
 
 /* Stopping --------------------------------------------------------------------------------------------------------------- */

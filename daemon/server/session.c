@@ -37,7 +37,7 @@ static void watch_process(struct session *s)
 struct session *session_new(struct server *srv, int fd)
 {
 	struct session *s = calloc(1, sizeof *s);
-	struct ucred cred = {0};
+	struct ucred cred = {.uid = (uid_t)-1, .gid = (gid_t)-1}; /* nobody, if the kernel does not say */
 	socklen_t len = sizeof cred;
 	if (!s)
 		return NULL;
@@ -63,6 +63,7 @@ struct session *session_new(struct server *srv, int fd)
 		s->uid = cred.uid;
 		s->gid = cred.gid;
 	}
+	s->access = peer_access(srv, fd, s->uid, s->gid);
 	event_assign(&s->rd, srv->base, fd, EV_READ | EV_PERSIST, on_readable, s);
 	event_assign(&s->wr, srv->base, fd, EV_WRITE, on_writable, s);
 	event_assign(&s->timer, srv->base, -1, 0, on_timer, s);

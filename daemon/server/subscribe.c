@@ -56,10 +56,13 @@ int check_event_patterns(const msgpack_object *patterns, struct err *e)
 	return 0;
 }
 
-static int check_namespaces(const msgpack_object *names, struct err *e)
+static int check_namespaces(struct session *s, const msgpack_object *names, struct err *e)
 {
 	for (uint32_t i = 0; names && i < names->via.array.size; i++) {
 		uint32_t n = names->via.array.ptr[i].via.str.size;
+		bool star = mp_str_eq(&names->via.array.ptr[i], "*");
+		if (n >= 1 && n <= 29 && !star && admit_namespace(s, MSG_EVENT_SUBSCRIBE, names->via.array.ptr[i].via.str.ptr, n, e) < 0)
+			return -EACCES;
 		if (n >= 1 && n <= 29)
 			continue;
 		err_set(e, -EINVAL, "bad_request", "namespaces[%u] must be the name of a namespace, or *", i);
@@ -155,7 +158,7 @@ void on_event_subscribe(struct session *s, uint32_t id, const msgpack_object *pa
 	const msgpack_object *patterns = mp_get(params, "patterns"), *names = mp_get(params, "namespaces");
 	int rc = check_event_patterns(patterns, &e);
 	if (rc == 0)
-		rc = check_namespaces(names, &e);
+		rc = check_namespaces(s, names, &e);
 	if (rc < 0) {
 		reply_error(s, id, &e);
 		return;
@@ -209,6 +212,8 @@ static bool in_namespace(const struct subscription *u, const msgpack_object *ns)
 
 static bool wants(const struct subscriber *b, const msgpack_object_str *name, const msgpack_object *ns)
 {
+	if (!access_allows(&b->session->access, msg_infos[MSG_EVENT_SUBSCRIBE].role, ns->via.str.ptr, ns->via.str.size))
+		return false;
 	for (size_t i = 0; i < b->n; i++)
 		if (in_namespace(&b->list[i], ns) && pattern_fits(b->list[i].pattern, b->list[i].len, name->ptr, name->size))
 			return true;
@@ -253,7 +258,7 @@ static void push_to_all(struct server *srv, const struct fired *f)
 		ns = mp_get(metadata, "namespace");
 	}
 	size_t items = f->body.len < ITEMS_EXACT_FROM ? f->body.len : scan_count(f->body.data, f->body.len);
-	if (name && name->type == MSGPACK_OBJECT_STR && ns)
+	if (name && name->type == MSGPACK_OBJECT_STR && ns && ns->type == MSGPACK_OBJECT_STR)
 		LIST_FOREACH(b, &srv->subscribers, link)
 			if (b->session->state == SESSION_OPEN && !b->session->closing && wants(b, &name->via.str, ns))
 				push(b, f, items);

@@ -177,6 +177,8 @@ static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t
 		rc = check_create_params(item, prefix, &e);
 	if (rc == 0)
 		rc = read_create(s, item, &r->create, &e);
+	if (rc == 0)
+		rc = admit_namespace(s, MSG_TASK_CREATE_MANY, r->create.ns.s, r->create.ns.n, &e);
 	if (rc < 0) {
 		bulk_fail(b, i, &e);
 		req_free(r);

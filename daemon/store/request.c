@@ -114,6 +114,7 @@ struct req *req_free(struct req *r)
 		break;
 	case REQ_API:
 		free(r->api.args.s);
+		buf_done(&r->api.kept);
 		break;
 	case REQ_STATES:
 		free(r->states.tasks);
@@ -247,7 +248,7 @@ size_t req_bytes(const struct req *r)
 	case REQ_CREATE:
 		return r->create.context.n + r->create.opts.n;
 	case REQ_API:
-		return r->api.args.n;
+		return r->api.args.n + r->api.kept.len;
 	case REQ_CLAIM:
 	case REQ_START:
 	case REQ_STATES:

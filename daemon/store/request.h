@@ -115,6 +115,8 @@ struct req_api {
 	const char *function; /* static: "tasker.api_task_get"; called with one jsonb, returns one jsonb */
 	enum api_mode mode;
 	struct text args;
+	struct buf kept; /* for the sender alone */
+	int message;	 /* likewise */
 };
 
 struct req {

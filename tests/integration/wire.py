@@ -15,6 +15,7 @@ Everything that comes from the daemon is held to section 1 and 2 of the protocol
 types of the fields of every notification. A violation raises Breach. No read is without an end: PATIENCE seconds, then AssertionError.
 """
 import collections
+import ctypes
 import math
 import os
 import random
@@ -281,13 +282,66 @@ def check_envelope(m):
 		check_error(m[2])
 
 
-class Wire:
-	"""A connection. Notifications are kept in `notes` until they are asked for."""
+class User:
+	"""Another user of this host, which root can be: the daemon is told by the kernel who it is."""
 
-	def __init__(self, path, patience=None):
+	def __init__(self, uid, gid=None, groups=()):
+		self.uid, self.gid, self.groups = uid, uid if gid is None else gid, list(groups)
+
+	def become(self):
+		"""Turn this process into one of the user's, that ends with its parent."""
+		os.setgroups(self.groups)
+		os.setgid(self.gid)
+		os.setuid(self.uid)
+		ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+	def connect(self, path):
+		return Other(self, path)
+
+
+class Other:
+	"""A process of another user that has connected, and lives as long as its connection: `sock` is the same one here."""
+
+	def __init__(self, user, path):
+		ours, theirs = socket.socketpair()
+		self.pid = os.fork()
+		if self.pid == 0:
+			try:
+				user.become()
+				sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+				sock.connect(path)
+				socket.send_fds(theirs, [b"x"], [sock.fileno()])
+				sock.close()
+				while True:
+					signal.pause()
+			except BaseException as e:  # noqa: B902
+				theirs.send(repr(e).encode())
+			finally:
+				os._exit(1)
+		theirs.close()
+		said, fds, _, _ = socket.recv_fds(ours, 1000, 1)
+		ours.close()
+		if not fds:
+			self.end()
+			raise AssertionError("uid %d cannot connect: %r" % (user.uid, said))
+		self.sock = socket.socket(fileno=fds[0])
+
+	def end(self):
+		if self.pid:
+			os.kill(self.pid, signal.SIGKILL)
+			os.waitpid(self.pid, 0)
+		self.pid = None
+
+
+class Wire:
+	"""A connection. Notifications are kept in `notes` until they are asked for. `user` is who makes it, if not the user of the test."""
+
+	def __init__(self, path, patience=None, user=None):
 		self.patience = PATIENCE if patience is None else patience
-		self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-		self.sock.connect(path)
+		self.other = user.connect(path) if user else None
+		self.sock = self.other.sock if user else socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+		if not user:
+			self.sock.connect(path)
 		self.sock.setblocking(False)
 		self.buffer = bytearray()
 		self.responses, self.notes = {}, collections.deque()
@@ -306,6 +360,8 @@ class Wire:
 
 	def close(self):
 		self.sock.close()
+		if self.other:
+			self.other.end()
 
 	# -- writing ---------------------------------------------------------------------------------
 
@@ -503,8 +559,8 @@ def key(step):
 class Worker(Wire):
 	"""A session that runs steps, by hand. `open` holds what it was given and has not answered: never more than it can take."""
 
-	def __init__(self, path, handlers, concurrency=1, namespaces=None, name="wire", hello=True, **params):
-		super().__init__(path)
+	def __init__(self, path, handlers, concurrency=1, namespaces=None, name="wire", hello=True, user=None, **params):
+		super().__init__(path, user=user)
 		self.concurrency = concurrency
 		self.open, self.given, self.acks, self.cancels = {}, [], {}, []
 		self._taken = 0

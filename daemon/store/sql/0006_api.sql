@@ -4,6 +4,10 @@
 CREATE FUNCTION tasker.rfc3339(p timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT to_char(p AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 
+-- Whether who asks may see this namespace: "within", which the daemon adds for peers that are restricted, lists those it may.
+CREATE FUNCTION tasker.is_within(p jsonb, p_namespace text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT p -> 'within' IS NULL OR p -> 'within' ? p_namespace $$;
+
 -- What sorts (by bytes) as semantic versioning orders prereleases: numbers by value and before words, fewer parts before more.
 CREATE FUNCTION tasker.prerelease_key(p text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT string_agg(CASE WHEN x.part ~ '^[0-9]+$' THEN '0' || lpad(length(x.part)::text, 2, '0') || x.part ELSE '1' || x.part END, chr(1) ORDER BY x.ord)
@@ -79,7 +83,7 @@ CREATE FUNCTION tasker.api_template_list(p jsonb) RETURNS jsonb LANGUAGE sql STA
   SELECT jsonb_build_object('templates', coalesce(jsonb_agg(jsonb_build_object('namespace', n.name, 'name', t.name, 'version', t.version, 'steps', t.n_steps,
            'created_at', tasker.rfc3339(t.created_at), 'digest', t.digest) ORDER BY n.name, t.name, t.version_key, t.prerelease), '[]'))
   FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id)
-  WHERE p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace'
+  WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND tasker.is_within(p, n.name)
 $$;
 
 CREATE FUNCTION tasker.api_template_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
@@ -193,9 +197,9 @@ BEGIN
     SELECT t.task_id FROM tasker.tasks t
     WHERE (v_cursor IS NULL OR t.task_id < v_cursor) AND (v_state IS NULL OR t.state = v_state)
       AND (p ->> 'tag' IS NULL OR p ->> 'tag' = ANY (t.tags)) AND (p ->> 'correlation_id' IS NULL OR t.correlation_id = p ->> 'correlation_id')
-      AND (p ->> 'namespace' IS NULL AND p ->> 'name' IS NULL OR t.template_id IN (
+      AND (p ->> 'namespace' IS NULL AND p ->> 'name' IS NULL AND p -> 'within' IS NULL OR t.template_id IN (
         SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
-        WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name')))
+        WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name') AND tasker.is_within(p, n.name)))
     ORDER BY t.task_id DESC LIMIT v_limit + 1) x;
   RETURN jsonb_build_object(
     'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[1:v_limit]) AS i), '[]'),
@@ -265,7 +269,8 @@ CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABL
   SELECT jsonb_build_object('workers', coalesce(jsonb_agg(jsonb_build_object('worker_uuid', w.worker_uuid, 'node', n.node_name, 'name', w.name, 'pid', w.pid, 'uid', w.uid, 'client', w.client,
     'language', w.language, 'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(w.handlers), 'max_concurrency', w.max_concurrency,
     'connected_at', tasker.rfc3339(w.connected_at)) ORDER BY n.node_name, w.connected_at), '[]'))
-  FROM tasker.workers w JOIN tasker.nodes n USING (node_no) WHERE w.disconnected_at IS NULL
+  FROM tasker.workers w JOIN tasker.nodes n USING (node_no)
+  WHERE w.disconnected_at IS NULL AND (p -> 'within' IS NULL OR w.namespaces <> '{}' AND to_jsonb(w.namespaces) <@ (p -> 'within')) -- not one that others have a part in
 $$;
 
 -- A worker's session: {"worker_uuid", "node", ...}; with "gone" true it has ended.
@@ -293,7 +298,7 @@ CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql ST
 DECLARE
   q record; v jsonb := '[]'; v_ready bigint; v_delayed bigint; v_oldest double precision;
 BEGIN
-  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY n.name, h.callable LOOP
+  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE tasker.is_within(p, n.name) ORDER BY n.name, h.callable LOOP
     EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now())) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
       INTO v_ready, v_delayed, v_oldest;
     v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest), 'paused', q.paused);

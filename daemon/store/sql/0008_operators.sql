@@ -362,14 +362,15 @@ END $$;
 
 CREATE TYPE tasker.action_filter AS (
   namespace text, name text, version text, state text, tag text, created_after timestamptz, created_before timestamptz,
-  correlation_id text, step text, step_state text, error_type text, task_uuids uuid[]);
+  correlation_id text, step text, step_state text, error_type text, task_uuids uuid[],
+  within text[]);                       -- namespaces that who asks is restricted to; NULL: to none
 
 CREATE FUNCTION tasker.bad_filter(p_key text, p_what text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'filter.% %', p_key, p_what USING ERRCODE = 'TK400', COLUMN = 'filter.' || p_key;
 END $$;
 
-CREATE FUNCTION tasker.read_filter(p jsonb) RETURNS tasker.action_filter LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION tasker.read_filter(p jsonb, p_request jsonb) RETURNS tasker.action_filter LANGUAGE plpgsql STABLE AS $$
 DECLARE
   f tasker.action_filter; v_key text; v_value jsonb; v_text text;
 BEGIN
@@ -392,6 +393,7 @@ BEGIN
   IF p = '{}' THEN
     RAISE EXCEPTION 'an empty filter means everything: name a condition, or say {"all": true}' USING ERRCODE = 'TK400', COLUMN = 'filter';
   END IF;
+  f.within := CASE WHEN p_request ? 'within' THEN ARRAY(SELECT jsonb_array_elements_text(p_request -> 'within')) END;
   f.namespace := p ->> 'namespace'; f.name := p ->> 'name'; f.version := p ->> 'version'; f.tag := p ->> 'tag';
   f.correlation_id := p ->> 'correlation_id'; f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
   FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'created_after', 'created_before', 'task_uuids'] LOOP
@@ -420,9 +422,10 @@ CREATE FUNCTION tasker.filtered_tasks(f tasker.action_filter, p_after bigint, p_
 DECLARE
   v_templates int[];
 BEGIN
-  IF f.namespace IS NOT NULL OR f.name IS NOT NULL OR f.version IS NOT NULL THEN
+  IF f.namespace IS NOT NULL OR f.name IS NOT NULL OR f.version IS NOT NULL OR f.within IS NOT NULL THEN
     v_templates := ARRAY(SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
-      WHERE (f.namespace IS NULL OR n.name = f.namespace) AND (f.name IS NULL OR tp.name = f.name) AND (f.version IS NULL OR tp.version = f.version));
+      WHERE (f.namespace IS NULL OR n.name = f.namespace) AND (f.name IS NULL OR tp.name = f.name) AND (f.version IS NULL OR tp.version = f.version)
+        AND (f.within IS NULL OR n.name = ANY (f.within)));
   END IF;
   RETURN QUERY
     SELECT t.task_id FROM tasker.tasks t
@@ -452,7 +455,7 @@ END $$;
 CREATE FUNCTION tasker.api_task_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   a CONSTANT tasker.actor := tasker.actor_of(p);
-  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter');
+  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
   v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
   v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
   v_ids bigint[]; v_more boolean; v_can bigint[]; v_items jsonb;
@@ -486,7 +489,7 @@ END $$;
 CREATE FUNCTION tasker.api_step_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   a CONSTANT tasker.actor := tasker.actor_of(p);
-  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter');
+  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
   v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
   v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
   v_task bigint := coalesce(split_part(tasker.read_cursor(p, '^[0-9]{1,18}/[0-9]{1,9}$'), '/', 1)::bigint, 0);
@@ -554,7 +557,7 @@ CREATE FUNCTION tasker.namespace_object(p_id int) RETURNS jsonb LANGUAGE sql STA
 $$;
 
 CREATE FUNCTION tasker.api_namespace_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT jsonb_build_object('namespaces', coalesce(jsonb_agg(tasker.namespace_object(n.namespace_id) ORDER BY n.name), '[]')) FROM tasker.namespaces n $$;
+$$ SELECT jsonb_build_object('namespaces', coalesce(jsonb_agg(tasker.namespace_object(n.namespace_id) ORDER BY n.name), '[]')) FROM tasker.namespaces n WHERE tasker.is_within(p, n.name) $$;
 
 -- Nodes learn by the notification; what they have claimed by then runs.
 CREATE FUNCTION tasker.set_namespace_paused(p jsonb, p_paused boolean) RETURNS jsonb LANGUAGE plpgsql AS $$

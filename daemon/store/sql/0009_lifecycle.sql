@@ -173,7 +173,7 @@ BEGIN
   SELECT array_agg(x.dlq_id ORDER BY x.dlq_id DESC) INTO v_ids FROM (
     SELECT d.dlq_id FROM tasker.dlq d JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
     WHERE (v_cursor IS NULL OR d.dlq_id < v_cursor) AND (v_status IS NULL OR d.status = v_status) AND (v_reason IS NULL OR d.reason = v_reason)
-      AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name')
+      AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name') AND tasker.is_within(p, n.name)
     ORDER BY d.dlq_id DESC LIMIT v_limit + 1) x;
   RETURN jsonb_build_object(
     'entries', coalesce((SELECT jsonb_agg(tasker.dlq_object(d, false) ORDER BY d.dlq_id DESC) FROM tasker.dlq d WHERE d.dlq_id = ANY (v_ids[1:v_limit])), '[]'),
@@ -191,8 +191,9 @@ CREATE FUNCTION tasker.api_dlq_stats(p jsonb) RETURNS jsonb LANGUAGE sql STABLE 
            min(d.created_at) FILTER (WHERE d.status = 'pending') AS oldest, max(d.created_at) AS newest,
            round((avg(extract(epoch FROM d.resolved_at - d.created_at)) / 60)::numeric, 2) AS mean
     FROM tasker.dlq d
-    WHERE d.reason = r.reason AND (p ->> 'namespace' IS NULL OR EXISTS (
-      SELECT 1 FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id) WHERE t.task_id = d.task_id AND n.name = p ->> 'namespace'))) k
+    WHERE d.reason = r.reason AND (p ->> 'namespace' IS NULL AND p -> 'within' IS NULL OR EXISTS (
+      SELECT 1 FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+      WHERE t.task_id = d.task_id AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND tasker.is_within(p, n.name)))) k
 $$;
 
 -- What to look at first: by what went wrong, then by how long it waits.
@@ -206,7 +207,7 @@ CREATE FUNCTION tasker.api_dlq_queue(p jsonb) RETURNS jsonb LANGUAGE sql STABLE 
     SELECT d, (d).dlq_id AS id, m.minutes, tasker.dlq_priority(d.reason, m.minutes) AS score
     FROM tasker.dlq d CROSS JOIN LATERAL (SELECT extract(epoch FROM clock_timestamp() - d.created_at) / 60 AS minutes) m
     JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
-    WHERE d.status = 'pending' AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace')
+    WHERE d.status = 'pending' AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND tasker.is_within(p, n.name)
     ORDER BY score DESC, d.dlq_id LIMIT coalesce((p ->> 'limit')::int, 100)) x
 $$;
 
@@ -479,7 +480,7 @@ CREATE FUNCTION tasker.api_dlq_staleness(p jsonb) RETURNS jsonb LANGUAGE sql STA
     CROSS JOIN LATERAL (SELECT greatest(0, round((100 * extract(epoch FROM clock_timestamp() - l.since) / (60 * l.minutes))::numeric, 1)) AS percent) g
     CROSS JOIN LATERAL (SELECT CASE WHEN g.percent < 80 THEN 'healthy' WHEN g.percent < 100 THEN 'warning' ELSE 'stale' END AS health) h
     CROSS JOIN LATERAL tasker.on_timeout(tp.lifecycle) o
-    WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'health' IS NULL OR h.health = p ->> 'health')
+    WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND tasker.is_within(p, n.name) AND (p ->> 'health' IS NULL OR h.health = p ->> 'health')
     ORDER BY g.percent DESC, t.task_id LIMIT coalesce((p ->> 'limit')::int, 100)) x
 $$;
 

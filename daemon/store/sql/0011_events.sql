@@ -224,7 +224,7 @@ CREATE FUNCTION tasker.api_event_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql ST
 DECLARE
   q record; v jsonb := '[]'; v_n bigint; v_ready bigint; v_oldest double precision;
 BEGIN
-  FOR q IN SELECT n.name, n.event_queue FROM tasker.namespaces n WHERE tasker.event_table(n.event_queue) IS NOT NULL ORDER BY n.name LOOP
+  FOR q IN SELECT n.name, n.event_queue FROM tasker.namespaces n WHERE tasker.event_table(n.event_queue) IS NOT NULL AND tasker.is_within(p, n.name) ORDER BY n.name LOOP
     EXECUTE format('SELECT count(*), count(*) FILTER (WHERE m.vt <= now()), extract(epoch FROM now() - min(m.enqueued_at)) * 1000 FROM pgmq.%I m', 'q_' || q.event_queue) INTO v_n, v_ready, v_oldest;
     v := v || jsonb_build_object('namespace', q.name, 'queue', q.event_queue, 'messages', v_n, 'ready', v_ready, 'oldest_ms', round(v_oldest)::bigint,
                                  'published', (SELECT m.total_messages FROM pgmq.metrics(q.event_queue) m));

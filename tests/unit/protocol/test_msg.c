@@ -39,6 +39,24 @@ START_TEST(clients_alone_send_requests_and_only_hello_comes_early)
 }
 END_TEST
 
+/* A new message must say what it needs; what anybody may send is listed here. */
+START_TEST(every_message_needs_a_role_but_these)
+{
+	static const int free[] = {MSG_HELLO, MSG_PING, MSG_HEARTBEAT, MSG_GOODBYE};
+	for (int i = 0; i < MSG_COUNT; i++) {
+		const struct msg_info *m = &msg_infos[i];
+		bool listed = m->dir == MSG_TO_CLIENT;
+		for (size_t k = 0; k < N_OF(free); k++)
+			listed = listed || free[k] == i;
+		ck_assert_msg((m->role == ROLE_NONE) == listed, "%s", m->name);
+		if (listed)
+			ck_assert_int_eq(m->scope, SCOPE_NONE);
+	}
+	for (int r = 0; r < ROLE_COUNT; r++)
+		ck_assert_ptr_nonnull(role_names[r]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("msg");
@@ -46,6 +64,7 @@ int main(void)
 	tcase_add_test(t, every_message_is_found);
 	tcase_add_test(t, nothing_else_is_found);
 	tcase_add_test(t, clients_alone_send_requests_and_only_hello_comes_early);
+	tcase_add_test(t, every_message_needs_a_role_but_these);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }

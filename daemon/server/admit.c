@@ -1,0 +1,278 @@
+/* Who may do what. Each message names the role it needs and how it tells its namespace (the message table); here that is held against what the rules of the option `access`
+ * grant the peer. What a request names by its uuid is looked up first, and of what the peer may not see it is said that it is not there. Without rules nothing here happens. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "protocol/mpjson.h"
+
+const char API_NAMESPACES_OF[] = "tasker.api_namespaces_of";
+
+#define GROUPS_MAX 65536 /* of a process, as Linux has it */
+
+/* Root and the daemon's own user could read its memory: rules for them would be a pretence, and a mistake in them would lock everybody out. */
+static bool is_above_rules(uid_t uid)
+{
+	return uid == 0 || uid == geteuid();
+}
+
+struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid)
+{
+	cleanup_(cleanup_free) gid_t *gids = NULL;
+	socklen_t len = 0;
+	if (!srv->opt->access || is_above_rules(uid))
+		return access_of(NULL, uid, NULL, 0);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) < 0 && errno != ERANGE)
+		len = 0;
+	gids = calloc(GROUPS_MAX + 1u, sizeof *gids); /* untouched pages cost nothing */
+	if (!gids)
+		return access_of(srv->opt->access, uid, &gid, 1);
+	gids[0] = gid;
+	len = len > GROUPS_MAX * sizeof *gids ? (socklen_t)(GROUPS_MAX * sizeof *gids) : len;
+	if (len > 0 && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids + 1, &len) < 0)
+		len = 0;
+	return access_of(srv->opt->access, uid, gids, 1 + len / sizeof *gids);
+}
+
+/* Refusing --------------------------------------------------------------------------------------------------------------- */
+
+/* `ns` NULL: in no namespace, or (with `all`) not in every one. */
+static void set_denied(const struct session *s, enum role role, const char *ns, size_t n, bool all, struct err *e)
+{
+	if (role == ROLE_NONE)
+		err_set(e, -EACCES, "permission_denied", "uid %u is granted nothing by the daemon's configuration (access)", (unsigned)s->uid);
+	else if (ns)
+		err_set(e, -EACCES, "permission_denied", "uid %u lacks the role %s in namespace %.*s", (unsigned)s->uid, role_names[role], (int)(n < 64 ? n : 64), ns);
+	else
+		err_set(e, -EACCES, "permission_denied", "uid %u lacks the role %s%s", (unsigned)s->uid, role_names[role], all ? " in all namespaces, which this asks about" : "");
+}
+
+static void note_denied(struct session *s, const char *what, const struct err *e)
+{
+	unsigned suppressed = 0;
+	s->srv->c_denied++;
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
+		log_warn("session %llu (pid %d, uid %u): %s refused: %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, what, e->text,
+			 suppressed);
+}
+
+static void put_details(struct buf *b, enum role role, const char *ns, size_t n)
+{
+	mp_map(b, ns ? 2 : 1);
+	mp_str(b, "role");
+	mp_str(b, role_names[role]);
+	if (!ns)
+		return;
+	mp_str(b, "namespace");
+	mp_strn(b, ns, n);
+}
+
+/* Answer a request, or tell the sender of a notification. */
+static void deny(struct session *s, const char *what, bool request, uint32_t id, enum role role, const char *ns, size_t n, bool all)
+{
+	struct err e = {0};
+	struct buf details;
+	set_denied(s, role, ns, n, all, &e);
+	note_denied(s, what, &e);
+	buf_init(&details, 0);
+	put_details(&details, role, ns, n);
+	if (ns)
+		snprintf(e.path, sizeof e.path, "namespace");
+	size_t mark = request ? error_begin(s, id) : notify_begin(s, "error");
+	write_error_details(&s->out, &e, &details);
+	if (request)
+		error_end(s, mark);
+	else
+		notify_end(s, mark);
+	buf_done(&details);
+}
+
+int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, struct err *e)
+{
+	if (access_allows(&s->access, msg_infos[m].role, ns, n))
+		return 0;
+	set_denied(s, msg_infos[m].role, ns, n, false, e);
+	note_denied(s, msg_infos[m].name, e);
+	return -EACCES;
+}
+
+int admit_session(struct session *s, struct err *e)
+{
+	enum role role = s->worker ? ROLE_WORK : ROLE_NONE;
+	if (!access_has(&s->access, role))
+		set_denied(s, role, NULL, 0, false, e);
+	for (size_t i = 0; s->worker && i < s->n_namespaces && !e->code[0]; i++)
+		if (strcmp(s->namespaces[i], "*") != 0 && !access_allows(&s->access, ROLE_WORK, s->namespaces[i], strlen(s->namespaces[i]))) {
+			set_denied(s, ROLE_WORK, s->namespaces[i], strlen(s->namespaces[i]), false, e);
+			snprintf(e->path, sizeof e->path, "worker.namespaces[%zu]", i);
+		}
+	if (!e->code[0])
+		return 0;
+	note_denied(s, "hello", e);
+	return -EACCES;
+}
+
+/* The namespaces a peer may see ------------------------------------------------------------------------------------------- */
+
+static void put_quoted(const char *ns, void *arg)
+{
+	struct buf *json = arg;
+	buf_printf(json, "%s\"%s\"", json->len > 0 && json->data[json->len - 1] != '[' ? "," : "", ns); /* letters, digits and underscores */
+}
+
+void admit_put_within(const struct session *s, enum msg_id m, struct buf *json)
+{
+	if (msg_infos[m].scope != SCOPE_LIST || access_everywhere(&s->access, msg_infos[m].role))
+		return;
+	json->len--; /* the closing bracket */
+	buf_append_str(json, json->len > 1 ? ",\"within\":[" : "\"within\":[");
+	access_each_namespace(&s->access, msg_infos[m].role, put_quoted, json);
+	buf_append_str(json, "]}");
+}
+
+/* What a request names by its uuid --------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	bool step, entry;
+} items[] = {{"task_uuid", false, false}, {"step_uuid", true, false}, {"entry", false, true}};
+#define N_ITEMS (sizeof items / sizeof *items)
+
+/* {"tasks": [...], "entries": [...]}. Returns how many, or -ENOENT: one of them cannot be anything. */
+static int put_items(const msgpack_object *params, char *out, size_t size)
+{
+	char tasks[128] = "", entries[64] = "";
+	int n = 0;
+	for (size_t i = 0; i < N_ITEMS; i++) {
+		const char *p = "";
+		size_t len = 0;
+		struct uuid u, task;
+		unsigned no;
+		char text[UUID_TEXT];
+		if (mp_get_str(params, items[i].name, &p, &len) != 1)
+			continue;
+		if (uuid_parse(p, len, &u) < 0 || (items[i].step && !uuid_split_step(&u, &task, &no)))
+			return -ENOENT;
+		uuid_format(items[i].step ? &task : &u, text);
+		char *to = items[i].entry ? entries : tasks;
+		size_t at = strlen(to), room = items[i].entry ? sizeof entries : sizeof tasks;
+		snprintf(to + at, room - at, "%s\"%s\"", at ? "," : "", text);
+		n++;
+	}
+	snprintf(out, size, "{\"tasks\":[%s],\"entries\":[%s]}", tasks, entries);
+	return n;
+}
+
+static void reply_not_there(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	const char *path = "task_uuid";
+	for (size_t i = 0; i < N_ITEMS; i++)
+		if (mp_get(params, items[i].name))
+			path = items[i].name;
+	reply_errorf(s, id, "not_found", path, "there is no such %s", strcmp(path, "task_uuid") == 0 ? "task" : strcmp(path, "entry") == 0 ? "dead-letter entry" : "step");
+}
+
+/* False: nothing is named, which the message's function will complain about. */
+static bool ask_namespaces(struct session *s, enum msg_id m, uint32_t id, const msgpack_object *params)
+{
+	char args[320];
+	int n = put_items(params, args, sizeof args);
+	if (n == 0)
+		return false;
+	if (n < 0) {
+		reply_not_there(s, id, params);
+		return true;
+	}
+	struct req *r = req_for(s, id, REQ_API);
+	if (!r)
+		return true;
+	buf_init(&r->api.kept, 0);
+	mp_object(&r->api.kept, params);
+	text_set(&r->api.args, args, strlen(args));
+	r->api.message = m;
+	r->api.function = API_NAMESPACES_OF;
+	r->api.mode = API_READ;
+	submit_call(s, r);
+	return true;
+}
+
+static bool may_see_all(struct session *s, enum msg_id m, const struct buf *answer)
+{
+	struct mp_value v;
+	const msgpack_object *names = NULL;
+	if (mp_decode(answer->data, answer->len, &v) < 0)
+		return false;
+	bool ok = mp_get_array(&v.root, "namespaces", &names) == 1 && names->via.array.size > 0;
+	for (uint32_t i = 0; ok && i < names->via.array.size; i++) {
+		const msgpack_object *o = &names->via.array.ptr[i];
+		ok = o->type == MSGPACK_OBJECT_STR && access_allows(&s->access, msg_infos[m].role, o->via.str.ptr, o->via.str.size);
+	}
+	mp_value_done(&v);
+	return ok;
+}
+
+void namespaces_answered(struct server *srv, struct req *r)
+{
+	struct session *s = session_find(srv, r->origin.session);
+	enum msg_id m = (enum msg_id)r->api.message;
+	struct mp_value v;
+	if (!s || s->fd < 0)
+		return;
+	if (r->failed) {
+		reply_error(s, r->origin.request, &r->err);
+	} else if (r->api.kept.failed || mp_decode(r->api.kept.data, r->api.kept.len, &v) < 0) {
+		reply_errorf(s, r->origin.request, "overloaded", NULL, "out of memory");
+	} else {
+		if (may_see_all(s, m, &r->answer))
+			message_run(s, m, r->origin.request, &v.root);
+		else
+			reply_not_there(s, r->origin.request, &v.root);
+		mp_value_done(&v);
+	}
+}
+
+/* Admitting -------------------------------------------------------------------------------------------------------------- */
+
+/* The namespace that is named, or the default one if `fallback`. False: none. */
+static bool named(const msgpack_object *params, bool fallback, const char **ret, size_t *ret_n)
+{
+	if (mp_get_str(params, "namespace", ret, ret_n) == 1)
+		return true;
+	*ret = "default";
+	*ret_n = strlen(*ret);
+	return fallback;
+}
+
+bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params)
+{
+	const struct msg_info *info = &msg_infos[m];
+	const char *ns;
+	size_t n;
+	if (!s->access.rules || m == MSG_HELLO) /* which is for admit_session */
+		return true;
+	if (!access_has(&s->access, info->role)) {
+		deny(s, info->name, request, id, info->role, NULL, 0, false);
+		return false;
+	}
+	switch (info->scope) {
+	case SCOPE_NONE:
+	case SCOPE_OWN:
+		return true;
+	case SCOPE_NAMED:
+	case SCOPE_LIST:
+		if (!named(params, info->scope == SCOPE_NAMED, &ns, &n) || access_allows(&s->access, info->role, ns, n))
+			return true;
+		deny(s, info->name, request, id, info->role, ns, n, false);
+		return false;
+	case SCOPE_ITEM:
+		return access_everywhere(&s->access, info->role) || !ask_namespaces(s, m, id, params);
+	case SCOPE_ALL:
+		if (access_everywhere(&s->access, info->role))
+			return true;
+		deny(s, info->name, request, id, info->role, NULL, 0, true);
+		return false;
+	}
+	return false;
+}

@@ -4,6 +4,7 @@ NothingChanges: what names an attempt that is over is refused and leaves every r
 found. LockOrder: calls that meet do not deadlock. SeveralNodes: nodes at work at the same time, watched by the doctor.
 """
 import collections
+import json
 import os
 import random
 import sys
@@ -256,6 +257,31 @@ class LockOrder(OneTask):
 		self.second.session.start("SELECT kind, status FROM tasker." + self.second.create_call(self.b, keyed("k2", "k1"), {}, 0))
 		self.wait_or_done(self.second, "create_tasks")
 		self.finish("ROLLBACK")
+
+	def test_claims_pass_each_other_by(self):
+		self.e.run("UPDATE pgmq.q_%s SET vt = now() - interval '1 second'" % self.queue)  # retries whose time has come
+		self.assertEqual(len([r for r in self.holder.claim(self.a, self.all, 2) if r.kind == "c"]), 2)
+		self.first.run("SET lock_timeout = '10s'")
+		self.assertEqual([r for r in self.first.claim(self.b, self.all, 3) if r.kind == "c"], [])
+		self.holder.run("COMMIT")
+		self.assertEqual(len([r for r in self.first.claim(self.b, self.all, 3) if r.kind == "c"]), 1)
+		self.assert_sound()
+
+	def test_a_reset_keeps_its_timer_when_timers_are_looked_at(self):
+		limited = engine.template_json("limited", shape(()), "always_unique")
+		limited["definition"] = {"lifecycle": {"max_duration_minutes": 60}}
+		self.e.run("SELECT tasker.register_template(%s)" % lit(json.dumps(limited)))
+		other = self.uuid.replace("b2", "b3")
+		task = self.e.create(self.a, [(other, "limited", {}, None)], {}, 0)[-1].task
+		self.e.run("SELECT tasker.fail_tasks(NULL, ARRAY[%d], ARRAY['{\"event\": \"timeout\", \"limit\": \"l\"}'::jsonb])" % task)
+		self.e.run("UPDATE tasker.task_deadlines SET due_at = now() - interval '1 minute'")
+		self.holder.run("SELECT tasker.api_task_action('{\"task_uuid\": \"%s\", \"action\": \"retry\", \"reason\": \"r\"}')" % other)
+		self.first.session.start("SELECT tasker.sweep_deadlines(%d, 10)" % self.b.no)
+		self.wait_or_done(self.first, "sweep_deadlines")
+		self.holder.run("COMMIT")
+		self.first.session.finish()
+		self.assertEqual(self.e.value("SELECT count(*) FROM tasker.task_deadlines WHERE task_id = %d" % task), "1")
+		self.assert_sound()
 
 
 class SeveralNodes(unittest.TestCase):

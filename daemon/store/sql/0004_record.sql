@@ -85,7 +85,7 @@ DECLARE
   m_t bigint[] := '{}'; m_s int[] := '{}'; m_f int[] := '{}';
   g_t bigint[]; g_s int[]; g_f int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
-  v_waiting boolean;
+  v_late boolean; v_waiting boolean;
   r tasker.hot_row;
 BEGIN
   IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
@@ -103,9 +103,14 @@ BEGIN
     END IF;
     SELECT h.queue_name INTO v_queue FROM tasker.handlers h WHERE h.handler_id = p_handler[i];
     CONTINUE WHEN NOT FOUND;
-    -- By vt, not msg_id: the index skips what is not yet due. First, what has become due takes the place of its priority.
-    EXECUTE format('UPDATE pgmq.%I q SET vt = tasker.ready_vt(q.vt, coalesce((q.message ->> ''p'')::int, 0)) WHERE q.vt > $1 - interval ''12 hours'' AND q.vt <= $1',
-                   'q_' || v_queue) USING v_now;
+    -- By vt, not msg_id: the index skips what is not yet due. First, what has become due takes the place of its priority. Queues are walked in any order, so no claim may wait
+    -- for another's rows.
+    EXECUTE format('SELECT true FROM pgmq.%I q WHERE q.vt > $1 - interval ''12 hours'' AND q.vt <= $1 LIMIT 1', 'q_' || v_queue) INTO v_late USING v_now;
+    IF v_late THEN
+      EXECUTE format('UPDATE pgmq.%1$I q SET vt = tasker.ready_vt(q.vt, coalesce((q.message ->> ''p'')::int, 0))
+                      WHERE q.msg_id = ANY (ARRAY(SELECT x.msg_id FROM pgmq.%1$I x WHERE x.vt > $1 - interval ''12 hours'' AND x.vt <= $1 FOR UPDATE SKIP LOCKED))',
+                     'q_' || v_queue) USING v_now;
+    END IF;
     EXECUTE format(
       'WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.%1$I q WHERE q.vt <= $2 ORDER BY q.vt LIMIT $1 FOR UPDATE SKIP LOCKED),
             d AS (DELETE FROM pgmq.%1$I q WHERE q.msg_id = ANY (ARRAY(SELECT m.msg_id FROM m)) RETURNING q.msg_id, q.message)

@@ -415,6 +415,9 @@ CREATE FUNCTION tasker.next_deadline(p_task bigint) RETURNS timestamptz LANGUAGE
   FROM tasker.task_deadlines d JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) WHERE d.task_id = p_task
 $$;
 
+CREATE FUNCTION tasker.is_live(p_task bigint) RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')) $$;
+
 -- Look at the tasks whose time has come, at most p_limit, one node at a time. Returns how many were looked at, and how many timed out; -1 if another node is at it.
 CREATE FUNCTION tasker.sweep_deadlines(p_node int, p_limit int, OUT looked int, OUT over int) LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -433,21 +436,20 @@ BEGIN
     RETURN;
   END IF;
 
-  -- Finished or removed: no timer any more. What was noted about a task that went well after all is closed.
-  SELECT array_agg(u.id) INTO v_done FROM unnest(v_ids) AS u(id)
-  WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = u.id AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually'));
-  IF v_done IS NOT NULL THEN
+  -- What is finished, or over a limit, is looked at again under its row lock: someone may just be taking it up.
+  SELECT array_agg(x.id ORDER BY x.id) FILTER (WHERE x.at <= clock_timestamp()), array_agg(x.id) FILTER (WHERE x.at > clock_timestamp()), array_agg(x.at) FILTER (WHERE x.at > clock_timestamp())
+  INTO v_over, v_ids, v_at
+  FROM unnest(v_ids) AS u(id) CROSS JOIN LATERAL (SELECT u.id, CASE WHEN tasker.is_live(u.id) THEN tasker.next_deadline(u.id) ELSE '-infinity' END AS at OFFSET 0) x;
+  IF v_over IS NOT NULL THEN
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_over) ORDER BY t.task_id FOR NO KEY UPDATE) x;
+    -- Finished or removed: no timer any more. What was noted about a task that went well after all is closed.
+    v_done := ARRAY(SELECT u.id FROM unnest(v_over) AS u(id) WHERE NOT tasker.is_live(u.id));
     DELETE FROM tasker.task_deadlines d WHERE d.task_id = ANY (v_done);
     UPDATE tasker.dlq d SET status = 'manually_resolved', resolved_by = 'taskerd', resolved_at = clock_timestamp(), updated_at = clock_timestamp(), notes = coalesce(d.notes, 'the task completed')
     WHERE d.task_id = ANY (v_done) AND d.status = 'pending' AND d.reason IN ('staleness_timeout', 'worker_unavailable')
       AND EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = d.task_id AND t.state = 'complete');
-  END IF;
-
-  SELECT array_agg(x.id ORDER BY x.id) FILTER (WHERE x.at <= clock_timestamp()), array_agg(x.id) FILTER (WHERE x.at > clock_timestamp()), array_agg(x.at) FILTER (WHERE x.at > clock_timestamp())
-  INTO v_over, v_ids, v_at FROM unnest(v_ids) AS u(id) CROSS JOIN LATERAL (SELECT u.id, tasker.next_deadline(u.id) AS at OFFSET 0) x;
-  IF v_over IS NOT NULL THEN
-    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_over) ORDER BY t.task_id FOR NO KEY UPDATE) x;
     FOREACH v_id IN ARRAY v_over LOOP
+      CONTINUE WHEN v_id = ANY (v_done);
       v_cause := tasker.time_out(v_id);
       over := over + 1;
       IF v_cause IS NOT NULL THEN

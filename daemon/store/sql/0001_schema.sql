@@ -191,7 +191,6 @@ CREATE TABLE tasker.steps (
 CREATE TABLE tasker.batches (
   task_id bigint NOT NULL,
   template_no int NOT NULL,
-  batchable_no int NOT NULL,            -- whose result made them
   stride int NOT NULL,                  -- from one instance's step_no to the next one's: templates.n_steps
   n_workers int NOT NULL,
   n_released int NOT NULL,              -- the first so many have been let through the gate; the others' pending_parents has one more

@@ -168,11 +168,6 @@ CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE A
   FROM (SELECT tasker.archived_task(p ->> 'task_uuid') AS t OFFSET 0) a
 $$;
 
-CREATE FUNCTION tasker.api_task_state(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object('state', coalesce((a.t).state, (SELECT t.state FROM tasker.tasks t WHERE (a.t).task_id IS NULL AND t.task_id = tasker.task_id_of(p ->> 'task_uuid'))))
-  FROM (SELECT tasker.archived_task(p ->> 'task_uuid') AS t OFFSET 0) a
-$$;
-
 -- What became of an attempt that this node does not hold: duplicate (its result was recorded before) or stale.
 CREATE FUNCTION tasker.api_attempt_status(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
 $$ SELECT jsonb_build_object('status', CASE WHEN EXISTS (

@@ -60,7 +60,7 @@ END $$;
 
 -- Step `p_no` of a task, or if that is a batch worker its instances.
 CREATE FUNCTION tasker.steps_of(p_task bigint, p_no int) RETURNS SETOF int LANGUAGE sql STABLE ROWS 10 AS
-$$ SELECT p_no UNION ALL SELECT b.template_no + k * b.stride FROM tasker.batches b CROSS JOIN LATERAL generate_series(1, b.n_workers) AS k WHERE b.task_id = p_task AND b.template_no = p_no $$;
+$$ SELECT p_no UNION ALL SELECT i.no FROM tasker.instances(p_task, p_no) AS i(no) $$;
 
 -- How many of a template step's parents it has to wait for.
 CREATE FUNCTION tasker.open_parents(p_task bigint, p_parents int[], p_impossible int[]) RETURNS int LANGUAGE sql STABLE AS $$
@@ -316,7 +316,7 @@ BEGIN
 END $$;
 
 -- Make a batch worker's instances. p_configs: the cursors, checked.
-CREATE FUNCTION tasker.make_instances(p_task bigint, p_template int, p_no int, p_worker int, p_configs jsonb, p_no_op boolean, p_meta jsonb) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION tasker.make_instances(p_task bigint, p_template int, p_worker int, p_configs jsonb, p_no_op boolean, p_meta jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_n int := jsonb_array_length(p_configs);
   v_stride int := (SELECT n_steps FROM tasker.templates WHERE template_id = p_template);
@@ -383,7 +383,7 @@ BEGIN
   v_configs := CASE WHEN v_none THEN '[{"batch_id": "000", "start_cursor": 0, "end_cursor": 0, "batch_size": 0}]' ELSE v_configs END;
   v_meta := coalesce(p_result -> 'batch_metadata', v_out -> 'batch_metadata');
   FOREACH w IN ARRAY v_workers LOOP
-    PERFORM tasker.make_instances(p_task, p_template, p_no, w, v_configs, v_none, v_meta);
+    PERFORM tasker.make_instances(p_task, p_template, w, v_configs, v_none, v_meta);
   END LOOP;
   RETURN QUERY SELECT * FROM tasker.propagate(p_task, p_template, p_no, '{}', p_decided);
 END $$;

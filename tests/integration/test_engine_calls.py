@@ -1,7 +1,7 @@
 """Calls of the engine's SQL functions that meet, come late or come twice.
 
 NothingChanges: what names an attempt that is over is refused and leaves every row as it was. InFlight: a claim that commits after its daemon has gone is
-found. LockOrder: calls that meet do not deadlock. SeveralNodes: nodes at work at the same time, watched by the doctor.
+found. LockOrder: calls that meet do not deadlock. Told: other nodes hear of what has settled. SeveralNodes: nodes at work at the same time, watched by the doctor.
 """
 import collections
 import json
@@ -282,6 +282,21 @@ class LockOrder(OneTask):
 		self.first.session.finish()
 		self.assertEqual(self.e.value("SELECT count(*) FROM tasker.task_deadlines WHERE task_id = %d" % task), "1")
 		self.assert_sound()
+
+
+class Told(OneTask):
+	"""Other nodes hear of what has settled, whoever has found it."""
+
+	steps = shape((), retryable=False)
+
+	def test_of_a_lost_node(self):
+		listener = self.connect()
+		listener.run("LISTEN tasker_settled")
+		self.e.claim(self.a, self.all, 1)
+		self.e.run("UPDATE tasker.nodes SET lease_until = now() - interval '1 second' WHERE node_no = %d" % self.a.no)
+		self.e.run("SELECT tasker.reclaim(%d, true, 10)" % self.b.no)
+		self.assertEqual(self.e.value("SELECT state FROM tasker.tasks"), "blocked_by_failures")
+		self.assertIn(self.uuid, str(listener.run("SELECT 1")))
 
 
 class SeveralNodes(unittest.TestCase):

@@ -170,13 +170,13 @@ BEGIN
 END $$;
 
 -- s rows for tasks that have settled, and a word to the other nodes.
-CREATE FUNCTION tasker.tell_settled(p_notify boolean, p_state text, p_uuids uuid[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+CREATE FUNCTION tasker.tell_settled(p_notify boolean, p_state text, p_tasks bigint[], p_uuids uuid[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 BEGIN
   IF p_notify AND p_uuids IS NOT NULL THEN
     PERFORM tasker.notify_uuids('tasker_settled', p_uuids);
   END IF;
-  RETURN QUERY SELECT 's'::"char", NULL::int, p_state, NULL::bigint, x, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
-                      NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(p_uuids) AS x;
+  RETURN QUERY SELECT 's'::"char", NULL::int, p_state, x.t, x.u, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+                      NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(p_tasks, p_uuids) AS x(t, u);
 END $$;
 
 -- Tell all nodes of these, in as many notifications as it takes.

@@ -186,12 +186,9 @@ DECLARE
   e_t bigint[]; e_s int[]; e_f int[]; e_h int[]; e_at timestamptz[];
 BEGIN
   -- From its first failure on, a task counts what can still move it.
-  UPDATE tasker.tasks t SET n_active = (
-      SELECT count(*) FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress'))
-  WHERE t.task_id = ANY (p_task) AND t.n_active IS NULL AND EXISTS (
-    SELECT 1 FROM unnest(p_task, p_step, p_fence) AS u(task_id, step_no, fence)
-    CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
-    WHERE u.task_id = t.task_id);
+  PERFORM tasker.begin_counting(ARRAY(
+    SELECT u.task_id FROM unnest(p_task, p_step, p_fence) AS u(task_id, step_no, fence)
+    CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s));
 
   WITH r AS MATERIALIZED (
     SELECT u.*, ts.handler_id, s.template_no, s.ready_at AS was_ready,
@@ -250,8 +247,8 @@ BEGIN
                FROM unnest(u_i, u_how, u_t, u_s, u_f, u_h) AS e(i, how, t, s, f, h);
 END $$;
 
--- Put tasks with counters (n_active set) into the state that the counters say. s rows for those that have settled. The caller holds the row locks.
-CREATE FUNCTION tasker.settle(p_node int, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+-- Put tasks with counters (n_active set) into the state that the counters say. s rows for those that have settled, and a word to the other nodes. The caller holds the row locks.
+CREATE FUNCTION tasker.settle(p_node int, p_notify boolean, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   u_t bigint[]; u_u uuid[]; u_old tasker.task_state[]; u_new tasker.task_state[];
 BEGIN
@@ -275,6 +272,9 @@ BEGIN
   END IF;
   IF 'blocked_by_failures' = ANY (u_old) THEN
     PERFORM tasker.on_unblocked((SELECT array_agg(x.t) FROM unnest(u_t, u_old) AS x(t, old) WHERE x.old = 'blocked_by_failures'), p_cause ->> 'operator', p_cause ->> 'reason');
+  END IF;
+  IF p_notify THEN
+    PERFORM tasker.notify_uuids('tasker_settled', ARRAY(SELECT x.u FROM unnest(u_u, u_new) AS x(u, new) WHERE x.new IN ('complete', 'blocked_by_failures')));
   END IF;
   RETURN QUERY
     SELECT 's'::"char", NULL::int, x.new::text, x.t, x.u, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
@@ -301,6 +301,113 @@ CREATE FUNCTION tasker.hold_back(p_tasks bigint[]) RETURNS void LANGUAGE sql AS 
   WHERE t.task_id = g.task_id
 $$;
 
+-- Successes: their steps become complete. Parallel arrays of what has been recorded; o_sinks: the tasks of those that count. p_now is taken under the tasks' row locks.
+CREATE FUNCTION tasker.complete_steps(
+  p_node int, p_now timestamptz, p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_result jsonb[], p_bytes int[], p_meta jsonb[],
+  p_exec_ms real[], p_worker uuid[], p_finished timestamptz[],
+  OUT o_i int[], OUT o_t bigint[], OUT o_s int[], OUT o_n int[], OUT o_tpl int[], OUT o_sinks bigint[], OUT has_children boolean)
+LANGUAGE plpgsql AS $$
+BEGIN
+  WITH r AS MATERIALIZED (
+    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.bytes, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, s.template_no, ts.counts, ts.parent
+    FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
+         AS u(task_id, step_no, fence, outcome, result, bytes, meta, exec_ms, worker, finished, ord)
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
+                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT x.counts, x.children <> '{}' AS parent FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
+    WHERE u.outcome = 'success'),
+  u AS (
+    UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = p_now
+    FROM r WHERE s.ctid = r.c
+    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.template_no, r.counts, r.parent),
+  a AS (
+    INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
+    SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, p_now, u.exec_ms, u.meta
+    FROM u)
+  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.template_no), array_agg(u.template_id), array_agg(u.task_id) FILTER (WHERE u.counts), bool_or(u.parent)
+  INTO o_i, o_t, o_s, o_n, o_tpl, o_sinks, has_children FROM u;
+END $$;
+
+-- What waited for these steps (parallel arrays, with the template steps that they are of) counts down, and what p_effects name besides. What becomes ready is claimed for the
+-- calling node within the credits (c_*; see tasker.create_tasks) or is to be put into its queue (e_*), in tasks of p_paused all of it. p_counted: some of the tasks may have batches.
+CREATE FUNCTION tasker.next_steps(
+  p_node int, p_now timestamptz, p_handler int[], p_quota int[], p_cap int, p_counted boolean, p_paused bigint[], p_task bigint[], p_no int[], p_template int[], p_effects tasker.effect[],
+  OUT c_t bigint[], OUT c_s int[], OUT c_a int[], OUT c_f int[], OUT e_t bigint[], OUT e_s int[], OUT e_h int[], OUT e_f int[])
+LANGUAGE plpgsql AS $$
+BEGIN
+  WITH ch AS (
+    SELECT o.task_id, o.tpl, ch.step_no, 1 AS n
+    FROM unnest(p_task, p_no, p_template) AS o(task_id, template_no, tpl)
+    CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.template_no OFFSET 0) ch),
+  all_ch AS (
+    SELECT ch.* FROM ch
+    UNION ALL
+    SELECT ch.task_id, ch.tpl, i.no, ch.n FROM ch CROSS JOIN LATERAL tasker.instances(ch.task_id, ch.step_no) AS i(no) WHERE p_counted
+    UNION ALL
+    SELECT x.task_id, x.template_id, x.step_no, x.n FROM unnest(p_effects) AS x),
+  k AS (
+    SELECT c.task_id, c.tpl, c.step_no, sum(c.n)::int AS n FROM all_ch c GROUP BY c.task_id, c.tpl, c.step_no),
+  want AS (
+    SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
+           s.pending_parents = k.n AND of.quota IS NOT NULL AND (p_paused IS NULL OR k.task_id <> ALL (p_paused))
+             AND row_number() OVER (PARTITION BY s.pending_parents = k.n AND (p_paused IS NULL OR k.task_id <> ALL (p_paused)), ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
+    FROM k
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = k.tpl AND x.step_no = s.template_no OFFSET 0) ts
+    LEFT JOIN unnest(p_handler, p_quota) AS of(handler_id, quota) ON of.handler_id = ts.handler_id),
+  capped AS (
+    SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
+  u AS (
+    UPDATE tasker.steps s SET
+      pending_parents = s.pending_parents - c.n,
+      state = CASE WHEN c.take THEN 'in_progress' WHEN c.ready THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
+      attempts = s.attempts + c.take::int, fence = s.fence + c.take::int,
+      node_no = CASE WHEN c.take THEN p_node END,
+      ready_at = CASE WHEN c.ready THEN p_now END,
+      claimed_at = CASE WHEN c.take THEN p_now END
+    FROM capped c WHERE s.ctid = c.c
+    RETURNING s.task_id, s.step_no, s.attempts, s.fence, c.handler_id, c.ready, c.take)
+  SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
+         array_agg(attempts) FILTER (WHERE take), array_agg(fence) FILTER (WHERE take),
+         array_agg(task_id) FILTER (WHERE NOT take), array_agg(step_no) FILTER (WHERE NOT take),
+         array_agg(handler_id) FILTER (WHERE NOT take), array_agg(fence) FILTER (WHERE NOT take)
+  INTO c_t, c_s, c_a, c_f, e_t, e_s, e_h, e_f
+  FROM u WHERE ready;
+END $$;
+
+-- Steps that count have been satisfied, one for each time that their task is in p_tasks: a task is complete when all of them are. s rows.
+CREATE FUNCTION tasker.close_sinks(p_node int, p_now timestamptz, p_notify boolean, p_tasks bigint[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+DECLARE
+  d_t bigint[]; d_u uuid[];
+BEGIN
+  WITH k AS (
+    SELECT o.task_id, count(*)::int AS n FROM unnest(p_tasks) AS o(task_id) GROUP BY o.task_id),
+  z AS (
+    SELECT k.n, t.c FROM k
+    CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.tasks x WHERE x.task_id = k.task_id AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') OFFSET 0) t),
+  u AS (
+    UPDATE tasker.tasks t SET
+      open_sinks = t.open_sinks - z.n,
+      state = CASE WHEN t.open_sinks = z.n THEN 'complete' ELSE t.state END,
+      finished_at = CASE WHEN t.open_sinks = z.n THEN p_now END,
+      finished_by_node = CASE WHEN t.open_sinks = z.n THEN p_node END
+    FROM z WHERE t.ctid = z.c
+    RETURNING t.task_id, t.task_uuid, t.open_sinks)
+  SELECT array_agg(u.task_id), array_agg(u.task_uuid) INTO d_t, d_u FROM u WHERE u.open_sinks = 0;
+  RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'complete', d_t, d_u);
+END $$;
+
+-- Steps of these tasks have become active (p_more), or no longer are; a task is there once for each step. Those that do not count are passed over.
+CREATE FUNCTION tasker.count_active(p_more bigint[], p_less bigint[]) RETURNS void LANGUAGE sql AS $$
+  UPDATE tasker.tasks t SET n_active = t.n_active + k.n
+  FROM (SELECT g.n, z.c
+        FROM (SELECT x.task_id, sum(x.n)::int AS n FROM (SELECT unnest(p_more) AS task_id, 1 AS n UNION ALL SELECT unnest(p_less), -1) x GROUP BY x.task_id) g
+        CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.tasks y WHERE y.task_id = g.task_id AND y.n_active IS NOT NULL OFFSET 0) z
+        WHERE g.n <> 0) k
+  WHERE t.ctid = k.c
+$$;
+
 -- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
 -- a rows for all but recorded successes: status retrying | failed | released for what this call changed, duplicate | stale for what it did not.
 -- p_events (NULL: no step of the batch declares any): see publish_events, as for e rows.
@@ -314,16 +421,11 @@ CREATE FUNCTION tasker.record_results(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
-  v_counted boolean; v_paused bigint[]; v_sinks int; v_parents int; v_applied int := 0;
-  o_i int[]; o_t bigint[]; o_s int[]; o_n int[]; o_tpl int[]; o_counts boolean[];
-  f_d int[];
-  c_t bigint[]; c_s int[]; c_a int[]; c_f int[];
-  e_t bigint[]; e_s int[]; e_h int[]; e_f int[];
-  x_t bigint[] := '{}'; x_s int[] := '{}'; x_tpl int[] := '{}'; x_n int[] := '{}'; -- steps that have n parents less to wait for, besides children
-  v_effect tasker.effect;
-  v_settled uuid[] := '{}';
+  v_counted boolean; v_paused bigint[]; v_applied int := 0; v_aborted boolean := false;
+  done record; next record; f_i int[];
+  c_t bigint[]; c_s int[]; c_a int[]; c_f int[]; e_t bigint[];
+  v_effect tasker.effect; v_effects tasker.effect[] := '{}'; -- on steps besides the children
   v_row tasker.hot_row;
-  v_aborted boolean := false;
 BEGIN
   IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
@@ -341,116 +443,29 @@ BEGIN
         p_retry[v_effect.idx] := false;
         p_error[v_effect.idx] := v_effect.problem::jsonb;
       ELSE
-        x_t := x_t || v_effect.task_id; x_s := x_s || v_effect.step_no; x_tpl := x_tpl || v_effect.template_id; x_n := x_n || v_effect.n;
+        v_effects := v_effects || v_effect;
       END IF;
     END LOOP;
   END IF;
 
-  -- Successes.
-  WITH r AS MATERIALIZED (
-    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.bytes, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, s.template_no, ts.counts, ts.parent
-    FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
-         AS u(task_id, step_no, fence, outcome, result, bytes, meta, exec_ms, worker, finished, ord)
-    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
-                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
-    CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
-    CROSS JOIN LATERAL (SELECT x.counts, x.children <> '{}' AS parent FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
-    WHERE u.outcome = 'success'),
-  u AS (
-    UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = v_now
-    FROM r WHERE s.ctid = r.c
-    RETURNING r.ord, s.task_id, s.step_no, s.attempts, s.fence, s.ready_at, s.claimed_at, r.meta, r.exec_ms, r.worker, r.finished, r.template_id, r.template_no, r.counts, r.parent),
-  a AS (
-    INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
-    SELECT u.task_id, u.step_no, u.attempts, u.fence, 'success', p_node, u.worker, u.ready_at, u.claimed_at, u.finished, v_now, u.exec_ms, u.meta
-    FROM u)
-  SELECT array_agg(u.ord), array_agg(u.task_id), array_agg(u.step_no), array_agg(u.template_no), array_agg(u.template_id), array_agg(u.counts),
-         count(*) FILTER (WHERE u.counts), count(*) FILTER (WHERE u.parent)
-  INTO o_i, o_t, o_s, o_n, o_tpl, o_counts, v_sinks, v_parents FROM u;
-
-  IF o_t IS NOT NULL THEN
-    v_applied := cardinality(o_t);
-    IF v_counted AND o_s <> o_n THEN
-      FOR v_effect IN SELECT * FROM tasker.batch_progress(o_t, o_s) LOOP
-        x_t := x_t || v_effect.task_id; x_s := x_s || v_effect.step_no; x_tpl := x_tpl || v_effect.template_id; x_n := x_n || v_effect.n;
-      END LOOP;
+  done := tasker.complete_steps(p_node, v_now, p_task, p_step, p_fence, p_outcome, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished);
+  IF done.o_t IS NOT NULL THEN
+    v_applied := cardinality(done.o_t);
+    IF v_counted AND done.o_s <> done.o_n THEN
+      v_effects := v_effects || ARRAY(SELECT e FROM tasker.batch_progress(done.o_t, done.o_s) e);
     END IF;
-    -- Children: count down; what is ready is claimed within the credits, else enqueued.
-    IF v_parents > 0 OR x_t <> '{}' THEN
-      WITH ch AS (
-        SELECT o.task_id, o.tpl, ch.step_no, 1 AS n
-        FROM unnest(o_t, o_n, o_tpl) AS o(task_id, template_no, tpl)
-        CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.template_no OFFSET 0) ch),
-      all_ch AS (
-        SELECT ch.* FROM ch
-        UNION ALL
-        SELECT ch.task_id, ch.tpl, i.no, ch.n FROM ch CROSS JOIN LATERAL tasker.instances(ch.task_id, ch.step_no) AS i(no) WHERE v_counted
-        UNION ALL
-        SELECT x.* FROM unnest(x_t, x_tpl, x_s, x_n) AS x(task_id, tpl, step_no, n)),
-      k AS (
-        SELECT c.task_id, c.tpl, c.step_no, sum(c.n)::int AS n FROM all_ch c GROUP BY c.task_id, c.tpl, c.step_no),
-      want AS (
-        SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
-               s.pending_parents = k.n AND of.quota IS NOT NULL AND (v_paused IS NULL OR k.task_id <> ALL (v_paused))
-                 AND row_number() OVER (PARTITION BY s.pending_parents = k.n AND (v_paused IS NULL OR k.task_id <> ALL (v_paused)), ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
-        FROM k
-        CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.pending_parents FROM tasker.steps x WHERE x.task_id = k.task_id AND x.step_no = k.step_no AND x.state = 'pending' OFFSET 0) s
-        CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = k.tpl AND x.step_no = s.template_no OFFSET 0) ts
-        LEFT JOIN unnest(p_handler, p_quota) AS of(handler_id, quota) ON of.handler_id = ts.handler_id),
-      capped AS (
-        SELECT w.*, w.in_quota AND row_number() OVER (PARTITION BY w.in_quota ORDER BY w.task_id, w.step_no) <= p_cap AS take FROM want w),
-      u AS (
-        UPDATE tasker.steps s SET
-          pending_parents = s.pending_parents - c.n,
-          state = CASE WHEN c.take THEN 'in_progress' WHEN c.ready THEN 'enqueued' ELSE 'pending' END::tasker.step_state,
-          attempts = s.attempts + c.take::int, fence = s.fence + c.take::int,
-          node_no = CASE WHEN c.take THEN p_node END,
-          ready_at = CASE WHEN c.ready THEN v_now END,
-          claimed_at = CASE WHEN c.take THEN v_now END
-        FROM capped c WHERE s.ctid = c.c
-        RETURNING s.task_id, s.step_no, s.attempts, s.fence, c.handler_id, c.ready, c.take)
-      SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
-             array_agg(attempts) FILTER (WHERE take), array_agg(fence) FILTER (WHERE take),
-             array_agg(task_id) FILTER (WHERE NOT take), array_agg(step_no) FILTER (WHERE NOT take),
-             array_agg(handler_id) FILTER (WHERE NOT take), array_agg(fence) FILTER (WHERE NOT take)
-      INTO c_t, c_s, c_a, c_f, e_t, e_s, e_h, e_f
-      FROM u WHERE ready;
+    IF done.has_children OR v_effects <> '{}' THEN
+      next := tasker.next_steps(p_node, v_now, p_handler, p_quota, p_cap, v_counted, v_paused, done.o_t, done.o_n, done.o_tpl, v_effects);
+      c_t := next.c_t; c_s := next.c_s; c_a := next.c_a; c_f := next.c_f; e_t := next.e_t;
       IF e_t IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
+        RETURN QUERY SELECT * FROM tasker.enqueue(e_t, next.e_s, next.e_f, next.e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
       END IF;
     END IF;
-    -- A task is complete when every step that counts is satisfied.
-    IF v_sinks > 0 THEN
-      FOR v_row IN
-        WITH k AS (
-          SELECT o.task_id, count(*)::int AS n FROM unnest(o_t, o_counts) AS o(task_id, counts) WHERE o.counts GROUP BY o.task_id),
-        z AS (
-          SELECT k.n, t.c FROM k
-          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.tasks x WHERE x.task_id = k.task_id AND x.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') OFFSET 0) t),
-        u AS (
-          UPDATE tasker.tasks t SET
-            open_sinks = t.open_sinks - z.n,
-            state = CASE WHEN t.open_sinks = z.n THEN 'complete' ELSE t.state END,
-            finished_at = CASE WHEN t.open_sinks = z.n THEN v_now END,
-            finished_by_node = CASE WHEN t.open_sinks = z.n THEN p_node END
-          FROM z WHERE t.ctid = z.c
-          RETURNING t.task_id, t.task_uuid, t.state, t.open_sinks)
-        SELECT 's'::"char", NULL::int, u.state::text, u.task_id, u.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
-               NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-        FROM u WHERE u.open_sinks = 0
-      LOOP
-        v_settled := v_settled || v_row.task_uuid;
-        RETURN NEXT v_row;
-      END LOOP;
+    IF done.o_sinks IS NOT NULL THEN
+      RETURN QUERY SELECT * FROM tasker.close_sinks(p_node, v_now, p_notify, done.o_sinks);
     END IF;
     IF v_counted THEN
-      UPDATE tasker.tasks t SET n_active = t.n_active + d.n
-      FROM (SELECT g.n, z.c FROM (
-              SELECT x.task_id, sum(x.n)::int AS n FROM (
-                SELECT unnest(o_t) AS task_id, -1 AS n UNION ALL SELECT unnest(c_t), 1 UNION ALL SELECT unnest(e_t), 1) x GROUP BY x.task_id) g
-            CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.tasks y WHERE y.task_id = g.task_id AND y.n_active IS NOT NULL OFFSET 0) z
-            WHERE g.n <> 0) d
-      WHERE t.ctid = d.c;
+      PERFORM tasker.count_active(c_t || e_t, done.o_t);
     END IF;
   END IF;
 
@@ -467,7 +482,7 @@ BEGIN
       CROSS JOIN LATERAL tasker.end_attempts(p_node, p_notify, g.i, g.t, g.s, g.f, g.o, g.y, g.d, g.e, g.m, g.x, g.w, g.n) e
     LOOP
       IF v_row.kind = 'a' THEN
-        f_d := f_d || v_row.idx;
+        f_i := f_i || v_row.idx;
         v_applied := v_applied + 1;
       END IF;
       v_aborted := v_aborted OR v_row.kind = 'x';
@@ -485,10 +500,7 @@ BEGIN
     PERFORM tasker.hold_back(v_paused);
   END IF;
   IF v_counted THEN
-    FOR v_row IN SELECT * FROM tasker.settle(p_node, p_task, '{"event": "results"}') LOOP
-      v_settled := v_settled || v_row.task_uuid;
-      RETURN NEXT v_row;
-    END LOOP;
+    RETURN QUERY SELECT * FROM tasker.settle(p_node, p_notify, p_task, '{"event": "results"}');
   END IF;
 
   -- What did not apply: say whether this very attempt was recorded before.
@@ -499,15 +511,12 @@ BEGIN
                                AND a.outcome IN ('success', 'handler_error', 'permanent_error', 'invalid_result')) THEN 'duplicate' ELSE 'stale' END,
              p_task[x.i], NULL::uuid, NULL::int, p_step[x.i], NULL::int, p_fence[x.i], NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
       FROM generate_subscripts(p_task, 1) AS x(i)
-      WHERE x.i <> ALL (coalesce(o_i, '{}') || coalesce(f_d, '{}'));
+      WHERE x.i <> ALL (coalesce(done.o_i, '{}') || coalesce(f_i, '{}'));
   END IF;
   IF c_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f);
   END IF;
   IF p_events IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, p_task, p_step, p_fence, p_events);
-  END IF;
-  IF p_notify AND cardinality(v_settled) > 0 THEN
-    PERFORM pg_notify('tasker_settled', left(array_to_string(v_settled, ','), 7900));
   END IF;
 END $$;

@@ -112,7 +112,7 @@ BEGIN
       END LOOP;
       PERFORM tasker.hold_back(v_t);
       RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, v_t, v_s, v_f, NULL);
-      RETURN QUERY SELECT * FROM tasker.settle(p_node, v_t, '{"event": "node_lost"}');
+      RETURN QUERY SELECT * FROM tasker.settle(p_node, p_notify, v_t, '{"event": "node_lost"}');
     END IF;
     -- But for rows that the node, coming back, has written over meanwhile: the next call takes those.
     DELETE FROM tasker.node_claims c USING unnest(v_slots, v_seqs) AS k(slot, seq) WHERE c.node_no = n.node_no AND c.slot = k.slot AND c.seq = k.seq;

@@ -331,8 +331,8 @@ BEGIN
   v_open := tasker.open_parents(p_task, w.parents, (SELECT t.impossible FROM tasker.tasks t WHERE t.task_id = p_task));
   v_inputs := w.init || jsonb_build_object('is_no_op', p_no_op, 'template_step_name', w.name, '__template_step_name', w.name, 'batch_metadata',
     CASE WHEN jsonb_typeof(p_meta) = 'object' THEN p_meta ELSE '{}' END || w.config - 'worker_template' || jsonb_build_object('failure_strategy', v_strategy, 'total_batches', v_n));
-  INSERT INTO tasker.batches (task_id, template_no, batchable_no, stride, n_workers, n_released, n_inside, parallelism, failure_strategy)
-  VALUES (p_task, p_worker, p_no, v_stride, v_n, v_released, v_released, v_parallel, v_strategy);
+  INSERT INTO tasker.batches (task_id, template_no, stride, n_workers, n_released, n_inside, parallelism, failure_strategy)
+  VALUES (p_task, p_worker, v_stride, v_n, v_released, v_released, v_parallel, v_strategy);
   INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, inputs)
   SELECT p_task, p_worker + j.ord::int * v_stride, p_worker, 'pending', v_open + (j.ord > v_released)::int, v_inputs || jsonb_build_object('cursor', j.value)
   FROM jsonb_array_elements(p_configs) WITH ORDINALITY AS j(value, ord) ORDER BY j.ord;
@@ -501,10 +501,7 @@ BEGIN
   IF e_t IS NULL THEN
     RETURN;
   END IF;
-  UPDATE tasker.tasks t SET n_active = t.n_active + k.n
-  FROM (SELECT g.n, z.c FROM (SELECT x AS task_id, count(*)::int AS n FROM unnest(e_t) AS x GROUP BY x) g
-        CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.tasks y WHERE y.task_id = g.task_id AND y.n_active IS NOT NULL OFFSET 0) z) k
-  WHERE t.ctid = k.c;
+  PERFORM tasker.count_active(e_t, '{}');
   RETURN QUERY SELECT * FROM tasker.enqueue(e_t, e_s, e_f, e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
 END $$;
 

@@ -101,7 +101,7 @@ DECLARE
   v_reset CONSTANT boolean := p_action = 'reset_for_retry';
   v_end CONSTANT tasker.step_state := CASE WHEN p_action = 'complete_manually' THEN 'complete' ELSE 'resolved_manually' END;
   u_t bigint[]; u_s int[]; u_f int[]; u_h int[]; u_now tasker.step_state[];
-  u_was tasker.step_state[]; v_ended uuid[]; v_settled uuid[]; v_effects tasker.effect[];
+  u_was tasker.step_state[]; v_ended uuid[]; v_effects tasker.effect[];
 BEGIN
   PERFORM tasker.begin_counting(p_tasks);
   IF NOT v_reset THEN
@@ -154,9 +154,8 @@ BEGIN
     PERFORM tasker.satisfy(true, u_t, u_s, v_effects || ARRAY(
       SELECT e FROM (SELECT array_agg(x.t) AS t, array_agg(x.s) AS s FROM unnest(u_t, u_s, u_was) AS x(t, s, was) WHERE x.was <> 'error') l CROSS JOIN LATERAL tasker.batch_progress(l.t, l.s) e));
   END IF;
-  SELECT array_agg(s.task_uuid) INTO v_settled FROM tasker.settle(a.node_no, u_t, tasker.cause_of('step.' || p_action, a)) s;
+  PERFORM tasker.settle(a.node_no, true, u_t, tasker.cause_of('step.' || p_action, a));
   PERFORM tasker.notify_uuids('tasker_cancel', v_ended);
-  PERFORM tasker.notify_uuids('tasker_settled', v_settled);
 END $$;
 
 -- Tasks ------------------------------------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ BEGIN
     PERFORM tasker.let_go(p_tasks);
     PERFORM tasker.enqueue_starts(array_agg(t.task_id), array_agg(t.priority::int), array_agg(greatest(t.run_at, now())), true)
     FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.state = 'pending' HAVING count(*) > 0;
-    SELECT array_agg(s.task_uuid) INTO v_settled FROM tasker.settle(a.node_no, p_tasks, v_cause) s;
+    PERFORM tasker.settle(a.node_no, true, p_tasks, v_cause);
   WHEN 'retry' THEN
     SELECT array_agg(s.task_id), array_agg(s.step_no) INTO v_t, v_s
     FROM (SELECT s.task_id, s.step_no FROM tasker.steps s

@@ -1,7 +1,8 @@
 /* The cheapest worker that can be: its handlers do nothing, so that a benchmark measures the daemon. All
  * steps of one read are answered in one message. With --sleep-us every step is answered that long after it
- * came, all of them side by side. Ends on SIGTERM or SIGINT after draining, and prints what it did as one
- * line of JSON. */
+ * came, all of them side by side. With --starts FILE it appends a line for each handler that starts: when (in
+ * microseconds of the wall clock), step, attempt. Ends on SIGTERM or SIGINT after draining, and prints what it
+ * did as one line of JSON. */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -24,6 +25,7 @@ struct bench {
 	const char *socket, *name, *handlers[MAX_NAMES], *namespaces[MAX_NAMES];
 	size_t nhandlers, nnamespaces;
 	unsigned long concurrency, sleep_us;
+	FILE *starts; /* a line for each handler that starts */
 	struct sleeper *first, **last; /* the delay is the same for all, so this is in order of time */
 };
 
@@ -42,9 +44,23 @@ static uint64_t now_us(void)
 	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
 }
 
+static void note_start(struct bench *b, const tasker_step *step)
+{
+	const tasker_value *v = tasker_step_value(step);
+	struct timespec ts;
+	char uuid[40];
+	if (!b->starts)
+		return;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	tasker_copy(tasker_get(v, "step_uuid"), uuid, sizeof uuid);
+	fprintf(b->starts, "%lld %s %lld\n", (long long)ts.tv_sec * 1000000 + ts.tv_nsec / 1000, uuid,
+	        (long long)tasker_int(tasker_get(v, "attempt"), 0));
+}
+
 static enum tasker_verdict noop(void *arg, tasker_step *step)
 {
 	struct bench *b = arg;
+	note_start(b, step);
 	struct sleeper *s = b->sleep_us ? malloc(sizeof *s) : NULL;
 	if (!s)
 		return TASKER_DONE;
@@ -98,7 +114,7 @@ static int usage(const char *why)
 	fprintf(
 	    stderr,
 	    "%s\nusage: bench_worker [--socket PATH] [--name NAME] [--namespace NS]... [--handler NAME]...\n"
-	    "                    [--concurrency N] [--sleep-us N]\n",
+	    "                    [--concurrency N] [--sleep-us N] [--starts FILE]\n",
 	    why);
 	return -1;
 }
@@ -122,28 +138,45 @@ static int keep_name(const char **list, size_t *n, const char *name)
 	return 0;
 }
 
+static int open_starts(struct bench *b, const char *path)
+{
+	b->starts = fopen(path, "ae");
+	return b->starts ? 0 : usage("--starts: the file cannot be opened");
+}
+
+static int parse_option(struct bench *b, int c)
+{
+	switch (c) {
+	case 's':
+		b->socket = optarg;
+		return 0;
+	case 'n':
+		b->name = optarg;
+		return 0;
+	case 'N':
+		return keep_name(b->namespaces, &b->nnamespaces, optarg);
+	case 'h':
+		return keep_name(b->handlers, &b->nhandlers, optarg);
+	case 'c':
+		return parse_number(optarg, 100000, &b->concurrency);
+	case 'z':
+		return parse_number(optarg, 3600000000, &b->sleep_us);
+	case 't':
+		return open_starts(b, optarg);
+	default:
+		return usage("unknown option");
+	}
+}
+
 static int parse(int argc, char **argv, struct bench *b)
 {
 	static const struct option options[] = {
 	    {"socket", 1, NULL, 's'},  {"name", 1, NULL, 'n'},        {"namespace", 1, NULL, 'N'},
 	    {"handler", 1, NULL, 'h'}, {"concurrency", 1, NULL, 'c'}, {"sleep-us", 1, NULL, 'z'},
-	    {NULL, 0, NULL, 0}};
+	    {"starts", 1, NULL, 't'},  {NULL, 0, NULL, 0}};
 	int c, rc = 0;
-	while (rc == 0 && (c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		if (c == 's')
-			b->socket = optarg;
-		else if (c == 'n')
-			b->name = optarg;
-		else if (c == 'N')
-			rc = keep_name(b->namespaces, &b->nnamespaces, optarg);
-		else if (c == 'h')
-			rc = keep_name(b->handlers, &b->nhandlers, optarg);
-		else if (c == 'c')
-			rc = parse_number(optarg, 100000, &b->concurrency);
-		else
-			rc = c == 'z' ? parse_number(optarg, 3600000000, &b->sleep_us)
-			              : usage("unknown option");
-	}
+	while (rc == 0 && (c = getopt_long(argc, argv, "", options, NULL)) >= 0)
+		rc = parse_option(b, c);
 	/* Further words are handlers too, so that "--handler a b c" works. */
 	while (rc == 0 && optind < argc)
 		rc = keep_name(b->handlers, &b->nhandlers, argv[optind++]);
@@ -158,9 +191,12 @@ static void add_handlers(struct bench *b)
 		tasker_worker_add(worker, b->handlers[i], noop, b); /* a builtin one stays what it is */
 }
 
-/* Finish what is due; returns how long to wait for the next one, or -1 if none sleeps. */
+/* Finish what is due; returns how long to wait for the next one, or -1 if none sleeps. What has started is
+ * written before, so that a kill loses no line of a handler that has long run. */
 static int64_t wake_sleepers(struct bench *b)
 {
+	if (b->starts)
+		fflush(b->starts);
 	uint64_t now = b->first ? now_us() : 0;
 	struct sleeper *s;
 	while ((s = b->first) && s->due_us <= now) {
@@ -213,5 +249,7 @@ int main(int argc, char **argv)
 	if (rc < 0)
 		say(NULL, err.message);
 	tasker_worker_free(worker);
+	if (b.starts && fclose(b.starts) != 0)
+		rc = -1;
 	return rc < 0 ? 1 : 0;
 }

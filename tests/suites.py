@@ -236,6 +236,27 @@ def python():
                  {"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
+def ruby():
+    """The Ruby client's own tests, against a daemon they play and a real one."""
+    where, log = build("gcc"), LOGS / "ruby.log"
+    if not where:
+        return
+    log.unlink(missing_ok=True)
+    status = run(log, ["ruby", "-w", "clients/ruby/test/all.rb", "--verbose"], {"TASKERD_BUILD": str(where)}, 300)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    counts = re.findall(r"^(\d+) runs, \d+ assertions, (\d+) failures, (\d+) errors, (\d+) skips$", text, re.M)
+    if status is None or not counts:
+        tail(log)
+        tally.add("ruby client", 0, ["crashed" if status is not None else "not finished in time"], log=log)
+        return
+    runs, failures, errors, skips = map(int, counts[-1])
+    bad = re.findall(r"^(\w+#\w+)(?: = [\d.]+ s = [FE]| \[.*\]:)$", text, re.M)
+    bad = (sorted(set(bad)) + ["?"] * (failures + errors))[:failures + errors]
+    tally.add("ruby client", runs - failures - errors - skips, bad or ([] if status == 0 else [f"minitest ended with {status}"]), skips, log)
+    if bad:
+        tail(log, 60)
+
+
 def integration():
     where = build("gcc")
     if where:
@@ -266,7 +287,7 @@ def faults():
         daemon_tests("faults", "tests/faults", where)
 
 
-SUITES = {f.__name__: f for f in (unit, clang, python, integration, conformance, faults, asan, tsan)}
+SUITES = {f.__name__: f for f in (unit, clang, python, ruby, integration, conformance, faults, asan, tsan)}
 
 
 def main():

@@ -1,0 +1,270 @@
+# frozen_string_literal: true
+
+require_relative "duration"
+
+module Taskerd
+  module CoreExt
+    # What is defined where ActiveSupport is not: only methods that the class does not have.
+    module StandIns
+      module_function
+
+      def add(target, source)
+        source.public_instance_methods(false).each do |name|
+          next if target.method_defined?(name) || target.private_method_defined?(name)
+
+          target.define_method(name, source.instance_method(name))
+        end
+      end
+
+      # Every object.
+      module ForObject
+        def blank?
+          respond_to?(:empty?) ? empty? : !self
+        end
+
+        def present?
+          !blank?
+        end
+
+        def presence
+          self if present?
+        end
+
+        def in?(others)
+          others.include?(self)
+        end
+
+        def try(name = nil, *args, &block)
+          return (block.arity.zero? ? instance_eval(&block) : yield(self)) if name.nil?
+
+          public_send(name, *args, &block) if respond_to?(name)
+        end
+      end
+
+      # nil.
+      module ForNil
+        def try(*)
+          nil
+        end
+      end
+
+      # Hashes.
+      module ForHash
+        def symbolize_keys
+          transform_keys { |key| key.respond_to?(:to_sym) ? key.to_sym : key }
+        end
+
+        def stringify_keys
+          transform_keys(&:to_s)
+        end
+
+        def deep_transform_keys(&block)
+          Keys.deep(self, &block)
+        end
+
+        def deep_symbolize_keys
+          Keys.deep(self) { |key| key.respond_to?(:to_sym) ? key.to_sym : key }
+        end
+
+        def deep_stringify_keys
+          Keys.deep(self, &:to_s)
+        end
+
+        def with_indifferent_access
+          IndifferentHash.of(self)
+        end
+
+        def reverse_merge(other)
+          other.merge(self)
+        end
+
+        def deep_dup
+          transform_values { |value| value.respond_to?(:deep_dup) ? value.deep_dup : value }
+        end
+
+        def deep_merge(other, &block)
+          merge(other) do |key, mine, theirs|
+            if mine.is_a?(Hash) && theirs.is_a?(Hash) then mine.deep_merge(theirs, &block)
+            else block ? block.call(key, mine, theirs) : theirs
+            end
+          end
+        end
+
+        def compact_blank
+          reject { |_, value| value.blank? }
+        end
+      end
+
+      # Arrays.
+      module ForArray
+        def second
+          self[1]
+        end
+
+        def third
+          self[2]
+        end
+
+        def deep_dup
+          map { |value| value.respond_to?(:deep_dup) ? value.deep_dup : value }
+        end
+
+        def in_groups_of(number, fill_with = nil)
+          each_slice(number).map { |group| fill_with == false ? group : group + ([fill_with] * (number - group.size)) }
+        end
+
+        def to_sentence
+          size < 3 ? join(" and ") : "#{self[0..-2].join(", ")}, and #{last}"
+        end
+      end
+
+      # Whatever can be iterated.
+      module ForEnumerable
+        def index_by
+          to_h { |item| [yield(item), item] }
+        end
+
+        def index_with(default = nil)
+          to_h { |item| [item, block_given? ? yield(item) : default] }
+        end
+
+        def pluck(*keys)
+          map { |item| keys.size == 1 ? item[keys.first] : keys.map { |key| item[key] } }
+        end
+
+        def many?(&block)
+          count(&block) > 1
+        end
+
+        def exclude?(item)
+          !include?(item)
+        end
+
+        def compact_blank
+          reject(&:blank?)
+        end
+      end
+
+      # Text.
+      module ForString
+        def blank?
+          match?(/\A[[:space:]]*\z/)
+        end
+
+        def squish
+          strip.gsub(/[[:space:]]+/, " ")
+        end
+
+        def truncate(length, omission: "...")
+          size > length ? self[0, length - omission.size] + omission : dup
+        end
+
+        def underscore
+          Handlers.snake_case(gsub("::", "/"))
+        end
+
+        def camelize
+          split("/").map { |part| part.split("_").map { |word| word[0].to_s.upcase + word[1..].to_s }.join }.join("::")
+        end
+        alias_method :classify, :camelize
+
+        def demodulize
+          split("::").last.to_s
+        end
+
+        def titleize
+          underscore.tr("_", " ").split.map(&:capitalize).join(" ")
+        end
+
+        def humanize
+          underscore.tr("_", " ").delete_suffix(" id").capitalize
+        end
+
+        def parameterize(separator: "-")
+          downcase.gsub(/[^a-z0-9\-_]+/, separator).gsub(/\A#{separator}|#{separator}\z/, "")
+        end
+
+        def constantize
+          Object.const_get(self)
+        end
+
+        def safe_constantize
+          Object.const_get(self)
+        rescue NameError
+          nil
+        end
+
+        def exclude?(other)
+          !include?(other)
+        end
+      end
+
+      # Numbers.
+      module ForNumeric
+        Duration::UNITS.each do |name, seconds|
+          define_method(name) { Duration.new(self * seconds) }
+          define_method("#{name}s") { Duration.new(self * seconds) }
+        end
+
+        { kilobyte: 1, megabyte: 2, gigabyte: 3 }.each do |name, power|
+          define_method(name) { self * (1024**power) }
+          define_method("#{name}s") { self * (1024**power) }
+        end
+      end
+
+      # Times.
+      module ForTime
+        def ago(seconds)
+          self - seconds
+        end
+
+        def since(seconds)
+          self + seconds
+        end
+
+        def beginning_of_day
+          Time.new(year, month, day, 0, 0, 0, utc_offset)
+        end
+
+        def end_of_day
+          Time.new(year, month, day, 23, 59, 59, utc_offset)
+        end
+
+        def to_fs(*)
+          to_s
+        end
+        alias_method :to_formatted_s, :to_fs
+      end
+
+      # Dates plus durations; a number is days.
+      module ForDate
+        def +(other)
+          other.is_a?(Duration) ? other.after_date(self) : super
+        end
+
+        def -(other)
+          other.is_a?(Duration) ? (-other).after_date(self) : super
+        end
+      end
+
+      # The classes of times and dates.
+      module Now
+        def current
+          respond_to?(:now) ? now : today
+        end
+
+        def zone
+          self
+        end
+      end
+
+      add(Object, ForObject)
+      NilClass.define_method(:try, ForNil.instance_method(:try))
+      { Hash => ForHash, Array => ForArray, Enumerable => ForEnumerable, Numeric => ForNumeric, Time => ForTime }.each { |target, source| add(target, source) }
+      String.define_method(:blank?, ForString.instance_method(:blank?))
+      add(String, ForString)
+      Date.prepend(ForDate)
+      [Time, Date].each { |kind| kind.extend(Now) }
+    end
+  end
+end

@@ -281,13 +281,26 @@ def conformance():
         tail(log, 60)
 
 
+def c():
+    where = build("gcc")
+    if where:
+        daemon_tests("libtasker", "clients/c/tests", where)
+
+
 def faults():
     where = build("gcc")
     if where:
         daemon_tests("faults", "tests/faults", where)
 
 
-SUITES = {f.__name__: f for f in (unit, clang, python, ruby, integration, conformance, faults, asan, tsan)}
+SUITES = {f.__name__: f for f in (
+    unit, clang,
+    python,
+    ruby,
+    c,
+    integration, conformance, faults,
+    asan, tsan,
+)}
 
 
 def main():

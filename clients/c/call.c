@@ -185,6 +185,66 @@ int tasker_call_json(tasker *t, const char *method, const char *params, int time
 	return 0;
 }
 
+struct tasker_answer {
+	struct msg_frame *frame;
+	const tasker_value *value;
+};
+
+struct keeper {
+	tasker *t;
+	tasker_answer *answer;
+};
+
+static void keep_answer(void *arg, const tasker_value *result, const struct tasker_error *err)
+{
+	struct keeper *k = arg;
+	(void)err;
+	k->answer->frame = msg_frame_ref(k->t->frame);
+	k->answer->value = result;
+}
+
+int call_answer_(tasker *t, const char *method, const struct buf *params, int timeout_ms, tasker_answer **ret,
+                 struct tasker_error *err)
+{
+	struct keeper k = {.t = t, .answer = calloc(1, sizeof *k.answer)};
+	int rc = !k.answer || params->failed == -ENOMEM
+	             ? tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory")
+	         : params->failed
+	             ? tasker_fail_(err, params->failed, "too_large", "the parameters are too large to send")
+	             : call_raw_(t, method, params->data, params->len, timeout_ms, keep_answer, &k, err);
+	if (rc < 0 || !ret)
+		k.answer = tasker_answer_free(k.answer);
+	if (rc == 0 && ret)
+		*ret = k.answer;
+	return rc;
+}
+
+int tasker_call(tasker *t, const char *method, const char *params, int timeout_ms, tasker_answer **ret,
+                struct tasker_error *err)
+{
+	struct buf b;
+	buf_init(&b, t->max_frame);
+	int rc = json_params_(params, &b, err);
+	if (rc == 0)
+		rc = call_answer_(t, method, &b, timeout_ms, ret, err);
+	buf_done(&b);
+	return rc;
+}
+
+const tasker_value *tasker_answer_value(const tasker_answer *a)
+{
+	return a ? a->value : NULL;
+}
+
+tasker_answer *tasker_answer_free(tasker_answer *a)
+{
+	if (!a)
+		return NULL;
+	msg_frame_unref(a->frame);
+	free(a);
+	return NULL;
+}
+
 /* ---- opening, and asking about the connection ---- */
 
 size_t hello_common_(struct buf *b, const char *client)
@@ -213,7 +273,14 @@ int tasker_connect(tasker **ret, const struct tasker_options *opts, struct taske
 	int rc = hello.failed ? tasker_fail_(err, -EINVAL, "bad_call", "the client's name is too long")
 	                      : conn_open_(ret, o->socket_path, &hello, o->timeout_ms, NULL, NULL, err);
 	buf_done(&hello);
+	if (rc == 0 && o->call_timeout_ms)
+		(*ret)->call_timeout_ms = o->call_timeout_ms;
 	return rc;
+}
+
+const char *tasker_version(void)
+{
+	return TASKERD_VERSION;
 }
 
 void tasker_on_notification(tasker *t, tasker_notification_fn *fn, void *arg)

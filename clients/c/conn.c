@@ -24,13 +24,13 @@
 
 struct msg_frame *msg_frame_ref(struct msg_frame *f)
 {
-	f->refs++;
+	__atomic_add_fetch(&f->refs, 1, __ATOMIC_RELAXED);
 	return f;
 }
 
 void msg_frame_unref(struct msg_frame *f)
 {
-	if (!f || --f->refs > 0)
+	if (!f || __atomic_sub_fetch(&f->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	mp_value_done(&f->v);
 	free(f);
@@ -283,9 +283,11 @@ static int one_message(tasker *t, const unsigned char *payload, size_t len)
 		return conn_lost_(t, -ENOMEM, "out_of_memory", "out of memory");
 	f->refs = 1;
 	memcpy(f->bytes, payload, len);
+	t->frame = f;
 	int rc = mp_decode(f->bytes, len, &f->v);
 	if (rc == 0)
 		rc = dispatch(t, f);
+	t->frame = NULL;
 	msg_frame_unref(f);
 	if (rc == -ENOMEM)
 		return conn_lost_(t, rc, "out_of_memory", "out of memory");
@@ -465,6 +467,7 @@ tasker *conn_new_(const char *path, int fd, frame_sink_fn *sink, void *sink_arg)
 	t->sink_arg = sink_arg;
 	t->heartbeat_ms = 10000;
 	t->max_frame = 65536;
+	t->call_timeout_ms = 30000;
 	t->scan = (struct scan_limits){.max_items = 4096, .max_depth = SCAN_MAX_DEPTH};
 	buf_init(&t->in, 0);
 	buf_init(&t->out, OUT_BACKLOG_MAX);

@@ -7,7 +7,7 @@
 
 /* One received message, decoded where it lies. Whoever keeps a part of it keeps a reference. */
 struct msg_frame {
-	size_t refs;
+	size_t refs; /* atomic */
 	struct mp_value v;
 	unsigned char bytes[];
 };
@@ -47,6 +47,8 @@ struct tasker {
 	struct tasker_error farewell; /* what the daemon said before it closed; rc 0 if nothing */
 	char *details;                /* of the last error answer, as JSON */
 	bool in_callback;
+	struct msg_frame *frame; /* the one that is being handled */
+	int call_timeout_ms;
 	uint64_t last_sent_us;
 };
 
@@ -106,3 +108,6 @@ size_t hello_common_(struct buf *b, const char *client);
 /* Send and wait, as tasker_call_json, with the answer handed to `fn` (as a reply). */
 int call_raw_(tasker *t, const char *method, const void *params, size_t len, int timeout_ms,
               tasker_reply_fn *fn, void *arg, struct tasker_error *err);
+/* The same for the public calls: the answer is kept if `ret` is not NULL. A failed `params` is an error. */
+int call_answer_(tasker *t, const char *method, const struct buf *params, int timeout_ms, tasker_answer **ret,
+                 struct tasker_error *err);

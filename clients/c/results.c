@@ -15,7 +15,8 @@ static unsigned bucket_of(const char *uuid, size_t n)
 	return (h ^ h >> 16) % RESULT_BUCKETS;
 }
 
-int results_add(struct results *r, const char *step_uuid, int64_t attempt, const void *bytes, size_t len)
+int results_add(struct results *r, const char *step_uuid, int64_t attempt, const msgpack_object *claim,
+                const void *bytes, size_t len)
 {
 	struct kept_result *k = malloc(sizeof *k + len);
 	if (!k)
@@ -23,6 +24,10 @@ int results_add(struct results *r, const char *step_uuid, int64_t attempt, const
 	*k = (struct kept_result){.prev = r->tail, .attempt = attempt, .len = len};
 	snprintf(k->step_uuid, sizeof k->step_uuid, "%s", step_uuid);
 	memcpy(k->bytes, bytes, len);
+	if (claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size <= sizeof k->claim) {
+		k->claim_len = claim->via.bin.size;
+		memcpy(k->claim, claim->via.bin.ptr, k->claim_len);
+	}
 	k->bucket = bucket_of(k->step_uuid, strlen(k->step_uuid));
 	k->chain = r->buckets[k->bucket];
 	r->buckets[k->bucket] = k;
@@ -63,13 +68,13 @@ bool results_ack(struct results *r, const tasker_value *step_uuid, int64_t attem
 	const char *uuid = tasker_text(step_uuid, &n);
 	if (!uuid)
 		return false;
+	struct kept_result *oldest = NULL;
 	for (struct kept_result *k = r->buckets[bucket_of(uuid, n)]; k; k = k->chain)
-		if (k->attempt == attempt && strlen(k->step_uuid) == n &&
-		    memcmp(k->step_uuid, uuid, n) == 0) {
-			results_drop(r, k);
-			return true;
-		}
-	return false;
+		if (k->attempt == attempt && strlen(k->step_uuid) == n && memcmp(k->step_uuid, uuid, n) == 0)
+			oldest = k;
+	if (oldest)
+		results_drop(r, oldest);
+	return oldest != NULL;
 }
 
 void results_rewind(struct results *r)

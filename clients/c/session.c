@@ -67,7 +67,12 @@ static struct tasker_step *find_step(const struct step_list *l, const tasker_val
 
 static void cancel_step(struct tasker_worker *w, struct tasker_step *s, const char *reason)
 {
-	s->cancelled = true;
+	flag_set(&s->cancelled, true);
+	if (s->on_thread && s->cancelled_us == 0 && w->abandon_after_ms > 0) {
+		s->cancelled_us = tasker_now_us_();
+		if (w->abandon_at_us == 0)
+			w->abandon_at_us = s->cancelled_us + (uint64_t)w->abandon_after_ms * 1000;
+	}
 	if (s->state == STEP_DEFERRED && w->on_cancel)
 		w->on_cancel(w->on_cancel_arg, s, reason);
 }
@@ -181,6 +186,12 @@ static void put_offer(const struct tasker_worker *w, struct buf *b)
 	mp_uint(b, w->max_concurrency);
 }
 
+/* Steps that run, and results that were not acknowledged. */
+static size_t held_count(const struct tasker_worker *w)
+{
+	return w->queue.count + w->deferred.count + w->results.count;
+}
+
 static size_t put_resume(const struct tasker_worker *w, struct buf *b)
 {
 	if (!w->session[0])
@@ -190,25 +201,39 @@ static size_t put_resume(const struct tasker_worker *w, struct buf *b)
 	mp_str(b, "session");
 	mp_str(b, w->session);
 	mp_str(b, "held");
-	mp_uint(b, w->queue.count + w->deferred.count);
+	mp_uint(b, held_count(w));
 	return 1;
 }
 
-static void put_held(struct buf *b, const struct step_list *l)
+static void put_held(struct buf *b, const char *step_uuid, int64_t attempt, const void *claim,
+                     size_t claim_len)
+{
+	mp_map(b, 3);
+	mp_str(b, "step_uuid");
+	mp_str(b, step_uuid);
+	mp_str(b, "attempt");
+	mp_int(b, attempt);
+	mp_str(b, "claim");
+	if (claim_len > 0)
+		mp_bin(b, claim, claim_len);
+	else
+		mp_nil(b);
+}
+
+static void put_steps(struct buf *b, const struct step_list *l)
 {
 	for (const struct tasker_step *s = l->head; s; s = s->next) {
 		const msgpack_object *claim = mp_get(s->o, "claim");
-		mp_map(b, 3);
-		mp_str(b, "step_uuid");
-		mp_str(b, s->step_uuid);
-		mp_str(b, "attempt");
-		mp_int(b, s->attempt);
-		mp_str(b, "claim");
-		if (claim && claim->type == MSGPACK_OBJECT_BIN)
-			mp_bin(b, claim->via.bin.ptr, claim->via.bin.size);
-		else
-			mp_nil(b);
+		bool bin = claim && claim->type == MSGPACK_OBJECT_BIN;
+		put_held(b, s->step_uuid, s->attempt, bin ? claim->via.bin.ptr : NULL,
+		         bin ? claim->via.bin.size : 0);
 	}
+}
+
+static void put_results(struct buf *b, const struct results *r)
+{
+	for (const struct kept_result *k = r->head; k; k = k->next)
+		put_held(b, k->step_uuid, k->attempt, k->claim, k->claim_len);
 }
 
 static void drop_stale(struct tasker_worker *w, const tasker_value *uuid, int64_t attempt)
@@ -221,7 +246,7 @@ static void drop_stale(struct tasker_worker *w, const tasker_value *uuid, int64_
 	}
 	s = find_step(&w->deferred, uuid, attempt);
 	if (s) {
-		s->stale = true;
+		flag_set(&s->stale, true);
 		cancel_step(w, s, "stale");
 	}
 }
@@ -240,7 +265,7 @@ static void on_resumed(void *arg, const tasker_value *result, const struct taske
 
 static int resume_held(struct tasker_worker *w, struct tasker_error *err)
 {
-	size_t held = w->queue.count + w->deferred.count;
+	size_t held = held_count(w);
 	struct buf b;
 	if (held == 0 || !w->session[0])
 		return 0;
@@ -248,8 +273,9 @@ static int resume_held(struct tasker_worker *w, struct tasker_error *err)
 	mp_map(&b, 1);
 	mp_str(&b, "steps");
 	mp_array(&b, held);
-	put_held(&b, &w->queue);
-	put_held(&b, &w->deferred);
+	put_steps(&b, &w->queue);
+	put_steps(&b, &w->deferred);
+	put_results(&b, &w->results);
 	int rc =
 	    b.failed
 	        ? tasker_fail_(err, b.failed, "too_large", "too many steps are held to be taken up again")

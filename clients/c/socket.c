@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +42,43 @@ int tasker_default_socket(char *dst, size_t size)
 	return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
 }
 
+static const char *user_name(uid_t uid, char *number, size_t size)
+{
+	const struct passwd *p = getpwuid(uid);
+	snprintf(number, size, "%s", p ? p->pw_name : "");
+	if (!p)
+		snprintf(number, size, "%u", (unsigned)uid);
+	return number;
+}
+
+static const char *group_name(gid_t gid, char *number, size_t size)
+{
+	const struct group *g = getgrgid(gid);
+	snprintf(number, size, "%s", g ? g->gr_name : "");
+	if (!g)
+		snprintf(number, size, "%u", (unsigned)gid);
+	return number;
+}
+
+/* Whose it is: the socket, or the nearest directory above it that may be looked at. */
+static int forbidden(struct tasker_error *err, const char *path, int e)
+{
+	char at[256], owner[64], group[64], self[64];
+	struct stat st;
+	snprintf(at, sizeof at, "%s", path);
+	while (stat(at, &st) < 0) {
+		char *slash = strrchr(at, '/');
+		if (!slash || slash == at)
+			return tasker_fail_(err, -e, "unreachable", "permission denied: %s", path);
+		*slash = '\0';
+	}
+	return tasker_fail_(err, -e, "unreachable",
+	                    "permission denied: %s is for user %s and group %s, this process is user %s", at,
+	                    user_name(st.st_uid, owner, sizeof owner),
+	                    group_name(st.st_gid, group, sizeof group),
+	                    user_name(geteuid(), self, sizeof self));
+}
+
 static int refused(struct tasker_error *err, const char *path, int e)
 {
 	switch (e) {
@@ -51,7 +90,7 @@ static int refused(struct tasker_error *err, const char *path, int e)
 		                    "nobody listens at %s any more: taskerd has stopped", path);
 	case EACCES:
 	case EPERM:
-		return tasker_fail_(err, -e, "unreachable", "no permission to open %s", path);
+		return forbidden(err, path, e);
 	case EAGAIN:
 		return tasker_fail_(err, -ETIMEDOUT, "timeout",
 		                    "taskerd did not accept a connection at %s in time", path);

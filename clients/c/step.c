@@ -1,5 +1,5 @@
-/* One step in the hands of a handler: what it can read, and the outcome it sets. Handlers run on the worker's
- * thread. */
+/* One step in the hands of a handler: what it can read, and the outcome it sets. It belongs to the thread
+ * that has it; what goes to the daemon goes by the worker's thread. */
 #include "clients/c/worker.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 
 /* Entries of a result that are not the handler's: room left for them in a frame. */
 #define RESULT_OVERHEAD 512u
+#define BACKTRACE_MAX 64u
 
 void step_list_push(struct step_list *l, struct tasker_step *s)
 {
@@ -42,12 +43,16 @@ struct tasker_step *step_new(struct tasker_worker *w, struct msg_frame *f, const
 	if (!s)
 		return NULL;
 	s->w = w;
+	s->shared = w->shared;
+	s->room = w->conn ? w->conn->max_frame : 4u << 20;
 	s->frame = msg_frame_ref(f);
 	s->o = o;
 	s->attempt = tasker_int(tasker_get(as_value(o), "attempt"), 0);
 	tasker_copy(tasker_get(as_value(o), "step_uuid"), s->step_uuid, sizeof s->step_uuid);
+	tasker_copy(tasker_get(as_value(o), "task_uuid"), s->task_uuid, sizeof s->task_uuid);
 	buf_init(&s->value, 0);
 	buf_init(&s->metadata, 0);
+	buf_init(&s->events, 0);
 	return s;
 }
 
@@ -58,6 +63,8 @@ struct tasker_step *step_free(struct tasker_step *s)
 	msg_frame_unref(s->frame);
 	buf_done(&s->value);
 	buf_done(&s->metadata);
+	buf_done(&s->events);
+	free(s->name);
 	free(s);
 	return NULL;
 }
@@ -69,7 +76,7 @@ const tasker_value *tasker_step_value(const tasker_step *s)
 
 bool tasker_step_cancelled(const tasker_step *s)
 {
-	return s->cancelled || s->stale;
+	return flag_get(&s->cancelled) || flag_get(&s->stale);
 }
 
 /* ---- outcomes ---- */
@@ -78,7 +85,7 @@ bool tasker_step_cancelled(const tasker_step *s)
 static int set_from_json(tasker_step *s, struct buf *dst, const char *json, struct tasker_error *err)
 {
 	struct buf b;
-	buf_init(&b, s->w->conn ? s->w->conn->max_frame : 4u << 20);
+	buf_init(&b, s->room);
 	int rc = json_params_(json, &b, err);
 	if (rc < 0) {
 		buf_done(&b);
@@ -104,6 +111,21 @@ int tasker_step_metadata(tasker_step *s, const char *json, struct tasker_error *
 	return set_from_json(s, &s->metadata, json, err);
 }
 
+int step_succeed_raw(struct tasker_step *s, struct buf *b, struct tasker_error *err)
+{
+	if (b->failed) {
+		int rc = b->failed;
+		buf_done(b);
+		return tasker_fail_(err, rc, rc == -ENOMEM ? "out_of_memory" : "too_large",
+		                    "the result is too large to send");
+	}
+	buf_done(&s->value);
+	s->value = *b;
+	s->failed = false;
+	s->retry_after_ms = 0;
+	return 0;
+}
+
 static size_t put_text(struct buf *b, const char *key, const char *value)
 {
 	if (!value)
@@ -111,6 +133,17 @@ static size_t put_text(struct buf *b, const char *key, const char *value)
 	mp_str(b, key);
 	mp_str(b, value);
 	return 1;
+}
+
+static void put_lines(struct buf *b, const char *key, const char *const *lines)
+{
+	size_t n = 0;
+	while (n < BACKTRACE_MAX && lines[n])
+		n++;
+	mp_str(b, key);
+	mp_array(b, n);
+	for (size_t i = 0; i < n; i++)
+		mp_str(b, lines[i]);
 }
 
 static int put_failure(struct buf *b, const struct tasker_failure *f, struct tasker_error *err)
@@ -121,6 +154,10 @@ static int put_failure(struct buf *b, const struct tasker_failure *f, struct tas
 	n += put_text(b, "error_code", f->error_code);
 	mp_str(b, "retryable");
 	mp_bool(b, !f->permanent);
+	if (f->backtrace && f->backtrace[0]) {
+		put_lines(b, "backtrace", f->backtrace);
+		n++;
+	}
 	if (f->status_code) {
 		mp_str(b, "status_code");
 		mp_int(b, f->status_code);
@@ -166,10 +203,9 @@ void step_set_failure(struct tasker_step *s, const char *error_type, bool perman
 	tasker_step_fail(s, &f, NULL);
 }
 
-static void put_result(const struct tasker_step *s, struct buf *b, bool with_metadata)
+static void put_identity(const struct tasker_step *s, struct buf *b)
 {
 	const msgpack_object *claim = mp_get(s->o, "claim");
-	size_t mark = mp_map_open(b), n = 5;
 	mp_str(b, "step_uuid");
 	mp_str(b, s->step_uuid);
 	mp_str(b, "attempt");
@@ -179,6 +215,29 @@ static void put_result(const struct tasker_step *s, struct buf *b, bool with_met
 		mp_bin(b, claim->via.bin.ptr, claim->via.bin.size);
 	else
 		mp_nil(b);
+}
+
+static size_t put_extras(const struct tasker_step *s, struct buf *b)
+{
+	size_t n = 0;
+	if (s->metadata.len > 0) {
+		mp_str(b, "metadata");
+		mp_raw(b, s->metadata.data, s->metadata.len);
+		n++;
+	}
+	if (s->nevents > 0) {
+		mp_str(b, "events");
+		mp_array(b, s->nevents);
+		mp_raw(b, s->events.data, s->events.len);
+		n++;
+	}
+	return n;
+}
+
+static void put_result(const struct tasker_step *s, struct buf *b, bool with_extras)
+{
+	size_t mark = mp_map_open(b), n = 5;
+	put_identity(s, b);
 	mp_str(b, "success");
 	mp_bool(b, !s->failed);
 	mp_str(b, s->failed ? "error" : "result");
@@ -186,11 +245,8 @@ static void put_result(const struct tasker_step *s, struct buf *b, bool with_met
 		mp_raw(b, s->value.data, s->value.len);
 	else
 		mp_map(b, 0);
-	if (with_metadata) {
-		mp_str(b, "metadata");
-		mp_raw(b, s->metadata.data, s->metadata.len);
-		n++;
-	}
+	if (with_extras)
+		n += put_extras(s, b);
 	if (s->retry_after_ms > 0) {
 		mp_str(b, "retry_after_ms");
 		mp_int(b, s->retry_after_ms);
@@ -218,27 +274,60 @@ static bool sendable(const struct tasker_step *s, const struct buf *b)
 	return b->len + RESULT_OVERHEAD <= max && scan_value(b->data, b->len, &limits, &why) == 0;
 }
 
+static int keep(struct tasker_step *s, struct buf *b)
+{
+	int rc = b->failed ? b->failed
+	                   : results_add(&s->w->results, s->step_uuid, s->attempt, mp_get(s->o, "claim"),
+	                                 b->data, b->len);
+	buf_done(b);
+	return rc;
+}
+
 int step_keep_result(struct tasker_step *s)
 {
+	bool extras = s->metadata.len > 0 || s->nevents > 0;
 	struct buf b;
 	buf_init(&b, 0);
-	put_result(s, &b, s->metadata.len > 0);
-	if (!b.failed && (s->value.len > 0 || s->metadata.len > 0) && !sendable(s, &b)) {
-		step_set_failure(s, "ResultTooLarge", true,
-		                 "the handler's result is too large or too deep for one message");
+	put_result(s, &b, extras);
+	if (!b.failed && (s->value.len > 0 || extras) && !sendable(s, &b)) {
+		if (!s->failed)
+			step_set_failure(s, "result_too_large", true,
+			                 "the handler's result is too large or too deep for one message");
+		else if (!extras)
+			step_set_failure(s, "error_too_large", false,
+			                 "the handler's error is too large or too deep for one message");
 		buf_reset(&b);
 		put_result(s, &b, false);
 	}
-	int rc = b.failed ? b.failed : results_add(&s->w->results, s->step_uuid, s->attempt, b.data, b.len);
-	buf_done(&b);
-	return rc;
+	return keep(s, &b);
+}
+
+int step_keep_abandoned(struct tasker_step *s)
+{
+	static const struct tasker_failure failure = {.message = "cancelled, and the handler did not return",
+	                                              .error_type = "cancelled"};
+	struct buf b;
+	buf_init(&b, 0);
+	mp_map(&b, 5);
+	put_identity(s, &b);
+	mp_str(&b, "success");
+	mp_bool(&b, false);
+	mp_str(&b, "error");
+	put_failure(&b, &failure, NULL);
+	return keep(s, &b);
 }
 
 int tasker_step_finish(tasker_step *s, struct tasker_error *err)
 {
+	if (!shared_is_owner(s->shared) || s->on_thread) {
+		shared_finish(s);
+		return 0;
+	}
 	if (s->state != STEP_DEFERRED)
 		return tasker_fail_(err, -EINVAL, "bad_call", "only a deferred step is finished by hand");
-	int rc = s->stale ? 0 : step_keep_result(s);
+	if (s->w->epoll_fd >= 0)
+		shared_wake(s->shared);
+	int rc = flag_get(&s->stale) ? 0 : step_keep_result(s);
 	if (rc < 0)
 		return tasker_fail_(err, rc, "out_of_memory", "out of memory");
 	step_list_remove(&s->w->deferred, s);
@@ -248,17 +337,66 @@ int tasker_step_finish(tasker_step *s, struct tasker_error *err)
 
 /* ---- talking to the daemon from a handler ---- */
 
-static int note(tasker_step *s, const char *method, const struct buf *params, struct tasker_error *err)
+/* In a replay: what would have been sent. */
+static int show(const struct tasker_step *s, const char *method, const struct buf *params)
 {
-	tasker *t = s->w->conn;
+	struct mp_value v;
+	if (mp_decode(params->data, params->len, &v) < 0)
+		return 0;
+	char *json = tasker_json(as_value(&v.root));
+	fprintf(s->shared->replay, "%s %s\n", method, json ? json : "");
+	free(json);
+	mp_value_done(&v);
+	return 0;
+}
+
+/* Handlers' texts come from anywhere; what is no UTF-8 is refused here, whatever thread asks. */
+static int check_params(const struct buf *params, struct tasker_error *err)
+{
+	const struct scan_limits limits = {.max_items = 65536, .max_depth = SCAN_MAX_DEPTH - 3};
+	struct scan_error why;
 	if (params->failed)
 		return tasker_fail_(err, params->failed, "too_large", "the message is too large");
+	if (scan_value(params->data, params->len, &limits, &why) < 0)
+		return tasker_fail_(err, -EINVAL, "invalid_value", "the message cannot be sent: %s",
+		                    why.what);
+	return 0;
+}
+
+int step_note(struct tasker_step *s, const char *method, const struct buf *params, struct tasker_error *err)
+{
+	int rc = check_params(params, err);
+	if (rc < 0)
+		return rc;
+	if (s->shared->replay)
+		return show(s, method, params);
+	if (!shared_is_owner(s->shared))
+		return shared_post(s->shared, method, params->data, params->len, err);
+	tasker *t = s->w->conn;
 	if (!t)
 		return tasker_fail_(err, -ENOTCONN, "connection_lost", "not connected at the moment");
-	int rc = tasker_notify(t, method, params->data, params->len, err);
+	rc = tasker_notify(t, method, params->data, params->len, err);
 	if (rc == 0)
 		conn_flush_(t);
 	return rc;
+}
+
+int step_call(struct tasker_step *s, const char *method, const struct buf *params, tasker_reply_fn *fn,
+              void *arg, struct tasker_error *err)
+{
+	int rc = check_params(params, err);
+	if (rc < 0)
+		return rc;
+	if (s->shared->replay) {
+		fn(arg, NULL, NULL);
+		return show(s, method, params);
+	}
+	if (!shared_is_owner(s->shared))
+		return shared_call(s->shared, method, params->data, params->len, s->shared->timeout_ms, fn,
+		                   arg, err);
+	if (!s->w->conn)
+		return tasker_fail_(err, -ENOTCONN, "connection_lost", "not connected at the moment");
+	return call_raw_(s->w->conn, method, params->data, params->len, s->w->timeout_ms, fn, arg, err);
 }
 
 int tasker_step_heartbeat(tasker_step *s, const char *progress_json, struct tasker_error *err)
@@ -276,7 +414,7 @@ int tasker_step_heartbeat(tasker_step *s, const char *progress_json, struct task
 		rc = json_params_(progress_json, &b, err);
 	}
 	if (rc == 0)
-		rc = note(s, "step.heartbeat", &b, err);
+		rc = step_note(s, "step.heartbeat", &b, err);
 	buf_done(&b);
 	return rc;
 }
@@ -292,7 +430,7 @@ int tasker_step_log(tasker_step *s, const char *level, const char *message, stru
 	mp_str(&b, level);
 	mp_str(&b, "message");
 	mp_str(&b, message);
-	int rc = note(s, "step.log", &b, err);
+	int rc = step_note(s, "step.log", &b, err);
 	buf_done(&b);
 	return rc;
 }
@@ -326,8 +464,6 @@ static void on_dependencies(void *arg, const tasker_value *result, const struct 
 static int fetch_dependency(tasker_step *s, struct fetch *f, struct tasker_error *err)
 {
 	struct buf b;
-	if (!s->w->conn)
-		return tasker_fail_(err, -ENOTCONN, "connection_lost", "not connected at the moment");
 	buf_init(&b, 1u << 16);
 	mp_map(&b, 2);
 	mp_str(&b, "step_uuid");
@@ -335,9 +471,7 @@ static int fetch_dependency(tasker_step *s, struct fetch *f, struct tasker_error
 	mp_str(&b, "names");
 	mp_array(&b, 1);
 	mp_str(&b, f->name);
-	int rc = b.failed ? tasker_fail_(err, b.failed, "too_large", "the step's name is too long")
-	                  : call_raw_(s->w->conn, "step.dependencies", b.data, b.len, s->w->timeout_ms,
-	                              on_dependencies, f, err);
+	int rc = step_call(s, "step.dependencies", &b, on_dependencies, f, err);
 	buf_done(&b);
 	return rc;
 }

@@ -15,6 +15,36 @@ const tasker_value *tasker_get(const tasker_value *map, const char *key)
 	return as_value(mp_get(o, key));
 }
 
+enum tasker_type tasker_type(const tasker_value *v)
+{
+	static const enum tasker_type types[] = {
+	    [MSGPACK_OBJECT_NIL] = TASKER_NIL,
+	    [MSGPACK_OBJECT_BOOLEAN] = TASKER_BOOL,
+	    [MSGPACK_OBJECT_POSITIVE_INTEGER] = TASKER_INT,
+	    [MSGPACK_OBJECT_NEGATIVE_INTEGER] = TASKER_INT,
+	    [MSGPACK_OBJECT_FLOAT64] = TASKER_DOUBLE,
+	    [MSGPACK_OBJECT_FLOAT32] = TASKER_DOUBLE,
+	    [MSGPACK_OBJECT_STR] = TASKER_STRING,
+	    [MSGPACK_OBJECT_ARRAY] = TASKER_ARRAY,
+	    [MSGPACK_OBJECT_MAP] = TASKER_MAP,
+	    [MSGPACK_OBJECT_BIN] = TASKER_BYTES,
+	};
+	const msgpack_object *o = as_object(v);
+	return o && (size_t)o->type < sizeof types / sizeof *types ? types[o->type] : TASKER_NIL;
+}
+
+const char *tasker_key(const tasker_value *map, size_t i, size_t *ret_len, const tasker_value **ret_value)
+{
+	const msgpack_object *o = as_object(map);
+	*ret_len = 0;
+	if (!o || o->type != MSGPACK_OBJECT_MAP || i >= o->via.map.size)
+		return NULL;
+	const msgpack_object_kv *kv = &o->via.map.ptr[i];
+	if (ret_value)
+		*ret_value = as_value(&kv->val);
+	return tasker_text(as_value(&kv->key), ret_len);
+}
+
 size_t tasker_count(const tasker_value *v)
 {
 	const msgpack_object *o = as_object(v);

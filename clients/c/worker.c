@@ -1,7 +1,7 @@
-/* A worker: one thread that reads steps, calls their handlers and sends the results of a whole read in one
+/* A worker: one thread that reads steps, has their handlers run and sends the results of a whole read in one
  * message. It owns its connection and makes it anew when it is lost; results stay until the daemon has
  * acknowledged them. Handlers run between two reads, for a slice of time at most, so that a long queue does
- * not hold up cancels, results and heartbeats. */
+ * not hold up cancels, results and heartbeats; or on threads (threads.c). */
 #include "clients/c/worker.h"
 
 #include <errno.h>
@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define RUN_SLICE_US 1000u
@@ -17,6 +16,10 @@
 #define BACKOFF_MAX_MS 10000u
 /* How long a stopping worker without a connection tries to deliver what it has. */
 #define DRAIN_OFFLINE_TRIES 5u
+#define COMPLAIN_EVERY_US 60000000u
+#define ABANDON_AFTER_MS 30000
+/* How long the end of a worker waits for threads that are about to end. */
+#define THREADS_END_MS 1000
 
 /* ---- making one ---- */
 
@@ -45,6 +48,29 @@ static void copy_namespaces(struct tasker_worker *w, const char *const *list, in
 		w->namespaces[i] = copy_text(list[i], failed);
 }
 
+static int start_threads(struct tasker_worker *w, unsigned n)
+{
+	int rc = 0;
+	w->threads = n;
+	for (unsigned i = 0; i < n && rc == 0; i++)
+		rc = shared_add_thread(w->shared);
+	return rc;
+}
+
+static void set_options(struct tasker_worker *w, const struct tasker_worker_options *o)
+{
+	unsigned own = o->threads ? 2 * o->threads : 16;
+	w->max_concurrency = o->max_concurrency ? o->max_concurrency : own;
+	w->run_slice_us = RUN_SLICE_US;
+	w->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 10000;
+	w->abandon_after_ms = o->abandon_after_ms ? o->abandon_after_ms : ABANDON_AFTER_MS;
+	w->log = o->log;
+	w->log_arg = o->log_arg;
+	w->posts_end = &w->posts;
+	w->epoll_fd = w->timer_fd = w->polled_fd = -1;
+	w->rand_state = (unsigned)getpid() ^ (unsigned)tasker_now_us_();
+}
+
 int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *opts, struct tasker_error *err)
 {
 	static const struct tasker_worker_options defaults;
@@ -53,20 +79,22 @@ int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *o
 	struct tasker_worker *w = calloc(1, sizeof *w);
 	if (!w)
 		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
-	w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	set_options(w, o);
+	w->shared = shared_new();
 	w->socket_path = copy_text(o->socket_path, &failed);
 	w->client = copy_text(o->client, &failed);
 	w->name = copy_text(o->name ? o->name : program_invocation_short_name, &failed);
 	copy_namespaces(w, o->namespaces, &failed);
-	w->max_concurrency = o->max_concurrency ? o->max_concurrency : 16;
-	w->run_slice_us = RUN_SLICE_US;
-	w->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 10000;
-	w->log = o->log;
-	w->log_arg = o->log_arg;
-	w->rand_state = (unsigned)getpid() ^ (unsigned)tasker_now_us_();
-	if (failed || w->wake_fd < 0) {
+	if (failed || !w->shared) {
 		tasker_worker_free(w);
 		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory or of file descriptors");
+	}
+	w->shared->owner = pthread_self();
+	w->shared->timeout_ms = w->timeout_ms;
+	int rc = start_threads(w, o->threads);
+	if (rc < 0) {
+		tasker_worker_free(w);
+		return tasker_fail_(err, rc, "out_of_memory", "the system has no threads left");
 	}
 	*ret = w;
 	return 0;
@@ -80,7 +108,7 @@ static unsigned handler_bucket(const char *callable, size_t n)
 	return (h ^ h >> 16) % HANDLER_BUCKETS;
 }
 
-static const struct handler *find_handler(const struct tasker_worker *w, const tasker_value *callable)
+const struct handler *worker_find_handler(const struct tasker_worker *w, const tasker_value *callable)
 {
 	size_t n;
 	const char *name = tasker_text(callable, &n);
@@ -117,13 +145,26 @@ void tasker_worker_on_cancel(tasker_worker *w, void (*fn)(void *, tasker_step *,
 	w->on_cancel_arg = arg;
 }
 
+/* A step that a thread runs is left to that thread. */
 static void free_steps(struct step_list *l)
 {
 	while (l->head) {
 		struct tasker_step *s = l->head;
 		step_list_remove(l, s);
-		step_free(s);
+		if (!s->on_thread || !run_give_up(s))
+			step_free(s);
 	}
+}
+
+static void free_shared(struct tasker_worker *w)
+{
+	static const struct tasker_error ended = {
+	    .rc = -ENOTCONN, .code = "connection_lost", .message = "the worker has ended"};
+	if (!w->shared)
+		return;
+	shared_close(w->shared, THREADS_END_MS);
+	run_swept(w);
+	run_fail_posts(w, &ended);
 }
 
 static void free_handlers(struct tasker_worker *w)
@@ -158,8 +199,10 @@ tasker_worker *tasker_worker_free(tasker_worker *w)
 	if (!w)
 		return NULL;
 	hang_up(w);
+	free_shared(w);
 	free_steps(&w->queue);
 	free_steps(&w->deferred);
+	worker_fd_done(w);
 	results_done(&w->results);
 	free_handlers(w);
 	for (size_t i = 0; i < w->nnamespaces; i++)
@@ -168,19 +211,16 @@ tasker_worker *tasker_worker_free(tasker_worker *w)
 	free(w->socket_path);
 	free(w->client);
 	free(w->name);
-	if (w->wake_fd >= 0)
-		close(w->wake_fd);
+	shared_unref(w->shared);
 	free(w);
 	return NULL;
 }
 
 void tasker_worker_stop(tasker_worker *w)
 {
-	uint64_t one = 1;
 	int e = errno;
 	w->stop = w->stop ? 2 : 1;
-	ssize_t ignored = write(w->wake_fd, &one, sizeof one);
-	(void)ignored;
+	shared_wake(w->shared);
 	errno = e;
 }
 
@@ -189,50 +229,6 @@ void tasker_worker_stats(const tasker_worker *w, struct tasker_worker_stats *ret
 	*ret = w->stats;
 	ret->held = w->queue.count + w->deferred.count;
 	ret->unacknowledged = w->results.count;
-}
-
-/* ---- running steps ---- */
-
-/* 0, or -ENOMEM. */
-static int run_step(struct tasker_worker *w, struct tasker_step *s)
-{
-	const tasker_value *callable = tasker_get(tasker_get(as_value(s->o), "handler"), "callable");
-	const struct handler *h = find_handler(w, callable);
-	enum tasker_verdict verdict = TASKER_DONE;
-	char name[128];
-	s->state = STEP_RUNNING;
-	w->stats.steps++;
-	if (s->cancelled) {
-		step_set_failure(s, "Cancelled", false, "cancelled before it began");
-	} else if (!h) {
-		tasker_copy(callable, name, sizeof name);
-		worker_log(w, "a step came for the handler %s, which this worker never offered", name);
-		step_set_failure(s, "HandlerNotFound", false, "this worker has no such handler");
-	} else {
-		verdict = h->fn(h->arg, s);
-	}
-	if (verdict == TASKER_DEFERRED) {
-		s->state = STEP_DEFERRED;
-		step_list_push(&w->deferred, s);
-		return 0;
-	}
-	int rc = s->stale ? 0 : step_keep_result(s);
-	step_free(s);
-	return rc;
-}
-
-static int run_queue(struct tasker_worker *w)
-{
-	uint64_t begin = w->queue.head ? tasker_now_us_() : 0, now = begin;
-	while (w->queue.head && now - begin <= w->run_slice_us) {
-		struct tasker_step *s = w->queue.head;
-		step_list_remove(&w->queue, s);
-		s->started_us = now;
-		if (run_step(w, s) < 0)
-			return tasker_fail_(&w->fatal, -ENOMEM, "out_of_memory", "out of memory");
-		now = tasker_now_us_();
-	}
-	return 0;
 }
 
 /* ---- the connection ---- */
@@ -268,9 +264,12 @@ static void plan_retry(struct tasker_worker *w, const struct tasker_error *e)
 	uint64_t delay = (uint64_t)rand_r(&w->rand_state) % cap;
 	if (delay < e->retry_after_ms && e->retry_after_ms <= 60000)
 		delay = e->retry_after_ms;
-	w->retry_at_us = tasker_now_us_() + delay * 1000;
-	if (w->failures == 0)
+	uint64_t now = tasker_now_us_();
+	w->retry_at_us = now + delay * 1000;
+	if (w->complained_us == 0 || now - w->complained_us >= COMPLAIN_EVERY_US) {
 		worker_log(w, "cannot connect: %s; trying again", e->message);
+		w->complained_us = now;
+	}
 	w->failures++;
 }
 
@@ -282,16 +281,13 @@ static int64_t at_most(int64_t timeout_us, int64_t limit)
 /* Wait for the connection (if there is one) or a call of tasker_worker_stop. */
 static void wait_for_work(struct tasker_worker *w, int64_t timeout_us)
 {
-	struct pollfd p[2] = {{.fd = w->wake_fd, .events = POLLIN}, {.fd = -1}};
+	struct pollfd p[2] = {{.fd = w->shared->wake_fd, .events = POLLIN}, {.fd = -1}};
 	struct timespec ts = {.tv_sec = timeout_us / 1000000, .tv_nsec = (timeout_us % 1000000) * 1000};
 	if (w->conn)
 		p[1] = (struct pollfd){.fd = tasker_fd(w->conn), .events = tasker_events(w->conn)};
 	ppoll(p, 2, &ts, NULL);
-	if (p[0].revents & POLLIN) {
-		uint64_t v;
-		ssize_t ignored = read(w->wake_fd, &v, sizeof v);
-		(void)ignored;
-	}
+	if (p[0].revents & POLLIN)
+		shared_awake(w->shared);
 }
 
 /* True once there is a connection. */
@@ -309,6 +305,7 @@ static bool connected(struct tasker_worker *w, int64_t timeout_us)
 	int rc = worker_connect(w, &e);
 	if (rc == 0) {
 		w->failures = 0;
+		w->complained_us = 0;
 		return true;
 	}
 	if (is_final(&e))
@@ -366,6 +363,8 @@ static bool drained(struct tasker_worker *w)
 		ask_to_drain(w);
 	else if (w->drain == DRAIN_QUIET && empty_handed(w))
 		w->drain = DRAIN_DONE;
+	if (w->drain != DRAIN_NO)
+		run_give_back(w);
 	if (w->drain == DRAIN_DONE)
 		hang_up(w);
 	return w->drain == DRAIN_DONE;
@@ -376,6 +375,9 @@ static bool drained(struct tasker_worker *w)
 static void turn(struct tasker_worker *w, int64_t timeout_us)
 {
 	int64_t wait = w->queue.head ? 0 : at_most(timeout_us, w->conn->heartbeat_ms * 250);
+	uint64_t now = w->abandon_at_us ? tasker_now_us_() : 0;
+	if (w->abandon_at_us)
+		wait = at_most(wait, w->abandon_at_us > now ? (int64_t)(w->abandon_at_us - now) : 0);
 	/* Deferred steps were finished between two turns. */
 	if (w->results.unsent)
 		worker_flush_results(w);
@@ -385,6 +387,9 @@ static void turn(struct tasker_worker *w, int64_t timeout_us)
 	if (rc >= 0)
 		rc = run_queue(w);
 	if (rc >= 0)
+		rc = run_swept(w);
+	run_abandon(w);
+	if (rc >= 0)
 		rc = worker_flush_results(w);
 	if (rc >= 0)
 		rc = heartbeat(w);
@@ -392,20 +397,33 @@ static void turn(struct tasker_worker *w, int64_t timeout_us)
 		drop_connection(w);
 }
 
-int tasker_worker_poll(tasker_worker *w, int64_t timeout_us, struct tasker_error *err)
+static int one_turn(struct tasker_worker *w, int64_t timeout_us)
 {
-	if (drained(w))
-		return 0;
 	bool was_connected = w->conn != NULL;
 	/* A connection made is something that has happened: steps may have been cancelled with it. */
 	if (connected(w, timeout_us))
 		turn(w, was_connected ? timeout_us : 0);
-	if (w->fatal.rc < 0) {
+	else
+		run_swept(w);
+	return w->fatal.rc;
+}
+
+int tasker_worker_poll(tasker_worker *w, int64_t timeout_us, struct tasker_error *err)
+{
+	__atomic_store_n(&w->shared->owner, pthread_self(), __ATOMIC_RELAXED);
+	if (w->epoll_fd >= 0)
+		shared_awake(w->shared);
+	if (drained(w))
+		return 0;
+	int rc = one_turn(w, timeout_us);
+	if (rc < 0) {
 		if (err)
 			*err = w->fatal;
-		return w->fatal.rc;
+		return rc;
 	}
-	return !drained(w);
+	bool ended = drained(w);
+	worker_fd_update(w);
+	return !ended;
 }
 
 int tasker_worker_run(tasker_worker *w, struct tasker_error *err)

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "clients/c/tasker.h"
+#include <tasker.h>
 
 static tasker_worker *worker;
 

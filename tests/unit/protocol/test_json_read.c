@@ -1,5 +1,5 @@
-/* json_read.c against jansson, a reader of long standing: texts made by changing good ones a little are accepted by both or
- * by neither, and mean the same. */
+/* json_read.c against jansson, a reader of long standing: texts made by changing good ones a little are
+ * accepted by both or by neither, and mean the same. */
 #include <check.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -11,8 +11,10 @@
 
 static const char *const seeds[] = {
     "{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":-0.5e-3,\"e\":\"x\\n\\u00e9\\ud83d\\ude00\"}}",
-    "[0,-0,1,-1,127,128,255,256,65535,65536,9223372036854775807,-9223372036854775808,1.5,2e10,1E-7,123456789012345.5,0.1]",
-    "{\"k0\":0,\"k1\":1,\"k2\":2,\"k3\":3,\"k4\":4,\"k5\":5,\"k6\":6,\"k7\":7,\"k8\":8,\"k9\":9,\"ka\":10,\"kb\":11,\"kc\":12,"
+    "[0,-0,1,-1,127,128,255,256,65535,65536,9223372036854775807,-9223372036854775808,1.5,2e10,1E-7,"
+    "123456789012345.5,0.1]",
+    "{\"k0\":0,\"k1\":1,\"k2\":2,\"k3\":3,\"k4\":4,\"k5\":5,\"k6\":6,\"k7\":7,\"k8\":8,\"k9\":9,\"ka\":10,"
+    "\"kb\":11,\"kc\":12,"
     "\"kd\":13,\"ke\":14,\"kf\":15,\"kg\":16}",
     "[[],{},[[]],[{}],\"\",\"\\\"\\\\\\/\\b\\f\\n\\r\\t\",\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"]",
     " \t\r\n[ 1 , { \"a\" : \"b\" } ] \n",
@@ -90,7 +92,8 @@ START_TEST(as_jansson_reads)
 			continue;
 		buf_init(&out, 0);
 		int rc = json_to_mp(text, n, &out, NULL);
-		ck_assert_msg((rc == 0) == (theirs != NULL), "%s: %d, jansson says %s", text, rc, theirs ? "fine" : je.text);
+		ck_assert_msg((rc == 0) == (theirs != NULL), "%s: %d, jansson says %s", text, rc,
+		              theirs ? "fine" : je.text);
 		if (rc == 0)
 			assert_same_meaning(theirs, &out, text);
 		*(rc == 0 ? &accepted : &refused) += 1;

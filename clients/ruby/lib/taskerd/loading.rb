@@ -8,6 +8,17 @@ module Taskerd
       def to_s
         "#{path} cannot be loaded: #{"#{file}:#{line}: " if file}#{error}"
       end
+
+      # As the handshake tells it; short enough that all failures fit.
+      def to_wire
+        { "name" => short(path), "file" => short(file), "line" => line || 0, "message" => short(error) }
+      end
+
+      private
+
+      def short(text)
+        LogBridge.text(text)[0, 200]
+      end
     end
 
     # Where applications keep their handlers.

@@ -173,7 +173,9 @@ module Taskerd
       end
 
       def make_runtime
+        broken = @registry.load_failures.first(64).map(&:to_wire)
         worker = { "name" => @name, "namespaces" => @namespaces, "handlers" => @handlers, "max_concurrency" => @threads + @prefetch }
+        worker["broken"] = broken unless broken.empty?
         Runtime.new(path: @socket, worker: worker, runner: Runner.new(@registry), threads: @threads, ack_timeout: @ack_timeout,
                     abandon_after: @abandon_after)
       end

@@ -257,6 +257,57 @@ def ruby():
         tail(log, 60)
 
 
+JS_RUNTIMES = {  # how to run a compiled test with it, and what its closing lines say
+    "node": (["{node}", "--test", "--test-reporter=tap"], r"^# pass (\d+)", r"^\s*not ok \d+ - (.*)$"),
+    "bun": (["{bin}/bun", "test", "--timeout", "60000"], r"^\s*(\d+) pass", r"^\(fail\) (.*)$"),
+    "deno": (["{bin}/deno", "test", "-A", "--no-check", "--quiet"], r"\| (?:\d+ passed )?\(?(\d+) steps\)?|(\d+) passed", r"^(.*) \.\.\. FAILED"),
+}
+
+
+def typescript_package(log):
+    """The package, built in a directory of its own with what its tests need; None if that fails."""
+    package = OUT / "typescript"
+    for name in ("src", "test", "conformance", "dist", "test-dist"):
+        shutil.rmtree(package / name, ignore_errors=True)
+    shutil.copytree(ROOT / "clients/typescript", package, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "dist", "test-dist"))
+    commands = [["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"], ["npm", "run", "--silent", "build:test"]]
+    if subprocess.run(["node", "-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"], check=False).returncode != 0:
+        commands.insert(1, ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--no-package-lock", "node@22.12.0"])
+    for command in commands:
+        if run(log, ["env", "-C", package, *command], None, 400) != 0:
+            tail(log)
+            tally.add("typescript client", 0, ["the build"], log=log)
+            return None
+        own = package / "node_modules" / "taskerd"  # the name by which handlers import it
+        if not own.exists():
+            own.symlink_to(package)
+    return package
+
+
+def typescript():
+    """The TypeScript client's own tests on each runtime, against a daemon they play and a real one."""
+    where, log = build("gcc"), LOGS / "typescript.log"
+    log.unlink(missing_ok=True)
+    package = where and typescript_package(log)
+    if not package:
+        return
+    tests = sorted(map(str, (package / "test-dist").glob("*.test.js")))
+    bin_dir = package / "node_modules" / ".bin"
+    node = bin_dir / "node" if (bin_dir / "node").exists() else "node"
+    env = {"TASKERD_BUILD": str(where), "TASKERD_ROOT": str(ROOT), "TASKERD_TYPESCRIPT": str(package), "NO_COLOR": "1"}
+    for runtime, (command, passed, failed) in JS_RUNTIMES.items():
+        log = LOGS / f"typescript-{runtime}.log"
+        log.unlink(missing_ok=True)
+        words = [word.format(node=node, bin=bin_dir) for word in command]
+        status = run(log, ["env", "-C", package, *words, *tests], {**env, "TASKERD_RUNTIME": runtime}, 300)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+        counts = [next(n for n in groups if n) if isinstance(groups, tuple) else groups for groups in re.findall(passed, text, re.M)]
+        bad = [] if status == 0 and counts else re.findall(failed, text, re.M)[:20] or [f"ended with {status}"]
+        tally.add(f"typescript client on {runtime}", int(counts[-1]) if counts else 0, bad, log=log)
+        if bad:
+            tail(log, 60)
+
+
 def integration():
     where = build("gcc")
     if where:
@@ -297,6 +348,7 @@ SUITES = {f.__name__: f for f in (
     unit, clang,
     python,
     ruby,
+    typescript,
     c,
     integration, conformance, faults,
     asan, tsan,

@@ -1,0 +1,149 @@
+/** Importing modules of handlers, and telling well what is wrong with one that cannot be imported. */
+
+import { readFileSync } from 'node:fs';
+import module from 'node:module';
+import { resolve as resolvePath } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { locate, type Places } from './hooks.js';
+import { messageOf } from './results.js';
+
+export type Module = Record<string, unknown>;
+
+/** A module that could not be imported, and where in it that went wrong. */
+export interface ImportFailure {
+  file: string;
+  line: number | null;
+  error: string;
+}
+
+/** An import failure as a sentence. */
+export function describeFailure({ file, line, error }: ImportFailure): string {
+  return `cannot be imported: ${file}${line === null ? '' : `:${line}`}: ${error}`;
+}
+
+/** This copy of the package, for whoever imports it. */
+const PLACES: Places = {
+  entries: {
+    taskerd: new URL('./index.js', import.meta.url).href,
+    'taskerd/testing': new URL('./testing.js', import.meta.url).href,
+    '@tasker-systems/tasker': new URL('./index.js', import.meta.url).href,
+  },
+};
+
+let prepared = false;
+
+/** Let the runtime find what handler files import. Once, before the first of them. */
+export function prepareImports(): void {
+  if (prepared) return;
+  prepared = true;
+  const runtime = module as unknown as { register?: (url: string, options: object) => void; registerHooks?: (hooks: object) => void };
+  if ('Bun' in globalThis) prepareBun();
+  else if ('Deno' in globalThis) runtime.registerHooks?.({ resolve: resolveSync });
+  else {
+    process.setSourceMapsEnabled(true);
+    runtime.register?.(new URL('./hooks.js', import.meta.url).href, { data: PLACES });
+  }
+}
+
+interface Context {
+  parentURL?: string;
+}
+
+function resolveSync(specifier: string, context: Context, next: (specifier: string, context: Context) => unknown): unknown {
+  const url = locate(specifier, context.parentURL, PLACES);
+  return url === undefined ? next(specifier, context) : { url, shortCircuit: true };
+}
+
+/** Bun finds sources by itself; only this package may be out of its sight. */
+function prepareBun(): void {
+  const { Bun } = globalThis as unknown as { Bun: { plugin(options: object): void } };
+  const build = { module(_name: string, _make: () => unknown): void {} };
+  Bun.plugin({
+    name: 'taskerd',
+    setup(given: typeof build) {
+      for (const [name, url] of Object.entries(PLACES.entries)) given.module(name, async () => ({ exports: (await import(url)) as object, loader: 'object' }));
+    },
+  });
+}
+
+/** Import a file; throws what the import throws. */
+export async function importFile(path: string): Promise<Module> {
+  prepareImports();
+  return (await import(pathToFileURL(resolvePath(path)).href)) as Module;
+}
+
+/** Import a path as a template may name it, relative to the working directory; undefined if there is no such module. */
+export async function importFrom(specifier: string): Promise<Module | undefined> {
+  prepareImports();
+  const parent = pathToFileURL(`${process.cwd()}/`).href;
+  const relative = specifier.startsWith('.');
+  const target = relative ? (locate(specifier, parent, PLACES) ?? new URL(specifier, parent).href) : specifier;
+  try {
+    return (await import(target)) as Module;
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code;
+  return code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || /Cannot find (?:module|package)|Module not found/.test(messageOf(error));
+}
+
+/** What is known about an import that has failed. */
+export function importFailure(file: string, error: unknown): ImportFailure {
+  const place = placeOf(file, error);
+  const name = error instanceof Error ? error.name : 'Error';
+  const said = messageOf(error).split('\n')[0] ?? '';
+  return { ...place, error: said.startsWith(name) ? said : `${name}: ${said}` };
+}
+
+interface Place {
+  file: string;
+  line: number | null;
+}
+
+/** File and line: what the runtime says, else the innermost line of the file, else the line that imports what is missing. */
+function placeOf(file: string, error: unknown): Place {
+  const { position } = (error ?? {}) as { position?: { file?: string; line?: number } };
+  if (position?.line) return { file: position.file || file, line: position.line };
+  const text = `${error instanceof Error ? (error.stack ?? '') : ''}\n${messageOf(error)}`;
+  return ownLine(file, text) ?? missingImport(file, error) ?? anyLine(file, text) ?? { file, line: null };
+}
+
+function ownLine(file: string, text: string): Place | undefined {
+  const url = pathToFileURL(file).href;
+  for (const name of [url, file]) {
+    const escaped = name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    const found = new RegExp(`${escaped}:(\\d+)`).exec(text);
+    if (found) return { file, line: Number(found[1]) };
+  }
+  return undefined;
+}
+
+/** Something that the file imports is not there, or lacks a name: the line that asks for it. */
+function missingImport(file: string, error: unknown): Place | undefined {
+  const said = messageOf(error);
+  const wanted = /(?:package|module|import|requested module|Import) ['"]([^'"]+)['"]/i.exec(said)?.[1];
+  if (!wanted) return undefined;
+  const from = /imported from ['"]?(\S+?)['"]?(?:\s|$)/.exec(said)?.[1];
+  const place = from === undefined ? file : from.startsWith('file:') ? fileURLToPath(from) : from;
+  const names = [wanted, wanted.split('/').at(-1) ?? wanted];
+  try {
+    const lines = readFileSync(place, 'utf8').split('\n');
+    for (const name of names) {
+      const at = lines.findIndex((line) => line.includes(name));
+      if (at >= 0) return { file: place, line: at + 1 };
+    }
+  } catch {
+    return undefined;
+  }
+  return undefined;
+}
+
+/** A file that the module imports is the broken one. */
+function anyLine(file: string, text: string): Place | undefined {
+  const found = /(?:file:\/\/)?(\/[^\s()'"]+?\.m?[jt]s):(\d+)/.exec(text);
+  return found && !found[1]?.includes('/node_modules/taskerd/') ? { file: found[1] ?? file, line: Number(found[2]) } : undefined;
+}

@@ -13,6 +13,28 @@ static void cell_list(struct table *t, const json_t *list)
 	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
 }
 
+/* What workers could not load, a line each. */
+static void tell_broken(const json_t *workers)
+{
+	size_t i, k;
+	json_t *w, *b;
+	cleanup_(cleanup_buf) struct buf out = {0};
+	buf_init(&out, 0);
+	json_array_foreach(workers, i, w)
+	{
+		json_array_foreach(json_object_get(w, "broken"), k, b)
+		{
+			char line[1024], clean[1024];
+			snprintf(line, sizeof line, "%.64s cannot load %.200s: %.300s:%lld: %.400s", json_text(w, "name"), json_text(b, "name"), json_text(b, "file"),
+			         (long long)json_int(b, "line", 0), json_text(b, "message"));
+			text_copy(clean, sizeof clean, line);
+			buf_printf(&out, "%s\n", clean);
+		}
+	}
+	if (out.len)
+		ctl_write(&out);
+}
+
 /* Ask for a list, print it as JSON, or hand its items to `add` and print the table. */
 static int list(struct ctl *c, const char *method, const char *key, const struct column *cols, size_t ncols,
                 void (*add)(struct table *, const json_t *), const char *empty)
@@ -34,6 +56,7 @@ static int list(struct ctl *c, const char *method, const char *key, const struct
 		ctl_note(c, "%s", empty);
 	else
 		ctl_print_table(c, &t, 0);
+	tell_broken(json_object_get(answer, "workers"));
 	return EXIT_OK;
 }
 

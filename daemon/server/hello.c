@@ -61,6 +61,40 @@ static int copy_strings(const msgpack_object *map, const char *key, size_t max, 
 
 #define CALLABLE_MAX 2000 /* bytes: the 500 characters that a template may use */
 
+#define BROKEN_MAX 64
+
+static void copy_field(struct buf *out, const msgpack_object *from, const char *key, size_t max)
+{
+	char text[1024];
+	copy_text(text, max < sizeof text ? max : sizeof text, from, key);
+	mp_str(out, key);
+	mp_str(out, text);
+}
+
+/* What the worker could not load. Long texts are cut: this is for people. */
+static int read_broken(struct session *s, const msgpack_object *w, struct err *e)
+{
+	const msgpack_object *a;
+	int r = mp_get_array(w, "broken", &a);
+	if (r == 0)
+		return 0;
+	if (r < 0 || a->via.array.size > BROKEN_MAX)
+		return bad_field(e, "worker.broken", "worker.broken must be an array of at most %d maps", BROKEN_MAX);
+	for (; s->n_broken < a->via.array.size; s->n_broken++) {
+		const msgpack_object *o = &a->via.array.ptr[s->n_broken];
+		int64_t line = 0;
+		if (o->type != MSGPACK_OBJECT_MAP || mp_get_int(o, "line", 0, INT32_MAX, &line) < 0)
+			return bad_field(e, "worker.broken", "worker.broken[%zu] must be a map with name, file, line and message", s->n_broken);
+		mp_map(&s->broken, 4);
+		copy_field(&s->broken, o, "name", 256);
+		copy_field(&s->broken, o, "file", 1024);
+		mp_str(&s->broken, "line");
+		mp_int(&s->broken, line);
+		copy_field(&s->broken, o, "message", 1024);
+	}
+	return 0;
+}
+
 static int read_worker(struct session *s, const msgpack_object *w, struct err *e)
 {
 	int64_t conc = 1;
@@ -70,6 +104,8 @@ static int read_worker(struct session *s, const msgpack_object *w, struct err *e
 	int r = copy_strings(w, "namespaces", 1000, 29, &s->namespaces, &s->n_namespaces, e);
 	if (r >= 0)
 		r = copy_strings(w, "handlers", HANDLERS_MAX, CALLABLE_MAX, &s->handlers, &s->n_handlers, e);
+	if (r >= 0)
+		r = read_broken(s, w, e);
 	if (r < 0)
 		return r;
 	s->max_concurrency = (unsigned)conc;
@@ -173,7 +209,7 @@ static void tell_store(struct session *s)
 	/* Text from the peer goes through the JSON writer: build the object as MessagePack first. */
 	buf_init(&b, 0);
 	uuid_format(&s->worker_uuid, uuid);
-	mp_map(&b, 9);
+	mp_map(&b, 10);
 	mp_str(&b, "worker_uuid");
 	mp_str(&b, uuid);
 	mp_str(&b, "name");
@@ -193,6 +229,9 @@ static void tell_store(struct session *s)
 		mp_str(&b, s->handlers[i]);
 	mp_str(&b, "max_concurrency");
 	mp_int(&b, s->max_concurrency);
+	mp_str(&b, "broken");
+	mp_array(&b, s->n_broken);
+	mp_raw(&b, s->broken.data, s->broken.len);
 	r->api.function = "tasker.api_worker_seen";
 	r->api.mode = API_WRITE;
 	if (api_args_from_mp(r, &b, s->srv) == 0)
@@ -308,8 +347,8 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_info("worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
-			 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "");
+		log_info("worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
+			 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "", s->n_broken ? "; it could not load all it should: see taskerctl worker list" : "");
 	tell_store(s);
 	if (s->held == 0) {
 		release_unconfirmed(s);

@@ -148,7 +148,8 @@ struct session {
 	struct uuid worker_uuid;
 	char name[64], client[64], language[32];
 	char **namespaces, **handlers;
-	size_t n_namespaces, n_handlers;
+	size_t n_namespaces, n_handlers, n_broken;
+	struct buf broken; /* what the worker could not load: n_broken maps */
 	unsigned max_concurrency, open, held;
 	struct pool *pool;
 	struct step_list steps;

@@ -24,6 +24,7 @@ static const struct api {
 	{MSG_TASK_ACTION, "tasker.api_task_action", add_missing_handlers, ACTS},
 	{MSG_TASK_BULK_ACTION, "tasker.api_task_bulk_action", NULL, ACTS},
 	{MSG_STEP_GET, "tasker.api_step_get", NULL, LOOKS},
+	{MSG_STEP_REPLAY, "tasker.api_step_replay", NULL, LOOKS},
 	{MSG_STEP_ACTION, "tasker.api_step_action", NULL, ACTS},
 	{MSG_STEP_BULK_ACTION, "tasker.api_step_bulk_action", NULL, ACTS},
 	{MSG_NAMESPACE_LIST, "tasker.api_namespace_list", NULL, LOOKS},

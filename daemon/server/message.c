@@ -85,6 +85,7 @@ static const struct param no_params[] = {{0}};
 static const struct param task_action_params[] = {TASK_UUID, {"action", P_STR, true, 1, 32}, BY_WHOM, {0}};
 static const struct param task_bulk_params[] = {{"action", P_STR, true, 1, 32}, MANY, BY_WHOM, {0}};
 static const struct param step_get_params[] = {A_STEP, {"history", P_BOOL, false, 0, 0}, {0}};
+static const struct param step_replay_params[] = {A_STEP, {0}};
 static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, BY_WHOM, {0}};
 static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, MANY, BY_WHOM, {0}};
 static const struct param dlq_redrive_params[] = {ENTRY_OR_TASK, BY_WHOM, {0}};
@@ -111,6 +112,7 @@ static const struct {
 	[MSG_TASK_ACTION] = {NULL, task_action_params},
 	[MSG_TASK_BULK_ACTION] = {NULL, task_bulk_params},
 	[MSG_STEP_GET] = {NULL, step_get_params},
+	[MSG_STEP_REPLAY] = {NULL, step_replay_params},
 	[MSG_STEP_ACTION] = {NULL, step_action_params},
 	[MSG_STEP_BULK_ACTION] = {NULL, step_bulk_params},
 	[MSG_NAMESPACE_LIST] = {NULL, no_params},

@@ -47,6 +47,7 @@ struct session *session_new(struct server *srv, int fd)
 	s->pidfd = -1;
 	s->connected = s->last_frame = now_mono();
 	s->step_logs = (struct ratelimit){.window_us = 10 * USEC_PER_SEC, .burst = 2000};
+	buf_init(&s->broken, 0);
 	buf_init(&s->in, 0);
 	buf_init(&s->out, 0);
 	buf_init(&s->acks, 0);
@@ -122,6 +123,7 @@ static void session_free(struct session *s)
 	srv->n_sessions--;
 	free_strings(s->namespaces, s->n_namespaces);
 	free_strings(s->handlers, s->n_handlers);
+	buf_done(&s->broken);
 	buf_done(&s->in);
 	buf_done(&s->out);
 	buf_done(&s->acks);

@@ -50,7 +50,7 @@ def ways(ns, task, step, entry):
 		"step.dependencies": [{"step_uuid": step}], "task.create": [{"name": "pair", "namespace": ns}], "task.create_many": [{"tasks": [{"name": "pair", "namespace": ns}]}],
 		"task.get": [{"task_uuid": task}], "task.list": [{}], "task.wait": [{"task_uuid": task, "timeout_ms": 0}], "task.watch": [{"task_uuid": task}], "task.unwatch": [{"task_uuid": task}],
 		"task.cancel": [{"task_uuid": task}], "task.history": [{"task_uuid": task}, {"task_uuid": task, "step": step}], "task.action": [{"task_uuid": task, "action": "pause", **WHY}],
-		"task.bulk_action": [{"action": "pause", "filter": {"all": True}, **WHY}], "step.get": [{**s, "history": True} for s in a_step], "step.action": [{**s, "action": "skip", **WHY} for s in a_step],
+		"task.bulk_action": [{"action": "pause", "filter": {"all": True}, **WHY}], "step.get": [{**s, "history": True} for s in a_step], "step.replay": a_step, "step.action": [{**s, "action": "skip", **WHY} for s in a_step],
 		"step.bulk_action": [{"action": "skip", "filter": {"all": True}, **WHY}], "namespace.list": [{}], "namespace.pause": [{"namespace": ns, **WHY}], "namespace.resume": [{"namespace": ns, **WHY}],
 		"template.apply": [{"source": source}], "template.validate": [{"source": source}], "template.list": [{}], "template.get": [{"name": "pair", "namespace": ns}], "worker.list": [{}], "node.list": [{}],
 		"queue.list": [{}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],

@@ -98,76 +98,72 @@ def uuid_of(number):
     return ROOT[:-6] + "%06x" % number
 
 
-TASK = {
-    "task_uuid": ROOT, "namespace": "shop", "name": "order", "version": "1.0.0", "context": {"currency": "EUR"},
-    "correlation_id": ROOT,
-    "steps": [
-        {"step_uuid": uuid_of(1), "name": "load_cart", "state": "complete", "attempts": 1, "max_attempts": 3, "result": {"prices": [1]}},
-        {"step_uuid": uuid_of(2), "name": "total", "state": "complete", "attempts": 2, "max_attempts": 3,
-         "result": {"total": 1, "currency": "EUR", "try": 2}},
-        {"step_uuid": uuid_of(3), "name": "other", "state": "complete", "attempts": 1, "max_attempts": 3, "result": {}},
-        {"step_uuid": uuid_of(9), "name": "work_002", "state": "error", "attempts": 1, "max_attempts": 3,
-         "inputs": {"cursor": {"batch_id": "002"}}, "checkpoint": {"cursor": 30, "items_processed": 12}, "error": {"message": "m"}},
-    ],
+def step_of(name, number, handler, **more):
+    """What step.replay answers."""
+    step = {"step_uuid": uuid_of(number), "task_uuid": ROOT, "attempt": 1, "max_attempts": 3, "retryable": True, "namespace": "shop", "template": "order",
+            "version": "1.0.0", "step": name, "template_step": name, "handler": {"callable": handler}, "context": {"currency": "EUR"}, "inputs": None,
+            "checkpoint": None, "priority": 0, "correlation_id": ROOT, "parent_correlation_id": None, "dependencies": {}, "dependencies_partial": False}  # fmt: skip
+    return {**step, **more}
+
+
+TOTAL = {
+    "step": step_of("total", 2, "total", attempt=2, dependencies={"load_cart": {"prices": [1]}}),
+    "recorded": {"state": "complete", "attempts": 2, "result": {"total": 1, "currency": "EUR", "try": 2}, "error": None},
 }  # fmt: skip
-TEMPLATE = {
-    "steps": [
-        {"name": "load_cart", "handler": {"callable": "load"}, "depends_on": []},
-        {"name": "total", "handler": {"callable": "total"}, "depends_on": ["load_cart"]},
-        {"name": "other", "handler": {"callable": "x"}, "depends_on": []},
-        {"name": "work", "handler": {"callable": "counts"}, "depends_on": ["total"]},
-    ]
-}
+WORK = {
+    "step": step_of("work_002", 9, "counts", template_step="work", inputs={"cursor": {"batch_id": "002"}}, checkpoint={"cursor": 30, "items_processed": 12}),
+    "recorded": {"state": "error", "attempts": 1, "result": None, "error": {"message": "m"}},
+}  # fmt: skip
 
 
 class Replay(support.TestCase):
-    def fetch(self, *args):
+    def replay(self, answer, *which, requests=()):
+        """The exit status, what was printed, and what went to stderr."""
+        asked = []
+
+        def answered(params):
+            asked.append(params)
+            return answer
+
         def script(daemon):
             conn = daemon.accept()
             conn.hello()
-            answers = {"task.get": self.task_get, "template.get": lambda p: TEMPLATE}
-            conn.serve_requests(answers)
+            conn.serve_requests({"step.replay": answered, **dict(requests)})
 
         self.daemon.play(script)
-        with TaskerClient(socket=self.daemon.path) as client:
-            return Recording.fetch(client, *args)
-
-    def task_get(self, params):
-        self.assertEqual(params["task_uuid"], ROOT)
-        return TASK
-
-    def replay(self, recording):
         registry = HandlerRegistry()
         registry.register("total", total._handler_class)
         registry.register("counts", Counts)
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()) as err:
-            status = replay(recording, registry)
+            with TaskerClient(socket=self.daemon.path) as client:
+                status = replay(Recording.fetch(client, *which), registry)
+        self.asked = asked
         return status, json.loads(out.getvalue()), err.getvalue()
 
     def test_by_the_step(self):
-        recording = self.fetch(uuid_of(2))
-        self.assertEqual(recording.step()["dependencies"], {"load_cart": {"prices": [1]}})
-        status, shown, err = self.replay(recording)
+        status, shown, err = self.replay(TOTAL, uuid_of(2))
+        self.assertEqual(self.asked, [{"step_uuid": uuid_of(2)}])
         self.assertEqual((status, shown["same"], shown["handler"]), (0, True, "total"))
         self.assertEqual(shown["replayed"]["result"], shown["recorded"]["result"])
         self.assertIn("info: adding n=1", err)
 
     def test_a_batch_worker_by_task_and_name(self):
-        recording = self.fetch(ROOT, "work_002")
-        step = recording.step()
-        self.assertEqual((step["template_step"], step["inputs"]["cursor"]["batch_id"]), ("work", "002"))
-        self.assertEqual(set(step["dependencies"]), {"load_cart", "total"})
-        status, shown, _ = self.replay(recording)
+        status, shown, _ = self.replay(WORK, ROOT, "work_002")
+        self.assertEqual(self.asked, [{"task_uuid": ROOT, "step": "work_002"}])
         self.assertEqual((status, shown["same"]), (0, False))
         self.assertEqual(shown["replayed"]["result"]["items_processed"], 12)
         self.assertEqual(shown["recorded"]["error"], {"message": "m"})
 
+    def test_results_that_were_left_out_are_fetched(self):
+        pages = iter([{"dependencies": {"other": {}}, "next_cursor": "7"}, {"dependencies": {"load_cart": {"prices": [1]}}}])
+        answer = {**TOTAL, "step": {**TOTAL["step"], "dependencies": {}, "dependencies_partial": True}}
+        status, shown, _ = self.replay(answer, uuid_of(2), requests={"step.dependencies": lambda p: next(pages)}.items())
+        self.assertEqual((status, shown["same"]), (0, True), shown)
+
     def test_what_is_not_there(self):
-        with self.assertRaises(taskerd.ClientNotFoundError):
-            self.fetch(ROOT, "nope")
-        recording = Recording(TASK, TASK["steps"][0], TEMPLATE)
-        status, shown, _ = self.replay(recording)
+        answer = {**TOTAL, "step": step_of("load_cart", 1, "load")}
+        status, shown, _ = self.replay(answer, uuid_of(1))
         self.assertEqual((status, shown["replayed"]["error"]["error_type"]), (1, "handler_not_found"))
 
 

@@ -134,6 +134,7 @@ CREATE TABLE tasker.workers (
   node_no int NOT NULL,
   name text, pid int, uid bigint, client text, language text,
   namespaces text[], handlers text[], max_concurrency int,
+  broken jsonb NOT NULL DEFAULT '[]',   -- what it could not load
   connected_at timestamptz NOT NULL DEFAULT now(),
   disconnected_at timestamptz
 );

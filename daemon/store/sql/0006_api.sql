@@ -263,7 +263,7 @@ END $$;
 CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('workers', coalesce(jsonb_agg(jsonb_build_object('worker_uuid', w.worker_uuid, 'node', n.node_name, 'name', w.name, 'pid', w.pid, 'uid', w.uid, 'client', w.client,
     'language', w.language, 'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(w.handlers), 'max_concurrency', w.max_concurrency,
-    'connected_at', tasker.rfc3339(w.connected_at)) ORDER BY n.node_name, w.connected_at), '[]'))
+    'broken', w.broken, 'connected_at', tasker.rfc3339(w.connected_at)) ORDER BY n.node_name, w.connected_at), '[]'))
   FROM tasker.workers w JOIN tasker.nodes n USING (node_no)
   WHERE w.disconnected_at IS NULL AND (p -> 'within' IS NULL OR w.namespaces <> '{}' AND to_jsonb(w.namespaces) <@ (p -> 'within')) -- not one that others have a part in
 $$;
@@ -271,11 +271,11 @@ $$;
 -- A worker's session: {"worker_uuid", "node", ...}; with "gone" true it has ended.
 CREATE FUNCTION tasker.api_worker_seen(p jsonb) RETURNS jsonb LANGUAGE sql AS $$
   WITH ins AS (
-    INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, client, language, namespaces, handlers, max_concurrency)
+    INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, client, language, namespaces, handlers, max_concurrency, broken)
     SELECT (p ->> 'worker_uuid')::uuid, n.node_no, nullif(p ->> 'name', ''), (p ->> 'pid')::int, (p ->> 'uid')::bigint, p ->> 'client', p ->> 'language',
-           ARRAY(SELECT jsonb_array_elements_text(p -> 'namespaces')), ARRAY(SELECT jsonb_array_elements_text(p -> 'handlers')), (p ->> 'max_concurrency')::int
+           ARRAY(SELECT jsonb_array_elements_text(p -> 'namespaces')), ARRAY(SELECT jsonb_array_elements_text(p -> 'handlers')), (p ->> 'max_concurrency')::int, p -> 'broken'
     FROM tasker.nodes n WHERE n.node_name = p ->> 'node' AND p -> 'gone' IS NULL
-    ON CONFLICT (worker_uuid) DO UPDATE SET disconnected_at = NULL, max_concurrency = excluded.max_concurrency),
+    ON CONFLICT (worker_uuid) DO UPDATE SET disconnected_at = NULL, max_concurrency = excluded.max_concurrency, broken = excluded.broken),
   gone AS (UPDATE tasker.workers w SET disconnected_at = now() WHERE w.worker_uuid = (p ->> 'worker_uuid')::uuid AND p -> 'gone' IS NOT NULL)
   SELECT '{}'::jsonb
 $$;

@@ -329,6 +329,28 @@ BEGIN
      FROM tasker.step_attempts a LEFT JOIN tasker.nodes n ON n.node_no = a.node_no WHERE a.task_id = k.task_id AND a.step_no = k.step_no), '[]')) ELSE '{}' END;
 END $$;
 
+-- A step as step.execute would bring it now (without a claim), and what became of it. Results of ancestors beyond half a MiB are left for step.dependencies.
+CREATE FUNCTION tasker.api_step_replay(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  k record := tasker.step_of(p);
+  v jsonb; v_deps jsonb;
+BEGIN
+  SELECT jsonb_build_object('recorded', jsonb_build_object('state', s.state, 'attempts', s.attempts, 'result', s.result, 'error', s.error),
+    'step', jsonb_build_object('step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'task_uuid', t.task_uuid, 'attempt', greatest(s.attempts, 1), 'max_attempts', ts.max_attempts,
+      'retryable', ts.retryable, 'namespace', n.name, 'template', tp.name, 'version', tp.version, 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs),
+      'template_step', ts.name, 'handler', ts.handler, 'context', t.context, 'inputs', s.inputs, 'checkpoint', s.checkpoint, 'priority', t.priority,
+      'correlation_id', coalesce(t.correlation_id, t.task_uuid::text), 'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent))
+  INTO v
+  FROM tasker.steps s
+  JOIN tasker.tasks t ON t.task_id = s.task_id
+  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  JOIN tasker.templates tp ON tp.template_id = t.template_id
+  JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  WHERE s.task_id = k.task_id AND s.step_no = k.step_no;
+  v_deps := tasker.api_step_dependencies(jsonb_build_object('task_uuid', v #> '{step,task_uuid}', 'step_no', k.step_no, 'max_bytes', 524288));
+  RETURN jsonb_set(v, '{step}', (v -> 'step') || jsonb_build_object('dependencies', v_deps -> 'dependencies', 'dependencies_partial', v_deps ->> 'next_cursor' IS NOT NULL));
+END $$;
+
 CREATE FUNCTION tasker.check_step_action(p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM tasker.check_action(p ->> 'action', 'reset_for_retry', 'resolve_manually', 'complete_manually', 'skip');

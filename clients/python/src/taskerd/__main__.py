@@ -108,8 +108,7 @@ def _replay(args: argparse.Namespace, modules: List[str]) -> int:
         for module in modules:
             registry.discover_handlers(module)
         with TaskerClient(socket=args.socket, connect_timeout=5.0) as client:
-            recording = Recording.fetch(client, args.uuid, args.step)
-        return replay(recording, registry, debug=args.pdb)
+            return replay(Recording.fetch(client, args.uuid, args.step), registry, debug=args.pdb)
     except (TaskerError, ImportError, OSError) as exc:
         print(f"cannot replay: {exc}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ import pkgutil
 import traceback
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 __all__ = ["ImportFailure", "import_tree", "log_failure"]
 
@@ -29,12 +29,26 @@ class ImportFailure:
         where = f"{self.file}:{self.line}: " if self.file else ""
         return f"module {self.module!r} cannot be imported: {where}{self.error}"
 
+    def to_wire(self) -> Dict[str, Any]:
+        """As the handshake tells it."""
+        return {
+            "name": _shortened(self.module),
+            "file": _shortened(self.file or ""),
+            "line": self.line or 0,
+            "message": _shortened(self.error),
+        }
+
     @classmethod
     def of(cls, module: str, error: BaseException) -> "ImportFailure":
         """From what the import raised."""
         file, line = _place(module, error)
         text = error.msg if isinstance(error, SyntaxError) else str(error)
         return cls(module, file, line, f"{type(error).__name__}: {text}")
+
+
+def _shortened(text: str) -> str:
+    """Well-formed, without U+0000, and short enough that all failures fit into the handshake."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")[:300]
 
 
 def _place(module: str, error: BaseException) -> Tuple[Optional[str], Optional[int]]:

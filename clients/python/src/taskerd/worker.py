@@ -41,6 +41,8 @@ __all__ = [
 _log = logging.getLogger("taskerd.worker")
 
 DEFAULT_THREADS = 10
+#: Modules that could not be imported, told in the handshake.
+MAX_BROKEN = 32
 _LEVELS = ("trace", "debug", "info", "warn", "error")
 
 
@@ -242,7 +244,8 @@ class Worker:
             raise WorkerAlreadyRunningError("this worker was launched before")
         deadline = None if self.connect_timeout is None else time.monotonic() + self.connect_timeout
         self._handlers = self.registry.offered(self._apply_templates(deadline))
-        broken = [str(f) for f in self.registry.import_failures]
+        failures = self.registry.import_failures
+        broken = [str(f) for f in failures]
         if not self._handlers:
             why = "; ".join(broken) or "name the modules that define them"
             raise WorkerBootstrapError(f"no handlers: {why}")
@@ -253,6 +256,7 @@ class Worker:
                 "namespaces": self.namespaces,
                 "handlers": self._handlers,
                 "max_concurrency": self.threads + self.prefetch,
+                **({"broken": [f.to_wire() for f in failures[:MAX_BROKEN]]} if failures else {}),
             },
             runner=StepRunner(self.registry),
             threads=self.threads,

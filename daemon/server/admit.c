@@ -191,7 +191,7 @@ static bool ask_namespaces(struct session *s, enum msg_id m, uint32_t id, const 
 	buf_init(&r->api.kept, 0);
 	mp_object(&r->api.kept, params);
 	text_set(&r->api.args, args, strlen(args));
-	r->api.message = m;
+	r->api.message = (int)m;
 	r->api.function = API_NAMESPACES_OF;
 	r->api.mode = API_READ;
 	submit_call(s, r);

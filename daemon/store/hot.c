@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "daemon/base/log.h"
 
 #define START_MAX 200 /* tasks that begin in one call */
 
@@ -240,6 +241,20 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 	return hot_execute(h, c, s, &p, ret, why, e);
 }
 
+/* A message that others have put into a queue can make the call fail, and all that wait behind it would wait for ever. */
+static bool foreign_aside(PGconn *c, enum req_kind kind, const struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	struct err ignored;
+	enum db_failure why;
+	if ((kind != REQ_CLAIM && kind != REQ_START) || strncmp(e->sqlstate, "22", 2) != 0) /* data exception */
+		return false;
+	if (db_query(c, "SELECT tasker.set_foreign_aside()", 0, NULL, &r, &why, &ignored) < 0 || strcmp(PQgetvalue(r, 0, 0), "0") == 0)
+		return false;
+	log_warn("%s messages that no taskerd has written were moved from the queues of steps to their archives (%s)", PQgetvalue(r, 0, 0), e->text);
+	return true;
+}
+
 int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -254,6 +269,8 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 	if (done != 0)
 		return done < 0 ? done : 0;
 	rc = run_all(h, c, call, reqs, n, &r, why, e);
+	if (rc < 0 && foreign_aside(c, reqs[0]->kind, e))
+		rc = run_all(h, c, call, reqs, n, &r, why, e);
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; reqs[0]->kind == REQ_RESULT && i < n; i++) /* what needs no other word */

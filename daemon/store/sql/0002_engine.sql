@@ -73,6 +73,18 @@ BEGIN
   RETURN v_alive;
 END $$;
 
+-- A whole number of a message, or NULL: others may have put what they like into a queue.
+CREATE FUNCTION tasker.whole(p jsonb, p_key text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN jsonb_typeof(p -> p_key) = 'number' AND p ->> p_key ~ '^-?[0-9]{1,18}$' THEN (p ->> p_key)::bigint END $$;
+
+-- Whether a value has a number that no double holds, and so no worker can be given. 309 digits in a row are rare, and only then a closer look is taken.
+CREATE FUNCTION tasker.beyond_double(p jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT p::text ~ '[0-9]{155}[0-9]{154}' AND jsonb_path_exists(p, '$.** ? (@.type() == "number" && (@ > $most || @ < -$most))', '{"most": 1.7976931348623157e308}') $$;
+
+-- Milliseconds to a time, from 1 to a day. (Infinite times have no difference; clocks differ, so a moment too early would be one look too many.)
+CREATE FUNCTION tasker.until(p_at timestamptz) RETURNS int LANGUAGE sql VOLATILE AS
+$$ SELECT CASE WHEN isfinite(p_at) THEN greatest(1, least(extract(epoch FROM p_at - clock_timestamp()) * 1000 + 1, 86400000))::int ELSE 86400000 END $$;
+
 -- Queues are read in the order of vt, which carries the priority: a message for now gets a vt in the past, the further the higher its task's priority. A delayed
 -- message has its due time as vt; when that has come, claim() gives it the vt of its priority. So one index serves visibility, priority and order of arrival.
 CREATE FUNCTION tasker.ready_vt(p_at timestamptz, p_priority int) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS

@@ -109,7 +109,7 @@ BEGIN
   FROM unnest(p_tasks, p_priorities, p_at) WITH ORDINALITY AS m(task_id, priority, at, ord) ORDER BY m.ord;
   r.kind := CASE WHEN v_first <= v_now THEN 'q' ELSE 'd' END;
   r.handler_id := 0;
-  r.idx := greatest(1, least(extract(epoch FROM v_first - v_now) * 1000 + 1, 86400000))::int;
+  r.idx := tasker.until(v_first);
   RETURN NEXT r;
   IF p_notify THEN
     PERFORM pg_notify('tasker_ready', '0');
@@ -257,7 +257,8 @@ BEGIN
   IF NOT tasker.hot_begin(p_node, p_incarnation) THEN
     p_cap := 0;
   END IF;
-  UPDATE pgmq.q_orchestration_task_requests q SET vt = tasker.ready_vt(q.vt, coalesce((q.message ->> 'p')::int, 0)) WHERE q.vt > v_now - interval '12 hours' AND q.vt <= v_now;
+  UPDATE pgmq.q_orchestration_task_requests q SET vt = tasker.ready_vt(q.vt, coalesce((q.message ->> 'p')::int, 0))
+  WHERE q.msg_id = ANY (ARRAY(SELECT x.msg_id FROM pgmq.q_orchestration_task_requests x WHERE x.vt > v_now - interval '12 hours' AND x.vt <= v_now FOR UPDATE SKIP LOCKED));
   WITH m AS MATERIALIZED (SELECT q.msg_id FROM pgmq.q_orchestration_task_requests q WHERE q.vt <= v_now ORDER BY q.vt LIMIT p_limit FOR UPDATE SKIP LOCKED),
   d AS (DELETE FROM pgmq.q_orchestration_task_requests q WHERE q.msg_id = ANY (ARRAY(SELECT m.msg_id FROM m)) RETURNING (q.message ->> 't')::bigint AS task_id)
   SELECT array_agg(d.task_id) INTO v_msgs FROM d;
@@ -269,7 +270,7 @@ BEGIN
     SELECT q.vt INTO v_due FROM pgmq.q_orchestration_task_requests q ORDER BY q.vt LIMIT 1;
     IF v_due IS NOT NULL THEN
       r.kind := 'd';
-      r.idx := greatest(1, least(extract(epoch FROM v_due - clock_timestamp()) * 1000 + 1, 86400000))::int;
+      r.idx := tasker.until(v_due);
       RETURN NEXT r;
     END IF;
   END IF;

@@ -127,7 +127,7 @@ BEGIN
       EXECUTE format('SELECT q.vt FROM pgmq.%I q ORDER BY q.vt LIMIT 1', 'q_' || v_queue) INTO v_due;
       IF v_due IS NOT NULL THEN
         r.kind := 'd';
-        r.idx := greatest(1, least(extract(epoch FROM v_due - clock_timestamp()) * 1000 + 1, 86400000))::int;
+        r.idx := tasker.until(v_due);
         RETURN NEXT r;
       END IF;
     END IF;
@@ -171,6 +171,25 @@ BEGIN
   IF c_t IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f);
   END IF;
+END $$;
+
+-- Messages that the engine has not written, which claim() and start_tasks() stumble over, go to the archives of their queues. For when one of the two has failed; returns how many.
+CREATE FUNCTION tasker.set_foreign_aside() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  v_queue text; v_ids bigint[]; v_n bigint := 0;
+BEGIN
+  FOR v_queue IN SELECT h.queue_name FROM tasker.handlers h UNION ALL SELECT 'orchestration_task_requests' LOOP
+    EXECUTE format($q$SELECT array_agg(m.msg_id) FROM (
+                      SELECT q.msg_id FROM pgmq.%I q WHERE EXISTS (
+                        SELECT 1 FROM (VALUES ('t', NULL), ('s', 2147483647), ('f', 2147483647), ('p', 100)) AS k(key, most)
+                        WHERE q.message ->> k.key IS NOT NULL AND coalesce(tasker.whole(q.message, k.key) NOT BETWEEN -k.most AND k.most, tasker.whole(q.message, k.key) IS NULL))
+                      FOR UPDATE SKIP LOCKED) m$q$, 'q_' || v_queue) INTO v_ids;
+    IF v_ids IS NOT NULL THEN
+      PERFORM pgmq.archive(v_queue, v_ids);
+      v_n := v_n + cardinality(v_ids);
+    END IF;
+  END LOOP;
+  RETURN v_n;
 END $$;
 
 -- End attempts that did not succeed. The caller holds the tasks' row locks. Arrays are parallel; p_retry says whether the result allows another

@@ -294,7 +294,7 @@ DECLARE
   q record; v jsonb := '[]'; v_ready bigint; v_delayed bigint; v_oldest double precision;
 BEGIN
   FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE tasker.is_within(p, n.name) ORDER BY n.name, h.callable LOOP
-    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now())) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
+    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now() AND isfinite(enqueued_at))) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
       INTO v_ready, v_delayed, v_oldest;
     v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest), 'paused', q.paused);
   END LOOP;
@@ -317,8 +317,8 @@ DECLARE
   c_live CONSTANT text := $q$ t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') $q$;
   c_sat CONSTANT text := $q$ ('complete', 'resolved_manually') $q$;
 BEGIN
-  SELECT coalesce(string_agg(format('SELECT %s AS handler_id, (message ->> ''t'')::bigint AS task_id, (message ->> ''s'')::int AS step_no, (message ->> ''f'')::int AS fence, vt FROM pgmq.%I', handler_id, 'q_' || queue_name), ' UNION ALL '),
-                  'SELECT NULL::int AS handler_id, NULL::bigint AS task_id, NULL::int AS step_no, NULL::int AS fence, NULL::timestamptz AS vt WHERE false')
+  SELECT coalesce(string_agg(format('SELECT %s AS handler_id, tasker.whole(message, ''t'') AS task_id, tasker.whole(message, ''s'') AS step_no, tasker.whole(message, ''f'') AS fence, vt FROM pgmq.%I', handler_id, 'q_' || queue_name), ' UNION ALL '),
+                  'SELECT NULL::int AS handler_id, NULL::bigint AS task_id, NULL::bigint AS step_no, NULL::bigint AS fence, NULL::timestamptz AS vt WHERE false')
   INTO v_msgs FROM tasker.handlers;
   v := jsonb_build_array(
     tasker.doctor_check('stranded_tasks', 'a live task that is neither blocked nor paused has a step enqueued, running or waiting for a retry',
@@ -326,7 +326,7 @@ BEGIN
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) $q$),
     tasker.doctor_check('pending_tasks_will_start', 'a task that has not begun has a message in the queue of starts, or is paused; it has no steps',
       $q$ SELECT t.task_uuid, t.run_at FROM tasker.tasks t WHERE t.state = 'pending' AND (EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id)
-         OR NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE (m.message ->> 't')::bigint = t.task_id)) $q$),
+         OR NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE tasker.whole(m.message, 't') = t.task_id)) $q$),
     tasker.doctor_check('paused_tasks_rest', 'a paused task has nothing queued, and counts',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.paused AND (t.n_active IS NULL AND t.state <> 'pending' OR EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'waiting_for_retry'))) $q$),

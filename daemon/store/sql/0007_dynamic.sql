@@ -371,6 +371,7 @@ BEGIN
     -- Workers are numbered if they have no names.
     SELECT jsonb_agg(CASE WHEN jsonb_typeof(j.value) <> 'object' THEN j.value
                           ELSE CASE WHEN jsonb_typeof(j.value -> 'start_cursor') = 'number' AND jsonb_typeof(j.value -> 'end_cursor') = 'number'
+                                 AND abs((j.value ->> 'end_cursor')::numeric - (j.value ->> 'start_cursor')::numeric) < 9223372036854775808 -- more is no number of items
                                  THEN jsonb_build_object('batch_size', (j.value ->> 'end_cursor')::numeric - (j.value ->> 'start_cursor')::numeric) ELSE '{}' END
                                || j.value || jsonb_build_object('batch_id', coalesce(j.value ->> 'batch_id', lpad(j.ord::text, greatest(3, length(j.ord::text)), '0'))) END ORDER BY j.ord)
     INTO v_configs FROM jsonb_array_elements(v_out -> 'cursor_configs') WITH ORDINALITY AS j(value, ord);

@@ -635,6 +635,8 @@ BEGIN
       USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Store what is large elsewhere, and its key here.';
   ELSIF jsonb_path_exists(context, 'strict $.**{24} ? (@.type() == "object" || @.type() == "array")') THEN
     RAISE EXCEPTION 'context is nested more than 24 deep' USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Handlers are reached by frames of limited depth.';
+  ELSIF tasker.beyond_double(context) THEN
+    RAISE EXCEPTION 'context has a number outside the range of a double' USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Send it as a string.';
   ELSIF priority NOT BETWEEN -100 AND 100 THEN
     RAISE EXCEPTION 'priority must be from -100 to 100, it is %', priority USING ERRCODE = 'TK400', COLUMN = 'priority', HINT = 'Higher goes first; 0 is the default.';
   ELSIF cardinality(tags) > 100 OR array_ndims(tags) > 1 OR array_position(tags, NULL) IS NOT NULL THEN

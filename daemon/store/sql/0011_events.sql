@@ -181,10 +181,10 @@ BEGIN
       UPDATE pgmq.%1$I m SET vt = clock_timestamp() + $4 * interval '1 millisecond', read_ct = m.read_ct + 1
       WHERE m.msg_id = ANY (ARRAY(SELECT f.msg_id FROM fit f WHERE f.bytes <= $5 OR f.n = 1))
       RETURNING m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message)
-    SELECT jsonb_agg(jsonb_build_object('msg_id', k.msg_id, 'read_count', k.read_ct, 'enqueued_at', tasker.rfc3339(k.enqueued_at), 'visible_at', tasker.rfc3339(k.vt), 'event', k.message) ORDER BY k.msg_id)
+    SELECT jsonb_agg(jsonb_build_object('msg_id', k.msg_id, 'read_count', k.read_ct, 'enqueued_at', tasker.rfc3339(k.enqueued_at), 'visible_at', tasker.rfc3339(k.vt), 'event', CASE WHEN NOT tasker.beyond_double(k.message) THEN k.message END) ORDER BY k.msg_id)
     FROM taken k$q$, v_table) INTO v_messages USING v_now, v_like, coalesce((p ->> 'max')::int, 1), coalesce((p ->> 'visibility_ms')::int, 30000), (p ->> 'max_bytes')::bigint;
   IF v_messages IS NULL THEN
-    EXECUTE format('SELECT m.vt FROM pgmq.%I m WHERE m.vt > $1 ORDER BY m.vt LIMIT 1', v_table) INTO v_next USING v_now;
+    EXECUTE format('SELECT m.vt FROM pgmq.%I m WHERE m.vt > $1 AND m.vt < $1 + interval ''100 days'' ORDER BY m.vt LIMIT 1', v_table) INTO v_next USING v_now;
   END IF;
   RETURN jsonb_build_object('messages', coalesce(v_messages, '[]'), 'next_ms', CASE WHEN v_next IS NOT NULL THEN least(ceil(extract(epoch FROM v_next - v_now) * 1000), 2147483647)::int END);
 END $$;
@@ -225,7 +225,7 @@ DECLARE
   q record; v jsonb := '[]'; v_n bigint; v_ready bigint; v_oldest double precision;
 BEGIN
   FOR q IN SELECT n.name, n.event_queue FROM tasker.namespaces n WHERE tasker.event_table(n.event_queue) IS NOT NULL AND tasker.is_within(p, n.name) ORDER BY n.name LOOP
-    EXECUTE format('SELECT count(*), count(*) FILTER (WHERE m.vt <= now()), extract(epoch FROM now() - min(m.enqueued_at)) * 1000 FROM pgmq.%I m', 'q_' || q.event_queue) INTO v_n, v_ready, v_oldest;
+    EXECUTE format('SELECT count(*), count(*) FILTER (WHERE m.vt <= now()), extract(epoch FROM now() - min(m.enqueued_at) FILTER (WHERE isfinite(m.enqueued_at))) * 1000 FROM pgmq.%I m', 'q_' || q.event_queue) INTO v_n, v_ready, v_oldest;
     v := v || jsonb_build_object('namespace', q.name, 'queue', q.event_queue, 'messages', v_n, 'ready', v_ready, 'oldest_ms', round(v_oldest)::bigint,
                                  'published', (SELECT m.total_messages FROM pgmq.metrics(q.event_queue) m));
   END LOOP;
@@ -236,11 +236,11 @@ END $$;
 
 CREATE FUNCTION tasker.event_checks() RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_sent text := (SELECT string_agg(format('SELECT %L AS namespace, m.msg_id, (m.headers ->> ''t'')::bigint AS task_id, (m.headers ->> ''s'')::int AS step_no, (m.headers ->> ''f'')::int AS fence,
-                                            (m.headers ->> ''n'')::int AS no FROM pgmq.%I m WHERE m.headers ? ''f''', n.name, 'q_' || n.event_queue), ' UNION ALL ')
+  v_sent text := (SELECT string_agg(format('SELECT %L AS namespace, m.msg_id, tasker.whole(m.headers, ''t'') AS task_id, tasker.whole(m.headers, ''s'') AS step_no, tasker.whole(m.headers, ''f'') AS fence,
+                                            tasker.whole(m.headers, ''n'') AS no FROM pgmq.%I m WHERE m.headers ? ''f''', n.name, 'q_' || n.event_queue), ' UNION ALL ')
                   FROM tasker.namespaces n WHERE tasker.event_table(n.event_queue) IS NOT NULL);
 BEGIN
-  v_sent := coalesce(v_sent, 'SELECT NULL::text AS namespace, NULL::bigint AS msg_id, NULL::bigint AS task_id, NULL::int AS step_no, NULL::int AS fence, NULL::int AS no WHERE false');
+  v_sent := coalesce(v_sent, 'SELECT NULL::text AS namespace, NULL::bigint AS msg_id, NULL::bigint AS task_id, NULL::bigint AS step_no, NULL::bigint AS fence, NULL::bigint AS no WHERE false');
   RETURN jsonb_build_array(
     tasker.doctor_check('event_queues_exist', 'a namespace whose templates publish events has a queue for them',
       $q$ SELECT DISTINCT n.name FROM tasker.template_steps ts JOIN tasker.templates t USING (template_id) JOIN tasker.namespaces n USING (namespace_id)

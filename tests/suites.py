@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,8 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:second_deadlock_stack=1",
 }
+# What under a sanitizer runs each kind of request, row and frame once; tests/run asan-all runs the others too, which takes a quarter of an hour.
+ASAN_TESTS = [f"test_{name}.py" for name in ("smoke", "cancel", "create", "dlq", "dynamic", "events", "history", "limits", "operators", "resume", "single_calls", "template", "watch", "workflow")]
 
 
 class Tally:
@@ -56,7 +59,7 @@ tally = Tally()
 
 def run(log, args, env=None, limit=600):
     """Run a command with its output in `log`; its status, or None after `limit` seconds. Its whole process group ends with it."""
-    LOGS.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
         out.write(f"$ {' '.join(map(str, args))}\n".encode())
         out.flush()
@@ -139,43 +142,49 @@ def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
         tail(log, 40)
 
 
-def python_tests(title, directory, env=None, pattern="test*.py", limit=1800):
-    """One unittest run over the tests directly in `directory`."""
-    log = LOGS / f"{re.sub(r'[^a-z0-9]+', '-', title)}.log"
+def python_module(log, directory, env, module, limit):
+    """One unittest run over one file of tests: (how many passed, names of the failed, how many were skipped)."""
     log.unlink(missing_ok=True)
-    status = run(log, [PYTHON, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", pattern], env, limit)
+    status = run(log, [PYTHON, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
     text = log.read_text(encoding="utf-8", errors="replace")
     ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
     ends = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", text, re.M)
     if not ran or not ends:
-        tail(log)
-        tally.add(title, 0, ["crashed" if status is not None else "not finished in time"], log=log)
-        return
+        return 0, [f"{module} crashed" if status is not None else f"{module} not finished in time"], 0
     counts = {k: int(v) for k, v in re.findall(r"([a-z ]+)=(\d+)", ends[-1])}
     bad = re.findall(r"^(?:FAIL|ERROR): (.*)$", text, re.M)
     failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpected successes", 0)
     bad = (bad + ["?"] * failed)[:failed] if failed else [] if status == 0 else [f"unittest ended with {status}"]
     skipped = counts.get("skipped", 0)
-    tally.add(title, max(int(ran[1]) - failed - skipped, 0), bad, skipped, log)
-    if bad:
-        tail(log, 60)
+    return max(int(ran[1]) - failed - skipped, 0), bad, skipped
 
 
-def test_dirs(top):
-    """Directories below `top` with tests in them."""
-    return sorted({str(p.parent) for p in (ROOT / top).glob("**/test*.py")})
+def python_tests(title, directory, env=None, patterns=("test*.py",), limit=1800):
+    """The files of tests directly in `directory`, several at a time (most of them wait most of the time), the longest first."""
+    name = re.sub(r"[^a-z0-9]+", "-", title)
+    files = sorted({f for pattern in patterns for f in (ROOT / directory).glob(pattern)}, key=lambda f: -f.stat().st_size)
+    logs = [LOGS / name / f"{f.stem}.log" for f in files]
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        results = list(pool.map(lambda f, log: python_module(log, directory, env, f.name, limit), files, logs))
+    failed = [f"{test} (see {os.path.relpath(log, ROOT)})" for (_, bad, _), log in zip(results, logs) for test in bad]
+    tally.add(title, sum(r[0] for r in results), failed or ([] if files else ["no tests were found"]), sum(r[2] for r in results))
+    for (_, bad, _), log in zip(results, logs):
+        if bad:
+            tail(log, 60)
 
 
-def daemon_tests(title, top, where, env=None, pattern="test*.py", limit=1800):
+def test_dirs(top, patterns):
+    """Directories below `top` with such files in them."""
+    return sorted({str(p.parent) for pattern in patterns for p in (ROOT / top).glob(f"**/{pattern}")})
+
+
+def daemon_tests(title, top, where, env=None, patterns=("test*.py",), limit=1800):
     """The Python suites below `top` against the programs in `where`."""
-    dirs = [d for d in test_dirs(top) if glob.glob(os.path.join(d, pattern))]
-    if not dirs:
-        tally.add(title, 0, [f"no {pattern} below {top}"])
     path = os.pathsep.join([str(ROOT / "clients/python/src"), str(ROOT / "tests/integration")])
-    for d in dirs:
+    for d in test_dirs(top, patterns):
         name = os.path.relpath(d, ROOT / top)
         python_tests(title if name == "." else f"{title} {name}", d,
-                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, pattern, limit)
+                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, patterns, limit)
 
 
 def sanitizer_env(where):
@@ -210,13 +219,17 @@ def clang():
         tally.add("build with clang", 1, [])
 
 
-def asan():
+def asan(patterns=ASAN_TESTS):
     where = build("asan")
     if where:
         env = sanitizer_env(where)
         meson_tests("asan unit", where, ["--no-suite", "lint"], env, 4)
-        daemon_tests("asan integration", "tests/integration", where, env)
+        daemon_tests("asan integration", "tests/integration", where, env, patterns)
         sanitizer_reports("asan", where)
+
+
+def asan_all():
+    asan(["test*.py"])
 
 
 def tsan():
@@ -227,7 +240,7 @@ def tsan():
     prefix = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     env = sanitizer_env(where)
     meson_tests("tsan unit", where, ["--no-suite", "lint", "--no-suite", "postgres"], {**env, "CK_FORK": "no"}, 4, prefix)
-    daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, "test_smoke*.py")
+    daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, ["test_smoke.py"])
     sanitizer_reports("tsan", where)
 
 
@@ -353,17 +366,18 @@ SUITES = {f.__name__: f for f in (
     integration, conformance, faults,
     asan, tsan,
 )}
+LONG_SUITES = {"asan-all": asan_all}  # by name only
 
 
 def main():
     names = sys.argv[1:] or ["all"]
-    unknown = [n for n in names if n != "all" and n not in SUITES]
+    unknown = [n for n in names if n not in ("all", *SUITES, *LONG_SUITES)]
     if unknown:
-        print(f"no such suite: {', '.join(unknown)}; there are {', '.join(SUITES)} and all", file=sys.stderr)
+        print(f"no such suite: {', '.join(unknown)}; there are {', '.join((*SUITES, *LONG_SUITES))} and all", file=sys.stderr)
         return 2
     began = time.monotonic()
-    for name, suite in SUITES.items():
-        if name in names or "all" in names:
+    for name, suite in {**SUITES, **LONG_SUITES}.items():
+        if name in names or "all" in names and name in SUITES:
             print(f"{name}:", flush=True)
             suite()
     for failure in tally.failures:

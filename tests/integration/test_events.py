@@ -533,7 +533,8 @@ class Subscribing(EventCase):
 			self.client.call("event.publish", {"name": "big", "namespace": self.ns, "payload": [i, payload], "delivery_mode": "fast"})
 			got += self.pushed(quick, 1)
 		self.assertEqual([e["payload"]["payload"][0] for e in got], list(range(n)))
-		self.assertLess(wire.rss(self.node.pid) - memory, 40)
+		if not wire.SANITIZED:
+			self.assertLess(wire.rss(self.node.pid) - memory, 40)
 		after = self.counters()
 		lost = after["events_lost"] - before["events_lost"]
 		self.assertGreater(lost, n // 2)

@@ -666,6 +666,10 @@ def same(a, b):
 	return type(a) in (int, float) and type(b) in (int, float) and a == b or type(a) is type(b) and a == b
 
 
+# The allocators of sanitizers keep what is freed: with them, memory tells nothing.
+SANITIZED = "TASKERD_TEST_PATIENCE" in os.environ
+
+
 def rss(pid):
 	"""Resident MiB of a process."""
 	with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as f:

@@ -115,7 +115,7 @@ static void has_text(const msgpack_object *map, const char *key, const char *tex
 static void has_dependencies(const msgpack_object *item, int no)
 {
 	const msgpack_object *deps = NULL, *result = NULL;
-	char parent[8];
+	char parent[16];
 	int64_t r = -1;
 	bool partial = false;
 	ck_assert_int_eq(mp_get_map(item, "dependencies", &deps), steps[no].n_ancestors > 0);

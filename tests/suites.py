@@ -126,7 +126,7 @@ def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
     for old in glob.glob(str(where / "meson-logs" / "testlog*")):
         os.unlink(old)
     status = run(log, [*prefix, "meson", "test", "-C", where, "--no-rebuild", "--print-errorlogs", "--num-processes", "2",
-                       "-t", str(multiplier), *args], env, 1200)
+                       "-t", str(multiplier), *args], {"CK_TIMEOUT_MULTIPLIER": str(3 * multiplier), **(env or {})}, 1200)
     report = where / "meson-logs" / "testlog.junit.xml"
     if not report.exists():
         tail(log)

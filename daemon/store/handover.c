@@ -63,7 +63,7 @@ static void put_inherited(struct claim *cl, const struct tcache_template *t, con
 	cl->fields++;
 }
 
-static struct claim *begin(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct uuid *task)
+static struct claim *begin(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, int fence, const struct uuid *task)
 {
 	const struct tcache_step *s = &t->steps[no];
 	struct claim *cl = calloc(1, sizeof *cl);
@@ -73,7 +73,8 @@ static struct claim *begin(struct prover *prover, const struct hot_call *call, c
 	cl->task = *task;
 	cl->template_id = t->id;
 	cl->step_no = no;
-	cl->attempt = cl->fence = 1;
+	cl->attempt = 1;
+	cl->fence = fence;
 	cl->handler_id = s->handler_id;
 	cl->slot = call->slot;
 	cl->timeout_ms = s->timeout_ms;
@@ -97,11 +98,11 @@ static struct claim *finish(struct claim *cl, enum db_failure *why, struct err *
 	return NULL;
 }
 
-struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, const struct req *parent, enum db_failure *why,
-			     struct err *e)
+struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, int fence, const struct req *parent,
+			     enum db_failure *why, struct err *e)
 {
 	const struct req_result *q = &parent->result;
-	struct claim *cl = begin(prover, call, t, no, &parent->task);
+	struct claim *cl = begin(prover, call, t, no, fence, &parent->task);
 	if (cl) {
 		cl->task_id = q->task_id;
 		put_inherited(cl, t, q, no);
@@ -114,7 +115,7 @@ struct claim *handover_root(struct hot *h, PGconn *c, const struct hot_call *cal
 	char uuid[UUID_TEXT];
 	struct mpjson_error je;
 	const struct tcache_template *t = tcache_get(h->templates, c, template_id, why, e);
-	struct claim *cl = t ? begin(h->prover, call, t, no, &q->create.task) : NULL;
+	struct claim *cl = t ? begin(h->prover, call, t, no, 1, &q->create.task) : NULL;
 	if (cl) {
 		uuid_format(&q->create.task, uuid);
 		mp_str(&cl->body, "correlation_id");

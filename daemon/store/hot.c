@@ -7,11 +7,13 @@
 #include <string.h>
 #include <sys/random.h>
 #include "daemon/base/log.h"
+#include "daemon/store/handover.h"
 
 #define START_MAX 200 /* tasks that begin in one call */
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
-static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB};
+static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB, PG_BOOL};
+enum { RECORD_EVENTS = N_RECORD - 2, RECORD_INHERITS };
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
 
 struct hot *hot_new(bool pooled)
@@ -127,6 +129,15 @@ static int64_t retry_delay(struct hot *h, PGconn *c, const struct req_result *q,
 	return (int64_t)retry_delay_ms(&tcache_step_of(t, q->step_no)->policy, (unsigned)q->attempt, rnd);
 }
 
+/* What the steps that it makes ready are given is at hand. */
+static bool inherits(struct hot *h, PGconn *c, const struct req_result *q)
+{
+	enum db_failure why;
+	struct err ignored;
+	const struct tcache_template *t = q->held && q->outcome == OUTCOME_SUCCESS ? tcache_get(h->templates, c, q->template_id, &why, &ignored) : NULL;
+	return t && handover_possible(t, q);
+}
+
 /* What the database must know of the events of a step that declares some. */
 static int know_events(struct hot *h, PGconn *c, struct req_result *q, enum db_failure *why, struct err *e)
 {
@@ -172,7 +183,8 @@ static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, 
 			pgarray_uuid(&a[10], &q->worker);
 		pgarray_time(&a[11], q->finished);
 		pgarray_int4(&a[12], (int32_t)q->result.n);
-		pgarray_jsonb(&a[13], q->known.s, q->known.n);
+		pgarray_jsonb(&a[RECORD_EVENTS], q->known.s, q->known.n);
+		pgarray_bool(&a[RECORD_INHERITS], inherits(h, c, q));
 	}
 	return 0;
 }
@@ -207,7 +219,7 @@ static bool add_events(struct hot *h, struct params *p, struct req **reqs, size_
 {
 	for (size_t i = 0; i < n; i++)
 		if (reqs[i]->result.publishes)
-			return add_array(p, &h->record[N_RECORD - 1]);
+			return add_array(p, &h->record[RECORD_EVENTS]);
 	add_text(p, NULL);
 	return true;
 }
@@ -227,7 +239,7 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 		int rc = record_arrays(h, c, reqs, n, why, e);
 		if (rc < 0)
 			return rc;
-		ok = add_arrays(&p, h->record, N_RECORD - 1) && add_events(h, &p, reqs, n) && ok;
+		ok = add_arrays(&p, h->record, RECORD_EVENTS) && add_events(h, &p, reqs, n) && add_array(&p, &h->record[RECORD_INHERITS]) && ok;
 	} else if (s == S_CREATE) {
 		create_arrays(h, reqs, n);
 		ok = add_arrays(&p, h->create, N_CREATE) && ok;

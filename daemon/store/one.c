@@ -37,7 +37,7 @@ static int note_children(struct hot *h, const struct hot_call *call, const struc
 			done_add_id(out, t->steps[s->children[i]].handler_id);
 			continue;
 		}
-		struct claim *cl = handover_claim(h->prover, call, t, s->children[i], q, why, e);
+		struct claim *cl = handover_claim(h->prover, call, t, s->children[i], 1, q, why, e);
 		if (!cl)
 			return -ENOMEM;
 		cl->next = out->claims;

@@ -10,7 +10,8 @@ static const struct {
 	const char *name, *sql;
 } stmts[S_COUNT] = {
 	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
-				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[],$22::jsonb[])"},
+				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[],$22::jsonb[],"
+				"$23::bool[])"},
 	[S_RECORD_ONE] = {"record_one", "SELECT tasker.record_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::bool[],$9::int8,$10::int,$11::int,"
 					"$12::jsonb,$13::int,$14::jsonb,$15::real,$16::uuid,$17::timestamptz)"},
 	[S_CREATE_ONE] = {"create_one", "SELECT * FROM tasker.create_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::uuid,$8::text,$9::text,$10::text,$11::jsonb,$12::int)"},

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/store/handover.h"
 #include "daemon/store/step_name.h"
 #include "protocol/mpjson.h"
 #include "protocol/scan.h"
@@ -288,6 +289,43 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	return 0;
 }
 
+/* The request that made the task of this row. The rows are mostly in the order of the requests. */
+static struct req *maker(const PGresult *r, int row, struct req **reqs, size_t n)
+{
+	struct uuid task;
+	get_uuid(r, row, &task);
+	for (size_t k = 0; k < n; k++) {
+		struct req *q = reqs[((size_t)row + k) % n];
+		if (uuid_eq(&q->create.task, &task))
+			return q;
+	}
+	return NULL;
+}
+
+/* A c row without what the step is given: the request has it. */
+static int read_known(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, int row, struct req **reqs, size_t n, struct done *out, enum db_failure *why,
+		      struct err *e)
+{
+	struct claim *cl = NULL;
+	int idx = row_int(r, row, C_IDX), no = row_int(r, row, C_STEP);
+	bool result = n > 0 && reqs[0]->kind == REQ_RESULT;
+	struct req *q = !result ? maker(r, row, reqs, n) : idx >= 1 && (size_t)idx <= n ? reqs[idx - 1] : NULL;
+	if (q && result) {
+		const struct tcache_template *t = tcache_get(h->templates, c, q->result.template_id, why, e);
+		cl = t ? handover_claim(h->prover, call, t, no, row_int(r, row, C_FENCE), q, why, e) : NULL;
+	} else if (q) {
+		cl = handover_root(h, c, call, q, row_int(r, row, C_TEMPLATE), no, why, e);
+	}
+	if (!cl) {
+		*why = DB_LOST; /* the call has committed: its claims are fetched by the journal */
+		return err_set(e, -EIO, "internal", "no memory for a claim, or no request that it belongs to");
+	}
+	cl->task_id = get_int8(r, row, C_TASK_ID);
+	cl->next = out->claims;
+	out->claims = cl;
+	return 0;
+}
+
 static void read_settled(const PGresult *r, int row, struct done *out)
 {
 	struct settled *s = calloc(1, sizeof *s);
@@ -361,7 +399,7 @@ int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGres
 			read_answer(r, i, reqs, n);
 			break;
 		case 'c':
-			rc = read_claim(h, c, call, r, i, payload, out, why, e);
+			rc = PQgetisnull(r, i, C_HANDLER) ? read_known(h, c, call, r, i, reqs, n, out, why, e) : read_claim(h, c, call, r, i, payload, out, why, e);
 			break;
 		case 's':
 			read_settled(r, i, out);

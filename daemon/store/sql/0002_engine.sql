@@ -173,11 +173,22 @@ BEGIN
   END IF;
 END $$;
 
--- The same, and return what the node's dispatcher needs.
-CREATE FUNCTION tasker.hold(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
+-- The same, and return what the node's dispatcher needs. Where p_known has something, the dispatcher has at hand what the step is given: it gets a c row without, in which
+-- handler_id is NULL, idx is the item's p_known and task_uuid and template_id are the item's p_uuids and p_templates.
+CREATE FUNCTION tasker.hold(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[],
+                            p_known int[] DEFAULT NULL, p_uuids uuid[] DEFAULT NULL, p_templates int[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, p_tasks, p_steps, p_fences);
+  IF p_known IS NOT NULL THEN
+    RETURN QUERY SELECT 'c'::"char", x.known, NULL::text, x.t, x.u, x.m, x.s, x.a, x.f, NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+                 FROM unnest(p_tasks, p_steps, p_attempts, p_fences, p_known, p_uuids, p_templates) AS x(t, s, a, f, known, u, m) WHERE x.known IS NOT NULL;
+    IF array_position(p_known, NULL) IS NULL THEN
+      RETURN;
+    END IF;
+    SELECT array_agg(x.t), array_agg(x.s), array_agg(x.a), array_agg(x.f) INTO p_tasks, p_steps, p_attempts, p_fences
+    FROM unnest(p_tasks, p_steps, p_attempts, p_fences, p_known) AS x(t, s, a, f, known) WHERE x.known IS NULL;
+  END IF;
   RETURN QUERY SELECT * FROM tasker.claimed_rows(p_tasks, p_steps, p_attempts, p_fences);
 END $$;
 

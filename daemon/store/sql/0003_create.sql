@@ -45,10 +45,11 @@ BEGIN
 END $$;
 
 -- The steps of tasks that begin now. Ready ones are claimed within the credits (see tasker.create_tasks), else enqueued. c and q rows.
-CREATE FUNCTION tasker.begin_tasks(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int, p_ids bigint[], p_tids int[])
+CREATE FUNCTION tasker.begin_tasks(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int, p_ids bigint[], p_tids int[],
+                                   p_uuids uuid[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  c_t bigint[]; c_s int[];
+  c_t bigint[]; c_s int[]; c_u uuid[]; c_m int[]; c_k int[];
   e_t bigint[]; e_s int[]; e_h int[];
 BEGIN
   IF p_cap = 0 THEN
@@ -65,10 +66,10 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.parents = '{}' OFFSET 0) ts;
   ELSE
     WITH want AS (
-      SELECT nt.ord, nt.task_id, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
+      SELECT nt.*, ts.step_no, ts.handler_id, ts.parents = '{}' AS root, cardinality(ts.parents) AS n_parents,
              ts.parents = '{}' AND o.quota IS NOT NULL
                AND row_number() OVER (PARTITION BY ts.parents = '{}', ts.handler_id ORDER BY nt.ord, ts.step_no) <= o.quota AS in_quota
-      FROM unnest(p_ids, p_tids) WITH ORDINALITY AS nt(task_id, template_id, ord)
+      FROM unnest(p_ids, p_tids, p_uuids) WITH ORDINALITY AS nt(task_id, template_id, uuid, ord)
       CROSS JOIN LATERAL (SELECT x.step_no, x.handler_id, x.parents FROM tasker.template_steps x WHERE x.template_id = nt.template_id AND x.initial OFFSET 0) ts
       LEFT JOIN unnest(p_handler, p_quota) AS o(handler_id, quota) ON o.handler_id = ts.handler_id),
     capped AS (
@@ -81,9 +82,10 @@ BEGIN
              CASE WHEN k.root THEN now() END, CASE WHEN k.take THEN now() END
       FROM capped k ORDER BY k.task_id, k.step_no)
     SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
+           array_agg(uuid) FILTER (WHERE take), array_agg(template_id) FILTER (WHERE take), array_agg(CASE WHEN uuid IS NOT NULL THEN 0 END) FILTER (WHERE take),
            array_agg(task_id) FILTER (WHERE root AND NOT take), array_agg(step_no) FILTER (WHERE root AND NOT take),
            array_agg(handler_id) FILTER (WHERE root AND NOT take)
-    INTO c_t, c_s, e_t, e_s, e_h
+    INTO c_t, c_s, c_u, c_m, c_k, e_t, e_s, e_h
     FROM capped WHERE root;
   END IF;
 
@@ -92,7 +94,8 @@ BEGIN
                                               array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
   END IF;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, array_fill(1, ARRAY[cardinality(c_t)]), array_fill(1, ARRAY[cardinality(c_t)]));
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, array_fill(1, ARRAY[cardinality(c_t)]), array_fill(1, ARRAY[cardinality(c_t)]),
+                                            c_k, c_u, c_m);
   END IF;
 END $$;
 
@@ -134,7 +137,7 @@ CREATE FUNCTION tasker.create_tasks(
   p_checked int[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_ids bigint[]; v_tids int[];
+  v_ids bigint[]; v_tids int[]; v_uuids uuid[]; -- begun at once; the uuid where the caller knows all that the first steps are given
   v_templates int[]; v_unchecked int[]; v_strat tasker.identity_strategy[]; v_keys bytea[]; v_limits boolean; v_later boolean[];
   d_ids bigint[]; d_priorities int[]; d_at timestamptz[]; -- to be started later
 BEGIN
@@ -191,14 +194,16 @@ BEGIN
     WHERE i.strat <> 'caller_provided' OR i.opts ->> 'idempotency_key' IS NOT NULL
     ORDER BY i.key NULLS FIRST, i.ord
     ON CONFLICT DO NOTHING
-    RETURNING task_id, template_id, state, priority, run_at)
+    RETURNING task_id, template_id, state, priority, run_at,
+              CASE WHEN priority = 0 AND correlation_id IS NULL AND parent_correlation_id IS NULL AND traceparent IS NULL THEN task_uuid END AS known)
   SELECT array_agg(task_id ORDER BY task_id) FILTER (WHERE state <> 'pending'), array_agg(template_id ORDER BY task_id) FILTER (WHERE state <> 'pending'),
+         array_agg(known ORDER BY task_id) FILTER (WHERE state <> 'pending'),
          array_agg(task_id ORDER BY task_id) FILTER (WHERE state = 'pending'), array_agg(priority::int ORDER BY task_id) FILTER (WHERE state = 'pending'),
          array_agg(run_at ORDER BY task_id) FILTER (WHERE state = 'pending')
-  INTO v_ids, v_tids, d_ids, d_priorities, d_at FROM ins;
+  INTO v_ids, v_tids, v_uuids, d_ids, d_priorities, d_at FROM ins;
 
   IF v_ids IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids);
+    RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, v_ids, v_tids, v_uuids);
   END IF;
   IF v_limits THEN
     PERFORM tasker.arm_deadlines(v_ids || d_ids);

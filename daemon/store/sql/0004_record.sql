@@ -350,25 +350,27 @@ END $$;
 
 -- What waited for these steps (parallel arrays, with the template steps that they are of) counts down, and what p_effects name besides. What becomes ready is claimed for the
 -- calling node within the credits (c_*; see tasker.create_tasks) or is to be put into its queue (e_*), in tasks of p_paused all of it. p_counted: some of the tasks may have batches.
+-- c_k: the step's p_known, see tasker.hold.
 CREATE FUNCTION tasker.next_steps(
-  p_node int, p_now timestamptz, p_handler int[], p_quota int[], p_cap int, p_counted boolean, p_paused bigint[], p_task bigint[], p_no int[], p_template int[], p_effects tasker.effect[],
-  OUT c_t bigint[], OUT c_s int[], OUT c_a int[], OUT c_f int[], OUT e_t bigint[], OUT e_s int[], OUT e_h int[], OUT e_f int[])
+  p_node int, p_now timestamptz, p_handler int[], p_quota int[], p_cap int, p_counted boolean, p_paused bigint[], p_task bigint[], p_no int[], p_template int[], p_known int[],
+  p_effects tasker.effect[],
+  OUT c_t bigint[], OUT c_s int[], OUT c_a int[], OUT c_f int[], OUT c_k int[], OUT e_t bigint[], OUT e_s int[], OUT e_h int[], OUT e_f int[])
 LANGUAGE plpgsql AS $$
 BEGIN
   WITH ch AS (
-    SELECT o.task_id, o.tpl, ch.step_no, 1 AS n
-    FROM unnest(p_task, p_no, p_template) AS o(task_id, template_no, tpl)
+    SELECT o.task_id, o.tpl, ch.step_no, 1 AS n, o.known
+    FROM unnest(p_task, p_no, p_template, p_known) AS o(task_id, template_no, tpl, known)
     CROSS JOIN LATERAL (SELECT unnest(x.children) AS step_no FROM tasker.template_steps x WHERE x.template_id = o.tpl AND x.step_no = o.template_no OFFSET 0) ch),
   all_ch AS (
     SELECT ch.* FROM ch
     UNION ALL
-    SELECT ch.task_id, ch.tpl, i.no, ch.n FROM ch CROSS JOIN LATERAL tasker.instances(ch.task_id, ch.step_no) AS i(no) WHERE p_counted
+    SELECT ch.task_id, ch.tpl, i.no, ch.n, NULL FROM ch CROSS JOIN LATERAL tasker.instances(ch.task_id, ch.step_no) AS i(no) WHERE p_counted
     UNION ALL
-    SELECT x.task_id, x.template_id, x.step_no, x.n FROM unnest(p_effects) AS x),
+    SELECT x.task_id, x.template_id, x.step_no, x.n, NULL FROM unnest(p_effects) AS x),
   k AS (
-    SELECT c.task_id, c.tpl, c.step_no, sum(c.n)::int AS n FROM all_ch c GROUP BY c.task_id, c.tpl, c.step_no),
+    SELECT c.task_id, c.tpl, c.step_no, sum(c.n)::int AS n, max(c.known) AS known FROM all_ch c GROUP BY c.task_id, c.tpl, c.step_no),
   want AS (
-    SELECT k.task_id, k.step_no, k.n, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
+    SELECT k.task_id, k.step_no, k.n, k.known, ts.handler_id, s.c, s.pending_parents = k.n AS ready,
            s.pending_parents = k.n AND of.quota IS NOT NULL AND (p_paused IS NULL OR k.task_id <> ALL (p_paused))
              AND row_number() OVER (PARTITION BY s.pending_parents = k.n AND (p_paused IS NULL OR k.task_id <> ALL (p_paused)), ts.handler_id ORDER BY k.task_id, k.step_no) <= of.quota AS in_quota
     FROM k
@@ -386,12 +388,12 @@ BEGIN
       ready_at = CASE WHEN c.ready THEN p_now END,
       claimed_at = CASE WHEN c.take THEN p_now END
     FROM capped c WHERE s.ctid = c.c
-    RETURNING s.task_id, s.step_no, s.attempts, s.fence, c.handler_id, c.ready, c.take)
+    RETURNING s.task_id, s.step_no, s.attempts, s.fence, CASE WHEN s.attempts = 1 THEN c.known END AS known, c.handler_id, c.ready, c.take)
   SELECT array_agg(task_id) FILTER (WHERE take), array_agg(step_no) FILTER (WHERE take),
-         array_agg(attempts) FILTER (WHERE take), array_agg(fence) FILTER (WHERE take),
+         array_agg(attempts) FILTER (WHERE take), array_agg(fence) FILTER (WHERE take), array_agg(known) FILTER (WHERE take),
          array_agg(task_id) FILTER (WHERE NOT take), array_agg(step_no) FILTER (WHERE NOT take),
          array_agg(handler_id) FILTER (WHERE NOT take), array_agg(fence) FILTER (WHERE NOT take)
-  INTO c_t, c_s, c_a, c_f, e_t, e_s, e_h, e_f
+  INTO c_t, c_s, c_a, c_f, c_k, e_t, e_s, e_h, e_f
   FROM u WHERE ready;
 END $$;
 
@@ -430,19 +432,20 @@ $$;
 -- Record a batch of results. Arrays are parallel, one item for each result; see tasker.end_attempts for those that are not a success.
 -- a rows for all but recorded successes: status retrying | failed | released for what this call changed, duplicate | stale for what it did not.
 -- p_events (NULL: no step of the batch declares any): see publish_events, as for e rows.
+-- p_inherits: the steps that this one makes ready have no other parent, and the caller has at hand what they are given: short c rows, see tasker.hold; idx is the item.
 -- s rows: tasks that settled (status is the state). c rows: steps that became ready and were claimed within the offered credits. q rows: queues that got messages.
 CREATE FUNCTION tasker.record_results(
   p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
   p_handler int[], p_quota int[], p_cap int,
   p_task bigint[], p_step int[], p_fence int[], p_outcome tasker.attempt_outcome[], p_retry boolean[], p_delay_ms bigint[],
   p_result jsonb[], p_error jsonb[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[], p_bytes int[] DEFAULT NULL,
-  p_events jsonb[] DEFAULT NULL)
+  p_events jsonb[] DEFAULT NULL, p_inherits boolean[] DEFAULT NULL)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
   v_counted boolean; v_paused bigint[]; v_applied int := 0; v_aborted boolean := false;
   done record; next record; f_i int[];
-  c_t bigint[]; c_s int[]; c_a int[]; c_f int[]; e_t bigint[];
+  c_t bigint[]; c_s int[]; c_a int[]; c_f int[]; c_k int[]; e_t bigint[];
   v_effect tasker.effect; v_effects tasker.effect[] := '{}'; -- on steps besides the children
   v_row tasker.hot_row;
 BEGIN
@@ -474,8 +477,9 @@ BEGIN
       v_effects := v_effects || ARRAY(SELECT e FROM tasker.batch_progress(done.o_t, done.o_s) e);
     END IF;
     IF done.has_children OR v_effects <> '{}' THEN
-      next := tasker.next_steps(p_node, v_now, p_handler, p_quota, p_cap, v_counted, v_paused, done.o_t, done.o_n, done.o_tpl, v_effects);
-      c_t := next.c_t; c_s := next.c_s; c_a := next.c_a; c_f := next.c_f; e_t := next.e_t;
+      next := tasker.next_steps(p_node, v_now, p_handler, p_quota, p_cap, v_counted, v_paused, done.o_t, done.o_n, done.o_tpl,
+                                ARRAY(SELECT CASE WHEN p_inherits[x.i] THEN x.i END FROM unnest(done.o_i) AS x(i)), v_effects);
+      c_t := next.c_t; c_s := next.c_s; c_a := next.c_a; c_f := next.c_f; c_k := next.c_k; e_t := next.e_t;
       IF e_t IS NOT NULL THEN
         RETURN QUERY SELECT * FROM tasker.enqueue(e_t, next.e_s, next.e_f, next.e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
       END IF;
@@ -511,8 +515,8 @@ BEGIN
   END IF;
   IF v_aborted AND c_t IS NOT NULL THEN
     -- A batch that failed fast may have taken back what had just been handed over.
-    SELECT array_agg(c.t), array_agg(c.s), array_agg(c.a), array_agg(c.f) INTO c_t, c_s, c_a, c_f
-    FROM unnest(c_t, c_s, c_a, c_f) AS c(t, s, a, f)
+    SELECT array_agg(c.t), array_agg(c.s), array_agg(c.a), array_agg(c.f), array_agg(c.k) INTO c_t, c_s, c_a, c_f, c_k
+    FROM unnest(c_t, c_s, c_a, c_f, c_k) AS c(t, s, a, f, k)
     CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = c.t AND x.step_no = c.s AND x.fence = c.f AND x.state = 'in_progress' OFFSET 0) k;
   END IF;
   IF v_paused IS NOT NULL THEN
@@ -533,7 +537,7 @@ BEGIN
       WHERE x.i <> ALL (coalesce(done.o_i, '{}') || coalesce(f_i, '{}'));
   END IF;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f);
+    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f, c_k);
   END IF;
   IF p_events IS NOT NULL THEN
     RETURN QUERY SELECT * FROM tasker.publish_events(p_node, p_notify, p_task, p_step, p_fence, p_events);

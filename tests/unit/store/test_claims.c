@@ -98,7 +98,7 @@ static struct claim *child_of(int no, struct claim *held)
 {
 	struct req *q = result_of(no, held);
 	ck_assert(handover_possible(&chain, &q->result));
-	struct claim *cl = handover_claim(hot.prover, &call, &chain, no + 1, q, &why, &e);
+	struct claim *cl = handover_claim(hot.prover, &call, &chain, no + 1, 1, q, &why, &e);
 	ck_assert_ptr_nonnull(cl);
 	ck_assert_int_eq(cl->task_id, 77);
 	req_free(q);

@@ -3,6 +3,8 @@
 
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
+import { AsyncTaskerClient } from './client.js';
+import { HandlerSystem } from './discovery.js';
 import { TaskerError } from './errors.js';
 import { InProcessDomainEventPoller } from './events/poller.js';
 import { SubscriberRegistry } from './events/registry.js';
@@ -18,7 +20,10 @@ TypeScript client of taskerd.
 Commands:
   worker   Import handlers from files and directories, offer them to taskerd, and run its steps until SIGTERM or SIGINT. The
            first signal lets running steps finish, a second ends at once. SIGUSR1 logs the status.
-  replay   Run a recorded step again in the foreground; 'taskerd replay --help' says more.
+  replay   Run the handler of a recorded step again, in the foreground, with the context, results and checkpoint that the
+           daemon has, and print its result beside the recorded one. Nothing is recorded.
+           taskerd replay STEP [PATH]... or taskerd replay TASK --step NAME [PATH]..., under a debugger:
+           node --inspect-brk node_modules/taskerd/dist/cli.js replay STEP PATH
 
 Options of worker (PATH: file or directory; default: $TYPESCRIPT_HANDLER_PATH):
   --socket PATH             the daemon's socket (default: $TASKERD_SOCKET, ...)
@@ -45,6 +50,7 @@ const OPTIONS = {
   processes: { type: 'string' },
   'abandon-after': { type: 'string' },
   name: { type: 'string' },
+  step: { type: 'string' },
   namespace: { type: 'string', multiple: true },
   templates: { type: 'string' },
   'log-level': { type: 'string' },
@@ -85,15 +91,14 @@ async function main(args: string[]): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
+  if (command === 'replay') return runReplay(values, positionals.slice(1));
   if (command !== 'worker') throw new UsageError(command === undefined ? 'a command is missing' : `unknown command ${command}`);
   return runWorker(workerOptions(values, positionals));
 }
 
 function workerOptions(values: Record<string, any>, paths: string[]): WorkerOptions { // eslint-disable-line @typescript-eslint/no-explicit-any
   setLevels({ own: level('log-level', values['log-level']) ?? 'info' });
-  const named = process.env['TYPESCRIPT_HANDLER_PATH'];
-  const handlers = paths.length > 0 ? paths : named ? [named] : [];
-  if (handlers.length === 0) throw new UsageError('name at least one PATH, or set TYPESCRIPT_HANDLER_PATH');
+  const handlers = handlerPaths(paths);
   const namespace = process.env['TASKER_NAMESPACE'];
   const concurrency = count('threads', values['threads'] ?? values['concurrency'], 1);
   const prefetch = count('prefetch', values['prefetch'], 0);
@@ -110,6 +115,31 @@ function workerOptions(values: Record<string, any>, paths: string[]): WorkerOpti
     ...(abandon === undefined ? {} : { abandonAfterMs: abandon }),
     name: values['name'] ?? (process.env['HOSTNAME'] || `${hostname()}-${process.pid}`),
   };
+}
+
+/** Run a recorded step; its result goes to stdout, everything else to stderr. */
+async function runReplay(values: Record<string, any>, [uuid, ...paths]: string[]): Promise<number> { // eslint-disable-line @typescript-eslint/no-explicit-any
+  const { fetchRecording, replay } = await import('./replay.js');
+  if (uuid === undefined) throw new UsageError('name the uuid of a step');
+  setLevels({ own: level('log-level', values['log-level']) ?? 'info', daemon: 'trace' });
+  // What handlers print must not end up in the result.
+  for (const name of ['log', 'info', 'debug'] as const) console[name] = console.error;
+  const client = new AsyncTaskerClient({ ...(values['socket'] === undefined ? {} : { socket: values['socket'] }), connectTimeoutMs: 5000 });
+  const system = new HandlerSystem();
+  for (const path of handlerPaths(paths)) await system.loadFromPath(path);
+  const recording = await fetchRecording(client, uuid, values['step']);
+  const shown = await replay(recording, system, (line) => process.stderr.write(`${line}\n`));
+  await client.close();
+  const plain = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? Number(value) : value);
+  process.stdout.write(`${JSON.stringify(shown, plain, 2)}\n`);
+  return (shown['replayed'] as { error?: { error_type?: unknown } }).error?.error_type === 'handler_not_found' ? 1 : 0;
+}
+
+function handlerPaths(paths: string[]): string[] {
+  const named = process.env['TYPESCRIPT_HANDLER_PATH'];
+  const found = paths.length > 0 ? paths : named ? [named] : [];
+  if (found.length === 0) throw new UsageError('name at least one PATH, or set TYPESCRIPT_HANDLER_PATH');
+  return found;
 }
 
 /** What goes wrong outside of a handler's promise harms no other step. */

@@ -2,11 +2,12 @@
 
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { basename } from 'node:path';
 import { AsyncTaskerClient } from './client.js';
 import { isMap, type Data } from './codec.js';
 import { HandlerSystem, templateFiles } from './discovery.js';
 import { ConflictError, ConnectionLostError, PermissionDeniedError, TaskerdError, WorkerAlreadyRunningError, WorkerBootstrapError } from './errors.js';
-import { describeFailure } from './loader.js';
+import { describeFailure, type ImportFailure } from './loader.js';
 import { bridgeConsole, log, setLevels, unbridgeConsole, type Level } from './log.js';
 import { loadTracing } from './otel.js';
 import { HandlerRegistry, type HandlerEntry, type HandlerSpec } from './registry.js';
@@ -140,7 +141,7 @@ export class Worker {
     const { ackTimeoutMs = 10_000, abandonAfterMs = 30_000, handlerTimeoutMs = null } = this.options;
     return new WorkerRuntime({
       path: this.socket,
-      hello: { name: this.name, namespaces: this.namespaces, handlers: this.offered, max_concurrency: this.concurrency + this.prefetch },
+      hello: { name: this.name, namespaces: this.namespaces, handlers: this.offered, max_concurrency: this.concurrency + this.prefetch, ...brokenOf(this.system.importFailures) },
       runner: new StepRunner(this.registry, tracing),
       concurrency: this.concurrency,
       ackTimeoutMs,
@@ -276,6 +277,14 @@ export class Worker {
     }
     return found;
   }
+}
+
+/** What `hello` says of files that could not be imported. */
+function brokenOf(failures: readonly ImportFailure[]): Data {
+  if (failures.length === 0) return {};
+  const cut = (text: string, limit: number): string => text.slice(0, limit).replaceAll('\0', '');
+  const broken = failures.slice(0, 64).map(({ file, line, error }) => ({ name: cut(basename(file), 60), file: cut(file, 255), line: line ?? undefined, message: cut(error, 255) }));
+  return { broken };
 }
 
 function atLeast(name: string, value: number, least: number): number {

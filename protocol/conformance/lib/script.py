@@ -41,7 +41,9 @@ class Peer:
 		while True:
 			while self._got:
 				m = self._got.pop(0)
-				if m[0] != 2 or m[1] not in passing:
+				if m[0] == 0 and m[2] == "ping":
+					self.send(frames.frame([1, m[1], None, {}]))
+				elif m[0] != 2 or m[1] not in passing:
 					return m
 			if self.eof:
 				raise Gone("the client closed the connection")
@@ -274,7 +276,7 @@ class Script:
 		while True:
 			m = self.peer.read()
 			if m[0] == 0 and m[2] == "session.resume":
-				steps = [{"step_uuid": s["step_uuid"], "attempt": s["attempt"], "status": "stale"} for s in m[3]["steps"]]
+				steps = [{"step_uuid": s["step_uuid"], "attempt": s["attempt"], "status": "held" if s["step_uuid"] == mine["step_uuid"] else "stale"} for s in m[3]["steps"]]
 				self.peer.send(frames.frame([1, m[1], None, {"steps": steps}]))
 				continue
 			if m[0] != 2 or m[1] != "step.result":
@@ -320,7 +322,7 @@ class Script:
 
 
 #: What a client may also pass over: it harms nobody.
-LENIENT = ("id is not an unsigned 32-bit integer", "exactly one of error and result must be nil", "error is not a map")
+LENIENT = ("params are not a map", "id is not an unsigned 32-bit integer", "exactly one of error and result must be nil", "error is not a map")
 
 
 def filled_pattern(pattern, kept):

@@ -1,6 +1,5 @@
 # frozen_string_literal: true
 
-require "json"
 require "time"
 require_relative "taskerd/version"
 require_relative "taskerd/core_ext"

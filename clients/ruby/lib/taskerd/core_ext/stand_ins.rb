@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "date"
 require_relative "duration"
 
 module Taskerd
@@ -263,8 +264,9 @@ module Taskerd
       { Hash => ForHash, Array => ForArray, Enumerable => ForEnumerable, Numeric => ForNumeric, Time => ForTime }.each { |target, source| add(target, source) }
       String.define_method(:blank?, ForString.instance_method(:blank?))
       add(String, ForString)
+      Time.extend(Now)
       Date.prepend(ForDate)
-      [Time, Date].each { |kind| kind.extend(Now) }
+      Date.extend(Now)
     end
   end
 end

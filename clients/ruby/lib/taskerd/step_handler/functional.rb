@@ -122,6 +122,15 @@ module Taskerd
         end
       end
 
+      def initialize(config: {}, logger: nil)
+        @given = config
+        @logger = logger
+      end
+
+      def config
+        @config ||= Taskerd.indifferent(@given || {})
+      end
+
       def handler_name
         self.class.handler_name
       end
@@ -204,20 +213,7 @@ module Taskerd
       end
     end
 
-    # @api private
-    class FunctionalApi < FunctionalHandler
-      include Mixins::API
-
-      def config
-        @api_config ||= Taskerd.indifferent(self.class.definition.settings[:api].merge(super.to_h.transform_keys(&:to_sym)))
-      end
-
-      private
-
-      def extras(_context)
-        { api: self }
-      end
-    end
+    autoload :FunctionalApi, File.expand_path("functional_api", __dir__)
 
     # The arguments of a block.
     # @api private

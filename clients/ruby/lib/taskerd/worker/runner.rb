@@ -20,7 +20,8 @@ module Taskerd
       # @return [Types::StepHandlerCallResult::Success, Types::StepHandlerCallResult::Error, Types::StepHandlerCallResult::CheckpointYield]
       def attempt(context)
         CurrentStep.set(context)
-        @tracing ? @tracing.run(context) { outcome(context) } : outcome(context)
+        around = Worker.around_step
+        around ? around.call(context) { traced(context) } : traced(context)
       rescue Exception => e # rubocop:disable Lint/RescueException -- a handler's exit ends its step, not this thread
         Types::Outcome.of_exception(e)
       ensure
@@ -54,6 +55,10 @@ module Taskerd
       end
 
       private
+
+      def traced(context)
+        @tracing ? @tracing.run(context) { outcome(context) } : outcome(context)
+      end
 
       def outcome(context)
         if context.cancelled?

@@ -2,7 +2,6 @@
 
 require "socket"
 require_relative "runtime"
-require_relative "templates"
 
 module Taskerd
   module Worker
@@ -69,7 +68,7 @@ module Taskerd
         raise Errors::ConfigurationError, "this worker was launched before" if @runtime
 
         deadline = @connect_timeout && (Transport.now + @connect_timeout)
-        @handlers = @registry.offered(Templates.new(self, @templates).callables(deadline))
+        @handlers = @registry.offered(template_handlers(deadline))
         raise Errors::ConfigurationError, "no handlers: #{no_handlers}" if @handlers.empty?
 
         @runtime = make_runtime
@@ -166,6 +165,11 @@ module Taskerd
       class Interrupted < Exception; end # rubocop:disable Lint/InheritException -- nothing is to take it for an error
 
       private
+
+      def template_handlers(deadline)
+        directory = @templates || Types.presence(ENV["TASKER_TEMPLATE_PATH"])
+        directory || @registry.open_ended? ? Templates.new(self, directory).callables(deadline) : []
+      end
 
       def no_handlers
         broken = @registry.load_failures.map(&:to_s)

@@ -7,15 +7,13 @@ module Taskerd
     class Templates
       def initialize(service, directory)
         @service = service
-        @directory = directory || Types.presence(ENV["TASKER_TEMPLATE_PATH"])
+        @directory = directory
       end
 
       # Register the templates shipped with the worker.
       # @return [Array<Hash>] handler entries of templates that the worker may serve
       def callables(deadline)
         ask = @service.registry.open_ended?
-        return [] unless @directory || ask
-
         files = @directory ? TemplateDiscovery::TemplatePath.files(@directory) : []
         @service.registry.template_discovery_info = { template_path: @directory, files: files } if @directory
         client = Client::Connection.new(socket: @service.socket)

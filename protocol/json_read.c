@@ -34,6 +34,7 @@ static int refuse_text(struct mpjson_error *err, const char *what)
 {
 	if (err) {
 		err->path[0] = '\0';
+		err->offset = 0;
 		utf8_copy(err->what, sizeof err->what, what, strlen(what));
 	}
 	return -EINVAL;
@@ -43,7 +44,10 @@ static int refuse_at(const struct reader *r, const char *at, const char *what)
 {
 	char text[96];
 	snprintf(text, sizeof text, "%s at byte %zu", what, (size_t)(at - r->start));
-	return refuse_text(r->err, text);
+	refuse_text(r->err, text);
+	if (r->err)
+		r->err->offset = (size_t)(at - r->start);
+	return -EINVAL;
 }
 
 static int not_json(const struct reader *r)

@@ -7,6 +7,7 @@
 
 struct mpjson_error {
 	char path[128]; /* like "context.items[3].price"; empty for the root, and for JSON text */
+	size_t offset;  /* of JSON text: the byte at which reading stopped; 0 for its limits and keys */
 	char what[96];  /* "integer outside -2^63..2^63-1", "NaN", "U+0000 in a string", "bin value", ... */
 };
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "protocol/envelope.h"
 #include "protocol/frame.h"
 #include "protocol/mpjson.h"
 #include "protocol/msg.h"
@@ -34,6 +35,19 @@ void msg_frame_unref(struct msg_frame *f)
 		return;
 	mp_value_done(&f->v);
 	free(f);
+}
+
+struct msg_frame *msg_frame_of(const struct buf *b)
+{
+	struct msg_frame *f = b->failed ? NULL : malloc(sizeof *f + b->len);
+	if (!f)
+		return NULL;
+	f->refs = 1;
+	memcpy(f->bytes, b->data, b->len);
+	if (mp_decode(f->bytes, b->len, &f->v) == 0)
+		return f;
+	free(f);
+	return NULL;
 }
 
 /* ---- the end of a connection ---- */
@@ -205,27 +219,24 @@ static void keep_details(tasker *t, const msgpack_object *error)
 	t->details = d ? tasker_json(d) : NULL;
 }
 
-static int got_response(tasker *t, const msgpack_object *env)
+static int got_response(tasker *t, const struct envelope *e)
 {
-	const msgpack_object *id = &env->via.array.ptr[1];
-	struct request **p = NULL, *r = NULL;
-	if (id->type != MSGPACK_OBJECT_POSITIVE_INTEGER || id->via.u64 > UINT32_MAX)
-		return -EPROTO;
-	for (p = &t->requests[id->via.u64 % REQUEST_BUCKETS]; *p && (*p)->id != id->via.u64;)
+	struct request **p = &t->requests[e->id % REQUEST_BUCKETS], *r;
+	while (*p && (*p)->id != e->id)
 		p = &(*p)->next;
-	if (!*p)
-		return 0; /* a late answer to a call that has given up */
 	r = *p;
+	if (!r)
+		return 0; /* a late answer to a call that has given up */
 	*p = r->next;
-	const msgpack_object *error = &env->via.array.ptr[2], *result = &env->via.array.ptr[3];
-	if (error->type == MSGPACK_OBJECT_NIL) {
-		answer(t, r, result, NULL);
-	} else {
-		struct tasker_error err;
-		tasker_fail_remote_(&err, error);
-		keep_details(t, error);
-		answer(t, r, NULL, &err);
+	t->useful = true;
+	if (!e->error) {
+		answer(t, r, e->result, NULL);
+		return 0;
 	}
+	struct tasker_error err;
+	tasker_fail_remote_(&err, e->error);
+	keep_details(t, e->error);
+	answer(t, r, NULL, &err);
 	return 0;
 }
 
@@ -244,8 +255,6 @@ static int got_notification(tasker *t, struct msg_frame *f, const msgpack_object
 {
 	const msgpack_object *method = &env->via.array.ptr[1], *params = &env->via.array.ptr[2];
 	char name[64];
-	if (method->type != MSGPACK_OBJECT_STR)
-		return -EPROTO;
 	if (mp_str_eq(method, "error"))
 		got_error_notification(t, params);
 	bool was = t->in_callback;
@@ -260,16 +269,11 @@ static int got_notification(tasker *t, struct msg_frame *f, const msgpack_object
 
 static int dispatch(tasker *t, struct msg_frame *f)
 {
-	const msgpack_object *o = &f->v.root;
-	if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 1)
+	struct envelope e;
+	const char *why;
+	if (envelope_read(&f->v.root, &e, &why) < 0 || e.kind == ENV_REQUEST)
 		return -EPROTO;
-	const msgpack_object *tag = &o->via.array.ptr[0];
-	uint64_t kind = tag->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? tag->via.u64 : UINT64_MAX;
-	if (kind == ENV_RESPONSE && o->via.array.size == 4)
-		return got_response(t, o);
-	if (kind == ENV_NOTIFICATION && o->via.array.size == 3)
-		return got_notification(t, f, o);
-	return -EPROTO;
+	return e.kind == ENV_RESPONSE ? got_response(t, &e) : got_notification(t, f, &f->v.root);
 }
 
 static int one_message(tasker *t, const unsigned char *payload, size_t len)
@@ -403,6 +407,20 @@ static size_t limit_of(const tasker_value *limits, const char *key, size_t other
 	return v > 0 && v <= INT32_MAX ? (size_t)v : otherwise;
 }
 
+/* The daemon refuses another major version by itself; one that does not is not believed. */
+static bool speaks_our_version(const tasker_value *welcome, struct tasker_error *err)
+{
+	const tasker_value *v = tasker_get(welcome, "protocol");
+	int64_t major = tasker_int(tasker_item(v, 0), PROTOCOL_MAJOR),
+	        minor = tasker_int(tasker_item(v, 1), 0);
+	if (major == PROTOCOL_MAJOR)
+		return true;
+	tasker_fail_(err, -EPROTO, "unsupported_version",
+	             "the daemon speaks protocol %lld.%lld, this library %d.%d", (long long)major,
+	             (long long)minor, PROTOCOL_MAJOR, PROTOCOL_MINOR);
+	return false;
+}
+
 struct welcome {
 	tasker *t;
 	struct tasker_error err;
@@ -419,6 +437,8 @@ static void on_welcome(void *arg, const tasker_value *v, const struct tasker_err
 	}
 	tasker *t = w->t;
 	const tasker_value *limits = tasker_get(v, "limits");
+	if (!speaks_our_version(v, &w->err))
+		return;
 	copy_field(v, "server", t->server, sizeof t->server);
 	copy_field(v, "node", t->node, sizeof t->node);
 	copy_field(v, "session", t->session, sizeof t->session);
@@ -447,6 +467,7 @@ static int shake_hands(tasker *t, const struct buf *hello, uint64_t deadline, st
 		else
 			tasker_process(t, (int64_t)(deadline - now), NULL);
 	}
+	t->useful = false;
 	if (w.err.rc < 0 && err)
 		*err = w.err;
 	return w.err.rc;

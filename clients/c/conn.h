@@ -13,6 +13,8 @@ struct msg_frame {
 };
 struct msg_frame *msg_frame_ref(struct msg_frame *f);
 void msg_frame_unref(struct msg_frame *f); /* accepts NULL */
+/* One of bytes that were written here, with one reference; NULL if out of memory. */
+struct msg_frame *msg_frame_of(const struct buf *b);
 
 /* A notification for the worker, which may keep `f`. */
 typedef void frame_sink_fn(void *arg, struct msg_frame *f, const msgpack_object *method,
@@ -47,6 +49,7 @@ struct tasker {
 	struct tasker_error farewell; /* what the daemon said before it closed; rc 0 if nothing */
 	char *details;                /* of the last error answer, as JSON */
 	bool in_callback;
+	bool useful;             /* a request was answered or a result acknowledged since the handshake */
 	struct msg_frame *frame; /* the one that is being handled */
 	int call_timeout_ms;
 	uint64_t last_sent_us;

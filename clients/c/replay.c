@@ -158,19 +158,6 @@ static void put_step(struct buf *b, const struct recording *r)
 	mp_map_close(b, mark, n + 2);
 }
 
-static struct msg_frame *frame_of(const struct buf *b)
-{
-	struct msg_frame *f = b->failed ? NULL : malloc(sizeof *f + b->len);
-	if (!f)
-		return NULL;
-	f->refs = 1;
-	memcpy(f->bytes, b->data, b->len);
-	if (mp_decode(f->bytes, b->len, &f->v) == 0)
-		return f;
-	free(f);
-	return NULL;
-}
-
 /* ---- comparing ---- */
 
 static bool same(const msgpack_object *a, const msgpack_object *b);
@@ -296,7 +283,7 @@ static int replay_step(struct tasker_worker *w, const struct recording *r, struc
 		return tasker_fail_(err, -ENOENT, "not_found", "this program has no handler %s", name);
 	buf_init(&b, 0);
 	put_step(&b, r);
-	struct msg_frame *f = frame_of(&b);
+	struct msg_frame *f = msg_frame_of(&b);
 	buf_done(&b);
 	struct tasker_step *s = f ? step_new(w, f, &f->v.root) : NULL;
 	msg_frame_unref(f);

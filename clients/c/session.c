@@ -22,10 +22,19 @@ void worker_log(struct tasker_worker *w, const char *fmt, ...)
 
 /* ---- what the daemon sends ---- */
 
+/* Without these there is nothing to answer with. */
+static bool is_step(const tasker_value *v)
+{
+	return tasker_type(tasker_get(v, "step_uuid")) == TASKER_STRING &&
+	       tasker_type(tasker_get(v, "attempt")) == TASKER_INT;
+}
+
 static void got_steps(struct tasker_worker *w, struct msg_frame *f, const tasker_value *params)
 {
 	const tasker_value *steps = tasker_get(params, "steps");
 	for (size_t i = 0; i < tasker_count(steps); i++) {
+		if (!is_step(tasker_item(steps, i)))
+			continue;
 		struct tasker_step *s = step_new(w, f, as_object(tasker_item(steps, i)));
 		if (!s) {
 			tasker_fail_(&w->fatal, -ENOMEM, "out_of_memory", "out of memory");
@@ -39,11 +48,14 @@ static void got_acks(struct tasker_worker *w, struct msg_frame *f, const tasker_
 {
 	const tasker_value *acks = tasker_get(params, "acks");
 	(void)f;
+	if (tasker_type(acks) != TASKER_ARRAY)
+		return;
 	for (size_t i = 0; i < tasker_count(acks); i++) {
 		const tasker_value *a = tasker_item(acks, i), *status = tasker_get(a, "status");
 		if (!results_ack(&w->results, tasker_get(a, "step_uuid"),
 		                 tasker_int(tasker_get(a, "attempt"), -1)))
 			continue;
+		w->conn->useful = true;
 		if (mp_str_eq(as_object(status), "recorded") || mp_str_eq(as_object(status), "duplicate")) {
 			w->stats.recorded++;
 			continue;
@@ -223,6 +235,9 @@ static void put_held(struct buf *b, const char *step_uuid, int64_t attempt, cons
 static void put_steps(struct buf *b, const struct step_list *l)
 {
 	for (const struct tasker_step *s = l->head; s; s = s->next) {
+		/* What came behind the welcome is not to be resumed. */
+		if (s->connection == s->w->connection)
+			continue;
 		const msgpack_object *claim = mp_get(s->o, "claim");
 		bool bin = claim && claim->type == MSGPACK_OBJECT_BIN;
 		put_held(b, s->step_uuid, s->attempt, bin ? claim->via.bin.ptr : NULL,
@@ -263,9 +278,8 @@ static void on_resumed(void *arg, const tasker_value *result, const struct taske
 	}
 }
 
-static int resume_held(struct tasker_worker *w, struct tasker_error *err)
+static int resume_held(struct tasker_worker *w, size_t held, struct tasker_error *err)
 {
-	size_t held = held_count(w);
 	struct buf b;
 	if (held == 0 || !w->session[0])
 		return 0;
@@ -287,6 +301,8 @@ static int resume_held(struct tasker_worker *w, struct tasker_error *err)
 int worker_connect(struct tasker_worker *w, struct tasker_error *err)
 {
 	struct buf hello;
+	size_t held = held_count(w);
+	w->connection++;
 	buf_init(&hello, 65536);
 	size_t mark = mp_map_open(&hello), n = hello_common_(&hello, w->client);
 	put_offer(w, &hello);
@@ -299,7 +315,7 @@ int worker_connect(struct tasker_worker *w, struct tasker_error *err)
 	buf_done(&hello);
 	if (rc < 0)
 		return rc;
-	rc = resume_held(w, err);
+	rc = resume_held(w, held, err);
 	if (rc < 0) {
 		w->conn = tasker_close(w->conn);
 		return rc;

@@ -44,6 +44,7 @@ struct tasker_step *step_new(struct tasker_worker *w, struct msg_frame *f, const
 		return NULL;
 	s->w = w;
 	s->shared = w->shared;
+	s->connection = w->connection;
 	s->room = w->conn ? w->conn->max_frame : 4u << 20;
 	s->frame = msg_frame_ref(f);
 	s->o = o;

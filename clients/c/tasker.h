@@ -145,6 +145,8 @@ tasker_answer *tasker_answer_free(tasker_answer *a); /* accepts NULL, returns NU
 /* The same with the answer as a value, for the caller to free. */
 int tasker_call(tasker *t, const char *method, const char *params, int timeout_ms, tasker_answer **ret,
                 struct tasker_error *err);
+/* JSON text as a value, for the caller to free. */
+int tasker_parse(const char *json, tasker_answer **ret, struct tasker_error *err);
 /* `details` of the last error the daemon answered, as JSON, or NULL. Valid until the connection is processed
  * again. */
 const char *tasker_error_details(const tasker *t);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "protocol/mpjson.h"
+#include "protocol/utf8.h"
 
 const tasker_value *tasker_get(const tasker_value *map, const char *key)
 {
@@ -136,7 +137,13 @@ int json_params_(const char *json, struct buf *out, struct tasker_error *err)
 	struct mpjson_error why;
 	int rc = json_to_mp(json, strlen(json), out, &why);
 	if (rc == -EINVAL) {
-		tasker_fail_(err, rc, "invalid_value", "not JSON that can be sent: %s", why.what);
+		/* What stands before it says where it is. */
+		size_t at = why.offset, from = at > 24 ? at - 24 : 0;
+		int n = (int)utf8_span(json + from, at - from);
+		tasker_fail_(err, rc, "invalid_value",
+		             at ? "not JSON that can be sent: %s, behind '%.*s'"
+		                : "not JSON that can be sent: %s",
+		             why.what, n, json + from);
 		if (err)
 			memcpy(err->path, why.path, sizeof err->path);
 		return rc;

@@ -233,16 +233,6 @@ void tasker_worker_stats(const tasker_worker *w, struct tasker_worker_stats *ret
 
 /* ---- the connection ---- */
 
-static void drop_connection(struct tasker_worker *w)
-{
-	worker_log(w, "connection lost: %s", w->conn->lost.message);
-	w->conn = tasker_close(w->conn);
-	w->failures = 0;
-	w->retry_at_us = tasker_now_us_() + (uint64_t)(rand_r(&w->rand_state) % (int)BACKOFF_FIRST_MS) * 1000;
-	if (w->drain != DRAIN_DONE)
-		w->drain = DRAIN_NO;
-}
-
 /* Will trying again ever help? */
 static bool is_final(const struct tasker_error *e)
 {
@@ -271,6 +261,20 @@ static void plan_retry(struct tasker_worker *w, const struct tasker_error *e)
 		w->complained_us = now;
 	}
 	w->failures++;
+}
+
+/* One that was of use is made anew at once, or nearly; one that was not, later and later. */
+static void drop_connection(struct tasker_worker *w)
+{
+	struct tasker_error why = w->conn->lost;
+	worker_log(w, "connection lost: %s", why.message);
+	if (w->conn->useful)
+		w->failures = 0;
+	w->conn = tasker_close(w->conn);
+	w->complained_us = tasker_now_us_();
+	plan_retry(w, &why);
+	if (w->drain != DRAIN_DONE)
+		w->drain = DRAIN_NO;
 }
 
 static int64_t at_most(int64_t timeout_us, int64_t limit)
@@ -304,7 +308,6 @@ static bool connected(struct tasker_worker *w, int64_t timeout_us)
 	}
 	int rc = worker_connect(w, &e);
 	if (rc == 0) {
-		w->failures = 0;
 		w->complained_us = 0;
 		return true;
 	}
@@ -326,27 +329,18 @@ static int heartbeat(struct tasker_worker *w)
 
 /* ---- stopping ---- */
 
-static void on_quiet(void *arg, const tasker_value *result, const struct tasker_error *err)
-{
-	struct tasker_worker *w = arg;
-	(void)result;
-	if (!err)
-		w->drain = DRAIN_QUIET;
-}
-
 static bool empty_handed(const struct tasker_worker *w)
 {
 	return w->queue.count == 0 && w->deferred.count == 0 && w->results.count == 0;
 }
 
-/* Steps sent before the daemon has read `draining` arrive before the answer to a ping that follows it. */
+/* Steps that were on their way are given to others when the session ends; they cost no attempt. */
 static void ask_to_drain(struct tasker_worker *w)
 {
 	static const char draining[] = "\x81\xa8"
 	                               "draining"
 	                               "\xc3";
-	if (tasker_notify(w->conn, "worker.update", draining, sizeof draining - 1, NULL) == 0 &&
-	    tasker_send_json(w->conn, "ping", NULL, on_quiet, w, NULL) == 0)
+	if (tasker_notify(w->conn, "worker.update", draining, sizeof draining - 1, NULL) == 0)
 		w->drain = DRAIN_ASKED;
 }
 
@@ -355,16 +349,12 @@ static bool drained(struct tasker_worker *w)
 {
 	if (!w->stop)
 		return false;
-	if (w->stop > 1)
-		w->drain = DRAIN_DONE;
-	else if (!w->conn && (empty_handed(w) || w->failures >= DRAIN_OFFLINE_TRIES))
-		w->drain = DRAIN_DONE;
-	else if (w->conn && w->drain == DRAIN_NO)
+	if (w->conn && w->drain == DRAIN_NO)
 		ask_to_drain(w);
-	else if (w->drain == DRAIN_QUIET && empty_handed(w))
+	run_give_back(w);
+	bool offline = !w->conn && w->failures >= DRAIN_OFFLINE_TRIES;
+	if (w->stop > 1 || empty_handed(w) || offline)
 		w->drain = DRAIN_DONE;
-	if (w->drain != DRAIN_NO)
-		run_give_back(w);
 	if (w->drain == DRAIN_DONE)
 		hang_up(w);
 	return w->drain == DRAIN_DONE;
@@ -384,6 +374,8 @@ static void turn(struct tasker_worker *w, int64_t timeout_us)
 	if (wait != 0 && w->conn->lost.rc == 0)
 		wait_for_work(w, wait);
 	int rc = tasker_process(w->conn, 0, NULL);
+	if (w->stop)
+		run_give_back(w);
 	if (rc >= 0)
 		rc = run_queue(w);
 	if (rc >= 0)

@@ -63,7 +63,8 @@ struct tasker_step {
 	bool stale;     /* its result is of no use: drop it; atomic */
 	bool failed;
 	int64_t attempt, retry_after_ms;
-	size_t room; /* bytes a value may have */
+	uint64_t connection; /* that it came with */
+	size_t room;         /* bytes a value may have */
 	uint64_t started_us, cancelled_us;
 	char step_uuid[40], task_uuid[40];
 	char *name;
@@ -138,7 +139,7 @@ int shared_call(struct shared *sh, const char *method, const void *params, size_
                 tasker_reply_fn *fn, void *arg, struct tasker_error *err);
 tasker_reply_fn shared_on_reply; /* its argument is the waiter */
 
-enum drain { DRAIN_NO, DRAIN_ASKED, DRAIN_QUIET, DRAIN_DONE };
+enum drain { DRAIN_NO, DRAIN_ASKED, DRAIN_DONE };
 
 struct tasker_worker {
 	tasker *conn;
@@ -156,7 +157,8 @@ struct tasker_worker {
 	size_t nhandlers;
 	struct step_list queue, deferred;
 	struct results results;
-	char session[160]; /* of the last connection: to resume */
+	char session[160];   /* of the last connection: to resume */
+	uint64_t connection; /* counts the attempts to make one */
 	uint64_t retry_at_us;
 	unsigned failures; /* connection attempts since the last that worked */
 	unsigned rand_state;

@@ -155,7 +155,7 @@ module Taskerd
       end
 
       def sendable(value)
-        Codec::Plain.of(value, "", Codec::MAX_PARAMS_DEPTH)
+        Codec::Plain.convert(value, "", Codec::MAX_PARAMS_DEPTH)
       rescue StandardError, SystemStackError => e # values of the handler's own may fail in any way
         warn "the result could not be sent: #{e.message}"
         { "result" => "(#{e.message})" }

@@ -158,7 +158,7 @@ module Taskerd
         started = child.started?
         lived = Transport.now - child.born
         child.close
-        return @status = [@status, status.success? ? 0 : 1].max if @stopping.positive?
+        return stopped(started, status) if @stopping.positive?
         return refuse(child, status) if !started && status.exitstatus&.positive?
 
         child.backoff.reset if lived >= GOOD_SECONDS
@@ -166,6 +166,11 @@ module Taskerd
         child.due = Transport.now + delay
         how = status.signaled? ? "by signal #{status.termsig}" : "with status #{status.exitstatus}"
         Taskerd::Logger.instance.error("worker process #{child.number} ended #{how}; another one starts in #{delay.round(1)} s")
+      end
+
+      # One that was told to end before it had started had nothing to deliver.
+      def stopped(started, status)
+        @status = [@status, 1].max unless status.success? || (!started && status.termsig == Signal.list["TERM"])
       end
 
       # It said why; another one would say the same.

@@ -224,8 +224,9 @@ module Taskerd
       prepare(options)
       registry = Registry::HandlerRegistry.instance
       default_places(places).each { |place| registry.discover_handlers(place) }
-      recording = Client.new(socket: options[:socket], connect_timeout: 5.0) { |client| Replay::Recording.fetch(client, uuid, options[:step]) }
-      Replay.run(recording, registry, debug: options[:debug])
+      Client.new(socket: options[:socket], connect_timeout: 5.0) do |client|
+        Replay.run(Replay::Recording.fetch(client, uuid, options[:step]), registry, client, debug: options[:debug])
+      end
     rescue Errors::Error, LoadError, SystemCallError => e
       warn "cannot replay: #{e.message}"
       1

@@ -5,13 +5,20 @@ module Taskerd
   module Replay
     # What a handler asks of the worker, answered here.
     class Host
-      def initialize(out)
+      def initialize(out, client)
         @out = out
+        @client = client
       end
 
-      # Nothing was left out.
-      def fetch_dependencies(_step_uuid, _names)
-        {}
+      # Results that were left out for their size.
+      def fetch_dependencies(step_uuid, names)
+        got = {}
+        params = { step_uuid: step_uuid, names: names }
+        loop do
+          answer = @client.request("step.dependencies", params)
+          got.update(answer["dependencies"] || {})
+          return got unless (params[:cursor] = answer["next_cursor"])
+        end
       end
 
       # Shown; nothing is recorded.
@@ -29,91 +36,27 @@ module Taskerd
       end
     end
 
-    # A step as the daemon has it.
+    # A step as the daemon has it: `step` as `step.execute` would bring it, `recorded` what became of it.
     class Recording
-      attr_reader :row
+      attr_reader :step, :recorded
 
       # By the step's uuid, or its task's uuid and its name.
       def self.fetch(client, uuid, name = nil)
-        # A step's uuid is its task's with the step's number in the last six digits.
-        task_uuid = name.nil? && !uuid.end_with?("000000") ? "#{uuid[0...-6]}000000" : uuid
-        task = client.request("task.get", { task_uuid: task_uuid, steps: true })
-        wanted = name.nil? ? [uuid] : [name]
-        row = (task["steps"] || []).find { |r| wanted.include?(r["step_uuid"]) || wanted.include?(r["name"]) }
-        raise Client::NotFoundError, "task #{task_uuid} has no step #{name || uuid}" if row.nil?
-
-        new(task, row, client.get_template(task["name"], namespace: task["namespace"], version: task["version"]))
+        new(client.request("step.replay", name.nil? ? { step_uuid: uuid } : { task_uuid: uuid, step: name }))
       end
 
-      def initialize(task, row, template)
-        @task = task
-        @row = row
-        @steps = (template["steps"] || []).to_h { |step| [step["name"], step] }
-      end
-
-      # The step of the template that the recorded one is an instance of.
-      def template_step
-        @steps.fetch(template_name(@row))
-      end
-
-      # The step as `step.execute` brings it.
-      def step
-        definition = template_step
-        {
-          **whose, **@row.slice("inputs", "checkpoint").compact,
-          "attempt" => [@row["attempts"].to_i, 1].max, "max_attempts" => @row["max_attempts"] || definition["max_attempts"] || 3,
-          "retryable" => definition.fetch("retryable", true), "step" => @row["name"], "template_step" => definition["name"],
-          "handler" => (definition["handler"] || {}).to_h, "context" => @task["context"] || {}, "dependencies" => results
-        }
-      end
-
-      # @return [Hash] what became of the step
-      def recorded
-        @row.slice("state", "attempts", "result", "error").compact
-      end
-
-      private
-
-      def whose
-        {
-          "step_uuid" => @row["step_uuid"], "task_uuid" => @task["task_uuid"], "namespace" => @task["namespace"], "template" => @task["name"],
-          "version" => @task["version"], "priority" => @task["priority"] || 0, "correlation_id" => @task["correlation_id"],
-          "parent_correlation_id" => @task["parent_correlation_id"]
-        }
-      end
-
-      def results
-        ancestors = ancestors_of(template_step)
-        done = @task["steps"].select { |r| %w[complete resolved_manually].include?(r["state"]) && ancestors.include?(template_name(r)) }
-        done.to_h { |r| [r["name"], r["result"]] }
-      end
-
-      def ancestors_of(definition)
-        found = []
-        todo = (definition["depends_on"] || []).dup
-        while (name = todo.pop)
-          next if found.include?(name)
-
-          found << name
-          todo.concat(@steps.dig(name, "depends_on") || [])
-        end
-        found
-      end
-
-      def template_name(row)
-        name = row["name"]
-        return name if @steps.key?(name)
-        return row["template_step"] if @steps.key?(row["template_step"])
-
-        @steps.keys.select { |n| name.start_with?("#{n}_") }.max_by(&:size) || raise(Client::NotFoundError, "the template has no step #{name}")
+      # @param answer [Hash] of the request `step.replay`
+      def initialize(answer)
+        @step = answer.fetch("step")
+        @recorded = answer.fetch("recorded").compact
       end
     end
 
     class << self
       # Run the handler and print its result beside the recorded one.
       # @return [Integer] 0 if there was a handler to run
-      def run(recording, registry, debug: false, out: $stdout)
-        context = Types::StepContext.from_step(recording.step, Host.new($stderr), Transport.now)
+      def run(recording, registry, client, debug: false, out: $stdout)
+        context = Types::StepContext.from_step(recording.step, Host.new($stderr, client), Transport.now)
         start_debugger(registry, recording) if debug
         result = Worker::Runner.new(registry).attempt(context)
         warn result.backtrace.join("\n") if result.failure? && result.backtrace
@@ -132,15 +75,20 @@ module Taskerd
         handler = handler.unwrap if handler.is_a?(Registry::MethodDispatchWrapper)
         return if handler.nil?
 
-        file, line = handler.method(spec["method"] || "call").source_location
+        file, line = place_of(handler, spec["method"] || "call")
         DEBUGGER__.add_line_breakpoint(file, line + 1)
+      end
+
+      # File and line of the application's code.
+      def place_of(handler, method)
+        made_of_block = handler.class.respond_to?(:functional?) && handler.class.functional?
+        made_of_block ? handler.class.definition.binding.source_location : handler.method(method).source_location
       end
 
       def shown(recording, result, replayed)
         recorded = recording.recorded
-        same = result.success? && replayed.is_a?(Hash) && replayed["result"] == recorded["result"]
-        { "step" => recording.row["name"], "handler" => recording.template_step.dig("handler", "callable"), "recorded" => recorded,
-          "replayed" => replayed, "same" => same }
+        { "step" => recording.step["step"], "handler" => recording.step.dig("handler", "callable"), "recorded" => recorded, "replayed" => replayed,
+          "same" => result.success? && recorded["state"] == "complete" && replayed["result"] == recorded["result"] }
       end
 
       def described(result)

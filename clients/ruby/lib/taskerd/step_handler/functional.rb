@@ -226,6 +226,11 @@ module Taskerd
         look_at(block.parameters)
       end
 
+      # @return [Array(String, Integer)] file and line of the block
+      def source_location
+        @block.source_location
+      end
+
       # Call the block. A `return` in it is taken for `next`.
       def call(context, extras)
         return @block.call(context) if @positional

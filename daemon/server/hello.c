@@ -341,6 +341,14 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	s->state = SESSION_OPEN;
 	event_del(&s->timer);
 	bool resumed = resume(s, params);
+	if (s->worker && !resumed && quota_may_have_slots(s, s->max_concurrency, &e) < 0) {
+		s->worker = false;
+		reply_error(s, id, &e);
+		session_close_after_flush(s);
+		return;
+	}
+	if (s->worker)
+		quota_slots(s, s->max_concurrency);
 	welcome(s, id, minor, resumed);
 	if (!s->worker)
 		return;
@@ -416,8 +424,15 @@ void on_worker_update(struct session *s, uint32_t id, const msgpack_object *para
 	(void)id;
 	if (!s->worker)
 		return;
-	if (mp_get_int(params, "max_concurrency", 1, CONCURRENCY_MAX, &n) == 1)
-		pool_set_concurrency(s, (unsigned)n);
+	if (mp_get_int(params, "max_concurrency", 1, CONCURRENCY_MAX, &n) == 1) {
+		struct err e = {0};
+		if (quota_may_have_slots(s, (unsigned)n, &e) < 0) {
+			notify_error(s, &e);
+		} else {
+			quota_slots(s, (unsigned)n);
+			pool_set_concurrency(s, (unsigned)n);
+		}
+	}
 	if (mp_get_bool(params, "draining", &draining) == 1 && draining != s->draining) {
 		s->draining = draining;
 		if (draining)

@@ -48,11 +48,13 @@
 #define PATTERNS_CALL_MAX 64u	      /* of one request */
 #define EVENTS_UNREAD_MAX (4u << 20)  /* unsent bytes above which a session loses domain events */
 #define EVENTS_UNREAD_ALL (256u << 20) /* the same for all subscribers together */
+#define QUOTA_SMALL 65536u	      /* bytes of one buffer that are counted as they are used, and of a session that does no harm */
 #define CONSUMERS_MAX 64u	      /* calls of one session that wait for durable events */
 
 struct server;
 struct session;
 struct pool;
+struct peer;
 
 /* A step this node holds and has given to a session (or is about to). */
 struct step_key { /* one attempt of one step: a retry may run beside an attempt that the daemon has ended */
@@ -140,6 +142,9 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	struct access access; /* what the peer may do */
+	struct peer *peer;    /* its user's quotas */
+	size_t counted_bytes; /* there */
+	unsigned counted_slots;
 	usec_t connected, last_frame;
 	struct ratelimit step_logs;
 	/* worker */
@@ -167,6 +172,7 @@ struct wait {
 	TAILQ_ENTRY(wait) link;
 	uint64_t session;
 	uint32_t request;
+	uid_t uid;
 	struct event timer;
 	struct waited *of;
 	bool expired; /* its time was up before anything was known of the task */
@@ -232,6 +238,7 @@ struct server {
 	bool own_socket;
 	uint64_t next_session;
 	struct session *sessions; /* by id */
+	struct peer *peers; /* by uid */
 	size_t n_sessions;
 	TAILQ_HEAD(, session) dirty;
 	struct handler *handlers; /* by id */
@@ -310,6 +317,9 @@ int check_create_params(const msgpack_object *params, const char *prefix, struct
 int value_to_json(const msgpack_object *o, const char *name, size_t max, struct buf *out, struct err *e) must_check;
 size_t notify_begin(struct session *s, const char *method);
 void notify_end(struct session *s, size_t mark);
+void notify_error(struct session *s, const struct err *e);
+/* Say why, and close the connection. */
+void refuse_session(struct session *s, const struct err *e);
 void protocol_error(struct session *s, const char *code, const char *fmt, ...) printf_like(3, 4);
 typedef void msg_fn(struct session *s, uint32_t id, const msgpack_object *params);
 /* What keeps a client's request from being taken on now, as an error. */
@@ -333,6 +343,28 @@ int admit_session(struct session *s, struct err *e) must_check;
 /* Add to a request's JSON in which namespaces a restricted peer may look: "within". */
 void admit_put_within(const struct session *s, enum msg_id m, struct buf *json);
 void namespaces_answered(struct server *srv, struct req *r);
+
+/* quota.c: what one user may take up. Negative with *e, which names the quota. */
+/* Whether the peer of this socket may have one more session. */
+int quota_connect(struct server *srv, int fd, struct err *e) must_check;
+int quota_session_begin(struct session *s) must_check;
+void quota_session_end(struct session *s);
+/* Whether the session's worker may ask for n steps; it does (0: no more). */
+int quota_may_have_slots(const struct session *s, unsigned n, struct err *e) must_check;
+void quota_slots(struct session *s, unsigned n);
+/* Whether one more request may be under way. */
+int quota_may_ask(const struct session *s, struct err *e) must_check;
+/* One is, which the store does not know of; it has ended. */
+void quota_hold(struct server *srv, uid_t uid);
+void quota_release(struct server *srv, uid_t uid);
+/* Send what the session asks for to the store, and count it until it is answered. Takes r. */
+void quota_submit(struct session *s, struct req *r);
+void quota_answered(struct server *srv, struct req *r);
+/* Count the session's buffers. Negative: there is no room for them. */
+int quota_settle(struct session *s, struct err *e) must_check;
+/* The user has no more room: nothing that can wait is read. */
+bool quota_full(const struct session *s);
+void peers_free(struct server *srv);
 
 /* hello.c */
 msg_fn on_hello, on_session_resume, on_goodbye, on_worker_update, on_heartbeat;

@@ -254,26 +254,31 @@ void notify_end(struct session *s, size_t mark)
 	session_mark_dirty(s);
 }
 
-static void notify_error(struct session *s, const struct err *e)
+void notify_error(struct session *s, const struct err *e)
 {
 	size_t mark = notify_begin(s, "error");
 	write_error(&s->out, e);
 	notify_end(s, mark);
 }
 
+void refuse_session(struct session *s, const struct err *e)
+{
+	unsigned suppressed = 0;
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
+		log_warn("session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e->text, suppressed);
+	notify_error(s, e);
+	session_close_after_flush(s);
+}
+
 void protocol_error(struct session *s, const char *code, const char *fmt, ...)
 {
-	struct err e;
-	unsigned suppressed = 0;
+	struct err e = {0};
 	va_list ap;
 	va_start(ap, fmt);
 	err_vset(&e, 0, code, fmt, ap);
 	va_end(ap);
 	s->srv->c_protocol_errors++;
-	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_warn("session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e.text, suppressed);
-	notify_error(s, &e);
-	session_close_after_flush(s);
+	refuse_session(s, &e);
 }
 
 int may_submit(struct server *srv, enum req_kind kind, struct err *e)
@@ -296,7 +301,7 @@ struct req *req_for(struct session *s, uint32_t id, enum req_kind kind)
 {
 	struct err e = {0};
 	struct req *r = NULL;
-	if (may_submit(s->srv, kind, &e) == 0 && !(r = req_new(kind, (struct origin){.session = s->id, .request = id})))
+	if (may_submit(s->srv, kind, &e) == 0 && quota_may_ask(s, &e) == 0 && !(r = req_new(kind, (struct origin){.session = s->id, .request = id})))
 		err_set(&e, 0, "overloaded", "out of memory");
 	if (!r)
 		reply_error(s, id, &e);
@@ -307,7 +312,7 @@ void submit_call(struct session *s, struct req *r)
 {
 	r->counted = true;
 	s->asked++;
-	store_submit(s->srv->store, r);
+	quota_submit(s, r);
 }
 
 /* How deep containers are nested in `o`; frames are at most DEPTH_MAX deep, so is the recursion. */

@@ -54,6 +54,7 @@ static void answer_request(struct server *srv, struct req *r)
 		[REQ_START] = starts_answered};
 	pool_return(srv, r);
 	store_released(srv->store, r);
+	quota_answered(srv, r);
 	struct session *asker = r->counted ? session_find(srv, r->origin.session) : NULL;
 	if (asker)
 		session_answered(asker);
@@ -259,20 +260,29 @@ static void on_accept_again(evutil_socket_t fd, short what, void *arg)
 }
 
 /* One try: whoever comes to a full house is told so. */
-static void say_full(int fd)
+static void say_full(int fd, const struct err *full)
 {
-	static const struct err full = {.code = "overloaded", .text = "the daemon has as many sessions as it may (max_sessions)"};
 	struct buf b;
 	buf_init(&b, 4096);
 	size_t mark = frame_begin(&b);
 	mp_array(&b, 3);
 	mp_uint(&b, ENV_NOTIFICATION);
 	mp_str(&b, "error");
-	write_error(&b, &full);
+	write_error(&b, full);
 	frame_end(&b, mark);
 	if (!b.failed)
 		(void)!send(fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	buf_done(&b);
+}
+
+static void turn_away(struct server *srv, int fd, const struct err *why)
+{
+	unsigned suppressed = 0;
+	if (ratelimit_ok(&srv->peer_log, now_mono(), &suppressed))
+		log_warn("a connection is refused: %s (%u messages like this left out before)", why->text, suppressed);
+	srv->c_rejected_sessions++;
+	say_full(fd, why);
+	close(fd);
 }
 
 static void on_accept(evutil_socket_t lfd, short what, void *arg)
@@ -288,12 +298,9 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 			}
 			break;
 		}
-		struct session *s = srv->n_sessions < (size_t)srv->opt->max_sessions ? session_new(srv, fd) : NULL;
-		if (!s) {
-			srv->c_rejected_sessions++;
-			say_full(fd);
-			close(fd);
-		}
+		struct err full = {.code = "overloaded", .text = "out of memory"};
+		if (quota_connect(srv, fd, &full) < 0 || !session_new(srv, fd))
+			turn_away(srv, fd, &full);
 	}
 	server_flush(srv);
 }
@@ -670,6 +677,7 @@ static void finish(struct server *srv)
 	steps_free(srv);
 	pools_free(srv);
 	starts_free(srv);
+	peers_free(srv);
 	free_events(srv);
 	srv->prover = prover_free(srv->prover);
 	if (srv->base)

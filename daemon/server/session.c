@@ -64,6 +64,10 @@ struct session *session_new(struct server *srv, int fd)
 		s->uid = cred.uid;
 		s->gid = cred.gid;
 	}
+	if (quota_session_begin(s) < 0) {
+		free(s);
+		return NULL;
+	}
 	s->access = peer_access(srv, fd, s->uid, s->gid);
 	event_assign(&s->rd, srv->base, fd, EV_READ | EV_PERSIST, on_readable, s);
 	event_assign(&s->wr, srv->base, fd, EV_WRITE, on_writable, s);
@@ -129,6 +133,7 @@ static void session_free(struct session *s)
 	buf_done(&s->acks);
 	buf_done(&s->executes);
 	subscriber_free(s);
+	quota_session_end(s);
 	free(s);
 }
 
@@ -156,6 +161,7 @@ void session_close(struct session *s, const char *why)
 	consumers_forget(s);
 	subscriber_free(s);
 	pool_leave(s);
+	quota_slots(s, 0);
 	close_socket(s);
 	bool keep = s->worker && !s->said_goodbye && !TAILQ_EMPTY(&s->steps) && process_alive(s) && !s->srv->stop;
 	if (keep) {
@@ -303,7 +309,7 @@ static void read_session(struct session *s)
 /* What workers send cannot be refused, but while too much of it waits for the database it is left in the socket. */
 static bool hold_back(struct session *s)
 {
-	if (!s->worker || store_bytes(s->srv->store) < STORE_BYTES_MAX)
+	if (!s->worker || (store_bytes(s->srv->store) < STORE_BYTES_MAX && !quota_full(s)))
 		return false;
 	s->held_back = true;
 	s->srv->n_held_back++;
@@ -320,6 +326,10 @@ void sessions_read_on(struct server *srv)
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		if (!s->held_back)
 			continue;
+		if (quota_full(s)) {
+			srv->n_held_back++;
+			continue;
+		}
 		s->held_back = false;
 		s->last_frame = now_mono(); /* it was not heard because it was not read */
 		if (s->fd >= 0 && !s->paused && !s->asks_much)
@@ -340,6 +350,14 @@ void session_answered(struct session *s)
 		event_add(&s->rd, NULL);
 }
 
+/* One that makes its user take more memory than it may is ended, and told why. */
+static void settle(struct session *s)
+{
+	struct err e = {0};
+	if (s->fd >= 0 && !s->closing && quota_settle(s, &e) < 0)
+		refuse_session(s, &e);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct session *s = arg;
@@ -348,6 +366,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	if (hold_back(s))
 		return;
 	read_session(s);
+	settle(s);
 	server_flush(srv);
 }
 
@@ -434,6 +453,9 @@ static void flush_session(struct session *s)
 	else if (s->subscriber && s->subscriber->lost > 0)
 		session_mark_dirty(s); /* it has caught up: now it is told */
 	pace(s, s->out.len - s->out_off);
+	struct err e = {0};
+	if (s->fd >= 0 && quota_settle(s, &e) < 0)
+		session_close(s, e.text);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)

@@ -554,7 +554,7 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 	s->done++;
 	s->srv->c_results++;
 	pool_lend(s, r);
-	store_submit(s->srv->store, r);
+	quota_submit(s, r);
 }
 
 /* A result for an attempt that is not open here, with a valid proof: the database knows what became of it. */

@@ -114,7 +114,7 @@ void on_task_create(struct session *s, uint32_t id, const msgpack_object *params
 		return;
 	}
 	pool_lend_any(s->srv, r, 16); /* roots of one task; what is not used comes back */
-	store_submit(s->srv->store, r);
+	quota_submit(s, r);
 }
 
 static void bulk_free(struct bulk *b)
@@ -188,7 +188,7 @@ static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t
 	if (i == 0)
 		pool_lend_any(s->srv, r, (unsigned)s->srv->opt->batch_max);
 	b->left++;
-	store_submit(s->srv->store, r);
+	quota_submit(s, r);
 	return true;
 }
 
@@ -211,6 +211,8 @@ void on_task_create_many(struct session *s, uint32_t id, const msgpack_object *p
 	}
 	struct bulk *b = calloc(1, sizeof *b + n * sizeof *b->items);
 	int rc = b ? may_submit(s->srv, REQ_CREATE, &e) : err_set(&e, -ENOMEM, "overloaded", "out of memory");
+	if (rc == 0)
+		rc = quota_may_ask(s, &e);
 	if (rc < 0) {
 		reply_error(s, id, &e);
 		free(b);

@@ -46,6 +46,7 @@ static void wait_free(struct server *srv, struct wait *w)
 	struct session *s = session_find(srv, w->session);
 	if (s)
 		s->n_waits--;
+	quota_release(srv, w->uid);
 	event_del(&w->timer);
 	TAILQ_REMOVE(&t->waits, w, link);
 	free(w);
@@ -252,6 +253,11 @@ void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
 	struct uuid task;
 	int64_t ms = -1;
 	(void)!mp_get_str(params, "task_uuid", &p, &n);
+	struct err e = {0};
+	if (quota_may_ask(s, &e) < 0) {
+		reply_error(s, id, &e);
+		return;
+	}
 	struct wait *w = s->n_waits < WAITS_MAX ? calloc(1, sizeof *w) : NULL;
 	struct waited *t = w && uuid_parse(p, n, &task) == 0 ? waited_get(s->srv, &task) : NULL;
 	if (!t) {
@@ -260,7 +266,9 @@ void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
 		return;
 	}
 	s->n_waits++;
+	quota_hold(s->srv, s->uid);
 	w->session = s->id;
+	w->uid = s->uid;
 	w->request = id;
 	w->of = t;
 	w->srv = s->srv;

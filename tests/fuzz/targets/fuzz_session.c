@@ -308,6 +308,7 @@ static void server_end(void)
 	steps_free(&srv);
 	pools_free(&srv);
 	starts_free(&srv);
+	peers_free(&srv);
 	prover_free(srv.prover);
 	event_base_free(srv.base);
 }

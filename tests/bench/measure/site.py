@@ -95,7 +95,7 @@ class Place:
 
     def ctl(self, *args, socket=None):
         return subprocess.run([self.build / "clients/taskerctl/taskerctl", "--socket", socket or self.socket, *map(str, args)], check=False,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=660)
 
     def floor(self, what, *args):
         return ask([self.build / "tests/bench/floor", what, "--conninfo", self.conninfo, *args])[0]
@@ -187,7 +187,7 @@ class Site(Place):
     def check(self):
         """All processes live, and the daemon finds its database sound: nothing is stranded."""
         self.check_children()
-        r = self.ctl("doctor")
+        r = self.ctl("--timeout", "10m", "doctor")  # it looks at every step
         if r.returncode != 0:
             raise Failure(f"taskerctl doctor: {r.stdout}{r.stderr}")
 

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from measure.proc import Failure
@@ -32,9 +33,9 @@ class Peer:
 
 
 PEERS = {p.name: p for p in (
-    Peer("dbos", "workflow", "5.3.0", 800, "dbos.mjs", npm=("@dbos-inc/dbos-sdk@5.3.0",)),
-    Peer("absurd", "workflow", "0.5.0", 800, "absurd.mjs", npm=("absurd-sdk@0.5.0", "pg@8.23.1"), pip=("absurdctl==0.5.1",), prepare=("{venv}/bin/absurdctl", "init", "-d", "{uri}")),
-    Peer("restate", "workflow", "1.7.12", 800, "restate.mjs", npm=("@restatedev/restate-server@1.7.12", "@restatedev/restate-sdk@1.17.2"), postgres=False),
+    Peer("dbos", "workflow", "5.3.0", 600, "dbos.mjs", npm=("@dbos-inc/dbos-sdk@5.3.0",)),
+    Peer("absurd", "workflow", "0.5.0", 600, "absurd.mjs", npm=("absurd-sdk@0.5.0", "pg@8.23.1"), pip=("absurdctl==0.5.1",), prepare=("{venv}/bin/absurdctl", "init", "-d", "{uri}")),
+    Peer("restate", "workflow", "1.7.12", 1000, "restate.mjs", npm=("@restatedev/restate-server@1.7.12", "@restatedev/restate-sdk@1.17.2"), postgres=False),
     Peer("graphile", "jobs", "0.18.0", 40000, "graphile.mjs", npm=("graphile-worker@0.18.0", "pg@8.23.1")),
     Peer("pgboss", "jobs", "12.38.0", 40000, "pgboss.mjs", npm=("pg-boss@12.38.0",)),
     Peer("procrastinate", "jobs", "3.10.0", 2000, "procrastinate_driver.py", pip=("procrastinate==3.10.0", "psycopg[binary,pool]==3.3.9")),
@@ -74,12 +75,8 @@ def npm(where, packages):
 
 
 def venv(where, packages):
-    call(["/usr/bin/python3" if shutil.which("virtualenv") is None and _has_venv() else "python3", "-m", "venv", where / "venv"], where)
+    call([sys.executable, "-m", "venv", where / "venv"], where)
     call([where / "venv/bin/pip", "install", "--disable-pip-version-check", "-q", *packages], where)
-
-
-def _has_venv():
-    return subprocess.run(["/usr/bin/python3", "-c", "import ensurepip"], check=False, capture_output=True).returncode == 0
 
 
 def go(where):

@@ -2,7 +2,7 @@
 import { DBOS } from '@dbos-inc/dbos-sdk';
 import { all, oneByOne, serve, timed, url } from './driver.mjs';
 
-const WIDTH = Number(process.env.BENCH_WIDTH ?? 32);
+const WIDTH = 32;
 
 const linear4 = DBOS.registerWorkflow(async () => {
   for (let i = 1; i <= 4; i++) await DBOS.runStep(async () => ({}), { name: `step_${i}` });

@@ -5,7 +5,7 @@ import { Logger, makeWorkerUtils, run, runMigrations } from 'graphile-worker';
 import pg from 'pg';
 import { database, oneByOne, serve, timed, until } from './driver.mjs';
 
-const PROCESSES = Number(process.env.BENCH_PROCESSES ?? 2);
+const PROCESSES = 2;
 const CHUNK = 5000; // jobs of one addJobs
 const logger = new Logger(() => () => {});
 const pgPool = new pg.Pool({ ...database, max: 12 });

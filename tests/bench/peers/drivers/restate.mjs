@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import * as restate from '@restatedev/restate-sdk';
 import { all, oneByOne, serve, timed } from './driver.mjs';
 
-const WIDTH = Number(process.env.BENCH_WIDTH ?? 64); // requests under way
+const WIDTH = 128; // requests under way
 
 const linear4 = restate.service({
   name: 'bench',
@@ -49,10 +49,10 @@ if (process.argv[2] === 'service') {
   await new Promise((resolve) => child.once('message', resolve));
   const program = path.join(path.dirname(fileURLToPath(import.meta.url)), `node_modules/@restatedev/restate-server-${process.platform}-${process.arch}/bin/restate-server`);
   const log = fs.openSync(path.join(process.env.BENCH_DIR, 'restate.log'), 'a');
-  const server = spawn(program, ['--no-logo', '--listen-mode', 'tcp'], {
+  const server = spawn('setpriv', ['--pdeathsig', 'TERM', program, '--no-logo', '--listen-mode', 'tcp'], { // it ends with this driver, however that ends
     stdio: ['ignore', log, log],
     env: {
-      ...process.env, RESTATE_BASE_DIR: path.join(process.env.BENCH_DIR, 'restate'), RESTATE_NODE_NAME: 'bench', RESTATE_DISABLE_TELEMETRY: 'true', RESTATE_LOG_FILTER: 'warn',
+      ...process.env, RESTATE_BASE_DIR: path.join(process.env.BENCH_DIR, 'restate'), RESTATE_NODE_NAME: 'bench', RESTATE_DISABLE_TELEMETRY: 'true', RESTATE_DEFAULT_NUM_PARTITIONS: '4', RESTATE_LOG_FILTER: 'warn',
       RESTATE_BIND_ADDRESS: `127.0.0.1:${node}`, RESTATE_ADVERTISED_ADDRESS: `http://127.0.0.1:${node}/`,
       RESTATE_INGRESS__BIND_ADDRESS: `127.0.0.1:${ingress}`, RESTATE_ADMIN__BIND_ADDRESS: `127.0.0.1:${admin}`,
     },

@@ -1,6 +1,6 @@
 /* The keeper thread: what has to be done from time to time and by nobody in particular. Tasks that have passed a limit of their template are dealt with, finished ones are
- * archived or deleted. It has a connection of its own, so that neither the lease nor the hot path waits for it. Any node does it, one at a time: the functions take an
- * advisory lock, and each call is a small transaction. */
+ * archived or deleted. It has a connection of its own, so that neither the lease nor the hot path waits for it, but only while it looks: a daemon with nothing to do holds
+ * no more connections than it needs. Any node does it, one at a time: the functions take an advisory lock, and each call is a small transaction. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
@@ -27,10 +27,8 @@ static bool rest(struct keeper *k, int ms)
 	return poll(&p, 1, ms) > 0;
 }
 
-static int connect_if_need_be(struct keeper *k, struct err *e)
+static int connect_for_a_look(struct keeper *k, struct err *e)
 {
-	if (k->conn)
-		return 0;
 	int rc = db_connect(k->s->session_conninfo, CONN_PLAIN, 10000, k->s->stop_fd, &k->conn, e);
 	if (rc < 0)
 		return rc;
@@ -53,11 +51,8 @@ static int call(struct keeper *k, const char *sql, const char *arg, long *ret_di
 	enum db_failure why = DB_LOST;
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	int rc = db_query_within(k->conn, sql, 2, (const char *[]){k->node, arg}, CALL_TIMEOUT_MS, k->s->stop_fd, &r, &why, e);
-	if (rc < 0) {
-		if (why == DB_LOST)
-			disconnect(k);
+	if (rc < 0)
 		return rc;
-	}
 	*ret_did = strtol(PQgetvalue(r, 0, 0), NULL, 10);
 	*ret_more = PQgetvalue(r, 0, 1)[0] == 't';
 	return 0;
@@ -88,7 +83,7 @@ static void look_round(struct keeper *k)
 	char limit[16];
 	struct err e = {0};
 	snprintf(limit, sizeof limit, "%d", DEADLINES);
-	int rc = connect_if_need_be(k, &e);
+	int rc = connect_for_a_look(k, &e);
 	if (rc == 0)
 		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &e);
 	if (rc == 0)
@@ -96,6 +91,7 @@ static void look_round(struct keeper *k)
 	if (rc < 0 && rc != -ECANCELED && !k->complained)
 		log_warn("looking after tasks: %s%s%s; trying again", e.text, e.sqlstate[0] ? " SQLSTATE " : "", e.sqlstate);
 	k->complained = rc < 0;
+	disconnect(k);
 }
 
 void *keeper_main(void *arg)
@@ -104,7 +100,6 @@ void *keeper_main(void *arg)
 	while (!rest(&k, k.s->cfg.sweep_interval_ms))
 		if (store_is_up(k.s))
 			look_round(&k);
-	disconnect(&k);
 	pthread_mutex_lock(&k.s->lock);
 	k.s->keeper_exited = true;
 	pthread_mutex_unlock(&k.s->lock);

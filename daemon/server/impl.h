@@ -7,9 +7,10 @@
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/types.h>
+#include "daemon/base/need.h"
+#define uthash_fatal(message) need(NULL)
 #include <uthash.h>
 #include "daemon/base/clock.h"
-#include "daemon/base/log.h"
 #include "daemon/config/access.h"
 #include "daemon/server/server.h"
 #include "daemon/store/store.h"

@@ -63,14 +63,12 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Ids of the handlers the session can run, sorted; *ret_n may be 0. NULL: out of memory. */
+/* Ids of the handlers the session can run, sorted; *ret_n may be 0. */
 static int *matching_ids(struct session *s, size_t *ret_n)
 {
 	size_t n = 0;
-	int *ids = malloc((HASH_COUNT(s->srv->handlers) + 1) * sizeof *ids);
+	int *ids = need(malloc((HASH_COUNT(s->srv->handlers) + 1) * sizeof *ids));
 	struct handler *h, *tmp;
-	if (!ids)
-		return NULL;
 	HASH_ITER(hh, s->srv->handlers, h, tmp)
 		if (!h->paused && handler_matches(s, h))
 			ids[n++] = h->id;
@@ -81,15 +79,9 @@ static int *matching_ids(struct session *s, size_t *ret_n)
 
 static struct pool *pool_new(struct server *srv, const int *ids, size_t n)
 {
-	struct pool *p = calloc(1, sizeof *p);
-	if (!p)
-		return NULL;
+	struct pool *p = need(calloc(1, sizeof *p));
 	p->id = ++srv->next_pool;
-	p->handlers = pool_handlers_new(p->id, ids, n);
-	if (!p->handlers) {
-		free(p);
-		return NULL;
-	}
+	p->handlers = need(pool_handlers_new(p->id, ids, n));
 	TAILQ_INIT(&p->sessions);
 	TAILQ_INIT(&p->backlog);
 	HASH_ADD(hh, srv->pools, id, sizeof p->id, p);
@@ -138,7 +130,7 @@ void pool_join(struct session *s)
 	if (s->pool || s->draining || s->srv->draining)
 		return;
 	int *ids = matching_ids(s, &n);
-	struct pool *p = ids && n > 0 ? pool_for(s->srv, ids, n) : NULL;
+	struct pool *p = n > 0 ? pool_for(s->srv, ids, n) : NULL;
 	free(ids);
 	if (!p)
 		return;
@@ -183,7 +175,9 @@ static void place(struct server *srv, struct open_step *o)
 {
 	struct pool *p = srv->draining ? NULL : pick_pool(srv, o->claim->handler_id);
 	struct session *s = p ? pick_session(p) : NULL;
-	if (o->claim->broken) {
+	if (o->claim->no_memory) {
+		step_end(o, OUTCOME_RELEASED, "no memory for the step's input");
+	} else if (o->claim->broken) {
 		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's input cannot be encoded");
 	} else if (o->claim->body.len > srv->opt->max_frame - STEP_OVERHEAD || step_items(o->claim) > ITEMS_MAX - STEP_OVERHEAD) {
 		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's context and handler initialization are larger than a frame (max_frame, max_items)");
@@ -367,9 +361,7 @@ void pool_dispatch(struct server *srv, struct claim *claims)
 		struct claim *c = claims;
 		claims = c->next;
 		journal_hold(srv, c->slot);
-		struct open_step *o = step_new(srv, c);
-		if (o)
-			place(srv, o);
+		place(srv, step_new(srv, c));
 	}
 }
 
@@ -413,9 +405,7 @@ static bool take_handler(struct server *srv, struct handler_row *row)
 		h->missing_since = 0;
 		return changed;
 	}
-	h = calloc(1, sizeof *h);
-	if (!h)
-		return false; /* the next load adds it */
+	h = need(calloc(1, sizeof *h));
 	h->id = row->id;
 	h->srv = srv;
 	snprintf(h->ns, sizeof h->ns, "%s", row->ns);

@@ -19,9 +19,7 @@ void journal_hold(struct server *srv, int slot)
 	struct journal *j;
 	HASH_FIND(hh, srv->journals, &slot, sizeof slot, j);
 	if (!j) {
-		j = calloc(1, sizeof *j);
-		if (!j)
-			return; /* the slot is not used again before the next start: harmless */
+		j = need(calloc(1, sizeof *j));
 		j->slot = slot;
 		HASH_ADD(hh, srv->journals, slot, sizeof slot, j);
 	}
@@ -53,11 +51,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 
 struct open_step *step_new(struct server *srv, struct claim *c)
 {
-	struct open_step *o = calloc(1, sizeof *o);
-	if (!o) {
-		claim_free(c);
-		return NULL;
-	}
+	struct open_step *o = need(calloc(1, sizeof *o));
 	o->key = (struct step_key){uuid_for_step(&c->task, (unsigned)c->step_no), (uint32_t)c->fence};
 	o->claim = c;
 	o->home = srv;
@@ -205,7 +199,7 @@ static void await_word(struct open_step *o, const char *reason)
 void step_end(struct open_step *o, enum outcome outcome, const char *message)
 {
 	struct session *s = o->session;
-	struct req *r = o->ended ? NULL : result_req(o->claim, &o->key.uuid, outcome);
+	struct req *r = o->ended ? NULL : need(result_req(o->claim, &o->key.uuid, outcome));
 	if (r) {
 		set_error(r, outcome_names[outcome], message);
 		if (s && outcome != OUTCOME_RELEASED)
@@ -338,10 +332,8 @@ void ack(struct session *s, const struct uuid *step, int attempt, const char *st
 /* The database would not take it: end the attempt with the reason instead. */
 static void record_refusal(struct server *srv, struct req *r)
 {
-	struct req *again = req_new(REQ_RESULT, r->origin);
+	struct req *again = need(req_new(REQ_RESULT, r->origin));
 	char why[sizeof r->err.text];
-	if (!again)
-		return;
 	snprintf(why, sizeof why, "%s", r->err.text);
 	again->result = r->result;
 	again->result.held = NULL;
@@ -537,7 +529,13 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 		read_event_words(s->srv->opt, events, &r->result);
 		r->result.publishes = true; /* if only to be told that nothing is declared */
 	}
-	if (read_outcome(s->srv->opt, m, success, &r->result, &e) < 0) {
+	int rc = read_outcome(s->srv->opt, m, success, &r->result, &e);
+	if (rc == -ENOMEM) {
+		req_free(r);
+		session_close(s, "out of memory");
+		return;
+	}
+	if (rc < 0) {
 		event_words_free(&r->result);
 		free(r->result.result.s);
 		free(r->result.error.s);
@@ -739,8 +737,6 @@ void steps_adopted(struct server *srv, struct claim *claims)
 		claims = c->next;
 		journal_hold(srv, c->slot);
 		struct open_step *o = step_new(srv, c);
-		if (!o)
-			continue;
 		HASH_ADD(hh, srv->orphans, key, sizeof o->key, o);
 		n++;
 	}

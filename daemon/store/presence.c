@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include "daemon/base/log.h"
+#include "daemon/base/need.h"
 #include "daemon/store/migrate.h"
 #include "daemon/store/notice.h"
 
@@ -214,9 +214,9 @@ static int load_handlers(struct presence *p, enum db_failure *why, struct err *e
 		struct handler_row *h = &d->handlers[d->n_handlers];
 		h->id = (int)strtol(PQgetvalue(r, (int)i, 0), NULL, 10);
 		snprintf(h->ns, sizeof h->ns, "%s", PQgetvalue(r, (int)i, 1));
-		h->callable = strdup(PQgetvalue(r, (int)i, 2));
+		h->callable = need(strdup(PQgetvalue(r, (int)i, 2)));
 		h->paused = PQgetvalue(r, (int)i, 3)[0] == 't';
-		d->n_handlers += h->callable != NULL;
+		d->n_handlers++;
 	}
 	store_post(p->s, d);
 	return 0;

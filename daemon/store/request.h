@@ -184,6 +184,7 @@ struct claim {
 	struct buf body;     /* MessagePack key/value pairs of a step.execute item */
 	unsigned fields;     /* how many pairs; 0: adopted without its payload, or broken */
 	bool broken;	     /* the payload cannot be made: end the step, do not run it */
+	bool no_memory;	     /* there was none for the payload: give the step back */
 	struct claim_parts parts;
 	bool publishes;	     /* the step declares domain events */
 };

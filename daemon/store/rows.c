@@ -283,6 +283,7 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 		buf_reset(&cl->body);
 		cl->fields = 0;
 		cl->broken = true;
+		cl->no_memory = rc == -ENOMEM;
 	}
 	cl->next = out->claims;
 	out->claims = cl;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
-#include "daemon/base/log.h"
+#include "daemon/base/need.h"
 #include "daemon/store/schemas.h"
 
 #define CONNECT_TIMEOUT_MS 10000
@@ -542,10 +542,8 @@ static void run_lane(struct worker *w, struct done *d)
 
 static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 {
-	struct done *d = done_new(DONE_BATCH);
+	struct done *d = need(done_new(DONE_BATCH));
 	enum req_kind kind = reqs[0]->kind;
-	if (!d)
-		abort(); /* a small fixed allocation; going on would lose answers */
 	if (w->lane)
 		run_lane(w, d);
 	else if (kind == REQ_API)
@@ -615,9 +613,8 @@ static void *thread_main(void *arg)
 	w.index = w.s->n_started++;
 	w.s->workers[w.index] = &w;
 	pthread_mutex_unlock(&w.s->lock);
-	struct req **reqs = calloc((size_t)w.s->cfg.batch_max, sizeof *reqs);
-	if (!w.hot || !reqs)
-		abort();
+	struct req **reqs = need(calloc((size_t)w.s->cfg.batch_max, sizeof *reqs));
+	need(w.hot);
 	adopt(&w);
 	bool api;
 	for (size_t n; (n = take(&w, reqs, &api)) > 0;)

@@ -111,8 +111,9 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	s->name = strdup(PQgetvalue(r, row, 3));
 	if (!s->name)
 		return err_set(e, -ENOMEM, "internal", "out of memory");
-	if (json_to_mp(PQgetvalue(r, row, 4), (size_t)PQgetlength(r, row, 4), &s->handler, &je) < 0)
-		return err_set(e, -EINVAL, "internal", "handler of step %s: %s", s->name, je.what);
+	int rc = json_to_mp(PQgetvalue(r, row, 4), (size_t)PQgetlength(r, row, 4), &s->handler, &je);
+	if (rc < 0)
+		return err_set(e, rc, "internal", "handler of step %s: %s", s->name, je.what);
 	s->retryable = PQgetvalue(r, row, 5)[0] == 't';
 	s->max_attempts = (int)field_int(r, row, 6);
 	int kind = backoff_parse(PQgetvalue(r, row, 7));
@@ -127,8 +128,9 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	s->last_ancestor = (int)field_int(r, row, 20);
 	if (parse_ints(PQgetvalue(r, row, 15), &s->children, &s->n_children) < 0)
 		return err_set(e, -ENOMEM, "internal", "out of memory");
-	if (fill_schema(&s->result_schema, r, row, 18, e) < 0)
-		return -EINVAL;
+	rc = fill_schema(&s->result_schema, r, row, 18, e);
+	if (rc < 0)
+		return rc;
 	return PQgetisnull(r, row, 17) ? 0 : declared_read(&s->events, PQgetvalue(r, row, 17), (size_t)PQgetlength(r, row, 17), e);
 }
 
@@ -167,13 +169,15 @@ static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, str
 		err_set(e, -ENOMEM, "internal", "out of memory");
 		return NULL;
 	}
-	for (; t->n_steps < n; t->n_steps++)
-		if (fill_step(&t->steps[t->n_steps], r, t->n_steps, e) < 0) {
-			t->n_steps++;
-			return NULL;
-		}
-	if (fill_schema(&t->input_schema, r, 0, 19, e) < 0)
+	int rc = 0;
+	for (; rc == 0 && t->n_steps < n; t->n_steps++)
+		rc = fill_step(&t->steps[t->n_steps], r, t->n_steps, e);
+	if (rc == 0)
+		rc = fill_schema(&t->input_schema, r, 0, 19, e);
+	if (rc < 0) {
+		*why = rc == -ENOMEM ? DB_FULL : DB_REFUSED;
 		return NULL;
+	}
 	return TAKE_PTR(t);
 }
 

@@ -47,6 +47,12 @@ class Bouncer:
 		if self.process:
 			self.process.kill()
 
+	def restart(self):
+		path = os.path.join(self.directory, ".s.PGSQL.%d" % PORT)
+		if os.path.exists(path):
+			os.unlink(path)
+		return self.start()
+
 	def stop(self):
 		self.kill()
 		self.process = None

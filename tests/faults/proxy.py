@@ -3,6 +3,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 
 class Proxy:
@@ -71,6 +72,8 @@ class Link:
 				break
 			if self.proxy.watch:
 				data = data[:self.proxy.watch(self, from_client, data)]
+				if not data:
+					break
 			try:
 				to.sendall(data)
 			except OSError:
@@ -89,12 +92,41 @@ class Link:
 		_end(self.client)
 
 
+	def cut_server(self):
+		"""The server sees the end of the connection, the client does not."""
+		self.kept = True
+		_end(self.server)
+
+
 def _end(sock):
 	try:
 		sock.shutdown(socket.SHUT_RDWR)
 	except OSError:
 		pass
 	sock.close()
+
+
+class Tap:
+	"""A watcher to be armed while traffic goes on: it delays what passes, or cuts a database connection between a commit and its answer."""
+
+	CALLS = tuple(b"\0" + name + b"\0" for name in (b"record", b"record_one", b"create", b"create_one", b"claim", b"start")) + (b"COMMIT\0",)
+	READY = b"Z\0\0\0\5I"
+
+	def __init__(self):
+		self.delay, self.commits = 0, 0
+		self.cut_commits = 0  # so far
+
+	def __call__(self, link, from_client, data):
+		if self.delay:
+			time.sleep(self.delay)
+		if from_client:
+			link.state["call"] = any(c in data for c in self.CALLS)
+		elif self.commits > 0 and link.state.get("call") and data.endswith(self.READY):
+			self.commits -= 1
+			self.cut_commits += 1
+			link.cut()
+			return 0
+		return len(data)
 
 
 class Frames:

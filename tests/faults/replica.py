@@ -25,13 +25,17 @@ class Standby(pg.PgCluster):
 class Pair:
 	"""Two servers behind two names that stay: whoever connects names both. `wait`: a commit is answered when the standby has it as well."""
 
-	def __init__(self, stage, primary, wait=True):
+	def __init__(self, stage, primary, wait=True, make=Standby, standby=True):
+		self.make = make
 		self.stage, self.primary, self.wait, self.standby = stage, primary, wait, None
 		self.names = [os.path.join(stage.place, n) for n in ("a", "b")]
 		self.free = [self.names[1]]
 		self.taken = {}
 		self._name(primary, self.names[0])
-		self.rebuild()
+		if standby:
+			self.rebuild()
+		else:
+			del self.names[1]
 
 	def _name(self, cluster, name):
 		"""Let the name lead to the cluster's socket."""
@@ -46,7 +50,7 @@ class Pair:
 
 	def rebuild(self):
 		"""A new standby of the primary."""
-		self.standby = Standby(self.primary)
+		self.standby = self.make(self.primary)
 		self.stage.at_end(self.standby.close)
 		self._name(self.standby, self.free.pop())
 		if self.wait:

@@ -61,8 +61,7 @@ class Pooled(FaultCase):
 		for i in range(ROUNDS):
 			self.wait_part(i, ROUNDS)
 			self.bouncer.kill()
-			os.unlink(os.path.join(self.bouncer.directory, ".s.PGSQL.6432"))
-			self.bouncer.start()
+			self.bouncer.restart()
 		self.check(node, workers)
 
 

@@ -192,9 +192,11 @@ class Daemon:
 	def pid(self):
 		return self.process.pid
 
+	environment = {}  # of the process, besides ours
+
 	def launch(self):
 		"""Start the process without waiting for anything."""
-		self.process = self.stage.track(Process(self.name, self.argv, self.log))
+		self.process = self.stage.track(Process(self.name, self.argv, self.log, self.environment))
 		return self.process
 
 	def start(self):
@@ -359,9 +361,9 @@ def migrate(database):
 	                      text=True, timeout=PATIENCE)
 
 
-def new_cluster(**settings):
+def new_cluster(make=pg.PgCluster, **settings):
 	"""A cluster with a migrated database to copy from."""
-	made = pg.PgCluster(settings={"max_connections": 200, **settings})
+	made = make(settings={"max_connections": 200, **settings})
 	try:
 		made.createdb(TEMPLATE_DB)
 		done = migrate(made.conninfo(TEMPLATE_DB))
@@ -419,6 +421,14 @@ class Database:
 		"""How many tasks may still move by themselves; None if the server does not answer."""
 		try:
 			return self.number("SELECT count(*) FROM tasker.tasks WHERE state NOT IN ('%s')" % "', '".join(SETTLED))
+		except pg.PgError:
+			return None
+
+	def unsettled_of(self, namespace):
+		"""The same of one namespace."""
+		try:
+			return self.number("SELECT count(*) FROM tasker.tasks t JOIN tasker.templates USING (template_id) JOIN tasker.namespaces n USING (namespace_id) WHERE n.name = '%s' "
+			                   "AND t.state NOT IN ('%s')" % (namespace, "', '".join(SETTLED)))
 		except pg.PgError:
 			return None
 

@@ -144,6 +144,8 @@ def _remove(top):
 		ctypes.CDLL(None).shmctl(shmid, 0, None)  # the one thing that a killed server leaves outside its directory; 0 = IPC_RMID
 	except (OSError, IndexError, ValueError):
 		pass
+	if os.path.ismount(data):
+		subprocess.run(["umount", "--lazy", data], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 	shutil.rmtree(top, ignore_errors=True)
 
 
@@ -225,9 +227,10 @@ def _rows(text):
 
 class PgCluster:
 	"""A running cluster: see the module's text. `settings` go to postgresql.conf; `durable` puts it on disk with fsync (default: in memory
-	if possible, without); `start=False` only makes it."""
+	if possible, without); `start=False` only makes it; `environment` is added to the server's."""
 
-	def __init__(self, settings=None, durable=False, start=True, bindir=None):
+	def __init__(self, settings=None, durable=False, start=True, bindir=None, environment=None):
+		self.environment = environment or {}
 		self.bindir = bindir or find_bindir()
 		self._as_user, uid, gid = _server_user()
 		self.postmaster = None
@@ -281,7 +284,7 @@ class PgCluster:
 		"""Start the server (after a kill: with crash recovery) and wait until it takes connections."""
 		with open(self.log, "ab") as log:
 			self.postmaster = subprocess.Popen(
-				[os.path.join(self.bindir, "postgres"), "-D", self.data], env=_clean_env(), cwd="/", stdin=subprocess.DEVNULL,
+				[os.path.join(self.bindir, "postgres"), "-D", self.data], env={**_clean_env(), **self.environment}, cwd="/", stdin=subprocess.DEVNULL,
 				stdout=log, stderr=log, start_new_session=True, **self._as_user)
 		wait_for(self._is_ready, "the server to start", timeout)
 

@@ -2,10 +2,13 @@
 import os
 import random
 import sys
+import threading
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+import engine  # noqa: E402
+import pg  # noqa: E402
 from dynflow import NO_BATCHES, NO_BRANCHES, Flow, S, batches, choose  # noqa: E402
 
 BRANCHES = [S("begin"), S("route", "decision", ["begin"]), S("air", "standard", ["route"]), S("sea", "standard", ["route"]), S("customs", "standard", ["sea"]),
@@ -392,6 +395,28 @@ class Strategies(unittest.TestCase):
 		self.assertEqual(sorted(flow.x), [(task, claims["weigh_001"].step), (task, claims["weigh_003"].step)])
 		self.assertEqual(flow.record([(claims["weigh_001"], {})]), ["stale"])
 		self.assertEqual(flow.states(task)["weigh_001"], "cancelled")
+		flow.doctor()
+
+	def test_fail_fast_while_another_is_being_claimed(self):
+		"""The claim commits while the failure waits for it: what was claimed is cancelled all the same, and its result stale."""
+		flow = Flow(self, with_batch(failure_strategy="fail_fast", attempts=3))
+		task = flow.create()
+		flow.run({"split": batches(2)}, stop={"weigh_001", "weigh_002"})
+		claims = {flow.name(c.task, c.step): c for c in flow.open.values()}
+		flow.record([(claims["weigh_002"], ("retry",))], credits=0)
+		other = engine.Engine(flow.e.value("SELECT current_database()"))
+		self.addCleanup(other.close)
+		other.seq = 5000
+		other.run("BEGIN")
+		claimed = other.claim(flow.node, {flow.handler: 1}, 1)
+		failing = threading.Thread(target=flow.record, args=([(claims["weigh_001"], ValueError("x"))], 0))
+		failing.start()
+		pg.wait_for(lambda: other.value("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0", "the failure to wait for the claim")
+		other.run("COMMIT")
+		failing.join()
+		self.assertEqual(flow.states(task)["weigh_002"], "cancelled")
+		claim = next(r for r in claimed if r.kind == "c")
+		self.assertEqual(flow.record([(claims["weigh_002"]._replace(fence=claim.fence), {})]), ["stale"])
 		flow.doctor()
 
 

@@ -14,8 +14,10 @@ import time
 import unittest
 
 import harness
+import hostile
 import wire
 from harness import step
+from hostile import HELLO
 from wire import Closed, Raw, Refused, bad, descriptors, frame, key, ok, pack, rss
 
 if not os.environ.get("TASKERD_LONG"):
@@ -23,7 +25,6 @@ if not os.environ.get("TASKERD_LONG"):
 
 LONG = int(os.environ["TASKERD_LONG"])
 NOBODY = "01900000-0000-7000-8000-000000000000"
-HELLO = {"protocol": [1, 0], "client": "hostile/1"}
 METACHARACTERS = ["'", "''", "\"", ";", "--", "/*", "\\", "$1", "%s", "%n%n%n", "{}", "E'\\x'", "'; DROP TABLE tasker.tasks; --", "' OR '1'='1", "x' UNION SELECT 1,2 --", "$$", "$x$", "\\'; SELECT pg_sleep(100); --",
                   "../../etc/passwd", "$(reboot)", "`reboot`", "\r\n", "\t", "\x01\x1b]0;x\x07", "\u202e", "NULL", "null", "\ufeff", "a,b", "{a,b}", "(1,2)", "*", "_", "1e999", "é" * 20]
 
@@ -187,47 +188,7 @@ class Bytes(Hostile):
 	def sample(self):
 		"""Frames that mean something, some with real ids in them."""
 		task = self.create("one", context={"a": [1, 2.5, None, True, "é", {"b": {}}]})
-		uuid = self.get(task)["steps"][0]["step_uuid"]
-		claim = bytes(self.random.randbytes(16))
-		messages = [
-			[0, 1, "task.create", {"name": "one", "namespace": self.ns, "context": {"k": [1, -1, 2.5, "x" * 40, None]}, "tags": ["a", "b"], "priority": 5, "idempotency_key": "k"}],
-			[0, 2, "task.create_many", {"tasks": [{"name": "one", "namespace": self.ns}] * 3}], [0, 3, "task.get", {"task_uuid": task, "steps": True}],
-			[0, 4, "task.list", {"namespace": self.ns, "limit": 10, "state": "complete", "cursor": "12"}], [0, 5, "task.wait", {"task_uuid": task, "timeout_ms": 5}], [0, 6, "task.watch", {"task_uuid": task}],
-			[0, 7, "task.unwatch", {"task_uuid": task}], [0, 8, "task.history", {"task_uuid": task}], [0, 9, "step.dependencies", {"step_uuid": uuid, "names": ["a"], "cursor": "1"}],
-			[0, 10, "session.resume", {"steps": [{"step_uuid": uuid, "attempt": 1, "claim": claim}]}], [0, 11, "template.validate", {"source": harness.template("x", [step("a")]), "filename": "f", "strict": True}],
-			[0, 12, "template.list", {"namespace": self.ns}], [0, 13, "template.get", {"namespace": self.ns, "name": "one", "version": "1.0.0"}], [0, 14, "worker.list", {}], [0, 15, "queue.list", {}], [0, 16, "server.info", {}],
-			[0, 18, "event.subscribe", {"patterns": ["a.*", "*"], "namespaces": [self.ns, "*"]}], [0, 19, "event.unsubscribe", {"patterns": ["a.*"]}],
-			[0, 20, "event.publish", {"name": "a.b", "namespace": self.ns, "payload": {"x": [1, None]}, "delivery_mode": "broadcast", "metadata": {"m": 1}, "fired_by": "f", "event_id": task}],
-			[0, 21, "event.consume", {"namespace": self.ns, "max": 2, "visibility_ms": 1000, "wait_ms": 5, "patterns": ["a.*"]}], [0, 22, "event.ack", {"namespace": self.ns, "ids": [1, 2], "read_counts": [1, 1]}],
-			[0, 23, "event.extend", {"namespace": self.ns, "ids": [1], "visibility_ms": 0}], [0, 24, "event.list", {}],
-			[2, "step.result", {"results": [{"step_uuid": uuid, "attempt": 1, "claim": claim, "success": True, "result": {"a": 1}, "metadata": {"m": 1}, "execution_ms": 1.5,
-			                                 "events": [{"name": "a.b", "payload": 1, "metadata": {}, "skip": False}]},
-			                                {"step_uuid": uuid, "attempt": 1, "claim": claim, "success": False, "error": {"message": "m", "backtrace": ["a"]}, "retry_after_ms": 5}]}],
-			[2, "step.heartbeat", {"step_uuid": uuid, "attempt": 1, "progress": {"p": 1}}], [2, "step.log", {"step_uuid": uuid, "level": "info", "message": "m", "fields": {"a": "b"}}], [2, "heartbeat", {}],
-			[2, "worker.update", {"max_concurrency": 3, "draining": False}], [0, 17, "hello", {**HELLO, "worker": {"name": "n", "handlers": ["x"], "namespaces": ["*"], "max_concurrency": 2}, "resume": {"session": "a" * 32, "held": 1}}],
-		]
-		return [frame(m) for m in messages]
-
-	def mutate(self, data):
-		r, data = self.random, bytearray(data)
-		for _ in range(r.choice((1, 1, 2, 4))):
-			at = r.randrange(4, len(data)) if len(data) > 4 else 0
-			how = r.randrange(6)
-			if how == 0:
-				data[at] ^= 1 << r.randrange(8)
-			elif how == 1:
-				data[at] = r.choice((0x00, 0x7f, 0x80, 0x8f, 0x90, 0xa0, 0xc0, 0xc1, 0xc4, 0xc6, 0xcb, 0xcf, 0xd3, 0xd9, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xff))
-			elif how == 2:
-				del data[at:at + r.randrange(1, 9)]
-			elif how == 3:
-				data[at:at] = r.randbytes(r.randrange(1, 9))
-			elif how == 4:
-				data[at:at] = data[at:at + r.randrange(1, 40)]
-			else:
-				data[at:at + 8] = struct.pack(">Q", r.choice((0, 1, 2 ** 31, 2 ** 32 - 1, 2 ** 63, 2 ** 64 - 1)))
-		if r.randrange(10):
-			data[:4] = struct.pack(">I", max(len(data) - 4, 0))
-		return bytes(data)
+		return hostile.frames(self.random, self.ns, task, self.get(task)["steps"][0]["step_uuid"])
 
 	def test_mutations_of_good_frames(self):
 		frames = self.sample()
@@ -239,7 +200,7 @@ class Bytes(Hostile):
 			try:
 				w.send_bytes(self.random.choice((hello, working)))
 				for _ in range(self.random.choice((1, 1, 5))):
-					w.send_bytes(self.mutate(self.random.choice(frames)))
+					w.send_bytes(hostile.mutate(self.random, self.random.choice(frames)))
 				w.sock.shutdown(socket.SHUT_WR)
 				w.closed()
 			except Closed:

@@ -513,10 +513,13 @@ DECLARE
   v_active int; v_waiting int; v_uuid uuid := (SELECT t.task_uuid FROM tasker.tasks t WHERE t.task_id = p_task);
   x_s int[]; x_a int[]; x_f int[];
 BEGIN
+  -- A claim under way is waited for, and then seen: a statement that waits itself would find the new row, but not be able to update it by its ctid.
+  PERFORM 1 FROM tasker.instances(p_task, p_template_no) AS i(no)
+  CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps x WHERE x.task_id = p_task AND x.step_no = i.no AND x.state IN ('pending', 'enqueued', 'waiting_for_retry', 'in_progress') OFFSET 0 FOR NO KEY UPDATE) s;
   WITH was AS MATERIALIZED (
     SELECT s.* FROM tasker.instances(p_task, p_template_no) AS i(no)
     CROSS JOIN LATERAL (SELECT x.ctid AS c, x.step_no, x.state, x.attempts, x.fence, x.node_no, x.ready_at, x.claimed_at FROM tasker.steps x
-                        WHERE x.task_id = p_task AND x.step_no = i.no AND x.state IN ('pending', 'enqueued', 'waiting_for_retry', 'in_progress') OFFSET 0 FOR NO KEY UPDATE) s),
+                        WHERE x.task_id = p_task AND x.step_no = i.no AND x.state IN ('pending', 'enqueued', 'waiting_for_retry', 'in_progress') OFFSET 0) s),
   u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = v_now, retry_at = NULL FROM was WHERE s.ctid = was.c),
   a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
         SELECT p_task, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, v_now, v_now, '{"message": "another worker of the batch has failed"}'

@@ -1,0 +1,184 @@
+"""What goes on while faults strike: workers in every language, and tasks that are made, paused and cancelled, each until it has been acknowledged."""
+import json
+import queue
+import random
+import threading
+
+from fault import harness
+from harness import pg, wait_for
+from taskerd.exceptions import ConflictError, NotFoundError, TaskerdError
+from workflows import Workflow
+
+
+def _python(stage, name, socket):
+	return stage.python_worker(None, name=name, threads=3, module="play.py", wait=False, socket=socket)
+
+
+def _c(stage, name, socket):
+	argv = [harness.program("tests", "faults", "play_worker"), socket, name, "4"]
+	return stage.track(harness.Worker(name, argv, stage.place + "/" + name + ".log", stage.ledger.env()))
+
+
+# A language is a row here, and a worker with the handler t.play (integration/handlers/play.py).
+LANGUAGES = {"python": _python, "c": _c}
+
+RETRIED_S = 10  # of one request: then another node is asked
+
+
+class Work:
+	"""One task to be made."""
+
+	def __init__(self, number, workflow, way):
+		self.key, self.workflow, self.way = "campaign-%d" % number, workflow, way
+		self.task = None  # once acknowledged
+
+
+class Feeder(threading.Thread):
+	"""Makes tasks and does what operators do to some, in a thread of its own, since each request is repeated until it is answered."""
+
+	def __init__(self, stage, seed):
+		super().__init__(daemon=True)
+		self.stage, self.random, self.seed = stage, random.Random("feeder %s" % seed), seed
+		self.made, self.jobs, self.error, self.ended = [], queue.Queue(), None, False
+		self.cancelled, self.paused = set(), set()
+		self.repeats = 0  # of requests that were not answered
+		self._session = None
+
+	def ask(self, n):
+		"""n tasks more, and now and then an operator."""
+		for _ in range(n):
+			number = len(self.made)
+			way = self.random.choice(("socket",) * 7 + ("sql", "later", "bulk"))
+			work = Work(number, Workflow(int("%s%05d" % (self.seed, number)), dynamic=self.random.randrange(3) > 0, faults=True), way)
+			self.made.append(work)
+			self.jobs.put((self.make, work))
+		if self.random.randrange(2):
+			self.jobs.put((self.random.choice((self.pause, self.cancel)), self.random.choice(self.made)))
+
+	@property
+	def idle(self):
+		return self.jobs.unfinished_tasks == 0
+
+	def run(self):
+		while not self.ended:
+			job, work = self.jobs.get()
+			try:
+				job(work)
+			except BaseException as e:  # noqa: B902: told in the main thread
+				self.error = e
+				return
+			finally:
+				self.jobs.task_done()
+
+	def until_answered(self, ask):
+		"""ask(client) by one node after the other until it is answered."""
+		while not self.ended:
+			node = self.random.choice(self.stage.nodes)
+			try:
+				with harness.TaskerClient(socket=node.socket, connect_timeout=1, timeout=RETRIED_S) as client:
+					return ask(client)
+			except (ConflictError, NotFoundError):
+				raise
+			except (TaskerdError, OSError) as e:
+				if not self.may_repeat(e):
+					raise
+				self.repeats += 1
+				self.stage.breathe()
+
+	@staticmethod
+	def may_repeat(error):
+		return not isinstance(error, TaskerdError) or error.retryable or error.code in ("connection_lost", "timeout", "unreachable", "database_unavailable", "overloaded", "shutting_down", "internal")
+
+	def make(self, work):
+		self.until_answered(lambda client: client.apply_template(work.workflow.source()))
+		item = {"name": work.workflow.name, "namespace": "t", "context": work.workflow.context(), "idempotency_key": work.key}
+		if work.way in ("sql", "later"):
+			work.task = self.by_sql(item, work.way == "later")
+		elif work.way == "bulk":
+			work.task = self.until_answered(lambda client: self.only(client.create_tasks([item])))
+		else:
+			work.task = self.until_answered(lambda client: client.create_task(**item)).task_uuid
+
+	@staticmethod
+	def only(outcomes):
+		if outcomes[0].ok:
+			return outcomes[0].task_uuid
+		raise outcomes[0].error
+
+	def by_sql(self, item, later):
+		"""As an application does, in its own transaction; a commit whose answer is lost is repeated with the same key."""
+		run_at = ", run_at => now() + interval '500 ms'" if later else ""
+		statement = "SELECT tasker.create_task(%s, namespace => 't', context => %s, idempotency_key => %s%s)" % (
+			pg.lit(item["name"]), pg.lit(item["context"]), pg.lit(item["idempotency_key"]), run_at)
+		while not self.ended:
+			try:
+				if self._session is None:
+					self._session = self.stage.pair.primary.session(self.stage.db.name)
+				return self._session.run(statement, 30)[0][0]
+			except (pg.PgError, AssertionError, OSError) as e:
+				if isinstance(e, pg.PgError) and e.sqlstate[:2] in ("22", "42", "TK"):
+					raise
+				self.forget_session()
+				self.repeats += 1
+				self.stage.breathe()
+
+	def forget_session(self):
+		if self._session is not None:
+			self._session.close()
+			self._session = None
+
+	def act(self, work, action):
+		params = {"action": action, "reason": "campaign", "task_uuid": work.task}
+		try:
+			self.until_answered(lambda client: client.request("task.action", params))
+			return True
+		except (ConflictError, NotFoundError):
+			return False  # it has gone on meanwhile
+
+	def cancel(self, work):
+		if work.task:
+			self.cancelled.add(work.task)
+			self.act(work, "cancel")
+
+	def pause(self, work):
+		if work.task and work.task not in self.cancelled:
+			self.paused.add(work.task)
+			self.act(work, "pause")
+			self.jobs.put((self.resume, work))
+
+	def resume(self, work):
+		self.act(work, "resume")
+
+	def end(self):
+		self.ended = True
+		self.jobs.put((lambda _: None, None))
+		self.join(60)
+		self.forget_session()
+
+
+class Crew:
+	"""Workers of a node, each kept alive as a service manager would."""
+
+	def __init__(self, stage, node, languages):
+		self.stage, self.node, self.languages, self.hired, self.workers = stage, node, languages, 0, []
+		for i, language in enumerate(languages):
+			self.workers.append(self.hire(language, i % 2 == 1))
+
+	def hire(self, language, through_proxy):
+		self.hired += 1
+		worker = LANGUAGES[language](self.stage, "%s-%s%d" % (self.node.name, language, self.hired), self.node.relay.path if through_proxy else self.node.socket)
+		worker.language, worker.through_proxy = language, through_proxy
+		return worker
+
+	def tend(self):
+		self.workers = [w if w.alive() else self.hire(w.language, w.through_proxy) for w in self.workers]
+
+	def dismiss(self):
+		"""All end as they should."""
+		for w in self.workers:
+			if w.alive():
+				w.stop()
+		self.workers = []
+
+
+__all__ = ["Crew", "Feeder", "LANGUAGES", "json", "wait_for"]

@@ -270,6 +270,7 @@ struct server {
 	char db_pgmq[32];
 	char db_error[512];
 	char db_stuck[512]; /* why it writes nothing, or empty */
+	char status[600]; /* what the service manager was told last */
 	struct err fatal;
 	bool has_fatal;
 	unsigned n_held_back;

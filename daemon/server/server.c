@@ -17,16 +17,22 @@
 #define TICK_MS 1000
 #define STORE_STOP_MS 5000
 
+/* What is new of it: a service manager that is slow to read would hold up the loop. */
 void server_status(struct server *srv)
 {
+	char text[sizeof srv->status];
 	if (srv->draining)
-		sd_notifyf(0, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions, HASH_COUNT(srv->steps));
+		snprintf(text, sizeof text, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions, HASH_COUNT(srv->steps));
 	else if (srv->db_stuck[0])
-		sd_notifyf(0, "STATUS=the database writes nothing: %s", srv->db_stuck);
+		snprintf(text, sizeof text, "STATUS=the database writes nothing: %s", srv->db_stuck);
 	else if (srv->db_up)
-		sd_notifyf(0, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions, HASH_COUNT(srv->steps));
+		snprintf(text, sizeof text, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions, HASH_COUNT(srv->steps));
 	else
-		sd_notifyf(0, "STATUS=waiting for the database: %s", srv->db_error[0] ? srv->db_error : "connecting");
+		snprintf(text, sizeof text, "STATUS=waiting for the database: %s", srv->db_error[0] ? srv->db_error : "connecting");
+	if (strcmp(text, srv->status) == 0)
+		return;
+	memcpy(srv->status, text, sizeof text);
+	sd_notify(0, text);
 }
 
 static void stop_loop(struct server *srv)

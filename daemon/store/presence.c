@@ -16,7 +16,6 @@
 #define NODE_LOCK_CLASS "1852793957"
 /* A killed predecessor's backend may hold the lock until it notices. */
 #define NODE_LOCK_PATIENCE_US (20 * USEC_PER_SEC)
-#define PRESENCE_TRIES 3 /* of the backoff: at most 0.8 s, it decides how soon the daemon says that the database is back */
 #define RECLAIM_STEPS "1000"
 #define RECLAIM_ROUNDS 100 /* between two heartbeats */
 
@@ -411,7 +410,7 @@ void *presence_main(void *arg)
 		}
 		store_conn_set(p.s, PRESENCE_CONN, NULL);
 		p.conn = db_close(p.conn);
-		if (store_backoff(p.s, tries < PRESENCE_TRIES ? tries : PRESENCE_TRIES))
+		if (store_backoff(p.s, tries < LOST_TRIES ? tries : LOST_TRIES))
 			break;
 	}
 	leave(&p);

@@ -258,7 +258,7 @@ static bool ensure_connected(struct worker *w)
 {
 	struct err e;
 	for (unsigned tries = 0; store_connect_once(w, &e) < 0; tries++)
-		if (store_backoff(w->s, tries))
+		if (store_backoff(w->s, tries < LOST_TRIES ? tries : LOST_TRIES))
 			return false;
 	return true;
 }
@@ -279,7 +279,7 @@ static void set_stuck(struct store *s, bool stuck, const struct err *e)
 static bool recover_from(struct worker *w, enum db_failure why, const struct err *e, unsigned tries)
 {
 	atomic_fetch_add(&w->s->n_retries, 1);
-	if (tries == 0 || tries % 16 == 0)
+	if ((tries & (tries - 1)) == 0)
 		log_warn("database: %s%s%s; keeping the batch and trying again", e->text, e->sqlstate[0] ? " SQLSTATE " : "", e->sqlstate);
 	if (why == DB_LOST) {
 		store_disconnect(w);
@@ -287,7 +287,8 @@ static bool recover_from(struct worker *w, enum db_failure why, const struct err
 	}
 	if (why == DB_FULL)
 		set_stuck(w->s, true, e);
-	if ((why != DB_RETRY || tries > 3) && store_backoff(w->s, tries))
+	unsigned most = why == DB_LOST ? LOST_TRIES : FULL_TRIES;
+	if ((why != DB_RETRY || tries > 3) && store_backoff(w->s, tries < most ? tries : most))
 		return false;
 	return ensure_connected(w);
 }

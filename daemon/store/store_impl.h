@@ -77,6 +77,9 @@ void *keeper_main(void *store);
 #define KEEPER_CONN 17
 /* Say which connection a thread blocks on, before it may block; NULL before it is closed. */
 void store_conn_set(struct store *s, int slot, PGconn *c);
+/* The largest numbers of tries for the backoff: at most 0.8 s, which decides how soon all goes on when the database is back; 3.2 s for one that answers but cannot write. */
+#define LOST_TRIES 3u
+#define FULL_TRIES 5u
 /* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */
 bool store_backoff(struct store *s, unsigned tries);
 void store_post(struct store *s, struct done *d);

@@ -86,15 +86,17 @@ static void put_batches(struct out *o, const tasker_value *names, long worker_no
 
 static void put_outcome(struct out *o, const char *word, const tasker_value *names)
 {
-	long no = -1, n = 0;
+	const char *colon = strchr(word, ':');
+	char *end = NULL;
+	long no = colon ? strtol(colon + 1, &end, 10) : -1;
 	put(o, "{");
 	if (strncmp(word, "names:", 6) == 0) {
 		put_decision(o, names, word + 6);
 	} else if (strcmp(word, "none") == 0) {
 		put(o, "\"decision_point_outcome\":{\"type\":\"no_branches\"}");
-	} else if (sscanf(word, "batches:%ld:%ld", &no, &n) == 2) {
-		put_batches(o, names, no, n);
-	} else if (sscanf(word, "nobatches:%ld", &no) == 1) {
+	} else if (strncmp(word, "batches:", 8) == 0) {
+		put_batches(o, names, no, strtol(end + 1, NULL, 10));
+	} else if (strncmp(word, "nobatches:", 10) == 0) {
 		put(o, "\"batch_processing_outcome\":{\"type\":\"no_batches\"");
 		if (no >= 0) {
 			put(o, ",\"worker_template_name\":");

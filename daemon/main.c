@@ -41,7 +41,7 @@ static int migrate(const char *conninfo)
 	return EXIT_SUCCESS;
 }
 
-static int run(const struct options *opt)
+static int run(struct options *opt)
 {
 	struct err e = {0};
 	struct embed *em = NULL;

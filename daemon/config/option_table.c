@@ -73,7 +73,7 @@ const struct option_row option_table[] = {
     /* bounds */
     {"store_threads", OPT_INT, "2", 1, 8, EVERYWHERE, AT(store_threads), "N", NULL,
      "threads that talk to the database, each with a connection"},
-    {"batch_max", OPT_INT, "500", 1, 10000, EVERYWHERE | OPT_RELOAD, AT(batch_max), "N", NULL,
+    {"batch_max", OPT_INT, "500", 1, 10000, EVERYWHERE, AT(batch_max), "N", NULL,
      "most results recorded in one transaction"},
     {"max_sessions", OPT_INT, "2000", 1, 100000, EVERYWHERE | OPT_RELOAD, AT(max_sessions), "N", NULL,
      "most connections at a time"},

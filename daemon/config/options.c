@@ -19,29 +19,12 @@
 #include "daemon/config/access.h"
 #include "daemon/config/option_file.h"
 #include "daemon/config/option_value.h"
+#include "daemon/config/options_impl.h"
 #include "daemon/template/findings.h"
 
-#define ARGS_MAX 256
 #define SOCKET_MAX 107
 
-struct arg {
-	const struct option_row *row;
-	const char *value;
-};
-
-struct loading {
-	struct options *o;
-	struct buf *messages;
-	int errors;
-	bool out_of_memory;
-	bool db_unsure; /* what was wrong might have named a database */
-	bool help, version, too_many;
-	struct arg args[ARGS_MAX];
-	size_t n_args;
-};
-
-static void complain(struct loading *l, const char *fmt, ...) printf_like(2, 3);
-static void complain(struct loading *l, const char *fmt, ...)
+void loading_complain(struct loading *l, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -62,9 +45,7 @@ static enum option_source source_of(const struct options *o, const char *name)
 	return (enum option_source)o->source[row_of(name) - option_table];
 }
 
-/* Set one value from `place` ("--name", "TASKERD_NAME in the environment"). */
-static void apply(struct loading *l, const struct option_row *row, const char *text, enum option_source from,
-                  const char *place)
+void loading_apply(struct loading *l, const struct option_row *row, const char *text, enum option_source from, const char *place)
 {
 	struct buf expected;
 	buf_init(&expected, 1024);
@@ -76,9 +57,9 @@ static void apply(struct loading *l, const struct option_row *row, const char *t
 	else if (rc == -ENOMEM)
 		l->out_of_memory = true;
 	else if (row->type == OPT_DATABASE)
-		complain(l, "%s: expected %s", place, why ? why : "another value");
+		loading_complain(l, "%s: expected %s", place, why ? why : "another value");
 	else
-		complain(l, "%s: expected %s, found %s", place, why ? why : "another value", QUOTE(text));
+		loading_complain(l, "%s: expected %s, found %s", place, why ? why : "another value", QUOTE(text));
 	buf_done(&expected);
 }
 
@@ -106,9 +87,9 @@ static int unknown_option(struct loading *l, const char *arg, size_t n, const ch
 {
 	const struct option_row *like = option_like(arg + 2, n - 2);
 	if (like)
-		complain(l, "%.*s: no such option; did you mean %s?", (int)n, arg, SPELL_ARG(like));
+		loading_complain(l, "%.*s: no such option; did you mean %s?", (int)n, arg, SPELL_ARG(like));
 	else
-		complain(l, "%.*s: no such option; see taskerd --help", (int)n, arg);
+		loading_complain(l, "%.*s: no such option; see taskerd --help", (int)n, arg);
 	return like && has_value(like) && !arg[n] && next && strncmp(next, "--", 2) != 0 ? 2 : 1;
 }
 
@@ -116,12 +97,13 @@ static void take_arg(struct loading *l, const struct option_row *row, const char
 {
 	if (l->too_many)
 		return;
-	if (l->n_args == ARGS_MAX) {
+	if (l->n_args == OPTION_ARGS_MAX) {
 		l->too_many = true;
-		complain(l, "%s: more than %d options", SPELL_ARG(row), ARGS_MAX);
+		loading_complain(l, "%s: more than %d options", SPELL_ARG(row), OPTION_ARGS_MAX);
 		return;
 	}
-	l->args[l->n_args++] = (struct arg){row, value};
+	l->args[l->n_args].row = row;
+	l->args[l->n_args++].value = value;
 }
 
 /* One "--name...", with the argument after it. Returns how many arguments it took. */
@@ -137,7 +119,7 @@ static int take_long(struct loading *l, const char *arg, const char *next)
 		return 1;
 	}
 	if (!next || strncmp(next, "--", 2) == 0) {
-		complain(l, "%s: needs a value (%s)", SPELL_ARG(row), row->arg);
+		loading_complain(l, "%s: needs a value (%s)", SPELL_ARG(row), row->arg);
 		return 1;
 	}
 	take_arg(l, row, next);
@@ -147,12 +129,12 @@ static int take_long(struct loading *l, const char *arg, const char *next)
 static void stray_word(struct loading *l, const char *word, bool after_embedded)
 {
 	if (strstr(word, "://"))
-		complain(
+		loading_complain(
 		    l, "taskerd takes options only: write --database=URI"); /* the word may hold a password */
 	else if (after_embedded)
-		complain(l, "%s: write --embedded=DIR in one word", QUOTE(word));
+		loading_complain(l, "%s: write --embedded=DIR in one word", QUOTE(word));
 	else
-		complain(l, "%s: taskerd takes options only", QUOTE(word));
+		loading_complain(l, "%s: taskerd takes options only", QUOTE(word));
 }
 
 static void read_args(struct loading *l, int argc, char **argv)
@@ -184,94 +166,22 @@ static const char *last_arg(const struct loading *l, const char *name)
 
 /* ---- environment and file ---- */
 
-static const char *env(const char *name)
+const char *loading_env(const char *name)
 {
 	const char *v = getenv(name);
-	return v && v[0] ? v : NULL; /* set but empty is how compose files and units say "not set" */
+	return v && v[0] ? v : NULL;
 }
 
 static void read_environment(struct loading *l)
 {
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		const char *v = row->flags & OPT_IN_ENV ? env(SPELL_ENV(row)) : NULL;
+		const char *v = row->flags & OPT_IN_ENV ? loading_env(SPELL_ENV(row)) : NULL;
 		char place[128];
 		snprintf(place, sizeof place, "%s in the environment", SPELL_ENV(row));
 		if (v)
-			apply(l, row, v, FROM_ENVIRONMENT, place);
+			loading_apply(l, row, v, FROM_ENVIRONMENT, place);
 	}
-}
-
-static int slurp(const char *path, struct buf *out)
-{
-	cleanup_(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-	for (;;) {
-		void *at = buf_reserve(out, 8192);
-		ssize_t n = at ? read(fd, at, 8192) : out->failed;
-		if (n < 0)
-			return at ? -errno : (int)n;
-		if (n == 0)
-			return 0;
-		buf_added(out, (size_t)n);
-	}
-}
-
-static bool holds_password(const char *database)
-{
-	struct buf shown;
-	buf_init(&shown, 8192);
-	if (database)
-		options_redact(database, &shown);
-	const char *text = database ? buf_text(&shown) : NULL;
-	bool r = text && strcmp(text, database) != 0;
-	buf_done(&shown);
-	return r;
-}
-
-/* A password that everybody may read is worth a word; it is not refused, because the file may be a test's. */
-static void warn_if_readable(struct loading *l, const char *path)
-{
-	const struct {
-		const char *name, *value;
-	} keys[] = {{"database", l->o->database}, {"session_database", l->o->session_database}};
-	struct stat st;
-	if (stat(path, &st) < 0 || !(st.st_mode & 0004))
-		return;
-	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-		if (source_of(l->o, keys[i].name) == FROM_FILE && holds_password(keys[i].value))
-			buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n", path, keys[i].name, path);
-}
-
-static void read_file(struct loading *l)
-{
-	const char *given = last_arg(l, "config");
-	given = given ? given : env("TASKERD_CONFIG");
-	const char *path = given ? given : OPTIONS_DEFAULT_FILE;
-	struct buf text;
-	buf_init(&text, OPTION_FILE_MAX + 8192);
-	int rc = slurp(path, &text);
-	if (rc == -ENOENT && !given) {
-		buf_done(&text);
-		return;
-	}
-	if (rc < 0) {
-		l->db_unsure = true;
-		complain(l, "%s: %s", path, rc == -EMSGSIZE ? "larger than 1 MiB" : strerror(-rc));
-	} else {
-		const char *s = buf_text(&text);
-		int errors = s ? option_file_apply(l->o, s, text.len, path, l->messages) : -ENOMEM;
-		l->errors += errors > 0 ? errors : 0;
-		l->db_unsure |= errors != 0;
-		l->out_of_memory |= errors < 0;
-		warn_if_readable(l, path);
-		apply(l, row_of("config"), path, given ? FROM_COMMAND_LINE : FROM_DEFAULT, "--config");
-	}
-	buf_done(&text);
 }
 
 /* ---- values that depend on others ---- */
@@ -294,8 +204,8 @@ static char *join(const char *a, const char *b)
  * memory. */
 static char *state_home(void)
 {
-	const char *unit = env("STATE_DIRECTORY"); /* several are separated by colons */
-	const char *xdg = env("XDG_STATE_HOME"), *home = env("HOME");
+	const char *unit = loading_env("STATE_DIRECTORY"); /* several are separated by colons */
+	const char *xdg = loading_env("XDG_STATE_HOME"), *home = loading_env("HOME");
 	if (unit && unit[0] == '/')
 		return strndup(unit, strcspn(unit, ":"));
 	if (geteuid() == 0)
@@ -311,7 +221,7 @@ static void finish_database(struct loading *l)
 	enum option_source db = source_of(o, "database"), em = source_of(o, "embedded");
 	if (o->database && o->embedded) {
 		if (db == em)
-			complain(l, "database and embedded are both given (%s): keep one",
+			loading_complain(l, "database and embedded are both given (%s): keep one",
 			         db == FROM_FILE          ? "in the file"
 			         : db == FROM_ENVIRONMENT ? "in the environment"
 			                                  : "on the command line");
@@ -319,14 +229,14 @@ static void finish_database(struct loading *l)
 			option_clear(o, row_of(db > em ? "embedded" : "database"));
 	}
 	if (o->embedded && o->session_database)
-		complain(l, "session_database is for a database behind a pooler, and embedded has none: leave it out");
+		loading_complain(l, "session_database is for a database behind a pooler, and embedded has none: leave it out");
 	if (o->database || o->embedded)
 		return;
-	if (env("DATABASE_URL"))
-		apply(l, row_of("database"), env("DATABASE_URL"), FROM_DATABASE_URL,
+	if (loading_env("DATABASE_URL"))
+		loading_apply(l, row_of("database"), loading_env("DATABASE_URL"), FROM_DATABASE_URL,
 		      "DATABASE_URL in the environment");
 	else if (!l->db_unsure)
-		complain(l, "no database: give --embedded for a private PostgreSQL, or --database=URI for "
+		loading_complain(l, "no database: give --embedded for a private PostgreSQL, or --database=URI for "
 		            "one that you run");
 }
 
@@ -339,13 +249,13 @@ static void finish_embedded(struct loading *l)
 	if (home)
 		set_text(l, &o->embedded, join(home, "embedded"));
 	else
-		complain(l, "--embedded: neither XDG_STATE_HOME nor HOME is set: write --embedded=DIR");
+		loading_complain(l, "--embedded: neither XDG_STATE_HOME nor HOME is set: write --embedded=DIR");
 }
 
 static void finish_socket(struct loading *l)
 {
 	struct options *o = l->o;
-	const char *xdg = env("XDG_RUNTIME_DIR");
+	const char *xdg = loading_env("XDG_RUNTIME_DIR");
 	if (o->socket)
 		return;
 	if (o->embedded)
@@ -355,10 +265,10 @@ static void finish_socket(struct loading *l)
 	else if (xdg && xdg[0] == '/')
 		set_text(l, &o->socket, join(xdg, "taskerd/taskerd.sock"));
 	else
-		complain(l, "--socket: /run/taskerd cannot be written and XDG_RUNTIME_DIR is not set: write "
+		loading_complain(l, "--socket: /run/taskerd cannot be written and XDG_RUNTIME_DIR is not set: write "
 		            "--socket=PATH");
 	if (o->socket && strlen(o->socket) > SOCKET_MAX)
-		complain(l,
+		loading_complain(l,
 		         "--socket: %.200s is longer than the %d bytes that a Unix socket can have: write "
 		         "--socket=PATH",
 		         o->socket, SOCKET_MAX);
@@ -378,7 +288,7 @@ static void finish_socket_group(struct loading *l)
 	else if (!*end && id < UINT32_MAX)
 		o->socket_gid = (long)id;
 	else
-		complain(l, "socket_group: there is no group %s on this host", QUOTE(o->socket_group));
+		loading_complain(l, "socket_group: there is no group %s on this host", QUOTE(o->socket_group));
 }
 
 static void finish_node_name(struct loading *l)
@@ -387,15 +297,15 @@ static void finish_node_name(struct loading *l)
 	if (l->o->node_name)
 		return;
 	if (gethostname(host, sizeof host - 1) < 0 || !host[0])
-		complain(l, "--node-name: the host has no name: write --node-name=NAME");
+		loading_complain(l, "--node-name: the host has no name: write --node-name=NAME");
 	else
-		apply(l, row_of("node_name"), host, FROM_DEFAULT, "--node-name, from the host's name");
+		loading_apply(l, row_of("node_name"), host, FROM_DEFAULT, "--node-name, from the host's name");
 }
 
 static void check_migrate(struct loading *l)
 {
 	if (l->o->migrate && l->o->embedded)
-		complain(l, "--migrate: with --embedded that happens at every start; it is for --database");
+		loading_complain(l, "--migrate: with --embedded that happens at every start; it is for --database");
 }
 
 /* A context or result travels in one frame, with its ids. As MessagePack it is at most 9/5 as long as the text
@@ -405,10 +315,10 @@ static void check_sizes(struct loading *l)
 	const struct options *o = l->o;
 	size_t room = o->max_frame / 2;
 	if (o->max_context > room)
-		complain(l, "max_context: expected at most half of max_frame (%zu), found %zu", room,
+		loading_complain(l, "max_context: expected at most half of max_frame (%zu), found %zu", room,
 		         o->max_context);
 	if (o->max_result > room)
-		complain(l, "max_result: expected at most half of max_frame (%zu), found %zu", room,
+		loading_complain(l, "max_result: expected at most half of max_frame (%zu), found %zu", room,
 		         o->max_result);
 }
 
@@ -416,7 +326,7 @@ static void set_defaults(struct loading *l)
 {
 	for (size_t i = 0; i < option_count; i++)
 		if (option_table[i].fallback)
-			apply(l, &option_table[i], option_table[i].fallback, FROM_DEFAULT,
+			loading_apply(l, &option_table[i], option_table[i].fallback, FROM_DEFAULT,
 			      option_table[i].name);
 }
 
@@ -425,6 +335,7 @@ static void set_defaults(struct loading *l)
 static const char *const source_names[] = {[FROM_DEFAULT] = "default",
                                            [FROM_DATABASE_URL] = "DATABASE_URL",
                                            [FROM_FILE] = "file",
+                                           [FROM_CREDENTIAL] = "credential",
                                            [FROM_ENVIRONMENT] = "environment",
                                            [FROM_COMMAND_LINE] = "command line"};
 
@@ -483,12 +394,15 @@ static int print_check(const struct options *o)
 
 static void load_all(struct loading *l)
 {
+	const char *given = last_arg(l, "config");
+	given = given ? given : loading_env("TASKERD_CONFIG");
 	set_defaults(l);
-	read_file(l);
+	loading_files(l, given ? given : OPTIONS_DEFAULT_FILE, given != NULL);
+	loading_credentials(l);
 	read_environment(l);
 	for (size_t i = 0; i < l->n_args; i++)
 		if (strcmp(l->args[i].row->name, "config") != 0)
-			apply(l, l->args[i].row, l->args[i].value, FROM_COMMAND_LINE,
+			loading_apply(l, l->args[i].row, l->args[i].value, FROM_COMMAND_LINE,
 			      SPELL_ARG(l->args[i].row));
 	finish_database(l);
 	finish_embedded(l);
@@ -502,7 +416,7 @@ static void load_all(struct loading *l)
 int options_load(int argc, char **argv, struct options *o, struct buf *messages)
 {
 	struct loading l = {.o = o, .messages = messages};
-	memset(o, 0, sizeof *o);
+	*o = (struct options){.argc = argc, .argv = argv};
 	read_args(&l, argc, argv);
 	if (l.help)
 		return print_help();
@@ -549,6 +463,9 @@ int options_reload(struct options *now, const struct options *fresh, struct buf 
 			return -ENOMEM;
 		now->source[i] = fresh->source[i];
 		changed++;
+		buf_printf(messages, "%s: ", row->name);
+		options_format(now, row, messages);
+		buf_append_str(messages, "\n");
 	}
 	if (!access_rules_equal(now->access, fresh->access))
 		buf_append_str(messages, "access: the new value waits for a restart\n");

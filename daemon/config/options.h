@@ -1,5 +1,5 @@
 /* The daemon's options: one table, from which the command line, the environment, the configuration file,
- * --help and the manual are read and checked. Precedence: command line, environment, file, default. A value
+ * --help and the manual are read and checked. Precedence: command line, environment, credentials, files, default. A value
  * is checked even if another overrides it. */
 #pragma once
 #include <stdbool.h>
@@ -12,6 +12,8 @@ struct access_rules;
 #define OPTIONS_DEFAULT_FILE "/etc/taskerd/taskerd.yaml"
 
 struct options {
+	int argc; /* the command line, for a reload */
+	char **argv;
 	char *config; /* the file that was read, or NULL */
 	char *socket; /* absolute */
 	int socket_mode;
@@ -54,7 +56,7 @@ enum option_flags {
 	OPT_RELOAD = 4, /* taken over by a reload; the others need a restart */
 };
 
-enum option_source { FROM_DEFAULT, FROM_DATABASE_URL, FROM_FILE, FROM_ENVIRONMENT, FROM_COMMAND_LINE };
+enum option_source { FROM_DEFAULT, FROM_DATABASE_URL, FROM_FILE, FROM_CREDENTIAL, FROM_ENVIRONMENT, FROM_COMMAND_LINE };
 
 struct option_row {
 	const char

@@ -226,13 +226,13 @@ struct subscriber {
 extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[];
 
 struct server {
-	const struct options *opt;
+	struct options *opt; /* a reload changes some */
 	struct event_base *base;
 	struct store *store;
 	struct mailbox answers;
 	struct embed *em;
 	struct event ev_lane; /* set while the loop has a call of its own under way */
-	struct event *ev_answers, *ev_listen, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain;
+	struct event *ev_answers, *ev_listen, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
 	int listen_fd, embedded_fd;
 	pthread_t reviver; /* restarts the embedded server while `reviving` */
 	bool reviving;
@@ -259,6 +259,7 @@ struct server {
 	LIST_HEAD(, subscriber) subscribers;
 	size_t n_subscribers;
 	TAILQ_HEAD(, consumer) consumers;
+	usec_t watchdog_us; /* of the service manager, or 0 */
 	bool ever_up, adopted, db_up, draining, stop;
 	bool starts_hinted, starting; /* tasks may be due; they are being started */
 	usec_t starts_at;	      /* when the timer fires, 0: not set */
@@ -525,4 +526,7 @@ int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv) mus
 /* Begin what was submitted to the store. */
 void server_kick(struct server *srv);
 void server_status(struct server *srv);
+/* reload.c */
+void server_reload(struct server *srv);
+int server_watchdog(struct server *srv) must_check;
 void server_fail(struct server *srv, const struct err *e);

@@ -564,8 +564,8 @@ static void stop_watching_embedded(struct server *srv)
 
 static void on_hup(evutil_socket_t sig, short what, void *arg)
 {
-	(void)sig, (void)what, (void)arg;
-	log_info("SIGHUP: nothing is reloaded yet; restart to change options");
+	(void)sig, (void)what;
+	server_reload(arg);
 }
 
 static int add_events(struct server *srv)
@@ -601,7 +601,7 @@ static int add_events(struct server *srv)
 
 static void free_events(struct server *srv)
 {
-	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_term, &srv->ev_int, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain};
+	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_term, &srv->ev_int, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain, &srv->ev_watchdog};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (*events[i])
 			event_free(*events[i]);
@@ -657,7 +657,10 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 	r = add_events(srv);
 	if (r < 0)
 		return err_set(e, r, "internal", "cannot set up events");
-	return store_start(&sc, &srv->store, e);
+	r = store_start(&sc, &srv->store, e);
+	if (r == 0 && (r = server_watchdog(srv)) < 0)
+		return err_set(e, r, "internal", "cannot set up the watchdog");
+	return r;
 }
 
 /* Everything in the reverse order of its making; what the store still had to say is dropped unread. */
@@ -694,7 +697,7 @@ static void finish(struct server *srv)
 		unlink(srv->opt->socket);
 }
 
-int server_run(const struct options *opt, const char *conninfo, struct embed *em, struct err *e)
+int server_run(struct options *opt, const char *conninfo, struct embed *em, struct err *e)
 {
 	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}};
 	TAILQ_INIT(&srv.dirty);

@@ -6,7 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include "daemon/base/clock.h"
+#include "daemon/base/alive.h"
 #include "daemon/store/hosts.h"
 
 #define COMMON_SETTINGS(SET)                                                                                                                            \
@@ -24,7 +24,7 @@ static int wait_socket(PGconn *c, short events, int stop_fd, usec_t deadline)
 	struct pollfd fds[2] = {{.fd = PQsocket(c), .events = events}, {.fd = stop_fd, .events = POLLIN}};
 	usec_t now = now_mono();
 	int ms = deadline > now ? (int)((deadline - now) / USEC_PER_MSEC) + 1 : 0;
-	int r = poll(fds, 2, ms);
+	int r = ALIVE_WAITING(poll(fds, 2, ms));
 	if (r < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (fds[1].revents)
@@ -153,12 +153,12 @@ static int take_result(PGconn *c, PGresult *result, PGresult **ret, enum db_fail
 
 int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why, struct err *e)
 {
-	return take_result(c, PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0), ret, ret_why, e);
+	return take_result(c, ALIVE_WAITING(PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0)), ret, ret_why, e);
 }
 
 int db_exec(PGconn *c, const char *sql, enum db_failure *ret_why, struct err *e)
 {
-	return take_result(c, PQexec(c, sql), NULL, ret_why, e);
+	return take_result(c, ALIVE_WAITING(PQexec(c, sql)), NULL, ret_why, e);
 }
 
 /* Wait until an answer is whole. A stop request shortens the patience to a second. */

@@ -24,7 +24,7 @@ struct keeper {
 static bool rest(struct keeper *k, int ms)
 {
 	struct pollfd p = {.fd = k->s->stop_fd, .events = POLLIN};
-	return poll(&p, 1, ms) > 0;
+	return ALIVE_WAITING(poll(&p, 1, ms)) > 0;
 }
 
 static int connect_for_a_look(struct keeper *k, struct err *e)
@@ -97,11 +97,13 @@ static void look_round(struct keeper *k)
 void *keeper_main(void *arg)
 {
 	struct keeper k = {.s = arg};
+	alive_attach(&k.s->alive[KEEPER_CONN]);
 	while (!rest(&k, k.s->cfg.sweep_interval_ms))
 		if (store_is_up(k.s))
 			look_round(&k);
 	pthread_mutex_lock(&k.s->lock);
 	k.s->keeper_exited = true;
+	alive_attach(NULL);
 	pthread_mutex_unlock(&k.s->lock);
 	return NULL;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "daemon/base/alive.h"
 
 /* Key of the advisory lock that serialises migrations: "task" in ASCII. */
 #define MIGRATION_LOCK "1952543595"
@@ -29,7 +30,7 @@ static const char *script_text(const char *name)
 /* Run a script of several statements. */
 static int run(PGconn *c, const char *sql, struct err *e)
 {
-	cleanup_(cleanup_pgresult) PGresult *r = PQexec(c, sql);
+	cleanup_(cleanup_pgresult) PGresult *r = ALIVE_WAITING(PQexec(c, sql));
 	ExecStatusType st = r ? PQresultStatus(r) : PGRES_FATAL_ERROR;
 	if (st == PGRES_COMMAND_OK || st == PGRES_TUPLES_OK)
 		return 0;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "daemon/base/alive.h"
 
 static const struct {
 	const char *name, *sql;
@@ -36,7 +37,7 @@ int hot_attach(PGconn *c, const char *settings, enum db_failure *why, struct err
 	if (db_exec(c, settings, why, e) < 0)
 		return -EIO;
 	for (int i = 0; i < S_COUNT; i++) {
-		cleanup_(cleanup_pgresult) PGresult *r = PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL);
+		cleanup_(cleanup_pgresult) PGresult *r = ALIVE_WAITING(PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL));
 		if (PQresultStatus(r) != PGRES_COMMAND_OK) {
 			*why = db_failed(c, r, e);
 			return -EIO;
@@ -106,8 +107,8 @@ int hot_send(PGconn *c, enum stmt s, const struct params *p)
 
 int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e)
 {
-	cleanup_(cleanup_pgresult) PGresult *r = h->pooled ? PQexecParams(c, stmts[s].sql, p->n, NULL, p->v, p->len, p->fmt, 1)
-							   : PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1);
+	cleanup_(cleanup_pgresult) PGresult *r = ALIVE_WAITING(h->pooled ? PQexecParams(c, stmts[s].sql, p->n, NULL, p->v, p->len, p->fmt, 1)
+									 : PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1));
 	if (!r || PQresultStatus(r) != PGRES_TUPLES_OK) {
 		*why = db_failed(c, r, e);
 		return -EIO;

@@ -90,7 +90,7 @@ static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
 		if (now_mono() > end)
 			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name", p->s->node_name);
 		struct pollfd f = {.fd = p->s->stop_fd, .events = POLLIN};
-		if (poll(&f, 1, 50) > 0)
+		if (ALIVE_WAITING(poll(&f, 1, 50)) > 0)
 			return err_set(e, -ECANCELED, "shutting_down", "stopping");
 	}
 }
@@ -348,7 +348,7 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 			return rc;
 		struct pollfd f[2] = {{.fd = PQsocket(p->conn), .events = POLLIN}, {.fd = p->s->stop_fd, .events = POLLIN}};
 		drain_notifications(p, &templates);
-		if (!templates && poll(f, 2, (int)((next - now) / USEC_PER_MSEC) + 1) < 0 && errno != EINTR)
+		if (!templates && ALIVE_WAITING(poll(f, 2, (int)((next - now) / USEC_PER_MSEC) + 1)) < 0 && errno != EINTR)
 			return err_set(e, -errno, "internal", "poll: %s", strerror(errno));
 		if (f[1].revents)
 			return 0;
@@ -387,6 +387,7 @@ static void announce_down(struct presence *p, const struct err *e)
 void *presence_main(void *arg)
 {
 	struct presence p = {.s = arg};
+	alive_attach(&p.s->alive[PRESENCE_CONN]);
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
 		enum db_failure why = DB_LOST;
@@ -419,6 +420,7 @@ void *presence_main(void *arg)
 	p.conn = db_close(p.conn);
 	pthread_mutex_lock(&p.s->lock);
 	p.s->presence_exited = true;
+	alive_attach(NULL);
 	pthread_mutex_unlock(&p.s->lock);
 	return NULL;
 }

@@ -46,7 +46,7 @@ bool store_backoff(struct store *s, unsigned tries)
 	ssize_t ignored = getrandom(&rnd, sizeof rnd, 0);
 	(void)ignored;
 	struct pollfd p = {.fd = s->stop_fd, .events = POLLIN};
-	return poll(&p, 1, (int)(rnd % cap) + 1) > 0;
+	return ALIVE_WAITING(poll(&p, 1, (int)(rnd % cap) + 1)) > 0;
 }
 
 /* Taking work ------------------------------------------------------------------------------------------------------------ */
@@ -130,7 +130,7 @@ static void wait_for_work(struct worker *w)
 	if (!w->lent)
 		store_set_idle(s, index);
 	while (!s->woken[index])
-		pthread_cond_wait(&s->wake[index], &s->lock);
+		ALIVE_WAITING(pthread_cond_wait(&s->wake[index], &s->lock));
 	s->woken[index] = false;
 }
 
@@ -574,7 +574,7 @@ static void adopt(struct worker *w)
 {
 	pthread_mutex_lock(&w->s->lock);
 	while (!w->s->registered && !w->s->stopping)
-		pthread_cond_wait(&w->s->work, &w->s->lock);
+		ALIVE_WAITING(pthread_cond_wait(&w->s->work, &w->s->lock));
 	bool mine = w->s->registered && !w->s->adopted && !w->s->api_busy;
 	if (mine)
 		w->s->api_busy = true;
@@ -614,6 +614,7 @@ static void *thread_main(void *arg)
 	w.index = w.s->n_started++;
 	w.s->workers[w.index] = &w;
 	pthread_mutex_unlock(&w.s->lock);
+	alive_attach(&w.s->alive[w.index]);
 	struct req **reqs = need(calloc((size_t)w.s->cfg.batch_max, sizeof *reqs));
 	need(w.hot);
 	adopt(&w);
@@ -626,6 +627,7 @@ static void *thread_main(void *arg)
 	pthread_mutex_lock(&w.s->lock);
 	w.s->n_exited++;
 	pthread_mutex_unlock(&w.s->lock);
+	alive_attach(NULL);
 	return NULL;
 }
 
@@ -668,6 +670,14 @@ size_t store_depth(struct store *s)
 	size_t n = s->hot.n + s->api.n;
 	pthread_mutex_unlock(&s->lock);
 	return n;
+}
+
+bool store_stalled(const struct store *s, usec_t limit)
+{
+	for (size_t i = 0; i < sizeof s->alive / sizeof *s->alive; i++)
+		if (alive_stalled(&s->alive[i], limit))
+			return true;
+	return false;
 }
 
 void store_set_draining(struct store *s)

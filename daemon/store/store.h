@@ -48,6 +48,9 @@ void store_set_draining(struct store *s);
  * still does not hold it up: its connections are cut. Unanswered requests are freed. Returns NULL. */
 struct store *store_stop(struct store *s, int timeout_ms);
 
+/* A thread has been at work for longer than `limit` without waiting for anything: it stands still. */
+bool store_stalled(const struct store *s, usec_t limit);
+
 /* Counters since start, for metrics and server.info. */
 struct store_stats {
 	uint64_t batches, results, creates, claims, api, reconnects, retries;

@@ -1,6 +1,7 @@
 /* Shared by store.c (queue and threads) and presence.c (lease, listening). Not for others. */
 #pragma once
 #include <pthread.h>
+#include "daemon/base/alive.h"
 #include "daemon/store/hot_impl.h"
 #include "daemon/store/store.h"
 
@@ -47,6 +48,7 @@ struct store {
 
 	/* What store_stop cuts if it must: each thread's connection and, last, presence's and the keeper's. */
 	PGconn *conns[18];
+	struct alive alive[18]; /* likewise */
 	int n_exited;
 	bool presence_exited, keeper_exited;
 

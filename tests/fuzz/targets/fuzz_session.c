@@ -54,6 +54,12 @@ void store_forget(struct store *s, int slot)
 {
 	(void)s, (void)slot;
 }
+bool store_stalled(const struct store *s, usec_t limit)
+{
+	(void)s, (void)limit;
+	return false;
+}
+
 void store_set_draining(struct store *s)
 {
 	(void)s;

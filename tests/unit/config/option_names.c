@@ -18,8 +18,9 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *r = &option_table[i];
-		printf("%s\t%d\t%s\t%lld\t%lld\t%d\n", r->name, (r->flags & OPT_IN_FILE) != 0,
-		       r->fallback ? r->fallback : "", r->min, r->max, (int)r->type);
+		printf("%s\t%d\t%s\t%lld\t%lld\t%d\t%d\n", r->name, (r->flags & OPT_IN_FILE) != 0,
+		       r->fallback ? r->fallback : "", r->min, r->max, (int)r->type,
+		       (r->flags & OPT_RELOAD) != 0);
 	}
 	return 0;
 }

@@ -15,9 +15,9 @@ BOOL, INT, SIZE, OCTAL = range(4)
 def table(program):
     rows = []
     for line in subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines():
-        name, in_file, default, low, high, kind = line.split("\t")
+        name, in_file, default, low, high, kind, reloads = line.split("\t")
         rows.append({"name": name, "in_file": in_file == "1", "default": default, "low": int(low), "high": int(high),
-                     "kind": int(kind)})
+                     "kind": int(kind), "reloads": reloads == "1"})
     return rows
 
 
@@ -47,6 +47,8 @@ def expect(problems, what, have, want):
 def check_conf(rows, text, problems):
     entries = dict(re.findall(r"^\*([a-z_]+)\*\n((?:\t.*\n)+)", text, re.M))
     expect(problems, "taskerd.conf(5)", list(entries), [r["name"] for r in rows if r["in_file"]])
+    at_once = re.search(r"have their new values at once: (.*?)\. The others", " ".join(text.split()))
+    expect(problems, "taskerd.conf(5), what a reload takes over", re.findall(r"\*([a-z_]+)\*", at_once[1]) if at_once else [], [r["name"] for r in rows if r["reloads"]])
     for row in rows:
         entry = " ".join(entries.get(row["name"], "").split())
         bracket = re.search(r"\[([^\]]*)\]$", entry)

@@ -544,15 +544,17 @@ START_TEST(test_reload)
 	ck_assert_int_eq(LOAD("--database=" DB, "--socket=/s"), 0);
 	fresh = o;
 	ck_assert_int_eq(
-	    LOAD("--database=" DB, "--socket=/t", "--log-level=debug", "--batch-max=9", "--store-threads=3"),
+	    LOAD("--database=" DB, "--socket=/t", "--log-level=debug", "--max-sessions=9", "--store-threads=3"),
 	    0);
 	ck_assert_int_eq(options_reload(&fresh, &o, &waits), 2);
 	ck_assert_int_eq(fresh.log_level, LOG_LV_DEBUG);
-	ck_assert_int_eq(fresh.batch_max, 9);
+	ck_assert_int_eq(fresh.max_sessions, 9);
 	ck_assert_int_eq(fresh.store_threads, 2);
 	ck_assert_str_eq(fresh.socket, "/s");
 	ck_assert_str_eq(buf_text(&waits), "socket: the new value waits for a restart\n"
-	                                   "store_threads: the new value waits for a restart\n");
+	                                   "log_level: debug\n"
+	                                   "store_threads: the new value waits for a restart\n"
+	                                   "max_sessions: 9\n");
 	buf_reset(&waits);
 	ck_assert_int_eq(options_reload(&o, &o, &waits), 0);
 	ck_assert_uint_eq(waits.len, 0);

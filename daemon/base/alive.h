@@ -1,0 +1,26 @@
+/* Whether threads get on. A thread says when it begins to wait, for work or for the database, which may take as long as it likes, and when it goes on; one that has been at work
+ * for longer than anything takes stands still (a lock that never comes, an endless loop). The watchdog is fed only while none does. */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "daemon/base/clock.h"
+
+struct alive {
+	_Atomic usec_t since; /* at work since then; 0: it waits, or does not run */
+};
+
+/* The calling thread's from now on, at work; NULL: none any more, and the last one waits for ever. */
+void alive_attach(struct alive *a);
+/* The calling thread begins to wait, and goes on. Nothing if it has no struct alive. */
+void alive_wait(void);
+void alive_work(void);
+/* The value of an expression that waits. */
+#define ALIVE_WAITING(expr)                                                                                                                                     \
+	({                                                                                                                                                      \
+		alive_wait();                                                                                                                                   \
+		__auto_type waited_for_ = (expr);                                                                                                               \
+		alive_work();                                                                                                                                   \
+		waited_for_;                                                                                                                                    \
+	})
+/* It has been at work for more than `limit`. */
+bool alive_stalled(const struct alive *a, usec_t limit);

@@ -1,0 +1,70 @@
+/* What the service manager asks for and is told: reading the configuration again, and the watchdog. */
+#include "daemon/server/impl.h"
+
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+static void log_lines(const char *text, bool error)
+{
+	while (text && *text) {
+		int n = (int)strcspn(text, "\n");
+		if (error)
+			log_error("reload: %.*s", n, text);
+		else
+			log_info("reload: %.*s", n, text);
+		text += n + (text[n] == '\n');
+	}
+}
+
+static void take_over(struct server *srv)
+{
+	const struct options *o = srv->opt;
+	log_init(o->log_level);
+	event_add(srv->ev_poll, &(struct timeval){.tv_sec = o->poll_interval_ms / 1000, .tv_usec = o->poll_interval_ms % 1000 * 1000});
+}
+
+/* All or nothing: with an error anywhere nothing changes. */
+void server_reload(struct server *srv)
+{
+	struct options fresh;
+	struct buf messages;
+	buf_init(&messages, 1u << 20);
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_mono());
+	int rc = options_load(srv->opt->argc, srv->opt->argv, &fresh, &messages);
+	if (rc == 0) {
+		rc = options_reload(srv->opt, &fresh, &messages);
+		options_done(&fresh);
+	}
+	log_lines(buf_text(&messages), rc < 0);
+	if (rc < 0)
+		log_error("reload: the configuration stays as it was");
+	else
+		log_info("reload: %d options have new values", rc);
+	if (rc > 0)
+		take_over(srv);
+	buf_done(&messages);
+	sd_notify(0, "READY=1");
+	server_status(srv);
+}
+
+/* Fed only while the loop turns, or this would not run, and no thread of the store stands still. */
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	if (!store_stalled(srv->store, srv->watchdog_us / 2))
+		sd_notify(0, "WATCHDOG=1");
+	else
+		log_error("a thread of the store stands still: the watchdog is not fed");
+}
+
+int server_watchdog(struct server *srv)
+{
+	if (sd_watchdog_enabled(0, &srv->watchdog_us) <= 0)
+		return 0;
+	usec_t period = srv->watchdog_us / 3;
+	srv->ev_watchdog = event_new(srv->base, -1, EV_PERSIST, on_watchdog, srv);
+	if (!srv->ev_watchdog)
+		return -ENOMEM;
+	return event_add(srv->ev_watchdog, &(struct timeval){.tv_sec = (time_t)(period / USEC_PER_SEC), .tv_usec = (suseconds_t)(period % USEC_PER_SEC)});
+}

@@ -40,6 +40,26 @@ static const struct opt graph_options[] = {
     {"environment", 'e', "NAME", "of a file: apply this block of `environments` first"},
     END};
 
+#define GENERATE                                                                                             \
+	{"language", 'l', "NAME", "python, ruby, typescript, rust or c"},                                    \
+	{                                                                                                    \
+		"force", 0, NULL, "overwrite files that are there"                                           \
+	}
+
+static const struct opt types_options[] = {
+    GENERATE,
+    {"style", 0, "NAME", "python: dataclass, pydantic; ruby: struct, data, dry; typescript: interface, zod"},
+    {"output", 'o', "FILE", "write to this file"},
+    END};
+
+static const struct opt handler_options[] = {GENERATE,
+                                             {"step", 0, "NAME", "of this step only"},
+                                             {"output", 'o', "FILE", "write to this file"},
+                                             END};
+
+static const struct opt scaffold_options[] = {
+    GENERATE, {"output", 'o', "DIR", "the directory; by default the template's name"}, END};
+
 static const struct opt create_options[] = {
     {"context", 'c', "JSON", "what the steps work on: a JSON object, @FILE, or - for standard input"},
     {"key", 'k', "KEY", "idempotency key: a second task with the same key is not made"},
@@ -185,6 +205,14 @@ const struct verb verbs[] = {
      graph_options, 1, 1, false, run_template_graph},
     {"template", "schema", "", "Print the JSON Schema of the template format, for editors", NULL, none, 0, 0, false,
      run_template_schema},
+    {"generate", "types", "FILE|NS/NAME[@VERSION]", "Write types of a template's schemas",
+     "One type for the task's context (input_schema), one for each result_schema and each schema of an event, and those "
+     "they\nare made of. What exists as a file, or ends in .yaml, .yml or .json, is read as one.",
+     types_options, 1, 1, false, run_generate_types},
+    {"generate", "handler", "FILE|NS/NAME[@VERSION]", "Write handlers for a template's steps, to be filled in",
+     "Each returns a value that fits its step's schema.", handler_options, 1, 1, false, run_generate_handler},
+    {"generate", "scaffold", "FILE|NS/NAME[@VERSION]", "Make a project: template, types, handlers and a test that runs",
+     NULL, scaffold_options, 1, 1, false, run_generate_scaffold},
     {"task", "create", "[NS/NAME[@VERSION]]", "Create a task, or many",
      "Prints the uuid of each task. With --from every line of the file is a JSON object: the context of a "
      "task of the\n"

@@ -1,0 +1,103 @@
+/* Pieces that the languages share. */
+#include "clients/taskerctl/gen_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *gen_text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+	return s ? s : "";
+}
+
+enum gen_step gen_step_kind(const json_t *step)
+{
+	static const struct {
+		const char *type;
+		enum gen_step kind;
+	} kinds[] = {{"decision", GEN_STEP_DECISION}, {"batchable", GEN_STEP_ANALYZER}, {"batch_worker", GEN_STEP_WORKER}, {"deferred_convergence", GEN_STEP_AGGREGATE}};
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (strcmp(gen_text(step, "type"), kinds[i].type) == 0)
+			return kinds[i].kind;
+	return GEN_STEP_PLAIN;
+}
+
+const char *gen_step_name(const struct gen_model *m, const json_t *no)
+{
+	const json_t *s;
+	size_t i;
+	json_array_foreach(json_object_get(m->template, "steps"), i, s) if (json_integer_value(json_object_get(s, "no")) == json_integer_value(no)) return gen_text(s, "name");
+	return "";
+}
+
+const char *gen_first_child(const struct gen_model *m, const json_t *step)
+{
+	return gen_step_name(m, json_array_get(json_object_get(step, "children"), 0));
+}
+
+const char *gen_batch_worker(const struct gen_model *m, const json_t *step)
+{
+	const char *named = gen_text(json_object_get(step, "batch_config"), "worker_template");
+	return *named ? named : gen_first_child(m, step);
+}
+
+const char *gen_about_step(const struct gen_model *m, const json_t *step)
+{
+	const json_t *s;
+	size_t i;
+	json_array_foreach(json_object_get(json_object_get(m->template, "definition"), "steps"), i, s)
+		if (strcmp(gen_text(s, "name"), gen_text(step, "name")) == 0 && *gen_text(s, "description"))
+			return gen_text(s, "description");
+	return gen_text(step, "name");
+}
+
+void gen_put_title(const struct gen_model *m, struct buf *b)
+{
+	buf_printf(b, "%s/%s %s", gen_text(m->template, "namespace"), gen_text(m->template, "name"), gen_text(m->template, "version"));
+}
+
+void gen_put_named(const struct gen_model *m, struct buf *b, const char *text)
+{
+	char *snake = gen_snake(gen_text(m->template, "name")), *pascal = gen_pascal(gen_text(m->template, "name"));
+	for (; *text; text++) {
+		if (strncmp(text, "{name}", 6) == 0 || strncmp(text, "{Name}", 6) == 0) {
+			buf_append_str(b, text[1] == 'n' ? snake : pascal);
+			text += 5;
+		} else {
+			buf_append_char(b, *text);
+		}
+	}
+	free(snake);
+	free(pascal);
+}
+
+void gen_put_json(struct buf *b, const json_t *v)
+{
+	char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+	if (text)
+		buf_append_str(b, text);
+	free(text);
+}
+
+bool gen_first_with_callable(const struct gen_model *m, const json_t *step)
+{
+	const json_t *s;
+	size_t i;
+	json_array_foreach(json_object_get(m->template, "steps"), i, s) if (strcmp(gen_text(s, "callable"), gen_text(step, "callable")) == 0) return s == step;
+	return false;
+}
+
+void gen_put_parents(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b, const char *behind, gen_quote_fn *quote)
+{
+	const json_t *p;
+	size_t i;
+	json_array_foreach(json_object_get(step, "parents"), i, p)
+	{
+		const char *parent = gen_step_name(m, p);
+		char *name = gen_ident(l, parent);
+		buf_printf(b, "%s%s%s", i ? ", " : "", name ? name : "", behind);
+		if (quote)
+			quote(b, parent);
+		free(name);
+	}
+}

@@ -1,0 +1,34 @@
+/* Pieces that the languages share. */
+#pragma once
+#include "clients/taskerctl/gen.h"
+
+enum gen_step { GEN_STEP_PLAIN, GEN_STEP_DECISION, GEN_STEP_ANALYZER, GEN_STEP_WORKER, GEN_STEP_AGGREGATE };
+
+static inline void gen_json_done(json_t **j)
+{
+	json_decref(*j);
+}
+#define cleanup_json_ __attribute__((cleanup(gen_json_done)))
+
+/* "" if it is not there. */
+const char *gen_text(const json_t *o, const char *key);
+enum gen_step gen_step_kind(const json_t *step);
+/* The name of the step with this number (an item of "parents" or "children"). */
+const char *gen_step_name(const struct gen_model *m, const json_t *no);
+const char *gen_first_child(const struct gen_model *m, const json_t *step);
+/* The template step that does the work of a batchable one. */
+const char *gen_batch_worker(const struct gen_model *m, const json_t *step);
+/* What a handler does, for its comment: the step's description, or its name. */
+/* Whether this is the first step with its callable: a handler that serves several is written once. */
+bool gen_first_with_callable(const struct gen_model *m, const json_t *step);
+const char *gen_about_step(const struct gen_model *m, const json_t *step);
+/* The names of the steps that this one depends on, as parameters are called, with commas between; each with `behind` behind it, and the step's
+ * name quoted if `quote` is not NULL. */
+typedef void gen_quote_fn(struct buf *b, const char *text);
+void gen_put_parents(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b, const char *behind, gen_quote_fn *quote);
+/* "shop/order 1.0.0". */
+void gen_put_title(const struct gen_model *m, struct buf *b);
+/* Text in which {name} stands for the template's name in snake case, {Name} in Pascal case. */
+void gen_put_named(const struct gen_model *m, struct buf *b, const char *text);
+/* A value as JSON. */
+void gen_put_json(struct buf *b, const json_t *v);

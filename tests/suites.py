@@ -334,7 +334,7 @@ def conformance():
         return
     log = LOGS / "conformance.log"
     log.unlink(missing_ok=True)
-    status = run(log, [ROOT / "protocol/conformance/run", "--client", "all", "--build", where], None, 300)
+    status = run(log, [ROOT / "protocol/conformance/run", "--client", "all", "--build", where], None, 900)
     text = log.read_text(encoding="utf-8", errors="replace")
     counts = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M)
     bad = re.findall(r"^(\S+ \S+): FAIL", text, re.M)

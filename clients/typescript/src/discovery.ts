@@ -138,7 +138,7 @@ export class HandlerSystem {
     try {
       return await importFile(file);
     } catch (error) {
-      const failure = importFailure(file, error);
+      const failure = await importFailure(file, error);
       this.importFailures.push(failure);
       log.error(describeFailure(failure));
       return undefined;

@@ -61,12 +61,10 @@ export async function compile(path: string): Promise<string> {
   }
 }
 
-/** The compiler throws a report, or an object with one. */
+/** The compiler throws a report with the place. */
 function syntaxError(path: string, error: unknown): Error {
-  const report = error as { message?: string; snippet?: string; startLine?: number } | string;
-  const said = typeof report === 'string' ? report : `${report.message ?? 'syntax error'}\n${report.snippet ?? ''}`;
-  const line = (typeof report === 'object' ? report.startLine : undefined) ?? /:(\d+):\d+/.exec(said)?.[1] ?? /^\s*(\d+)\s*[│|]/m.exec(said)?.[1] ?? '';
-  return new SyntaxError(`${path}:${line}: ${said.trim()}`);
+  const { message, startLine } = error as { message?: string; startLine?: number };
+  return new SyntaxError(`${path}:${startLine ?? ''}: ${message ?? String(error)}`);
 }
 
 // ---- hooks of Node, in a thread of their own --------------------------------------------------

@@ -120,6 +120,7 @@ export {
   type ListTasksOptions,
   type RequestOptions,
 } from './client.js';
+export { TaskerClient, TaskerClientError, getTaskerClient } from './client_sync.js';
 export type {
   ClientHealthResponse,
   ClientPaginationInfo,

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import module from 'node:module';
 import { resolve as resolvePath } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { locate, type Places } from './hooks.js';
+import { compile, locate, type Places } from './hooks.js';
 import { messageOf } from './results.js';
 
 export type Module = Record<string, unknown>;
@@ -30,6 +30,7 @@ const PLACES: Places = {
   },
 };
 
+const NODE = !('Bun' in globalThis) && !('Deno' in globalThis);
 let prepared = false;
 
 /** Let the runtime find what handler files import. Once, before the first of them. */
@@ -68,8 +69,19 @@ function prepareBun(): void {
 
 /** Import a file; throws what the import throws. */
 export async function importFile(path: string): Promise<Module> {
+  const { href } = pathToFileURL(resolvePath(path));
+  if (NODE && !prepared && !/\.m?ts$/.test(path)) {
+    // Node's hooks cost a thread, and time at the start. Most JavaScript does without.
+    try {
+      return (await import(href)) as Module;
+    } catch (error) {
+      if (!isAbsent(error)) throw error;
+    }
+    prepareImports();
+    return (await import(`${href}?hooked`)) as Module;
+  }
   prepareImports();
-  return (await import(pathToFileURL(resolvePath(path)).href)) as Module;
+  return (await import(href)) as Module;
 }
 
 /** Import a path as a template may name it, relative to the working directory; undefined if there is no such module. */
@@ -92,11 +104,25 @@ function isAbsent(error: unknown): boolean {
 }
 
 /** What is known about an import that has failed. */
-export function importFailure(file: string, error: unknown): ImportFailure {
+export async function importFailure(file: string, thrown: unknown): Promise<ImportFailure> {
+  const { errors } = (thrown ?? {}) as { errors?: unknown };
+  const error: unknown = Array.isArray(errors) && errors.length > 0 ? errors[0] : thrown;
   const place = placeOf(file, error);
+  if (place.line === null && error instanceof SyntaxError) place.line = await syntaxLine(file);
   const name = error instanceof Error ? error.name : 'Error';
   const said = messageOf(error).split('\n')[0] ?? '';
   return { ...place, error: said.startsWith(name) ? said : `${name}: ${said}` };
+}
+
+/** Node shows where a syntax error is only to who lets it end the process; the compiler says it. */
+async function syntaxLine(file: string): Promise<number | null> {
+  try {
+    await compile(file);
+    return null;
+  } catch (error) {
+    const found = /:(\d+): /.exec(messageOf(error));
+    return found ? Number(found[1]) : null;
+  }
 }
 
 interface Place {

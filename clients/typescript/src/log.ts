@@ -9,10 +9,16 @@ export const LEVELS = { trace: 0, debug: 1, info: 2, warn: 3, error: 4, off: 5 }
 export type Level = keyof typeof LEVELS;
 export type LogLevel = Exclude<Level, 'off'>;
 
-/** The step that the running code belongs to. */
-export const currentStep = new AsyncLocalStorage<StepContext>();
+/** One object for the process, also if several copies of this package are loaded. */
+export function shared<T>(name: string, make: () => T): T {
+  const store = globalThis as unknown as Record<symbol, T | undefined>;
+  return (store[Symbol.for(name)] ??= make());
+}
 
-const settings: { own: Level; daemon: Level } = { own: 'info', daemon: 'info' };
+/** The step that the running code belongs to. */
+export const currentStep = shared('taskerd.step', () => new AsyncLocalStorage<StepContext>());
+
+const settings = shared('taskerd.levels', (): { own: Level; daemon: Level } => ({ own: 'info', daemon: 'info' }));
 
 /** From which level on lines are shown here, and go to the daemon. */
 export function setLevels(levels: { own?: Level; daemon?: Level }): void {

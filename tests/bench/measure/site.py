@@ -44,10 +44,28 @@ def ruby_worker(_, socket):
     return ["ruby", ROOT / "clients/ruby/exe/taskerd", "worker", BENCH / "noop_handlers.rb", "--socket", socket, "--threads", 4, "--prefetch", HELD - 4, "--log-level", "warn"], {}
 
 
+TYPESCRIPT = ROOT / "build-test/typescript"  # where tests/run typescript builds the client and has Bun and Deno
+
+
+def typescript_worker(*runtime):
+    """One thread runs everything, so handlers that do nothing are run as they come."""
+    return lambda _, socket: ([*runtime, TYPESCRIPT / "dist/cli.js", "worker", BENCH / "noop_handlers.js", "--socket", socket, "--threads", HELD, "--prefetch", 0,
+                               "--log-level", "warn"], {})
+
+
+def typescript_is_there(runtime):
+    return lambda _: (TYPESCRIPT / "dist/cli.js").exists() and shutil.which(runtime) is not None
+
+
+BUN, DENO = (str(TYPESCRIPT / "node_modules/.bin" / name) for name in ("bun", "deno"))
+
 LANGUAGES = {  # name: (command line and environment of a worker, steps/s that it should reach, what has to be there)
     "c": (c_worker, 15000, lambda build: True),
     "python": (python_worker, 6000, lambda build: os.access(PYTHON, os.X_OK)),
     "ruby": (ruby_worker, 6000, lambda build: shutil.which("ruby")),
+    "node": (typescript_worker("node"), 8000, typescript_is_there("node")),
+    "bun": (typescript_worker(BUN), 8000, typescript_is_there(BUN)),
+    "deno": (typescript_worker(DENO, "run", "-A"), 8000, typescript_is_there(DENO)),
 }
 
 

@@ -2,6 +2,7 @@
 
 import type { Data } from '../codec.js';
 import { TaskerError } from '../errors.js';
+import { shared } from '../log.js';
 import { DefaultPublisher, type BasePublisher } from './publisher.js';
 import type { BaseSubscriber, EventSource, SubscriberClass } from './subscriber.js';
 
@@ -28,13 +29,6 @@ export class PublisherValidationError extends TaskerError {
   constructor(readonly missingPublishers: string[]) {
     super(`publishers are missing: ${missingPublishers.join(', ')}`);
   }
-}
-
-/** One object for the process, also if several copies of this package are loaded. */
-function shared<T>(name: string, make: () => T): T {
-  const store = globalThis as unknown as Record<symbol, T | undefined>;
-  const key = Symbol.for(name);
-  return (store[key] ??= make());
 }
 
 /** Publishers by name. `PublisherRegistry.instance` is the one that the worker asks. */

@@ -3,6 +3,7 @@
 import type { Data } from '../codec.js';
 import { isMap } from '../codec.js';
 import { StepHandler, applyMixin } from '../handler.js';
+import { currentStep } from '../log.js';
 import { ErrorType, StepHandlerResult, messageOf } from '../results.js';
 
 const ERROR_TYPES: Record<number, string> = {
@@ -184,7 +185,9 @@ export class APIMixin implements APICapable {
     const headers = new Headers(setting(this, 'defaultHeaders') ?? {});
     new Headers(init.headers ?? {}).forEach((value, name) => headers.set(name, value));
     const limit = AbortSignal.timeout(setting(this, 'defaultTimeout') ?? 30_000);
-    const signal = init.signal ? AbortSignal.any([init.signal, limit]) : limit;
+    // A request does not outlive the step that makes it.
+    const signals = [limit, init.signal, currentStep.getStore()?.signal].filter((signal) => signal instanceof AbortSignal);
+    const signal = AbortSignal.any(signals);
     return ApiResponse.read(await fetch(url, { ...init, method, headers, signal }));
   }
 

@@ -14,6 +14,6 @@ Gem::Specification.new do |spec|
   spec.files = Dir["lib/**/*.rb", "exe/*", "sig/**/*.rbs", "README.md", ".yardopts", base: __dir__]
   spec.bindir = "exe"
   spec.executables = ["taskerd", "taskerd-ruby-worker"]
-  spec.add_dependency "msgpack", ">= 1.4.2"
+  spec.add_dependency "msgpack", "~> 1.4", ">= 1.4.2"
   spec.metadata["rubygems_mfa_required"] = "true"
 end

@@ -8,6 +8,7 @@ require "minitest/autorun"
 require "tmpdir"
 require "fileutils"
 require "rbconfig"
+ENV["TASKERD_ACTIVE_SUPPORT"] ||= "off" # what handlers find without it; test_package runs some of the tests with it
 require "taskerd"
 
 Thread.report_on_exception = true

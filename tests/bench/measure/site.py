@@ -41,7 +41,7 @@ def python_worker(_, socket):
 
 
 def ruby_worker(_, socket):
-    return ["ruby", ROOT / "clients/ruby/exe/taskerd", "worker", BENCH / "noop_handlers.rb", "--socket", socket, "--threads", 4, "--prefetch", HELD - 4, "--log-level", "warn"], {}
+    return ["ruby", ROOT / "clients/ruby/exe/taskerd", "worker", BENCH / "noop_handlers.rb", "--socket", socket, "--threads", 4, "--prefetch", HELD - 4, "--log-level", "warn"], {"TASKERD_ACTIVE_SUPPORT": "off"}
 
 
 TYPESCRIPT = ROOT / "build-test/typescript"  # where tests/run typescript builds the client and has Bun and Deno

@@ -185,7 +185,7 @@ module Taskerd
       places.each { |place| Taskerd::Logger.instance.info("#{place}: #{registry.discover_handlers(place)} handlers") }
       register_required(registry) if options[:require]
       service = Worker.new(registry, **settings(options))
-      start_subscribers(options[:socket])
+      DomainEvents.start(options[:socket]) unless Taskerd.autoload?(:DomainEvents)
       if lifeline
         lifeline.watch { ::Process.kill("TERM", ::Process.pid) }
         service.on_connected = -> { lifeline.ready }
@@ -196,13 +196,6 @@ module Taskerd
     # An application that was required has handlers of its own.
     def register_required(registry)
       Loading.handlers_in(StepHandler::Base.known).each { |klass| registry.register_class(klass) }
-    end
-
-    def start_subscribers(socket)
-      return if Taskerd.autoload?(:DomainEvents)
-
-      subscribers = DomainEvents::SubscriberRegistry.instance
-      subscribers.start_all!(DomainEvents::Poller.instance(socket: socket)) if subscribers.count.positive?
     end
 
     def settings(options)

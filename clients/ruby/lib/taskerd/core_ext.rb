@@ -3,14 +3,32 @@
 # Handler files lean on parts of ActiveSupport and of the standard library that they do not require themselves. Libraries
 # load on first use; where ActiveSupport is not installed the methods that handlers use most stand in for it.
 
-{
-  JSON: "json", SecureRandom: "securerandom", Timeout: "timeout", Date: "date", DateTime: "date", Set: "set", BigDecimal: "bigdecimal",
-  OpenStruct: "ostruct", YAML: "yaml", URI: "uri", Digest: "digest", OpenSSL: "openssl", Base64: "base64", Pathname: "pathname",
-  Tempfile: "tempfile", StringIO: "stringio", CSV: "csv", ERB: "erb", Benchmark: "benchmark", FileUtils: "fileutils", Singleton: "singleton",
-  Forwardable: "forwardable", SimpleDelegator: "delegate", Zlib: "zlib", Etc: "etc", Logger: "logger", Shellwords: "shellwords",
-  Concurrent: "concurrent", Faraday: "faraday", PP: "pp"
-}.each do |name, feature|
-  autoload(name, feature) unless Object.const_defined?(name) || Object.autoload?(name)
+module Taskerd
+  # Libraries that load when one of their constants is first used. (Not by autoload: that breaks libraries whose files define
+  # the constant before the main file is loaded.)
+  # @api private
+  module LazyConstants
+    FEATURES = {
+      JSON: "json", SecureRandom: "securerandom", Timeout: "timeout", Date: "date", DateTime: "date", Set: "set", BigDecimal: "bigdecimal",
+      OpenStruct: "ostruct", YAML: "yaml", Psych: "psych", URI: "uri", Digest: "digest", OpenSSL: "openssl", Base64: "base64", Pathname: "pathname",
+      Tempfile: "tempfile", StringIO: "stringio", StringScanner: "strscan", CSV: "csv", ERB: "erb", CGI: "cgi", Benchmark: "benchmark",
+      FileUtils: "fileutils", Singleton: "singleton", Forwardable: "forwardable", SimpleDelegator: "delegate", Zlib: "zlib", Etc: "etc",
+      Logger: "logger", Shellwords: "shellwords", Concurrent: "concurrent", Faraday: "faraday", PP: "pp", Open3: "open3"
+    }.freeze
+
+    def const_missing(name)
+      feature = FEATURES[name]
+      return super if feature.nil? || Object.const_defined?(name)
+
+      begin
+        require feature
+      rescue LoadError
+        return super
+      end
+      Object.const_defined?(name) ? Object.const_get(name) : super
+    end
+  end
+  Module.prepend(LazyConstants)
 end
 
 module Taskerd
@@ -22,32 +40,41 @@ module Taskerd
     # @param feature [String] what defines the methods of `owner`
     def define(owner, feature, *names)
       missing = names.reject { |name| owner.method_defined?(name) || owner.private_method_defined?(name) }
+      (@defined ||= {})[feature] = (@defined[feature] || []) + missing.map { |name| [owner, name] }
       missing.each do |name|
         owner.define_method(name) do |*arguments, **options, &block|
-          LazyMethods.load(owner, feature, missing)
+          LazyMethods.load(feature)
           __send__(name, *arguments, **options, &block)
         end
       end
     end
 
-    def load(owner, feature, names)
-      names.each { |name| owner.remove_method(name) if owner.method_defined?(name, false) && owner.instance_method(name).source_location&.first == __FILE__ }
+    # The stand-ins go before the methods come.
+    def load(feature)
+      (@defined.delete(feature) || []).each do |owner, name|
+        owner.remove_method(name) if owner.method_defined?(name, false) && owner.instance_method(name).source_location&.first == __FILE__
+      end
       require feature
     end
   end
 
-  LazyMethods.define(Object, "json", :to_json)
-  LazyMethods.define(Object, "bigdecimal", :BigDecimal)
-
   # Stand-ins for ActiveSupport.
   # @api private
   module CoreExt
-    # Load ActiveSupport if it is installed, else the stand-ins.
+    # Load ActiveSupport if it is installed, else the stand-ins. A file .env is read if dotenv is.
     def self.load
+      dotenv if File.file?(".env")
       return if defined?(::ActiveSupport::HashWithIndifferentAccess) && {}.respond_to?(:deep_symbolize_keys)
       return if ENV["TASKERD_ACTIVE_SUPPORT"] != "off" && active_support
 
       require_relative "core_ext/stand_ins"
+    end
+
+    def self.dotenv
+      require "dotenv"
+      ::Dotenv.load
+    rescue LoadError
+      nil
     end
 
     def self.active_support

@@ -5,3 +5,17 @@ require_relative "domain_events/publisher"
 require_relative "domain_events/subscriber"
 require_relative "domain_events/registries"
 require_relative "domain_events/stream"
+
+module Taskerd
+  # Events that steps publish.
+  module DomainEvents
+    # Take in what the files of an application define, and let subscribers have their events.
+    # @api private
+    def self.start(socket)
+      PublisherRegistry.instance.register_known
+      subscribers = SubscriberRegistry.instance
+      subscribers.register_known
+      subscribers.start_all!(Poller.instance(socket: socket)) if subscribers.count.positive?
+    end
+  end
+end

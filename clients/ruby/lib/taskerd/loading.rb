@@ -25,6 +25,11 @@ module Taskerd
     PLACES = %w[app/handlers lib/handlers handlers app/tasker/handlers lib/tasker/handlers].freeze
     # Of a path that ends so the library is meant, wherever the path leads.
     OWN = %r{/lib/(taskerd(?:/[\w/]+)?)(?:\.rb)?\z}.freeze
+    # Parts of the library that have no file of their own: all of it is loaded.
+    PART = %r{\Ataskerd/[\w/]+\z}.freeze
+    # Bases that the library brings.
+    LIBRARY = %w[Decision Batchable Api FunctionalHandler FunctionalDecision FunctionalAnalyzer FunctionalWorker FunctionalApi]
+              .map { |name| "Taskerd::StepHandler::#{name}" }.freeze
 
     class << self
       # Load a file, everything below a directory, or a feature by name.
@@ -71,7 +76,7 @@ module Taskerd
       private
 
       def skipped?(file)
-        file.split("/").any? { |part| part.start_with?(".", "_") } || file.end_with?("_spec.rb", "_test.rb")
+        file.split("/").any? { |part| part.start_with?(".", "_") } || file.end_with?("_spec.rb", "_test.rb", "_helper.rb")
       end
 
       def load_one(file, failures)
@@ -89,6 +94,10 @@ module Taskerd
 
       # A file that was written beside a copy of the library names it by a relative path.
       def provide(error)
+        if PART.match?(error.path.to_s)
+          $LOADED_FEATURES << "#{error.path}.rb"
+          return true
+        end
         found = OWN.match(error.path.to_s)
         return false unless found && File.file?(File.expand_path("../#{found[1]}.rb", __dir__))
 
@@ -121,11 +130,11 @@ module Taskerd
       end
 
       def library?(klass)
-        klass.name.start_with?("Taskerd::StepHandler::", "Taskerd::Handlers::")
+        LIBRARY.include?(klass.name)
       end
 
       def callable?(klass)
-        klass.method_defined?(:call) && klass.instance_method(:call).owner != StepHandler::Base || klass.public_instance_methods(false).any?
+        klass.instance_method(:call).owner != StepHandler::Base || klass.public_instance_methods(false).any?
       end
 
       # For files that were loaded before.

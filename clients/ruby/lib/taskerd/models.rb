@@ -103,6 +103,8 @@ module Taskerd
         @data[:max_attempts] || @data[:retry_limit] || 3
       end
 
+      alias retry_limit max_attempts
+
       # @return [Integer] attempts made before this one
       def attempts
         @data[:attempts] || 0

@@ -259,6 +259,10 @@ module Taskerd
         end
       end
 
+      LazyMethods.define(Object, "json", :to_json)
+      { BigDecimal: "bigdecimal", URI: "uri", Pathname: "pathname" }.each { |name, feature| LazyMethods.define(Object, feature, name) }
+      [String, Integer, Float, NilClass].each { |kind| LazyMethods.define(kind, "bigdecimal/util", :to_d) }
+
       add(Object, ForObject)
       NilClass.define_method(:try, ForNil.instance_method(:try))
       { Hash => ForHash, Array => ForArray, Enumerable => ForEnumerable, Numeric => ForNumeric, Time => ForTime }.each { |target, source| add(target, source) }

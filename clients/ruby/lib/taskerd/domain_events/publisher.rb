@@ -11,6 +11,20 @@ module Taskerd
     # (`name`, `condition`, `delivery_mode`, ...) and `step_context` (`task_uuid`, `step_uuid`, `step_name`, `namespace`,
     # `correlation_id`, `context`).
     class BasePublisher
+      class << self
+        # Subclasses in the order of their definition.
+        # @api private
+        def known
+          BasePublisher.instance_variable_get(:@known)
+        end
+
+        def inherited(subclass)
+          super
+          BasePublisher.known << subclass
+        end
+      end
+      @known = []
+
       # What templates call the publisher.
       def name
         raise NotImplementedError, "#{self.class} has no method name"

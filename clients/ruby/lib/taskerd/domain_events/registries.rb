@@ -43,6 +43,21 @@ module Taskerd
         @publishers[made.name.to_s] = made
       end
 
+      # Add the publishers that this process has defined, where their names are not taken and they need nothing to be made.
+      # @api private
+      def register_known
+        return if @frozen
+
+        BasePublisher.known.each do |kind|
+          next if kind.name.nil? || kind == DefaultPublisher || @publishers.each_value.any?(kind)
+
+          made = kind.new
+          @publishers[made.name.to_s] ||= made
+        rescue StandardError, NotImplementedError # an abstract one, or one that its application makes itself
+          next
+        end
+      end
+
       def unregister(name)
         raise RegistryFrozenError, "the publisher registry is frozen" if @frozen
 
@@ -130,6 +145,13 @@ module Taskerd
         return register_instance(subscriber) unless subscriber.is_a?(Class)
 
         @classes << subscriber unless @classes.include?(subscriber)
+      end
+
+      # Add the subscribers that this process has defined.
+      # @api private
+      def register_known
+        usable = BaseSubscriber.known.select { |kind| kind.name && kind.instance_method(:handle).owner != BaseSubscriber }
+        usable.each { |kind| register(kind) if kind.instance_method(:initialize).arity <= 0 }
       end
 
       # Add an instance.

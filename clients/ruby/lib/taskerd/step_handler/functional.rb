@@ -18,8 +18,8 @@ module Taskerd
         attr_reader :type, :steps, :reason, :routing_context
 
         # Create these steps; the rest joins the result as `routing_context`.
-        def self.route(steps, **routing_context)
-          new(:create_steps, Array(steps), nil, routing_context)
+        def self.route(*steps, **routing_context)
+          new(:create_steps, steps.flatten, nil, routing_context)
         end
 
         # Create none.
@@ -278,11 +278,17 @@ module Taskerd
       def built(model, value)
         return value unless model && value.is_a?(Hash)
 
-        model.new(**attributes(model, value))
+        make(model, attributes(model, value))
+      end
+
+      # A Struct may take its values by position.
+      def make(model, values)
+        by_position = model < Struct && !model.keyword_init?
+        by_position ? model.new(*model.members.map { |name| values[name] }) : model.new(**values)
       end
 
       def typed_inputs(context)
-        made = @model.new(**attributes(@model, context.context).compact)
+        made = make(@model, attributes(@model, context.context).compact)
         made.validate! if made.respond_to?(:validate!)
         made
       end

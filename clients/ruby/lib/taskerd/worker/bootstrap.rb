@@ -57,7 +57,7 @@ module Taskerd
         registry.bootstrap_handlers
         install_traps if @traps
         @service.launch
-        DomainEvents::SubscriberRegistry.instance.start_all! if Taskerd.autoload?(:DomainEvents).nil?
+        DomainEvents.start(@service.socket) unless Taskerd.autoload?(:DomainEvents)
         self
       end
 

@@ -1,0 +1,119 @@
+# frozen_string_literal: true
+
+require_relative "support"
+require "open3"
+
+# The package as a whole: its gem, its signatures, and other surroundings.
+class TestPackage < Minitest::Test
+  include Support
+
+  PROJECT = File.expand_path("..", __dir__)
+
+  def setup
+    @dir = Dir.mktmpdir("taskerd-ruby-")
+  end
+
+  def teardown
+    FileUtils.rm_rf(@dir)
+  end
+
+  def run_ruby(*arguments, env: {}, **options)
+    out, status = Open3.capture2e(env, RbConfig.ruby, *arguments, stdin_data: "", **options)
+    [out, status.exitstatus]
+  end
+
+  def test_the_gem_builds_installs_and_holds_everything
+    gem = File.join(@dir, "taskerd.gem")
+    out, status = run_ruby("-S", "gem", "build", "taskerd.gemspec", "-o", gem, chdir: PROJECT)
+    assert_equal 0, status, out
+    assert_equal ["no homepage specified"], out.scan(/^WARNING:  (.*)$/).flatten.grep_v(/^See/)
+    out, status = run_ruby("-S", "gem", "install", "--local", "--ignore-dependencies", "--no-document", "-i", File.join(@dir, "gems"), "-n", File.join(@dir, "bin"), gem)
+    assert_equal 0, status, out
+    installed = Dir.glob(File.join(@dir, "gems/gems/taskerd-*")).first
+    held = Dir.glob("**/*.rb", base: File.join(installed, "lib")).sort
+    assert_equal Dir.glob("**/*.rb", base: LIB).sort, held
+    env = { "GEM_PATH" => [File.join(@dir, "gems"), *Gem.path].join(":"), "RUBYLIB" => nil }
+    out, status = run_ruby(File.join(@dir, "bin/taskerd"), "--version", env: env)
+    assert_equal [0, "taskerd-ruby #{Taskerd::VERSION}\n"], [status, out]
+    out, status = run_ruby(File.join(@dir, "bin/taskerd-ruby-worker"), "--help", env: env)
+    assert_equal [0, true], [status, out.start_with?("usage: taskerd worker")]
+  end
+
+  def test_every_file_loads_without_warnings_and_says_what_it_is
+    Dir.glob("**/*.rb", base: LIB).each do |file|
+      next if file == "taskerd/railtie.rb"
+
+      source = File.read(File.join(LIB, file))
+      assert source.start_with?("# frozen_string_literal: true\n"), file
+      assert_operator source.lines.size, :<, 800, file
+    end
+    out, status = run_ruby("-w", "-I", LIB, "-e", <<~RUBY, env: { "TASKERD_ACTIVE_SUPPORT" => "off" })
+      require "taskerd"; require "taskerd/cli"; require "taskerd/replay"; require "taskerd/testing"
+      [Taskerd::DomainEvents, Taskerd::TemplateDiscovery, Taskerd::Observability, Taskerd::Testing::EmbeddedTaskerd, Taskerd::StepHandler::Api,
+       Taskerd::StepHandler::FunctionalApi, Taskerd::Client::Connection, Taskerd::Types::TaskRequest, Taskerd::Worker::Supervisor, Taskerd::Worker::Bootstrap]
+    RUBY
+    assert_equal [0, ""], [status, out]
+  end
+
+  def test_with_active_support
+    out, status = run_ruby(File.join(__dir__, "test_handlers.rb"), env: { "TASKERD_ACTIVE_SUPPORT" => "on" })
+    skip "ActiveSupport is not installed" if Gem::Specification.find_all_by_name("activesupport").empty?
+    assert_equal 0, status, out
+    out, status = run_ruby("-I", LIB, "-e", 'require "taskerd"; p Taskerd.indifferent({ a: [{ b: 1 }] })[:a][0].class, 5.days.class', env: { "TASKERD_ACTIVE_SUPPORT" => "on" })
+    assert_equal [0, "ActiveSupport::HashWithIndifferentAccess\nActiveSupport::Duration\n"], [status, out]
+  end
+
+  def test_constants_and_methods_that_handlers_do_not_require
+    out, status = run_ruby("-w", "-I", LIB, "-e", <<~'RUBY', env: { "TASKERD_ACTIVE_SUPPORT" => "off" })
+      require "taskerd"
+      found = {
+        json: JSON.generate([1]), to_json: { a: Time }.keys.to_json, object: Object.new.to_json[0, 3], uuid: SecureRandom.uuid.size, set: Set.new([1]).size,
+        decimal: BigDecimal("1.5").to_s("F"), to_d: "2.5".to_d.to_s("F"), date: (Date.new(2026, 1, 1) + 5.days).to_s, ago: 2.hours.ago.class, uri: URI("http://a/").host,
+        digest: Digest::SHA256.hexdigest("a")[0, 4], struct: OpenStruct.new(a: 1).a, time: Time.parse("2026-01-01T00:00:00Z").iso8601, current: Time.current.class,
+        blank: [nil.blank?, " ".blank?, 0.present?, [].presence], keys: { a: { "b" => 1 } }.deep_symbolize_keys, try: nil.try(:x), week: 1.week.to_i,
+        hash: { "a" => 1 }.with_indifferent_access[:a], index: [1].index_by(&:to_s), sum: (1.day + 1.hour) / 1.hour, before: 1.minute < 90, text: "Foo::BarBaz".underscore
+      }
+      puts JSON.generate(found)
+    RUBY
+    assert_equal 0, status, out
+    wanted = {
+      "json" => "[1]", "to_json" => '["a"]', "object" => '"#<', "uuid" => 36, "set" => 1, "decimal" => "1.5", "to_d" => "2.5", "date" => "2026-01-06", "ago" => "Time",
+      "uri" => "a", "digest" => "ca97", "struct" => 1, "time" => "2026-01-01T00:00:00Z", "current" => "Time", "blank" => [true, true, true, nil], "keys" => { "a" => { "b" => 1 } },
+      "try" => nil, "week" => 604_800, "hash" => 1, "index" => { "1" => 1 }, "sum" => 25, "before" => true, "text" => "foo/bar_baz"
+    }
+    assert_equal wanted, JSON.parse(out)
+  end
+
+  def test_older_files_name_the_library_by_a_path
+    FileUtils.mkdir_p(File.join(@dir, "a/b"))
+    File.write(File.join(@dir, "a/b/old.rb"), <<~RUBY)
+      require_relative "../../lib/taskerd/errors"
+      require "taskerd/types/step_handler_call_result"
+      class OldOne < Taskerd::StepHandler::Base
+        def call(_) = raise(Taskerd::Errors::PermanentError, "x")
+      end
+    RUBY
+    failures = []
+    assert_equal ["OldOne"], Taskerd::Loading.load(File.join(@dir, "a"), failures).map(&:name)
+    assert_equal [], failures
+  end
+
+  def test_signatures
+    require "rbs"
+    loader = RBS::EnvironmentLoader.new
+    loader.add(path: Pathname(File.join(PROJECT, "sig")))
+    environment = RBS::Environment.from_loader(loader).resolve_type_names
+    mine = environment.class_decls.select { |name, _| name.to_s.start_with?("::Taskerd") }
+    assert_operator mine.size, :>, 20
+    RBS::DefinitionBuilder.new(env: environment).then { |builder| mine.each_key { |name| builder.build_instance(name) && builder.build_singleton(name) } }
+    missing = mine.flat_map { |name, entry| undefined(Object.const_get(name.to_s), entry.decls.map(&:decl)) }
+    assert_equal [], missing
+  end
+
+  # Methods that a signature names and that are not there.
+  def undefined(found, declarations)
+    members = declarations.flat_map(&:members).grep(RBS::AST::Members::MethodDefinition)
+    members.reject { |m| m.kind == :singleton ? found.respond_to?(m.name) : found.method_defined?(m.name) || found.private_method_defined?(m.name) }
+           .map { |m| "#{found}#{m.kind == :singleton ? "." : "#"}#{m.name}" }
+  end
+end

@@ -32,7 +32,8 @@ def _bulk(r, floor_goal):
 
 
 def _language(r, goal):
-    yield Line(f"bulk linear-4, worker in {r['worker']}", f"{goal:,} steps/s", f"{r['steps_per_s']:,.0f} steps/s", f"{r['steps_per_s_to_floor']:.2f} of floor", r["steps_per_s"] >= goal)
+    yield Line(f"bulk linear-4, worker in {r['worker']}", f"{goal:,} steps/s" if goal else "none set", f"{r['steps_per_s']:,.0f} steps/s", f"{r['steps_per_s_to_floor']:.2f} of floor",
+               r["steps_per_s"] >= goal if goal else True)
 
 
 def bulk(results, goals):

@@ -7,12 +7,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from .languages import BENCH, LANGUAGES, ROOT
 from .proc import Failure, ask, cpu_of, cpu_of_tree, stop, tail, wait_until
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
-BENCH = ROOT / "tests" / "bench"
-PYTHON = "/usr/bin/python3"
-HELD = 200  # steps that a worker of any kind holds at a time
 WORKLOADS = ("linear-4", "diamond-4", "dag-7", "tree-8")
 PROGRAMS = ("daemon/taskerd", "clients/taskerctl/taskerctl", "tests/bench/bench_worker", "tests/bench/bench_client", "tests/bench/floor")
 
@@ -25,53 +22,6 @@ def ready_build(build):
         r = subprocess.run(["ninja", "-C", build, *PROGRAMS], check=False, capture_output=True, text=True)
         if r.returncode != 0:
             raise Failure("the build is broken:\n" + r.stdout[-3000:])
-
-
-# ---- workers whose handlers do nothing ----------------------------------------------------------------------------------
-
-
-def c_worker(build, socket):
-    return [build / "tests/bench/bench_worker", "--socket", socket, "--concurrency", HELD], {}
-
-
-def python_worker(_, socket):
-    """Few threads, because handlers that do nothing are all interpreter lock; as many steps held as by the worker in C."""
-    return [PYTHON, "-m", "taskerd", "worker", BENCH / "noop_handlers.py", "--socket", socket, "--threads", 4, "--prefetch", HELD - 4, "--log-level", "warn"], \
-        {"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def ruby_worker(_, socket):
-    return ["ruby", ROOT / "clients/ruby/exe/taskerd", "worker", BENCH / "noop_handlers.rb", "--socket", socket, "--threads", 4, "--prefetch", HELD - 4, "--log-level", "warn"], {"TASKERD_ACTIVE_SUPPORT": "off"}
-
-
-TYPESCRIPT = ROOT / "build-test/typescript"  # where tests/run typescript builds the client and has Bun and Deno
-
-
-def typescript_worker(*runtime):
-    """One thread runs everything, so handlers that do nothing are run as they come."""
-    return lambda _, socket: ([*runtime, TYPESCRIPT / "dist/cli.js", "worker", BENCH / "noop_handlers.js", "--socket", socket, "--threads", HELD, "--prefetch", 0,
-                               "--log-level", "warn"], {})
-
-
-def typescript_is_there(runtime):
-    return lambda _: (TYPESCRIPT / "dist/cli.js").exists() and shutil.which(runtime) is not None
-
-
-BUN, DENO = (str(TYPESCRIPT / "node_modules/.bin" / name) for name in ("bun", "deno"))
-
-LANGUAGES = {  # name: (command line and environment of a worker, steps/s that it should reach, what has to be there)
-    "c": (c_worker, 15000, lambda build: True),
-    "python": (python_worker, 6000, lambda build: os.access(PYTHON, os.X_OK)),
-    "ruby": (ruby_worker, 6000, lambda build: shutil.which("ruby")),
-    "node": (typescript_worker("node"), 8000, typescript_is_there("node")),
-    "bun": (typescript_worker(BUN), 8000, typescript_is_there(BUN)),
-    "deno": (typescript_worker(DENO, "run", "-A"), 8000, typescript_is_there(DENO)),
-}
-
-
-def languages(build):
-    """Those that can be run here."""
-    return [name for name, (_, _, there) in LANGUAGES.items() if there(build)]
 
 
 # ---- a place of its own for one run --------------------------------------------------------------------------------------
@@ -163,9 +113,9 @@ class Site(Place):
     def start_worker(self, kind, *args, socket=None, name=None, wait=True):
         """A worker process; `args` go to the end of its command line."""
         socket = socket or self.socket
-        argv, env = LANGUAGES[kind][0](self.build, socket)
+        language = LANGUAGES[kind]
         before = self.workers(socket) if wait else 0
-        child = self.start(name or f"worker in {kind}", [*argv, *args], env)
+        child = self.start(name or f"worker in {kind}", [*language.argv(self.build, socket), *args], language.env)
         if wait:
             wait_until(lambda: self.workers(socket) > before, "worker to connect", self.children)
         return child

@@ -81,6 +81,7 @@ module Taskerd
       return false unless defined?(::ActiveSupport) || installed?
 
       require "logger" # ActiveSupport before 7.1 forgets it
+      require "uri" # ActiveSupport 6.1 begins with a part of it, which not every version of it bears
       require "active_support"
       require "active_support/core_ext"
       true

@@ -1,4 +1,4 @@
-"""The commands of this directory work, at the smallest size; what they say of speed is nobody's business here."""
+"""The commands of tests/bench work, at the smallest size; what they say of speed is nobody's business here."""
 import json
 import os
 import subprocess
@@ -7,10 +7,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
-BENCH = Path(__file__).resolve().parent
+BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
-from measure import figures, reach, site  # noqa: E402
+from measure import figures, languages, reach  # noqa: E402
 from peers import catalogue, cluster  # noqa: E402
 
 BUILD = os.environ.get("TASKERD_BUILD")
@@ -79,10 +79,12 @@ class Figures(unittest.TestCase):
         self.assertEqual([line.reached for line in reach.nodes(fair)], [True, True, True])
         self.assertEqual([line.reached for line in reach.nodes({**fair, "ratio": 0.94, "smallest_share": 0.1, "run_twice": 1})], [False, False, False])
 
-    def test_every_language_has_a_goal(self):
-        for name, (argv, goal, there) in site.LANGUAGES.items():
-            self.assertGreater(goal, 0, name)
-            self.assertTrue(callable(argv) and callable(there), name)
+    def test_a_language_that_cannot_be_run_is_told(self):
+        def no():
+            raise figures.Failure("its compiler is not there")
+        languages.LANGUAGES["none"] = languages.Language(lambda build, socket: [], None, no)
+        self.addCleanup(languages.LANGUAGES.pop, "none")
+        self.assertEqual(languages.languages(["c", "none"]), (["c"], {"none": "its compiler is not there"}))
 
 
 if __name__ == "__main__":

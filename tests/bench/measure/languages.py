@@ -1,0 +1,92 @@
+"""Workers whose handlers do nothing, one for each client in the tree: how each is made ready, and its command line."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Optional
+
+from .proc import Failure
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+BENCH = ROOT / "tests" / "bench"
+WORKERS = BENCH / "workers"
+OUT = ROOT / "build-test"
+PYTHON = "/usr/bin/python3"
+HELD = 200  # steps that a worker of any kind holds at a time
+THREADS = 4  # few, because handlers that do nothing are all interpreter lock
+HOLD = ("--threads", THREADS, "--prefetch", HELD - THREADS, "--log-level", "warn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    argv: Callable  # (build directory, socket) -> command line
+    goal: Optional[int] = None  # steps/s in bulk
+    prepare: Callable = lambda: None  # Failure: it cannot be run here
+    env: dict = dataclasses.field(default_factory=dict)
+
+
+def need(args, what):
+    if subprocess.run([str(a) for a in args], check=False, stdin=subprocess.DEVNULL, capture_output=True).returncode != 0:
+        raise Failure(what)
+
+
+def typescript():
+    """The package, built as its tests want it."""
+    package = OUT / "typescript"
+    newest = max(f.stat().st_mtime for f in (ROOT / "clients/typescript/src").rglob("*.ts"))
+    if not (package / "dist/cli.js").exists() or (package / "dist/cli.js").stat().st_mtime < newest:
+        sys.path.insert(0, str(ROOT / "tests"))
+        import suites  # pylint: disable=import-outside-toplevel
+        (OUT / "logs").mkdir(parents=True, exist_ok=True)
+        if not suites.typescript_package(OUT / "logs/bench-typescript.log"):
+            raise Failure("its package cannot be built: see build-test/logs/bench-typescript.log")
+
+
+def javascript(runtime, *words):
+    """One thread runs everything, so handlers that do nothing are run as they come. The package brings runtimes that the machine has not, or has too old."""
+    def argv(_, socket):
+        return [own(runtime), *words, OUT / "typescript/dist/cli.js", "worker", WORKERS / "noop.mjs", "--socket", socket, "--threads", HELD, "--prefetch", 0, "--log-level", "warn"]
+
+    def own(name):
+        brought = OUT / "typescript/node_modules/.bin" / name
+        return brought if brought.exists() else name
+
+    def prepare():
+        typescript()
+        need([own(runtime), "--version"], f"{runtime} is not there")
+    return Language(argv, 8000, prepare)
+
+
+def rust():
+    crate = ROOT / "clients/rust"
+    if not shutil.which("cargo"):
+        raise Failure("cargo is not there")
+    need(["cargo", "build", "--quiet", "--release", "--manifest-path", crate / "Cargo.toml", "--target-dir", OUT / "rust", "--example", "bench_worker"], "its example bench_worker cannot be built")
+
+
+LANGUAGES = {
+    "c": Language(lambda build, socket: [build / "tests/bench/bench_worker", "--socket", socket, "--concurrency", HELD], 15000),
+    "python": Language(lambda _, socket: [PYTHON, "-m", "taskerd", "worker", WORKERS / "noop.py", "--socket", socket, *HOLD], 6000,
+                       env={"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONDONTWRITEBYTECODE": "1"}),
+    "ruby": Language(lambda _, socket: ["ruby", ROOT / "clients/ruby/exe/taskerd", "worker", WORKERS / "noop.rb", "--socket", socket, *HOLD], 6000,
+                     lambda: need(["ruby", "-rmsgpack", "-e", ""], "ruby with msgpack is not there"), {"TASKERD_ACTIVE_SUPPORT": "off"}),
+    "node": javascript("node"),
+    "bun": javascript("bun"),
+    "deno": javascript("deno", "run", "-A"),
+    "rust": Language(lambda _, socket: [OUT / "rust/release/examples/bench_worker", "--socket", socket, "--concurrency", HELD], None, rust),
+}
+
+
+def languages(wanted=None):
+    """(names of those that can be run here, name -> why another cannot)"""
+    ready, missing = [], {}
+    for name in wanted or LANGUAGES:
+        try:
+            LANGUAGES[name].prepare()
+            ready.append(name)
+        except (Failure, OSError, ValueError) as e:
+            missing[name] = str(e) if isinstance(e, Failure) else "its client is not there"
+    return ready, missing

@@ -9,6 +9,7 @@ import { TaskerError } from './errors.js';
 import { InProcessDomainEventPoller } from './events/poller.js';
 import { SubscriberRegistry } from './events/registry.js';
 import { LEVELS, log, setLevels, type Level } from './log.js';
+import { SUPERVISED, Supervisor, underSupervision } from './processes.js';
 import { messageOf } from './results.js';
 import { VERSION } from './version.js';
 import { DEFAULT_CONCURRENCY, Worker, type WorkerOptions } from './worker.js';
@@ -93,7 +94,10 @@ async function main(args: string[]): Promise<number> {
   }
   if (command === 'replay') return runReplay(values, positionals.slice(1));
   if (command !== 'worker') throw new UsageError(command === undefined ? 'a command is missing' : `unknown command ${command}`);
-  return runWorker(workerOptions(values, positionals));
+  const options = workerOptions(values, positionals);
+  const processes = count('processes', values['processes'], 1) ?? 1;
+  if (processes > 1 && !process.env[SUPERVISED]) return new Supervisor(processes, args, options.name as string).run();
+  return runWorker(options);
 }
 
 function workerOptions(values: Record<string, any>, paths: string[]): WorkerOptions { // eslint-disable-line @typescript-eslint/no-explicit-any
@@ -160,6 +164,7 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   process.on('SIGINT', onSignal);
   process.on('SIGUSR1', () => log.info(`status: ${JSON.stringify(worker.status())}`));
   await worker.start();
+  underSupervision(() => worker.drain());
   const events = await startSubscribers(worker.socket);
   const delivered = await worker.wait();
   if (events) SubscriberRegistry.instance.stopAll();

@@ -24,6 +24,10 @@ export interface HandlerOptions {
   inputs?: Record<string, string> | readonly string[];
   version?: string;
 }
+export interface BatchWorkerOptions extends HandlerOptions {
+  /** For readers; the template says which step makes the batches. */
+  analyzerStep?: string;
+}
 export interface BatchAnalyzerOptions extends HandlerOptions {
   /** The template's step that does the work. */
   workerTemplate: string;
@@ -166,7 +170,7 @@ function analyzed(value: unknown, template: string): StepHandlerResult {
 }
 
 /** Make a function the handler of a batch worker; its argument `batchContext` says which part to do. */
-export function defineBatchWorker<A = BatchWorkerArgs>(name: string, options: HandlerOptions | HandlerFn<A>, fn?: HandlerFn<A>): StepHandlerClass {
+export function defineBatchWorker<A = BatchWorkerArgs>(name: string, options: BatchWorkerOptions | HandlerFn<A>, fn?: HandlerFn<A>): StepHandlerClass {
   const [given, run] = sorted(options, fn);
   const bind = binding(given);
   return define('defineBatchWorker', name, given, run, (context, handler) => ({ ...bind(context, handler), batchContext: batchContextOf(context) }), resultFromValue);

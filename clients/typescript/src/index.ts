@@ -34,6 +34,7 @@ export {
   type BatchAnalyzerOptions,
   type BatchConfig,
   type BatchWorkerArgs,
+  type BatchWorkerOptions,
   type HandlerArgs,
   type HandlerFn,
   type HandlerOptions,

@@ -9,6 +9,7 @@ require "tmpdir"
 require "fileutils"
 require "rbconfig"
 ENV["TASKERD_ACTIVE_SUPPORT"] ||= "off" # what handlers find without it; test_package runs some of the tests with it
+ENV["TASKERD_FARADAY"] ||= "off"
 require "taskerd"
 
 Thread.report_on_exception = true

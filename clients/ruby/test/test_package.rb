@@ -61,6 +61,16 @@ class TestPackage < Minitest::Test
     assert_equal 0, status, out
     out, status = run_ruby("-I", LIB, "-e", 'require "taskerd"; p Taskerd.indifferent({ a: [{ b: 1 }] })[:a][0].class, 5.days.class', env: { "TASKERD_ACTIVE_SUPPORT" => "on" })
     assert_equal [0, "ActiveSupport::HashWithIndifferentAccess\nActiveSupport::Duration\n"], [status, out]
+    out, status = run_ruby("-I", LIB, File.join(__dir__, "indifferent.rb"), env: { "TASKERD_ACTIVE_SUPPORT" => "on" })
+    assert_equal [0, 1], [status, out.lines.size], out
+  end
+
+  def test_with_faraday
+    skip "Faraday is not installed" if Gem::Specification.find_all_by_name("faraday").empty?
+    out, status = run_ruby(File.join(__dir__, "test_api.rb"), env: { "TASKERD_FARADAY" => "on" })
+    assert_equal 0, status, out
+    out, = run_ruby("-I", LIB, "-e", 'require "taskerd"; p Class.new(Taskerd::StepHandler::Api).new(config: { url: "http://a/b" }).connection.class', env: { "TASKERD_FARADAY" => "on" })
+    assert_includes out, "Faraday::Connection"
   end
 
   def test_constants_and_methods_that_handlers_do_not_require

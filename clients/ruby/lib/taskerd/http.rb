@@ -25,6 +25,7 @@ module Taskerd
     class << self
       # @return [Faraday::Connection, Connection]
       def connect(settings, configure)
+        check(settings["url"])
         return Connection.new(settings) unless faraday?
 
         connection = ::Faraday.new(url: settings["url"], params: settings["params"] || {}, headers: headers(settings),
@@ -39,6 +40,7 @@ module Taskerd
 
       def faraday?
         return @faraday unless @faraday.nil?
+        return @faraday = false if ENV["TASKERD_FARADAY"] == "off"
 
         @faraday = begin
           require "faraday"
@@ -54,7 +56,8 @@ module Taskerd
         sent = { **own, **headers.to_h.transform_keys(&:to_s) }
         return connection.request(verb, path, params, sent, body) if connection.is_a?(Connection)
 
-        found = connection.run_request(verb, path, body, sent) { |request| request.params.update(params.transform_keys(&:to_s)) if params.any? }
+        # With a slash in front it would replace the path of the URL.
+        found = connection.run_request(verb, path.to_s.delete_prefix("/"), body, sent) { |request| request.params.update(params.transform_keys(&:to_s)) if params.any? }
         found.body.is_a?(String) ? Response.new(status: found.status, headers: found.headers, body: parsed(found.body, found.headers)) : found
       end
 
@@ -118,6 +121,12 @@ module Taskerd
       end
 
       private
+
+      def check(url)
+        return if url.nil? || %r{\Ahttps?://[^/]}.match?(url.to_s)
+
+        raise Errors::ConfigurationError, "url: #{url.inspect} is no URL of an HTTP service"
+      end
 
       def json_body(data)
         return [nil, {}] if data.nil?

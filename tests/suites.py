@@ -272,7 +272,7 @@ def ruby():
 
 JS_RUNTIMES = {  # how to run a compiled test with it, and what its closing lines say
     "node": (["{node}", "--test", "--test-reporter=tap"], r"^# pass (\d+)", r"^\s*not ok \d+ - (.*)$"),
-    "bun": (["{bin}/bun", "test", "--timeout", "60000"], r"^\s*(\d+) pass", r"^\(fail\) (.*)$"),
+    "bun": (["{bin}/bun", "test", "--timeout", "200000"], r"^\s*(\d+) pass", r"^\(fail\) (.*)$"),
     "deno": (["{bin}/deno", "test", "-A", "--no-check", "--quiet"], r"\| (?:\d+ passed )?\(?(\d+) steps\)?|(\d+) passed", r"^(.*) \.\.\. FAILED"),
 }
 

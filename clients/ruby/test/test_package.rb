@@ -55,6 +55,17 @@ class TestPackage < Minitest::Test
     assert_equal [0, ""], [status, out]
   end
 
+  def test_the_command_starts_without_rubygems_and_has_gems_all_the_same
+    file = File.join(@dir, "h.rb")
+    File.write(file, "puts defined?(Gem).inspect\nrequire 'rbs'\nputs [defined?(Gem), RBS::VERSION.class].inspect\n")
+    clean = { "TASKERD_ACTIVE_SUPPORT" => "off", "RUBYOPT" => nil, "GEM_HOME" => nil, "GEM_PATH" => nil, "BUNDLE_GEMFILE" => nil }
+    out, status = Open3.capture2(clean, EXE, "worker", file, "--socket", "/nonexistent", chdir: @dir)
+    assert_equal ["nil\n[\"constant\", String]\n", 1], [out, status.exitstatus]
+    File.write(File.join(@dir, "Gemfile"), "")
+    out, = Open3.capture2(clean, EXE, "worker", file, "--socket", "/nonexistent", chdir: @dir)
+    assert_equal "\"constant\"", out.lines.first.chomp, "an application with a Gemfile has them from the beginning"
+  end
+
   def test_with_active_support
     out, status = run_ruby(File.join(__dir__, "test_handlers.rb"), env: { "TASKERD_ACTIVE_SUPPORT" => "on" })
     skip "ActiveSupport is not installed" if Gem::Specification.find_all_by_name("activesupport").empty?

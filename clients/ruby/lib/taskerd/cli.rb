@@ -175,7 +175,7 @@ module Taskerd
 
         kept << word unless word.start_with?("--processes=", "--name=")
       end
-      command = [RbConfig.ruby, "-I", File.expand_path("..", __dir__), File.expand_path("../../exe/taskerd", __dir__), "worker", *kept]
+      command = [RbConfig.ruby, *("--disable-gems" unless defined?(::Gem)), "-I", File.expand_path("..", __dir__), File.expand_path("../../exe/taskerd", __dir__), "worker", *kept]
       Worker::Supervisor.new(command, options[:processes], options[:name] || Worker.default_name).run
     end
 

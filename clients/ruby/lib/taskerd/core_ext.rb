@@ -3,6 +3,8 @@
 # Handler files lean on parts of ActiveSupport and of the standard library that they do not require themselves. Libraries
 # load on first use; where ActiveSupport is not installed the methods that handlers use most stand in for it.
 
+require_relative "gems"
+
 module Taskerd
   # Libraries that load when one of their constants is first used. (Not by autoload: that breaks libraries whose files define
   # the constant before the main file is loaded.)
@@ -13,7 +15,7 @@ module Taskerd
       OpenStruct: "ostruct", YAML: "yaml", Psych: "psych", URI: "uri", Digest: "digest", OpenSSL: "openssl", Base64: "base64", Pathname: "pathname",
       Tempfile: "tempfile", StringIO: "stringio", StringScanner: "strscan", CSV: "csv", ERB: "erb", CGI: "cgi", Benchmark: "benchmark",
       FileUtils: "fileutils", Singleton: "singleton", Forwardable: "forwardable", SimpleDelegator: "delegate", Zlib: "zlib", Etc: "etc",
-      Logger: "logger", Shellwords: "shellwords", Concurrent: "concurrent", Faraday: "faraday", PP: "pp", Open3: "open3"
+      Logger: "logger", Shellwords: "shellwords", Concurrent: "concurrent", Faraday: "faraday", PP: "pp", Open3: "open3", Gem: "rubygems"
     }.freeze
 
     def const_missing(name)
@@ -89,13 +91,8 @@ module Taskerd
       false
     end
 
-    # Asking for a gem that is not there makes rubygems read everything that is; looking for its file does not.
     def self.installed?
-      return true if $LOAD_PATH.any? { |dir| File.exist?(File.join(dir.to_s, "active_support.rb")) }
-      return false unless defined?(::Gem::Specification)
-      return ::Gem.loaded_specs.key?("activesupport") if defined?(::Bundler)
-
-      ::Gem::Specification.dirs.any? { |dir| Dir.glob("activesupport-[0-9]*.gemspec", base: dir).any? }
+      $LOAD_PATH.any? { |dir| File.exist?(File.join(dir.to_s, "active_support.rb")) } || Gems.installed?("activesupport")
     end
   end
 end

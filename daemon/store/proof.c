@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/base/need.h"
 
 struct prover {
 	EVP_MAC_CTX *ctx;
@@ -57,7 +58,7 @@ int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct 
 	memcpy(msg + 20, &be_fence, 4);
 	if (!prepare(p, secret) || EVP_MAC_update(p->ctx, msg, sizeof msg) != 1 || EVP_MAC_final(p->ctx, mac, &mac_len, sizeof mac) != 1 || mac_len < PROOF_LEN - 4) {
 		p->keyed = false;
-		return -EIO;
+		return -ENOMEM; /* nothing else stops it */
 	}
 	memcpy(out, &be_fence, 4);
 	memcpy(out + 4, mac, PROOF_LEN - 4);
@@ -69,7 +70,9 @@ int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct
 	uint32_t be_fence;
 	uint8_t want[PROOF_LEN];
 	memcpy(&be_fence, proof, 4);
-	if (proof_make(p, secret, task, step_no, be32toh(be_fence), want) < 0 || CRYPTO_memcmp(want, proof, PROOF_LEN) != 0)
+	if (proof_make(p, secret, task, step_no, be32toh(be_fence), want) < 0)
+		need(NULL); /* a worker that is told that its claim is false gives up a good result */
+	if (CRYPTO_memcmp(want, proof, PROOF_LEN) != 0)
 		return -EACCES;
 	*ret_fence = be32toh(be_fence);
 	return 0;

@@ -24,7 +24,7 @@ from fault import harness
 from harness import pg, step, template, wait_for
 from inject import Injector
 from kinds import KINDS
-from load import LANGUAGES, Crew, Feeder
+from load import Crew, Feeder, languages
 from proxy import Proxy, Tap
 from replica import Pair, Standby
 
@@ -85,6 +85,7 @@ class Node(harness.Daemon):
 
 	def launch(self):
 		self.killed = self.may_die = False
+		self.injector.heal()
 		return super().launch()
 
 	def die(self):
@@ -110,7 +111,7 @@ class Campaign(harness.Stage):
 		self.chosen = list(faults or KINDS)
 		self.struck, self.sizes, self.findings = collections.Counter(), {}, []
 		self.postgres_is_down, self.database_clock = False, 0
-		self.attacks = None
+		self.attacks, self.spoken = None, []
 
 	# -- the stage ---------------------------------------------------------------------------------
 
@@ -136,8 +137,10 @@ class Campaign(harness.Stage):
 		self.nodes = [Node(self, "node-%d" % (i + 1), route) for i, route in enumerate(routes)]
 		for node in self.nodes:
 			node.start()
-		languages = list(LANGUAGES)
-		self.crews = [Crew(self, node, [languages[(i + k) % len(languages)] for k in range(2)]) for i, node in enumerate(self.nodes)]
+		self.spoken = languages()
+		# Two workers on each node, and every language somewhere, one of them behind the relay.
+		crew_size = max(2, -(-len(self.spoken) // self.n_nodes))
+		self.crews = [Crew(self, node, [self.spoken[(i * crew_size + k) % len(self.spoken)] for k in range(crew_size)]) for i, node in enumerate(self.nodes)]
 		self.feeder = Feeder(self, self.seed)
 		self.feeder.start()
 		self.let_in_the_attacker()
@@ -231,7 +234,7 @@ class Campaign(harness.Stage):
 		while not condition():
 			self.tend()
 			self.breathe()
-			now = (len(self.ledger), self.db.unsettled(), self.feeder.jobs.unfinished_tasks)
+			now = (len(self.ledger), self.db.unsettled_of("t"), self.feeder.jobs.unfinished_tasks)
 			if now != seen:
 				seen, since = now, time.monotonic()
 			if time.monotonic() - since > STALL_S:
@@ -350,7 +353,7 @@ class Campaign(harness.Stage):
 		print("faults: %d of %d kinds" % (sum(faults.values()), len(faults)))
 		for name, n in faults.items():
 			print("  %-34s %d" % (name, n))
-		print("hostile connections: %d" % self.n_attacks)
+		print("hostile connections: %d; workers in %s" % (self.n_attacks, ", ".join(self.spoken)))
 		for name, value in {**self.numbers, "sizes (new, used)": self.sizes}.items():
 			print("%s: %s" % (name.replace("_", " "), json.dumps(value)))
 		for finding in self.findings:

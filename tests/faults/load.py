@@ -1,11 +1,13 @@
 """What goes on while faults strike: workers in every language, and tasks that are made, paused and cancelled, each until it has been acknowledged."""
-import json
+import os
 import queue
 import random
+import shutil
+import subprocess
 import threading
 
 from fault import harness
-from harness import pg, wait_for
+from harness import pg
 from taskerd.exceptions import ConflictError, NotFoundError, TaskerdError
 from workflows import Workflow
 
@@ -16,11 +18,45 @@ def _python(stage, name, socket):
 
 def _c(stage, name, socket):
 	argv = [harness.program("tests", "faults", "play_worker"), socket, name, "4"]
-	return stage.track(harness.Worker(name, argv, stage.place + "/" + name + ".log", stage.ledger.env()))
+	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), stage.ledger.env()))
 
 
-# A language is a row here, and a worker with the handler t.play (integration/handlers/play.py).
-LANGUAGES = {"python": _python, "c": _c}
+def _ruby(stage, name, socket):
+	argv = [shutil.which("ruby"), os.path.join(harness.ROOT, "clients", "ruby", "exe", "taskerd-ruby-worker"), os.path.join(harness.HANDLERS, "play.rb"),
+	        "--socket", socket, "--name", name, "--threads", "3", "--namespace", "t"]
+	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), stage.ledger.env()))
+
+
+TYPESCRIPT = os.environ.get("TASKERD_TYPESCRIPT") or os.path.join(harness.ROOT, "build-test", "typescript")  # the client, built
+
+
+def _typescript(stage, name, socket):
+	"""Node, with the package and the handler in one directory, so that the handler finds it by its name."""
+	place = os.path.join(stage.place, "node")
+	if not os.path.exists(place):
+		os.makedirs(os.path.join(place, "node_modules"))
+		os.symlink(TYPESCRIPT, os.path.join(place, "node_modules", "taskerd"))
+		shutil.copy(os.path.join(harness.HANDLERS, "play.ts"), place)
+	argv = [shutil.which("node"), os.path.join(TYPESCRIPT, "dist", "cli.js"), "worker", os.path.join(place, "play.ts"), "--socket", socket, "--name", name, "--threads", "3", "--namespace", "t"]
+	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), stage.ledger.env()))
+
+
+def _has_ruby():
+	return bool(shutil.which("ruby")) and subprocess.run(["ruby", "-e", "require 'msgpack'"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def _has_typescript():
+	return bool(shutil.which("node")) and os.path.exists(os.path.join(TYPESCRIPT, "dist", "cli.js"))
+
+
+# A language is a row here: how a worker is started that has t.play (as integration/handlers/play.py), and whether it can be.
+ALL_LANGUAGES = {"python": (_python, lambda: True), "c": (_c, lambda: True), "ruby": (_ruby, _has_ruby), "typescript": (_typescript, _has_typescript)}
+
+
+def languages():
+	"""Those that can be run here."""
+	return [name for name, (_, there) in ALL_LANGUAGES.items() if there()]
+
 
 RETRIED_S = 10  # of one request: then another node is asked
 
@@ -166,7 +202,7 @@ class Crew:
 
 	def hire(self, language, through_proxy):
 		self.hired += 1
-		worker = LANGUAGES[language](self.stage, "%s-%s%d" % (self.node.name, language, self.hired), self.node.relay.path if through_proxy else self.node.socket)
+		worker = ALL_LANGUAGES[language][0](self.stage, "%s-%s%d" % (self.node.name, language, self.hired), self.node.relay.path if through_proxy else self.node.socket)
 		worker.language, worker.through_proxy = language, through_proxy
 		return worker
 
@@ -181,4 +217,4 @@ class Crew:
 		self.workers = []
 
 
-__all__ = ["Crew", "Feeder", "LANGUAGES", "json", "wait_for"]
+__all__ = ["Crew", "Feeder", "languages"]

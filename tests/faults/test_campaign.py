@@ -6,7 +6,7 @@ from fault import LONG, SEED, harness
 from campaign import Campaign
 from kinds import KINDS
 
-EVENTS = 60 if LONG else 8
+EVENTS = 60 if LONG else 7
 SHORT = ["kill_worker", "kill_daemon", "kill_backend", "end_connections", "restart_postgres", "cut_between_commit_and_answer", "cut_database", "half_close_workers", "exhaust_descriptors",
          "exhaust_memory", "end_connections_when_none_is_free", "shift_daemon_clock", "kill_pooler", "rolling_restart"]  # those that take a second
 

@@ -25,7 +25,7 @@ class Pooled(FaultCase):
 		"""More threads than server connections: each transaction is on another one."""
 		nodes = [self.pooled(name, store_threads=3, lease_ttl_ms=3000, poll_interval_ms=1000) for name in ("one", "two")]
 		workers = [self.python_worker(node, name="w-" + node.name, threads=3) for node in nodes]
-		self.begin_batch(nodes[0], 30)
+		self.begin_batch(nodes[0], 20)
 		self.check(nodes[1], workers)
 		self.assertEqual(self.db.sql("SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' "
 		                             "AND backend_type = 'client backend' AND query !~ 'LISTEN|node_heartbeat|reclaim' GROUP BY 1 HAVING count(*) > 6"), [])
@@ -47,9 +47,9 @@ class Pooled(FaultCase):
 	def test_its_connections_are_cut(self):
 		node = self.pooled()
 		workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
-		self.begin_batch(node, 40)
-		for i in range(2 * ROUNDS):
-			self.wait_part(i, 2 * ROUNDS)
+		self.begin_batch(node, 20)
+		for i in range(ROUNDS):
+			self.wait_part(i, ROUNDS)
 			self.db.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 			node.wait_up()
 		self.check(node, workers)
@@ -57,7 +57,7 @@ class Pooled(FaultCase):
 	def test_it_is_killed(self):
 		node = self.pooled()
 		workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
-		self.begin_batch(node, 40)
+		self.begin_batch(node, 20)
 		for i in range(ROUNDS):
 			self.wait_part(i, ROUNDS)
 			self.bouncer.kill()

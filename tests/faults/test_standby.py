@@ -3,7 +3,7 @@ import os
 import socket
 import unittest
 
-from fault import FaultCase, ROUNDS, harness
+from fault import FaultCase, LONG, harness
 from replica import Pair
 
 
@@ -25,12 +25,13 @@ class Promoted(FaultCase):
 		pair = Pair(self, self.cluster)
 		node = self.node(pair)
 		workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
-		self.begin_batch(node, 30)
-		for i in range(ROUNDS):
-			self.wait_part(i, ROUNDS)
+		self.begin_batch(node, 15)
+		rounds = 6 if LONG else 1
+		for i in range(rounds):
+			self.wait_part(i, rounds)
 			dead = pair.fail_over()
 			self.follow(pair)
-			if i + 1 < ROUNDS:
+			if i + 1 < rounds:
 				pair.rebuild()
 			dead.close()
 		node.wait_up()

@@ -1,0 +1,68 @@
+"""One allocation of the daemon fails, another one each time. It may refuse a request, drop a connection, or end and be started again; what it has taken on is done as if nothing had been."""
+import os
+import signal
+import unittest
+
+from fault import FaultCase, LONG, harness, step
+from harness import wait_for
+from inject import Injector
+
+TRIES = 600 if LONG else 40
+SPAN = 600  # allocations: more than a task of two steps takes
+
+
+class Memory(FaultCase):
+	def setUp(self):
+		super().setUp()
+		self.injector = Injector(os.path.join(self.place, "inject"))
+		self.node = harness.Daemon(self, "node-a", database=self.db.uri, poll_interval_ms=300, resume_grace_ms=500)
+		self.node.environment = self.injector.environment
+		self.node.start()
+		self.deaths = 0
+
+	def tend(self):
+		"""True: it is there."""
+		if self.node.process.alive():
+			return True
+		self.assertEqual(self.node.process.wait(), -signal.SIGABRT, self.node.process.last_words())
+		self.assertIn("out of memory", self.node.process.last_words())
+		self.deaths += 1
+		self.injector.heal()
+		self.node.start()
+		return False
+
+	def make(self, n):
+		"""A task, by as many requests as it takes."""
+		for _ in range(100):
+			try:
+				with harness.TaskerClient(socket=self.node.socket, connect_timeout=1, timeout=5) as client:
+					return client.create_task("pair", namespace="t", context={"n": n}, idempotency_key="k-%d" % n).task_uuid
+			except harness.TaskerdError as e:
+				self.assertTrue(e.retryable or e.code in ("connection_lost", "internal", "timeout", "unreachable"), e)
+				self.tend()
+		self.fail("task %d cannot be made" % n)
+
+	def settle(self, task):
+		state = "SELECT state FROM tasker.tasks WHERE task_uuid = '%s'" % task
+		wait_for(lambda: self.tend() and self.db.value(state) in harness.SETTLED, lambda: "task %s to settle" % task)
+
+	def test_any_one(self):
+		schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+		steps = [step("a", attempts=4), {**step("b", "t.flaky", fails=1, after=["a"], attempts=4), "result_schema": {"type": "object"}}]
+		self.apply(self.node, harness.template("pair", steps, input_schema=schema))
+		worker = self.python_worker(self.node, threads=2)
+		failed = 0
+		for n in range(TRIES):
+			self.injector.fail_allocations(self.random.randrange(SPAN))
+			self.settle(self.make(n))
+			self.injector.heal()
+		failed = self.injector.failed
+		self.assertGreater(failed, TRIES // 4, "hardly any allocation failed")
+		self.assertEqual(self.db.attempts("permanent_error", "invalid_result"), [])
+		self.assertEqual(self.db.sql("SELECT state, count(*) FROM tasker.tasks GROUP BY 1"), [["complete", str(TRIES)]])
+		self.assertTrue(worker.alive())
+		self.verify(self.db, self.node)
+
+
+if __name__ == "__main__":
+	unittest.main()

@@ -5,7 +5,7 @@ import socket
 import unittest
 
 import wire
-from fault import FaultCase, harness, step, template
+from fault import LONG, FaultCase, harness, step, template
 from harness import wait_for
 from wire import frame, ok
 
@@ -76,6 +76,7 @@ class Away(FaultCase):
 		self.assertIn("database up", node.log_text().rsplit("cannot be reached", 1)[1])
 		self.doctor(node)
 
+	@unittest.skipUnless(LONG, "takes half a gibibyte and some time: TASKERD_LONG=1 runs it")
 	def test_results_beyond_the_bound_stay_with_the_worker(self):
 		"""A worker with more than the daemon holds is not read any more: its results wait in its socket, it is not taken for dead, and others are served."""
 		n = BOUND_MIB + 60

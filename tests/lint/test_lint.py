@@ -106,5 +106,28 @@ class Table(unittest.TestCase):
         self.assertEqual([f"{path}::{name}" for path, name in named if not self.exists(path, name)], [])
 
 
+class Clients(unittest.TestCase):
+    """docs/clients lists every client with its page, and the tests that run the page's snippets."""
+
+    def test_every_client_has_its_row(self):
+        clients = os.path.join(Table.ROOT, "clients")
+        pages = {d for d in os.listdir(clients) if os.path.isfile(os.path.join(clients, d, "README.md"))}
+        with open(os.path.join(Table.ROOT, "docs", "clients", "README.md"), encoding="utf-8") as f:
+            rows = re.findall(r"^\|[^|]+\| \[clients/(\w+)\][^|]*\|([^|]+)\|$", f.read(), re.M)
+        self.assertEqual({name for name, _ in rows}, pages)
+        for name, cell in rows:
+            tests = re.findall(r"`([\w/.]+)`", cell)
+            self.assertGreater(len(tests), 0, name)
+            for test in tests:
+                with open(os.path.join(Table.ROOT, test), encoding="utf-8") as f:
+                    self.assertIn("README.md", f.read(), test)
+
+    def test_the_links_lead_somewhere(self):
+        here = os.path.join(Table.ROOT, "docs", "clients")
+        with open(os.path.join(here, "README.md"), encoding="utf-8") as f:
+            for link in re.findall(r"\]\(([^)]+)\)", f.read()):
+                self.assertTrue(os.path.exists(os.path.join(here, link)), link)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -4,6 +4,7 @@
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { AsyncTaskerClient } from './client.js';
+import { runAgainOnDeno, underParent } from './deno.js';
 import { HandlerSystem } from './discovery.js';
 import { TaskerError } from './errors.js';
 import { InProcessDomainEventPoller } from './events/poller.js';
@@ -97,7 +98,7 @@ async function main(args: string[]): Promise<number> {
   const options = workerOptions(values, positionals);
   const processes = count('processes', values['processes'], 1) ?? 1;
   if (processes > 1 && !process.env[SUPERVISED]) return new Supervisor(processes, args, options.name as string).run();
-  return runWorker(options);
+  return (await runAgainOnDeno(args, options.handlers as string[])) ?? runWorker(options);
 }
 
 function workerOptions(values: Record<string, any>, paths: string[]): WorkerOptions { // eslint-disable-line @typescript-eslint/no-explicit-any
@@ -130,6 +131,8 @@ async function runReplay(values: Record<string, any>, [uuid, ...paths]: string[]
   for (const name of ['log', 'info', 'debug'] as const) console[name] = console.error;
   const client = new AsyncTaskerClient({ ...(values['socket'] === undefined ? {} : { socket: values['socket'] }), connectTimeoutMs: 5000 });
   const system = new HandlerSystem();
+  const again = await runAgainOnDeno(process.argv.slice(2), handlerPaths(paths));
+  if (again !== undefined) return again;
   for (const path of handlerPaths(paths)) await system.loadFromPath(path);
   const recording = await fetchRecording(client, uuid, values['step']);
   const shown = await replay(recording, system, (line) => process.stderr.write(`${line}\n`));
@@ -165,6 +168,7 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   process.on('SIGUSR1', () => log.info(`status: ${JSON.stringify(worker.status())}`));
   await worker.start();
   underSupervision(() => worker.drain());
+  underParent(() => worker.drain());
   const events = await startSubscribers(worker.socket);
   const delivered = await worker.wait();
   if (events) SubscriberRegistry.instance.stopAll();

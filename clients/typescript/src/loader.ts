@@ -22,7 +22,7 @@ export function describeFailure({ file, line, error }: ImportFailure): string {
 }
 
 /** This copy of the package, for whoever imports it. */
-const PLACES: Places = {
+export const PLACES: Places = {
   entries: {
     taskerd: new URL('./index.js', import.meta.url).href,
     'taskerd/testing': new URL('./testing.js', import.meta.url).href,
@@ -151,7 +151,7 @@ function ownLine(file: string, text: string): Place | undefined {
 /** Something that the file imports is not there, or lacks a name: the line that asks for it. */
 function missingImport(file: string, error: unknown): Place | undefined {
   const said = messageOf(error);
-  const wanted = /(?:package|module|import|requested module|Import) ['"]([^'"]+)['"]/i.exec(said)?.[1];
+  const wanted = /(?:package|module|import|requested module|module not found) ['"]([^'"]+)['"]/i.exec(said)?.[1];
   if (!wanted) return undefined;
   const from = /imported from ['"]?(\S+?)['"]?(?:\s|$)/.exec(said)?.[1];
   const place = from === undefined ? file : from.startsWith('file:') ? fileURLToPath(from) : from;
@@ -170,6 +170,9 @@ function missingImport(file: string, error: unknown): Place | undefined {
 
 /** A file that the module imports is the broken one. */
 function anyLine(file: string, text: string): Place | undefined {
-  const found = /(?:file:\/\/)?(\/[^\s()'"]+?\.m?[jt]s):(\d+)/.exec(text);
-  return found && !found[1]?.includes('/node_modules/taskerd/') ? { file: found[1] ?? file, line: Number(found[2]) } : undefined;
+  const own = fileURLToPath(new URL('.', import.meta.url));
+  for (const found of text.matchAll(/(?:file:\/\/)?(\/[^\s()'"]+?\.m?[jt]s):(\d+)/g)) {
+    if (!found[1]?.startsWith(own)) return { file: found[1] ?? file, line: Number(found[2]) };
+  }
+  return undefined;
 }

@@ -26,6 +26,17 @@ export function setLevels(levels: { own?: Level; daemon?: Level }): void {
   if (levels.daemon) settings.daemon = levels.daemon;
 }
 
+/** Do something with another level of the own lines. */
+export async function withLevel(level: Level, work: () => Promise<void>): Promise<void> {
+  const { own } = settings;
+  settings.own = level;
+  try {
+    await work();
+  } finally {
+    settings.own = own;
+  }
+}
+
 function write(level: LogLevel, source: string, message: string): void {
   if (LEVELS[level] < LEVELS[settings.own]) return;
   process.stderr.write(`${new Date().toISOString()} ${level.toUpperCase()} ${source}: ${message}\n`);

@@ -29,7 +29,7 @@ import { Later, PATIENCE, within, type Data } from './support.js';
 
 const FIXTURES = fileURLToPath(new URL('../test/fixtures', import.meta.url));
 const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
-const RUN = 'Deno' in globalThis ? ['run', '-A', '--unstable-sloppy-imports', CLI] : [CLI];
+const RUN = 'Deno' in globalThis ? ['run', '-A', CLI] : [CLI];
 const program = join(process.env['TASKERD_BUILD'] ?? '/nowhere', 'daemon', 'taskerd');
 const skip = existsSync(program) ? false : 'there is no taskerd: set TASKERD_BUILD';
 

@@ -79,6 +79,12 @@ class Figures(unittest.TestCase):
         self.assertEqual([line.reached for line in reach.nodes(fair)], [True, True, True])
         self.assertEqual([line.reached for line in reach.nodes({**fair, "ratio": 0.94, "smallest_share": 0.1, "run_twice": 1})], [False, False, False])
 
+    def test_peers_are_compared_with_the_best(self):
+        results = [{"name": n, "kind": k, "steps_per_s": r} for n, k, r in (
+            ("taskerd, c", "workflow", 150), ("taskerd, python", "workflow", 60), ("slow", "workflow", 5), ("best", "workflow", 10), ("graphile", "jobs", 151))]
+        self.assertEqual([(line.what[-4:], line.reached) for line in reach.peers(results)], [("best", True), ("jobs", False)])
+        self.assertEqual(list(reach.peers(results[2:])), [])
+
     def test_a_language_that_cannot_be_run_is_told(self):
         def no():
             raise figures.Failure("its compiler is not there")

@@ -69,6 +69,11 @@ def first_line(args):
     return subprocess.run([str(a) for a in args], check=True, capture_output=True, text=True).stdout.splitlines()[0]
 
 
+def postgres_version():
+    """Of the client's programs; a server that was measured says for itself."""
+    return first_line(["psql", "--version"]).replace("psql (PostgreSQL)", "PostgreSQL client")
+
+
 def mount_of(path):
     """(file system, options) of where the path is."""
     best = ("", "?", "")

@@ -76,3 +76,14 @@ def scale(cases):
     for c in cases:
         goal = 1.1 if "queued" in c["case"] else 1.5
         yield Line(c["case"] + ": cost of a step", f"{goal} x the small case", f"{c['large']['us']:.0f} us ({c['small']['us']:.0f})", f"{c['cpu_ratio']:.2f}", c["cpu_ratio"] <= goal)
+
+
+def peers(results):
+    """Of what peers/run measured: taskerd with the worker in C beside the best that makes workflows durable, and beside plain jobs in batches."""
+    rate = {r["name"]: r["steps_per_s"] for r in results}
+    own, durable = rate.get("taskerd, c"), {r["name"]: r["steps_per_s"] for r in results if r["kind"] == "workflow" and not r["name"].startswith("taskerd")}
+    if own and durable:
+        best = max(durable, key=durable.get)
+        yield Line(f"beside the best durable peer, {best}", "15 times", f"{own:,.0f} and {durable[best]:,.0f} steps/s", f"{own / durable[best]:.1f}", own >= 15 * durable[best])
+    if own and "graphile" in rate:
+        yield Line("beside Graphile Worker's batched plain jobs", "1 time", f"{own:,.0f} steps/s and {rate['graphile']:,.0f} jobs/s", f"{own / rate['graphile']:.2f}", own >= rate["graphile"])

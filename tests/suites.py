@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build-test"
 LOGS = OUT / "logs"
 PYTHON = "/usr/bin/python3"
+WASMTIME = "wasmtime==50.0.1"
 
 BUILDS = {  # name: (environment, options of meson setup)
     "gcc": ({"CC": "gcc"}, []),
@@ -145,7 +146,7 @@ def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
 def python_module(log, directory, env, module, limit):
     """One unittest run over one file of tests: (how many passed, names of the failed, how many were skipped)."""
     log.unlink(missing_ok=True)
-    status = run(log, [PYTHON, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
+    status = run(log, [interpreter, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
     text = log.read_text(encoding="utf-8", errors="replace")
     ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
     ends = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", text, re.M)
@@ -351,6 +352,62 @@ def c():
         daemon_tests("libtasker", "clients/c/tests", where)
 
 
+CARGO = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
+RUST_TARGET = OUT / "rust-target"
+RUST_OLDEST = (1, 85)
+
+
+def cargo_version():
+    """As numbers; None without cargo."""
+    try:
+        said = subprocess.run([CARGO, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return tuple(int(n) for n in said.split()[1].split(".")[:2])
+
+
+def rust():
+    """The crate's tests, those of its pages, and its linter; the examples are built for the conformance suite and the benchmark."""
+    found = cargo_version()
+    if not found or found < RUST_OLDEST:
+        print(f"  skipped: cargo {'.'.join(map(str, RUST_OLDEST))} or newer is not here, but {found}: install rustup, or cargo-web", flush=True)
+        tally.add("rust", 0, [], 1)
+        return
+    log = LOGS / "rust.log"
+    log.unlink(missing_ok=True)
+    env = {"CARGO_TARGET_DIR": str(RUST_TARGET), "CARGO_TERM_COLOR": "never"}
+    manifest = ["--manifest-path", ROOT / "clients/rust/Cargo.toml", "--release", "--all-features"]
+    status = run(log, [CARGO, "test", *manifest], env, 900)
+    counts = re.findall(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", log.read_text(errors="replace"), re.M)
+    bad = re.findall(r"^test (.*) \.\.\. FAILED$", log.read_text(errors="replace"), re.M)
+    bad = bad or ([] if status == 0 and counts else [f"cargo test ended with {status}"])
+    tally.add("rust", sum(int(c[0]) for c in counts), bad, sum(int(c[2]) for c in counts), log)
+    lint = run(log, [CARGO, "clippy", *manifest, "--all-targets", "--", "-D", "warnings"], env, 900)
+    tally.add("rust clippy", int(lint == 0), [] if lint == 0 else ["warnings"], log=log)
+    if bad or lint:
+        tail(log, 60)
+
+
+def wasm():
+    """WASM handlers, in a virtual environment that has wasmtime."""
+    where, venv, log = build("gcc"), OUT / "wasm-venv", LOGS / "wasm-venv.log"
+    if not where:
+        return
+    log.unlink(missing_ok=True)
+    status = 0
+    if not (venv / "bin/python").exists():
+        status = run(log, [PYTHON, "-m", "venv", "--system-site-packages", venv], limit=300)
+    if status == 0 and run(log, [venv / "bin/python", "-c", "import wasmtime"]) != 0:
+        status = run(log, [venv / "bin/pip", "install", "--quiet", WASMTIME], limit=300)
+    if status != 0:
+        tail(log)
+        tally.add("wasm", 0, ["no wasmtime"], log=log)
+        return
+    tests = "clients/wasm/tests"
+    path = os.pathsep.join(str(ROOT / d) for d in ("clients/python/src", "tests/integration", tests))
+    python_tests("wasm", tests, {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, interpreter=venv / "bin/python")
+
+
 def faults():
     where = build("gcc")
     if where:
@@ -363,6 +420,8 @@ SUITES = {f.__name__: f for f in (
     ruby,
     typescript,
     c,
+    rust,
+    wasm,
     integration, conformance, faults,
     asan, tsan,
 )}

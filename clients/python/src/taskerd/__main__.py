@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"taskerd-python {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_replay(commands)
+    _add_wasm(commands)
     worker = commands.add_parser(
         "worker",
         allow_abbrev=False,
@@ -100,6 +101,21 @@ def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     replay.add_argument("--log-level", choices=list(LEVELS), default="info", help="(%(default)s)")
 
 
+def _add_wasm(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from .wasm.options import add_parser  # needs no wasmtime
+
+    add_parser(commands, list(LEVELS))
+
+
+def _wasm(args: argparse.Namespace) -> int:
+    try:
+        from .wasm.command import run
+    except ImportError as exc:
+        print(f"WASM handlers need wasmtime: pip install taskerd[wasm] ({exc})", file=sys.stderr)
+        return 1
+    return run(args)
+
+
 def _replay(args: argparse.Namespace, modules: List[str]) -> int:
     from ._replay import Recording, replay
 
@@ -131,6 +147,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if args.command == "wasm":
+        return _wasm(args)
     modules = args.modules or [p for p in (os.environ.get("PYTHON_HANDLER_PATH"),) if p]
     if args.command == "replay":
         return _replay(args, modules)

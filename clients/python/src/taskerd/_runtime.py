@@ -85,6 +85,7 @@ class _Link:
         self.born = self.sent_at = time.monotonic()
         self.ready = False
         self.resume_id: Optional[int] = None
+        self.offered: Optional[Mapping[str, Any]] = None
         self._selector = selector
         self._writing = False
         sock.setblocking(False)
@@ -259,6 +260,11 @@ class WorkerRuntime:
             params["progress"] = plain(progress, "progress")
         self._notify("step.heartbeat", params)
 
+    def offer(self, **changes: Any) -> None:
+        """Offer other handlers. The daemon learns of them in a handshake: the connection is made anew, with all that is held."""
+        self._worker = {**self._worker, **changes}
+        self._wake()
+
     def send_log(self, step_uuid: Optional[str], level: str, message: str, fields: Mapping[str, Any]) -> None:
         """``step.log``; dropped while there is no connection."""
         params: Dict[str, Any] = {"level": level, "message": str(message)}
@@ -348,10 +354,13 @@ class WorkerRuntime:
                 self._serve(link)
                 return
             except (ConnectionLostError, ProtocolError, OSError) as exc:
-                _log.warning("connection to taskerd lost: %s", exc)
+                level = logging.WARNING if link.offered is self._worker else logging.INFO
+                _log.log(level, "connection to taskerd lost: %s", exc)
             finally:
                 self.connected.clear()
                 link.close()
+            if link.offered is not self._worker:
+                continue
             if self._progress or time.monotonic() - link.born >= GOOD_SECONDS:
                 backoff.reset()
             if not self._give_up():
@@ -364,12 +373,14 @@ class WorkerRuntime:
         resume = None
         if self.welcome is not None:
             resume = {"session": self.welcome.session, "held": len(self._open) + len(self._unacked)}
-        sock, reader, welcome, rest = open_session(self.path, self._worker, resume)
+        offered = self._worker
+        sock, reader, welcome, rest = open_session(self.path, offered, resume)
         if self.welcome is not None:
             self.counters["reconnects"] += 1
         self.welcome = welcome
         self._runner.room = split_limits(welcome.limits)
         link = _Link(sock, reader, self._selector)
+        link.offered = offered
         try:
             self._resume(link)
             for envelope in rest:
@@ -440,6 +451,8 @@ class WorkerRuntime:
                 raise ConnectionLostError("taskerd did not answer session.resume")
             if self._abort:
                 return
+            if link.offered is not self._worker:
+                raise ConnectionLostError("other handlers are offered now")
             patience = self._abandon() if self._cancelled else beat
             wait = link.sent_at + beat - time.monotonic()
             if wait <= 0.0:

@@ -234,6 +234,12 @@ class Worker:
             raise WorkerAlreadyRunningError("handlers are announced at the start; register them before")
         self.registry.register(name, handler_class)
 
+    def offer(self, handlers: Sequence[str], broken: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Offer these handlers from now on, while the worker runs; ``broken`` is what people see of those that cannot be loaded."""
+        self._handlers = list(handlers)
+        if self._runtime is not None:
+            self._runtime.offer(handlers=self._handlers, broken=list(broken))
+
     def launch(self) -> None:
         """Register templates, connect, and begin to run steps in the background.
 

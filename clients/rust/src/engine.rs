@@ -1,0 +1,528 @@
+//! What a worker's threads share: the steps it holds, the results that were not acknowledged, the messages to send. One lock; the thread that writes to the
+//! socket is woken by one condition, those that run handlers by another.
+
+use crate::conn::Welcome;
+use crate::error::{Error, Result};
+use crate::run::{Attempt, Registry};
+use crate::step::{lock, Host, Key, Step};
+use crate::wire::{self, Value};
+use crate::outcome::Failure;
+use std::collections::{HashMap, VecDeque};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{sync_channel, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A result as it goes over the wire.
+struct Kept {
+    key: Key,
+    claim: Value,
+    bytes: Vec<u8>,
+}
+
+pub(crate) struct Link {
+    pub stream: UnixStream,
+    pub welcome: Welcome,
+    /// `worker.update {draining}` was sent.
+    draining: bool,
+    /// The session was resumed: results may go.
+    ready: bool,
+}
+
+enum Stage {
+    Waiting,
+    Running,
+}
+
+struct Held {
+    step: Step,
+    stage: Stage,
+    cancelled: Option<Instant>,
+    connection: u64,
+}
+
+/// Counters of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Given to handlers.
+    pub steps: u64,
+    /// Acknowledged as recorded, or recorded before.
+    pub recorded: u64,
+    /// Acknowledged as something else.
+    pub refused: u64,
+    /// Connections made.
+    pub connects: u64,
+    /// Handlers that did not return after their step was cancelled.
+    pub abandoned: u64,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Step>,
+    held: HashMap<Key, Held>,
+    unsent: VecDeque<Kept>,
+    sent: HashMap<Key, VecDeque<Kept>>,
+    /// In the order of sending, for sending again.
+    sent_order: VecDeque<Key>,
+    notes: Vec<u8>,
+    requests: HashMap<u32, SyncSender<Result<Value>>>,
+    next_id: u32,
+    link: Option<Link>,
+    connection: u64,
+    /// The token of the last connection: to resume.
+    session: Option<String>,
+    stopping: u8,
+    ended: bool,
+    threads_wanted: usize,
+    stats: Stats,
+}
+
+pub(crate) struct Engine {
+    pub registry: Registry,
+    pub abandon_after: Option<Duration>,
+    state: Mutex<State>,
+    work: Condvar,
+    write: Condvar,
+    log: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+fn wait<'a, T>(condition: &Condvar, guard: std::sync::MutexGuard<'a, T>, timeout: Duration) -> std::sync::MutexGuard<'a, T> {
+    condition.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0
+}
+
+impl State {
+    fn held_now(&self) -> usize {
+        self.held.len() + self.unsent.len() + self.sent_order.len()
+    }
+
+    fn acknowledged(&mut self, key: &Key) -> bool {
+        let Some(kept) = self.sent.get_mut(key) else { return false };
+        kept.pop_front();
+        if kept.is_empty() {
+            self.sent.remove(key);
+        }
+        if let Some(at) = self.sent_order.iter().position(|k| k == key) {
+            self.sent_order.remove(at);
+        }
+        true
+    }
+
+    /// What was sent and not acknowledged goes first on the next connection.
+    fn rewind(&mut self) {
+        while let Some(key) = self.sent_order.pop_back() {
+            if let Some(kept) = self.sent.get_mut(&key).and_then(VecDeque::pop_back) {
+                self.unsent.push_front(kept);
+            }
+        }
+        self.sent.clear();
+    }
+
+    /// Steps that have not begun are given to others when the session ends.
+    fn give_back(&mut self) {
+        self.queue.clear();
+        self.held.retain(|_, h| matches!(h.stage, Stage::Running));
+    }
+
+    fn lose_link(&mut self) {
+        if let Some(link) = self.link.take() {
+            drop(link.stream.shutdown(Shutdown::Both));
+        }
+        self.notes.clear();
+        for (_, reply) in self.requests.drain() {
+            drop(reply.try_send(Err(Error::lost("it broke"))));
+        }
+    }
+
+    /// Everything that may be sent now, as frames.
+    fn outgoing(&mut self) -> Vec<u8> {
+        let mut out = std::mem::take(&mut self.notes);
+        let Some(link) = self.link.as_mut().filter(|l| l.ready) else { return out };
+        if self.stopping > 0 && !link.draining {
+            link.draining = true;
+            wire::notification(&mut out, "worker.update", |p| {
+                wire::put_map(p, 1);
+                wire::put_str(p, "draining");
+                wire::put_bool(p, true);
+            });
+        }
+        // Every item takes a byte or more, so this bounds the items as well.
+        let limit = link.welcome.max_frame.min(link.welcome.max_items).saturating_sub(256);
+        while !self.unsent.is_empty() {
+            let mut n = 0;
+            let mut used = 0;
+            while self.unsent.get(n).is_some_and(|k| n == 0 || used + k.bytes.len() <= limit) {
+                used += self.unsent[n].bytes.len();
+                n += 1;
+            }
+            wire::notification(&mut out, "step.result", |p| {
+                wire::put_map(p, 1);
+                wire::put_str(p, "results");
+                wire::put_array(p, n);
+                self.unsent.iter().take(n).for_each(|k| p.extend_from_slice(&k.bytes));
+            });
+            for kept in self.unsent.drain(..n) {
+                self.sent_order.push_back(kept.key.clone());
+                self.sent.entry(kept.key.clone()).or_default().push_back(kept);
+            }
+        }
+        out
+    }
+}
+
+impl Engine {
+    pub fn new(registry: Registry, abandon_after: Option<Duration>, log: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+        Engine { registry, abandon_after, state: Mutex::default(), work: Condvar::new(), write: Condvar::new(), log }
+    }
+
+    pub fn say(&self, line: &str) {
+        (self.log)(line);
+    }
+
+    pub fn stats(&self) -> Stats {
+        lock(&self.state).stats
+    }
+
+    // ---- handlers' threads ----
+
+    /// The next step to run; `None` when the worker ends.
+    pub fn next_step(&self) -> Option<Step> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(step) = state.queue.pop_front() {
+                if let Some(held) = state.held.get_mut(&step.0.key) {
+                    held.stage = Stage::Running;
+                }
+                state.stats.steps += 1;
+                return Some(step);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Bytes and items a result may have.
+    fn room(&self) -> (usize, usize) {
+        lock(&self.state).link.as_ref().map_or((4 << 20, 262_144), |l| (l.welcome.max_frame, l.welcome.max_items))
+    }
+
+    /// An attempt has ended. False: it was given up, and its thread with it.
+    pub fn finish(&self, step: &Step, attempt: &Attempt, began: Instant) -> bool {
+        let bytes = self.registry.encode(step, attempt, Some(began), self.room());
+        let mut state = lock(&self.state);
+        let Some(held) = state.held.get(&step.0.key) else { return false };
+        if !std::sync::Arc::ptr_eq(&held.step.0, &step.0) {
+            return false;
+        }
+        state.held.remove(&step.0.key);
+        self.keep(&mut state, step, bytes);
+        true
+    }
+
+    fn keep(&self, state: &mut State, step: &Step, bytes: Vec<u8>) {
+        state.unsent.push_back(Kept { key: step.0.key.clone(), claim: step.0.claim.clone(), bytes });
+        self.write.notify_one();
+    }
+
+    // ---- what the daemon sends ----
+
+    pub fn on_message(self: &Arc<Self>, method: &str, params: Value) {
+        match method {
+            "step.execute" => self.on_steps(params),
+            "result.ack" => self.on_acks(&params),
+            "step.cancel" => {
+                if let (Some(uuid), Some(attempt)) = (params.str("step_uuid"), params.int("attempt")) {
+                    self.cancel(&(uuid.to_owned(), attempt), params.str("reason").unwrap_or("stale"));
+                }
+            }
+            "server.draining" => self.say("taskerd is stopping"),
+            "error" => self.say(&format!("taskerd complains: {}", Error::from_wire(params))),
+            _ => {}
+        }
+    }
+
+    fn on_steps(self: &Arc<Self>, mut params: Value) {
+        let Some(Value::Array(steps)) = params.take("steps") else { return };
+        let mut state = lock(&self.state);
+        if state.stopping > 0 {
+            return;
+        }
+        let mut fresh = 0;
+        for v in steps {
+            let Some(step) = Step::read(v, self.clone()) else { continue };
+            let held = Held { step: step.clone(), stage: Stage::Waiting, cancelled: None, connection: state.connection };
+            if state.held.insert(step.0.key.clone(), held).is_none() {
+                state.queue.push_back(step);
+                fresh += 1;
+            }
+        }
+        drop(state);
+        for _ in 0..fresh {
+            self.work.notify_one();
+        }
+    }
+
+    fn on_acks(&self, params: &Value) {
+        let mut refusals = Vec::new();
+        let mut state = lock(&self.state);
+        for ack in params.array("acks") {
+            let (Some(uuid), Some(attempt)) = (ack.str("step_uuid"), ack.int("attempt")) else { continue };
+            if !state.acknowledged(&(uuid.to_owned(), attempt)) {
+                continue;
+            }
+            match ack.str("status") {
+                Some("recorded" | "duplicate") => state.stats.recorded += 1,
+                status => {
+                    state.stats.refused += 1;
+                    let message = ack.str("message").unwrap_or_default();
+                    refusals.push(format!("the result of step {uuid} was not taken: {} {message}", status.unwrap_or("?")));
+                }
+            }
+        }
+        if state.stopping > 0 {
+            self.write.notify_one();
+        }
+        drop(state);
+        refusals.iter().for_each(|line| self.say(line));
+    }
+
+    fn cancel(&self, key: &Key, reason: &str) {
+        let mut state = lock(&self.state);
+        if let Some(held) = state.held.get_mut(key) {
+            held.cancelled.get_or_insert_with(Instant::now);
+            held.step.cancel(reason);
+            self.write.notify_one();
+        }
+    }
+
+    pub fn on_response(&self, id: u32, outcome: std::result::Result<Value, Value>) {
+        let reply = lock(&self.state).requests.remove(&id);
+        if let Some(reply) = reply {
+            drop(reply.try_send(outcome.map_err(Error::from_wire)));
+        }
+    }
+
+    // ---- the connection ----
+
+    /// What to say in hello of what is held, and to name when the session is resumed.
+    pub fn held(&self) -> (usize, Vec<u8>) {
+        let mut state = lock(&self.state);
+        state.connection += 1;
+        let mut entries = Vec::new();
+        let mut named = |uuid: &str, attempt: i64, claim: &Value| {
+            wire::put_map(&mut entries, 3);
+            wire::put_str(&mut entries, "step_uuid");
+            wire::put_str(&mut entries, uuid);
+            wire::put_str(&mut entries, "attempt");
+            wire::put_int(&mut entries, attempt);
+            wire::put_str(&mut entries, "claim");
+            wire::put(&mut entries, claim);
+        };
+        for held in state.held.values() {
+            named(held.step.uuid(), held.step.attempt(), &held.step.0.claim);
+        }
+        for kept in &state.unsent {
+            named(&kept.key.0, kept.key.1, &kept.claim);
+        }
+        (state.held_now(), entries)
+    }
+
+    pub fn session(&self) -> Option<String> {
+        lock(&self.state).session.clone()
+    }
+
+    pub fn remember(&self, session: &str) {
+        lock(&self.state).session = Some(session.to_owned()).filter(|s| !s.is_empty());
+    }
+
+    pub fn attach(&self, stream: UnixStream, welcome: Welcome) {
+        let mut state = lock(&self.state);
+        state.stats.connects += 1;
+        state.link = Some(Link { stream, welcome, draining: false, ready: false });
+    }
+
+    /// What goes to others is not to be answered by handlers that still run; results are sent whatever the daemon says.
+    pub fn resumed(&self, answer: &Value) {
+        for step in answer.array("steps") {
+            if step.str("status") == Some("held") {
+                continue;
+            }
+            let (Some(uuid), Some(attempt)) = (step.str("step_uuid"), step.int("attempt")) else { continue };
+            let key = (uuid.to_owned(), attempt);
+            let mut state = lock(&self.state);
+            let newer = state.connection;
+            if let Some(held) = state.held.get(&key).filter(|h| h.connection < newer) {
+                held.step.cancel("stale");
+                state.held.remove(&key);
+                state.queue.retain(|s| s.0.key != key);
+                // Its thread is replaced: it may not come back for long.
+                state.threads_wanted += 1;
+            }
+        }
+    }
+
+    pub fn ready(&self) {
+        if let Some(link) = &mut lock(&self.state).link {
+            link.ready = true;
+        }
+        self.write.notify_one();
+    }
+
+    pub fn detach(&self) {
+        let mut state = lock(&self.state);
+        state.lose_link();
+        state.rewind();
+    }
+
+    // ---- stopping ----
+
+    /// True the first time.
+    pub fn stop(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.stopping = state.stopping.saturating_add(1);
+        if state.stopping > 1 {
+            state.lose_link();
+        }
+        state.give_back();
+        self.write.notify_one();
+        state.stopping == 1
+    }
+
+    /// Nothing left to do, or no time left for it.
+    pub fn drained(&self) -> bool {
+        let state = lock(&self.state);
+        state.stopping > 1 || (state.stopping == 1 && state.held_now() == 0)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping > 0
+    }
+
+    /// Ends the threads; those that run handlers end when these return.
+    pub fn end(&self) {
+        let mut state = lock(&self.state);
+        state.ended = true;
+        for held in state.held.values() {
+            held.step.cancel("shutdown");
+        }
+        state.lose_link();
+        self.work.notify_all();
+        self.write.notify_all();
+    }
+
+    /// Pauses until it is time to connect, or to stop.
+    pub fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = lock(&self.state);
+        let before = state.stopping;
+        while state.stopping == before && !state.ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || (before > 0 && state.held_now() == 0) {
+                return;
+            }
+            state = wait(&self.write, state, left);
+        }
+    }
+
+    // ---- the writing thread ----
+
+    /// Gives up handlers that were cancelled long ago; returns when to look again.
+    fn abandon(&self, state: &mut State) -> Duration {
+        let far = Duration::from_secs(3600);
+        let Some(limit) = self.abandon_after else { return far };
+        let late: Vec<Key> = state
+            .held
+            .iter()
+            .filter(|(_, h)| matches!(h.stage, Stage::Running) && h.cancelled.is_some_and(|at| at.elapsed() >= limit))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for key in late {
+            let Some(held) = state.held.remove(&key) else { continue };
+            let failure = Failure::library("cancelled", true, "cancelled, and the handler did not return");
+            let bytes = self.registry.encode(&held.step, &Err(failure), None, (65_536, 4_096));
+            self.keep(state, &held.step, bytes);
+            state.threads_wanted += 1;
+            state.stats.abandoned += 1;
+            self.say(&format!("the handler of step {} does not return: its thread is replaced", key.0));
+        }
+        let next = state.held.values().filter(|h| matches!(h.stage, Stage::Running)).filter_map(|h| h.cancelled).min();
+        next.map_or(far, |at| limit.saturating_sub(at.elapsed()))
+    }
+
+    /// One turn: waits until there is something to send and gives it, with where to send it. `None` when the worker ends.
+    pub fn outgoing(&self, spawn: &dyn Fn(usize)) -> Option<(UnixStream, Vec<u8>, bool)> {
+        let mut state = lock(&self.state);
+        let mut beat = Instant::now();
+        loop {
+            if state.ended {
+                return None;
+            }
+            let look_again = self.abandon(&mut state);
+            if state.threads_wanted > 0 {
+                spawn(std::mem::take(&mut state.threads_wanted));
+            }
+            let heartbeat = state.link.as_ref().map_or(Duration::from_secs(1), |l| l.welcome.heartbeat / 3);
+            let mut out = if state.link.is_some() { state.outgoing() } else { Vec::new() };
+            let done = state.stopping > 0 && state.held_now() == 0;
+            if done {
+                wire::notification(&mut out, "goodbye", |p| wire::put_map(p, 0));
+            } else if out.is_empty() && state.link.is_some() && beat.elapsed() >= heartbeat {
+                wire::notification(&mut out, "heartbeat", |p| wire::put_map(p, 0));
+            }
+            if let (false, Some(link)) = (out.is_empty(), &state.link) {
+                if let Ok(stream) = link.stream.try_clone() {
+                    return Some((stream, out, done));
+                }
+            }
+            if state.link.is_none() {
+                beat = Instant::now();
+            }
+            let left = heartbeat.saturating_sub(beat.elapsed()).max(Duration::from_millis(1));
+            state = wait(&self.write, state, left.min(look_again.max(Duration::from_millis(1))));
+        }
+    }
+
+    fn send_request(&self, method: &str, params: &[u8]) -> Result<(u32, std::sync::mpsc::Receiver<Result<Value>>)> {
+        let (tx, rx) = sync_channel(1);
+        let mut state = lock(&self.state);
+        let until = Instant::now() + REQUEST_TIMEOUT;
+        while !state.link.as_ref().is_some_and(|l| l.ready) && !state.ended && Instant::now() < until {
+            state = wait(&self.write, state, Duration::from_millis(20));
+        }
+        if !state.link.as_ref().is_some_and(|l| l.ready) {
+            return Err(Error::lost("there is none"));
+        }
+        state.next_id = if state.next_id >= u32::MAX - 1 { 1 } else { state.next_id + 1 };
+        let id = state.next_id;
+        state.requests.insert(id, tx);
+        wire::request(&mut state.notes, id, method, |p| p.extend_from_slice(params));
+        self.write.notify_one();
+        Ok((id, rx))
+    }
+}
+
+impl Host for Engine {
+    fn notify(&self, method: &'static str, params: Vec<u8>) {
+        let mut state = lock(&self.state);
+        if state.link.is_some() {
+            wire::notification(&mut state.notes, method, |p| p.extend_from_slice(&params));
+            self.write.notify_one();
+        }
+    }
+
+    fn request(&self, method: &'static str, params: Vec<u8>) -> Result<Value> {
+        let (id, answer) = self.send_request(method, &params)?;
+        match answer.recv_timeout(REQUEST_TIMEOUT) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => {
+                lock(&self.state).requests.remove(&id);
+                Err(Error::new("timeout", "taskerd did not answer in time"))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Error::lost("it broke")),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+"""`python -m taskerd wasm` against a daemon: modules as handlers, loaded anew while it runs."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+import harness
+from harness import step, template, wait_for
+from test_sandbox import command, writes
+
+
+def says(text):
+    body, data = writes(text)
+    return bytes(command(body, data=data))
+
+
+LOOP = bytes(command("(loop $l (br $l))"))
+
+
+class Wasm(harness.Case):
+    def begin(self, name):
+        super().begin(name)
+        self.db = self.database()
+        self.node = self.daemon(self.db)
+        self.dir = os.path.join(self.place, "modules")
+        os.makedirs(os.path.join(self.dir, "shop"))
+
+    def put(self, name, code):
+        """As a careful program would: the whole file at once."""
+        path = os.path.join(self.dir, name + ".wasm")
+        with open(path + ".new", "wb") as f:
+            f.write(code)
+        os.rename(path + ".new", path)
+
+    def argv(self, *options):
+        return [sys.executable, "-B", "-m", "taskerd", "wasm", "--dir", self.dir, "--socket", self.node.socket, "--reload", "0.02", *options]
+
+    def start(self, *options):
+        env = {"PYTHONPATH": harness.PYTHON_CLIENT}
+        worker = self.track(harness.Worker("wasm", self.argv(*options), os.path.join(self.place, "wasm.log"), env))
+        worker.wait_listed(self.node)
+        return worker
+
+    def run_one(self, steps, context=None, name=None):
+        name = name or self._name
+        self.apply(self.node, template(name, steps))
+        return self.finished(self.node, self.create(self.node, name, context))
+
+    def offered(self, worker):
+        return (worker.row(self.node) or {}).get("handlers")
+
+    def broken(self, worker):
+        return [b["name"] for b in (worker.row(self.node) or {}).get("broken") or ()]
+
+    def test_handlers_by_file_name(self):
+        self.put("one", says('{"n":1}'))
+        self.put("shop/two", says('{"n":2}'))
+        worker = self.start()
+        task = self.run_one([step("a", "one"), step("b", "shop.two", after=["a"])])
+        self.assertEqual([task.step(s).results for s in "ab"], [{"n": 1}, {"n": 2}])
+        self.assertEqual(worker.stop(), 0, worker.last_words())
+
+    def test_a_bad_one_harms_only_itself(self):
+        self.put("good", says('{"n":1}'))
+        self.put("loops", LOOP)
+        self.put("traps", bytes(command("unreachable")))
+        self.put("hog", bytes(command("(loop $l (drop (memory.grow (i32.const 16))) (br $l))")))
+        self.put("garbage", says("no json"))
+        self.put("exits", bytes(command("(call $exit (i32.const 2))")))
+        self.start("--timeout", "0.3", "--memory", "8", "--threads", "2")
+        bad = {"loops": "timeout", "traps": "wasm_trap", "hog": "timeout", "garbage": "invalid_output", "exits": "handler_error"}
+        task = self.run_one([*(step(n, n, attempts=2, base_ms=1) for n in bad), *(step("good%d" % i, "good") for i in range(10))])
+        self.assertEqual({s.name: s.error["error_type"] for s in task.steps if s.name in bad}, bad)
+        self.assertEqual({s.name: s.attempts for s in task.steps if s.name in bad}, {"loops": 2, "traps": 2, "hog": 2, "garbage": 1, "exits": 1})
+        self.assertEqual({s.state for s in task.steps if s.name not in bad}, {"complete"})
+
+    def test_loaded_anew(self):
+        self.put("one", says('{"n":1}'))
+        worker = self.start()
+        self.assertEqual(self.run_one([step("a", "one")]).step("a").results, {"n": 1})
+        self.put("one", says('{"n":2}'))
+        wait_for(lambda: "loaded anew as handler one" in worker.log_text(), "the new version")
+        self.assertEqual(self.finished(self.node, self.create(self.node, self._name)).step("a").results, {"n": 2})
+        self.put("late", says('{"n":3}'))
+        wait_for(lambda: self.offered(worker) == ["late", "one"], "the new handler to be offered")
+        self.assertEqual(self.run_one([step("a", "late")], name="late").step("a").results, {"n": 3})
+        os.unlink(os.path.join(self.dir, "one.wasm"))
+        wait_for(lambda: self.offered(worker) == ["late"], "the old handler to be gone")
+
+    def test_a_broken_module_is_named_and_the_others_go_on(self):
+        self.put("one", says('{"n":1}'))
+        self.put("broken", b"\0asm nonsense")
+        worker = self.start()
+        wait_for(lambda: self.broken(worker), "the daemon to know")
+        self.assertIn("broken.wasm", self.broken(worker)[0])
+        self.assertEqual(self.run_one([step("a", "one")]).step("a").results, {"n": 1})
+        self.put("one", b"broken as well")
+        wait_for(lambda: len(self.broken(worker)) == 2, "the daemon to know of both")
+        self.assertEqual(self.finished(self.node, self.create(self.node, self._name)).step("a").results, {"n": 1}, "the version before goes on")
+        self.put("broken", says('{"n":4}'))
+        wait_for(lambda: "broken" in (self.offered(worker) or ()), "the mended one to be offered")
+
+    def test_what_runs_finishes_with_what_it_began_with(self):
+        """It loops until its step is cancelled, long after the file was replaced."""
+        self.put("one", LOOP)
+        worker = self.start("--timeout", "60")
+        self.apply(self.node, template(self._name, [step("a", "one")]))
+        task = self.create(self.node, self._name)
+        self.wait_step(self.node, task, "a", "in_progress")
+        self.put("one", says('{"n":2}'))
+        wait_for(lambda: "loaded anew" in worker.log_text(), "the new version")
+        self.assertEqual(self.step_state(self.node, task, "a"), "in_progress")
+        self.assertEqual(self.finished(self.node, self.create(self.node, self._name)).step("a").results, {"n": 2})
+        self.node.client.cancel_task(task)
+        wait_for(lambda: worker.row(self.node)["open"] == 0, "the loop to be interrupted")
+
+    def test_replay_and_logs(self):
+        body, data = writes("told by the module\n", fd=2)
+        self.put("one", bytes(command(body, data=data)))
+        worker = self.start()
+        task = self.run_one([step("a", "one")])
+        wait_for(lambda: "told by the module" in self.node.log_text(), "the line in the daemon's log")
+        self.assertEqual(worker.stop(), 0)
+        env = {**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT}
+        done = subprocess.run(self.argv("--replay", str(task.step("a").step_uuid)), stdout=subprocess.PIPE, text=True, env=env, timeout=harness.PATIENCE, check=True)
+        self.assertTrue(json.loads(done.stdout)["same"])
+
+    def test_bad_command_lines(self):
+        env = {**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT}
+        shutil.rmtree(self.dir)
+        done = subprocess.run(self.argv(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, timeout=harness.PATIENCE, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("is no directory", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -339,7 +339,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let command = args.next().unwrap_or_default();
     match (command.as_str(), args.collect::<Vec<_>>().as_slice()) {
-        ("worker", rest) => worker(rest.to_vec().into_iter()),
+        ("worker", rest) => worker(rest.iter().cloned()),
         ("client", [_, socket]) => client(socket),
         ("replay", [option, socket, step]) => builder().main_with([option.clone(), socket.clone(), "--replay".into(), step.clone()].into_iter()),
         _ => ExitCode::from(2),

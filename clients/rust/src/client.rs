@@ -416,9 +416,9 @@ impl Client {
         }
         self.request("event.subscribe", &params)?;
         let client = self.clone();
-        Ok(rx.into_iter().map(move |event| {
+        // The connection lives as long as someone listens.
+        Ok(rx.into_iter().inspect(move |_| {
             let _connection = &client;
-            event
         }))
     }
 }

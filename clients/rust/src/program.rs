@@ -188,6 +188,6 @@ fn supervise(n: usize) -> ExitCode {
         }
     });
     let kept: Vec<_> = (0..n).map(|_| stopping.clone()).map(|s| std::thread::spawn(move || keep_one_running(&s))).collect();
-    let all_well = kept.into_iter().map(|t| t.join().unwrap_or(false)).fold(true, |a, b| a && b);
-    ExitCode::from(u8::from(!all_well))
+    let ended: Vec<bool> = kept.into_iter().map(|t| t.join().unwrap_or(false)).collect();
+    ExitCode::from(u8::from(ended.contains(&false)))
 }

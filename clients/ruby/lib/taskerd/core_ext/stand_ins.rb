@@ -17,6 +17,11 @@ module Taskerd
         end
       end
 
+      # A time in the zone of another.
+      def time(other, *parts)
+        other.utc? ? Time.utc(*parts) : Time.new(*parts, other.utc_offset)
+      end
+
       # Every object.
       module ForObject
         def blank?
@@ -33,6 +38,11 @@ module Taskerd
 
         def in?(others)
           others.include?(self)
+        end
+
+        def deep_dup
+          duplicable = !is_a?(Module) && !is_a?(Method) && !is_a?(Proc)
+          duplicable ? dup : self
         end
 
         def try(name = nil, *args, &block)
@@ -94,6 +104,28 @@ module Taskerd
         def compact_blank
           reject { |_, value| value.blank? }
         end
+
+        def assert_valid_keys(*valid)
+          bad = keys.find { |key| !valid.flatten.include?(key) }
+          raise ArgumentError, "Unknown key: #{bad.inspect}. Valid keys are: #{valid.flatten.map(&:inspect).join(", ")}" unless bad.nil?
+        end
+
+        %i[symbolize_keys stringify_keys deep_symbolize_keys deep_stringify_keys compact_blank].each do |name|
+          define_method("#{name}!") { replace(public_send(name)) }
+        end
+
+        def deep_merge!(other, &block)
+          replace(deep_merge(other, &block))
+        end
+
+        def reverse_merge!(other)
+          replace(reverse_merge(other))
+        end
+
+        def except!(*keys)
+          keys.each { |key| delete(key) }
+          self
+        end
       end
 
       # Arrays.
@@ -117,6 +149,80 @@ module Taskerd
         def to_sentence
           size < 3 ? join(" and ") : "#{self[0..-2].join(", ")}, and #{last}"
         end
+
+        def excluding(*others)
+          self - others.flatten(1)
+        end
+        alias_method :without, :excluding
+
+        def including(*others)
+          self + others.flatten(1)
+        end
+
+        def extract_options!
+          last.instance_of?(Hash) ? pop : {}
+        end
+
+        def from(position)
+          self[position..] || []
+        end
+
+        def to(position)
+          position >= 0 ? first(position + 1) : self[0..position]
+        end
+      end
+
+      # The class of arrays.
+      module ForArrayClass
+        def wrap(object)
+          return [] if object.nil?
+
+          object.respond_to?(:to_ary) ? object.to_ary || [object] : [object]
+        end
+      end
+
+      # Classes and modules.
+      module ForModule
+        def delegate(*names, to:, prefix: nil, allow_nil: false, private: nil)
+          names.map do |name|
+            made = prefix ? :"#{prefix == true ? to : prefix}_#{name}" : name
+            define_method(made) do |*arguments, **options, &block|
+              target = to.to_s == "class" ? self.class : instance_eval(to.to_s, __FILE__, __LINE__)
+              next nil if target.nil? && allow_nil
+
+              target.public_send(name, *arguments, **options, &block)
+            end
+            private(made) if private
+            made
+          end
+        end
+
+        def class_attribute(*names, default: nil)
+          names.each do |name|
+            variable = :"@#{name}"
+            define_singleton_method(name) do
+              next instance_variable_get(variable) if instance_variable_defined?(variable)
+
+              superclass.respond_to?(name) ? superclass.public_send(name) : nil
+            end
+            define_singleton_method("#{name}=") { |value| instance_variable_set(variable, value) }
+            define_singleton_method("#{name}?") { !!public_send(name) }
+            define_method(name) { instance_variable_defined?(variable) ? instance_variable_get(variable) : self.class.public_send(name) }
+            define_method("#{name}=") { |value| instance_variable_set(variable, value) }
+            instance_variable_set(variable, default)
+          end
+        end
+
+        def mattr_accessor(*names, default: nil)
+          names.each do |name|
+            held = default
+            define_singleton_method(name) { held }
+            define_singleton_method("#{name}=") { |value| held = value }
+            define_method(name) { held }
+            define_method("#{name}=") { |value| held = value }
+          end
+        end
+        alias_method :cattr_accessor, :mattr_accessor
       end
 
       # Whatever can be iterated.
@@ -198,6 +304,34 @@ module Taskerd
         def exclude?(other)
           !include?(other)
         end
+
+        def starts_with?(*texts)
+          start_with?(*texts)
+        end
+
+        def ends_with?(*texts)
+          end_with?(*texts)
+        end
+
+        def first(limit = 1)
+          self[0, limit]
+        end
+
+        def last(limit = 1)
+          limit >= size ? dup : self[-limit, limit] || ""
+        end
+
+        def remove(*patterns)
+          patterns.inject(self) { |text, pattern| text.gsub(pattern, "") }
+        end
+
+        def to_date
+          Date.parse(self) unless blank?
+        end
+
+        def to_datetime
+          DateTime.parse(self) unless blank?
+        end
       end
 
       # Numbers.
@@ -224,17 +358,32 @@ module Taskerd
         end
 
         def beginning_of_day
-          Time.new(year, month, day, 0, 0, 0, utc_offset)
+          StandIns.time(self, year, month, day, 0, 0, 0)
         end
 
         def end_of_day
-          Time.new(year, month, day, 23, 59, 59, utc_offset)
+          StandIns.time(self, year, month, day, 23, 59, 59)
         end
 
-        def to_fs(*)
-          to_s
+        def beginning_of_month
+          StandIns.time(self, year, month, 1, 0, 0, 0)
         end
-        alias_method :to_formatted_s, :to_fs
+
+        def beginning_of_year
+          StandIns.time(self, year, 1, 1, 0, 0, 0)
+        end
+
+        def beginning_of_hour
+          StandIns.time(self, year, month, day, hour, 0, 0)
+        end
+
+        def past?
+          self < Time.now
+        end
+
+        def future?
+          self > Time.now
+        end
       end
 
       # Dates plus durations; a number is days.
@@ -245,6 +394,22 @@ module Taskerd
 
         def -(other)
           other.is_a?(Duration) ? (-other).after_date(self) : super
+        end
+
+        def beginning_of_month
+          self.class.new(year, month, 1)
+        end
+
+        def end_of_month
+          self.class.new(year, month, -1)
+        end
+
+        def past?
+          self < Date.today
+        end
+
+        def future?
+          self > Date.today
         end
       end
 
@@ -257,6 +422,14 @@ module Taskerd
         def zone
           self
         end
+
+        def tomorrow
+          Date.today + 1
+        end
+
+        def yesterday
+          Date.today - 1
+        end
       end
 
       LazyMethods.define(Object, "json", :to_json)
@@ -265,9 +438,10 @@ module Taskerd
 
       add(Object, ForObject)
       NilClass.define_method(:try, ForNil.instance_method(:try))
-      { Hash => ForHash, Array => ForArray, Enumerable => ForEnumerable, Numeric => ForNumeric, Time => ForTime }.each { |target, source| add(target, source) }
+      { Hash => ForHash, Array => ForArray, Enumerable => ForEnumerable, Numeric => ForNumeric, Time => ForTime, Module => ForModule }.each { |target, source| add(target, source) }
       String.define_method(:blank?, ForString.instance_method(:blank?))
       add(String, ForString)
+      Array.extend(ForArrayClass)
       Time.extend(Now)
       Date.prepend(ForDate)
       Date.extend(Now)

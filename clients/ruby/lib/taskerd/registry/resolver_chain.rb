@@ -4,6 +4,9 @@ module Taskerd
   module Registry
     # Resolvers by priority; the first that knows a definition wins.
     class ResolverChain
+      ResolverNotFoundError = Registry::ResolverNotFoundError
+      ResolutionError = Registry::ResolutionError
+
       # @return [Resolvers::ExplicitMappingResolver, nil] the explicit mapping while no other resolver comes before it; the short
       #   way for most steps
       attr_reader :first_mapping

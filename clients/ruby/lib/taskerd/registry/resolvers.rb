@@ -43,6 +43,10 @@ module Taskerd
 
     # Ways to find handlers.
     module Resolvers
+      MethodDispatchWrapper = Registry::MethodDispatchWrapper
+      ResolutionError = Registry::ResolutionError
+      ResolverNotFoundError = Registry::ResolverNotFoundError
+
       # One way to find handlers. Lower priority is asked first.
       class BaseResolver
         # @return [String] what templates call the resolver in `handler.resolver`

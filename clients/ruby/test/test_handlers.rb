@@ -251,6 +251,15 @@ class TestHandlers < Minitest::Test
       def call(_context) = { ok: true }
     end
     assert_equal({ ok: true }, run_handler(bare).result)
+    [proc { |c = {}| @seen = c }, proc { |config: {}, **| @seen = config }, proc { @seen = nil }].each do |constructor|
+      kind = Class.new(Taskerd::StepHandler::Base) do
+        define_method(:initialize, &constructor)
+        def call(_context) = { seen: @seen && [@seen[:a], @seen["a"]], config: config && config[:a] }
+      end
+      result = run_handler(kind, {}, config: { a: 1 }).result
+      assert_equal 1, result[:config] || result[:seen].first
+      assert_includes [nil, [1, 1]], result[:seen]
+    end
   end
 
   def test_decisions_of_classes

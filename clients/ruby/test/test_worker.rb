@@ -225,6 +225,24 @@ class TestWorker < Support::Case
     Taskerd::LogBridge.level = nil
   end
 
+  def test_lines_of_other_loggers_and_of_an_application
+    out = StringIO.new
+    mine = Taskerd::LogBridge.attach(Logger.new(out, formatter: ->(severity, _, name, text) { "#{severity} #{name.inspect} #{text}\n" }))
+    seen = []
+    Taskerd::Worker.around_step = ->(context, &run) { seen << context.step_name; run.call }
+    _, conn = worker({ "a" => handler { |_| mine.info("one"); mine.warn("prog") { "two" }; mine.debug("low"); {} } }, log_level: "info")
+    mine.level = Logger::INFO
+    conn.execute(step("a"))
+    assert_equal [%w[info one], %w[warn two]], ([conn.expect("step.log"), conn.expect("step.log")].map { |l| l.values_at("level", "message") })
+    assert conn.results.first["success"]
+    mine.info("outside of a step")
+    assert_equal "INFO nil one\nWARN \"prog\" two\nINFO nil outside of a step\n", out.string
+    assert_equal ["s1"], seen
+  ensure
+    Taskerd::LogBridge.level = nil
+    Taskerd::Worker.around_step = nil
+  end
+
   def test_hostile_frames_end_the_connection_and_not_the_worker
     worker, conn = worker({ "a" => handler { |_| {} } })
     hostile.each_with_index do |bytes, i|

@@ -67,6 +67,7 @@ module Taskerd
         severity ||= 5
         if message.nil?
           message = block_given? ? yield : progname
+          progname = nil unless block_given?
         end
         LogBridge.emit(NAMES.fetch(severity, "info"), message) if severity >= level
         super(severity, message, progname)

@@ -121,11 +121,14 @@ module Taskerd
 
     # A new instance. Constructors of handlers take `config:`, one argument, or none.
     def build(klass, config)
+      return klass.new(config: config) if klass.respond_to?(:functional?) && klass.functional?
+
       how = (@constructors ||= {}.compare_by_identity)[klass] ||= constructor(klass)
+      given = Taskerd.indifferent(config || {})
       case how
-      when :config then klass.new(config: config)
-      when :positional then klass.new(config)
-      else klass.new
+      when :config then klass.new(config: given)
+      when :positional then klass.new(given)
+      else klass.new.tap { |made| made.instance_variable_set(:@config, given) unless made.instance_variable_get(:@config) }
       end
     end
 

@@ -128,6 +128,7 @@ class Commands(Calls):
         self.failed(command(f"(loop $l {body} (br $l))", data=data), "timeout", True, seconds=0.2)
         module = command(f"(loop $l (br_if $l (i32.eqz (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))) unreachable", data=data)
         self.failed(module, "result_too_large", False)
+        self.failed(command(f"{body * 101} (i32.store8 (i32.const 4) (i32.const 1)) {body}", data=data), "result_too_large", False)
 
     def test_bad_addresses(self):
         self.failed(command("(drop (call $fd_write (i32.const 1) (i32.const 0x7ffffff0) (i32.const 1) (i32.const 32)))"), "wasm_trap", True)

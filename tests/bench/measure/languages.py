@@ -62,9 +62,10 @@ def javascript(runtime, *words):
 
 def rust():
     crate = ROOT / "clients/rust"
-    if not shutil.which("cargo"):
+    cargo = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
+    if not os.path.exists(cargo):
         raise Failure("cargo is not there")
-    need(["cargo", "build", "--quiet", "--release", "--manifest-path", crate / "Cargo.toml", "--target-dir", OUT / "rust", "--example", "bench_worker"], "its example bench_worker cannot be built")
+    need([cargo, "build", "--quiet", "--release", "--all-features", "--manifest-path", crate / "Cargo.toml", "--target-dir", OUT / "rust-target", "--examples"], "its examples cannot be built")
 
 
 LANGUAGES = {
@@ -76,7 +77,8 @@ LANGUAGES = {
     "node": javascript("node"),
     "bun": javascript("bun"),
     "deno": javascript("deno", "run", "-A"),
-    "rust": Language(lambda _, socket: [OUT / "rust/release/examples/bench_worker", "--socket", socket, "--concurrency", HELD], None, rust),
+    "rust": Language(lambda _, socket: [OUT / "rust-target/release/examples/bench_worker", "--socket", socket, "--threads", 2, "--max-concurrency", HELD, "--quiet",
+                                        "--", "bench.noop"], 15000, rust),
 }
 
 

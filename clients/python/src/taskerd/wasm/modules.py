@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -67,7 +68,7 @@ class Modules:
     def _load(self, path: Path) -> None:
         name = handler_name(self.directory, path)
         try:
-            module = WasmModule(path.read_bytes(), self.limits)
+            module = self._compiled(path.read_bytes())
         except (WasmError, OSError) as exc:
             self.broken[str(path)] = str(exc)
             _log.error("%s is broken: %s%s", path, exc, "; the version before it goes on" if name in self._modules else "")
@@ -75,6 +76,12 @@ class Modules:
         self.broken.pop(str(path), None)
         _log.info("%s as handler %s", "loaded" if name not in self._modules else "loaded anew", name)
         self._modules[name] = module
+
+    def _compiled(self, code: bytes) -> WasmModule:
+        """The same bytes under many names are compiled once."""
+        digest = hashlib.sha256(code).digest()
+        found = next((m for m in self._modules.values() if m.digest == digest), None)
+        return found or WasmModule(code, self.limits, digest)
 
     # -- running --
 

@@ -61,7 +61,8 @@ def _config(limits: Limits) -> wasmtime.Config:
 class WasmModule:
     """A compiled module, for any number of sandboxes."""
 
-    def __init__(self, code: bytes, limits: Limits) -> None:
+    def __init__(self, code: bytes, limits: Limits, digest: bytes = b"") -> None:
+        self.digest = digest
         if not code.startswith(b"\0asm"):  # the compiler would take text as well
             raise WasmError("no WebAssembly module")
         try:
@@ -134,6 +135,8 @@ class Sandbox:
             if watch is not None:
                 watch(self)
             output = _command(pre, store, io) if module.is_command else _function(pre, store, data, self.limits.output)
+            if io.overflow:
+                raise _TooMuch
             return Outcome("ok", output, io.stderr())
         except BaseException as exc:
             return self._failed(exc, run, io)
@@ -147,7 +150,7 @@ class Sandbox:
         def outcome(kind: str, message: str, status: int = 0) -> Outcome:
             return Outcome(kind, io.output(), io.stderr(), status, message)
 
-        if io.exit_status is not None:
+        if io.exit_status is not None and not io.overflow:
             return outcome("ok" if io.exit_status == 0 else "exit", "", io.exit_status)
         if run.why is not None:
             return outcome(run.why, "")

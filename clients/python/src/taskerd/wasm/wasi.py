@@ -52,8 +52,8 @@ class IO:
         if fd == 2:
             self._err += data[: max(self._max_stderr - len(self._err), 0)]
             return OK
-        if len(self._out) + len(data) > self._max_output:
-            self.overflow = True
+        if self.overflow or len(self._out) + len(data) > self._max_output:
+            self.overflow = True  # what is written behind this is not kept either
             return FBIG
         self._out += data
         return OK

@@ -1,0 +1,318 @@
+/* The handlers of protocol/conformance as one WASI command: the adapter puts it under many names, and it does what `handler` in its input says. JSON is handled as text: the
+ * value of a key, raw, and numbers and strings out of that. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *input;
+
+/* A part of the input. */
+struct text {
+	const char *p;
+	size_t n;
+};
+static const struct text missing = {"null", 4};
+
+static const char *skip_string(const char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		if (*p == '\\')
+			p++;
+	return p + 1;
+}
+
+/* The end of the value at `p`. */
+static const char *skip_value(const char *p)
+{
+	int depth = 0;
+	do {
+		if (*p == '"') {
+			p = skip_string(p);
+			continue;
+		}
+		depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
+		p++;
+	} while (*p && (depth > 0 || !strchr(",}]", *p)));
+	return p;
+}
+
+/* The next entry of the map whose inside begins at *p; false at its end. */
+static bool next_entry(const char **p, struct text *key, struct text *value)
+{
+	if (**p == ',')
+		++*p;
+	if (**p != '"')
+		return false;
+	const char *end = skip_string(*p);
+	*key = (struct text){*p + 1, (size_t)(end - *p) - 2};
+	value->p = end + 1; /* behind the colon: there are no blanks */
+	*p = skip_value(value->p);
+	value->n = (size_t)(*p - value->p);
+	return true;
+}
+
+static struct text get(struct text map, const char *name)
+{
+	const char *p = map.p + 1;
+	struct text key, value;
+	while (map.n > 1 && *map.p == '{' && next_entry(&p, &key, &value))
+		if (key.n == strlen(name) && memcmp(key.p, name, key.n) == 0)
+			return value;
+	return missing;
+}
+
+static long long number(struct text v, long long otherwise)
+{
+	return v.n > 0 && strchr("-0123456789", *v.p) ? strtoll(v.p, NULL, 10) : otherwise;
+}
+
+static bool is(struct text v, const char *what)
+{
+	return v.n == strlen(what) && memcmp(v.p, what, v.n) == 0;
+}
+
+#define RAW(t) (int)(t).n, (t).p
+
+static struct text step, config;
+
+static int failure(struct text message, struct text type, struct text code, bool retryable, struct text after)
+{
+	printf("{\"message\":%.*s,\"error_type\":%.*s,\"error_code\":%.*s,\"retryable\":%s,\"retry_after\":%.*s}", RAW(message), RAW(type), RAW(code),
+	       retryable ? "true" : "false", RAW(after));
+	return 1;
+}
+
+static int say_again(const char *message)
+{
+	fprintf(stderr, "%s\n", message);
+	return 1;
+}
+
+static long long attempt(void)
+{
+	return number(get(step, "attempt"), 1);
+}
+
+static int echo(void)
+{
+	printf("{\"context\":%.*s,\"config\":%.*s,\"inputs\":%.*s,\"results\":%.*s,\"attempt\":%.*s,\"max_attempts\":%.*s,\"task_uuid\":%.*s,\"step_uuid\":%.*s}",
+	       RAW(get(step, "context")), RAW(config), RAW(get(step, "inputs")), RAW(get(step, "dependencies")), RAW(get(step, "attempt")),
+	       RAW(get(step, "max_attempts")), RAW(get(step, "task_uuid")), RAW(get(step, "step_uuid")));
+	return 0;
+}
+
+static int value(void)
+{
+	printf("%.*s", RAW(get(config, "value")));
+	return 0;
+}
+
+static int nothing(void)
+{
+	return 0;
+}
+
+static int fail(void)
+{
+	return failure(get(config, "message"), get(config, "error_type"), get(config, "error_code"), is(get(config, "retryable"), "true"), missing);
+}
+
+static int error_retryable(void)
+{
+	return failure(get(config, "message"), missing, missing, true, missing);
+}
+
+static int error_permanent(void)
+{
+	return failure(get(config, "message"), missing, get(config, "error_code"), false, missing);
+}
+
+static int retry_after(void)
+{
+	static const struct text later = {"\"later\"", 7};
+	if (attempt() == 1)
+		return failure(later, missing, missing, true, get(config, "seconds"));
+	printf("{\"attempt\":%lld}", attempt());
+	return 0;
+}
+
+static int flaky(void)
+{
+	if (attempt() <= number(get(config, "failures"), 0))
+		return say_again("not yet");
+	printf("{\"attempt\":%lld}", attempt());
+	return 0;
+}
+
+static int decision(void)
+{
+	struct text steps = get(config, "steps");
+	if (is(steps, "[]") || is(steps, "null"))
+		printf("{\"decision_point_outcome\":{\"type\":\"no_branches\"},\"reason\":\"none\"}");
+	else
+		printf("{\"decision_point_outcome\":{\"type\":\"create_steps\",\"step_names\":%.*s}}", RAW(steps));
+	return 0;
+}
+
+static int analyze(void)
+{
+	long long total = number(get(config, "total"), 0), size = number(get(config, "size"), 1), count = (total + size - 1) / size;
+	if (total == 0) {
+		printf("{\"batch_processing_outcome\":{\"type\":\"no_batches\"}}");
+		return 0;
+	}
+	printf("{\"batch_processing_outcome\":{\"type\":\"create_batches\",\"worker_template_name\":\"work\",\"worker_count\":%lld,\"total_items\":%lld,\"cursor_configs\":[", count, total);
+	for (long long i = 0; i < count; i++) {
+		long long start = i * size, end = start + size < total ? start + size : total;
+		printf("%s{\"batch_id\":\"%03lld\",\"start_cursor\":%lld,\"end_cursor\":%lld,\"batch_size\":%lld}", i ? "," : "", i + 1, start, end, end - start);
+	}
+	printf("]}}");
+	return 0;
+}
+
+static int batch(void)
+{
+	struct text cursor = get(get(step, "inputs"), "cursor");
+	long long start = number(get(cursor, "start_cursor"), 0), end = number(get(cursor, "end_cursor"), 0);
+	printf("{\"items_processed\":%lld,\"start\":%lld,\"end\":%lld}", end - start, start, end);
+	return 0;
+}
+
+static int aggregate(void)
+{
+	struct text all = get(step, "dependencies"), prefix = get(config, "prefix"), key, result;
+	long long total = 0, workers = 0;
+	const char *p = all.p + 1;
+	while (next_entry(&p, &key, &result)) {
+		if (key.n < prefix.n - 2 || memcmp(key.p, prefix.p + 1, prefix.n - 2) != 0)
+			continue;
+		workers++;
+		total += number(get(result, "items_processed"), 0);
+	}
+	printf("{\"total\":%lld,\"worker_count\":%lld}", total, workers);
+	return 0;
+}
+
+static int event(void)
+{
+	printf("{\"amount\":%.*s}", RAW(get(config, "amount")));
+	return 0;
+}
+
+static int log_line(void)
+{
+	struct text message = get(config, "message");
+	fprintf(stderr, "%.*s\n", (int)message.n - 2, message.p + 1);
+	printf("{\"logged\":true}");
+	return 0;
+}
+
+static int sizes(void)
+{
+	struct text all = get(step, "dependencies"), key, result;
+	const char *p = all.p + 1, *comma = "{";
+	while (next_entry(&p, &key, &result)) {
+		printf("%s\"%.*s\":%zu", comma, RAW(key), get(result, "blob").n - 2);
+		comma = ",";
+	}
+	printf("}");
+	return 0;
+}
+
+static int print(const char *text)
+{
+	fputs(text, stdout);
+	return 0;
+}
+
+static int not_a_number(void)
+{
+	return print("{\"value\":NaN}");
+}
+
+static int infinite(void)
+{
+	return print("{\"value\":Infinity}");
+}
+
+static int nul(void)
+{
+	return print("{\"value\":\"a\\u0000b\"}");
+}
+
+static int wide(void)
+{
+	return print("{\"value\":9007199254740993}");
+}
+
+static int deep(void)
+{
+	long long depth = number(get(config, "depth"), 0);
+	print("{\"value\":");
+	for (long long i = 0; i < depth; i++)
+		putchar('[');
+	for (long long i = 0; i < depth; i++)
+		putchar(']');
+	return print("}");
+}
+
+static int huge(void)
+{
+	static char block[65536];
+	long long left = number(get(config, "bytes"), 0);
+	memset(block, 'x', sizeof block);
+	print("{\"blob\":\"");
+	for (; left > 0; left -= (long long)sizeof block)
+		fwrite(block, 1, left < (long long)sizeof block ? (size_t)left : sizeof block, stdout);
+	return print("\"}");
+}
+
+static int hang(void)
+{
+	for (volatile int forever = 1; forever;)
+		;
+	return 0;
+}
+
+static int crash(void)
+{
+	if (attempt() <= number(get(config, "attempts"), 0))
+		__builtin_trap();
+	return print("{\"survived\":true}");
+}
+
+static const struct {
+	const char *name;
+	int (*run)(void);
+} handlers[] = {{"echo", echo}, {"value", value}, {"nothing", nothing}, {"fail", fail}, {"error_retryable", error_retryable}, {"error_permanent", error_permanent},
+                {"retry_after", retry_after}, {"flaky", flaky}, {"decision", decision}, {"analyze", analyze}, {"batch", batch}, {"aggregate", aggregate},
+                {"event", event}, {"log", log_line}, {"sizes", sizes}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"wide", wide}, {"deep", deep},
+                {"huge", huge}, {"hang", hang}, {"crash", crash}};
+
+static void read_input(void)
+{
+	size_t size = 1 << 16, n = 0, got;
+	input = malloc(size);
+	while (input && (got = fread(input + n, 1, size - n - 1, stdin)) > 0) {
+		n += got;
+		if (n == size - 1)
+			input = realloc(input, size *= 2);
+	}
+	if (!input)
+		abort();
+	input[n] = '\0';
+	step = (struct text){input, n};
+	config = get(step, "config");
+}
+
+int main(void)
+{
+	read_input();
+	struct text name = get(step, "handler");
+	for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++)
+		if (name.n == strlen(handlers[i].name) + 7 && memcmp(name.p + 6, handlers[i].name, name.n - 7) == 0)
+			return handlers[i].run();
+	fprintf(stderr, "no handler %.*s here\n", RAW(name));
+	return 2;
+}

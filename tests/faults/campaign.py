@@ -31,6 +31,8 @@ from replica import Pair, Standby
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUTES = ("proxy", "pooler", "direct")  # of the first, second and third node to its database
 HOSTILE = "hostile"  # a namespace, whose tasks the attacker makes
+SANITIZED = "TASKERD_TEST_PATIENCE" in os.environ  # their runtime has to be loaded first
+PRELOADED = ("exhaust_memory", "shift_daemon_clock", "shift_database_clock")  # need inject.c
 LEASE_S = 3
 STALL_S = 120  # without any progress
 
@@ -78,7 +80,7 @@ class Node(harness.Daemon):
 		super().__init__(stage, name, **ways, lease_ttl_ms=1000 * LEASE_S, poll_interval_ms=1000, resume_grace_ms=1000, heartbeat_ms=1000, sweep_interval_ms=1000)
 		self.route = route
 		self.injector = Injector(os.path.join(stage.place, name + ".inject"))
-		self.environment = self.injector.environment
+		self.environment = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")} if SANITIZED else self.injector.environment
 		self.may_die, self.killed = False, False
 		self.relay = Proxy(os.path.join(stage.place, name + ".relay"), self.socket, self.worker_tap)
 		stage.at_end(self.relay.close)
@@ -123,7 +125,9 @@ class Campaign(harness.Stage):
 			self.chosen.remove("fill_disk")
 			print("fill_disk is left out: no file system can be mounted here", flush=True)
 		make, copy = (disk.SmallCluster, StandbyOnSmallDisk) if small else (pg.PgCluster, Standby)
-		wired = {"environment": self.database_injector.environment}
+		if SANITIZED:
+			self.chosen = [k for k in self.chosen if k not in PRELOADED]
+		wired = {} if SANITIZED else {"environment": self.database_injector.environment}
 		self.cluster = harness.new_cluster(lambda settings: make(settings, **wired), max_connections=self.max_connections, restart_after_crash="on", max_wal_size="128MB", min_wal_size="32MB", wal_keep_size="64MB")
 		self.at_end(lambda: self.pair.primary.close())
 		self.db = self.database(self.cluster)

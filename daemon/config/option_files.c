@@ -57,6 +57,16 @@ static void warn_if_readable(struct loading *l, const char *path, const char *na
 		buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n", path, name, path);
 }
 
+void loading_warn_listed(struct loading *l)
+{
+	for (size_t i = 0; i < N_PASSWORDS; i++) {
+		const struct option_row *row = option_find(passwords[i], strlen(passwords[i]));
+		if (l->o->source[row - option_table] == FROM_COMMAND_LINE && holds_password(i == 0 ? l->o->database : l->o->session_database))
+			buf_printf(l->messages, "--%s: warning: holds a password, and everyone on this host can list the command line: write it into the configuration file, a credential or ~/.pgpass\n",
+				   i == 0 ? "database" : "session-database");
+	}
+}
+
 static void apply_file(struct loading *l, const char *path, const char *text, size_t len)
 {
 	unsigned char *source[N_PASSWORDS], before[N_PASSWORDS];

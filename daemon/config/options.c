@@ -405,6 +405,7 @@ static void load_all(struct loading *l)
 			loading_apply(l, l->args[i].row, l->args[i].value, FROM_COMMAND_LINE,
 			      SPELL_ARG(l->args[i].row));
 	finish_database(l);
+	loading_warn_listed(l);
 	finish_embedded(l);
 	finish_socket(l);
 	finish_socket_group(l);

@@ -26,5 +26,7 @@ void loading_apply(struct loading *l, const struct option_row *row, const char *
 const char *loading_env(const char *name);
 /* The file, which must be there if `given`, then the files beside it that add to it, in the order of their names. */
 void loading_files(struct loading *l, const char *path, bool given);
+/* A word about passwords that stand on the command line. */
+void loading_warn_listed(struct loading *l);
 /* Secrets that the service manager hands over: a file taskerd.NAME in $CREDENTIALS_DIRECTORY for each option that may hold a password. */
 void loading_credentials(struct loading *l);

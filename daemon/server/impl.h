@@ -367,6 +367,10 @@ void quota_answered(struct server *srv, struct req *r);
 int quota_settle(struct session *s, struct err *e) must_check;
 /* The user has no more room: nothing that can wait is read. */
 bool quota_full(const struct session *s);
+/* Messages of the session are handled between these two. If they take much of the loop's time, nothing of their user's sessions is read for a while. */
+usec_t quota_work_begin(const struct session *s);
+void quota_work_end(struct session *s, usec_t began);
+bool quota_rests(const struct session *s);
 void peers_free(struct server *srv);
 
 /* hello.c */
@@ -446,6 +450,8 @@ void cancel_answered(struct server *srv, struct req *r);
 /* operate.c: what people do by hand */
 /* The parameters of an action as JSON, with who asks for it. 0 or negative with *e. */
 int operate_args(struct session *s, const msgpack_object *params, struct buf *out, struct err *e) must_check;
+/* Only that, as a member of a map: "by":{...}. */
+int operate_put_by(const struct session *s, struct buf *out, struct err *e) must_check;
 /* An action has been done: whoever watches its task looks again. */
 void operated(struct server *srv, const struct buf *answer);
 

@@ -422,16 +422,18 @@ struct applied {
 };
 
 /* What the database registers, and how. */
-static int make_registration(const struct template *t, const msgpack_object *params, struct buf *json)
+static int make_registration(const struct session *s, const struct template *t, const msgpack_object *params, struct buf *json)
 {
 	bool replace = false;
 	int rc = template_to_json(t, json);
 	(void)!mp_get_bool(params, "replace_unused", &replace);
-	if (rc < 0 || !replace)
+	if (rc < 0)
 		return rc;
 	json->len--; /* the closing bracket */
-	buf_append_str(json, ",\"replace_unused\":true}");
-	return json->failed;
+	buf_printf(json, ",\"replace_unused\":%s,", replace ? "true" : "false");
+	rc = operate_put_by(s, json, NULL);
+	buf_append_char(json, '}');
+	return rc < 0 ? rc : json->failed;
 }
 
 void on_template_apply(struct session *s, uint32_t id, const msgpack_object *params)
@@ -449,7 +451,7 @@ void on_template_apply(struct session *s, uint32_t id, const msgpack_object *par
 		refuse_template(s, id, &f, filename);
 	} else if (rc == 0 && admit_namespace(s, MSG_TEMPLATE_APPLY, template_namespace(t), strlen(template_namespace(t)), &e) < 0) {
 		reply_error(s, id, &e);
-	} else if (rc < 0 || make_registration(t, params, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
+	} else if (rc < 0 || make_registration(s, t, params, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
 		reply_errorf(s, id, "overloaded", NULL, "out of memory");
 	} else if ((r = req_for(s, id, REQ_API))) {
 		buf_init(&a->findings, 0);

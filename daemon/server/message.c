@@ -55,13 +55,14 @@ static const struct param result_params[] = {{"results", P_ARRAY, true, 1, 10000
 static const struct param progress_params[] = {STEP_UUID, {"attempt", P_INT, true, 1, INT32_MAX}, {"progress", P_ANY, false, 0, 0}, {0}};
 static const struct param log_params[] = {{"step_uuid", P_UUID, false, 0, 0}, {"level", P_STR, true, 1, 8}, {"message", P_STR, true, 0, 65536}, {"fields", P_MAP, false, 0, 0}, {0}};
 static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1, CONCURRENCY_MAX}, {"draining", P_BOOL, false, 0, 0}, {0}};
+#define MAYBE_WHY {"reason", P_STR, false, 1, 1024}, {"operator", P_STR, false, 1, 256}
 #define ENTRY_OR_TASK {"entry", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}
 static const struct param dlq_list_params[] = {{"status", P_STR, false, 1, 40}, {"reason", P_STR, false, 1, 40}, {"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255},
 					       {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param dlq_get_params[] = {ENTRY_OR_TASK, {0}};
 static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 29}, {"limit", P_INT, false, 1, 1000}, {0}};
-static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, {0}};
-static const struct param dlq_update_params[] = {ENTRY_OR_TASK, {"status", P_STR, false, 1, 40}, {"notes", P_STR, false, 0, 4096}, {"resolved_by", P_STR, false, 1, 128}, {"metadata", P_MAP, false, 0, 0}, {0}};
+static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
+static const struct param dlq_update_params[] = {ENTRY_OR_TASK, {"status", P_STR, false, 1, 40}, {"notes", P_STR, false, 0, 4096}, {"resolved_by", P_STR, false, 1, 128}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
 static const struct param staleness_params[] = {{"namespace", P_STR, false, 1, 29}, {"health", P_STR, false, 1, 16}, {"limit", P_INT, false, 1, 1000}, {0}};
 #define NAMESPACE {"namespace", P_STR, false, 1, 29}
 #define IDS {"ids", P_INTS, true, 1, 1000}, {"read_counts", P_INTS, false, 1, 1000}
@@ -76,7 +77,7 @@ static const struct param consume_params[] = {NAMESPACE, {"max", P_INT, false, 1
 static const struct param event_ack_params[] = {NAMESPACE, IDS, {0}};
 static const struct param event_extend_params[] = {NAMESPACE, IDS, {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX}, {0}};
 static const struct param retention_params[] = {{"namespace", P_STR, true, 1, 29}, {"state", P_STR, false, 1, 40}, {"keep_minutes", P_INT, false, 0, 52560000}, {"forever", P_BOOL, false, 0, 0},
-						{"inherit", P_BOOL, false, 0, 0}, {"action", P_STR, false, 1, 16}, {0}};
+						{"inherit", P_BOOL, false, 0, 0}, {"action", P_STR, false, 1, 16}, MAYBE_WHY, {0}};
 static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param no_params[] = {{0}};
 #define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}

@@ -46,28 +46,39 @@ static int check_values(const struct session *s, const msgpack_object *params, s
 	return 0;
 }
 
-int operate_args(struct session *s, const msgpack_object *params, struct buf *out, struct err *e)
+int operate_put_by(const struct session *s, struct buf *out, struct err *e)
 {
 	uint8_t rnd[16];
 	char request[UUID_TEXT], user[64];
 	struct uuid u;
-	struct buf json;
-	int rc = check_values(s, params, e);
-	if (rc < 0)
-		return rc;
 	if (getrandom(rnd, sizeof rnd, 0) != (ssize_t)sizeof rnd)
 		return err_set(e, -EIO, "internal", "no random numbers");
 	u = uuid_for_task(now_wall() / USEC_PER_MSEC, rnd);
 	uuid_format(&u, request);
 	user_name(s->uid, user, sizeof user);
+	/* The node's name needs no quoting. */
+	buf_printf(out, "\"by\":{\"request\":\"%s\",\"node\":\"%s\",\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", request, s->srv->opt->node_name, (unsigned)s->uid, (int)s->pid,
+		   user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
+	return 0;
+}
+
+int operate_args(struct session *s, const msgpack_object *params, struct buf *out, struct err *e)
+{
+	struct buf json;
+	int rc = check_values(s, params, e);
+	if (rc < 0)
+		return rc;
 	buf_init(&json, 0);
 	rc = mp_to_json(params, "", &json, NULL);
 	if (rc == 0 && !buf_text(&json))
 		rc = -ENOMEM;
-	if (rc == 0) { /* the node's name needs no quoting */
-		buf_printf(out, "{\"by\":{\"request\":\"%s\",\"node\":\"%s\",\"uid\":%u,\"user\":%s%s%s}%s", request, s->srv->opt->node_name, (unsigned)s->uid, user[0] ? "\"" : "",
-			   user[0] ? user : "null", user[0] ? "\"" : "", json.len > 2 ? "," : "");
+	if (rc == 0) {
+		buf_append_char(out, '{');
+		rc = operate_put_by(s, out, e);
+		buf_append_str(out, json.len > 2 ? "," : "");
 		buf_append(out, buf_text(&json) + 1, json.len - 1);
+	}
+	if (rc == 0) {
 		rc = out->failed;
 	}
 	buf_done(&json);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 struct peer {
 	uid_t uid;
@@ -14,7 +15,11 @@ struct peer {
 	bool limited;
 	unsigned sessions, requests, slots;
 	size_t bytes;
+	usec_t rests_until; /* nothing of its sessions is read */
 };
+
+#define DEAR_US (50 * USEC_PER_MSEC) /* of the loop's time: messages that take more are followed by a rest */
+#define REST_FACTOR 2
 
 static struct peer *peer_find(struct server *srv, uid_t uid)
 {
@@ -175,6 +180,43 @@ void quota_answered(struct server *srv, struct req *r)
 	p->requests--;
 	p->bytes -= r->held;
 	peer_drop(srv, p);
+}
+
+/* Time ------------------------------------------------------------------------------------------------------------------- */
+
+static usec_t cpu_time(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (usec_t)ts.tv_sec * USEC_PER_SEC + (usec_t)ts.tv_nsec / 1000;
+}
+
+usec_t quota_work_begin(const struct session *s)
+{
+	return s->peer->limited ? cpu_time() : 0;
+}
+
+static void on_rested(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	sessions_read_on(arg);
+	server_flush(arg);
+}
+
+void quota_work_end(struct session *s, usec_t began)
+{
+	struct peer *p = s->peer;
+	usec_t cost = p->limited ? cpu_time() - began : 0, rest = cost * REST_FACTOR;
+	if (cost < DEAR_US)
+		return;
+	p->rests_until = now_mono() + rest;
+	event_base_update_cache_time(s->srv->base); /* the loop's clock has stood still meanwhile */
+	event_base_once(s->srv->base, -1, EV_TIMEOUT, on_rested, s->srv, &(struct timeval){.tv_sec = (time_t)(rest / USEC_PER_SEC), .tv_usec = (suseconds_t)(rest % USEC_PER_SEC) + 1000});
+}
+
+bool quota_rests(const struct session *s)
+{
+	return s->peer->rests_until > 0 && now_mono() < s->peer->rests_until;
 }
 
 /* Bytes ------------------------------------------------------------------------------------------------------------------ */

@@ -466,6 +466,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	handlers_report_missing(srv);
 	watch_tick(srv);
+	sessions_read_on(srv);
 	server_status(srv);
 	server_flush(srv);
 }

@@ -259,6 +259,7 @@ static size_t frame_limit(const struct session *s)
 static void handle_frames(struct session *s)
 {
 	size_t done = 0, off, len;
+	usec_t began = quota_work_begin(s);
 	while (!s->closing && s->fd >= 0 && s->asked < ASKED_MAX) {
 		int r = frame_peek(s->in.data + done, s->in.len - done, frame_limit(s), &off, &len);
 		if (r == 0)
@@ -272,6 +273,7 @@ static void handle_frames(struct session *s)
 		message_received(s, s->in.data + done + off, len);
 		done += off + len;
 	}
+	quota_work_end(s, began);
 	buf_consume(&s->in, done);
 	if (s->in.len == 0 && s->in.cap > (1u << 20))
 		buf_done(&s->in); /* one large frame does not keep its memory */
@@ -309,7 +311,8 @@ static void read_session(struct session *s)
 /* What workers send cannot be refused, but while too much of it waits for the database it is left in the socket. */
 static bool hold_back(struct session *s)
 {
-	if (!s->worker || (store_bytes(s->srv->store) < STORE_BYTES_MAX && !quota_full(s)))
+	bool full = s->worker && (store_bytes(s->srv->store) >= STORE_BYTES_MAX || quota_full(s));
+	if (!full && !quota_rests(s))
 		return false;
 	s->held_back = true;
 	s->srv->n_held_back++;
@@ -326,7 +329,7 @@ void sessions_read_on(struct server *srv)
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		if (!s->held_back)
 			continue;
-		if (quota_full(s)) {
+		if ((s->worker && quota_full(s)) || quota_rests(s)) {
 			srv->n_held_back++;
 			continue;
 		}

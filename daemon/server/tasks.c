@@ -313,7 +313,7 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 	(void)!uuid_parse(p, n, &r->cancel.task);
 	if (mp_get_str(params, "reason", &p, &n) == 1)
 		text_set(&r->cancel.reason, p, n);
-	snprintf(who, sizeof who, "uid:%u", (unsigned)s->uid);
+	snprintf(who, sizeof who, "uid:%u pid:%d", (unsigned)s->uid, (int)s->pid);
 	text_set(&r->cancel.operator_name, who, strlen(who));
 	submit_call(s, r);
 }

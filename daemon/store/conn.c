@@ -11,7 +11,7 @@
 
 #define COMMON_SETTINGS(SET)                                                                                                                            \
 	SET "TimeZone = 'UTC';" SET "client_min_messages = warning;" SET "statement_timeout = '300s';" SET "lock_timeout = '60s';" SET                     \
-	    "idle_in_transaction_session_timeout = '60s';" SET "search_path = pg_catalog;"
+	    "idle_in_transaction_session_timeout = '60s';" SET "search_path = pg_catalog, pg_temp;"
 /* The set-based functions touch as many rows as a batch has, whatever the statistics say; see sql/0002_engine.sql. */
 #define HOT_SETTINGS(SET)                                                                                                                               \
 	SET "enable_seqscan = off;" SET "enable_hashjoin = off;" SET "enable_mergejoin = off;" SET "enable_bitmapscan = off;" SET                          \
@@ -53,7 +53,7 @@ static int set_up(PGconn *c, enum conn_kind kind, struct err *e)
 	enum db_failure why;
 	if (kind == CONN_POOLED)
 		return 0;
-	int r = db_query(c, "SELECT set_config('application_name', 'taskerd', false)", 0, NULL, NULL, &why, e);
+	int r = db_query(c, "SELECT pg_catalog.set_config('application_name', 'taskerd', false)", 0, NULL, NULL, &why, e);
 	return r < 0 ? r : db_exec(c, settings[kind], &why, e);
 }
 

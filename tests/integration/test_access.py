@@ -27,7 +27,8 @@ access:
   - {uid: %d, roles: admin, namespaces: [ours]}
   - {uid: %d, roles: [read]}
   - {gid: %d, roles: [operate], namespaces: [theirs]}
-""" % (ANN, BOB, OPERATOR, DEPLOYER, AUDITOR, GROUP) + "".join("  - {uid: %d, roles: %s}\n" % (uid, role) for role, uid in ONE_ROLE.items())
+  - {gid: %d, roles: [admin], namespaces: [theirs]}
+""" % (ANN, BOB, OPERATOR, DEPLOYER, AUDITOR, GROUP, GROUP + 1) + "".join("  - {uid: %d, roles: %s}\n" % (uid, role) for role, uid in ONE_ROLE.items())
 
 
 def message_table():
@@ -340,6 +341,40 @@ class Namespaces(Shared):
 		                      stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.PATIENCE)
 		self.assertNotEqual(done.returncode, 0)
 		self.assertIn("lacks the role operate", done.stderr)
+
+
+@as_root
+class Audit(Shared):
+	def test_whatever_is_done_by_hand_is_noted(self):
+		"""Who (uid, name and pid from the kernel), from where (the node), why, and what became of it; of everything that needs a role of operators and changes something."""
+		a_task, entry = self.theirs["task"], self.theirs["entry"]
+		second = self.create(self.node, "rest", namespace="theirs")
+		w = self.wire(DEPLOYER + 1000, groups=[GROUP + 1])  # of the rule for this test
+		done = [("dlq.update", {"entry": entry, "notes": "looked at"}, "looked at"), ("dlq.update", {"entry": entry, "metadata": {"x": 1}, "reason": "because"}, "because"), ("dlq.add", {"task_uuid": second, "reason": "odd"}, "odd"),
+		        ("task.action", {"task_uuid": second, "action": "pause", **WHY}, "a test"), ("task.bulk_action", {"action": "resume", "filter": {"task_uuids": [second]}, **WHY}, "a test"),
+		        ("step.action", {"task_uuid": second, "step": "a", "action": "skip", **WHY}, "a test"), ("task.cancel", {"task_uuid": self.create(self.node, "rest", namespace="theirs"), "reason": "no need"}, "no need"),
+		        ("dlq.redrive", {"task_uuid": a_task, **WHY}, "a test"), ("namespace.pause", {"namespace": "theirs", **WHY}, "a test"), ("namespace.resume", {"namespace": "theirs", **WHY}, "a test"),
+		        ("step.bulk_action", {"action": "skip", "filter": {"task_uuids": [a_task]}, **WHY}, "a test"),
+		        ("namespace.retention", {"namespace": "theirs", "keep_minutes": 100000, "reason": "law"}, "law"), ("template.apply", {"source": template("audited", [step("a")], namespace="theirs")}, "")]
+		for method, params, why in done:
+			with self.subTest(method):
+				last = self.db.number("SELECT coalesce(max(action_id), 0) FROM tasker.operator_actions")
+				w.call(method, params)
+				rows = self.db.sql("SELECT o.uid, o.pid, n.node_name, o.reason FROM tasker.operator_actions o JOIN tasker.nodes n USING (node_no) WHERE action_id > %d" % last)
+				self.assertTrue(rows)
+				for row in rows:
+					self.assertEqual(row, [str(DEPLOYER + 1000), str(w.other.pid), "node-a", why])
+		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")}
+		self.assertEqual(changing, {m for m, _, _ in done})
+		actions = self.node.client.request("task.history", {"task_uuid": second})["actions"]
+		self.assertEqual([(a["action"], a["uid"], a["pid"], a["reason"]) for a in actions][:2], [("dlq.add", DEPLOYER + 1000, w.other.pid, "odd"), ("task.pause", DEPLOYER + 1000, w.other.pid, "a test")])
+
+	def test_asking_changes_and_notes_nothing(self):
+		before = self.count("operator_actions")
+		self.node.client.request("namespace.retention", {"namespace": "ours"})
+		with self.assertRaises(Exception):
+			self.node.client.request("dlq.update", {"entry": NOBODY, "notes": "x"})
+		self.assertEqual(self.count("operator_actions"), before)
 
 
 @as_root

@@ -568,7 +568,7 @@ class Namespaces(harness.Case):
 			two.client.request("namespace.resume", {"namespace": "t", "reason": WHY})
 		with self.assertRaises(NotFoundError):
 			two.client.request("namespace.pause", {"namespace": "nowhere", "reason": WHY})
-		self.assertEqual([r[0] for r in db.sql("SELECT action FROM tasker.operator_actions ORDER BY action_id")], ["namespace.pause", "namespace.resume"])
+		self.assertEqual([r[0] for r in db.sql("SELECT action FROM tasker.operator_actions WHERE action LIKE 'namespace.%' ORDER BY action_id")], ["namespace.pause", "namespace.resume"])
 		self.verify(db, one)
 
 	@staticmethod
@@ -810,7 +810,7 @@ class Faults(harness.Case):
 			killer.join()
 		self.assertEqual(answered, ["resolved_manually", 1] * 25)
 		self.assertGreater(len(hits), 5)
-		self.assertEqual(db.sql("SELECT action, count(*) FROM tasker.operator_actions GROUP BY 1 ORDER BY 1"), [["step.skip", "25"], ["task.resolve_manually", "25"]])
+		self.assertEqual(db.sql("SELECT action, count(*) FROM tasker.operator_actions WHERE action <> 'template.apply' GROUP BY 1 ORDER BY 1"), [["step.skip", "25"], ["task.resolve_manually", "25"]])
 		wait_for(lambda: daemon.database_state() == "up", "the database to be back")
 		self.verify(db, daemon)
 

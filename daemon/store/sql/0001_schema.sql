@@ -232,21 +232,25 @@ CREATE TABLE tasker.task_transitions (
 );
 CREATE INDEX task_transitions_task ON tasker.task_transitions (task_id);
 
+-- A queue is a table in a schema where the daemon's role makes nothing of its own.
+CREATE FUNCTION tasker.make_queue(p_name text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$ SELECT pgmq.create(p_name) $$;
+
 -- Tasks that are to be started later, or by a daemon.
-SELECT pgmq.create('orchestration_task_requests');
+SELECT tasker.make_queue('orchestration_task_requests');
 
 -- Who did what by hand, and why; see 0008_operators.sql.
 CREATE TABLE tasker.operator_actions (
   action_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   request_id uuid NOT NULL,             -- one for each request: a repeat after a lost answer is recognised by it
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  action text NOT NULL,                 -- step.skip, task.pause, namespace.resume...
+  action text NOT NULL,                 -- step.skip, task.pause, namespace.resume, template.apply...
   task_id bigint,
   step_no int,
   namespace_id int,
   from_state text, to_state text,
   attempts_before int,                  -- of a step that was reset: the attempts it had used
-  uid bigint, user_name text,           -- of the peer, from the kernel
+  uid bigint, user_name text, pid int,  -- of the peer, from the kernel
   operator text,                        -- what the peer says about who it acts for
   reason text NOT NULL,
   node_no int

@@ -45,7 +45,7 @@ BEGIN
     VALUES (v_ns, h.callable, 'worker_' || lower(p ->> 'namespace') || '_' || left(encode(sha256(convert_to((p ->> 'namespace') || '/' || h.callable, 'UTF8')), 'hex'), 10))
     ON CONFLICT (namespace_id, callable) DO NOTHING;
     IF FOUND THEN
-      PERFORM pgmq.create((SELECT queue_name FROM tasker.handlers WHERE namespace_id = v_ns AND callable = h.callable));
+      PERFORM tasker.make_queue((SELECT queue_name FROM tasker.handlers WHERE namespace_id = v_ns AND callable = h.callable));
     END IF;
   END LOOP;
   v_core := split_part(split_part(p ->> 'version', '+', 1), '-', 1);
@@ -76,6 +76,9 @@ BEGIN
     PERFORM tasker.event_queue(v_ns);
   END IF;
   PERFORM pg_notify('tasker_templates', '');
+  IF p ? 'by' THEN
+    PERFORM tasker.note_action(tasker.actor_of(p), 'template.apply', NULL, v_ns, NULL, concat(p ->> 'name', ' version ', p ->> 'version'));
+  END IF;
   RETURN jsonb_build_object('namespace', p ->> 'namespace', 'name', p ->> 'name', 'version', p ->> 'version', 'created', true);
 END $$;
 
@@ -215,7 +218,7 @@ CREATE VIEW tasker.task_history AS
 -- What was done by hand to a task, or to one of its steps.
 CREATE FUNCTION tasker.actions_of(p_task bigint, p_step int) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object('action', o.action, 'at', tasker.rfc3339(o.at), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'from', o.from_state, 'to', o.to_state, 'reason', o.reason,
-           'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'node', n.node_name) ORDER BY o.action_id), '[]')
+           'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', n.node_name) ORDER BY o.action_id), '[]')
   FROM tasker.operator_actions o
   JOIN tasker.tasks t ON t.task_id = o.task_id
   LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no

@@ -2,12 +2,19 @@
 -- re-evaluates the tasks (settle), and tells the nodes by NOTIFY what became ready, what settled and which running attempts are over. An action that the state does not
 -- allow changes nothing and is the error TK409, which names the state: of two operators at once the second finds what the first has done.
 
-CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text);
+CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text, pid int);
 
 -- Of a request's parameters; "by" is the daemon's own addition.
 CREATE FUNCTION tasker.actor_of(p jsonb) RETURNS tasker.actor LANGUAGE sql STABLE AS $$
   SELECT ROW(coalesce((p -> 'by' ->> 'request')::uuid, gen_random_uuid()), (SELECT n.node_no FROM tasker.nodes n WHERE n.node_name = p -> 'by' ->> 'node'),
-             (p -> 'by' ->> 'uid')::bigint, p -> 'by' ->> 'user', p ->> 'operator', p ->> 'reason')::tasker.actor
+             (p -> 'by' ->> 'uid')::bigint, p -> 'by' ->> 'user', p ->> 'operator', p ->> 'reason', (p -> 'by' ->> 'pid')::int)::tasker.actor
+$$;
+
+-- What was done by hand besides actions on tasks, steps and namespaces, once for each request.
+CREATE FUNCTION tasker.note_action(a tasker.actor, p_action text, p_task bigint, p_namespace int, p_from text, p_to text) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO tasker.operator_actions (request_id, action, task_id, namespace_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
+  SELECT a.request_id, p_action, p_task, p_namespace, p_from, p_to, a.uid, a.user_name, a.pid, a.operator, coalesce(a.reason, ''), a.node_no
+  WHERE NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id)
 $$;
 
 -- As it stands in task_transitions.cause.
@@ -134,8 +141,8 @@ BEGIN
            jsonb_build_object('message', 'ended by hand: ' || p_action, 'reason', a.reason)
     FROM was w WHERE w.state = 'in_progress'),
   noted AS (
-    INSERT INTO tasker.operator_actions (request_id, action, task_id, step_no, from_state, to_state, attempts_before, uid, user_name, operator, reason, node_no)
-    SELECT a.request_id, 'step.' || p_action, u.task_id, u.step_no, u.was, u.now, CASE WHEN v_reset THEN u.used END, a.uid, a.user_name, a.operator, a.reason, a.node_no FROM u ORDER BY u.task_id, u.step_no),
+    INSERT INTO tasker.operator_actions (request_id, action, task_id, step_no, from_state, to_state, attempts_before, uid, user_name, pid, operator, reason, node_no)
+    SELECT a.request_id, 'step.' || p_action, u.task_id, u.step_no, u.was, u.now, CASE WHEN v_reset THEN u.used END, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no FROM u ORDER BY u.task_id, u.step_no),
   counted AS (
     UPDATE tasker.tasks t SET n_active = t.n_active + g.active, n_waiting = t.n_waiting - g.waiting, n_failed = t.n_failed - g.failed
     FROM (SELECT u.task_id, (count(*) FILTER (WHERE u.now = 'enqueued') - count(*) FILTER (WHERE u.was IN ('enqueued', 'in_progress')))::int AS active,
@@ -244,8 +251,8 @@ BEGIN
     PERFORM tasker.reopen_tasks(a, p_tasks, v_cause);
     PERFORM tasker.act_on_steps(a, 'reset_for_retry', v_t, v_s, NULL);
   END CASE;
-  INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, user_name, operator, reason, node_no)
-  SELECT a.request_id, 'task.' || p_action, t.task_id, v_was ->> t.task_id::text, t.state, a.uid, a.user_name, a.operator, a.reason, a.node_no
+  INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
+  SELECT a.request_id, 'task.' || p_action, t.task_id, v_was ->> t.task_id::text, t.state, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no
   FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) ORDER BY t.task_id;
   PERFORM tasker.notify_uuids('tasker_cancel', v_ended);
   PERFORM tasker.notify_uuids('tasker_settled', v_settled);
@@ -573,7 +580,7 @@ CREATE FUNCTION tasker.namespace_object(p_id int) RETURNS jsonb LANGUAGE sql STA
     'templates', (SELECT count(*) FROM tasker.templates t WHERE t.namespace_id = n.namespace_id), 'handlers', (SELECT count(*) FROM tasker.handlers h WHERE h.namespace_id = n.namespace_id))
     || CASE WHEN o.action_id IS NULL THEN '{}' ELSE jsonb_build_object('changed_at', tasker.rfc3339(o.at), 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name) END
   FROM tasker.namespaces n
-  LEFT JOIN LATERAL (SELECT x.* FROM tasker.operator_actions x WHERE x.namespace_id = n.namespace_id ORDER BY x.action_id DESC LIMIT 1) o ON true
+  LEFT JOIN LATERAL (SELECT x.* FROM tasker.operator_actions x WHERE x.namespace_id = n.namespace_id AND x.action IN ('namespace.pause', 'namespace.resume') ORDER BY x.action_id DESC LIMIT 1) o ON true
   WHERE n.namespace_id = p_id
 $$;
 
@@ -595,9 +602,9 @@ BEGIN
     RAISE EXCEPTION 'namespace % is % already', p ->> 'namespace', CASE WHEN p_paused THEN 'paused' ELSE 'not paused' END USING ERRCODE = 'TK409';
   END IF;
   UPDATE tasker.namespaces SET paused = p_paused WHERE namespace_id = v_id;
-  INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, operator, reason, node_no)
+  INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
   VALUES (a.request_id, CASE WHEN p_paused THEN 'namespace.pause' ELSE 'namespace.resume' END, v_id, CASE WHEN v_now THEN 'paused' ELSE 'running' END,
-          CASE WHEN p_paused THEN 'paused' ELSE 'running' END, a.uid, a.user_name, a.operator, a.reason, a.node_no);
+          CASE WHEN p_paused THEN 'paused' ELSE 'running' END, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no);
   PERFORM pg_notify('tasker_templates', '');
   RETURN tasker.namespace_object(v_id);
 END $$;

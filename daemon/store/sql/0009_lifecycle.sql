@@ -214,7 +214,7 @@ $$;
 -- By hand: {"task_uuid", "notes", "metadata", "by"}. The same request again, after a lost answer, finds its entry.
 CREATE FUNCTION tasker.api_dlq_add(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-  a CONSTANT tasker.actor := tasker.actor_of(p);
+  a tasker.actor := tasker.actor_of(p);
   v_id bigint := tasker.task_id_of(p ->> 'task_uuid');
   d tasker.dlq;
 BEGIN
@@ -228,14 +228,17 @@ BEGIN
   PERFORM tasker.dlq_file(ARRAY[v_id], ARRAY['manual_dlq'::tasker.dlq_reason], ARRAY[NULL::text],
                           ARRAY[coalesce(p -> 'metadata', '{}') || jsonb_strip_nulls(jsonb_build_object('filed_by', coalesce(a.user_name, 'uid:' || a.uid), 'request', a.request_id))]);
   UPDATE tasker.dlq x SET notes = p ->> 'notes' WHERE x.task_id = v_id AND x.status = 'pending' RETURNING x.* INTO d;
+  a.reason := coalesce(a.reason, p ->> 'notes');
+  PERFORM tasker.note_action(a, 'dlq.add', v_id, NULL, NULL, d.status::text);
   RETURN tasker.dlq_object(d, false);
 END $$;
 
 -- {"entry" or "task_uuid", "status", "notes", "resolved_by", "metadata", "by"}: only what is given changes. Whoever closes an entry that another has closed loses.
 CREATE FUNCTION tasker.api_dlq_update(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-  a CONSTANT tasker.actor := tasker.actor_of(p);
+  a tasker.actor := tasker.actor_of(p);
   d tasker.dlq := tasker.dlq_find(p);
+  v_was tasker.dlq_status;
   v_status tasker.dlq_status := tasker.dlq_word(p, 'status', 'tasker.dlq_status');
 BEGIN
   SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id FOR UPDATE;
@@ -244,11 +247,14 @@ BEGIN
   ELSIF v_status <> d.status AND v_status <> 'pending' AND d.status <> 'pending' THEN
     RAISE EXCEPTION 'the entry was closed as % by %', d.status, coalesce(d.resolved_by, 'someone') USING ERRCODE = 'TK409', DETAIL = d.status;
   END IF;
+  v_was := d.status;
   UPDATE tasker.dlq x SET
     status = coalesce(v_status, x.status), notes = coalesce(p ->> 'notes', x.notes), metadata = x.metadata || coalesce(p -> 'metadata', '{}'), updated_at = clock_timestamp(),
     resolved_by = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN coalesce(p ->> 'resolved_by', a.user_name, 'uid:' || a.uid) ELSE coalesce(p ->> 'resolved_by', x.resolved_by) END,
     resolved_at = CASE WHEN v_status = 'pending' THEN NULL WHEN v_status <> x.status THEN clock_timestamp() ELSE x.resolved_at END
   WHERE x.dlq_id = d.dlq_id RETURNING x.* INTO d;
+  a.reason := coalesce(a.reason, p ->> 'notes');
+  PERFORM tasker.note_action(a, 'dlq.update', d.task_id, NULL, v_was::text, d.status::text);
   RETURN tasker.dlq_object(d, false);
 END $$;
 
@@ -317,7 +323,7 @@ CREATE FUNCTION tasker.task_limits(p_task bigint) RETURNS TABLE (key text, minut
            max(greatest(s.claimed_at, s.finished_at, CASE WHEN s.ready_at <= now() THEN s.ready_at END, CASE WHEN s.checkpoint ->> 'timestamp' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d' THEN (s.checkpoint ->> 'timestamp')::timestamptz END)) AS moved
     FROM tasker.steps s WHERE s.task_id = t.task_id) s
   CROSS JOIN LATERAL (SELECT max(a.recorded_at) AS ended FROM tasker.step_attempts a WHERE a.task_id = t.task_id) a
-  CROSS JOIN LATERAL (SELECT max(o.at) AS acted FROM tasker.operator_actions o WHERE o.task_id = t.task_id) o
+  CROSS JOIN LATERAL (SELECT max(o.at) AS acted FROM tasker.operator_actions o WHERE o.task_id = t.task_id AND o.action NOT IN ('dlq.add', 'dlq.update')) o
   CROSS JOIN LATERAL (
     SELECT max(tr.at) AS entered, max(tr.at) FILTER (WHERE tr.from_state IN ('pending', 'complete', 'error', 'cancelled', 'resolved_manually')) AS reset
     FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id) e
@@ -693,6 +699,7 @@ BEGIN
   END IF;
   IF v_set OR v_inherit THEN
     UPDATE tasker.retention_walk w SET next_at = '-infinity';
+    PERFORM tasker.note_action(tasker.actor_of(p), 'namespace.retention', NULL, v_ns, NULL, (p - 'by' - 'namespace' - 'reason' - 'operator')::text);
   END IF;
   RETURN jsonb_build_object('namespace', p ->> 'namespace', 'rules', (
     SELECT jsonb_agg(jsonb_build_object('state', s.state, 'keep_minutes', (extract(epoch FROM d.keep) / 60)::bigint, 'action', CASE WHEN d.archive THEN 'archive' ELSE 'delete' END, 'own', d.own) ORDER BY s.n)

@@ -23,7 +23,7 @@ CREATE FUNCTION tasker.history_items(p_task bigint) RETURNS TABLE (n bigint, ite
     UNION ALL
     SELECT o.at, 1, coalesce(o.step_no, 0), o.action_id,
            jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'from', o.from_state, 'to', o.to_state,
-             'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'node', nd.node_name)
+             'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', nd.node_name)
     FROM tasker.operator_actions o
     JOIN tasker.tasks t ON t.task_id = o.task_id
     LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
@@ -62,7 +62,7 @@ CREATE VIEW tasker.step_history AS
     WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND m.at IS NOT NULL
     UNION ALL
     SELECT o.at, 5, o.to_state::tasker.step_state, o.action, NULL, (SELECT coalesce(max(a.fence), 0) FROM tasker.step_attempts a WHERE a.task_id = o.task_id AND a.step_no = o.step_no AND a.recorded_at <= o.at),
-           o.node_no, NULL, jsonb_strip_nulls(jsonb_build_object('from', o.from_state, 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name))
+           o.node_no, NULL, jsonb_strip_nulls(jsonb_build_object('from', o.from_state, 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid))
     FROM tasker.operator_actions o WHERE o.task_id = s.task_id AND o.step_no = s.step_no
     UNION ALL
     SELECT m.at, m.rank, m.state, m.event, m.attempt, s.fence + (s.state <> 'in_progress')::int, s.node_no, NULL::uuid, NULL::jsonb

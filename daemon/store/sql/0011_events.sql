@@ -22,7 +22,7 @@ BEGIN
     WHERE n.namespace_id = p_ns RETURNING n.event_queue INTO v_queue;
   END IF;
   IF tasker.event_table(v_queue) IS NULL THEN
-    PERFORM pgmq.create(v_queue);
+    PERFORM tasker.make_queue(v_queue);
   END IF;
   RETURN v_queue;
 END $$;

@@ -72,6 +72,17 @@ def histories(c):
 			yield "%s steps went from %s to %s" % (n, was, now)
 
 
+def events(c):
+	"""Every recorded end of an attempt that is to be published was, once. (That none was published without one is doctor's to find.)"""
+	queue = c.db.value("SELECT event_queue FROM tasker.namespaces WHERE name = 't'")
+	ended = ("SELECT a.task_id, a.step_no, a.fence, a.outcome FROM tasker.step_attempts a JOIN tasker.steps s USING (task_id, step_no) JOIN tasker.tasks t USING (task_id) "
+	         "JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no WHERE ts.events IS NOT NULL AND a.outcome NOT IN ('released', 'cancelled')")
+	sent = "SELECT (m.headers ->> 't')::bigint AS task_id, (m.headers ->> 's')::int AS step_no, (m.headers ->> 'f')::int AS fence FROM pgmq.\"q_%s\" m" % queue
+	for task, no, fence, outcome, n in c.db.sql("SELECT e.task_id, e.step_no, e.fence, min(e.outcome), count(x.task_id) FROM (%s) e LEFT JOIN (%s) x USING (task_id, step_no, fence) "
+	                                            "GROUP BY 1, 2, 3 HAVING count(x.task_id) <> 1" % (ended, sent)) if queue else ():
+		yield "attempt %s of step %s of task %s ended with %s and published %s events" % (fence, no, task, outcome, n)
+
+
 def messages(c):
 	"""No queue of steps or starts has anything left."""
 	def left():
@@ -131,7 +142,7 @@ def leaks(c):
 			yield "%s had %d MiB, a new daemon has %d" % (node.name, used[1], new[1])
 
 
-CHECKS = (acknowledged, ends, ledger, doctor, histories, messages, leases)
+CHECKS = (acknowledged, ends, ledger, doctor, histories, events, messages, leases)
 
 
 def judge(c):
@@ -140,6 +151,11 @@ def judge(c):
 	for function in CHECKS:
 		found += check(function.__name__, function(c))
 	return found
+
+
+def queued(c, queue):
+	there = c.db.value("SELECT count(*) FROM pgmq.meta WHERE queue_name = '%s'" % queue)
+	return c.db.number("SELECT count(*) FROM pgmq.\"q_%s\"" % queue) if there == "1" else 0
 
 
 def numbers(c):
@@ -151,5 +167,5 @@ def numbers(c):
 	return {
 		"tasks": dict(c.db.sql("SELECT state, count(*) FROM tasker.tasks GROUP BY 1 ORDER BY 1")),
 		"steps": kinds, "attempts": outcomes, "executions": sum(ran.values()), "executed_again": sum(n > 1 for n in ran.values()),
-		"requests_repeated": c.feeder.repeats, "results": int(outcomes.get("success", 0)),
+		"events": queued(c, "t_domain_events"), "requests_repeated": c.feeder.repeats, "results": int(outcomes.get("success", 0)),
 	}

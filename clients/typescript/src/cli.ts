@@ -151,6 +151,8 @@ function handlerPaths(paths: string[]): string[] {
 
 /** What goes wrong outside of a handler's promise harms no other step. */
 function surviveHandlers(): void {
+  // Nobody may read what this process says; saying so would only be said to nobody again.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   process.on('uncaughtException', (error) => log.error(`uncaught, from code that a handler has left behind: ${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}`));
   process.on('unhandledRejection', (reason) => log.error(`rejected and not awaited by a handler: ${reason instanceof Error ? (reason.stack ?? reason.message) : messageOf(reason)}`));
 }

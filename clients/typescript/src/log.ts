@@ -39,7 +39,11 @@ export async function withLevel(level: Level, work: () => Promise<void>): Promis
 
 function write(level: LogLevel, source: string, message: string): void {
   if (LEVELS[level] < LEVELS[settings.own]) return;
-  process.stderr.write(`${new Date().toISOString()} ${level.toUpperCase()} ${source}: ${message}\n`);
+  try {
+    process.stderr.write(`${new Date().toISOString()} ${level.toUpperCase()} ${source}: ${message}\n`);
+  } catch {
+    // Whoever read it is gone; the work goes on.
+  }
 }
 
 /** The library's own lines. */

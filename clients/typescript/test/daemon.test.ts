@@ -107,6 +107,16 @@ describe('against a daemon', { skip }, () => {
     assert.equal(await cli.terminate(), 0);
   });
 
+  test('a worker whose output nobody reads works on, and ends when it is told to', async () => {
+    const cli = new Cli(['worker', join(FIXTURES, 'shop'), '--socket', daemon.socket, '--log-level', 'trace']);
+    await cli.says(/connected to/);
+    cli.child.stdout?.destroy();
+    cli.child.stderr?.destroy();
+    const order = { items: [{ sku: 'a', price: 1, quantity: 1000 }] };
+    assert.equal((await daemon.run(SHOP, order, { check: false })).status, 'blocked_by_failures');
+    assert.equal(await cli.terminate(), 0);
+  });
+
   test('batches, as classes and as functions', async () => {
     const cli = await worker([join(FIXTURES, 'rows', 'rows.ts')]);
     const classes = await daemon.run(rows('rows', 'Rows.Analyze', 'Rows.Work'), { rows: 10 });

@@ -194,11 +194,6 @@ static size_t put_handlers(const struct job *j, const char *only, struct buf *b)
 	return n;
 }
 
-static int no_handlers(const struct job *j)
-{
-	return ctl_fail(j->c, EXIT_NO, "for %s there are only types", j->language->name);
-}
-
 int run_generate_handler(struct ctl *c)
 {
 	struct job j;
@@ -206,8 +201,6 @@ int run_generate_handler(struct ctl *c)
 	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	int code = prepare(c, &j);
-	if (code == EXIT_OK && !j.language->handler)
-		code = no_handlers(&j);
 	if (code == EXIT_OK)
 		code = put_handlers(&j, only, &b) ? give(c, &b) : ctl_fail(c, EXIT_NO, "the template has no step %s", only);
 	job_done(&j);
@@ -264,8 +257,6 @@ int run_generate_scaffold(struct ctl *c)
 	struct job j;
 	const char *dir = cli_get(c->cli, "output");
 	int code = prepare(c, &j);
-	if (code == EXIT_OK && !j.language->handler)
-		code = no_handlers(&j);
 	if (code == EXIT_OK && j.style != j.language->styles)
 		code = ctl_fail(c, EXIT_USAGE, "a scaffold has the style %s; make the types in another with: generate types --style", j.language->styles->name);
 	if (code == EXIT_OK) {

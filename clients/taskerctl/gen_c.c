@@ -261,19 +261,7 @@ static void makefile(const struct gen_model *m, struct buf *b)
 
 static void test_file(const struct gen_model *m, struct buf *b)
 {
-	cleanup_json_ json_t *example = gen_example(json_object_get(m->template, "input_schema"));
-	gen_put_named(m, b, "#!/bin/sh\n# The whole workflow against a taskerd of the test's own: make check. The programs are $TASKERD_PROGRAM and $TASKERCTL, or those on the PATH.\nset -eu\ncd \"$(dirname \"$0\")\"\n"
-	                    "dir=$(mktemp -d)\nchmod 711 \"$dir\"\nexport TASKERD_SOCKET=\"$dir/taskerd.sock\"\nctl=${TASKERCTL:-taskerctl}\n"
-	                    "\"${TASKERD_PROGRAM:-taskerd}\" --embedded=\"$dir/database\" --socket=\"$TASKERD_SOCKET\" >\"$dir/log\" 2>&1 &\ndaemon=$!\n"
-	                    "trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null; rm -rf \"$dir\"' EXIT\n"
-	                    "until \"$ctl\" template apply templates/{name}.json 2>/dev/null; do kill -0 $daemon || { cat \"$dir/log\"; exit 1; }; sleep 0.1; done\n"
-	                    "./{name}_handlers --quiet &\nworker=$!\n\"$ctl\" task create --wait --timeout 60 --context '");
-	cleanup_(buf_done) struct buf json = {0};
-	buf_init(&json, 0);
-	gen_put_json(&json, example);
-	for (const char *p = buf_text(&json); *p; p++)
-		buf_printf(b, *p == '\'' ? "'\\''" : "%c", *p);
-	buf_printf(b, "' \"%s/%s@%s\"\nkill $worker\nwait $worker\n", gen_text(m->template, "namespace"), gen_text(m->template, "name"), gen_text(m->template, "version"));
+	gen_put_shell_test(m, b, "make check", "./{name}_handlers");
 }
 
 static void readme(const struct gen_model *m, struct buf *b)

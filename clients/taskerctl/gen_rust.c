@@ -1,4 +1,4 @@
-/* Rust: structs with serde. */
+/* Rust: structs with serde, handlers of functions. */
 #include "clients/taskerctl/gen_text.h"
 
 #include <stdlib.h>
@@ -63,6 +63,112 @@ static void structs(const struct gen_model *m, struct buf *b)
 	}
 }
 
+/* ---- handlers ---- */
+
+/* What a convergence waits for may not have come to be. */
+static void put_parents(const struct gen_model *m, const json_t *step, struct buf *b)
+{
+	const json_t *p;
+	size_t i;
+	bool some = gen_step_kind(step) == GEN_STEP_AGGREGATE;
+	json_array_foreach(json_object_get(step, "parents"), i, p)
+	{
+		char *name = gen_snake(gen_step_name(m, p));
+		buf_printf(b, "    let _%s = step.dependency(", name);
+		gen_quoted(b, gen_step_name(m, p));
+		buf_append_str(b, some ? ").ok();\n" : ")?;\n");
+		free(name);
+	}
+}
+
+static void put_outcome(const struct gen_model *m, const json_t *step, struct buf *b)
+{
+	switch (gen_step_kind(step)) {
+	case GEN_STEP_DECISION:
+		buf_append_str(b, "    Ok(Outcome::route([");
+		gen_quoted(b, gen_first_child(m, step));
+		buf_append_str(b, "]))\n");
+		return;
+	case GEN_STEP_ANALYZER:
+		buf_append_str(b, "    Ok(Outcome::batches(");
+		gen_quoted(b, gen_batch_worker(m, step));
+		buf_append_str(b, ", 10, 5))\n");
+		return;
+	case GEN_STEP_WORKER:
+		buf_append_str(b, "    let range = step.batch().ok_or_else(|| Failure::permanent(\"this is no batch worker\"))?.range();\n"
+		                  "    Ok(Outcome::batch_done(BatchCounts { processed: range.end - range.start, ..Default::default() }))\n");
+		return;
+	case GEN_STEP_PLAIN:
+	case GEN_STEP_AGGREGATE:
+		break;
+	}
+	cleanup_json_ json_t *example = gen_example(json_object_get(step, "result_schema"));
+	buf_append_str(b, "    Ok(Outcome::done(json!(");
+	gen_put_json(b, example);
+	buf_append_str(b, ")))\n");
+}
+
+static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
+{
+	const struct gen_record *input = gen_input_of(m);
+	char *name = gen_snake(gen_text(step, "name"));
+	buf_append_char(b, '\n');
+	put_about(b, "", gen_about_step(m, step));
+	buf_printf(b, "fn handle_%s(step: &Step) -> Result<Outcome, Failure> {\n", name);
+	if (input)
+		buf_printf(b, "    let _given: types::%s = step.context_as()?;\n", input->name);
+	if (gen_step_kind(step) != GEN_STEP_WORKER)
+		put_parents(m, step, b);
+	put_outcome(m, step, b);
+	buf_append_str(b, "}\n");
+	free(name);
+}
+
+static void handler_head(const struct gen_model *m, struct buf *b)
+{
+	buf_append_str(b, "//! Handlers of the template ");
+	gen_put_title(m, b);
+	buf_append_str(b, ".\n\n#[allow(unused_imports)]\nuse serde_json::json;\nuse std::process::ExitCode;\n#[allow(unused_imports)]\nuse taskerd::{BatchCounts, Failure, Outcome, Step, Worker};\n");
+	if (gen_input_of(m))
+		gen_put_named(m, b, "\nmod {name}_types;\nuse {name}_types as types;\n");
+}
+
+static void handler_foot(const struct gen_model *m, struct buf *b)
+{
+	const json_t *step;
+	size_t i;
+	gen_put_named(m, b, "\nfn main() -> ExitCode {\n    Worker::builder()\n        .name(\"{name}\")\n        .threads(4)\n");
+	json_array_foreach(json_object_get(m->template, "steps"), i, step)
+	{
+		char *name = gen_snake(gen_text(step, "name"));
+		if (gen_first_with_callable(m, step)) {
+			buf_append_str(b, "        .handler(");
+			gen_quoted(b, gen_text(step, "callable"));
+			buf_printf(b, ", handle_%s)\n", name);
+		}
+		free(name);
+	}
+	buf_append_str(b, "        .main()\n}\n");
+}
+
+static void cargo(const struct gen_model *m, struct buf *b)
+{
+	gen_put_named(m, b, "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\ntaskerd = \"0.1\" # or { path = \"clients/rust\" } of taskerd's source\n"
+	                    "serde = { version = \"1\", features = [\"derive\"] }\nserde_json = \"1\"\n");
+}
+
+static void test_file(const struct gen_model *m, struct buf *b)
+{
+	gen_put_shell_test(m, b, "cargo build && sh ./test.sh", "${CARGO_TARGET_DIR:-target}/debug/{name}");
+}
+
+static void readme(const struct gen_model *m, struct buf *b)
+{
+	gen_put_named(m, b, "# {name}\n\n    taskerctl template apply templates/{name}.json\n    cargo run\n    cargo build && sh ./test.sh      # the whole workflow, with a taskerd of its own\n");
+}
+
+static const struct gen_file files[] = {{"Cargo.toml", cargo}, {"test.sh", test_file}, {"README.md", readme}, {NULL, NULL}};
+
 static const char *const reserved[] = {
     "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref",
     "return", "self", "static", "struct", "super", "trait", "true", "type", "unsafe", "use", "where", "while", "abstract", "become", "box", "do", "final", "gen", "macro", "override", "priv", "try",
@@ -74,4 +180,9 @@ const struct gen_language gen_rust = {
     .snake = true,
     .reserved = reserved,
     .styles = {{"serde", structs}, {NULL, NULL}},
+    .handlers_file = "src/main.rs",
+    .handler = handler,
+    .handler_head = handler_head,
+    .handler_foot = handler_foot,
+    .files = files,
 };

@@ -30,5 +30,7 @@ void gen_put_parents(const struct gen_model *m, const json_t *step, const struct
 void gen_put_title(const struct gen_model *m, struct buf *b);
 /* Text in which {name} stands for the template's name in snake case, {Name} in Pascal case. */
 void gen_put_named(const struct gen_model *m, struct buf *b, const char *text);
+/* A shell script that runs the whole workflow: `command` is how people start it, `program` ({name} in it stands) the worker. */
+void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *command, const char *program);
 /* A value as JSON. */
 void gen_put_json(struct buf *b, const json_t *v);

@@ -163,6 +163,13 @@ class Scaffolds(Case):
 		          PKG_CONFIG="true")
 		self.run_("sh", "./test.sh", cwd=path)
 
+	@unittest.skipUnless(os.environ.get("TASKERD_LONG"), "builds the Rust client: TASKERD_LONG=1 runs it")
+	def test_rust(self):
+		path = self.scaffold("rust")
+		crate, target = os.path.join(ROOT, "clients", "rust"), os.path.join(os.environ["TASKERD_BUILD"], "generated-rust")
+		self.run_(needs("cargo"), "build", "--quiet", "--config", 'patch.crates-io.taskerd.path="%s"' % crate, cwd=path, CARGO_TARGET_DIR=target)
+		self.run_("sh", "./test.sh", cwd=path, CARGO_TARGET_DIR=target)
+
 	def test_typescript(self):
 		tsc = os.path.join(PACKAGE, "node_modules", ".bin", "tsc")
 		if not os.path.exists(tsc):

@@ -120,7 +120,7 @@ class Clients(unittest.TestCase):
             self.assertGreater(len(tests), 0, name)
             for test in tests:
                 with open(os.path.join(Table.ROOT, test), encoding="utf-8") as f:
-                    self.assertIn("README.md", f.read(), test)
+                    self.assertTrue("README.md" in f.read() or "commands only" in cell, test)
 
     def test_the_links_lead_somewhere(self):
         here = os.path.join(Table.ROOT, "docs", "clients")

@@ -1,6 +1,7 @@
 """`python -m taskerd wasm` against a daemon: modules as handlers, loaded anew while it runs."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,14 @@ class Wasm(harness.Case):
         env = {**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT}
         done = subprocess.run(self.argv("--replay", str(task.step("a").step_uuid)), stdout=subprocess.PIPE, text=True, env=env, timeout=harness.PATIENCE, check=True)
         self.assertTrue(json.loads(done.stdout)["same"])
+
+    def test_the_page_names_options_that_there_are(self):
+        with open(os.path.join(harness.ROOT, "clients", "wasm", "README.md"), encoding="utf-8") as f:
+            named = set(re.findall(r"(?<![\w-])--(?:dir|[a-z]+(?= [A-Z]))", f.read()))
+        env = {**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT}
+        helped = subprocess.run([sys.executable, "-B", "-m", "taskerd", "wasm", "--help"], stdout=subprocess.PIPE, text=True, env=env, timeout=harness.PATIENCE, check=True).stdout
+        self.assertGreaterEqual(named, {"--dir", "--memory", "--timeout", "--replay"})
+        self.assertEqual({n for n in named if n not in helped}, set())
 
     def test_bad_command_lines(self):
         env = {**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT}

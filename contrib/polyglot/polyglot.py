@@ -113,7 +113,28 @@ def rust(stage):
     return [place / "target" / "debug" / "worker-rust", "--socket", stage.socket, "--name", "rust"], {}
 
 
-LANGUAGES = {"python": python, "ruby": ruby, "typescript": typescript, "c": c, "rust": rust}
+def wasmtime(stage):
+    """A Python that has wasmtime: this one, that of the tests, or a virtual environment made for the purpose."""
+    venv = stage.build / "polyglot" / "wasm-venv"
+    for python in (sys.executable, ROOT / "build-test" / "wasm-venv" / "bin" / "python", venv / "bin" / "python"):
+        if Path(python).exists() and subprocess.run([str(python), "-c", "import wasmtime, msgpack"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return python
+    build(venv.parent, [sys.executable, "-m", "venv", "--system-site-packages", venv])
+    build(venv.parent, [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "wasmtime"])
+    return venv / "bin" / "python"
+
+
+def wasm(stage):
+    compiler = tool("clang-14", "clang-14, which makes WebAssembly of C,")
+    place = stage.build / "polyglot" / "wasm"
+    module = place / "polyglot" / "wasm.wasm"  # the handler polyglot.wasm
+    module.parent.mkdir(parents=True, exist_ok=True)
+    build(place, [compiler, "--target=wasm32-wasi", "-O2", "-o", module, HERE / "worker_wasm.c"])
+    return [wasmtime(stage), "-m", "taskerd", "wasm", "--dir", place, "--socket", stage.socket, "--name", "wasm"], {
+        "PYTHONPATH": str(PYTHON_CLIENT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+LANGUAGES = {"python": python, "ruby": ruby, "typescript": typescript, "c": c, "rust": rust, "wasm": wasm}
 
 
 # ---- the workflow ------------------------------------------------------------------------------------------------------

@@ -386,6 +386,9 @@ def rust():
     tally.add("rust clippy", int(lint == 0), [] if lint == 0 else ["warnings"], log=log)
     if bad or lint:
         tail(log, 60)
+    where = build("gcc")
+    if where and not bad:
+        daemon_tests("rust examples", "clients/rust/daemon", where)
 
 
 def wasm():

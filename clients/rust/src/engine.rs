@@ -1,5 +1,6 @@
 //! What a worker's threads share: the steps it holds, the results that were not acknowledged, the messages to send. One lock; the thread that writes to the
-//! socket is woken by one condition, those that run handlers by another.
+//! socket is woken by one condition, those that run handlers by another, whoever waits for the connection or the end by a third. A wake-up is a system call,
+//! whether somebody waits or not: so only those are woken that do.
 
 use crate::conn::Welcome;
 use crate::error::{Error, Result};
@@ -76,6 +77,10 @@ struct State {
     session: Option<String>,
     stopping: u8,
     ended: bool,
+    /// Threads that wait for a step.
+    idle: usize,
+    /// The writing thread waits.
+    writer_idle: bool,
     threads_wanted: usize,
     stats: Stats,
 }
@@ -86,6 +91,7 @@ pub(crate) struct Engine {
     state: Mutex<State>,
     work: Condvar,
     write: Condvar,
+    changed: Condvar,
     log: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -174,7 +180,13 @@ impl State {
 
 impl Engine {
     pub fn new(registry: Registry, abandon_after: Option<Duration>, log: Box<dyn Fn(&str) + Send + Sync>) -> Self {
-        Engine { registry, abandon_after, state: Mutex::default(), work: Condvar::new(), write: Condvar::new(), log }
+        Engine { registry, abandon_after, state: Mutex::default(), work: Condvar::new(), write: Condvar::new(), changed: Condvar::new(), log }
+    }
+
+    fn wake_writer(&self, state: &mut State) {
+        if std::mem::take(&mut state.writer_idle) {
+            self.write.notify_one();
+        }
     }
 
     pub fn say(&self, line: &str) {
@@ -201,7 +213,9 @@ impl Engine {
                 state.stats.steps += 1;
                 return Some(step);
             }
+            state.idle += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 
@@ -225,7 +239,7 @@ impl Engine {
 
     fn keep(&self, state: &mut State, step: &Step, bytes: Vec<u8>) {
         state.unsent.push_back(Kept { key: step.0.key.clone(), claim: step.0.claim.clone(), bytes });
-        self.write.notify_one();
+        self.wake_writer(state);
     }
 
     // ---- what the daemon sends ----
@@ -260,8 +274,9 @@ impl Engine {
                 fresh += 1;
             }
         }
+        let wake = fresh.min(state.idle);
         drop(state);
-        for _ in 0..fresh {
+        for _ in 0..wake {
             self.work.notify_one();
         }
     }
@@ -284,7 +299,7 @@ impl Engine {
             }
         }
         if state.stopping > 0 {
-            self.write.notify_one();
+            self.wake_writer(&mut state);
         }
         drop(state);
         refusals.iter().for_each(|line| self.say(line));
@@ -295,7 +310,7 @@ impl Engine {
         if let Some(held) = state.held.get_mut(key) {
             held.cancelled.get_or_insert_with(Instant::now);
             held.step.cancel(reason);
-            self.write.notify_one();
+            self.wake_writer(&mut state);
         }
     }
 
@@ -366,10 +381,12 @@ impl Engine {
     }
 
     pub fn ready(&self) {
-        if let Some(link) = &mut lock(&self.state).link {
+        let mut state = lock(&self.state);
+        if let Some(link) = &mut state.link {
             link.ready = true;
         }
-        self.write.notify_one();
+        self.wake_writer(&mut state);
+        self.changed.notify_all();
     }
 
     pub fn detach(&self) {
@@ -388,7 +405,8 @@ impl Engine {
             state.lose_link();
         }
         state.give_back();
-        self.write.notify_one();
+        self.wake_writer(&mut state);
+        self.changed.notify_all();
         state.stopping == 1
     }
 
@@ -412,6 +430,7 @@ impl Engine {
         state.lose_link();
         self.work.notify_all();
         self.write.notify_all();
+        self.changed.notify_all();
     }
 
     /// Pauses until it is time to connect, or to stop.
@@ -424,7 +443,7 @@ impl Engine {
             if left.is_zero() || (before > 0 && state.held_now() == 0) {
                 return;
             }
-            state = wait(&self.write, state, left);
+            state = wait(&self.changed, state, left);
         }
     }
 
@@ -482,7 +501,9 @@ impl Engine {
                 beat = Instant::now();
             }
             let left = heartbeat.saturating_sub(beat.elapsed()).max(Duration::from_millis(1));
+            state.writer_idle = true;
             state = wait(&self.write, state, left.min(look_again.max(Duration::from_millis(1))));
+            state.writer_idle = false;
         }
     }
 
@@ -491,7 +512,7 @@ impl Engine {
         let mut state = lock(&self.state);
         let until = Instant::now() + REQUEST_TIMEOUT;
         while !state.link.as_ref().is_some_and(|l| l.ready) && !state.ended && Instant::now() < until {
-            state = wait(&self.write, state, Duration::from_millis(20));
+            state = wait(&self.changed, state, Duration::from_millis(500));
         }
         if !state.link.as_ref().is_some_and(|l| l.ready) {
             return Err(Error::lost("there is none"));
@@ -500,7 +521,7 @@ impl Engine {
         let id = state.next_id;
         state.requests.insert(id, tx);
         wire::request(&mut state.notes, id, method, |p| p.extend_from_slice(params));
-        self.write.notify_one();
+        self.wake_writer(&mut state);
         Ok((id, rx))
     }
 }
@@ -510,7 +531,7 @@ impl Host for Engine {
         let mut state = lock(&self.state);
         if state.link.is_some() {
             wire::notification(&mut state.notes, method, |p| p.extend_from_slice(&params));
-            self.write.notify_one();
+            self.wake_writer(&mut state);
         }
     }
 

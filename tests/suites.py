@@ -143,7 +143,7 @@ def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
         tail(log, 40)
 
 
-def python_module(log, directory, env, module, limit):
+def python_module(log, directory, env, module, limit, interpreter=PYTHON):
     """One unittest run over one file of tests: (how many passed, names of the failed, how many were skipped)."""
     log.unlink(missing_ok=True)
     status = run(log, [interpreter, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
@@ -160,13 +160,13 @@ def python_module(log, directory, env, module, limit):
     return max(int(ran[1]) - failed - skipped, 0), bad, skipped
 
 
-def python_tests(title, directory, env=None, patterns=("test*.py",), limit=1800):
+def python_tests(title, directory, env=None, patterns=("test*.py",), limit=1800, interpreter=PYTHON):
     """The files of tests directly in `directory`, several at a time (most of them wait most of the time), the longest first."""
     name = re.sub(r"[^a-z0-9]+", "-", title)
     files = sorted({f for pattern in patterns for f in (ROOT / directory).glob(pattern)}, key=lambda f: -f.stat().st_size)
     logs = [LOGS / name / f"{f.stem}.log" for f in files]
     with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
-        results = list(pool.map(lambda f, log: python_module(log, directory, env, f.name, limit), files, logs))
+        results = list(pool.map(lambda f, log: python_module(log, directory, env, f.name, limit, interpreter), files, logs))
     failed = [f"{test} (see {os.path.relpath(log, ROOT)})" for (_, bad, _), log in zip(results, logs) for test in bad]
     tally.add(title, sum(r[0] for r in results), failed or ([] if files else ["no tests were found"]), sum(r[2] for r in results))
     for (_, bad, _), log in zip(results, logs):

@@ -311,6 +311,8 @@ module Taskerd
         @key = "#{step.fetch("step_uuid")}/#{step.fetch("attempt")}"
         @stage = :waiting
         @cancel_reason = @waiter = nil
+        raise TypeError, "attempt is no integer" unless step["attempt"].is_a?(Integer)
+
         step.fetch("handler").fetch("callable")
       end
 

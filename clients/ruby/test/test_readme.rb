@@ -109,7 +109,7 @@ require "taskerd/cli"
   end
 
   def test_options_that_the_page_names
-    known = Taskerd::CLI::OPTIONS.values.flat_map(&:keys) + %w[--embedded --help --version]
+    known = Taskerd::CLI::OPTIONS.values.flat_map(&:keys) + %w[--embedded --help --version --yjit --yjit-exec-mem-size]
     TEXT.scan(/(?<![\w-])--[a-z][a-z-]+/).uniq.each { |option| assert_includes known, option }
   end
 end

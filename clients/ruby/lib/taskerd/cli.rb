@@ -190,6 +190,8 @@ module Taskerd
         lifeline.watch { ::Process.kill("TERM", ::Process.pid) }
         service.on_connected = -> { lifeline.ready }
       end
+      # Compiled code is faster; Ruby before 3.3 can only be told by its own options.
+      RubyVM::YJIT.enable if defined?(RubyVM::YJIT) && RubyVM::YJIT.respond_to?(:enable)
       service.run
     end
 

@@ -4,7 +4,7 @@ require "rbconfig"
 
 module Taskerd
   # Rubygems takes longer to load than all the rest of a worker. The commands start without it, and load it when something is
-  # required that is not there otherwise. An application that has a Gemfile, or sets RUBYOPT, has it from the beginning.
+  # required that is not there otherwise. An application that has a Gemfile, or says by RUBYOPT what to require, has it from the beginning.
   # @api private
   module Gems
     # Before everything else where rubygems is not loaded.
@@ -54,7 +54,7 @@ module Taskerd
       private
 
       def bundled?
-        %w[RUBYOPT BUNDLE_GEMFILE GEM_HOME GEM_PATH].any? { |name| !ENV.fetch(name, "").empty? } || File.exist?("Gemfile")
+        %w[BUNDLE_GEMFILE GEM_HOME GEM_PATH].any? { |name| !ENV.fetch(name, "").empty? } || ENV.fetch("RUBYOPT", "").include?("-r") || File.exist?("Gemfile")
       end
 
       # Where Ruby and Debian put gems.

@@ -35,7 +35,11 @@ pub(crate) struct Link {
 
 enum Stage {
     Waiting,
+    /// On a thread of the worker's.
     Running,
+    /// On a runtime.
+    #[cfg(feature = "tokio")]
+    Detached,
 }
 
 struct Held {
@@ -129,7 +133,7 @@ impl State {
     /// Steps that have not begun are given to others when the session ends.
     fn give_back(&mut self) {
         self.queue.clear();
-        self.held.retain(|_, h| matches!(h.stage, Stage::Running));
+        self.held.retain(|_, h| !matches!(h.stage, Stage::Waiting));
     }
 
     fn lose_link(&mut self) {
@@ -216,6 +220,14 @@ impl Engine {
             state.idle += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
+        }
+    }
+
+    /// The step runs on a runtime, not on the thread that took it.
+    #[cfg(feature = "tokio")]
+    pub fn detached(&self, step: &Step) {
+        if let Some(held) = lock(&self.state).held.get_mut(&step.0.key) {
+            held.stage = Stage::Detached;
         }
     }
 
@@ -372,10 +384,11 @@ impl Engine {
             let newer = state.connection;
             if let Some(held) = state.held.get(&key).filter(|h| h.connection < newer) {
                 held.step.cancel("stale");
+                // Its thread is replaced: it may not come back for long.
+                let replaced = usize::from(matches!(held.stage, Stage::Running));
                 state.held.remove(&key);
                 state.queue.retain(|s| s.0.key != key);
-                // Its thread is replaced: it may not come back for long.
-                state.threads_wanted += 1;
+                state.threads_wanted += replaced;
             }
         }
     }
@@ -456,7 +469,7 @@ impl Engine {
         let late: Vec<Key> = state
             .held
             .iter()
-            .filter(|(_, h)| matches!(h.stage, Stage::Running) && h.cancelled.is_some_and(|at| at.elapsed() >= limit))
+            .filter(|(_, h)| !matches!(h.stage, Stage::Waiting) && h.cancelled.is_some_and(|at| at.elapsed() >= limit))
             .map(|(k, _)| k.clone())
             .collect();
         for key in late {
@@ -464,11 +477,11 @@ impl Engine {
             let failure = Failure::library("cancelled", true, "cancelled, and the handler did not return");
             let bytes = self.registry.encode(&held.step, &Err(failure), None, (65_536, 4_096));
             self.keep(state, &held.step, bytes);
-            state.threads_wanted += 1;
+            state.threads_wanted += usize::from(matches!(held.stage, Stage::Running));
             state.stats.abandoned += 1;
-            self.say(&format!("the handler of step {} does not return: its thread is replaced", key.0));
+            self.say(&format!("the handler of step {} does not return: it is given up", key.0));
         }
-        let next = state.held.values().filter(|h| matches!(h.stage, Stage::Running)).filter_map(|h| h.cancelled).min();
+        let next = state.held.values().filter(|h| !matches!(h.stage, Stage::Waiting)).filter_map(|h| h.cancelled).min();
         next.map_or(far, |at| limit.saturating_sub(at.elapsed()))
     }
 

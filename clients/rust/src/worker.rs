@@ -390,6 +390,7 @@ impl Extra {
     fn take(&self, engine: &Arc<Engine>, step: &Step) -> bool {
         match (self.handlers.get(&step.0.callable), &self.runtime) {
             (Some(handler), Some(runtime)) => {
+                engine.detached(step);
                 crate::aio::spawn(runtime, engine.clone(), handler.clone(), step.clone());
                 true
             }

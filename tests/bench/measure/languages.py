@@ -26,6 +26,7 @@ class Language:
     goal: Optional[int] = None  # steps/s in bulk
     prepare: Callable = lambda: None  # Failure: it cannot be run here
     env: dict = dataclasses.field(default_factory=dict)
+    usual: bool = True  # False: only if asked for, since another one stands for it
 
 
 def need(args, what):
@@ -45,7 +46,7 @@ def typescript():
             raise Failure("its package cannot be built: see build-test/logs/bench-typescript.log")
 
 
-def javascript(runtime, *words):
+def javascript(runtime, *words, usual=True):
     """One thread runs everything, so handlers that do nothing are run as they come. The package brings runtimes that the machine has not, or has too old."""
     def argv(_, socket):
         return [own(runtime), *words, OUT / "typescript/dist/cli.js", "worker", WORKERS / "noop.mjs", "--socket", socket, "--threads", HELD, "--prefetch", 0, "--log-level", "warn"]
@@ -57,7 +58,7 @@ def javascript(runtime, *words):
     def prepare():
         typescript()
         need([own(runtime), "--version"], f"{runtime} is not there")
-    return Language(argv, 8000, prepare)
+    return Language(argv, 8000, prepare, usual=usual)
 
 
 def rust():
@@ -76,7 +77,7 @@ LANGUAGES = {
                      lambda: need(["ruby", "-rmsgpack", "-e", ""], "ruby with msgpack is not there"), {"TASKERD_ACTIVE_SUPPORT": "off"}),
     "node": javascript("node"),
     "bun": javascript("bun"),
-    "deno": javascript("deno", "run", "-A"),
+    "deno": javascript("deno", "run", "-A", usual=False),
     "rust": Language(lambda _, socket: [OUT / "rust-target/release/examples/bench_worker", "--socket", socket, "--threads", 2, "--max-concurrency", HELD, "--quiet",
                                         "--", "bench.noop"], 15000, rust),
 }
@@ -85,7 +86,7 @@ LANGUAGES = {
 def languages(wanted=None):
     """(names of those that can be run here, name -> why another cannot)"""
     ready, missing = [], {}
-    for name in wanted or LANGUAGES:
+    for name in wanted or [n for n, language in LANGUAGES.items() if language.usual]:
         try:
             LANGUAGES[name].prepare()
             ready.append(name)

@@ -108,6 +108,17 @@ class TestPackage < Minitest::Test
     assert_equal wanted, JSON.parse(out)
   end
 
+  def test_what_files_name_is_loaded_before_there_are_threads
+    File.write(File.join(@dir, "own.rb"), "class Own\n  def a = SecureRandom.hex + { a: 1 }.to_json\n  def b = Taskerd::Logger\n  def c = Nope::OpenSSL\nend\n")
+    out, status = run_ruby("-w", "-I", LIB, "-e", <<~RUBY, env: { "TASKERD_ACTIVE_SUPPORT" => "off" })
+      require "taskerd"
+      require #{File.join(@dir, "own").inspect}
+      Taskerd::LazyConstants.preload
+      puts %i[SecureRandom JSON Logger OpenSSL CSV].map { |name| Object.const_defined?(name) }.inspect
+    RUBY
+    assert_equal [0, "[true, true, false, false, false]\n"], [status, out]
+  end
+
   def test_older_files_name_the_library_by_a_path
     FileUtils.mkdir_p(File.join(@dir, "a/b"))
     File.write(File.join(@dir, "a/b/old.rb"), <<~RUBY)

@@ -31,6 +31,35 @@ module Taskerd
     end
   end
   Module.prepend(LazyConstants)
+
+  class << LazyConstants
+    # While one thread loads a library another one would see half of it. So before there are threads, what the files of the
+    # application name is loaded.
+    def preload
+      own = $LOADED_FEATURES.select { |file| file.end_with?(".rb") && own?(file) } + [$PROGRAM_NAME]
+      own.select { |file| File.file?(file) }.flat_map { |file| features_in(File.read(file, encoding: "BINARY")) }.uniq.each do |feature|
+        require feature
+      rescue LoadError
+        next
+      end
+    end
+
+    private
+
+    NAMES = /(?<![\w:])(?:#{(LazyConstants::FEATURES.keys - [:Gem]).join("|")})\b/.freeze
+    METHODS = { /\.to_json\b/ => "json", /\.to_d\b/ => "bigdecimal/util" }.freeze
+    private_constant :NAMES, :METHODS
+
+    def features_in(text)
+      text.scan(NAMES).uniq.map { |name| LazyConstants::FEATURES.fetch(name.to_sym) } + METHODS.select { |pattern, _| pattern.match?(text) }.values
+    end
+
+    # Libraries require what they need themselves.
+    def own?(file)
+      @libraries ||= RbConfig::CONFIG.values_at("rubylibdir", "rubyarchdir", "sitedir", "vendordir", "rubylibprefix").compact.uniq + [__dir__]
+      !file.include?("/gems/") && @libraries.none? { |dir| file.start_with?(dir) }
+    end
+  end
 end
 
 module Taskerd

@@ -1,5 +1,12 @@
 # frozen_string_literal: true
 
+require "json"
+require "net/http"
+require "securerandom"
+require "time"
+require "timeout"
+require "uri"
+
 module Taskerd
   # HTTP for the API mixin: Faraday where it is installed, else Ruby's own library behind the few methods that are needed.
   # @api private
@@ -149,7 +156,6 @@ module Taskerd
     # Requests by Net::HTTP.
     class Connection
       def initialize(settings)
-        require "net/http"
         @settings = settings
         @base = settings["url"].to_s
       end

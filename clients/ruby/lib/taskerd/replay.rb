@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "json"
+
 module Taskerd
   # Run a recorded step again in the foreground, recording nothing.
   module Replay

@@ -1,5 +1,9 @@
 # frozen_string_literal: true
 
+require "json"
+require "date"
+require "yaml"
+
 module Taskerd
   # Finding template files, and the handlers they name.
   module TemplateDiscovery
@@ -58,7 +62,6 @@ module Taskerd
       class << self
         # @return [Hash] a template
         def parse(path)
-          require "yaml"
           text = File.read(path, encoding: "UTF-8")
           found = path.to_s.end_with?(".json") ? JSON.parse(text) : YAML.safe_load(text, permitted_classes: [Date, Time, Symbol], aliases: true)
           found.is_a?(Hash) ? found : {}

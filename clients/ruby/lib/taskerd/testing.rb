@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "json"
+require "securerandom"
 require_relative "../taskerd"
 
 module Taskerd

@@ -71,6 +71,7 @@ module Taskerd
         @handlers = @registry.offered(template_handlers(deadline))
         raise Errors::ConfigurationError, "no handlers: #{no_handlers}" if @handlers.empty?
 
+        LazyConstants.preload
         @runtime = make_runtime
         LogBridge.level = @log_level
         @runtime.start

@@ -3,14 +3,11 @@
 
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
-import { AsyncTaskerClient } from './client.js';
-import { runAgainOnDeno, underParent } from './deno.js';
 import { HandlerSystem } from './discovery.js';
 import { TaskerError } from './errors.js';
-import { InProcessDomainEventPoller } from './events/poller.js';
+import type { InProcessDomainEventPoller } from './events/poller.js';
 import { SubscriberRegistry } from './events/registry.js';
 import { LEVELS, log, setLevels, type Level } from './log.js';
-import { SUPERVISED, Supervisor, underSupervision } from './processes.js';
 import { messageOf } from './results.js';
 import { VERSION } from './version.js';
 import { DEFAULT_CONCURRENCY, Worker, type WorkerOptions } from './worker.js';
@@ -97,8 +94,11 @@ async function main(args: string[]): Promise<number> {
   if (command !== 'worker') throw new UsageError(command === undefined ? 'a command is missing' : `unknown command ${command}`);
   const options = workerOptions(values, positionals);
   const processes = count('processes', values['processes'], 1) ?? 1;
-  if (processes > 1 && !process.env[SUPERVISED]) return new Supervisor(processes, args, options.name as string).run();
-  return (await runAgainOnDeno(args, options.handlers as string[])) ?? runWorker(options);
+  if (processes > 1 && !process.env['TASKERD_SUPERVISED']) {
+    const { Supervisor } = await import('./processes.js');
+    return new Supervisor(processes, args, options.name as string).run();
+  }
+  return (await runAgain(args, options.handlers as string[])) ?? runWorker(options);
 }
 
 function workerOptions(values: Record<string, any>, paths: string[]): WorkerOptions { // eslint-disable-line @typescript-eslint/no-explicit-any
@@ -122,16 +122,31 @@ function workerOptions(values: Record<string, any>, paths: string[]): WorkerOpti
   };
 }
 
+/** What the modules below are for is seldom wanted, and a worker shall start fast: they are imported where they are. */
+async function runAgain(args: string[], paths: string[]): Promise<number | undefined> {
+  if (!('Deno' in globalThis)) return undefined;
+  const { runAgainOnDeno } = await import('./deno.js');
+  return runAgainOnDeno(args, paths);
+}
+
+/** End with the process that has started this one, if that looks after it. */
+async function followParent(worker: Worker): Promise<void> {
+  const drain = (): void => worker.drain();
+  if (process.env['TASKERD_SUPERVISED']) (await import('./processes.js')).underSupervision(drain);
+  if (process.env['TASKERD_DENO']) (await import('./deno.js')).underParent(drain);
+}
+
 /** Run a recorded step; its result goes to stdout, everything else to stderr. */
 async function runReplay(values: Record<string, any>, [uuid, ...paths]: string[]): Promise<number> { // eslint-disable-line @typescript-eslint/no-explicit-any
   const { fetchRecording, replay } = await import('./replay.js');
+  const { AsyncTaskerClient } = await import('./client.js');
   if (uuid === undefined) throw new UsageError('name the uuid of a step');
   setLevels({ own: level('log-level', values['log-level']) ?? 'info', daemon: 'trace' });
   // What handlers print must not end up in the result.
   for (const name of ['log', 'info', 'debug'] as const) console[name] = console.error;
   const client = new AsyncTaskerClient({ ...(values['socket'] === undefined ? {} : { socket: values['socket'] }), connectTimeoutMs: 5000 });
   const system = new HandlerSystem();
-  const again = await runAgainOnDeno(process.argv.slice(2), handlerPaths(paths));
+  const again = await runAgain(process.argv.slice(2), handlerPaths(paths));
   if (again !== undefined) return again;
   for (const path of handlerPaths(paths)) await system.loadFromPath(path);
   const recording = await fetchRecording(client, uuid, values['step']);
@@ -169,8 +184,7 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   process.on('SIGINT', onSignal);
   process.on('SIGUSR1', () => log.info(`status: ${JSON.stringify(worker.status())}`));
   await worker.start();
-  underSupervision(() => worker.drain());
-  underParent(() => worker.drain());
+  await followParent(worker);
   const events = await startSubscribers(worker.socket);
   const delivered = await worker.wait();
   if (events) SubscriberRegistry.instance.stopAll();
@@ -181,6 +195,7 @@ async function runWorker(options: WorkerOptions): Promise<number> {
 
 async function startSubscribers(socket: string): Promise<InProcessDomainEventPoller | undefined> {
   if (SubscriberRegistry.instance.count === 0) return undefined;
+  const { InProcessDomainEventPoller } = await import('./events/poller.js');
   const events = new InProcessDomainEventPoller({ socket });
   SubscriberRegistry.instance.startAll(events);
   await events.start();

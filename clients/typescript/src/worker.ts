@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename } from 'node:path';
-import { AsyncTaskerClient } from './client.js';
+import type { AsyncTaskerClient } from './client.js';
 import { isMap, type Data } from './codec.js';
 import { HandlerSystem, templateFiles } from './discovery.js';
 import { ConflictError, ConnectionLostError, PermissionDeniedError, TaskerdError, WorkerAlreadyRunningError, WorkerBootstrapError } from './errors.js';
@@ -268,7 +268,8 @@ export class Worker {
     if (!where) return [];
     const files = templateFiles(where);
     const found: HandlerSpec[] = [];
-    const client = new AsyncTaskerClient({ socket: this.socket });
+    const { AsyncTaskerClient: Client } = await import('./client.js');
+    const client = new Client({ socket: this.socket });
     try {
       await awaitDaemon(client, deadline);
       for (const file of files) found.push(...(await applyTemplate(client, await readFile(file, 'utf8'), file)));

@@ -223,7 +223,7 @@ struct subscriber {
 };
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[];
 
 struct server {
 	struct options *opt; /* a reload changes some */

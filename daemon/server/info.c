@@ -123,51 +123,84 @@ static const struct api *api_of(const char *function)
 	return NULL;
 }
 
-/* Whether the answer fits into a frame; if not, the request is answered so. */
-static bool answer_fits(struct session *s, uint32_t id, const struct buf *answer)
+/* 0 if the answer fits into a frame; else negative with *e. */
+static int check_fits(const struct session *s, const struct buf *answer, struct err *e)
 {
 	static const char hint[] = "ask for less: task.get with steps false, a list with a smaller limit";
-	struct err e;
 	size_t max = s->srv->opt->max_frame;
 	if (answer->failed)
-		err_set(&e, 0, "overloaded", "out of memory");
-	else if (answer->len + ANSWER_OVERHEAD > max)
-		err_limit(&e, 0, "max_frame", max, "the answer of %zu bytes is larger than a frame may be; %s", answer->len, hint);
-	else if (answer->len + ANSWER_OVERHEAD > ITEMS_MAX && scan_count(answer->data, answer->len) + ANSWER_OVERHEAD > ITEMS_MAX)
-		err_limit(&e, 0, "max_items", ITEMS_MAX, "the answer holds more items than a frame may; %s", hint);
-	else
-		return true;
-	reply_error(s, id, &e);
-	return false;
+		return err_set(e, -ENOMEM, "overloaded", "out of memory");
+	if (answer->len + ANSWER_OVERHEAD > max)
+		return err_limit(e, -EMSGSIZE, "max_frame", max, "the answer of %zu bytes is larger than a frame may be; %s", answer->len, hint);
+	if (answer->len + ANSWER_OVERHEAD > ITEMS_MAX && scan_count(answer->data, answer->len) + ANSWER_OVERHEAD > ITEMS_MAX)
+		return err_limit(e, -EMSGSIZE, "max_items", ITEMS_MAX, "the answer holds more items than a frame may; %s", hint);
+	return 0;
 }
 
 bool reply_answer(struct session *s, uint32_t id, const struct buf *answer)
 {
-	if (!answer_fits(s, id, answer))
+	struct err e = {0};
+	if (check_fits(s, answer, &e) < 0) {
+		reply_error(s, id, &e);
 		return false;
+	}
 	size_t mark = reply_begin(s, id);
 	mp_raw(&s->out, answer->data, answer->len);
 	reply_end(s, mark);
 	return true;
 }
 
-static bool reply_transformed(struct session *s, struct req *r, transform_fn *transform)
+/* A task object, or a map that holds one as its `task`, without the steps. */
+static void copy_without_steps(struct buf *out, const msgpack_object *map)
+{
+	mp_map(out, map->via.map.size - (mp_get(map, "steps") != NULL));
+	for (uint32_t i = 0; i < map->via.map.size; i++) {
+		const msgpack_object_kv *kv = &map->via.map.ptr[i];
+		if (mp_str_eq(&kv->key, "steps"))
+			continue;
+		mp_object(out, &kv->key);
+		if (mp_str_eq(&kv->key, "task") && kv->val.type == MSGPACK_OBJECT_MAP)
+			copy_without_steps(out, &kv->val);
+		else
+			mp_object(out, &kv->val);
+	}
+}
+
+/* What was done is not to be answered with an error because the task has many steps. */
+static bool reply_done(struct session *s, uint32_t id, const struct buf *answer)
+{
+	struct err e;
+	struct mp_value v;
+	struct buf shorter;
+	if (check_fits(s, answer, &e) == 0 || mp_decode(answer->data, answer->len, &v) < 0)
+		return reply_answer(s, id, answer);
+	buf_init(&shorter, 0);
+	copy_without_steps(&shorter, &v.root);
+	mp_value_done(&v);
+	bool fits = reply_answer(s, id, &shorter);
+	buf_done(&shorter);
+	return fits;
+}
+
+typedef bool reply_fn(struct session *s, uint32_t id, const struct buf *answer);
+
+static bool reply_transformed(struct session *s, struct req *r, transform_fn *transform, reply_fn *reply)
 {
 	struct mp_value v;
 	struct buf full;
 	if (!transform || mp_decode(r->answer.data, r->answer.len, &v) < 0)
-		return reply_answer(s, r->origin.request, &r->answer);
+		return reply(s, r->origin.request, &r->answer);
 	buf_init(&full, 0);
 	transform(s->srv, &v.root, &full);
 	mp_value_done(&v);
-	bool fits = reply_answer(s, r->origin.request, &full);
+	bool fits = reply(s, r->origin.request, &full);
 	buf_done(&full);
 	return fits;
 }
 
 bool reply_task(struct session *s, struct req *r)
 {
-	return reply_transformed(s, r, add_missing_handlers);
+	return reply_transformed(s, r, add_missing_handlers, reply_answer);
 }
 
 void api_answered(struct server *srv, struct req *r)
@@ -193,8 +226,9 @@ void api_answered(struct server *srv, struct req *r)
 		reply_error(s, r->origin.request, &r->err);
 		return;
 	}
-	reply_transformed(s, r, a ? a->transform : NULL);
-	if (a && a->does == ACTS)
+	bool acts = a && a->does == ACTS;
+	reply_transformed(s, r, a ? a->transform : NULL, acts || r->api.function == API_CANCEL_GET ? reply_done : reply_answer);
+	if (acts)
 		operated(srv, &r->answer);
 }
 

@@ -318,6 +318,8 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 	submit_call(s, r);
 }
 
+const char API_CANCEL_GET[] = "tasker.api_task_get"; /* told from task.get by its address */
+
 void cancel_answered(struct server *srv, struct req *r)
 {
 	struct session *s = session_find(srv, r->origin.session);
@@ -340,7 +342,7 @@ void cancel_answered(struct server *srv, struct req *r)
 			return;
 		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
 		text_set(&get->api.args, args, (size_t)n);
-		get->api.function = "tasker.api_task_get";
+		get->api.function = API_CANCEL_GET;
 		get->api.mode = API_READ;
 		submit_call(s, get);
 	}

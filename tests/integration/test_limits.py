@@ -196,6 +196,22 @@ class SmallFrames(wire.Case):
 		self.assertEqual(e.code, "invalid_template")
 		self.assertEqual(e.error["details"]["findings"], answer["findings"])
 
+	def test_what_was_done_is_answered_without_the_steps(self):
+		"""A task whose object is larger than a frame: actions on it say what they have done, and only a look at it is refused."""
+		self.template("t", [step("first", "h"), *({"name": "s%d" % i, "handler": {"callable": "none"}, "dependencies": ["first"]} for i in range(400))])
+		w = self.worker()
+		task = self.create("t")
+		w.fail(w.take(), retryable=False)
+		self.assertEqual(self.settled(task), "blocked_by_failures")
+		self.assertEqual(self.client.refused("task.get", {"task_uuid": task}).code, "too_large")
+		said = self.client.call("dlq.redrive", {"task_uuid": task, "reason": "r"})
+		self.assertEqual((said["entry"]["status"], said["task"]["state"], said["task"].get("steps")), ("manually_resolved", "steps_in_process", None))
+		for action in "pause", "resume":
+			said = self.client.call("task.action", {"task_uuid": task, "action": action, "reason": "r"})
+			self.assertEqual((said["task_uuid"], said["paused"], said["total_steps"], said.get("steps")), (task, action == "pause", 401, None))
+		said = self.client.call("task.cancel", {"task_uuid": task})
+		self.assertEqual((said["task_uuid"], said["state"], said.get("steps")), (task, "cancelled", None))
+
 	def test_resuming_what_is_no_step(self):
 		self.template("t", [step("a", "h")])
 		w = self.worker()

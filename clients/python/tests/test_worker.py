@@ -385,7 +385,9 @@ class Results(WorkerCase):
 
         worker, conn = self.launched(many, hello={"limits": {**support.LIMITS, "max_items": 1000}})
         conn.execute(step("many", 1))
-        self.assertEqual(conn.results(1)[0]["error"]["error_type"], "result_too_large")
+        e = conn.results(1)[0]["error"]
+        self.assertEqual(e["error_type"], "result_too_large")
+        self.assertIn("values", e["message"])
 
     def test_results_are_spread_over_frames_that_fit(self):
         @step_handler("big")

@@ -86,7 +86,8 @@ class StepRunner:
             if events:  # the result counts, its events get what the daemon gives them
                 _log.error("step %s: its events are too large to be sent with the result", context._key[0])
                 return self.encode(context, result, elapsed_ms)
-            kind, why = "result_too_large", f"{len(packed)} bytes, the daemon takes {max_bytes}"
+            size = f"{len(packed)} bytes, the daemon takes {max_bytes}"
+            kind, why = "result_too_large", size if len(packed) > max_bytes else f"more than {max_items} values, keys and containers"
         except Exception as exc:  # user values may fail in any way while they are converted
             kind, why = "serialization_error", str(exc)
         _log.error(

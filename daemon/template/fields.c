@@ -123,7 +123,7 @@ static const struct field publishes_events_fields[] = {
 };
 
 static const struct field batch_config_fields[] = {
-	{.name = "batch_size", .about = "Items for each worker step; a hint for the batchable handler.",
+	{.name = "batch_size", .about = "Items for each worker step, if the batchable's result says only how many there are.",
 	 .type = FIELD_INT, .min = 1, .max = 100000, .lowest = 1,
 	 .highest = 1000000000},
 	{.name = "parallelism", .about = "How many worker steps of a batch run at a time; all if absent.",

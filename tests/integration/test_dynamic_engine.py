@@ -171,6 +171,10 @@ class Decisions(unittest.TestCase):
 		flow.doctor()
 
 
+def few_words(**said):
+	return {"batch_processing_outcome": {"type": "create_batches", **said}}
+
+
 class Batches(unittest.TestCase):
 	def play(self, steps, results, **more):
 		flow = Flow(self, steps)
@@ -257,9 +261,18 @@ class Batches(unittest.TestCase):
 		cases = {
 			"the result of a batchable step needs a batch_processing_outcome at its top level": [{}, None, "x", {"batch_analyzer_outcome": {}}],
 			'batch_processing_outcome.type is 3, expected create_batches or no_batches': [{"batch_processing_outcome": {"type": 3}}],
-			"batch_processing_outcome.cursor_configs must be an array": [{"batch_processing_outcome": {"type": "create_batches"}}],
-			"worker_count is 3, but there are 1 cursor_configs": [configs(("a", 0, 1), worker_count=3)],
-			'worker_count is "1", but there are 1 cursor_configs': [configs(("a", 0, 1), worker_count="1")],
+			"batch_processing_outcome.cursor_configs must be an array": [few_words(cursor_configs={})],
+			"batch_processing_outcome.cursor_bounds must be an array": [few_words(cursor_bounds=7)],
+			"batch_processing_outcome needs cursor_configs or cursor_bounds (arrays), or total_items (a whole number) with batch_size or worker_count": [
+				few_words(), few_words(total_items="7", batch_size=2), few_words(total_items=-1, batch_size=2), few_words(total_items=0.5, batch_size=1), few_words(worker_count=3),
+				few_words(total_items=1e30, batch_size=1e25), few_words(cursor_configs=None, cursor_bounds=None)],
+			"batch_size is missing, expected a whole number from 1, or worker_count": [few_words(total_items=7), few_words(total_items=7, worker_count=0)],
+			"batch_size is 0, expected a whole number from 1, or worker_count": [few_words(total_items=7, batch_size=0, worker_count=2)],
+			"batch_size is 1.5, expected a whole number from 1, or worker_count": [few_words(total_items=7, batch_size=1.5)],
+			"worker_count is 3, but there are 1 cursors": [configs(("a", 0, 1), worker_count=3), few_words(cursor_bounds=[1, 2], worker_count=3), few_words(total_items=5, batch_size=5, worker_count=3)],
+			'worker_count is "1", but there are 1 cursors': [configs(("a", 0, 1), worker_count="1")],
+			"100000000000 workers, at most 100000 are allowed": [few_words(total_items=10 ** 11, batch_size=1), few_words(total_items=10 ** 11, worker_count=10 ** 11)],
+			"batches '001' (3 to 9) and '004' (5 to 6) overlap": [few_words(cursor_bounds=[3, 9, "x", 5, 6])],
 			"worker template 'nobody' is no step of the template": [batches(1, "nobody")],
 			"worker template 'sum' is a step of type deferred_convergence, not batch_worker": [batches(1, "sum")],
 			"worker template 'else' does not depend on this step": [batches(1, "else")],
@@ -281,6 +294,27 @@ class Batches(unittest.TestCase):
 					self.assertEqual(flow.states(task), {"split": "error", "sum": "pending", "end": "pending", "other": "complete", "else_000": "complete"})
 					self.assertEqual(flow.state(task), "blocked_by_failures")
 		flow.doctor()
+
+	def test_many_in_few_words(self):
+		ends = [0, 3, 6, 9, 10]
+		for said, expected in (
+				({"total_items": 10, "batch_size": 3}, ends), ({"total_items": 10, "batch_size": 3, "worker_count": 4}, ends), ({"total_items": 10, "worker_count": 4}, ends),
+				({"total_items": 10}, [0, 7, 10]), ({"total_items": 10.0, "batch_size": 2e9}, [0, 10]), ({"total_items": 2, "worker_count": 5}, [0, 1, 2]),
+				({"cursor_bounds": ends, "total_items": 99}, ends), ({"cursor_bounds": ["a", None, {"k": 1}], "worker_count": 2}, ["a", None, {"k": 1}])):
+			cursors = {}
+
+			def note(name, claim):
+				cursors[name] = claim.inputs["cursor"]
+				return {}
+			steps = [S("split", "batchable", (), None, {"batch_size": 7}), S("w", "batch_worker", ["split"]), S("sum", "deferred_convergence", ["w"])]
+			flow, task = self.play(steps, {"split": few_words(**said), "w_*": note})
+			self.assertEqual([cursors["w_%03d" % n] for n in range(1, len(expected))], [
+				{"batch_id": "%03d" % n, "start_cursor": a, "end_cursor": b, **({"batch_size": b - a} if isinstance(b, int) else {})}
+				for n, (a, b) in enumerate(zip(expected, expected[1:]), 1)], said)
+			self.assertEqual(flow.state(task), "complete")
+		for said in ({"total_items": 0, "batch_size": 3}, {"total_items": 0, "worker_count": 3}, {"cursor_bounds": []}, {"cursor_bounds": [1]}, {"cursor_configs": []}):
+			flow, task = self.play(steps, {"split": few_words(**said)})
+			self.assertEqual(set(flow.states(task)), {"split", "w_000", "sum"}, said)
 
 	def test_ambiguous_worker(self):
 		steps = [S("split", "batchable"), S("weigh", "batch_worker", ["split"]), S("count", "batch_worker", ["split"])]

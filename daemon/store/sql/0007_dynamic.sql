@@ -344,6 +344,53 @@ BEGIN
   WHERE s.ctid = k.c AND v_n > 1;
 END $$;
 
+-- A whole number, however it is written; else NULL.
+CREATE FUNCTION tasker.whole_number(p jsonb) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN jsonb_typeof(p) = 'number' THEN (SELECT x::bigint FROM (SELECT (p #>> '{}')::numeric AS x OFFSET 0) n WHERE abs(x) < 1e18 AND x = trunc(x)) END $$;
+
+-- The cursors of an outcome with batches. In place of cursor_configs, which list each, there may be cursor_bounds (from each to the next) or total_items, in parts of batch_size (or
+-- p_size, the template's) or in worker_count parts: so that very many can be said in few words.
+CREATE FUNCTION tasker.batch_cursors(p_out jsonb, p_size int, OUT problem text, OUT configs jsonb) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_total bigint := tasker.whole_number(p_out -> 'total_items');
+  v_workers bigint := tasker.whole_number(p_out -> 'worker_count');
+  v_listed text := coalesce(nullif(jsonb_typeof(p_out -> 'cursor_configs'), 'null'), 'none');
+  v_bounds text := coalesce(nullif(jsonb_typeof(p_out -> 'cursor_bounds'), 'null'), 'none');
+  v_sized boolean := coalesce(jsonb_typeof(p_out -> 'batch_size'), 'null') <> 'null';
+  v_size bigint; n bigint;
+BEGIN
+  IF v_listed = 'array' THEN
+    n := jsonb_array_length(p_out -> 'cursor_configs');
+  ELSIF v_listed <> 'none' THEN
+    problem := 'batch_processing_outcome.cursor_configs must be an array';
+  ELSIF v_bounds = 'array' THEN
+    n := greatest(jsonb_array_length(p_out -> 'cursor_bounds') - 1, 0);
+  ELSIF v_bounds <> 'none' THEN
+    problem := 'batch_processing_outcome.cursor_bounds must be an array';
+  ELSIF v_total IS NULL OR v_total < 0 THEN
+    problem := 'batch_processing_outcome needs cursor_configs or cursor_bounds (arrays), or total_items (a whole number) with batch_size or worker_count';
+  ELSE
+    v_size := CASE WHEN v_sized THEN tasker.whole_number(p_out -> 'batch_size') WHEN v_workers > 0 THEN greatest((v_total + v_workers - 1) / v_workers, 1) ELSE p_size END;
+    IF v_size > 0 THEN
+      n := (v_total + v_size - 1) / v_size;
+      v_workers := CASE WHEN v_sized THEN v_workers ELSE n END;
+    ELSE
+      problem := format('batch_size is %s, expected a whole number from 1, or worker_count', coalesce(left((p_out -> 'batch_size')::text, 80), 'missing'));
+    END IF;
+  END IF;
+  problem := coalesce(problem, CASE
+    WHEN coalesce(jsonb_typeof(p_out -> 'worker_count'), 'null') <> 'null' AND v_workers IS DISTINCT FROM n THEN format('worker_count is %s, but there are %s cursors', left((p_out -> 'worker_count')::text, 80), n)
+    WHEN n > 100000 THEN format('%s workers, at most 100000 are allowed', n) END);
+  IF problem IS NULL THEN
+    configs := coalesce(CASE
+      WHEN v_listed = 'array' THEN p_out -> 'cursor_configs'
+      WHEN v_bounds = 'array' THEN (
+        SELECT jsonb_agg(jsonb_build_object('start_cursor', b.begins, 'end_cursor', b.ends) ORDER BY b.ord)
+        FROM (SELECT j.ord, j.value AS begins, lead(j.value) OVER (ORDER BY j.ord) AS ends FROM jsonb_array_elements(p_out -> 'cursor_bounds') WITH ORDINALITY AS j(value, ord)) b WHERE b.ord <= n)
+      ELSE (SELECT jsonb_agg(jsonb_build_object('start_cursor', k * v_size, 'end_cursor', least((k + 1) * v_size, v_total)) ORDER BY k) FROM generate_series(0, n - 1) AS k) END, '[]');
+  END IF;
+END $$;
+
 -- Apply a batchable's outcome: {"type": "create_batches", "worker_template_name", "worker_count", "cursor_configs": [{"batch_id", "start_cursor", "end_cursor", "batch_size"}, ...]}
 -- or {"type": "no_batches"} under batch_processing_outcome of its result. No batches: one worker that has nothing to do, so that what waits for the workers goes on.
 CREATE FUNCTION tasker.make_batch(p_task bigint, p_template int, p_no int, p_result jsonb, p_decided int[]) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
@@ -355,15 +402,15 @@ BEGIN
   v_problem := CASE
     WHEN v_out IS NULL THEN 'the result of a batchable step needs a batch_processing_outcome at its top level'
     WHEN jsonb_typeof(v_out) <> 'object' OR v_out ->> 'type' IS NULL OR v_out ->> 'type' NOT IN ('create_batches', 'no_batches')
-      THEN format('batch_processing_outcome.type is %s, expected create_batches or no_batches', coalesce(left((v_out -> 'type')::text, 80), 'missing'))
-    WHEN v_out ->> 'type' = 'no_batches' THEN NULL
-    WHEN coalesce(jsonb_typeof(v_out -> 'cursor_configs'), '') <> 'array' THEN 'batch_processing_outcome.cursor_configs must be an array'
-    WHEN coalesce(jsonb_typeof(v_out -> 'worker_count'), 'null') NOT IN ('null', 'number') OR coalesce((v_out ->> 'worker_count')::numeric, jsonb_array_length(v_out -> 'cursor_configs')) <> jsonb_array_length(v_out -> 'cursor_configs')
-      THEN format('worker_count is %s, but there are %s cursor_configs', left((v_out -> 'worker_count')::text, 80), jsonb_array_length(v_out -> 'cursor_configs'))
-    WHEN jsonb_array_length(v_out -> 'cursor_configs') > 100000 THEN format('%s workers, at most 100000 are allowed', jsonb_array_length(v_out -> 'cursor_configs'))
-    WHEN jsonb_array_length(v_out -> 'cursor_configs') > (16777214 - v_stride) / v_stride
-      THEN format('%s workers are too many for a template of %s steps', jsonb_array_length(v_out -> 'cursor_configs'), v_stride) END;
-  v_none := v_problem IS NULL AND (v_out ->> 'type' = 'no_batches' OR jsonb_array_length(v_out -> 'cursor_configs') = 0);
+      THEN format('batch_processing_outcome.type is %s, expected create_batches or no_batches', coalesce(left((v_out -> 'type')::text, 80), 'missing')) END;
+  IF v_problem IS NULL AND v_out ->> 'type' = 'create_batches' THEN
+    SELECT c.problem, c.configs INTO v_problem, v_configs
+    FROM tasker.batch_cursors(v_out, (SELECT (ts.batch_config ->> 'batch_size')::int FROM tasker.template_steps ts WHERE ts.template_id = p_template AND ts.step_no = p_no)) c;
+    IF jsonb_array_length(v_configs) > (16777214 - v_stride) / v_stride THEN
+      v_problem := format('%s workers are too many for a template of %s steps', jsonb_array_length(v_configs), v_stride);
+    END IF;
+  END IF;
+  v_none := v_problem IS NULL AND (v_configs IS NULL OR v_configs = '[]');
   IF v_problem IS NULL THEN
     SELECT t.problem, t.workers INTO v_problem, v_workers FROM tasker.batch_targets(p_task, p_template, p_no, v_out, v_none) t;
   END IF;
@@ -374,7 +421,7 @@ BEGIN
                                  AND abs((j.value ->> 'end_cursor')::numeric - (j.value ->> 'start_cursor')::numeric) < 9223372036854775808 -- more is no number of items
                                  THEN jsonb_build_object('batch_size', (j.value ->> 'end_cursor')::numeric - (j.value ->> 'start_cursor')::numeric) ELSE '{}' END
                                || j.value || jsonb_build_object('batch_id', coalesce(j.value ->> 'batch_id', lpad(j.ord::text, greatest(3, length(j.ord::text)), '0'))) END ORDER BY j.ord)
-    INTO v_configs FROM jsonb_array_elements(v_out -> 'cursor_configs') WITH ORDINALITY AS j(value, ord);
+    INTO v_configs FROM jsonb_array_elements(v_configs) WITH ORDINALITY AS j(value, ord);
     v_problem := tasker.cursor_problem(v_configs);
   END IF;
   IF v_problem IS NOT NULL THEN

@@ -7,7 +7,7 @@
 #include "clients/taskerctl/text.h"
 #include "daemon/template/template.h"
 
-#define TEMPLATE_BYTES_MAX (4u << 20)
+#define TEMPLATE_BYTES_MAX (16u << 20)
 
 /* ---- validate ---- */
 

@@ -25,7 +25,7 @@ struct param {
 
 #define TASK_UUID {"task_uuid", P_UUID, true, 0, 0}
 #define STEP_UUID {"step_uuid", P_UUID, true, 0, 0}
-#define TEMPLATE_SOURCE {"source", P_STR, true, 1, 4 << 20}, {"filename", P_STR, false, 0, 4096}, {"strict", P_BOOL, false, 0, 0}
+#define TEMPLATE_SOURCE {"source", P_STR, true, 1, 16 << 20}, {"filename", P_STR, false, 0, 4096}, {"strict", P_BOOL, false, 0, 0}
 
 static const struct param hello_params[] = {{"protocol", P_ARRAY, true, 2, 2}, {"client", P_STR, true, 1, 256}, {"language", P_STR, false, 0, 64},
 					    {"pid", P_INT, false, 0, INT32_MAX}, {"worker", P_MAP, false, 0, 0}, {"resume", P_MAP, false, 0, 0}, {0}};

@@ -44,7 +44,7 @@ struct yaml_limits {
 	size_t max_bytes, max_nodes;
 	unsigned max_depth; /* a lone scalar has depth 0, a list of scalars 1 */
 };
-#define YAML_LIMITS_DEFAULT ((struct yaml_limits){.max_bytes = 4 << 20, .max_nodes = 500000, .max_depth = 32})
+#define YAML_LIMITS_DEFAULT ((struct yaml_limits){.max_bytes = 16 << 20, .max_nodes = 2000000, .max_depth = 32})
 
 /* Owns the nodes and their text; nothing points into the source. */
 struct yaml_tree;

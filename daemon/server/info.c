@@ -200,7 +200,7 @@ static bool reply_transformed(struct session *s, struct req *r, transform_fn *tr
 
 bool reply_task(struct session *s, struct req *r)
 {
-	return reply_transformed(s, r, add_missing_handlers, reply_answer);
+	return reply_transformed(s, r, add_missing_handlers, reply_done);
 }
 
 void api_answered(struct server *srv, struct req *r)
@@ -223,6 +223,10 @@ void api_answered(struct server *srv, struct req *r)
 	if (!s || s->fd < 0)
 		return;
 	if (r->failed) {
+		if (strcmp(r->err.code, "too_large") == 0) { /* the database does not know these limits */
+			r->err.limit = "max_items";
+			r->err.max = ITEMS_MAX;
+		}
 		reply_error(s, r->origin.request, &r->err);
 		return;
 	}

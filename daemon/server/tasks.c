@@ -340,7 +340,7 @@ void cancel_answered(struct server *srv, struct req *r)
 		char args[80];
 		if (!get)
 			return;
-		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
+		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"lenient\":true}", uuid);
 		text_set(&get->api.args, args, (size_t)n);
 		get->api.function = API_CANCEL_GET;
 		get->api.mode = API_READ;

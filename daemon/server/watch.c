@@ -92,7 +92,7 @@ void on_task_watch(struct session *s, uint32_t id, const msgpack_object *params)
 	}
 	struct watch *w = calloc(1, sizeof *w);
 	struct req *r = w ? req_for(s, id, REQ_API) : NULL;
-	char args[80];
+	char args[100];
 	if (!r) {
 		free(w);
 		return;
@@ -105,7 +105,7 @@ void on_task_watch(struct session *s, uint32_t id, const msgpack_object *params)
 	s->n_watches++;
 	w->uid = s->uid;
 	quota_hold(s->srv, s->uid);
-	int len = snprintf(args, sizeof args, "{\"task_uuid\":\"%.*s\"}", (int)n, p);
+	int len = snprintf(args, sizeof args, "{\"task_uuid\":\"%.*s\",\"lenient\":true}", (int)n, p);
 	text_set(&r->api.args, args, (size_t)len);
 	r->api.function = API_WATCH_GET;
 	r->api.mode = API_READ;

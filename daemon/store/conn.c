@@ -124,7 +124,7 @@ enum db_failure db_failed(PGconn *c, const PGresult *r, struct err *e)
 		}
 	static const struct {
 		const char *state, *code;
-	} codes[] = {{"TK404", "not_found"}, {"TK409", "conflict"}, {"TK400", "bad_request"}};
+	} codes[] = {{"TK404", "not_found"}, {"TK409", "conflict"}, {"TK400", "bad_request"}, {"TK413", "too_large"}};
 	const char *code = why == DB_REFUSED ? "internal" : "database_unavailable";
 	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
 		if (strcmp(state, codes[i].state) == 0)

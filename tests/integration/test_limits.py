@@ -114,9 +114,9 @@ class Frames(wire.Case):
 		for s, result in zip(w.take(3), ({"v": "x" * (2 * MIB - 20)},) * 3):
 			w.finish(s, result)
 		self.assertEqual(self.settled(task), "complete")
-		for method in "task.get", "task.watch":
-			e = self.client.refused(method, {"task_uuid": task})
-			self.assertEqual((e.code, e.error["details"]), ("too_large", {"limit": "max_frame", "max": 4 * MIB}))
+		e = self.client.refused("task.get", {"task_uuid": task})
+		self.assertEqual((e.code, e.error["details"]), ("too_large", {"limit": "max_frame", "max": 4 * MIB}))
+		self.assertIsNone(self.client.call("task.watch", {"task_uuid": task}).get("steps"))
 		self.assertEqual(self.client.call("task.get", {"task_uuid": task, "steps": False})["state"], "complete")
 		self.assertEqual(self.client.call("task.unwatch", {"task_uuid": task}), {})
 
@@ -127,9 +127,9 @@ class Frames(wire.Case):
 		for s in w.take(2):
 			w.finish(s, {"v": [0] * 200000})
 		self.assertEqual(self.settled(task), "complete")
-		for method in "task.get", "task.watch":
-			e = self.client.refused(method, {"task_uuid": task})
-			self.assertEqual((e.code, e.error["details"]), ("too_large", {"limit": "max_items", "max": 262144}))
+		e = self.client.refused("task.get", {"task_uuid": task})
+		self.assertEqual((e.code, e.error["details"]), ("too_large", {"limit": "max_items", "max": 262144}))
+		self.assertIsNone(self.client.call("task.watch", {"task_uuid": task}).get("steps"))
 
 	def errors(self, extra, n=6):
 		"""The events of a watched task whose `n` steps fail with a large error."""

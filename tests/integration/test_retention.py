@@ -4,7 +4,7 @@ import unittest
 
 import harness
 from harness import step, template, wait_for
-from taskerd.exceptions import TaskerdError
+from taskerd.exceptions import TaskerdError, TooLargeError
 from test_lifecycle import age
 
 TABLES = ("tasks", "steps", "step_attempts", "task_transitions", "node_claims", "dlq", "task_deadlines", "workers")
@@ -71,6 +71,21 @@ class Archive(Retention):
 	def watched(self, task):
 		with self.node.new_client() as client:
 			return [{"state": getattr(e, "state", None) or e["state"]} for e in client.watch(task)][-1:]
+
+	def test_what_is_larger_than_a_value_may_be(self):
+		"""It is archived without its steps, and does not keep others from it."""
+		tasks = [self.done("pair") for _ in range(2)]
+		self.db.sql("UPDATE tasker.steps s SET result = jsonb_build_object('v', repeat('x', 140000000)) FROM tasker.tasks t WHERE t.task_id = s.task_id AND t.task_uuid = '%s'" % tasks[0])
+		for task in tasks:
+			age(self.db, 11, task)
+		self.walk()
+		self.assertEqual([self.rows(t) for t in tasks], [0, 0])
+		self.assertEqual(self.ask("task.get", task_uuid=tasks[0], steps=False)["total_steps"], 2)
+		with self.assertRaises(TooLargeError):
+			self.ask("task.get", task_uuid=tasks[0])
+		history = self.ask("task.history", task_uuid=tasks[0])
+		self.assertEqual((history["transitions"][-1]["to"], history["attempts"]), ("complete", []))
+		self.assertEqual(len(self.ask("task.get", task_uuid=tasks[1])["steps"]), 2)
 
 	def test_a_state_without_a_time_is_kept(self):
 		task = str(self.create(self.node, "pair", namespace="t"))

@@ -1,5 +1,5 @@
 -- What people and clients look at: functions from jsonb to jsonb, named after the protocol's requests. Errors are raised with SQLSTATE TK404 (not found),
--- TK409 (conflict), TK400 (bad request).
+-- TK409 (conflict), TK400 (bad request), TK413 (the answer would be too large).
 
 CREATE FUNCTION tasker.rfc3339(p timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT to_char(p AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
@@ -107,8 +107,22 @@ BEGIN
   RETURN v;
 END $$;
 
--- The task object of the protocol, section 7, without steps.
-CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb LANGUAGE sql STABLE AS $$
+-- The steps of a task object.
+CREATE FUNCTION tasker.step_objects(t tasker.tasks) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT coalesce(jsonb_agg(jsonb_build_object(
+           'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
+           'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
+           'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
+           'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error)
+           || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
+           || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
+           || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]')
+  FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  WHERE s.task_id = t.task_id
+$$;
+
+-- The task object of the protocol, section 7. p_steps: with its steps, if there are no more than p_most: a frame has no items for more, and what cannot be sent need not be made.
+CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object(
     'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'version', tp.version, 'state', t.state, 'status', t.state,
     'created_at', tasker.rfc3339(t.created_at), 'finished_at', tasker.rfc3339(t.finished_at),
@@ -120,24 +134,15 @@ CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean) RETURNS jsonb L
     'completion_percentage', CASE WHEN c.total = 0 THEN 100 ELSE round(100.0 * c.done / c.total, 2) END,
     'execution_status', CASE WHEN t.state IN ('complete', 'resolved_manually') THEN 'all_complete' WHEN t.state IN ('cancelled', 'error') THEN t.state::text
       WHEN t.state = 'blocked_by_failures' THEN 'blocked_by_failures' WHEN c.running > 0 THEN 'processing' WHEN c.ready > 0 THEN 'has_ready_steps' ELSE 'waiting_for_dependencies' END)
-    || CASE WHEN p_steps THEN jsonb_build_object('steps', c.steps) ELSE '{}' END
+    || CASE WHEN p_steps AND (p_most IS NULL OR c.total <= p_most) THEN jsonb_build_object('steps', tasker.step_objects(t)) ELSE '{}' END
   FROM tasker.tasks t
   JOIN tasker.templates tp ON tp.template_id = t.template_id
   JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) END AS total, CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) FILTER (WHERE s.state = 'pending') END AS pending, count(*) FILTER (WHERE s.state = 'in_progress') AS running,
            count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
-           count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last,
-           CASE WHEN p_steps THEN coalesce(jsonb_agg(jsonb_build_object(
-             'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
-             'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
-             'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
-             'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error)
-             || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
-             || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
-             || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]') END AS steps
-    FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-    WHERE s.task_id = t.task_id) c
+           count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last
+    FROM tasker.steps s WHERE s.task_id = t.task_id) c
   WHERE t.task_id = p_id
 $$;
 
@@ -165,11 +170,23 @@ EXCEPTION WHEN invalid_text_representation THEN
   RETURN NULL; -- task_id_of says so
 END $$;
 
-CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT CASE WHEN (a.t).task_id IS NULL THEN tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), coalesce((p ->> 'steps')::boolean, true))
-         ELSE (a.t).task - CASE WHEN coalesce((p ->> 'steps')::boolean, true) THEN '' ELSE 'steps' END || jsonb_build_object('archived_at', tasker.rfc3339((a.t).archived_at)) END
-  FROM (SELECT tasker.archived_task(p ->> 'task_uuid') AS t OFFSET 0) a
-$$;
+CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  a tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
+  v_steps boolean := coalesce((p ->> 'steps')::boolean, true);
+  v_task jsonb;
+BEGIN
+  IF a.task_id IS NOT NULL THEN
+    v_task := a.task - CASE WHEN v_steps AND jsonb_array_length(a.task -> 'steps') <= 9700 THEN '' ELSE 'steps' END || jsonb_build_object('archived_at', tasker.rfc3339(a.archived_at));
+  ELSE
+    v_task := tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), v_steps);
+  END IF;
+  IF v_steps AND NOT v_task ? 'steps' AND NOT coalesce((p ->> 'lenient')::boolean, false) THEN
+    RAISE EXCEPTION 'the task has % steps, more than an answer can hold: ask for it with steps false, and for its steps one by one (step.get), by filter (step.bulk_action with dry_run) or by what has happened (task.history)', v_task ->> 'total_steps'
+      USING ERRCODE = 'TK413';
+  END IF;
+  RETURN v_task;
+END $$;
 
 -- What became of an attempt that this node does not hold: duplicate (its result was recorded before) or stale.
 CREATE FUNCTION tasker.api_attempt_status(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
@@ -231,6 +248,7 @@ $$;
 CREATE FUNCTION tasker.api_step_dependencies(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_task bigint; v_tid int; v_n int; v_from int; v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
+  v_size bigint := 0; v_names text[] := '{}'; v_results jsonb[] := '{}'; d record;
   v_max bigint := (p ->> 'max_bytes')::bigint;
 BEGIN
   BEGIN
@@ -244,22 +262,30 @@ BEGIN
   ELSIF NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = v_task AND s.step_no = v_step) THEN
     RAISE EXCEPTION 'task % has no step number %', p ->> 'task_uuid', v_step USING ERRCODE = 'TK404';
   END IF;
-  WITH RECURSIVE up(step_no) AS (
-    SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step % v_n
-    UNION
-    SELECT unnest(ts.parents) FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no),
-  wanted AS ( -- sizes only: what is not in this page need not be read
-    SELECT d.step_no, d.name, sum(d.bytes + octet_length(d.name) + 64) OVER (ORDER BY d.step_no) AS size, row_number() OVER (ORDER BY d.step_no) AS n
-    FROM (
-      SELECT s.step_no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, coalesce(s.result_bytes, octet_length(s.result::text), 4) AS bytes
-      FROM up JOIN tasker.template_steps ts ON ts.template_id = v_tid AND ts.step_no = up.step_no
-      CROSS JOIN LATERAL (SELECT ts.step_no AS no UNION ALL SELECT tasker.instances(v_task, ts.step_no)) i
-      JOIN tasker.steps s ON s.task_id = v_task AND s.step_no = i.no AND tasker.satisfied(s.state, s.result)
-      WHERE s.step_no >= v_from) d
-    WHERE p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? d.name)
-  SELECT coalesce(jsonb_object_agg(w.name, (SELECT s.result FROM tasker.steps s WHERE s.task_id = v_task AND s.step_no = w.step_no)) FILTER (WHERE w.size <= v_max OR w.n = 1), '{}'),
-         max(w.step_no) FILTER (WHERE w.size <= v_max OR w.n = 1), count(*) FILTER (WHERE NOT (w.size <= v_max OR w.n = 1)) > 0
-  INTO v_deps, v_last, v_more FROM wanted w;
+  -- Sorted by number alone, and read one after the other as far as the page goes: each page costs what it holds.
+  FOR d IN
+    WITH RECURSIVE up(step_no) AS (
+      SELECT unnest(ts.parents) FROM tasker.template_steps ts WHERE ts.template_id = v_tid AND ts.step_no = v_step % v_n
+      UNION
+      SELECT unnest(ts.parents) FROM up CROSS JOIN LATERAL (SELECT x.parents FROM tasker.template_steps x WHERE x.template_id = v_tid AND x.step_no = up.step_no OFFSET 0) ts),
+    numbers AS MATERIALIZED (
+      SELECT i.no, up.step_no AS template_no FROM up CROSS JOIN LATERAL (SELECT up.step_no AS no UNION ALL SELECT tasker.instances(v_task, up.step_no)) i WHERE i.no >= v_from ORDER BY i.no)
+    SELECT k.no, k.name, k.result, coalesce(k.result_bytes, octet_length(k.result::text), 4) + octet_length(k.name) + 64 AS bytes
+    FROM numbers n
+    CROSS JOIN LATERAL (
+      SELECT s.step_no AS no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, s.result, s.result_bytes
+      FROM tasker.steps s CROSS JOIN LATERAL (SELECT x.name FROM tasker.template_steps x WHERE x.template_id = v_tid AND x.step_no = n.template_no OFFSET 0) ts
+      WHERE s.task_id = v_task AND s.step_no = n.no AND tasker.satisfied(s.state, s.result) OFFSET 0) k
+    WHERE p -> 'names' IS NULL OR jsonb_typeof(p -> 'names') = 'null' OR p -> 'names' ? k.name
+  LOOP
+    v_size := v_size + d.bytes;
+    v_more := v_size > v_max AND v_last IS NOT NULL;
+    EXIT WHEN v_more;
+    v_last := d.no;
+    v_names := v_names || d.name;
+    v_results := v_results || coalesce(d.result, 'null');
+  END LOOP;
+  SELECT coalesce(jsonb_object_agg(x.name, x.result), '{}') INTO v_deps FROM unnest(v_names, v_results) AS x(name, result);
   RETURN jsonb_build_object('dependencies', v_deps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);
 END $$;
 
@@ -314,6 +340,12 @@ BEGIN
   RETURN jsonb_build_object('name', p_name, 'ok', v_found = 0, 'found', v_found, 'detail', p_detail, 'sample', coalesce(v_sample, '[]'));
 END $$;
 
+-- The same for what compares two large sets by keys without an index: under the settings of the hot path, or without statistics, each of the one would be looked for among all of the other.
+CREATE FUNCTION tasker.doctor_join(p_name text, p_detail text, p_query text) RETURNS jsonb LANGUAGE plpgsql STABLE SET enable_seqscan = on SET enable_hashjoin = on SET enable_nestloop = off AS $$
+BEGIN
+  RETURN tasker.doctor_check(p_name, p_detail, p_query);
+END $$;
+
 CREATE FUNCTION tasker.api_doctor(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_msgs text; v jsonb;
@@ -327,7 +359,7 @@ BEGIN
     tasker.doctor_check('stranded_tasks', 'a live task that is neither blocked nor paused has a step enqueued, running or waiting for a retry',
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE ' || c_live || $q$ AND t.state NOT IN ('pending', 'blocked_by_failures') AND NOT t.paused AND NOT EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) $q$),
-    tasker.doctor_check('pending_tasks_will_start', 'a task that has not begun has a message in the queue of starts, or is paused; it has no steps',
+    tasker.doctor_join('pending_tasks_will_start', 'a task that has not begun has a message in the queue of starts, or is paused; it has no steps',
       $q$ SELECT t.task_uuid, t.run_at FROM tasker.tasks t WHERE t.state = 'pending' AND (EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id)
          OR NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE tasker.whole(m.message, 't') = t.task_id)) $q$),
     tasker.doctor_check('paused_tasks_rest', 'a paused task has nothing queued, and counts',
@@ -337,11 +369,11 @@ BEGIN
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND NOT t.paused AND (
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
          OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND (s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL))) $q$),
-    tasker.doctor_check('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
+    tasker.doctor_join('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
       'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
        WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
          WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.fence = s.fence AND m.handler_id = ts.handler_id)'),
-    tasker.doctor_check('running_steps_are_leased', 'a running step is in the claim journal of a node that is up, or whose lease a peer will take back',
+    tasker.doctor_join('running_steps_are_leased', 'a running step is in the claim journal of a node that is up, or whose lease a peer will take back',
       $q$ SELECT t.task_uuid, s.step_no, s.node_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          WHERE s.state = 'in_progress' AND NOT EXISTS (SELECT 1 FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(a, b, f)
            WHERE c.node_no = s.node_no AND x.a = s.task_id AND x.b = s.step_no AND x.f = s.fence) $q$),
@@ -380,10 +412,11 @@ BEGIN
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
 END $$;
 
--- What has happened to a task, in order, each event with a key that is its identity. since: leave out what is more than ten seconds older.
+-- What has happened to a task, in order, each event with a key that is its identity. since: leave out what is more than ten seconds older. Of a very large task only its own states: each
+-- call looks at all steps.
 CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_id bigint;
+  v_id bigint; v_large boolean;
   v_archived tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
   v_since timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
 BEGIN
@@ -392,6 +425,7 @@ BEGIN
       'key', concat('t', extract(epoch FROM v_archived.finished_at), v_archived.state))));
   END IF;
   v_id := tasker.task_id_of(p ->> 'task_uuid');
+  v_large := 9700 < (SELECT tp.n_steps + coalesce((SELECT sum(b.n_workers) FROM tasker.batches b WHERE b.task_id = v_id), 0) FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) WHERE t.task_id = v_id);
   RETURN jsonb_build_object('events', coalesce((
     SELECT jsonb_agg(e.event || jsonb_build_object('at', tasker.rfc3339(e.at), 'key', e.key) ORDER BY e.at, e.rank, e.step_no)
     FROM (
@@ -415,6 +449,6 @@ BEGIN
         (f.claimed_at, 2, 'in_progress', NULL, NULL),
         (f.ended_at, 0, CASE WHEN f.outcome = 'success' THEN 'complete' WHEN f.outcome = 'cancelled' THEN 'cancelled' WHEN f.outcome = 'released' THEN 'enqueued'
                              WHEN f.fence = cur.fence AND cur.state = 'error' THEN 'error' ELSE 'waiting_for_retry' END, f.outcome, f.error)) AS x(at, rank, state, outcome, error)
-      WHERE t.task_id = v_id AND x.at IS NOT NULL AND x.at <= clock_timestamp()
+      WHERE t.task_id = v_id AND NOT v_large AND x.at IS NOT NULL AND x.at <= clock_timestamp()
     ) e WHERE e.at >= v_since), '[]'));
 END $$;

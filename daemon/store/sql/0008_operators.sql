@@ -285,6 +285,35 @@ BEGIN
   RETURN tasker.task_object(v_id, true);
 END $$;
 
+-- The number of a step with this name; NULL if the task has none. Workers of a batch are looked for only if the name may be one's, and first where numbered ones are.
+CREATE FUNCTION tasker.find_step(p_task bigint, p_name text) RETURNS int LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_template int := (SELECT t.template_id FROM tasker.tasks t WHERE t.task_id = p_task);
+  v_no int; v_id text; b record;
+BEGIN
+  SELECT s.step_no INTO v_no FROM tasker.template_steps ts JOIN tasker.steps s ON s.task_id = p_task AND s.step_no = ts.step_no WHERE ts.template_id = v_template AND ts.name = p_name;
+  IF FOUND THEN
+    RETURN v_no;
+  END IF;
+  FOR b IN
+    SELECT x.template_no, x.stride, x.n_workers, ts.name FROM tasker.batches x JOIN tasker.template_steps ts ON ts.template_id = v_template AND ts.step_no = x.template_no
+    WHERE x.task_id = p_task AND starts_with(p_name, ts.name || '_')
+  LOOP
+    v_id := substr(p_name, length(b.name) + 2);
+    IF v_id ~ '^[0-9]{1,6}$' AND v_id::int BETWEEN 1 AND b.n_workers THEN
+      v_no := b.template_no + v_id::int * b.stride;
+      IF (SELECT s.inputs #>> '{cursor,batch_id}' FROM tasker.steps s WHERE s.task_id = p_task AND s.step_no = v_no) = v_id THEN
+        RETURN v_no;
+      END IF;
+    END IF;
+    SELECT s.step_no INTO v_no FROM tasker.steps s WHERE s.task_id = p_task AND s.template_no = b.template_no AND s.inputs #>> '{cursor,batch_id}' = v_id LIMIT 1;
+    IF FOUND THEN
+      RETURN v_no;
+    END IF;
+  END LOOP;
+  RETURN NULL;
+END $$;
+
 -- A step by its own uuid, or by its task's and its name. TK404 if there is none.
 CREATE FUNCTION tasker.step_of(p jsonb, OUT task_id bigint, OUT step_no int) LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -302,10 +331,8 @@ BEGIN
     RAISE EXCEPTION 'which step? step_uuid, or task_uuid and step, is expected' USING ERRCODE = 'TK400', COLUMN = 'step_uuid';
   END IF;
   task_id := tasker.task_id_of(p ->> 'task_uuid');
-  SELECT s.step_no INTO step_no
-  FROM tasker.tasks t JOIN tasker.template_steps ts ON ts.template_id = t.template_id JOIN tasker.steps s ON s.task_id = t.task_id AND s.template_no = ts.step_no
-  WHERE t.task_id = step_of.task_id AND tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) = p ->> 'step';
-  IF NOT FOUND THEN
+  step_no := tasker.find_step(step_of.task_id, p ->> 'step');
+  IF step_no IS NULL THEN
     RAISE EXCEPTION 'task % has no step %', p ->> 'task_uuid', quote_literal(left(p ->> 'step', 100)) USING ERRCODE = 'TK404', COLUMN = 'step';
   END IF;
 END $$;

@@ -562,15 +562,31 @@ CREATE FUNCTION tasker.remove_tasks(p_tasks bigint[]) RETURNS void LANGUAGE sql 
   DELETE FROM tasker.tasks x WHERE x.task_id = ANY (p_tasks);
 $$;
 
-CREATE FUNCTION tasker.archive_tasks(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+-- p_whole: with steps and attempts.
+CREATE FUNCTION tasker.archive_some(p_tasks bigint[], p_whole boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO tasker.archived_tasks (task_id, task_uuid, namespace, name, version, state, created_at, finished_at, task, history, dlq)
-  SELECT t.task_id, t.task_uuid, n.name, tp.name, tp.version, t.state, t.created_at, t.finished_at, tasker.task_object(t.task_id, true), tasker.history_of(t.task_id),
+  SELECT t.task_id, t.task_uuid, n.name, tp.name, tp.version, t.state, t.created_at, t.finished_at, tasker.task_object(t.task_id, p_whole, NULL),
+         CASE WHEN p_whole THEN tasker.history_of(t.task_id) ELSE tasker.transitions_of(t.task_id) END,
          coalesce((SELECT jsonb_agg(tasker.dlq_object(d, true) ORDER BY d.dlq_id) FROM tasker.dlq d WHERE d.task_id = t.task_id), '[]')
   FROM unnest(p_tasks) AS u(id)
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = u.id OFFSET 0) t
   JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
   ON CONFLICT DO NOTHING;
+END $$;
+
+-- A value in the database has a largest size (256 MiB of JSON). A task that is larger is archived without steps and attempts, so that it does not stop the walk.
+CREATE FUNCTION tasker.archive_tasks(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM tasker.archive_some(p_tasks, true);
+EXCEPTION WHEN program_limit_exceeded THEN
+  IF cardinality(p_tasks) = 1 THEN
+    PERFORM tasker.archive_some(p_tasks, false);
+  ELSE
+    FOR i IN 1 .. cardinality(p_tasks) LOOP
+      PERFORM tasker.archive_tasks(p_tasks[i:i]);
+    END LOOP;
+  END IF;
 END $$;
 
 -- One stretch of the walk: look at up to 2000 tasks in the order of their ids, remove those whose time is over, at most p_limit or about 5000 steps. A task with an

@@ -2,39 +2,44 @@
 
 -- Tasks ------------------------------------------------------------------------------------------------------------------
 
--- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}.
-CREATE FUNCTION tasker.history_items(p_task bigint) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE AS $$
-  SELECT row_number() OVER (ORDER BY x.at, x.rank, x.step_no, x.seq), x.item
+-- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}: at most p_limit items after the first p_from. What is not among them is not made.
+CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigint) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE AS $$
+  SELECT k.n, CASE k.rank WHEN 2 THEN a.item WHEN 1 THEN o.item ELSE k.item END
   FROM (
-    SELECT h.at, CASE WHEN h.from_state IS NULL THEN 0 ELSE 3 END AS rank, 0 AS step_no, 0::bigint AS seq,
-           jsonb_build_object('kind', 'transition', 'from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', nd.node_name, 'cause', h.cause) AS item
-    FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
-    UNION ALL
-    SELECT a.recorded_at, 2, a.step_no, a.fence::bigint,
-           jsonb_build_object('kind', 'attempt', 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt,
+    SELECT row_number() OVER (ORDER BY x.at, x.rank, x.step_no, x.seq) AS n, x.rank, x.step_no, x.seq, x.row, x.item
+    FROM (
+      SELECT h.at, CASE WHEN h.from_state IS NULL THEN 0 ELSE 3 END AS rank, 0 AS step_no, 0::bigint AS seq, NULL::tid AS row,
+             jsonb_build_object('kind', 'transition', 'from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', nd.node_name, 'cause', h.cause) AS item
+      FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
+      UNION ALL
+      SELECT a.recorded_at, 2, a.step_no, a.fence::bigint, a.ctid, NULL FROM tasker.step_attempts a WHERE a.task_id = p_task
+      UNION ALL
+      SELECT o.at, 1, coalesce(o.step_no, 0), o.action_id, o.ctid, NULL FROM tasker.operator_actions o WHERE o.task_id = p_task) x
+    ORDER BY 1 OFFSET p_from LIMIT p_limit) k
+  CROSS JOIN LATERAL (SELECT x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = p_task OFFSET 0) t
+  LEFT JOIN LATERAL (SELECT tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name FROM tasker.steps s
+                     JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no WHERE s.task_id = p_task AND s.step_no = k.step_no OFFSET 0) s ON k.rank IN (1, 2)
+  LEFT JOIN LATERAL (
+    SELECT jsonb_build_object('kind', 'attempt', 'step', s.name, 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt,
              'outcome', a.outcome, 'node', nd.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
-             'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
-    FROM tasker.step_attempts a
-    JOIN tasker.tasks t ON t.task_id = a.task_id
-    JOIN tasker.steps s ON s.task_id = a.task_id AND s.step_no = a.step_no
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-    LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no
-    WHERE a.task_id = p_task
-    UNION ALL
-    SELECT o.at, 1, coalesce(o.step_no, 0), o.action_id,
-           jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'from', o.from_state, 'to', o.to_state,
-             'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', nd.node_name)
-    FROM tasker.operator_actions o
-    JOIN tasker.tasks t ON t.task_id = o.task_id
-    LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
-    LEFT JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-    LEFT JOIN tasker.nodes nd ON nd.node_no = o.node_no
-    WHERE o.task_id = p_task) x
+             'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata) AS item
+    FROM tasker.step_attempts a LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no WHERE k.rank = 2 AND a.ctid = k.row OFFSET 0) a ON true
+  LEFT JOIN LATERAL (
+    SELECT jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', CASE WHEN o.step_no IS NOT NULL THEN s.name END, 'from', o.from_state, 'to', o.to_state,
+             'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', nd.node_name) AS item
+    FROM tasker.operator_actions o LEFT JOIN tasker.nodes nd ON nd.node_no = o.node_no WHERE k.rank = 1 AND o.ctid = k.row OFFSET 0) o ON true
+  ORDER BY k.n
 $$;
 
 -- The same as one value, for the archive.
 CREATE FUNCTION tasker.history_of(p_task bigint) RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT coalesce(jsonb_agg(h.item ORDER BY h.n), '[]') FROM tasker.history_items(p_task) h $$;
+$$ SELECT coalesce(jsonb_agg(h.item ORDER BY h.n), '[]') FROM tasker.history_items(p_task, 0, NULL) h $$;
+
+-- Of those the transitions.
+CREATE FUNCTION tasker.transitions_of(p_task bigint) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT coalesce(jsonb_agg(jsonb_build_object('kind', 'transition', 'from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', nd.node_name, 'cause', h.cause) ORDER BY h.at), '[]')
+  FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
+$$;
 
 -- Steps ------------------------------------------------------------------------------------------------------------------
 
@@ -81,11 +86,12 @@ $$;
 -- A step by its name in the task, or its uuid.
 CREATE FUNCTION tasker.step_no_of(p_task bigint, p_step text) RETURNS int LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_no int;
+  v_no int := tasker.find_step(p_task, p_step);
 BEGIN
-  SELECT s.step_no INTO v_no
-  FROM tasker.tasks t JOIN tasker.steps s USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-  WHERE t.task_id = p_task AND (tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) = p_step OR tasker.step_uuid(t.task_uuid, s.step_no)::text = p_step) LIMIT 1;
+  IF v_no IS NULL THEN
+    SELECT s.step_no INTO v_no FROM tasker.tasks t JOIN tasker.steps s USING (task_id)
+    WHERE t.task_id = p_task AND p_step ~ '^[0-9a-f-]{30}[0-9a-f]{6}$' AND left(t.task_uuid::text, 30) = left(p_step, 30) AND s.step_no = ('x00' || right(p_step, 6))::bit(32)::int - 1;
+  END IF;
   IF v_no IS NULL THEN
     RAISE EXCEPTION 'the task has no step %', quote_literal(left(p_step, 200)) USING ERRCODE = 'TK404', COLUMN = 'step';
   END IF;
@@ -110,7 +116,7 @@ BEGIN
     v_id := tasker.task_id_of(p ->> 'task_uuid');
   END IF;
   WITH items AS (
-    SELECT h.n, h.item FROM tasker.history_items(v_id) h WHERE a.task_id IS NULL AND v_step IS NULL
+    SELECT h.n, h.item FROM tasker.history_items(CASE WHEN a.task_id IS NULL AND v_step IS NULL THEN v_id END, v_from, v_limit + 1) h
     UNION ALL
     SELECT h.n, h.item FROM tasker.step_items(v_id, CASE WHEN v_step IS NOT NULL AND v_id IS NOT NULL THEN tasker.step_no_of(v_id, v_step) END) h WHERE a.task_id IS NULL AND v_step IS NOT NULL
     UNION ALL

@@ -123,7 +123,7 @@ class Site(Place):
     def apply(self, path):
         """Register a template, as soon as the daemon can."""
         def applied():
-            r = self.ctl("template", "apply", path)
+            r = self.ctl("--timeout", "10m", "template", "apply", path)
             if r.returncode not in (0, 3, 7):  # 3: not there yet; 7: its database is not
                 raise Failure(f"template {path}: {r.stdout[-500:]}{r.stderr[-500:]}")
             return r.returncode == 0

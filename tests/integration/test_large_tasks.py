@@ -17,6 +17,7 @@ class Large(harness.Case):
 		self.apply(self.node, template("batch", [dict(step("split", "w.split"), type="batchable"), dict(step("w", "bench.noop", after=["split"], attempts=1), type="batch_worker"),
 		                                         dict(step("sum", "w.sum", after=["w"]), type="deferred_convergence")]))
 		self.worker = wire.Worker(self.node.socket, ["w.split", "w.sum"])
+		self.worker.patience = 5 * harness.PATIENCE  # for all the workers of a batch
 		self.at_end(self.worker.close)
 
 	def ask(self, method, **params):

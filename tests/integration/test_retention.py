@@ -75,7 +75,7 @@ class Archive(Retention):
 	def test_what_is_larger_than_a_value_may_be(self):
 		"""It is archived without its steps, and does not keep others from it."""
 		tasks = [self.done("pair") for _ in range(2)]
-		self.db.sql("UPDATE tasker.steps s SET result = jsonb_build_object('v', repeat('x', 140000000)) FROM tasker.tasks t WHERE t.task_id = s.task_id AND t.task_uuid = '%s'" % tasks[0])
+		self.db.sql("UPDATE tasker.steps s SET result_bytes = 140000000 FROM tasker.tasks t WHERE t.task_id = s.task_id AND t.task_uuid = '%s'" % tasks[0])
 		for task in tasks:
 			age(self.db, 11, task)
 		self.walk()

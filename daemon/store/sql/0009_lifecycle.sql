@@ -577,8 +577,11 @@ END $$;
 
 -- A value in the database has a largest size (256 MiB of JSON). A task that is larger is archived without steps and attempts, so that it does not stop the walk.
 CREATE FUNCTION tasker.archive_tasks(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_large bigint[] := ARRAY(SELECT s.task_id FROM tasker.steps s WHERE s.task_id = ANY (p_tasks) GROUP BY s.task_id HAVING sum(s.result_bytes::bigint) > 200 * 1048576);
 BEGIN
-  PERFORM tasker.archive_some(p_tasks, true);
+  PERFORM tasker.archive_some(ARRAY(SELECT u.id FROM unnest(p_tasks) AS u(id) WHERE u.id <> ALL (v_large)), true);
+  PERFORM tasker.archive_some(v_large, false);
 EXCEPTION WHEN program_limit_exceeded THEN
   IF cardinality(p_tasks) = 1 THEN
     PERFORM tasker.archive_some(p_tasks, false);

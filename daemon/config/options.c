@@ -232,8 +232,9 @@ static void finish_database(struct loading *l)
 		loading_complain(l, "session_database is for a database behind a pooler, and embedded has none: leave it out");
 	if (o->database || o->embedded)
 		return;
-	if (loading_env("DATABASE_URL"))
-		loading_apply(l, row_of("database"), loading_env("DATABASE_URL"), FROM_DATABASE_URL,
+	const char *url = loading_env("DATABASE_URL");
+	if (url)
+		loading_apply(l, row_of("database"), url, FROM_DATABASE_URL,
 		      "DATABASE_URL in the environment");
 	else if (!l->db_unsure)
 		loading_complain(l, "no database: give --embedded for a private PostgreSQL, or --database=URI for "

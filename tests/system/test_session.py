@@ -1,0 +1,182 @@
+"""An operator's session on a machine with systemd and the packages: enable, run, break, find out why, fix, reload, restart under load, watchdog, stop, upgrade, purge.
+
+TASKERD_SYSTEM names a directory for the tree and the machine, TASKERD_PACKAGES one with the packages; tests/system/run sets both. Each test goes on where the one before
+it has stopped.
+"""
+import json
+import os
+import re
+import unittest
+
+import machine
+from machine import Failed
+
+TEMPLATE = """
+name: order
+namespace_name: shop
+version: 1.0.0
+steps:
+  - name: check
+    handler: {callable: shop.check}
+    retry: {max_attempts: 1}
+  - name: pay
+    handler: {callable: shop.pay}
+    dependencies: [check]
+    retry: {max_attempts: 1}
+"""
+HANDLERS = """
+import os, time
+from taskerd import PermanentError
+from taskerd.step_handler.functional import step_handler
+
+@step_handler("shop.check")
+def check(context):
+    if context.input_data.get("amount", 0) > 1000 and not os.path.exists("/etc/shop-limit"):
+        raise PermanentError("amount is over the limit: write /etc/shop-limit")
+    return {"amount": context.input_data.get("amount", 0)}
+
+@step_handler("shop.pay")
+def pay(context):
+    time.sleep(context.input_data.get("slow", 0))
+    return {"paid": True}
+"""
+
+
+class Session(unittest.TestCase):
+	m = None
+
+	@classmethod
+	def setUpClass(cls):
+		place = os.environ.get("TASKERD_SYSTEM")
+		if not place:
+			raise unittest.SkipTest("needs a tree and packages: tests/system/run")
+		cls.packages = os.environ["TASKERD_PACKAGES"]
+		cls.m = machine.Machine(machine.base_tree(os.path.join(place, "base")), place, cls.packages)
+		cls.addClassCleanup(cls.m.close)
+		cls.m.boot()
+
+	def run(self, result=None):
+		"""A failure comes with the last words of the journal."""
+		bad = len(result.failures) + len(result.errors)
+		super().run(result)
+		if len(result.failures) + len(result.errors) > bad:
+			print(self.m.sh("journalctl", "--no-pager", "-n", "40", status=None))
+
+	def ctl(self, *args, status=0):
+		return self.m.sh("taskerctl", *args, status=status)
+
+	def json(self, *args, status=0):
+		return json.loads(self.ctl(*args, "--json", status=status))
+
+	def show(self, unit, name):
+		return self.m.sh("systemctl", "show", "-p", name, "--value", unit).strip()
+
+	def create(self, **context):
+		return self.json("task", "create", "shop/order", "--context", json.dumps(context))["task_uuid"]
+
+	def state(self, task):
+		return self.json("task", "get", task)["state"]
+
+	def settles(self, task, state):
+		self.m.wait(lambda: self.state(task) == state, "task %s to be %s" % (task, state))
+
+	def test_01_nothing_runs_before_it_is_enabled(self):
+		self.assertEqual(self.show("taskerd", "ActiveState"), "inactive")
+		self.assertIn("taskerd is not running", self.ctl("doctor", status=3))
+
+	def test_02_enable(self):
+		self.m.sh("systemctl", "enable", "--now", "taskerd.socket", "taskerd.service")
+		self.assertEqual(self.show("taskerd", "ActiveState"), "active")
+		self.m.wait(lambda: self.show("taskerd", "StatusText").startswith("serving"), "the database")
+		self.ctl("doctor")
+		self.assertEqual(self.show("taskerd", "User"), "taskerd")
+
+	def test_03_a_worker(self):
+		self.m.write("/opt/shop/shop.py", HANDLERS)
+		self.m.write("/etc/taskerd/workers/shop.env", "COMMAND=/usr/bin/python3 -m taskerd worker /opt/shop/shop.py\n")
+		self.m.sh("systemctl", "enable", "--now", "taskerd-worker@shop")
+		self.m.wait(lambda: "shop.pay" in self.ctl("worker", "list", "--json"), "the worker to be listed")
+		self.assertNotEqual(self.m.sh("stat", "-c", "%u", "/proc/%s" % self.show("taskerd-worker@shop", "MainPID")).strip(), "0")
+
+	def test_04_a_workflow(self):
+		self.m.write("/root/order.yaml", TEMPLATE)
+		self.ctl("template", "validate", "/root/order.yaml")
+		self.ctl("template", "apply", "/root/order.yaml")
+		self.settles(self.create(amount=10), "complete")
+
+	def test_05_it_breaks_and_is_fixed(self):
+		task = self.create(amount=5000)
+		self.settles(task, "blocked_by_failures")
+		self.assertIn("check", self.ctl("task", "get", task))
+		self.assertIn("over the limit: write /etc/shop-limit", self.ctl("step", "get", task, "check"))
+		self.assertIn(task, self.ctl("dlq", "list"))
+		self.m.write("/etc/shop-limit", "")
+		self.ctl("step", "reset", task, "check", "--reason", "the limit is lifted")
+		self.settles(task, "complete")
+		self.assertIn("the limit is lifted", self.ctl("step", "history", task, "check"))
+
+	def test_06_the_journal(self):
+		self.assertIn("order", self.ctl("task", "list"))
+		self.assertIn("taskerd 0.", self.m.sh("journalctl", "-u", "taskerd", "--no-pager"))
+
+	def test_07_reload(self):
+		self.m.write("/etc/taskerd/taskerd.d/sessions.yaml", "max_sessions: 77\n")
+		self.m.sh("systemctl", "reload", "taskerd")
+		self.m.wait(lambda: "max_sessions: 77" in self.m.sh("journalctl", "-u", "taskerd", "--no-pager"), "the log to say so")
+		self.assertEqual(self.show("taskerd", "ActiveState"), "active")
+
+	def test_08_restart_under_load(self):
+		"""The socket stays with systemd, steps that run are resumed: no attempt is lost, and no client sees an error."""
+		tasks = [self.create(amount=1, slow=0.02) for _ in range(3)]
+		for _ in range(3):
+			tasks += [self.create(amount=1, slow=0.02) for _ in range(20)]
+			self.m.sh("systemctl", "restart", "taskerd")
+		for task in tasks:
+			self.settles(task, "complete")
+			self.assertEqual({s["attempts"] for s in self.json("task", "get", task)["steps"]}, {1})
+		self.assertEqual(self.show("taskerd-worker@shop", "NRestarts"), "0")
+		self.ctl("doctor")
+
+	def test_09_the_watchdog(self):
+		self.m.write("/etc/systemd/system/taskerd.service.d/watchdog.conf", "[Service]\nWatchdogSec=2\n")
+		self.m.sh("systemctl", "daemon-reload")
+		self.m.sh("systemctl", "restart", "taskerd")
+		pid = self.show("taskerd", "MainPID")
+		self.m.sh("kill", "-STOP", pid)
+		self.m.wait(lambda: self.show("taskerd", "MainPID") not in (pid, "0"), "systemd to put another in its place")
+		self.assertIn("watchdog", self.m.sh("journalctl", "-u", "taskerd", "--no-pager").lower())
+		self.settles(self.create(amount=2), "complete")
+
+	def test_10_stop_drains(self):
+		task = self.create(amount=1, slow=1)
+		self.m.wait(lambda: self.json("task", "get", task)["steps"][1]["state"] == "in_progress", "the slow step to run")
+		self.m.sh("systemctl", "stop", "taskerd.socket", "taskerd")
+		self.assertEqual(self.show("taskerd", "Result"), "success")
+		self.m.sh("systemctl", "start", "taskerd.socket", "taskerd")
+		self.settles(task, "complete")
+		self.assertEqual(self.json("task", "get", task)["steps"][1]["attempts"], 1)
+
+	def test_11_an_upgrade_keeps_data_and_running_steps(self):
+		task = self.create(amount=1, slow=3)
+		self.m.wait(lambda: self.json("task", "get", task)["steps"][1]["state"] == "in_progress", "the slow step to run")
+		before = self.show("taskerd", "MainPID")
+		self.m.install(self.packages)
+		self.assertNotEqual(self.show("taskerd", "MainPID"), before)
+		self.settles(task, "complete")
+		self.assertEqual(self.json("task", "get", task)["steps"][1]["attempts"], 1)
+
+	def test_12_manual_pages(self):
+		for page in ("taskerd", "taskerctl", "taskerd.conf"):
+			self.assertTrue(re.search("NAME", self.m.sh("man", "-P", "cat", page)), page)
+
+	def test_13_purge(self):
+		self.m.sh("systemctl", "disable", "--now", "taskerd-worker@shop")
+		self.m.sh("dpkg", "--purge", "taskerd", "taskerctl", "python3-taskerd", "libtasker0")
+		for path in ("/var/lib/taskerd", "/etc/taskerd", "/usr/sbin/taskerd", "/lib/systemd/system/taskerd.service"):
+			self.assertFalse(os.path.exists(self.m.path(path)), path)
+		with self.assertRaises(Failed):
+			self.m.sh("systemctl", "start", "taskerd")
+
+
+if __name__ == "__main__":
+	unittest.main(failfast=True)

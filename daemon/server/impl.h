@@ -232,7 +232,7 @@ struct server {
 	struct mailbox answers;
 	struct embed *em;
 	struct event ev_lane; /* set while the loop has a call of its own under way */
-	struct event *ev_answers, *ev_listen, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
+	struct event *ev_answers, *ev_listen, *ev_open, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
 	int listen_fd, embedded_fd;
 	pthread_t reviver; /* restarts the embedded server while `reviving` */
 	bool reviving;
@@ -261,6 +261,7 @@ struct server {
 	TAILQ_HEAD(, consumer) consumers;
 	usec_t watchdog_us; /* of the service manager, or 0 */
 	bool ever_up, adopted, db_up, draining, stop;
+	bool open; /* takes connections */
 	bool starts_hinted, starting; /* tasks may be due; they are being started */
 	usec_t starts_at;	      /* when the timer fires, 0: not set */
 	struct event *ev_starts;

@@ -16,6 +16,7 @@
 
 #define TICK_MS 1000
 #define STORE_STOP_MS 5000
+#define OPEN_AFTER_MS 2000 /* a start waits so long for the database before it takes connections without */
 
 /* What is new of it: a service manager that is slow to read would hold up the loop. */
 void server_status(struct server *srv)
@@ -33,6 +34,23 @@ void server_status(struct server *srv)
 		return;
 	memcpy(srv->status, text, sizeof text);
 	sd_notify(0, text);
+}
+
+/* Who connects while the database comes up waits in the socket's queue, instead of being told to come again. */
+static void open_doors(struct server *srv)
+{
+	if (srv->open || srv->draining)
+		return;
+	srv->open = true;
+	event_add(srv->ev_listen, NULL);
+	sd_notify(0, "READY=1");
+	server_status(srv);
+}
+
+static void on_open(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	open_doors(arg);
 }
 
 static void stop_loop(struct server *srv)
@@ -136,6 +154,7 @@ static void on_adopted(struct server *srv, struct done *d)
 {
 	srv->adopted = true; /* from now on a worker's word about what it holds can be judged */
 	steps_adopted(srv, TAKE_PTR(d->claims));
+	open_doors(srv);
 }
 
 static void on_ready(struct server *srv, struct done *d)
@@ -579,7 +598,8 @@ static int add_events(struct server *srv)
 		int ms; /* of timers that run from the start */
 	} events[] = {
 		{&srv->ev_answers, srv->answers.fd, EV_READ | EV_PERSIST, on_answers, -1},
-		{&srv->ev_listen, srv->listen_fd, EV_READ | EV_PERSIST, on_accept, -1},
+		{&srv->ev_listen, srv->listen_fd, EV_READ | EV_PERSIST, on_accept, 0},
+		{&srv->ev_open, -1, 0, on_open, OPEN_AFTER_MS},
 		{&srv->ev_term, SIGTERM, EV_SIGNAL | EV_PERSIST, on_stop_signal, -1},
 		{&srv->ev_int, SIGINT, EV_SIGNAL | EV_PERSIST, on_stop_signal, -1},
 		{&srv->ev_hup, SIGHUP, EV_SIGNAL | EV_PERSIST, on_hup, -1},
@@ -602,7 +622,7 @@ static int add_events(struct server *srv)
 
 static void free_events(struct server *srv)
 {
-	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_term, &srv->ev_int, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain, &srv->ev_watchdog};
+	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_open, &srv->ev_term, &srv->ev_int, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain, &srv->ev_watchdog};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (*events[i])
 			event_free(*events[i]);
@@ -710,7 +730,6 @@ int server_run(struct options *opt, const char *conninfo, struct embed *em, stru
 	if (r == 0) {
 		log_info("taskerd %s: node %s, listening on %s", TASKERD_VERSION, opt->node_name, opt->socket);
 		watch_embedded(&srv);
-		sd_notify(0, "READY=1");
 		server_status(&srv);
 		event_base_dispatch(srv.base);
 	}

@@ -93,7 +93,7 @@ class Play:
 
 	def _tell(self):
 		"""What people want to see of a scenario that failed."""
-		words = "\n".join(self.worker.last_words().splitlines()[-12:]) if self.worker else ""
+		words = "\n".join(self.worker.last_words().splitlines()[-30:]) if self.worker else ""
 		self.scenario["words"] = "worker: " + words.replace("\n", "\nworker: ")
 
 	def _run(self):

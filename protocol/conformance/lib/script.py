@@ -88,7 +88,7 @@ class Script:
 			self._run()
 		except BaseException:
 			if self.worker:
-				self.scenario["words"] = "worker: " + "\n".join(self.worker.last_words().splitlines()[-12:]).replace("\n", "\nworker: ")
+				self.scenario["words"] = "worker: " + "\n".join(self.worker.last_words().splitlines()[-30:]).replace("\n", "\nworker: ")
 			raise
 		finally:
 			for s in (self.peer, self.server):

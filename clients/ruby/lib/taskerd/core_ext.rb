@@ -3,6 +3,7 @@
 # Handler files lean on parts of ActiveSupport and of the standard library that they do not require themselves. Libraries
 # load on first use; where ActiveSupport is not installed the methods that handlers use most stand in for it.
 
+require "monitor"
 require_relative "gems"
 
 module Taskerd
@@ -18,16 +19,25 @@ module Taskerd
       Logger: "logger", Shellwords: "shellwords", Concurrent: "concurrent", Faraday: "faraday", PP: "pp", Open3: "open3", Gem: "rubygems"
     }.freeze
 
+    # Held while a library loads: other threads see its first constants before it is whole.
+    LOADING = Monitor.new
+
     def const_missing(name)
       feature = FEATURES[name]
-      return super if feature.nil? || Object.const_defined?(name)
+      return super if feature && Object.const_defined?(name)
+      return LazyConstants.elsewhere?(self, name) ? const_get(name, false) : super if feature.nil?
 
       begin
-        require feature
+        LOADING.synchronize { require feature }
       rescue LoadError
         return super
       end
       Object.const_defined?(name) ? Object.const_get(name) : super
+    end
+
+    # True if a constant is there once what another thread is loading, or has just loaded, is whole.
+    def self.elsewhere?(owner, name)
+      LOADING.synchronize { owner.const_defined?(name, false) }
     end
   end
   Module.prepend(LazyConstants)

@@ -1,5 +1,8 @@
 # frozen_string_literal: true
 
+# What most handlers use is whole before there are threads: one would see it half loaded by another.
+require "json"
+
 module Taskerd
   module Worker
     # The threads that run handlers.

@@ -57,6 +57,7 @@ module Taskerd
         end
 
         def start
+          @told = false
           @ours, theirs = UNIXSocket.pair
           # A group of its own: what a terminal sends reaches it by the parent, once.
           @pid = ::Process.spawn({ Lifeline::VARIABLE => theirs.fileno.to_s }, *@command, in: File::NULL, theirs.fileno => theirs.fileno, pgroup: true)
@@ -72,8 +73,12 @@ module Taskerd
           false
         end
 
+        # A second SIGTERM would end it at once, so it gets one.
         def signal(name)
-          ::Process.kill(name, @pid) if @pid
+          return if @pid.nil? || (name == "TERM" && @told)
+
+          @told = true if name == "TERM"
+          ::Process.kill(name, @pid)
         rescue Errno::ESRCH
           nil
         end

@@ -360,8 +360,9 @@ BEGIN
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE ' || c_live || $q$ AND t.state NOT IN ('pending', 'blocked_by_failures') AND NOT t.paused AND NOT EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry')) $q$),
     tasker.doctor_join('pending_tasks_will_start', 'a task that has not begun has a message in the queue of starts, or is paused; it has no steps',
-      $q$ SELECT t.task_uuid, t.run_at FROM tasker.tasks t WHERE t.state = 'pending' AND (EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id)
-         OR NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE tasker.whole(m.message, 't') = t.task_id)) $q$),
+      $q$ SELECT t.task_uuid, t.run_at FROM tasker.tasks t WHERE t.state = 'pending' AND EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id)
+         UNION ALL SELECT t.task_uuid, t.run_at FROM tasker.tasks t
+         WHERE t.state = 'pending' AND NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE tasker.whole(m.message, 't') = t.task_id) $q$),
     tasker.doctor_check('paused_tasks_rest', 'a paused task has nothing queued, and counts',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.paused AND (t.n_active IS NULL AND t.state <> 'pending' OR EXISTS (
          SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'waiting_for_retry'))) $q$),

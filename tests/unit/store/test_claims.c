@@ -38,7 +38,7 @@ const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int templa
 /* Each step depends on the one before; nearest ancestors first, as the template layer cuts them. */
 static void set_up(void)
 {
-	static char names[CHAIN][8];
+	static char names[CHAIN][16];
 	static int children[CHAIN];
 	for (int i = 0; i < CHAIN; i++) {
 		snprintf(names[i], sizeof names[i], "s%d", i);

@@ -8,7 +8,7 @@ from harness import wait_for
 class Killed(FaultCase):
 	def test_in_the_middle_of_a_batch(self):
 		"""kill -9 and a new start, again and again. The workers survive, and so does every attempt: none is lost, none is repeated."""
-		node = self.daemon(self.db, resume_grace_ms=3000)
+		node = self.daemon(self.db, resume_grace_ms=8000)  # the workers look for their daemon every two seconds, on a machine that may be slow
 		workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
 		self.begin_batch(node, 60)
 		for i in range(ROUNDS):

@@ -42,11 +42,10 @@ class FullDisk(FaultCase):
 	def fill(self, directory):
 		"""Take what is left; the name of the file."""
 		path = os.path.join(directory, "ballast")
-		with open(path, "wb") as f:
+		with open(path, "wb", buffering=0) as f:  # what a buffer still held would be written, and refused, once more at its close
 			try:
 				while True:
 					f.write(b"\0" * 65536)
-					f.flush()
 			except OSError:
 				pass
 		return path

@@ -596,7 +596,7 @@ class Finding(unittest.TestCase):
     def test_backoff(self):
         with mock.patch("random.uniform", side_effect=lambda low, high: (low, high)[1]):
             backoff = Backoff()
-            self.assertEqual([round(backoff.next(), 1) for _ in range(9)], [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10])
+            self.assertEqual([round(backoff.next(), 1) for _ in range(9)], [0.1, 0.2, 0.4, 0.8, 1.6, 2, 2, 2, 2])
             self.assertEqual(backoff.next(at_least=12), 12)
             backoff.reset()
             self.assertEqual(backoff.next(), 0.1)

@@ -223,7 +223,8 @@ impl Backoff {
     }
 
     pub fn pause(&mut self, asked: Option<Duration>) -> Duration {
-        let cap = (100_u64 << self.failures.min(7)).min(10_000);
+        // A restarted daemon keeps steps for its workers for ten seconds, which they must not sleep away.
+        let cap = (100_u64 << self.failures.min(7)).min(2_000);
         self.failures += 1;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

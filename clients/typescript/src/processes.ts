@@ -36,7 +36,7 @@ export class Supervisor {
     private readonly name: string,
     private readonly stuckMs = STUCK_MS,
   ) {
-    this.places = Array.from({ length: count }, (_, i) => ({ number: i + 1, child: undefined, ready: false, born: 0, heard: 0, backoff: new Backoff() }));
+    this.places = Array.from({ length: count }, (_, i) => ({ number: i + 1, child: undefined, ready: false, born: 0, heard: 0, backoff: new Backoff(10_000) }));
   }
 
   /** Fulfilled with the exit status: 0 if the last process in each place has delivered everything. */

@@ -37,14 +37,19 @@ export function socketPath(explicit?: string | null): string {
   return SYSTEM_SOCKET;
 }
 
-/** Waits between attempts to connect: full jitter below a bound that doubles from 0.1 s to 10 s. */
+/**
+ * Waits between attempts to connect: full jitter below a bound that doubles from 0.1 s to `capMs`. A restarted daemon keeps steps for its
+ * workers for ten seconds, which they must not sleep away.
+ */
 export class Backoff {
   private bound = 100;
+
+  constructor(private readonly capMs = 2_000) {}
 
   /** Milliseconds to wait now. */
   next(atLeast = 0): number {
     const delay = Math.random() * this.bound;
-    this.bound = Math.min(10_000, this.bound * 2);
+    this.bound = Math.min(this.capMs, this.bound * 2);
     return Math.max(delay, atLeast);
   }
 

@@ -73,7 +73,7 @@ class _Child:
         self.process: Optional["subprocess.Popen[bytes]"] = None
         self.born = 0.0
         self.due = 0.0
-        self.backoff = Backoff()
+        self.backoff = Backoff(cap=10.0)
         self._sock: Optional[socket.socket] = None
 
     def start(self) -> None:

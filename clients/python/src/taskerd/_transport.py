@@ -45,9 +45,10 @@ def socket_path(explicit: Optional[str] = None) -> str:
 
 
 class Backoff:
-    """Waits between attempts to connect: full jitter below a bound that doubles from 0.1 s to 10 s."""
+    """Waits between attempts to connect: full jitter below a bound that doubles from 0.1 s to ``cap``. A restarted daemon keeps steps for its workers for
+    ten seconds, which they must not sleep away."""
 
-    def __init__(self, base: float = 0.1, cap: float = 10.0) -> None:
+    def __init__(self, base: float = 0.1, cap: float = 2.0) -> None:
         self._base = base
         self._cap = cap
         self._bound = base

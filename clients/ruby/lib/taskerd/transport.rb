@@ -31,9 +31,10 @@ module Taskerd
       end
     end
 
-    # Waits between attempts to connect: full jitter below a bound that doubles from 0.1 s to 10 s.
+    # Waits between attempts to connect: full jitter below a bound that doubles from 0.1 s to `cap`. A restarted daemon keeps steps for its
+    # workers for ten seconds, which they must not sleep away.
     class Backoff
-      def initialize(base = 0.1, cap = 10.0)
+      def initialize(base = 0.1, cap = 2.0)
         @base = base
         @cap = cap
         @bound = base

@@ -53,7 +53,7 @@ module Taskerd
           @number = number
           @command = command
           @due = 0.0
-          @backoff = Transport::Backoff.new
+          @backoff = Transport::Backoff.new(0.1, 10.0)
         end
 
         def start

@@ -8,35 +8,53 @@
 #include <string.h>
 #include "clients/taskerctl/text.h"
 #include "daemon/template/suggest.h"
+#include "protocol/msg.h"
 
 #define MAX_OPTS 40u
 #define MAX_WORDS 64u
 
-const char *verb_title(const struct verb *v, char dst[64])
+/* ---- the tables ---- */
+
+const struct group *verb_group(const struct verb *verb)
 {
-	snprintf(dst, 64, "%s%s%s", v->group ? v->group : "", v->group ? " " : "", v->name);
-	return dst;
+	FOR_EACH_VERB(g, v)
+		if (v == verb)
+			return g;
+	return NULL;
 }
 
-bool verb_is_group(const char *word)
+const struct group *group_find(const char *word)
 {
-	for (const struct verb *v = verbs; v->name; v++)
-		if (v->group && strcmp(v->group, word) == 0)
-			return true;
-	return false;
+	for (const struct group *g = groups; g->verbs; g++)
+		if (g->name && strcmp(g->name, word) == 0)
+			return g;
+	return NULL;
+}
+
+const char *verb_title(const struct verb *v, char dst[64])
+{
+	const struct group *g = verb_group(v);
+	bool two = g && g->name;
+	snprintf(dst, 64, "%s%s%s", two ? g->name : "", two ? " " : "", v->name);
+	return dst;
 }
 
 const struct verb *verb_find(int nwords, char *const *words, int *ret_words)
 {
-	for (const struct verb *v = verbs; v->name; v++) {
-		int n = v->group ? 2 : 1;
-		if (nwords < n || strcmp(words[n - 1], v->name) != 0 ||
-		    (v->group && strcmp(words[0], v->group) != 0))
+	FOR_EACH_VERB(g, v) {
+		int n = g->name ? 2 : 1;
+		if (nwords < n || strcmp(words[n - 1], v->name) != 0 || (g->name && strcmp(words[0], g->name) != 0))
 			continue;
 		*ret_words = n;
 		return v;
 	}
 	return NULL;
+}
+
+const char *verb_role(const struct verb *v)
+{
+	int id = v->asks ? msg_find(v->asks, strlen(v->asks), MSG_TO_DAEMON) : -1;
+	return id < 0 || msg_infos[id].role == ROLE_NONE ? NULL : role_names[msg_infos[id].role];
 }
 
 /* ---- what was given ---- */
@@ -111,15 +129,39 @@ static int bad_value(struct buf *why, const char *option, const char *value, con
 	return -EINVAL;
 }
 
-static int decode_colour(const char *value, enum colour_mode *ret, struct buf *why)
+/* The place of `value` among the words of a kind, or -1. */
+static int word_index(const struct kind *k, const char *value)
 {
-	static const char *const names[] = {"auto", "always", "never"};
-	for (size_t i = 0; i < 3; i++)
-		if (strcmp(value, names[i]) == 0) {
-			*ret = (enum colour_mode)i;
-			return 0;
-		}
-	return bad_value(why, "color", value, "auto, always or never");
+	for (int i = 0; k->words[i]; i++)
+		if (strcmp(k->words[i], value) == 0)
+			return i;
+	return -1;
+}
+
+/* "--state: complte is not the state of a task; did you mean complete?" and all there are. */
+static int bad_word(struct buf *why, const struct opt *o, const char *value)
+{
+	const char *const *words = o->kind->words;
+	size_t n = 0, budget = SUGGEST_BUDGET;
+	while (words[n])
+		n++;
+	const char *near = suggest_nearest(value, words, n, &budget);
+	buf_printf(why, "--%s: ", o->name);
+	text_put(why, *value ? value : "nothing", 60);
+	buf_printf(why, " is not %s", o->kind->what);
+	if (near)
+		buf_printf(why, "; did you mean %s?", near);
+	buf_append_str(why, "\n  there are: ");
+	for (size_t i = 0; i < n; i++)
+		buf_printf(why, "%s%s", i ? ", " : "", words[i]);
+	buf_append_char(why, '\n');
+	return -EINVAL;
+}
+
+static int check_value(const struct opt *o, const char *value, struct buf *why)
+{
+	bool bound = value && o->kind && o->kind->words && o->kind->what;
+	return bound && word_index(o->kind, value) < 0 ? bad_word(why, o, value) : 0;
 }
 
 static int decode_global(struct cli *c, const struct opt *o, const char *value, struct buf *why)
@@ -135,7 +177,7 @@ static int decode_global(struct cli *c, const struct opt *o, const char *value, 
 	else if (strcmp(o->name, "version") == 0 && !value)
 		c->version = true;
 	else if (strcmp(o->name, "color") == 0)
-		return decode_colour(value, &c->colour, why);
+		c->colour = (enum colour_mode)word_index(o->kind, value);
 	else if (strcmp(o->name, "timeout") == 0 && parse_duration(value, &c->timeout_ms) < 0)
 		return bad_value(why, "timeout", value, "a duration: 30, 30s, 500ms, 1m30s, 2h");
 	return 0;
@@ -148,7 +190,8 @@ static int keep(struct cli *c, const struct opt *o, const char *value, struct bu
 		return -EINVAL;
 	}
 	c->values[c->nvalues++] = (struct optval){.opt = o, .value = value};
-	return decode_global(c, o, value, why);
+	int rc = check_value(o, value, why);
+	return rc < 0 ? rc : decode_global(c, o, value, why);
 }
 
 static void unknown_option(const struct option_set *s, const char *given, struct buf *why)
@@ -219,25 +262,31 @@ static int read_options(int argc, char **argv, int first, const struct option_se
 
 /* ---- verbs ---- */
 
+/* What may stand where `words[0]` stands, or with a group `words[1]`. */
+static size_t possible_words(const struct group *group, const char **names)
+{
+	size_t n = 0;
+	FOR_EACH_VERB(g, v) {
+		const char *name = group || !g->name ? v->name : g->name;
+		bool fits = group ? g == group : v == g->verbs || !g->name;
+		if (fits && !(v->flags & VERB_HIDDEN) && n < MAX_WORDS)
+			names[n++] = name;
+	}
+	return n;
+}
+
 static void unknown_verb(char **words, struct buf *why)
 {
 	const char *names[MAX_WORDS];
-	size_t n = 0, budget = SUGGEST_BUDGET;
-	bool group = verb_is_group(words[0]);
-	const char *word = group ? words[1] : words[0];
-	for (const struct verb *v = verbs; v->name && n < MAX_WORDS; v++)
-		if (!group)
-			names[n++] = v->group ? v->group : v->name;
-		else if (v->group && strcmp(v->group, words[0]) == 0)
-			names[n++] = v->name;
-	buf_append_str(why, "unknown command ");
-	if (group)
-		buf_printf(why, "%s ", words[0]);
+	const struct group *g = group_find(words[0]);
+	size_t n = possible_words(g, names), budget = SUGGEST_BUDGET;
+	const char *word = g ? words[1] : words[0], *before = g ? g->name : "", *gap = g ? " " : "";
+	buf_printf(why, "unknown command %s%s", before, gap);
 	text_put(why, word, 60);
 	const char *near = suggest_nearest(word, names, n, &budget);
 	if (near)
-		buf_printf(why, "; did you mean %s%s%s?", group ? words[0] : "", group ? " " : "", near);
-	buf_append_str(why, "\nsee: taskerctl help\n");
+		buf_printf(why, "; did you mean %s%s%s?", before, gap, near);
+	buf_printf(why, "\nsee: taskerctl help%s%s\n", gap, before);
 }
 
 static bool asks_for_help(const char *word)
@@ -250,16 +299,16 @@ static int find_verb(int nwords, char **words, struct cli *c, int *ret_words, st
 	c->verb = verb_find(nwords, words, ret_words);
 	if (c->verb || (nwords == 0 && (c->help || c->version)))
 		return 0;
-	bool group = nwords > 0 && verb_is_group(words[0]);
+	const struct group *group = nwords > 0 ? group_find(words[0]) : NULL;
 	if (group && (c->help || (nwords > 1 && asks_for_help(words[1])))) {
 		c->help = true;
-		c->group = words[0];
+		c->group = group;
 		return 0;
 	}
 	if (nwords == 0)
 		help_all(why);
 	else if (group && nwords == 1)
-		help_group(why, words[0]);
+		help_group(why, group);
 	else
 		unknown_verb(words, why);
 	return -EINVAL;
@@ -280,8 +329,7 @@ static int check_count(const struct cli *c, struct buf *why)
 		text_put(why, c->args[v->max_args], 60);
 		buf_append_char(why, '\n');
 	}
-	buf_printf(why, "usage: taskerctl %s%s%s\nsee: taskerctl help %s\n", title, *v->args ? " " : "",
-	           v->args, title);
+	buf_printf(why, "usage: taskerctl %s%s%s\nsee: taskerctl help %s\n", title, v->args ? " " : "", v->args ? v->args : "", title);
 	return -EINVAL;
 }
 

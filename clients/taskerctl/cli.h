@@ -8,27 +8,75 @@
 
 struct ctl;
 
+/* What a value may be: what is no such thing is refused before anything is asked, and completion offers it. */
+struct kind {
+	const char *name;          /* as `taskerctl help --json` calls it */
+	const char *what;          /* "the state of a task": for complaints; NULL for what is not checked */
+	const char *const *words;  /* the only values there are, ends with NULL; or NULL */
+	bool files, dirs;          /* completed as the shell does names of files, of directories */
+};
+/* kinds.c. NULL stands for any text. */
+extern const struct kind kind_file, kind_dir, kind_number, kind_duration, kind_time, kind_json, kind_template,
+    kind_template_or_file, kind_template_name, kind_namespace, kind_task, kind_task_or_step, kind_step_name, kind_worker, kind_node,
+    kind_dlq_entry, kind_event, kind_verb, kind_task_state, kind_final_state, kind_step_state, kind_dlq_status,
+    kind_dlq_reason, kind_health, kind_drawing, kind_language, kind_style, kind_event_mode, kind_retention, kind_colour,
+    kind_keep;
+
 struct opt {
 	const char *name;
 	char letter;     /* or 0 */
 	const char *arg; /* what the argument is called; NULL: the option takes none */
 	const char *help;
+	const struct kind *kind; /* of the argument */
+};
+
+/* An exit code that has a meaning of its own for a verb. */
+struct exit_note {
+	int code;
+	const char *means;
+};
+
+/* A command that works as it stands in a shell: a test runs it. $task and the like are set there. */
+struct example {
+	const char *what; /* "See why a task is stuck" */
+	const char *command;
+};
+
+enum verb_flags {
+	VERB_WAITS = 1,  /* --timeout is for the tasks, not for a request; an option --wait means the same */
+	VERB_PAGES = 2,  /* its output may be long: a pager is of use */
+	VERB_HIDDEN = 4, /* for programs: not in any help */
 };
 
 struct verb {
-	const char *group; /* "task", or NULL for a verb of one word */
 	const char *name;
-	const char *args;       /* as shown in the usage line */
-	const char *summary;    /* one line, no full stop */
-	const char *help;       /* more paragraphs, or NULL */
-	const struct opt *opts; /* ends with a NULL name */
-	int min_args, max_args; /* max -1: any number */
-	bool waits; /* --timeout is for the tasks, not for a request; an option --wait means the same */
+	const char *args;            /* as shown in the usage line; NULL if it takes none */
+	const struct kind *kinds[3]; /* of its arguments; the last one given is that of all that follow */
+	int min_args, max_args;      /* max -1: any number */
+	const char *summary;         /* one line, no full stop */
+	const char *help;            /* more paragraphs, or NULL */
+	const struct opt *opts;      /* ends with a NULL name; or NULL */
+	const char *asks;            /* the message it sends, of several the most demanding: tells the role that is needed. NULL: none */
+	const char *list;            /* the member of the answer that --output jsonl prints line by line, or NULL */
+	struct exit_note exits[4];
+	struct example examples[4];
+	unsigned flags;
 	int (*run)(struct ctl *c); /* returns an exit code */
 };
 
+struct group {
+	const char *name; /* the first word of its verbs; NULL: they have one word */
+	const char *summary;
+	const struct verb *verbs; /* ends with a NULL name */
+};
+
 extern const struct opt global_options[];
-extern const struct verb verbs[]; /* ends with a NULL name */
+extern const struct group groups[]; /* ends with NULL verbs */
+
+/* Walk over all verbs, in the order of the help. */
+#define FOR_EACH_VERB(g, v)                                                                                            \
+	for (const struct group *g = groups; g->verbs; g++)                                                            \
+		for (const struct verb *v = g->verbs; v->name; v++)
 
 enum colour_mode { COLOUR_AUTO, COLOUR_ALWAYS, COLOUR_NEVER };
 
@@ -41,7 +89,7 @@ struct optval {
 
 struct cli {
 	const struct verb *verb;
-	const char *group; /* set instead of `verb` for "task --help" */
+	const struct group *group; /* set instead of `verb` for "task --help" */
 	char **args;
 	int nargs;
 	struct optval values[CLI_MAX_OPTIONS];
@@ -67,10 +115,14 @@ const char *cli_next(const struct cli *c, const char *name, size_t *pos);
 const char *verb_title(const struct verb *v, char dst[64]);
 /* The verb of one or two words, NULL if there is none. *ret_words says how many words it took. */
 const struct verb *verb_find(int nwords, char *const *words, int *ret_words);
-/* Are there verbs of this group? */
-bool verb_is_group(const char *word);
+/* The group that a verb is in. */
+const struct group *verb_group(const struct verb *v);
+/* The group of that name, or NULL. */
+const struct group *group_find(const char *word);
+/* The role that a verb needs, as the protocol's table has it; NULL if none. */
+const char *verb_role(const struct verb *v);
 
 /* help.c */
 void help_all(struct buf *b); /* every verb, one line each */
-void help_group(struct buf *b, const char *group);
+void help_group(struct buf *b, const struct group *g);
 void help_verb(struct buf *b, const struct verb *v); /* usage, options, words */

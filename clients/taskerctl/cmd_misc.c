@@ -73,8 +73,8 @@ int run_help(struct ctl *c)
 		help_all(&b);
 	else if (v && words == c->cli->nargs)
 		help_verb(&b, v);
-	else if (c->cli->nargs == 1 && verb_is_group(c->cli->args[0]))
-		help_group(&b, c->cli->args[0]);
+	else if (c->cli->nargs == 1 && group_find(c->cli->args[0]))
+		help_group(&b, group_find(c->cli->args[0]));
 	else
 		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s; see taskerctl help", c->cli->args[0],
 		                c->cli->nargs > 1 ? " " : "", c->cli->nargs > 1 ? c->cli->args[1] : "");

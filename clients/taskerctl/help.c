@@ -31,27 +31,28 @@ static void put_options(struct buf *b, const char *title, const struct opt *opts
 static void put_verb_line(struct buf *b, const struct verb *v)
 {
 	char title[64], left[128];
-	snprintf(left, sizeof left, "%s%s%s", verb_title(v, title), *v->args ? " " : "", v->args);
+	snprintf(left, sizeof left, "%s%s%s", verb_title(v, title), v->args ? " " : "", v->args ? v->args : "");
+	if (v->flags & VERB_HIDDEN)
+		return;
 	if (strlen(left) < 34)
 		buf_printf(b, "  %-34s%s\n", left, v->summary);
 	else
 		buf_printf(b, "  %s\n  %-34s%s\n", left, "", v->summary);
 }
 
-void help_group(struct buf *b, const char *group)
+void help_group(struct buf *b, const struct group *g)
 {
-	buf_printf(b, "usage: taskerctl %s COMMAND\n\n", group);
-	for (const struct verb *v = verbs; v->name; v++)
-		if (v->group && strcmp(v->group, group) == 0)
-			put_verb_line(b, v);
-	buf_printf(b, "\nMore about one of them: taskerctl help %s COMMAND\n", group);
+	buf_printf(b, "usage: taskerctl %s COMMAND\n\n%s.\n\nCommands:\n", g->name, g->summary);
+	for (const struct verb *v = g->verbs; v->name; v++)
+		put_verb_line(b, v);
+	buf_printf(b, "\nMore about one of them: taskerctl help %s COMMAND, and taskerctl-%s(1).\n", g->name, g->name);
 }
 
 void help_all(struct buf *b)
 {
 	buf_append_str(b, "usage: taskerctl [OPTIONS] COMMAND [ARGUMENTS]\n\n"
 	                  "Looks at and works with a running taskerd.\n\nCommands:\n");
-	for (const struct verb *v = verbs; v->name; v++)
+	FOR_EACH_VERB(g, v)
 		put_verb_line(b, v);
 	put_options(b, "Options of every command", global_options);
 	buf_append_str(b, "\nExit codes:\n");
@@ -60,13 +61,33 @@ void help_all(struct buf *b)
 	buf_append_str(b, "\nMore about a command: taskerctl help COMMAND, and taskerctl(1).\n");
 }
 
+static void put_exits(struct buf *b, const struct verb *v)
+{
+	if (v->exits[0].means)
+		buf_append_str(b, "\nExit codes of its own (all: taskerctl help):\n");
+	for (size_t i = 0; i < sizeof v->exits / sizeof *v->exits && v->exits[i].means; i++)
+		buf_printf(b, "  %d  %s\n", v->exits[i].code, v->exits[i].means);
+}
+
+static void put_examples(struct buf *b, const struct verb *v)
+{
+	if (v->examples[0].command)
+		buf_append_str(b, "\nExamples:\n");
+	for (size_t i = 0; i < sizeof v->examples / sizeof *v->examples && v->examples[i].command; i++)
+		buf_printf(b, "  # %s\n  %s\n", v->examples[i].what, v->examples[i].command);
+}
+
 void help_verb(struct buf *b, const struct verb *v)
 {
 	char title[64];
-	buf_printf(b, "usage: taskerctl %s%s%s\n\n%s.\n", verb_title(v, title), *v->args ? " " : "", v->args,
-	           v->summary);
+	const char *role = verb_role(v);
+	buf_printf(b, "usage: taskerctl %s%s%s\n\n%s.\n", verb_title(v, title), v->args ? " " : "", v->args ? v->args : "", v->summary);
 	if (v->help)
 		buf_printf(b, "\n%s\n", v->help);
 	put_options(b, "Options", v->opts);
 	put_options(b, "Options of every command", global_options);
+	put_exits(b, v);
+	put_examples(b, v);
+	if (role)
+		buf_printf(b, "\nNeeds the role %s, where roles are configured: see taskerd.conf(5).\n", role);
 }

@@ -51,7 +51,7 @@ static void put_verb(struct buf *b, const void *verb)
  * wait for hours until a daemon that hangs does. */
 static int request_timeout(const struct cli *cli)
 {
-	bool waits = cli->verb && (cli->verb->waits || cli_has(cli, "wait"));
+	bool waits = cli->verb && (cli->verb->flags & VERB_WAITS || cli_has(cli, "wait"));
 	int64_t least = waits ? 5000 : 1, most = waits ? DEFAULT_TIMEOUT_MS : INT_MAX,
 	        given = cli->timeout_ms;
 	if (given < 0)

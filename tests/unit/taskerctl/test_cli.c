@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "clients/taskerctl/cli.h"
+#include "clients/taskerctl/exits.h"
+#include "daemon/core/states.h"
+#include "protocol/msg.h"
 
 static struct cli cli;
 static struct buf why;
@@ -89,7 +92,7 @@ START_TEST(help_needs_nothing_else)
 	ck_assert(cli.help && !cli.verb && !cli.group);
 	ck_assert_int_eq(parse("task --help"), 0);
 	ck_assert(cli.help && !cli.verb);
-	ck_assert_str_eq(cli.group, "task");
+	ck_assert_str_eq(cli.group->name, "task");
 	ck_assert_int_eq(parse("task wait --help"), 0);
 	ck_assert(cli.help);
 	ck_assert_str_eq(title(), "task wait");
@@ -118,9 +121,12 @@ static const struct {
     {"task list extra", "what is this for: extra"},
     {"task get", "something is missing"},
     {"task get a b", "what is this for: b"},
-    {"--color red task list", "--color: red is not auto, always or never"},
+    {"--color red task list", "--color: red is not a time for colours\n  there are: auto, always, never"},
     {"task list --timeout soon", "--timeout: soon is not a duration"},
     {"task list --wait", "unknown option --wait"}, /* another verb's */
+    {"task list --state complte", "--state: complte is not the state of a task; did you mean complete?"},
+    {"task list --state=paused", "there are: pending, initializing, "},
+    {"task list --state=", "--state: nothing is not the state of a task"},
 };
 
 START_TEST(complaints_say_what_and_what_else)
@@ -154,15 +160,22 @@ END_TEST
 
 START_TEST(every_verb_is_complete)
 {
-	for (const struct verb *v = verbs; v->name; v++) {
-		ck_assert(v->args && v->summary && v->opts && v->run);
+	FOR_EACH_VERB(g, v) {
+		ck_assert(g->summary || !g->name);
+		ck_assert(v->summary && v->run);
 		ck_assert(v->max_args == -1 || v->max_args >= v->min_args);
+		ck_assert_int_eq(v->args != NULL, v->max_args != 0);
 		ck_assert_int_ne(v->summary[strlen(v->summary) - 1], '.');
-		for (const struct opt *o = v->opts; o->name; o++) {
+		ck_assert_msg(!v->asks || msg_find(v->asks, strlen(v->asks), MSG_TO_DAEMON) >= 0, "%s", v->name);
+		ck_assert_msg(v->flags & VERB_HIDDEN || v->examples[0].command, "%s has no example", v->name);
+		for (size_t i = 0; i < 4 && v->exits[i].means; i++)
+			ck_assert_ptr_nonnull(exit_code_meaning(v->exits[i].code));
+		for (const struct opt *o = v->opts; o && o->name; o++) {
 			ck_assert_ptr_nonnull(o->help);
-			for (const struct opt *g = global_options; g->name; g++) {
-				ck_assert_str_ne(o->name, g->name);
-				ck_assert(!o->letter || o->letter != g->letter);
+			ck_assert(o->arg || !o->kind);
+			for (const struct opt *all = global_options; all->name; all++) {
+				ck_assert_str_ne(o->name, all->name);
+				ck_assert(!o->letter || o->letter != all->letter);
 			}
 			for (const struct opt *p = v->opts; p < o; p++) {
 				ck_assert_str_ne(o->name, p->name);
@@ -173,13 +186,45 @@ START_TEST(every_verb_is_complete)
 }
 END_TEST
 
+static void same_words(const struct kind *k, const struct state_info *states, int n)
+{
+	int i = 0;
+	for (; i < n && k->words[i]; i++)
+		ck_assert_str_eq(k->words[i], states[i].name);
+	ck_assert(i == n && !k->words[i]);
+}
+
+START_TEST(states_are_those_of_the_daemon)
+{
+	same_words(&kind_task_state, task_states, TASK_STATE_COUNT);
+	same_words(&kind_step_state, step_states, STEP_STATE_COUNT);
+	int finals = 0;
+	for (int i = 0; i < TASK_STATE_COUNT; i++)
+		if (task_states[i].flags & STATE_FINISHED)
+			ck_assert_str_eq(kind_final_state.words[finals++], task_states[i].name);
+	ck_assert_ptr_null(kind_final_state.words[finals]);
+}
+END_TEST
+
+START_TEST(roles_come_from_the_protocol)
+{
+	static const char *const cases[][2] = {{"task get", "read"}, {"task create", "submit"}, {"task cancel", "operate"}, {"template apply", "admin"}};
+	for (size_t i = 0; i < 4; i++) {
+		parse(cases[i][0]);
+		ck_assert_str_eq(verb_role(cli.verb), cases[i][1]);
+	}
+	parse("template validate x");
+	ck_assert_ptr_null(verb_role(cli.verb));
+}
+END_TEST
+
 START_TEST(help_names_every_option)
 {
-	for (const struct verb *v = verbs; v->name; v++) {
+	FOR_EACH_VERB(g, v) {
 		struct buf b;
 		buf_init(&b, 0);
 		help_verb(&b, v);
-		for (const struct opt *o = v->opts; o->name; o++)
+		for (const struct opt *o = v->opts; o && o->name; o++)
 			ck_assert_ptr_nonnull(strstr(buf_text(&b), o->name));
 		buf_done(&b);
 	}
@@ -197,6 +242,8 @@ int main(void)
 	tcase_add_loop_test(c, complaints_say_what_and_what_else, 0, (int)(sizeof bad / sizeof *bad));
 	tcase_add_test(c, too_many_options_are_refused);
 	tcase_add_test(c, every_verb_is_complete);
+	tcase_add_test(c, states_are_those_of_the_daemon);
+	tcase_add_test(c, roles_come_from_the_protocol);
 	tcase_add_test(c, help_names_every_option);
 	suite_add_tcase(s, c);
 	SRunner *r = srunner_create(s);

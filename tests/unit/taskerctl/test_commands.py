@@ -864,7 +864,7 @@ class Operate(Case):
         self.serve(task__bulk_action={"dry_run": False, "action": "cancel", "items": [], "done": 0, "refused": 0, "next_cursor": None})
         self.ctl("task", "cancel", "--state", "error", *self.WHY, code=4)
         self.serve(task__bulk_action=Error("bad_request", "filter.state is no state of tasks: 'x'", path="filter.state"))
-        self.ctl("task", "cancel", "--state", "x", *self.WHY, code=1)
+        self.ctl("task", "cancel", "--state", "error", *self.WHY, code=1)
 
     def test_step_get(self):
         self.serve(step__get=self.step())

@@ -1,0 +1,70 @@
+#include "clients/taskerctl/verbs/verbs.h"
+
+static const struct opt tail_options[] = {{"namespace", 'n', "NAME", "only this namespace; may be repeated", &kind_namespace},
+                                          {"count", 'c', "N", "end after so many", &kind_number},
+                                          NO_OPTION};
+
+static const struct opt consume_options[] = {
+    {"namespace", 'n', "NAME", "of this namespace; \"default\" by default", &kind_namespace},
+    {"count", 'c', "N", "end after so many", &kind_number},
+    {"wait", 'w', NULL, "when there are no more, wait for some", NULL},
+    {"keep", 'k', NULL, "do not acknowledge: they come again", NULL},
+    {"visibility", 0, "DURATION", "nobody else gets them for so long, 30s by default", &kind_duration},
+    NO_OPTION};
+
+static const struct opt publish_options[] = {
+    {"payload", 'p', "JSON", "what it is about: JSON, @FILE, or - for standard input", &kind_json},
+    {"namespace", 'n', "NAME", "in this namespace; \"default\" by default", &kind_namespace},
+    {"mode", 'm', "MODE", "durable (the default), fast or broadcast", &kind_event_mode},
+    {"correlation-id", 0, "ID", "ties it to others; by default its own id", NULL},
+    {"metadata", 0, "JSON", "a JSON object that is added to the event's metadata", &kind_json},
+    {"event-id", 0, "UUID", "its id; by default a new one", NULL},
+    NO_OPTION};
+
+const struct verb events_verbs[] = {
+    {.name = "tail",
+     .args = "[PATTERN...]",
+     .kinds = {&kind_event},
+     .max_args = -1,
+     .summary = "Show fast domain events as they happen",
+     .help = "A pattern is a name in which * stands for any characters: payment.*. Without one all are shown. Ends only when it is\n"
+             "interrupted, unless --count or --timeout is given. With --json a line of JSON for each.",
+     .opts = tail_options,
+     .asks = "event.subscribe",
+     .exits = {{EXIT_TIMEOUT, "there were not --count of them in time"}},
+     .examples = {{"For a moment", "taskerctl events tail 'payment.*' --namespace shop --timeout 1s"}},
+     .flags = VERB_WAITS,
+     .run = run_events_tail},
+    {.name = "consume",
+     .args = "[PATTERN...]",
+     .kinds = {&kind_event},
+     .max_args = -1,
+     .summary = "Take durable domain events from their queue",
+     .help = "Prints what there is, oldest first, and acknowledges it. With --json a line of JSON for each message.",
+     .opts = consume_options,
+     .asks = "event.consume",
+     .exits = {{EXIT_TIMEOUT, "there were not --count of them in time"}},
+     .examples = {{"What has gathered", "taskerctl events consume --namespace shop"},
+                  {"The same, but leave it there", "taskerctl events consume --namespace shop --keep --visibility 1s"}},
+     .flags = VERB_WAITS,
+     .run = run_events_consume},
+    {.name = "publish",
+     .args = "NAME",
+     .kinds = {&kind_event},
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "Publish a domain event",
+     .help = "Prints its id.",
+     .opts = publish_options,
+     .asks = "event.publish",
+     .exits = {{EXIT_NOT_FOUND, "no template of that namespace was ever registered"}},
+     .examples = {{"To whoever consumes", "taskerctl events publish stock.low --namespace shop --payload '{\"left\": 2}'"}},
+     .run = run_events_publish},
+    {.name = "list",
+     .summary = "List the queues of durable domain events",
+     .asks = "event.list",
+     .list = "queues",
+     .examples = {{"How much has gathered", "taskerctl events list"}},
+     .flags = VERB_PAGES,
+     .run = run_events_list},
+    NO_VERB};

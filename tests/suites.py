@@ -328,6 +328,13 @@ def integration():
         daemon_tests("integration", "tests/integration", where)
 
 
+def docs():
+    """README.md and the pages of docs/, as a reader follows them."""
+    where = build("gcc")
+    if where:
+        daemon_tests("docs", "tests/docs", where)
+
+
 def conformance():
     """Every client that is built or installed against the scenarios of protocol/conformance."""
     where = build("gcc")
@@ -425,6 +432,7 @@ SUITES = {f.__name__: f for f in (
     c,
     rust,
     wasm,
+    docs,
     integration, conformance, faults,
     asan, tsan,
 )}

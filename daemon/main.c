@@ -50,7 +50,7 @@ static int run(struct options *opt)
 		return migrate(opt->session_database ? opt->session_database : opt->database);
 	if (opt->embedded && embed_start(opt->embedded, &em, &conninfo, &e) < 0)
 		return fail(&e);
-	int r = server_run(opt, opt->embedded ? conninfo : opt->database, em, &e);
+	int r = server_run(opt, opt->embedded ? conninfo : opt->database, em, NULL, &e);
 	if (em)
 		embed_stop(em, 10000);
 	return r < 0 ? fail(&e) : EXIT_SUCCESS;

@@ -297,6 +297,24 @@ int access_rules_read(const struct ynode *list, struct access_rules **ret, struc
 	return rc;
 }
 
+struct access_rules *access_rules_grant(unsigned roles, const char *const *namespaces, size_t n)
+{
+	struct access_rules *r = calloc(1, sizeof *r + sizeof *r->rule);
+	struct access_rule *rule = r ? &r->rule[0] : NULL;
+	if (!r)
+		return NULL;
+	r->n = 1;
+	rule->everyone = true;
+	rule->roles = with_implied(roles & ~(1u << ROLE_NONE));
+	rule->namespaces = n ? calloc(n, sizeof *rule->namespaces) : NULL;
+	for (size_t i = 0; rule->namespaces && i < n; i++)
+		if (is_namespace(namespaces[i]) && (rule->namespaces[i] = strdup(namespaces[i])))
+			rule->n_namespaces++;
+		else
+			break;
+	return rule->n_namespaces == n ? r : access_rules_free(r);
+}
+
 /* ---- printing and comparing ---- */
 
 static void put_ids(struct buf *out, const char *key, const struct ids *ids)

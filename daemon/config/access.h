@@ -19,6 +19,8 @@ struct access_rules;
 /* Rules from their node in the configuration file. What is wrong becomes findings, *ret is what is left. 0 or
  * -ENOMEM. */
 int access_rules_read(const struct ynode *list, struct access_rules **ret, struct findings *f) must_check;
+/* One rule for everyone: `roles` are bits 1 << enum role; n 0: in all namespaces. NULL: no memory, or not a namespace's name. */
+struct access_rules *access_rules_grant(unsigned roles, const char *const *namespaces, size_t n) must_check;
 struct access_rules *access_rules_free(struct access_rules *r); /* returns NULL, accepts NULL */
 /* Append them as they would be written in the file, in one line. */
 void access_rules_format(const struct access_rules *r, struct buf *out);

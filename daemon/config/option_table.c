@@ -93,6 +93,22 @@ const struct option_row option_table[] = {
      "largest context of a task, as JSON"},
     {"max_result", OPT_SIZE, "1 MiB", 1 * KIB, 32 * MIB, EVERYWHERE, AT(max_result), "SIZE", NULL,
      "largest result of a step, as JSON"},
+    /* HTTP */
+    {"http_listen", OPT_LISTEN, NULL, 0, 1024, EVERYWHERE, AT(http_listen), "ADDRESSES",
+     "a Unix socket beside `socket`, taskerd-http.sock for taskerd.sock",
+     "where to answer HTTP: Unix socket paths, ports of 127.0.0.1, ADDRESS:PORT; or off"},
+    {"http_anonymous_role", OPT_ROLE, "none", 0, 0, EVERYWHERE | OPT_RELOAD, AT(http_anonymous_role), "ROLE",
+     NULL, "what who comes over TCP without a token may do: none, read, submit, work, operate or admin"},
+    {"http_max_connections", OPT_INT, "256", 1, 100000, EVERYWHERE | OPT_RELOAD, AT(http_max_connections), "N",
+     NULL, "most HTTP connections at a time"},
+    {"http_max_streams", OPT_INT, "64", 0, 100000, EVERYWHERE | OPT_RELOAD, AT(http_max_streams), "N", NULL,
+     "most streams of events over HTTP at a time"},
+    {"http_max_header", OPT_SIZE, "16 KiB", 1 * KIB, 1 * MIB, EVERYWHERE, AT(http_max_header), "SIZE", NULL,
+     "largest request line and header of an HTTP request"},
+    {"http_max_body", OPT_SIZE, "4 MiB", 1 * KIB, 64 * MIB, EVERYWHERE, AT(http_max_body), "SIZE", NULL,
+     "largest body of an HTTP request"},
+    {"http_timeout_ms", OPT_INT, "30000", 100, HOUR_MS, EVERYWHERE, AT(http_timeout_ms), "MS", NULL,
+     "how long an HTTP client may take to send a request, or to take some of the answer"},
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 

@@ -10,6 +10,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "daemon/base/listen.h"
+
 static void *field(const struct options *o, const struct option_row *row)
 {
 	return (char *)(uintptr_t)o + row->offset;
@@ -21,7 +23,8 @@ bool option_is_text(const struct option_row *row)
 	                            [OPT_PATH] = true,
 	                            [OPT_DATABASE] = true,
 	                            [OPT_EMBEDDED] = true,
-	                            [OPT_LEVEL] = false};
+	                            [OPT_LISTEN] = true,
+	                            [OPT_ROLE] = false};
 	return text[row->type];
 }
 
@@ -230,6 +233,30 @@ static int set_embedded(struct options *o, const struct option_row *row, const c
 	return put_text(o, row, absolute(text));
 }
 
+static int set_listen(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	struct listen_address at[LISTEN_MAX];
+	int off = parse_bool(text);
+	if (off == 0 && strcmp(text, "0") != 0) /* YAML has many words for it */
+		return put_text(o, row, strdup("off"));
+	if (strlen(text) > (size_t)row->max || !is_printable(text) || listen_parse(text, at) < 0) {
+		buf_printf(expected, "off, or at most %d addresses: absolute paths of Unix sockets, PORT, ADDRESS:PORT or [ADDRESS]:PORT", LISTEN_MAX);
+		return -EINVAL;
+	}
+	return put_text(o, row, strdup(text));
+}
+
+static int set_role(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	for (int r = ROLE_NONE; r < ROLE_COUNT; r++)
+		if (strcmp(text, role_names[r]) == 0) {
+			*(enum role *)field(o, row) = (enum role)r;
+			return 0;
+		}
+	buf_append_str(expected, "none, read, submit, work, operate or admin");
+	return -EINVAL;
+}
+
 int option_set(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
 {
 	typedef int setter(struct options *, const struct option_row *, const char *, struct buf *);
@@ -237,6 +264,7 @@ int option_set(struct options *o, const struct option_row *row, const char *text
 	    [OPT_BOOL] = set_bool,         [OPT_INT] = set_int,     [OPT_SIZE] = set_size,
 	    [OPT_OCTAL] = set_octal,       [OPT_NAME] = set_name,   [OPT_PATH] = set_path,
 	    [OPT_DATABASE] = set_database, [OPT_LEVEL] = set_level, [OPT_EMBEDDED] = set_embedded,
+	    [OPT_LISTEN] = set_listen,     [OPT_ROLE] = set_role,
 	};
 	return setters[row->type](o, row, text, expected);
 }
@@ -249,7 +277,8 @@ static size_t plain_size(const struct option_row *row)
 	                               [OPT_INT] = sizeof(int),
 	                               [OPT_SIZE] = sizeof(size_t),
 	                               [OPT_OCTAL] = sizeof(int),
-	                               [OPT_LEVEL] = sizeof(enum log_level)};
+	                               [OPT_LEVEL] = sizeof(enum log_level),
+	                               [OPT_ROLE] = sizeof(enum role)};
 	return sizes[row->type];
 }
 
@@ -373,10 +402,14 @@ void options_format(const struct options *o, const struct option_row *row, struc
 	case OPT_LEVEL:
 		buf_append_str(out, levels[*(const enum log_level *)f]);
 		break;
+	case OPT_ROLE:
+		buf_append_str(out, role_names[*(const enum role *)f]);
+		break;
 	case OPT_NAME:
 	case OPT_PATH:
 	case OPT_DATABASE:
 	case OPT_EMBEDDED:
+	case OPT_LISTEN:
 		put_text_value(row, *(char *const *)f, out);
 		break;
 	}

@@ -3,6 +3,7 @@
  * Errors are collected, never cut short, so that one run shows them all. Called before threads start: it
  * reads the environment. */
 #include "daemon/config/options.h"
+#include "daemon/base/listen.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -275,6 +276,25 @@ static void finish_socket(struct loading *l)
 		         o->socket, SOCKET_MAX);
 }
 
+/* /run/taskerd/taskerd.sock has HTTP beside it at /run/taskerd/taskerd-http.sock. */
+static void finish_http(struct loading *l)
+{
+	struct options *o = l->o;
+	struct listen_address at[LISTEN_MAX];
+	char *path = NULL;
+	if (o->http_listen || !o->socket)
+		return;
+	size_t n = strlen(o->socket), end = n > 5 && strcmp(o->socket + n - 5, ".sock") == 0 ? n - 5 : n;
+	if (asprintf(&path, "%.*s-http.sock", (int)end, o->socket) < 0)
+		path = NULL;
+	if (path && listen_parse(path, at) != 1) { /* too long, or a comma in it */
+		free(path);
+		path = strdup("off");
+	}
+	set_text(l, &o->http_listen, path);
+	o->http_listen_derived = true;
+}
+
 static void finish_socket_group(struct loading *l)
 {
 	struct options *o = l->o;
@@ -409,6 +429,7 @@ static void load_all(struct loading *l)
 	loading_warn_listed(l);
 	finish_embedded(l);
 	finish_socket(l);
+	finish_http(l);
 	finish_socket_group(l);
 	finish_node_name(l);
 	check_migrate(l);
@@ -450,12 +471,18 @@ void options_done(struct options *o)
 	o->access = access_rules_free(o->access);
 }
 
+/* It follows from another, of which there will be a word. */
+static bool is_derived(const struct options *now, const struct options *fresh, const struct option_row *row)
+{
+	return row->offset == offsetof(struct options, http_listen) && now->http_listen_derived && fresh->http_listen_derived;
+}
+
 int options_reload(struct options *now, const struct options *fresh, struct buf *messages)
 {
 	int changed = 0;
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		if (!(row->flags & OPT_IN_FILE) || option_equal(now, fresh, row))
+		if (!(row->flags & OPT_IN_FILE) || option_equal(now, fresh, row) || is_derived(now, fresh, row))
 			continue;
 		if (!(row->flags & OPT_RELOAD)) {
 			buf_printf(messages, "%s: the new value waits for a restart\n", row->name);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include "daemon/base/log.h"
 #include "protocol/buf.h"
+#include "protocol/msg.h"
 
 struct access_rules;
 
@@ -35,6 +36,11 @@ struct options {
 	int retention_complete_minutes, retention_error_minutes, retention_cancelled_minutes, retention_resolved_minutes, retention_archived_minutes;
 	bool retention_delete;
 	size_t max_frame, max_context, max_result;
+	char *http_listen;	   /* as listen_parse takes it */
+	bool http_listen_derived;  /* from `socket`: nobody asked for it */
+	enum role http_anonymous_role;
+	int http_max_connections, http_max_streams, http_timeout_ms;
+	size_t http_max_header, http_max_body;
 	unsigned char source[64]; /* enum option_source by row of the table */
 };
 
@@ -48,6 +54,8 @@ enum option_type {
 	OPT_DATABASE, /* libpq URI or keyword string */
 	OPT_EMBEDDED, /* true, false or a directory */
 	OPT_LEVEL,    /* of the log */
+	OPT_LISTEN,   /* addresses to listen on, or off */
+	OPT_ROLE,     /* of the access rules */
 };
 
 enum option_flags {

@@ -38,15 +38,29 @@ struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid
 
 /* Refusing --------------------------------------------------------------------------------------------------------------- */
 
+struct name {
+	char text[PRINCIPAL_NAME_MAX + 8];
+};
+
+static struct name name_of(const struct session *s)
+{
+	struct name n;
+	if (s->principal[0])
+		snprintf(n.text, sizeof n.text, "%s", s->principal);
+	else
+		snprintf(n.text, sizeof n.text, "uid %u", (unsigned)s->uid);
+	return n;
+}
+
 /* `ns` NULL: in no namespace, or (with `all`) not in every one. */
 static void set_denied(const struct session *s, enum role role, const char *ns, size_t n, bool all, struct err *e)
 {
 	if (role == ROLE_NONE)
-		err_set(e, -EACCES, "permission_denied", "uid %u is granted nothing by the daemon's configuration (access)", (unsigned)s->uid);
+		err_set(e, -EACCES, "permission_denied", "%s is granted nothing by the daemon's configuration (access)", name_of(s).text);
 	else if (ns)
-		err_set(e, -EACCES, "permission_denied", "uid %u lacks the role %s in namespace %.*s", (unsigned)s->uid, role_names[role], (int)(n < 64 ? n : 64), ns);
+		err_set(e, -EACCES, "permission_denied", "%s lacks the role %s in namespace %.*s", name_of(s).text, role_names[role], (int)(n < 64 ? n : 64), ns);
 	else
-		err_set(e, -EACCES, "permission_denied", "uid %u lacks the role %s%s", (unsigned)s->uid, role_names[role], all ? " in all namespaces, which this asks about" : "");
+		err_set(e, -EACCES, "permission_denied", "%s lacks the role %s%s", name_of(s).text, role_names[role], all ? " in all namespaces, which this asks about" : "");
 }
 
 static void note_denied(struct session *s, const char *what, const struct err *e)
@@ -218,7 +232,7 @@ void namespaces_answered(struct server *srv, struct req *r)
 	struct session *s = session_find(srv, r->origin.session);
 	enum msg_id m = (enum msg_id)r->api.message;
 	struct mp_value v;
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	if (r->failed) {
 		reply_error(s, r->origin.request, &r->err);

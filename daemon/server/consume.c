@@ -43,7 +43,7 @@ static void reply_messages(struct consumer *c, const msgpack_object *messages)
 {
 	struct session *s = session_find(c->srv, c->session);
 	struct buf b;
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	buf_init(&b, 0);
 	mp_map(&b, 1);
@@ -59,7 +59,7 @@ static void reply_messages(struct consumer *c, const msgpack_object *messages)
 static void refuse(struct consumer *c, const struct err *e)
 {
 	struct session *s = session_find(c->srv, c->session);
-	if (s && s->fd >= 0)
+	if (s && session_speaks(s))
 		reply_error(s, c->request, e);
 	consumer_free(c);
 }

@@ -11,7 +11,9 @@
 #define uthash_fatal(message) need(NULL)
 #include <uthash.h>
 #include "daemon/base/clock.h"
+#include "daemon/auth/auth.h"
 #include "daemon/config/access.h"
+#include "daemon/server/front.h"
 #include "daemon/server/server.h"
 #include "daemon/store/store.h"
 #include "protocol/mp.h"
@@ -143,6 +145,11 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	struct access access; /* what the peer may do */
+	struct access_rules *own_rules; /* of `access`, if they were made for this session; or NULL */
+	char principal[PRINCIPAL_NAME_MAX]; /* whom it speaks for; empty: for the user `uid` */
+	const struct local *local; /* a session without a socket: what it is told goes here */
+	void *local_arg;
+	bool without_socket;
 	struct peer *peer;    /* its user's quotas */
 	size_t counted_bytes; /* there */
 	unsigned counted_slots;
@@ -231,6 +238,8 @@ struct server {
 	struct store *store;
 	struct mailbox answers;
 	struct embed *em;
+	const struct front *front;
+	void *front_state; /* NULL: not started */
 	struct event ev_lane; /* set while the loop has a call of its own under way */
 	struct event *ev_answers, *ev_listen, *ev_open, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
 	int listen_fd, embedded_fd;
@@ -281,6 +290,14 @@ struct server {
 };
 
 /* session.c: sockets, buffers, life and death */
+struct session *session_alloc(struct server *srv);
+/* Known from here on. -ENOMEM: it is freed. */
+int session_begin(struct session *s) must_check;
+/* Whether what is written to it goes anywhere. */
+static inline bool session_speaks(const struct session *s)
+{
+	return s->fd >= 0 || s->local;
+}
 struct session *session_new(struct server *srv, int fd);
 struct session *session_find(struct server *srv, uint64_t id);
 /* Forget the session. `why` is logged. With the process alive a worker's steps wait RECONNECT_GRACE_MS for it. */
@@ -294,11 +311,14 @@ void sessions_read_on(struct server *srv);
 void session_mark_dirty(struct session *s);
 /* Turn the gathered acknowledgements and steps into frames. */
 void session_gather(struct session *s);
-void server_flush(struct server *srv);
 /* Take over the steps of a detached session of the same peer. */
 void session_adopt(struct session *to, struct session *from);
 void session_detached_timeout(struct session *s);
 void session_free_all(struct server *srv);
+
+/* local.c: sessions without a socket */
+void local_flush(struct session *s);
+void local_ended(struct session *s, const char *why);
 
 /* message.c: envelopes */
 void message_received(struct session *s, const unsigned char *data, size_t len);
@@ -333,6 +353,8 @@ struct req *req_for(struct session *s, uint32_t id, enum req_kind kind);
 /* Send a call (not a create, which is bounded by bytes) to the store, counted for the session until it is answered. Takes r. */
 void submit_call(struct session *s, struct req *r);
 
+/* A message with params that nobody has looked at yet. */
+void message_call(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params);
 /* A message whose params have been checked and that its peer may send. */
 void message_run(struct session *s, enum msg_id m, uint32_t id, const msgpack_object *params);
 
@@ -518,6 +540,8 @@ void consumers_drain(struct server *srv);
 void consumers_free(struct server *srv);
 
 /* info.c: everything that is answered by one query or from memory */
+/* Of the database, as server.info names it. */
+const char *database_state(const struct server *srv);
 msg_fn on_ping, on_server_info, on_template_apply, on_template_validate;
 /* Requests that are one SQL function. */
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);

@@ -220,7 +220,7 @@ void api_answered(struct server *srv, struct req *r)
 	const struct api *a = api_of(r->api.function);
 	if (r->failed && !r->origin.session)
 		log_warn("%s: %s", r->api.function, r->err.text);
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	if (r->failed) {
 		if (strcmp(r->err.code, "too_large") == 0) { /* the database does not know these limits */
@@ -511,9 +511,9 @@ static void template_applied(struct server *srv, struct req *r)
 	struct applied *a = r->user;
 	struct session *s = session_find(srv, r->origin.session);
 	struct mp_value v;
-	if (s && s->fd >= 0 && r->failed) {
+	if (s && session_speaks(s) && r->failed) {
 		reply_error(s, r->origin.request, &r->err);
-	} else if (s && s->fd >= 0 && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
+	} else if (s && session_speaks(s) && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
 		size_t mark = reply_begin(s, r->origin.request);
 		copy_map(&s->out, &v.root, 1);
 		mp_raw(&s->out, a->findings.data, a->findings.len);
@@ -526,14 +526,18 @@ static void template_applied(struct server *srv, struct req *r)
 
 /* server.info ------------------------------------------------------------------------------------------------------------ */
 
+const char *database_state(const struct server *srv)
+{
+	return !srv->ever_up ? "waiting" : !srv->db_up ? "lost" : srv->db_stuck[0] ? "stuck" : srv->adopted ? "up" : "waiting";
+}
+
 static void write_database(struct server *srv, struct buf *out)
 {
 	const char *error = !srv->db_up ? srv->db_error : srv->db_stuck;
-	const char *state = !srv->ever_up ? "waiting" : !srv->db_up ? "lost" : srv->db_stuck[0] ? "stuck" : srv->adopted ? "up" : "waiting";
 	mp_str(out, "database");
 	mp_map(out, error[0] ? 5 : 4);
 	mp_str(out, "state");
-	mp_str(out, state);
+	mp_str(out, database_state(srv));
 	mp_str(out, "version");
 	mp_int(out, srv->db_server_version);
 	mp_str(out, "schema");

@@ -55,10 +55,14 @@ int operate_put_by(const struct session *s, struct buf *out, struct err *e)
 		return err_set(e, -EIO, "internal", "no random numbers");
 	u = uuid_for_task(now_wall() / USEC_PER_MSEC, rnd);
 	uuid_format(&u, request);
+	/* Names of nodes, users and principals need no quoting. */
+	buf_printf(out, "\"by\":{\"request\":\"%s\",\"node\":\"%s\",", request, s->srv->opt->node_name);
+	if (s->principal[0]) {
+		buf_printf(out, "\"uid\":null,\"pid\":null,\"user\":\"%s\"}", s->principal);
+		return 0;
+	}
 	user_name(s->uid, user, sizeof user);
-	/* The node's name needs no quoting. */
-	buf_printf(out, "\"by\":{\"request\":\"%s\",\"node\":\"%s\",\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", request, s->srv->opt->node_name, (unsigned)s->uid, (int)s->pid,
-		   user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
+	buf_printf(out, "\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", (unsigned)s->uid, (int)s->pid, user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
 	return 0;
 }
 

@@ -185,7 +185,7 @@ static void note_queued(struct server *srv, const msgpack_object *answer)
 void event_publish_answered(struct server *srv, struct req *r)
 {
 	struct session *s = session_find(srv, r->origin.session);
-	bool there = s && s->fd >= 0;
+	bool there = s && session_speaks(s);
 	struct mp_value v;
 	if (there && r->failed)
 		reply_error(s, r->origin.request, &r->err);

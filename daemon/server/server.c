@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/syscall.h>
 #include <systemd/sd-daemon.h>
+#include "daemon/base/listen.h"
 #include "daemon/embed/embed.h"
 #include "protocol/frame.h"
 #include "daemon/store/proof.h"
@@ -330,41 +330,6 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 	server_flush(srv);
 }
 
-static int bind_socket(const char *path, int mode, long gid, int *ret, struct err *e)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof a.sun_path)
-		return err_set(e, -ENAMETOOLONG, "internal", "the socket path %s is longer than %zu bytes: set --socket", path, sizeof a.sun_path - 1);
-	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return err_set(e, -errno, "internal", "socket: %s", strerror(errno));
-	/* A socket that answers belongs to another daemon; one that does not is left over from a crash. */
-	if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0) {
-		close(fd);
-		return err_set(e, -EADDRINUSE, "conflict", "another process serves %s: stop it, or set --socket", path);
-	}
-	struct stat st;
-	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
-		close(fd);
-		return err_set(e, -EEXIST, "conflict", "%s exists and is not a socket: remove it, or set --socket", path);
-	}
-	unlink(path);
-	mode_t old = umask((mode_t)(0777 & ~mode));
-	int r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
-	umask(old);
-	if (r == 0 && gid >= 0 && lchown(path, (uid_t)-1, (gid_t)gid) < 0)
-		r = -errno;
-	if (r == 0 && listen(fd, 512) < 0) /* from here on one can connect */
-		r = -errno;
-	if (r < 0) {
-		close(fd);
-		return err_set(e, r, "internal", "cannot listen on %s: %s", path, strerror(-r));
-	}
-	*ret = fd;
-	return 0;
-}
-
 static void make_parent(const char *path)
 {
 	char dir[4096];
@@ -390,7 +355,7 @@ static int open_listener(struct server *srv, struct err *e)
 	}
 	make_parent(srv->opt->socket);
 	srv->own_socket = true;
-	return bind_socket(srv->opt->socket, srv->opt->socket_mode, srv->opt->socket_gid, &srv->listen_fd, e);
+	return listen_unix(srv->opt->socket, srv->opt->socket_mode, srv->opt->socket_gid, "--socket", &srv->listen_fd, e);
 }
 
 /* Stopping --------------------------------------------------------------------------------------------------------------- */
@@ -453,6 +418,8 @@ static void start_draining(struct server *srv)
 	pool_release_backlogs(srv);
 	tell_draining(srv);
 	consumers_drain(srv);
+	if (srv->front_state)
+		srv->front->drain(srv->front_state);
 	server_status(srv);
 	event_add(srv->ev_drain, &(struct timeval){.tv_usec = 5000});
 	server_flush(srv);
@@ -681,6 +648,8 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 	r = store_start(&sc, &srv->store, e);
 	if (r == 0 && (r = server_watchdog(srv)) < 0)
 		return err_set(e, r, "internal", "cannot set up the watchdog");
+	if (r == 0 && srv->front && !(srv->front_state = srv->front->start(srv, e)))
+		r = -EIO;
 	return r;
 }
 
@@ -688,6 +657,8 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 static void finish(struct server *srv)
 {
 	stop_watching_embedded(srv);
+	if (srv->front_state)
+		srv->front->stop(srv->front_state);
 	if (srv->store) {
 		release_running(srv);
 		session_free_all(srv);
@@ -718,9 +689,9 @@ static void finish(struct server *srv)
 		unlink(srv->opt->socket);
 }
 
-int server_run(struct options *opt, const char *conninfo, struct embed *em, struct err *e)
+int server_run(struct options *opt, const char *conninfo, struct embed *em, const struct front *front, struct err *e)
 {
-	struct server srv = {.opt = opt, .em = em, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}};
+	struct server srv = {.opt = opt, .em = em, .front = front, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}};
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);

@@ -34,17 +34,16 @@ static void watch_process(struct session *s)
 	event_add(&s->pid_event, NULL);
 }
 
-struct session *session_new(struct server *srv, int fd)
+struct session *session_alloc(struct server *srv)
 {
 	struct session *s = calloc(1, sizeof *s);
-	struct ucred cred = {.uid = (uid_t)-1, .gid = (gid_t)-1}; /* nobody, if the kernel does not say */
-	socklen_t len = sizeof cred;
 	if (!s)
 		return NULL;
 	s->srv = srv;
 	s->id = ++srv->next_session;
-	s->fd = fd;
-	s->pidfd = -1;
+	s->fd = s->pidfd = -1;
+	s->uid = (uid_t)-1;
+	s->gid = (gid_t)-1;
 	s->connected = s->last_frame = now_mono();
 	s->step_logs = (struct ratelimit){.window_us = 10 * USEC_PER_SEC, .burst = 2000};
 	buf_init(&s->broken, 0);
@@ -53,30 +52,55 @@ struct session *session_new(struct server *srv, int fd)
 	buf_init(&s->acks, 0);
 	buf_init(&s->executes, 0);
 	TAILQ_INIT(&s->steps);
+	event_assign(&s->timer, srv->base, -1, 0, on_timer, s);
+	return s;
+}
+
+int session_begin(struct session *s)
+{
+	if (quota_session_begin(s) < 0) {
+		access_rules_free(s->own_rules);
+		free(s);
+		return -ENOMEM;
+	}
+	HASH_ADD(hh, s->srv->sessions, id, sizeof s->id, s);
+	s->without_socket = s->local != NULL;
+	s->srv->n_sessions += !s->without_socket;
+	return 0;
+}
+
+static void make_names(struct session *s)
+{
 	uint8_t rnd[16];
 	fill_random(rnd, sizeof rnd);
 	for (size_t i = 0; i < sizeof rnd; i++)
 		snprintf(s->token + 2 * i, 3, "%02x", rnd[i]);
 	fill_random(rnd, sizeof rnd);
 	s->worker_uuid = uuid_for_task(now_wall() / USEC_PER_MSEC, rnd);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0) {
+}
+
+struct session *session_new(struct server *srv, int fd)
+{
+	struct session *s = session_alloc(srv);
+	struct ucred cred;
+	socklen_t len = sizeof cred;
+	if (!s)
+		return NULL;
+	s->fd = fd;
+	make_names(s);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0) { /* else: nobody */
 		s->pid = cred.pid;
 		s->uid = cred.uid;
 		s->gid = cred.gid;
 	}
-	if (quota_session_begin(s) < 0) {
-		free(s);
+	if (session_begin(s) < 0)
 		return NULL;
-	}
 	s->access = peer_access(srv, fd, s->uid, s->gid);
 	event_assign(&s->rd, srv->base, fd, EV_READ | EV_PERSIST, on_readable, s);
 	event_assign(&s->wr, srv->base, fd, EV_WRITE, on_writable, s);
-	event_assign(&s->timer, srv->base, -1, 0, on_timer, s);
 	event_add(&s->rd, NULL);
 	event_add(&s->timer, &(struct timeval){.tv_sec = HELLO_TIMEOUT_S});
 	watch_process(s);
-	HASH_ADD(hh, srv->sessions, id, sizeof s->id, s);
-	srv->n_sessions++;
 	return s;
 }
 
@@ -124,7 +148,7 @@ static void session_free(struct session *s)
 	if (s->dirty)
 		TAILQ_REMOVE(&srv->dirty, s, dirty_link);
 	HASH_DELETE(hh, srv->sessions, s);
-	srv->n_sessions--;
+	srv->n_sessions -= !s->without_socket;
 	free_strings(s->namespaces, s->n_namespaces);
 	free_strings(s->handlers, s->n_handlers);
 	buf_done(&s->broken);
@@ -134,6 +158,7 @@ static void session_free(struct session *s)
 	buf_done(&s->executes);
 	subscriber_free(s);
 	quota_session_end(s);
+	access_rules_free(s->own_rules);
 	free(s);
 }
 
@@ -163,6 +188,7 @@ void session_close(struct session *s, const char *why)
 	pool_leave(s);
 	quota_slots(s, 0);
 	close_socket(s);
+	local_ended(s, why);
 	bool keep = s->worker && !s->said_goodbye && !TAILQ_EMPTY(&s->steps) && process_alive(s) && !s->srv->stop;
 	if (keep) {
 		s->state = SESSION_DETACHED;
@@ -233,7 +259,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	struct session *s = arg;
 	struct server *srv = s->srv;
 	(void)fd, (void)what;
-	if (s->closing && s->fd >= 0) {
+	if (s->closing && session_speaks(s)) {
 		session_close(s, "it did not read why it is closed");
 	} else if (s->state == SESSION_NEW) {
 		protocol_error(s, "protocol_error", "no hello within %d seconds", HELLO_TIMEOUT_S);
@@ -437,11 +463,15 @@ static void pace(struct session *s, size_t unsent)
 
 static void flush_session(struct session *s)
 {
-	if (s->fd < 0)
+	if (!session_speaks(s))
 		return;
 	session_gather(s);
 	if (s->out.failed) {
 		session_close(s, "out of memory");
+		return;
+	}
+	if (s->local) {
+		local_flush(s);
 		return;
 	}
 	bool all = write_some(s);

@@ -261,7 +261,7 @@ static void bulk_answered(struct server *srv, struct req *r)
 	if (--b->left > 0)
 		return;
 	struct session *s = session_find(srv, r->origin.session);
-	if (s && s->fd >= 0)
+	if (s && session_speaks(s))
 		bulk_reply(s, r->origin.request, b);
 	bulk_free(b);
 }
@@ -284,7 +284,7 @@ void create_answered(struct server *srv, struct req *r)
 		return;
 	}
 	struct session *s = session_find(srv, r->origin.session);
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	if (create_error(r, &e) < 0) {
 		size_t refusal = error_begin(s, r->origin.request);
@@ -305,7 +305,7 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 {
 	const char *p = "";
 	size_t n = 0;
-	char who[64];
+	char who[PRINCIPAL_NAME_MAX + 8];
 	struct req *r = req_for(s, id, REQ_CANCEL);
 	if (!r)
 		return;
@@ -313,7 +313,10 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 	(void)!uuid_parse(p, n, &r->cancel.task);
 	if (mp_get_str(params, "reason", &p, &n) == 1)
 		text_set(&r->cancel.reason, p, n);
-	snprintf(who, sizeof who, "uid:%u pid:%d", (unsigned)s->uid, (int)s->pid);
+	if (s->principal[0])
+		snprintf(who, sizeof who, "user:%s", s->principal);
+	else
+		snprintf(who, sizeof who, "uid:%u pid:%d", (unsigned)s->uid, (int)s->pid);
 	text_set(&r->cancel.operator_name, who, strlen(who));
 	submit_call(s, r);
 }
@@ -326,7 +329,7 @@ void cancel_answered(struct server *srv, struct req *r)
 	char uuid[UUID_TEXT];
 	if (!r->failed && strcmp(r->status, "cancelled") == 0)
 		steps_cancelled(srv, &r->cancel.task, "task_cancelled");
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	uuid_format(&r->cancel.task, uuid);
 	if (r->failed) {

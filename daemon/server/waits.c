@@ -14,7 +14,7 @@ static void reply_wait(struct server *srv, const struct wait *w, const char *sta
 	char uuid[UUID_TEXT];
 	int st = task_state_parse(state);
 	unsigned flags = st < 0 ? 0 : task_states[st].flags;
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	uuid_format(&w->of->task, uuid);
 	size_t mark = reply_begin(s, w->request);
@@ -90,7 +90,7 @@ static bool end_expired(struct server *srv, struct wait *w, const void *state)
 static bool end_refused(struct server *srv, struct wait *w, const void *err)
 {
 	struct session *s = session_find(srv, w->session);
-	if (s && s->fd >= 0)
+	if (s && session_speaks(s))
 		reply_error(s, w->request, err);
 	return true;
 }

@@ -308,7 +308,7 @@ void watch_answered(struct server *srv, struct req *r)
 {
 	struct session *s = session_find(srv, r->origin.session);
 	struct watch *w = s ? find(srv, s->id, &r->task) : NULL;
-	if (!s || s->fd < 0)
+	if (!s || !session_speaks(s))
 		return;
 	if (r->api.function == API_WATCH_GET)
 		watch_started(srv, s, w && w->request == r->origin.request && !w->started ? w : NULL, r);
@@ -359,7 +359,7 @@ void watch_progress(struct server *srv, const struct open_step *o, const msgpack
 {
 	for (struct watch *w = srv->watches; w; w = w->next) {
 		struct session *s = uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
-		if (!s || s->fd < 0)
+		if (!s || !session_speaks(s))
 			continue;
 		struct outgoing out = {.s = s, .task = &w->task};
 		buf_init(&out.events, 0);

@@ -15,7 +15,7 @@ import sys
 RANKS = {
     "protocol": 0, "daemon/base": 1, "daemon/core": 2, "daemon/schema": 2,
     "daemon/template": 3, "daemon/store": 3, "daemon/embed": 3, "daemon/config": 3,
-    "daemon/server": 4, "daemon": 5,
+    "daemon/auth": 4, "daemon/server": 5, "daemon/http": 6, "daemon": 7,
 }
 ALLOWED_PAIRS = {
     ("daemon/config", "daemon/template"),  # the reader of YAML
@@ -27,7 +27,7 @@ CLIENTS = {
 }
 LIBRARIES = [  # header, who may include it, in the daemon, the protocol and the clients
     (r"libpq-fe\.h|libpq/.*", {"daemon/store"}),
-    (r"event2/.*|event\.h", {"daemon/base", "daemon/server"}),
+    (r"event2/.*|event\.h", {"daemon/base", "daemon/server", "daemon/http"}),
     (r"yaml\.h", {"daemon/template"}),
     (r"msgpack\.h|msgpack/.*", {"protocol"}),
 ]

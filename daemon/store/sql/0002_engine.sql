@@ -235,7 +235,7 @@ BEGIN
   PERFORM tasker.on_unblocked(p_tasks, p_cause ->> 'operator', p_cause ->> 'reason');
 END $$;
 
--- Cancel a task. p_operator: who asks, uid:0 pid:1234. Status of the a row: cancelled | conflict (already finished) | not_found.
+-- Cancel a task. p_operator: who asks, uid:0 pid:1234, or user:NAME. Status of the a row: cancelled | conflict (already finished) | not_found.
 CREATE FUNCTION tasker.cancel_task(p_node int, p_uuid uuid, p_reason text, p_operator text, p_notify boolean)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
@@ -253,8 +253,8 @@ BEGIN
     RETURN;
   END IF;
   RETURN QUERY SELECT * FROM tasker.end_tasks(p_node, ARRAY[v_id], 'cancelled', jsonb_build_object('event', 'cancel', 'reason', p_reason, 'operator', split_part(p_operator, ' ', 1)), 'task cancelled');
-  INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, pid, reason, node_no)
-  VALUES (gen_random_uuid(), 'task.cancel', v_id, v_state::text, 'cancelled', substring(p_operator FROM '^uid:([0-9]+)')::bigint, substring(p_operator FROM ' pid:([0-9]+)$')::int, coalesce(p_reason, ''), p_node);
+  INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, user_name, pid, reason, node_no)
+  VALUES (gen_random_uuid(), 'task.cancel', v_id, v_state::text, 'cancelled', substring(p_operator FROM '^uid:([0-9]+)')::bigint, substring(p_operator FROM '^user:(.+)$'), substring(p_operator FROM ' pid:([0-9]+)$')::int, coalesce(p_reason, ''), p_node);
   IF p_notify THEN
     PERFORM pg_notify('tasker_cancel', p_uuid::text);
   END IF;

@@ -32,7 +32,7 @@ class Retention(harness.SharedCase):
 
 	def walk(self):
 		"""Have a walk begin at once, and wait for its end."""
-		self.db.sql("UPDATE tasker.retention_walk SET at_id = 0, next_at = '-infinity'")
+		self.db.sql("UPDATE tasker.retention_walk SET at_id = 0, next_at = '-infinity', asked = asked + 1")
 		wait_for(lambda: self.db.number("SELECT count(*) FROM tasker.retention_walk WHERE next_at > '-infinity' AND at_id = 0") == 1, "the walk to end")
 
 	def rows(self, task):
@@ -170,6 +170,20 @@ class Namespaces(Retention):
 		self.walk()
 		self.assertEqual(self.rows(eternal), 0)
 
+	def test_rules_that_change_during_a_walk(self):
+		"""The walk was past them; another one begins at once, whatever time this one sets for the next."""
+		self.apply(self.node, template("one", [step("a")], namespace="changed"))
+		task = self.done(namespace="changed")
+		self.db.sql("INSERT INTO tasker.workers (worker_uuid, node_no, disconnected_at) VALUES (gen_random_uuid(), 1, now() - interval '2 days')")
+		with self.db.cluster.session(self.db.name) as held:
+			held.run("BEGIN; SELECT 1 FROM tasker.workers WHERE disconnected_at < now() - interval '1 day' FOR UPDATE")
+			self.db.sql("UPDATE tasker.retention_walk SET at_id = 0, next_at = '-infinity', asked = asked + 1")
+			wait_for(lambda: self.db.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%tasker.retain(%' AND datname = current_database()") == 1,
+			         "the walk to wait at its end")
+			self.rules(namespace="changed", keep_minutes=0, action="delete")
+			held.run("COMMIT")
+		wait_for(lambda: self.rows(task) == 0, "the new rule to be followed")
+
 	def test_what_is_archived_has_an_end_too(self):
 		task = self.done()
 		age(self.db, 11, task)
@@ -242,7 +256,7 @@ class Growth(harness.Case):
 			pass
 		self.assertEqual(db.number("SELECT count(*) FROM tasker.tasks WHERE state = 'error' AND task_id > 0"), 2000)
 		after_sweeps = scans()
-		db.sql("UPDATE tasker.tasks SET finished_at = finished_at - interval '1 hour'; UPDATE tasker.retention_walk SET next_at = '-infinity'")
+		db.sql("UPDATE tasker.tasks SET finished_at = finished_at - interval '1 hour'; UPDATE tasker.retention_walk SET next_at = '-infinity', asked = asked + 1")
 		middle = scans()
 		while db.value("SELECT more FROM tasker.retain(1, '{\"error\": 1}')") == "t":
 			pass

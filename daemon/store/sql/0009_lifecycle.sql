@@ -538,7 +538,8 @@ CREATE TABLE tasker.retention_walk (
   at_id bigint NOT NULL DEFAULT 0,       -- tasks up to this one have been looked at
   next_at timestamptz NOT NULL DEFAULT '-infinity',
   ended_at timestamptz NOT NULL DEFAULT '-infinity',
-  policy jsonb NOT NULL DEFAULT '{}'
+  policy jsonb NOT NULL DEFAULT '{}',
+  asked bigint NOT NULL DEFAULT 0        -- goes up when rules change: a walk that was under way then is followed by another at once
 ) WITH (fillfactor = 50);
 INSERT INTO tasker.retention_walk DEFAULT VALUES;
 
@@ -661,7 +662,7 @@ END $$;
 CREATE FUNCTION tasker.retain(p_node int, p_policy jsonb, OUT did int, OUT more boolean) LANGUAGE plpgsql
 SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-  v_position bigint; v_rest boolean; v_youngest interval;
+  v_position bigint; v_asked bigint; v_rest boolean; v_youngest interval;
 BEGIN
   did := 0;
   more := false;
@@ -669,7 +670,7 @@ BEGIN
     RETURN;
   END IF;
   -- Other options have a walk begin early, but daemons that do not agree cannot have one begin every moment.
-  SELECT w.at_id, w.next_at > now() AND (w.policy = p_policy OR w.ended_at > now() - interval '1 minute') INTO v_position, v_rest FROM tasker.retention_walk w;
+  SELECT w.at_id, w.asked, w.next_at > now() AND (w.policy = p_policy OR w.ended_at > now() - interval '1 minute') INTO v_position, v_asked, v_rest FROM tasker.retention_walk w;
   IF v_rest THEN
     RETURN;
   END IF;
@@ -682,8 +683,9 @@ BEGIN
     v_position := 0;
     more := tasker.sweep_leftovers(p_policy, 5000);
   END IF;
-  UPDATE tasker.retention_walk w SET at_id = v_position, policy = p_policy,
-    ended_at = CASE WHEN more THEN w.ended_at ELSE now() END, next_at = CASE WHEN more THEN '-infinity' ELSE now() + least(interval '1 hour', v_youngest / 20) END;
+  UPDATE tasker.retention_walk w SET at_id = CASE WHEN w.asked = v_asked THEN v_position ELSE 0 END, policy = p_policy,
+    ended_at = CASE WHEN more THEN w.ended_at ELSE now() END,
+    next_at = CASE WHEN more OR w.asked <> v_asked THEN '-infinity' ELSE now() + least(interval '1 hour', v_youngest / 20) END;
 END $$;
 
 -- namespace.retention: {"namespace", "state", and "keep_minutes", "forever" or "inherit", "action"}. Without one of them: how it stands.
@@ -717,7 +719,7 @@ BEGIN
     DELETE FROM tasker.retention r WHERE r.namespace_id = v_ns AND r.state = ANY (v_states::tasker.task_state[]);
   END IF;
   IF v_set OR v_inherit THEN
-    UPDATE tasker.retention_walk w SET next_at = '-infinity';
+    UPDATE tasker.retention_walk w SET next_at = '-infinity', at_id = 0, asked = w.asked + 1;
     PERFORM tasker.note_action(tasker.actor_of(p), 'namespace.retention', NULL, v_ns, NULL, (p - 'by' - 'namespace' - 'reason' - 'operator')::text);
   END IF;
   RETURN jsonb_build_object('namespace', p ->> 'namespace', 'rules', (

@@ -90,7 +90,7 @@ static void note(struct world *w, unsigned no, const char *outcome)
 
 static void execute(struct world *w, unsigned no)
 {
-	struct words_response r;
+	struct words_response r = {0};
 	unsigned fence = progress_fence(w->p, no);
 	respond(w, no, progress_attempts(w->p, no), &r);
 	int rc;
@@ -143,7 +143,7 @@ static void run(struct world *w)
 
 static int act_on_step(struct world *w, const char *action, unsigned no, const char *word)
 {
-	struct words_response r;
+	struct words_response r = {0};
 	if (strcmp(action, "reset") == 0)
 		return progress_reset(w->p, no);
 	if (strcmp(action, "resolve") == 0)

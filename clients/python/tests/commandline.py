@@ -19,10 +19,13 @@ class CliCase(support.TestCase):
             stream.write(textwrap.dedent(text))
 
     def run_cli(self, *args, **env):
+        return self.run_python("-m", "taskerd", *args, **env)
+
+    def run_python(self, *args, **env):
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("TASKER", "PYTHON_HANDLER"))}
         environ.update(PYTHONPATH=support.SRC, TASKERD_SOCKET=self.daemon.path, **env)
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "taskerd", *args],
+            [sys.executable, "-W", "error", *args],
             cwd=self.daemon.directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.addCleanup(self.reap, process)

@@ -74,6 +74,30 @@ class Processes(ManyCase):
         self.assertEqual(status, 0, err)
         self.assertIn("ended by signal 9", err)
 
+    def test_a_signal_while_children_are_started(self):
+        child = "import os, signal, socket; signal.signal(signal.SIGTERM, signal.SIG_IGN); socket.socket(fileno=int(os.environ['TASKERD_WORKER_LIFELINE'])).recv(1)"
+        self.write(
+            "early.py",
+            f"""
+            import os, signal, subprocess, sys
+            from taskerd._processes import Supervisor
+
+            popen = subprocess.Popen
+
+            def struck(*args, **kwargs):
+                process = popen(*args, **kwargs)
+                subprocess.Popen = popen
+                os.kill(os.getpid(), signal.SIGTERM)
+                return process
+
+            subprocess.Popen = struck
+            sys.exit(Supervisor([sys.executable, "-c", {child!r}], 3, "early").run())
+            """,
+        )
+        process = self.run_python("early.py")
+        status, _, err = self.end(process)
+        self.assertEqual(status, 0, err)
+
     def test_children_end_with_their_parent(self):
         process, conns = self.started(2)
         process.kill()

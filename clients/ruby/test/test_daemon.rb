@@ -293,6 +293,35 @@ class TestDaemon < Minitest::Test
     assert_equal 0, stop(pid).exitstatus, File.read(log)
   end
 
+  # Ruby loses a signal that comes while it starts: what tells a process to drain is its lifeline.
+  def test_processes_that_are_deaf_to_signals_end
+    child = file("child.rb", <<~RUBY)
+      trap("TERM", "IGNORE")
+      require "socket"
+      lifeline = UNIXSocket.for_fd(Integer(ENV.fetch("TASKERD_WORKER_LIFELINE")))
+      File.write(File.join(__dir__, "up"), "x", mode: "a")
+      lifeline.read
+    RUBY
+    parent = 'require "taskerd"; exit Taskerd::Worker::Supervisor.new([RbConfig.ruby, "--disable-gems", ARGV[0]], 2, "deaf").run'
+    pid = Process.spawn(RbConfig.ruby, "-I", LIB, "-e", parent, child, in: File::NULL)
+    (@pids ||= []) << pid
+    eventually("two children") { File.size?(File.join(dir, "up")) == 2 }
+    assert_equal 0, stop(pid).exitstatus
+  end
+
+  def test_a_signal_while_processes_are_started
+    child = file("child.rb", 'trap("TERM", "IGNORE"); require "socket"; UNIXSocket.for_fd(Integer(ENV.fetch("TASKERD_WORKER_LIFELINE"))).read')
+    parent = <<~'RUBY'
+      require "taskerd"
+      starting = TracePoint.new(:c_return) { |at| Process.kill("TERM", Process.pid) && starting.disable if at.method_id == :spawn }
+      starting.enable
+      exit Taskerd::Worker::Supervisor.new([RbConfig.ruby, "--disable-gems", ARGV[0]], 3, "early").run
+    RUBY
+    pid = Process.spawn(RbConfig.ruby, "-I", LIB, "-e", parent, child, in: File::NULL)
+    (@pids ||= []) << pid
+    assert_equal 0, ended(pid).exitstatus
+  end
+
   def test_bad_command_lines
     { %w[worker] => "name at least one PLACE", %w[worker x --threads 0] => "--threads needs a number", %w[worker x --what] => "no option --what", %w[replay] => "name a STEP",
       %w[worker x --log-level loud] => "--log-level must be one of", %w[fly] => "usage:" }.each do |arguments, said|

@@ -24,7 +24,7 @@ static unsigned next_random(unsigned *seed)
 static void make_random(struct random_dag *g, unsigned seed)
 {
 	memset(g, 0, sizeof *g);
-	uint32_t rank[N_MAX];
+	uint32_t rank[N_MAX] = {0};
 	g->n = 1 + next_random(&seed) % N_MAX;
 	unsigned density = 1 + next_random(&seed) % 60;
 	for (uint32_t i = 0; i < g->n; i++) {

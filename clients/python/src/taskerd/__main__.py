@@ -170,6 +170,8 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
     log = logging.getLogger("taskerd.worker")
     namespace = os.environ.get("TASKER_NAMESPACE")
     lifeline = _processes.Lifeline.from_environment()
+    if lifeline is not None:
+        lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
     registry = HandlerRegistry.instance()
     try:
         for module in modules:
@@ -189,7 +191,6 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
         if SubscriberRegistry.instance().count():
             SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(args.socket))
         if lifeline is not None:
-            lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
             worker.on_connected = lifeline.ready
         return worker.run()
     except (TaskerError, ImportError, OSError) as exc:

@@ -1,8 +1,8 @@
 """``--processes N``: several worker processes of one command line, and a parent that looks after them.
 
 Each child is a worker with a session of its own, so that a child that crashes costs only the attempts it
-had. The parent starts it again, slower each time it dies young. Children end with their parent: each
-holds one end of a socket pair, and drains when the other end closes.
+had. The parent starts it again, slower each time it dies young. Each child holds one end of a socket
+pair, and drains when the other end closes: because the parent says so, or because it has died.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Lifeline:
             pass
 
     def watch(self, gone: Callable[[], None]) -> None:
-        """Call a function when the parent has ended."""
+        """Call a function when the parent has ended, or wants this process to end."""
         threading.Thread(target=self._wait, args=(gone,), name="taskerd-lifeline", daemon=True).start()
 
     def _wait(self, gone: Callable[[], None]) -> None:
@@ -74,9 +74,11 @@ class _Child:
         self.born = 0.0
         self.due = 0.0
         self.backoff = Backoff(cap=10.0)
+        self._started = False
         self._sock: Optional[socket.socket] = None
 
     def start(self) -> None:
+        self._started = False
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         env = {**os.environ, LIFELINE: str(theirs.fileno())}
@@ -99,9 +101,18 @@ class _Child:
     def has_started(self) -> bool:
         """True if the process has once said that it could start."""
         try:
-            return self._sock is not None and self._sock.recv(1) == b"r"
+            self._started = self._started or (self._sock is not None and self._sock.recv(1) == b"r")
         except OSError:
-            return False
+            pass
+        return self._started
+
+    def drain(self) -> None:
+        """Have the process drain. By its lifeline, which unlike a signal may be cut at any time and any number of times."""
+        try:
+            if self._sock is not None:
+                self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
 
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -117,6 +128,7 @@ class Supervisor:
 
     def __init__(self, command: Sequence[str], count: int, name: str) -> None:
         self._children = [_Child(i + 1, [*command, "--name", f"{name}.{i + 1}"]) for i in range(count)]
+        self._signals: List[int] = []
         self._stopping = 0
         self._status = 0
 
@@ -131,8 +143,6 @@ class Supervisor:
         }
         before = signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
         try:
-            for child in self._children:
-                child.start()
             self._look_after(wake_in)
             return self._status
         finally:
@@ -145,19 +155,23 @@ class Supervisor:
             os.close(wake_out)
 
     def _on_signal(self, number: int, frame: Optional[FrameType]) -> None:
-        if number == signal.SIGCHLD:
-            return
-        if number == signal.SIGUSR1:
-            self._signal_all(number)
-            return
-        self._stopping += 1
-        self._signal_all(signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
-        if self._stopping > 1:
-            self._status = 128 + number
+        """Only notes it: a signal may come while a child is being started, or has just ended."""
+        self._signals.append(number)
 
-    def _signal_all(self, number: int) -> None:
-        for child in self._children:
-            child.signal(number)
+    def _obey(self) -> None:
+        """Do what the signals that came ask for."""
+        while self._signals:
+            number = self._signals.pop(0)
+            if number == signal.SIGUSR1:
+                for child in self._children:
+                    if child.has_started():
+                        child.signal(number)
+            elif number != signal.SIGCHLD:
+                self._stopping += 1
+                if self._stopping > 1:
+                    for child in self._children:
+                        child.signal(signal.SIGKILL)
+                    self._status = 128 + number
 
     def _look_after(self, wake: int) -> None:
         with selectors.DefaultSelector() as selector:
@@ -172,14 +186,16 @@ class Supervisor:
 
     def _alive(self) -> bool:
         """Take leave of who has ended, start who is due. False when nobody is left and nobody will come."""
+        self._obey()
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
                 self._ended(child, child.process.returncode)
         for child in self._children:
-            if child.process is None and not self._stopping and child.due <= time.monotonic():
+            if child.process is not None:
+                if self._stopping:
+                    child.drain()
+            elif not self._stopping and child.due <= time.monotonic():
                 child.start()
-                if self._stopping:  # a signal came while it was being started
-                    child.signal(signal.SIGTERM)
         return any(c.process is not None for c in self._children) or not self._stopping
 
     def _ended(self, child: _Child, status: int) -> None:
@@ -187,14 +203,14 @@ class Supervisor:
         started, lived = child.has_started(), time.monotonic() - child.born
         child.close()
         if self._stopping:
-            if status and not self._status:
+            untouched = not started and status == -signal.SIGTERM  # it had nothing to deliver
+            if status and not untouched and not self._status:
                 self._status = 1
             return
         if not started and status > 0:  # it said why; another one would say the same
             _log.error("worker process %d could not start", child.number)
             self._status = status
             self._stopping = 1
-            self._signal_all(signal.SIGTERM)
             return
         if lived >= GOOD_SECONDS:
             child.backoff.reset()

@@ -160,6 +160,7 @@ module Taskerd
       lifeline = ENV.key?(Worker::Lifeline::VARIABLE) ? Worker::Lifeline.from_environment : nil
       return supervise(options, arguments) if options.fetch(:processes, 1) > 1 && lifeline.nil?
 
+      lifeline&.watch { ::Process.kill("TERM", ::Process.pid) }
       run_worker(options, places, lifeline)
     rescue Errors::Error, LoadError, SystemCallError => e
       Taskerd::Logger.instance.error("cannot start: #{e.message}")
@@ -186,10 +187,7 @@ module Taskerd
       register_required(registry) if options[:require]
       service = Worker.new(registry, **settings(options))
       DomainEvents.start(options[:socket]) unless Taskerd.autoload?(:DomainEvents)
-      if lifeline
-        lifeline.watch { ::Process.kill("TERM", ::Process.pid) }
-        service.on_connected = -> { lifeline.ready }
-      end
+      service.on_connected = -> { lifeline.ready } if lifeline
       # Compiled code is faster; Ruby before 3.3 can only be told by its own options.
       RubyVM::YJIT.enable if defined?(RubyVM::YJIT) && RubyVM::YJIT.respond_to?(:enable)
       service.run

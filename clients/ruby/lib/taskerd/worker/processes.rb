@@ -25,7 +25,7 @@ module Taskerd
         nil
       end
 
-      # Call a block when the parent has ended.
+      # Call a block when the parent has ended, or wants this process to end.
       def watch
         Thread.new do
           begin
@@ -57,7 +57,7 @@ module Taskerd
         end
 
         def start
-          @told = false
+          @started = false
           @ours, theirs = UNIXSocket.pair
           # A group of its own: what a terminal sends reaches it by the parent, once.
           @pid = ::Process.spawn({ Lifeline::VARIABLE => theirs.fileno.to_s }, *@command, in: File::NULL, theirs.fileno => theirs.fileno, pgroup: true)
@@ -68,17 +68,21 @@ module Taskerd
 
         # @return [Boolean] true if the process has once said that it could start
         def started?
-          @ours.read_nonblock(1, exception: false) == "r"
+          @started ||= @ours.read_nonblock(1, exception: false) == "r"
         rescue SystemCallError, IOError
           false
         end
 
-        # A second SIGTERM would end it at once, so it gets one.
-        def signal(name)
-          return if @pid.nil? || (name == "TERM" && @told)
+        # Have the process drain. By its lifeline: a signal is lost if it comes while Ruby itself starts, for what it raises is
+        # rescued there.
+        def drain
+          @ours.shutdown(:WR)
+        rescue SystemCallError, IOError
+          nil
+        end
 
-          @told = true if name == "TERM"
-          ::Process.kill(name, @pid)
+        def signal(name)
+          ::Process.kill(name, @pid) if @pid
         rescue Errno::ESRCH
           nil
         end
@@ -100,6 +104,7 @@ module Taskerd
       # @param command [Array<String>] of a child; `--name` is added
       def initialize(command, count, name)
         @children = (1..count).map { |n| Child.new(n, [*command, "--name", "#{name}.#{n}"]) }
+        @signals = []
         @stopping = 0
         @status = 0
       end
@@ -109,7 +114,6 @@ module Taskerd
       def run
         @wake_in, @wake_out = IO.pipe
         previous = %w[TERM INT USR1 CHLD].to_h { |signal| [signal, trap(signal) { on_signal(signal) }] }
-        @children.each(&:start)
         look_after
         @status
       ensure
@@ -121,19 +125,10 @@ module Taskerd
 
       private
 
-      # No lock may be taken here.
+      # Only notes it: a signal may come while a child is being started, or has just ended.
       def on_signal(signal)
-        if signal == "USR1" then signal_all(signal)
-        elsif signal != "CHLD"
-          @stopping += 1
-          signal_all(@stopping == 1 ? "TERM" : "KILL")
-          @status = 128 + Signal.list[signal] if @stopping > 1
-        end
+        @signals << signal
         @wake_out.write_nonblock("w", exception: false)
-      end
-
-      def signal_all(name)
-        @children.each { |child| child.signal(name) }
       end
 
       def look_after
@@ -144,17 +139,32 @@ module Taskerd
         end
       end
 
+      # What the signals that came are to do.
+      def obey
+        while (signal = @signals.shift)
+          case signal
+          when "USR1" then @children.each { |child| child.signal(signal) if child.pid && child.started? }
+          when "TERM", "INT"
+            @stopping += 1
+            next if @stopping == 1
+
+            @children.each { |child| child.signal("KILL") }
+            @status = 128 + Signal.list[signal]
+          end
+        end
+      end
+
       # Take leave of who has ended, start who is due. False when nobody is left and nobody will come.
       def alive?
+        obey
         @children.each do |child|
           status = child.ended
           leave(child, status) if status
         end
         @children.each do |child|
-          next if child.pid || @stopping.positive? || child.due > Transport.now
-
-          child.start
-          child.signal("TERM") if @stopping.positive? # a signal came while it was being started
+          if @stopping.positive? then child.drain if child.pid
+          elsif child.pid.nil? && child.due <= Transport.now then child.start
+          end
         end
         @children.any?(&:pid) || @stopping.zero?
       end
@@ -173,7 +183,7 @@ module Taskerd
         Taskerd::Logger.instance.error("worker process #{child.number} ended #{how}; another one starts in #{delay.round(1)} s")
       end
 
-      # One that was told to end before it had started had nothing to deliver.
+      # One that was to end before it had started had nothing to deliver.
       def stopped(started, status)
         @status = [@status, 1].max unless status.success? || (!started && status.termsig == Signal.list["TERM"])
       end
@@ -183,7 +193,6 @@ module Taskerd
         Taskerd::Logger.instance.error("worker process #{child.number} could not start")
         @status = status.exitstatus
         @stopping = 1
-        signal_all("TERM")
       end
     end
   end

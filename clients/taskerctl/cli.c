@@ -94,10 +94,21 @@ struct option_set {
 	char shorts[2 * MAX_OPTS + 3];
 };
 
-static void add_options(struct option_set *s, const struct opt *opts)
+bool verb_hides(const struct verb *v, const struct opt *global)
+{
+	for (const struct opt *o = v ? v->opts : NULL; o && o->name; o++)
+		if (strcmp(o->name, global->name) == 0 || (o->letter && o->letter == global->letter))
+			return true;
+	return false;
+}
+
+/* Those of `opts` that the verb does not have itself; NULL: all. */
+static void add_options(struct option_set *s, const struct opt *opts, const struct verb *unless)
 {
 	size_t k = strlen(s->shorts);
 	for (; opts && opts->name && s->n < MAX_OPTS; opts++) {
+		if (verb_hides(unless, opts))
+			continue;
 		s->longs[s->n] = (struct option){
 		    .name = opts->name, .has_arg = opts->arg != NULL, .val = LONG_BASE + (int)s->n};
 		s->list[s->n++] = opts;
@@ -119,14 +130,6 @@ static const struct opt *option_of(const struct option_set *s, int c)
 		if (s->list[i]->letter == c)
 			return s->list[i];
 	return NULL;
-}
-
-static int bad_value(struct buf *why, const char *option, const char *value, const char *expected)
-{
-	buf_printf(why, "--%s: ", option);
-	text_put(why, value, 60);
-	buf_printf(why, " is not %s\n", expected);
-	return -EINVAL;
 }
 
 /* The place of `value` among the words of a kind, or -1. */
@@ -158,30 +161,163 @@ static int bad_word(struct buf *why, const struct opt *o, const char *value)
 	return -EINVAL;
 }
 
-static int check_value(const struct opt *o, const char *value, struct buf *why)
+static int bad_value(struct buf *why, const char *option, const char *value, const char *expected)
 {
-	bool bound = value && o->kind && o->kind->words && o->kind->what;
-	return bound && word_index(o->kind, value) < 0 ? bad_word(why, o, value) : 0;
+	buf_printf(why, "--%s: ", option);
+	text_put(why, *value ? value : "nothing", 60);
+	buf_printf(why, " is not %s\n", expected);
+	return -EINVAL;
 }
 
-static int decode_global(struct cli *c, const struct opt *o, const char *value, struct buf *why)
+static int check_value(const struct opt *o, const char *value, struct buf *why)
 {
-	if (strcmp(o->name, "socket") == 0)
-		c->socket = value;
-	else if (strcmp(o->name, "json") == 0)
-		c->json = true;
-	else if (strcmp(o->name, "quiet") == 0)
-		c->quiet = true;
-	else if (strcmp(o->name, "help") == 0)
-		c->help = true;
-	else if (strcmp(o->name, "version") == 0 && !value)
-		c->version = true;
-	else if (strcmp(o->name, "color") == 0)
-		c->colour = (enum colour_mode)word_index(o->kind, value);
-	else if (strcmp(o->name, "timeout") == 0 && parse_duration(value, &c->timeout_ms) < 0)
+	int64_t ms;
+	bool bound = value && o->kind && o->kind->words && o->kind->what;
+	if (bound && word_index(o->kind, value) < 0)
+		return bad_word(why, o, value);
+	if (value && strcmp(o->name, "timeout") == 0 && parse_duration(value, &ms) < 0)
 		return bad_value(why, "timeout", value, "a duration: 30, 30s, 500ms, 1m30s, 2h");
 	return 0;
 }
+
+/* ---- the options of every verb ---- */
+
+static void set_output(struct cli *c, enum output output)
+{
+	c->output = output;
+	c->json = output == OUTPUT_JSON || output == OUTPUT_JSONL;
+}
+
+static void take_socket(struct cli *c, const char *v)
+{
+	c->socket = v;
+}
+
+static void take_json(struct cli *c, const char *v)
+{
+	(void)v;
+	set_output(c, OUTPUT_JSON);
+}
+
+static void take_output(struct cli *c, const char *v)
+{
+	set_output(c, (enum output)word_index(&kind_output, v));
+}
+
+static void take_color(struct cli *c, const char *v)
+{
+	c->colour = (enum colour_mode)word_index(&kind_colour, v);
+}
+
+static void take_timeout(struct cli *c, const char *v)
+{
+	parse_duration(v, &c->timeout_ms);
+}
+
+static void take_quiet(struct cli *c, const char *v)
+{
+	(void)v;
+	c->quiet = true;
+}
+
+static void take_no_pager(struct cli *c, const char *v)
+{
+	(void)v;
+	c->no_pager = true;
+}
+
+static void take_help(struct cli *c, const char *v)
+{
+	(void)v;
+	c->help = true;
+}
+
+static void take_version(struct cli *c, const char *v)
+{
+	(void)v;
+	c->version = true;
+}
+
+static void take_namespace(struct cli *c, const char *v)
+{
+	c->space = v;
+}
+
+static void take_pager(struct cli *c, const char *v)
+{
+	c->pager = v;
+}
+
+static const struct {
+	const char *name;
+	void (*take)(struct cli *c, const char *value); /* one that was checked */
+	bool profile_only;
+} takers[] = {
+    {"socket", take_socket, false},      {"json", take_json, false},         {"output", take_output, false},
+    {"color", take_color, false},        {"timeout", take_timeout, false},   {"quiet", take_quiet, false},
+    {"no-pager", take_no_pager, false},  {"help", take_help, false},         {"version", take_version, false},
+    {"namespace", take_namespace, true}, {"pager", take_pager, true},
+};
+
+static void take_global(struct cli *c, const char *name, const char *value, bool profile)
+{
+	for (size_t i = 0; i < sizeof takers / sizeof *takers; i++)
+		if (strcmp(takers[i].name, name) == 0 && (profile || !takers[i].profile_only))
+			takers[i].take(c, value);
+}
+
+static const struct opt *global_option(const char *name)
+{
+	for (const struct opt *o = global_options; o->name; o++)
+		if (strcmp(o->name, name) == 0)
+			return o;
+	return NULL;
+}
+
+static bool is_global(const struct opt *o)
+{
+	return global_option(o->name) == o;
+}
+
+int cli_check_global(const char *name, const char *value, struct buf *why)
+{
+	const struct opt *o = global_option(name);
+	if (!*value && strcmp(name, "pager") != 0)
+		return bad_value(why, name, value, "a value");
+	return o ? check_value(o, value, why) : 0;
+}
+
+/* The option itself, not one of the verb that has its name. */
+static bool given(const struct cli *c, const char *name)
+{
+	for (size_t i = 0; i < c->nvalues; i++)
+		if (is_global(c->values[i].opt) && strcmp(c->values[i].opt->name, name) == 0)
+			return true;
+	return false;
+}
+
+void cli_default(struct cli *c, const char *name, const char *value)
+{
+	bool format = strcmp(name, "output") == 0 && given(c, "json");
+	if (!format && !given(c, name))
+		take_global(c, name, value, true);
+}
+
+const char *cli_namespace(const struct cli *c)
+{
+	const char *own = cli_get(c, "namespace");
+	return !own ? c->space : *own ? own : NULL;
+}
+
+/* On verbs that write files --output names one: what is meant for the other --output would become a strange file. */
+static int check_file(const struct opt *o, const char *value, struct buf *why)
+{
+	if (is_global(o) || !value || strcmp(o->name, "output") != 0 || word_index(&kind_output, value) < 0)
+		return 0;
+	buf_printf(why, "--output names a file here, and %s would be one\n  for JSON: --json; for a file of that name: --output ./%s\n", value, value);
+	return -EINVAL;
+}
+
 
 static int keep(struct cli *c, const struct opt *o, const char *value, struct buf *why)
 {
@@ -191,7 +327,11 @@ static int keep(struct cli *c, const struct opt *o, const char *value, struct bu
 	}
 	c->values[c->nvalues++] = (struct optval){.opt = o, .value = value};
 	int rc = check_value(o, value, why);
-	return rc < 0 ? rc : decode_global(c, o, value, why);
+	if (rc == 0)
+		rc = check_file(o, value, why);
+	if (rc == 0 && is_global(o))
+		take_global(c, o->name, value, false);
+	return rc;
 }
 
 static void unknown_option(const struct option_set *s, const char *given, struct buf *why)
@@ -335,17 +475,18 @@ static int check_count(const struct cli *c, struct buf *why)
 
 int cli_parse(int argc, char **argv, struct cli *ret, struct buf *why)
 {
-	struct option_set set = {.n = 0};
+	struct option_set set = {.n = 0}, all = {.n = 0};
 	int rest, words = 0;
 	*ret = (struct cli){.timeout_ms = -1};
-	add_options(&set, global_options);
+	add_options(&set, global_options, NULL);
 	int rc = read_options(argc, argv, 1, &set, true, ret, &rest, why);
 	if (rc == 0)
 		rc = find_verb(argc - rest, argv + rest, ret, &words, why);
 	if (rc < 0 || !ret->verb)
 		return rc;
-	add_options(&set, ret->verb->opts);
-	rc = read_options(argc, argv, rest + words, &set, false, ret, &rest, why);
+	add_options(&all, global_options, ret->verb);
+	add_options(&all, ret->verb->opts, NULL);
+	rc = read_options(argc, argv, rest + words, &all, false, ret, &rest, why);
 	if (rc < 0) {
 		char title[64];
 		buf_printf(why, "see: taskerctl help %s\n", verb_title(ret->verb, title));

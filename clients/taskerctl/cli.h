@@ -20,7 +20,7 @@ extern const struct kind kind_file, kind_dir, kind_number, kind_duration, kind_t
     kind_template_or_file, kind_template_name, kind_namespace, kind_task, kind_task_or_step, kind_step_name, kind_worker, kind_node,
     kind_dlq_entry, kind_event, kind_verb, kind_task_state, kind_final_state, kind_step_state, kind_dlq_status,
     kind_dlq_reason, kind_health, kind_drawing, kind_language, kind_style, kind_event_mode, kind_retention, kind_colour,
-    kind_keep;
+    kind_keep, kind_output, kind_profile, kind_shell;
 
 struct opt {
 	const char *name;
@@ -46,6 +46,7 @@ enum verb_flags {
 	VERB_WAITS = 1,  /* --timeout is for the tasks, not for a request; an option --wait means the same */
 	VERB_PAGES = 2,  /* its output may be long: a pager is of use */
 	VERB_HIDDEN = 4, /* for programs: not in any help */
+	VERB_NO_PROFILE = 8, /* it does without profiles, or reads them itself */
 };
 
 struct verb {
@@ -78,6 +79,7 @@ extern const struct group groups[]; /* ends with NULL verbs */
 	for (const struct group *g = groups; g->verbs; g++)                                                            \
 		for (const struct verb *v = g->verbs; v->name; v++)
 
+enum output { OUTPUT_TABLE, OUTPUT_WIDE, OUTPUT_JSON, OUTPUT_JSONL };
 enum colour_mode { COLOUR_AUTO, COLOUR_ALWAYS, COLOUR_NEVER };
 
 struct optval {
@@ -96,7 +98,11 @@ struct cli {
 	size_t nvalues;
 	/* the global ones, decoded */
 	const char *socket;
-	bool json, quiet, help, version;
+	enum output output;
+	bool json; /* one of the two kinds of JSON */
+	bool quiet, help, version, no_pager;
+	const char *space; /* the namespace that a profile has; or NULL */
+	const char *pager; /* a profile's; or NULL */
 	enum colour_mode colour;
 	int64_t timeout_ms; /* -1: not given */
 };
@@ -104,6 +110,13 @@ struct cli {
 /* Take `argv` apart (it is reordered, and must stay). 0: ret->verb is set, or ret->help (with ret->group or
  * not) or ret->version without a verb; -EINVAL: `why` holds a complaint for people, one line or more. */
 int cli_parse(int argc, char **argv, struct cli *ret, struct buf *why);
+
+/* What a profile says for a global option, or for "namespace" and "pager": holds where nothing was given. */
+void cli_default(struct cli *c, const char *name, const char *value);
+/* May a global option, "namespace" or "pager" have this value? 0, or -EINVAL with a complaint. */
+int cli_check_global(const char *name, const char *value, struct buf *why);
+/* The namespace to look at: the option --namespace, else the profile's. NULL: all, or the default one. */
+const char *cli_namespace(const struct cli *c);
 
 /* The last value of an option, or NULL; "" for one without argument that was given. */
 const char *cli_get(const struct cli *c, const char *name);
@@ -119,6 +132,8 @@ const struct verb *verb_find(int nwords, char *const *words, int *ret_words);
 const struct group *verb_group(const struct verb *v);
 /* The group of that name, or NULL. */
 const struct group *group_find(const char *word);
+/* A global option that a verb has another of under the same name or letter. */
+bool verb_hides(const struct verb *v, const struct opt *global);
 /* The role that a verb needs, as the protocol's table has it; NULL if none. */
 const char *verb_role(const struct verb *v);
 

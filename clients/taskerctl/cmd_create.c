@@ -77,9 +77,9 @@ static int common_params(const struct ctl *c, json_t *params)
 		json_set_option(params, texts[i].key, c->cli, texts[i].option);
 	set_tags(c, params);
 	if (c->cli->nargs > 0) {
-		if (parse_template_ref(c->cli->args[0], &ref) < 0)
-			return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected",
-			                c->cli->args[0]);
+		int code = ctl_template_ref(c, c->cli->args[0], &ref);
+		if (code)
+			return code;
 		json_object_set_new(params, "namespace", json_string(ref.space));
 		json_object_set_new(params, "name", json_string(ref.name));
 		if (*ref.version)
@@ -129,7 +129,7 @@ static int create_one(struct ctl *c, json_t *params)
 	cleanup_(cleanup_free) char *uuid = strdup(json_text(answer, "task_uuid"));
 	bool wait = cli_has(c->cli, "wait");
 	if (!c->cli->json && !wait)
-		printf("%s\n", uuid ? uuid : "");
+		ctl_say("%s\n", uuid ? uuid : "");
 	if (!json_flag(answer, "created"))
 		ctl_note(c, "this task was there already");
 	else if (c->err_tty && !wait)
@@ -139,7 +139,7 @@ static int create_one(struct ctl *c, json_t *params)
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else if (wait)
-		printf("%s %s\n", uuid ? uuid : "", json_text(answer, "state"));
+		ctl_say("%s %s\n", uuid ? uuid : "", json_text(answer, "state"));
 	if (code == EXIT_TIMEOUT)
 		ctl_note(c, "the task goes on; watch it with: taskerctl task watch %s", uuid ? uuid : "UUID");
 	return code;
@@ -212,7 +212,7 @@ static void take_result(struct bulk *b, json_t *r, unsigned long line)
 	else
 		b->existing++;
 	if (!b->c->cli->json)
-		printf("%s\n", json_text(r, "task_uuid"));
+		ctl_say("%s\n", json_text(r, "task_uuid"));
 	if (cli_has(b->c->cli, "wait"))
 		keep_for_wait(b, json_text(r, "task_uuid"));
 }

@@ -201,7 +201,7 @@ static void print_steps(const struct ctl *c, const json_t *steps)
 		table_cell(&t, NULL, json_text(json_object_get(s, "last_error"), "message"));
 	}
 	if (table_rows(&t) > 0) {
-		printf("\n");
+		ctl_say("\n");
 		ctl_print_table(c, &t, 0);
 	}
 }
@@ -216,7 +216,7 @@ static int show_entry(struct ctl *c, const char *method, json_t *params, bool br
 	if (c->cli->json) {
 		ctl_print_json(c, e, false);
 	} else if (brief) {
-		printf("%s %s %s\n", json_text(e, "entry"), json_text(e, "reason"), json_text(e, "status"));
+		ctl_say("%s %s %s\n", json_text(e, "entry"), json_text(e, "reason"), json_text(e, "status"));
 	} else {
 		print_entry(c, e);
 		print_steps(c, json_object_get(json_object_get(e, "snapshot"), "steps"));
@@ -266,6 +266,6 @@ int run_dlq_redrive(struct ctl *c)
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else
-		printf("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
+		ctl_say("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
 	return EXIT_OK;
 }

@@ -107,6 +107,8 @@ int run_events_tail(struct ctl *c)
 	size_t pos = 0;
 	for (const char *n; (n = cli_next(c->cli, "namespace", &pos));)
 		json_array_append_new(names, json_string(n));
+	if (json_array_size(names) == 0 && c->cli->space)
+		json_array_append_new(names, json_string(c->cli->space));
 	cleanup_(cleanup_json) json_t *params = json_pack("{s:o,s:o}", "patterns", patterns_of(c), "namespaces", names);
 	int code = count_option(c, &t.left);
 	if (code == EXIT_OK)
@@ -177,7 +179,7 @@ static int consume_some(struct ctl *c, const char *ns, int64_t max, uint64_t dea
 
 int run_events_consume(struct ctl *c)
 {
-	const char *ns = cli_get(c->cli, "namespace");
+	const char *ns = cli_namespace(c->cli);
 	uint64_t deadline = c->cli->timeout_ms >= 0 ? now_mono() + (uint64_t)c->cli->timeout_ms * 1000 : 0;
 	int64_t left;
 	size_t n = 0, total = 0;
@@ -218,7 +220,7 @@ int run_events_publish(struct ctl *c)
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else
-		printf("%s\n", json_text(answer, "event_id"));
+		ctl_say("%s\n", json_text(answer, "event_id"));
 	return EXIT_OK;
 }
 

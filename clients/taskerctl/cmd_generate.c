@@ -55,7 +55,7 @@ static int parse(struct job *j, const char *what, const struct buf *source)
 	int rc = template_parse((const char *)source->data, source->len, NULL, &t, &f);
 	if (rc < 0) {
 		findings_to_text(&f, what, &text);
-		fputs(buf_text(&text), stderr);
+		ctl_warn("%s", buf_text(&text));
 		findings_done(&f);
 		return ctl_fail(j->c, EXIT_NO, "%s is no valid template", what);
 	}
@@ -79,10 +79,11 @@ static int from_daemon(struct job *j, const char *what)
 {
 	cleanup_(cleanup_json) json_t *answer = NULL;
 	struct template_ref ref;
-	if (parse_template_ref(what, &ref) < 0)
-		return ctl_fail(j->c, EXIT_USAGE, "%s is neither a file nor a template: NS/NAME[@VERSION] is expected", what);
+	int code = ctl_template_ref(j->c, what, &ref);
+	if (code)
+		return code;
 	json_t *params = json_pack("{s:s,s:s,s:s*}", "namespace", ref.space, "name", ref.name, "version", *ref.version ? ref.version : NULL);
-	int code = ctl_call(j->c, "template.get", params, &answer);
+	code = ctl_call(j->c, "template.get", params, &answer);
 	if (code)
 		return code;
 	cleanup_(cleanup_buf) struct buf source = {0};

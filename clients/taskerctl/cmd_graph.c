@@ -35,7 +35,7 @@ static int template_from_file(const struct ctl *c, const char *path, struct temp
 		return ctl_fail(c, EXIT_NO, "%s: cannot be read: %s", input_name(path), strerrordesc_np(-rc));
 	rc = template_parse((const char *)source.data, source.len, &opts, ret, &f);
 	if (rc < 0 && findings_to_text(&f, input_name(path), &text) == 0)
-		fprintf(stderr, "%s", buf_text(&text));
+		ctl_warn("%s", buf_text(&text));
 	findings_done(&f);
 	return rc < 0 ? ctl_fail(c, EXIT_NO, "%s is not a template that can be drawn", input_name(path))
 	              : EXIT_OK;
@@ -61,10 +61,8 @@ int run_template_graph(struct ctl *c)
 		return code;
 	if (looks_like_file(c->cli->args[0]))
 		code = template_from_file(c, c->cli->args[0], &t);
-	else if (parse_template_ref(c->cli->args[0], &ref) == 0)
-		code = get_template(c, ref.space, ref.name, ref.version, &t);
 	else
-		code = ctl_fail(c, EXIT_USAGE, "%s is neither a file nor NS/NAME[@VERSION]", c->cli->args[0]);
+		code = ctl_template_ref(c, c->cli->args[0], &ref) ?: get_template(c, ref.space, ref.name, ref.version, &t);
 	return code ? code : graph_draw(c, t, NULL, how);
 }
 
@@ -129,7 +127,7 @@ static void print_task_line(const struct ctl *c, const json_t *task)
 		    (json_time(task, "finished_at", &finished) == 0 ? finished : (int64_t)now_wall()) -
 		        created,
 		    took);
-	printf("%s/%s@%s  %s%s%s%s%s  %lld of %lld steps  %s\n\n", json_text(task, "namespace"),
+	ctl_say("%s/%s@%s  %s%s%s%s%s  %lld of %lld steps  %s\n\n", json_text(task, "namespace"),
 	       json_text(task, "name"), json_text(task, "version"), colour ? "\033[" : "",
 	       colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "",
 	       (long long)json_int(task, "completed_steps", 0), (long long)json_int(task, "total_steps", 0),

@@ -83,7 +83,7 @@ static void print_attempts(const struct ctl *c, const json_t *list)
 	}
 	if (table_rows(&t) == 0)
 		return;
-	printf("\n");
+	ctl_say("\n");
 	ctl_print_table(c, &t, 0);
 }
 
@@ -109,7 +109,7 @@ static void print_actions(const struct ctl *c, const json_t *list)
 	}
 	if (table_rows(&t) == 0)
 		return;
-	printf("\n");
+	ctl_say("\n");
 	ctl_print_table(c, &t, 0);
 }
 

@@ -1,4 +1,4 @@
-/* version, help, doctor. */
+/* version, doctor. */
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/ctl.h"
@@ -12,7 +12,7 @@ static void put_fact(const char *key, const char *value)
 	char clean[256];
 	text_copy(clean, sizeof clean, value);
 	if (*clean)
-		printf("%-10s %s\n", key, clean);
+		ctl_say("%-10s %s\n", key, clean);
 }
 
 static void print_server(const json_t *info)
@@ -53,32 +53,11 @@ int run_version(struct ctl *c)
 		ctl_print_json(c, j, false);
 		return EXIT_OK;
 	}
-	printf("taskerctl  %s, protocol %d.%d\n", TASKERD_VERSION, PROTOCOL_MAJOR, PROTOCOL_MINOR);
+	ctl_say("taskerctl  %s, protocol %d.%d\n", TASKERD_VERSION, PROTOCOL_MAJOR, PROTOCOL_MINOR);
 	if (reached)
 		print_server(info);
 	else
 		put_fact("taskerd", err.message);
-	return EXIT_OK;
-}
-
-/* ---- help ---- */
-
-int run_help(struct ctl *c)
-{
-	cleanup_(cleanup_buf) struct buf b = {0};
-	int words;
-	const struct verb *v = verb_find(c->cli->nargs, c->cli->args, &words);
-	buf_init(&b, 0);
-	if (c->cli->nargs == 0)
-		help_all(&b);
-	else if (v && words == c->cli->nargs)
-		help_verb(&b, v);
-	else if (c->cli->nargs == 1 && group_find(c->cli->args[0]))
-		help_group(&b, group_find(c->cli->args[0]));
-	else
-		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s; see taskerctl help", c->cli->args[0],
-		                c->cli->nargs > 1 ? " " : "", c->cli->nargs > 1 ? c->cli->args[1] : "");
-	ctl_write(&b);
 	return EXIT_OK;
 }
 
@@ -108,11 +87,11 @@ static void print_check(const struct ctl *c, const json_t *check)
 	char name[128], detail[512];
 	text_copy(name, sizeof name, json_text(check, "name"));
 	text_copy(detail, sizeof detail, json_text(check, "detail"));
-	printf("%s%-7s%s  %s", c->colour ? ok ? "\033[32m" : "\033[31m" : "", ok ? "ok" : "FOUND",
+	ctl_say("%s%-7s%s  %s", c->colour ? ok ? "\033[32m" : "\033[31m" : "", ok ? "ok" : "FOUND",
 	       c->colour ? "\033[0m" : "", name);
 	if (!ok)
-		printf(": %lld", (long long)json_int(check, "found", 0));
-	printf("%s%s\n", *detail ? ok ? "  " : ", " : "", detail);
+		ctl_say(": %lld", (long long)json_int(check, "found", 0));
+	ctl_say("%s%s\n", *detail ? ok ? "  " : ", " : "", detail);
 	if (!ok)
 		print_samples(c, json_object_get(check, "sample"));
 }

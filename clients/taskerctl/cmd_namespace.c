@@ -69,7 +69,7 @@ static int act(struct ctl *c, const char *method)
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else
-		printf("%s %s\n", json_text(answer, "namespace"), json_flag(answer, "paused") ? "paused" : "running");
+		ctl_say("%s %s\n", json_text(answer, "namespace"), json_flag(answer, "paused") ? "paused" : "running");
 	return EXIT_OK;
 }
 

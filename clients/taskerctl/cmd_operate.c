@@ -14,7 +14,7 @@ static json_t *filter_options(const struct ctl *c)
 	static const struct {
 		const char *key, *option;
 	} texts[] = {
-	    {"namespace", "namespace"},    {"name", "name"},
+	    {"name", "name"},
 	    {"version", "template-version"}, {"state", "state"},
 	    {"tag", "tag"},                {"created_after", "after"},
 	    {"created_before", "before"},  {"correlation_id", "correlation-id"},
@@ -26,6 +26,9 @@ static json_t *filter_options(const struct ctl *c)
 		json_set_option(filter, texts[i].key, c->cli, texts[i].option);
 	if (cli_has(c->cli, "all"))
 		json_object_set_new(filter, "all", json_true());
+	/* A profile's namespace narrows what was picked; by itself it picks nothing. */
+	if (json_object_size(filter) > 0 || cli_has(c->cli, "namespace"))
+		json_set_namespace(filter, c->cli);
 	if (json_object_size(filter) > 0)
 		return filter;
 	json_decref(filter);
@@ -138,9 +141,9 @@ static int print_one(struct ctl *c, const json_t *answer, bool step)
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else if (step)
-		printf("%s %s %s\n", json_text(answer, "step_uuid"), json_text(answer, "name"), json_text(answer, "state"));
+		ctl_say("%s %s %s\n", json_text(answer, "step_uuid"), json_text(answer, "name"), json_text(answer, "state"));
 	else
-		printf("%s %s%s\n", json_text(answer, "task_uuid"), json_text(answer, "state"), json_flag(answer, "paused") ? " paused" : "");
+		ctl_say("%s %s%s\n", json_text(answer, "task_uuid"), json_text(answer, "state"), json_flag(answer, "paused") ? " paused" : "");
 	return EXIT_OK;
 }
 

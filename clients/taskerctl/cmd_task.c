@@ -19,7 +19,7 @@ static void put_list_fact(const struct ctl *c, const char *key, const json_t *li
 static void put_state(const struct ctl *c, const json_t *task)
 {
 	const char *state = json_text(task, "state"), *colour = c->colour ? state_colour(state) : NULL;
-	printf("%-14s %s%s%s%s%s%s  %lld of %lld steps complete\n", "state", colour ? "\033[" : "",
+	ctl_say("%-14s %s%s%s%s%s%s  %lld of %lld steps complete\n", "state", colour ? "\033[" : "",
 	       colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "", json_flag(task, "paused") ? ", paused" : "",
 	       (long long)json_int(task, "completed_steps", 0), (long long)json_int(task, "total_steps", 0));
 }
@@ -64,7 +64,7 @@ static void put_errors(const json_t *steps)
 		          json_is_string(e) ? json_string_value(e) : json_text(e, "message"));
 		text_copy(name, sizeof name, json_text(s, "name"));
 		if (*message)
-			printf("%s: %s\n", name, message);
+			ctl_say("%s: %s\n", name, message);
 	}
 }
 

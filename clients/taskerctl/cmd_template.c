@@ -38,18 +38,18 @@ static void print_verdict(const struct ctl *c, const char *path, const struct ve
 	size_t warnings =
 	    v->findings.n - (v->findings.errors < v->findings.n ? v->findings.errors : v->findings.n);
 	buf_init(&b, 0);
-	if (findings_to_text(&v->findings, input_name(path), &b) == 0)
-		ctl_write(&b);
+	if (findings_to_text(&v->findings, input_name(path), &b) == 0 && b.len > 0)
+		ctl_say("%s", buf_text(&b));
 	if (c->cli->quiet)
 		return;
-	printf("%s: %s%s%s", input_name(path), c->colour ? v->ok ? "\033[32m" : "\033[31m" : "",
+	ctl_say("%s: %s%s%s", input_name(path), c->colour ? v->ok ? "\033[32m" : "\033[31m" : "",
 	       v->ok ? "ok" : "invalid", c->colour ? "\033[0m" : "");
 	if (v->title)
-		printf(", %s", v->title);
+		ctl_say(", %s", v->title);
 	if (v->findings.errors)
-		printf(", %zu error%s", v->findings.errors, v->findings.errors == 1 ? "" : "s");
+		ctl_say(", %zu error%s", v->findings.errors, v->findings.errors == 1 ? "" : "s");
 	if (warnings)
-		printf(", %zu warning%s", warnings, warnings == 1 ? "" : "s");
+		ctl_say(", %zu warning%s", warnings, warnings == 1 ? "" : "s");
 	putchar('\n');
 }
 
@@ -101,21 +101,18 @@ int run_template_validate(struct ctl *c)
 
 /* ---- apply ---- */
 
-static void print_findings(const json_t *findings, const char *path, FILE *f)
+static void print_findings(const json_t *findings, const char *path)
 {
 	size_t i;
 	json_t *x;
 	json_array_foreach(findings, i, x)
 	{
-		char message[512], key[200];
-		const char *file = json_text(x, "file");
+		char place[48] = "";
+		const char *file = json_text(x, "file"), *key = json_text(x, "key");
 		int64_t line = json_int(x, "line", 0);
-		text_copy(message, sizeof message, json_text(x, "message"));
-		text_copy(key, sizeof key, json_text(x, "key"));
-		fprintf(f, "%s", *file ? file : path);
 		if (line > 0)
-			fprintf(f, ":%lld:%lld", (long long)line, (long long)json_int(x, "column", 1));
-		fprintf(f, ": %s: %s%s%s\n", json_text(x, "severity"), key, *key ? ": " : "", message);
+			snprintf(place, sizeof place, ":%lld:%lld", (long long)line, (long long)json_int(x, "column", 1));
+		ctl_warn("%s%s: %s: %s%s%s\n", *file ? file : path, place, json_text(x, "severity"), key, *key ? ": " : "", json_text(x, "message"));
 	}
 }
 
@@ -123,7 +120,7 @@ static int refuse(const struct ctl *c, const char *path, const struct tasker_err
 {
 	const char *text = err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
 	cleanup_(cleanup_json) json_t *details = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
-	print_findings(json_object_get(details, "findings"), path, stderr);
+	print_findings(json_object_get(details, "findings"), path);
 	json_array_append_new(all, json_pack("{s:s,s:{s:s,s:s,s:O*}}", "file", path, "error", "code",
 	                                     err->code, "message", err->message, "details", details));
 	int code = ctl_complain(c, path, err);
@@ -155,8 +152,8 @@ static int apply_one(struct ctl *c, const char *path, json_t *all)
 	json_array_append(all, answer);
 	if (c->cli->json)
 		return EXIT_OK;
-	print_findings(json_object_get(answer, "findings"), input_name(path), stderr);
-	printf("%s/%s@%s %s\n", json_text(answer, "namespace"), json_text(answer, "name"),
+	print_findings(json_object_get(answer, "findings"), input_name(path));
+	ctl_say("%s/%s@%s %s\n", json_text(answer, "namespace"), json_text(answer, "name"),
 	       json_text(answer, "version"), json_flag(answer, "created") ? "registered" : "unchanged");
 	return EXIT_OK;
 }
@@ -265,13 +262,13 @@ static void print_template(const struct ctl *c, const json_t *answer)
 	size_t i;
 	json_t *s;
 	table_init(&t, cols, sizeof cols / sizeof *cols);
-	printf("%s/%s@%s  %zu steps, registered %.19s, digest %.12s\n", json_text(answer, "namespace"),
+	ctl_say("%s/%s@%s  %zu steps, registered %.19s, digest %.12s\n", json_text(answer, "namespace"),
 	       json_text(answer, "name"), json_text(answer, "version"), json_array_size(steps),
 	       json_text(answer, "created_at"), json_text(answer, "digest"));
 	text_copy(description, sizeof description,
 	          json_text(json_object_get(answer, "definition"), "description"));
 	if (*description)
-		printf("%s\n", description);
+		ctl_say("%s\n", description);
 	putchar('\n');
 	json_array_foreach(steps, i, s) add_step(&t, steps, s);
 	ctl_print_table(c, &t, 0);
@@ -281,12 +278,12 @@ int run_template_show(struct ctl *c)
 {
 	cleanup_(cleanup_json) json_t *answer = NULL;
 	struct template_ref ref;
-	if (parse_template_ref(c->cli->args[0], &ref) < 0)
-		return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected",
-		                c->cli->args[0]);
+	int code = ctl_template_ref(c, c->cli->args[0], &ref);
+	if (code)
+		return code;
 	json_t *params = json_pack("{s:s,s:s,s:s*}", "namespace", ref.space, "name", ref.name, "version",
 	                           *ref.version ? ref.version : NULL);
-	int code = ctl_call(c, "template.get", params, &answer);
+	code = ctl_call(c, "template.get", params, &answer);
 	if (code)
 		return code;
 	if (cli_has(c->cli, "definition"))

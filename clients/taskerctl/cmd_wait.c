@@ -121,7 +121,7 @@ static void report(void *arg, const struct waited *w)
 	if (w->err.rc < 0)
 		ctl_complain(c, w->uuid, &w->err);
 	else if (!c->cli->json)
-		printf("%s %s%s%s%s%s\n", w->uuid, colour ? "\033[" : "", colour ? colour : "",
+		ctl_say("%s %s%s%s%s%s\n", w->uuid, colour ? "\033[" : "", colour ? colour : "",
 		       colour ? "m" : "", state, colour ? "\033[0m" : "");
 	fflush(stdout);
 }

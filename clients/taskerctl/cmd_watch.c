@@ -275,7 +275,7 @@ static void print_snapshot(const struct watch *w)
 		ctl_print_json(w->c, line, true);
 	} else if (!w->live) {
 		const char *at = json_text(w->task, "updated_at");
-		printf("%-27s task %s\n", *at ? at : "-", state);
+		ctl_say("%-27s task %s\n", *at ? at : "-", state);
 	}
 	fflush(stdout);
 }

@@ -19,6 +19,34 @@ void ctl_write(const struct buf *b)
 		fwrite(b->data, 1, b->len, stdout);
 }
 
+static void say_to(FILE *f, const char *fmt, va_list ap)
+{
+	cleanup_(cleanup_free) char *text = NULL;
+	cleanup_(cleanup_buf) struct buf b = {0};
+	buf_init(&b, 0);
+	if (vasprintf(&text, fmt, ap) < 0)
+		return;
+	text_put_lines(&b, text);
+	if (b.len > 0)
+		fwrite(b.data, 1, b.len, f);
+}
+
+void ctl_say(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	say_to(stdout, fmt, ap);
+	va_end(ap);
+}
+
+void ctl_warn(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	say_to(stderr, fmt, ap);
+	va_end(ap);
+}
+
 void ctl_note(const struct ctl *c, const char *fmt, ...)
 {
 	char text[700], clean[700];
@@ -112,18 +140,38 @@ int ctl_error(const struct ctl *c, const struct tasker_error *err)
 	return ctl_complain(c, NULL, err);
 }
 
-void ctl_print_json(const struct ctl *c, const json_t *j, bool line)
+static void dump_json(const struct ctl *c, const json_t *j, bool line)
 {
 	size_t how = JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
 	how |= c->out_tty && !line ? JSON_INDENT(2) : JSON_COMPACT;
-	json_dumpf(j, stdout, how);
+	cleanup_(cleanup_free) char *text = json_dumps(j, how);
+	cleanup_(cleanup_buf) struct buf b = {0};
+	buf_init(&b, 0);
+	if (text && c->out_tty)
+		text_put_json(&b, text);
+	else if (text)
+		fputs(text, stdout);
+	ctl_write(&b);
 	fputc('\n', stdout);
+}
+
+void ctl_print_json(const struct ctl *c, const json_t *j, bool line)
+{
+	bool lines = c->cli->output == OUTPUT_JSONL;
+	const char *member = c->cli->verb ? c->cli->verb->list : NULL;
+	const json_t *list = json_is_array(j) ? j : member ? json_object_get(j, member) : NULL;
+	size_t i;
+	json_t *item;
+	if (line || !lines || !json_is_array(list))
+		dump_json(c, j, line || lines);
+	else
+		json_array_foreach(list, i, item) dump_json(c, item, true);
 }
 
 void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent)
 {
 	const struct table_style style = {
-	    .width = c->width, .heading = !c->cli->quiet, .colour = c->colour, .indent = indent};
+	    .width = c->width, .heading = !c->cli->quiet, .colour = c->colour, .wide = c->cli->output == OUTPUT_WIDE, .indent = indent};
 	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	if (table_render(t, &style, &b) < 0)
@@ -245,9 +293,15 @@ void json_join(const json_t *list, struct buf *b)
 	    buf_printf(b, "%s%s", i ? ", " : "", json_string_value(s) ? json_string_value(s) : "?");
 }
 
+void json_set_namespace(json_t *params, const struct cli *cli)
+{
+	if (cli_namespace(cli))
+		json_object_set_new(params, "namespace", json_string(cli_namespace(cli)));
+}
+
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option)
 {
-	const char *v = cli_get(cli, option);
+	const char *v = strcmp(option, "namespace") == 0 ? cli_namespace(cli) : cli_get(cli, option);
 	if (v)
 		json_object_set_new(params, key, json_string(v));
 }
@@ -298,6 +352,15 @@ bool task_state_is_final(const char *state)
 int exit_code_for_state(const char *state)
 {
 	return strcmp(state, "complete") == 0 || strcmp(state, "resolved_manually") == 0 ? EXIT_OK : EXIT_NO;
+}
+
+int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref *ret)
+{
+	if (parse_template_ref(text, ret) < 0)
+		return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected\n  see what there is with: taskerctl template list", text);
+	if (!strchr(text, '/') && c->cli->space)
+		snprintf(ret->space, sizeof ret->space, "%s", c->cli->space);
+	return EXIT_OK;
 }
 
 int ctl_json_option(const struct ctl *c, const char *option, json_t **ret)

@@ -16,6 +16,7 @@ struct ctl {
 	bool out_tty, err_tty, colour, err_colour;
 	size_t width, height; /* of the terminal; width 0: not a terminal, never cut */
 	int timeout_ms;       /* for one request */
+	int screen;           /* what was stdout while a pager may come; 0: none may */
 };
 
 #define DEFAULT_TIMEOUT_MS 30000
@@ -35,6 +36,9 @@ static inline void cleanup_table(struct table *t)
 
 /* term.c: find out about the terminal; `c->cli` is set. */
 void ctl_look_at_terminal(struct ctl *c);
+/* pager.c: from now on output is kept, and shown at the end by a pager if it is longer than the terminal. */
+void pager_begin(struct ctl *c);
+void pager_end(struct ctl *c);
 /* The size may have changed. */
 void ctl_measure(struct ctl *c);
 
@@ -46,6 +50,10 @@ void ctl_write(const struct buf *b);
 void ctl_fact(const struct ctl *c, const char *key, const char *value);
 /* The same of a JSON value; empty maps and arrays only if `empty`. */
 void ctl_fact_json(const struct ctl *c, const char *key, const json_t *v, bool empty);
+/* For people, to stdout: whatever could steer a terminal is made harmless, but for colours and newlines. */
+void ctl_say(const char *fmt, ...) printf_like(1, 2);
+/* The same to stderr. */
+void ctl_warn(const char *fmt, ...) printf_like(1, 2);
 /* A note for people, to stderr, but not with --quiet. A newline is added. */
 void ctl_note(const struct ctl *c, const char *fmt, ...) printf_like(2, 3);
 /* "taskerctl: ..." to stderr. Returns `code`. */
@@ -55,7 +63,7 @@ int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...) pri
 int ctl_error(const struct ctl *c, const struct tasker_error *err);
 /* The same without the JSON document, and with what it is about in front. */
 int ctl_complain(const struct ctl *c, const char *about, const struct tasker_error *err);
-/* One JSON document, or one line of JSON with `line`. */
+/* One JSON document, or one line of JSON with `line`. With --output jsonl the items of the verb's list, a line each. */
 void ctl_print_json(const struct ctl *c, const json_t *j, bool line);
 void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent);
 
@@ -85,9 +93,15 @@ int json_time(const json_t *o, const char *key, int64_t *ret_us);
 const char *json_age(const json_t *o, const char *key, char dst[24]);
 /* "a, b, c" of an array of strings. */
 void json_join(const json_t *list, struct buf *b);
+/* The namespace that --namespace or the profile names, as "namespace". */
+void json_set_namespace(json_t *params, const struct cli *cli);
 /* "key: value" if the option was given. */
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option);
 
+/* A template as an argument names it; without a namespace in it that of the profile, else "default". 0, or an exit code after
+ * having said why. */
+struct template_ref;
+int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref *ret) must_check;
 /* The value of an option that is JSON text, @FILE or -. 0 with *ret (NULL if it was not given), or an exit code
  * after having said why. */
 int ctl_json_option(const struct ctl *c, const char *option, json_t **ret) must_check;
@@ -148,3 +162,7 @@ int run_events_list(struct ctl *c);
 int run_doctor(struct ctl *c);
 int run_version(struct ctl *c);
 int run_help(struct ctl *c);
+int run_completion(struct ctl *c);
+int run_complete(struct ctl *c);
+int run_profile_list(struct ctl *c);
+int run_profile_show(struct ctl *c);

@@ -19,13 +19,15 @@ static void put_option(struct buf *b, const struct opt *o)
 		buf_printf(b, "  %s\n  %-*s%s\n", left, LEFT, "", o->help);
 }
 
-static void put_options(struct buf *b, const char *title, const struct opt *opts)
+/* Those that `unless` does not have itself. */
+static void put_options(struct buf *b, const char *title, const struct opt *opts, const struct verb *unless)
 {
 	if (!opts || !opts->name)
 		return;
 	buf_printf(b, "\n%s:\n", title);
 	for (; opts->name; opts++)
-		put_option(b, opts);
+		if (!verb_hides(unless, opts))
+			put_option(b, opts);
 }
 
 static void put_verb_line(struct buf *b, const struct verb *v)
@@ -54,7 +56,7 @@ void help_all(struct buf *b)
 	                  "Looks at and works with a running taskerd.\n\nCommands:\n");
 	FOR_EACH_VERB(g, v)
 		put_verb_line(b, v);
-	put_options(b, "Options of every command", global_options);
+	put_options(b, "Options of every command", global_options, NULL);
 	buf_append_str(b, "\nExit codes:\n");
 	for (int i = 0; exit_code_meaning(i); i++)
 		buf_printf(b, "  %d  %s\n", i, exit_code_meaning(i));
@@ -84,8 +86,8 @@ void help_verb(struct buf *b, const struct verb *v)
 	buf_printf(b, "usage: taskerctl %s%s%s\n\n%s.\n", verb_title(v, title), v->args ? " " : "", v->args ? v->args : "", v->summary);
 	if (v->help)
 		buf_printf(b, "\n%s\n", v->help);
-	put_options(b, "Options", v->opts);
-	put_options(b, "Options of every command", global_options);
+	put_options(b, "Options", v->opts, NULL);
+	put_options(b, "Options of every command", global_options, v);
 	put_exits(b, v);
 	put_examples(b, v);
 	if (role)

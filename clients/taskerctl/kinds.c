@@ -61,3 +61,7 @@ const struct kind kind_retention = {.name = "retention", .what = "an action", .w
 const struct kind kind_colour = {.name = "colour", .what = "a time for colours", .words = WORDS("auto", "always", "never")};
 /* A duration, or one of these: offered, not demanded. */
 const struct kind kind_keep = {.name = "keep", .words = WORDS("forever", "default")};
+const struct kind kind_output = {
+    .name = "output", .what = "a kind of output", .words = WORDS("table", "wide", "json", "jsonl")};
+const struct kind kind_profile = {.name = "profile"};
+const struct kind kind_shell = {.name = "shell", .what = "a shell", .words = WORDS("bash", "zsh", "fish")};

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/profile.h"
 #include "protocol/utf8.h"
 
 /* Everything given ends up in JSON or on a terminal. */
@@ -21,30 +22,24 @@ static int check_encoding(int argc, char **argv)
 	return 0;
 }
 
-static int show(void (*put)(struct buf *, const void *), const void *what)
+/* --help, wherever it was written. */
+static int show_help(struct cli *cli)
 {
+	struct ctl c = {.cli = cli};
 	struct buf b;
 	buf_init(&b, 0);
-	put(&b, what);
+	if (cli->verb)
+		help_verb(&b, cli->verb);
+	else if (cli->group)
+		help_group(&b, cli->group);
+	else
+		help_all(&b);
+	ctl_look_at_terminal(&c);
+	pager_begin(&c);
 	ctl_write(&b);
+	pager_end(&c);
 	buf_done(&b);
 	return EXIT_OK;
-}
-
-static void put_all(struct buf *b, const void *what)
-{
-	(void)what;
-	help_all(b);
-}
-
-static void put_group(struct buf *b, const void *group)
-{
-	help_group(b, group);
-}
-
-static void put_verb(struct buf *b, const void *verb)
-{
-	help_verb(b, verb);
 }
 
 /* Who waits a second for a task does not want to be told that the daemon took longer to say hello, nor to
@@ -59,19 +54,47 @@ static int request_timeout(const struct cli *cli)
 	return (int)(given < least ? least : given > most ? most : given);
 }
 
+/* What the command line leaves open is as the profile has it. EXIT_OK, or EXIT_USAGE after having said why. */
+static int use_profile(struct cli *cli, struct profiles *all)
+{
+	const struct profile *one = NULL;
+	cleanup_(cleanup_buf) struct buf why = {0};
+	buf_init(&why, 0);
+	if (cli->verb && cli->verb->flags & VERB_NO_PROFILE)
+		return EXIT_OK;
+	bool read = profiles_read(all, &why) == 0;
+	if (read && profile_choose(all, cli, &one, &why) == 0) {
+		if (one)
+			profile_apply(one, cli);
+		return EXIT_OK;
+	}
+	const char *text = buf_text(&why);
+	ctl_warn("taskerctl: %s%s", read ? "" : "the profiles cannot be used\n", text ? text : "");
+	return EXIT_USAGE;
+}
+
+static int run_verb(struct ctl *c, const struct cli *cli)
+{
+	c->timeout_ms = request_timeout(cli);
+	ctl_look_at_terminal(c);
+	if (cli->verb && cli->verb->flags & VERB_PAGES)
+		pager_begin(c);
+	int code = cli->version ? run_version(c) : cli->verb->run(c);
+	pager_end(c);
+	tasker_close(c->conn);
+	return code;
+}
+
 static int run(struct cli *cli)
 {
 	struct ctl c = {.cli = cli};
-	if (cli->help && cli->verb)
-		return show(put_verb, cli->verb);
-	if (cli->help && cli->group)
-		return show(put_group, cli->group);
+	struct profiles profiles = {0};
 	if (cli->help)
-		return show(put_all, NULL);
-	c.timeout_ms = request_timeout(cli);
-	ctl_look_at_terminal(&c);
-	int code = cli->version ? run_version(&c) : cli->verb->run(&c);
-	tasker_close(c.conn);
+		return show_help(cli);
+	int code = use_profile(cli, &profiles);
+	if (code == EXIT_OK)
+		code = run_verb(&c, cli);
+	profiles_done(&profiles);
 	return code;
 }
 

@@ -17,6 +17,11 @@ void table_init(struct table *t, const struct column *cols, size_t ncols)
 	*t = (struct table){.cols = cols, .ncols = ncols};
 }
 
+void table_wide(struct table *t, size_t from)
+{
+	t->wide_from = from;
+}
+
 void table_done(struct table *t)
 {
 	for (size_t i = 0; i < t->ncells; i++)
@@ -77,24 +82,24 @@ static void natural_widths(const struct table *t, bool heading, size_t *w)
 	}
 }
 
-/* The widest column that can still give a character, or ncols. */
-static size_t widest_shrinkable(const struct table *t, const size_t *w)
+/* The widest column that can still give a character, or `shown`. */
+static size_t widest_shrinkable(const struct table *t, size_t shown, const size_t *w)
 {
-	size_t best = t->ncols;
-	for (size_t c = 0; c < t->ncols; c++)
-		if (t->cols[c].shrink && w[c] > NARROWEST && (best == t->ncols || w[c] > w[best]))
+	size_t best = shown;
+	for (size_t c = 0; c < shown; c++)
+		if (t->cols[c].shrink && w[c] > NARROWEST && (best == shown || w[c] > w[best]))
 			best = c;
 	return best;
 }
 
-static void fit(const struct table *t, size_t width, size_t *w)
+static void fit(const struct table *t, size_t shown, size_t width, size_t *w)
 {
-	size_t total = (t->ncols - 1) * GAP;
-	for (size_t c = 0; c < t->ncols; c++)
+	size_t total = (shown - 1) * GAP;
+	for (size_t c = 0; c < shown; c++)
 		total += w[c];
 	while (total > width) {
-		size_t c = widest_shrinkable(t, w);
-		if (c == t->ncols)
+		size_t c = widest_shrinkable(t, shown, w);
+		if (c == shown)
 			return;
 		/* A very long cell in one step, not one by one. */
 		size_t give = w[c] > width ? w[c] - width : 1;
@@ -135,21 +140,20 @@ int table_render(const struct table *t, const struct table_style *style, struct 
 	if (!w || t->failed)
 		return -ENOMEM;
 	natural_widths(t, style->heading, w);
+	size_t shown = t->wide_from && !style->wide ? t->wide_from : t->ncols;
 	if (style->width)
-		fit(t, style->width > style->indent ? style->width - style->indent : 1, w);
+		fit(t, shown, style->width > style->indent ? style->width - style->indent : 1, w);
 	if (style->heading) {
 		spaces(out, style->indent);
-		for (size_t c = 0; c < t->ncols; c++)
-			put_cell(&t->cols[c], t->cols[c].title, style->colour ? "1" : NULL, w[c],
-			         c + 1 == t->ncols, out);
+		for (size_t c = 0; c < shown; c++)
+			put_cell(&t->cols[c], t->cols[c].title, style->colour ? "1" : NULL, w[c], c + 1 == shown, out);
 		buf_append_char(out, '\n');
 	}
 	for (size_t r = 0; r < table_rows(t); r++) {
 		spaces(out, style->indent);
-		for (size_t c = 0; c < t->ncols; c++) {
+		for (size_t c = 0; c < shown; c++) {
 			const struct cell *cell = &t->cells[r * t->ncols + c];
-			put_cell(&t->cols[c], cell->text, style->colour ? cell->colour : NULL, w[c],
-			         c + 1 == t->ncols, out);
+			put_cell(&t->cols[c], cell->text, style->colour ? cell->colour : NULL, w[c], c + 1 == shown, out);
 		}
 		buf_append_char(out, '\n');
 	}

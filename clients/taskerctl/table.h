@@ -19,12 +19,15 @@ struct cell {
 struct table {
 	const struct column *cols;
 	size_t ncols;
+	size_t wide_from; /* columns from this one on are for --output wide; 0: none */
 	struct cell *cells;
 	size_t ncells, cap;
 	bool failed; /* out of memory: rendering gives nothing */
 };
 
 void table_init(struct table *t, const struct column *cols, size_t ncols);
+/* Show the columns from `from` on only in the style `wide`. */
+void table_wide(struct table *t, size_t from);
 void table_done(struct table *t);
 /* The next cell, left to right, row by row. NULL or "" shows as "-". */
 void table_cell(struct table *t, const char *colour, const char *text);
@@ -33,7 +36,7 @@ size_t table_rows(const struct table *t);
 
 struct table_style {
 	size_t width; /* of the terminal; 0: never cut */
-	bool heading, colour;
+	bool heading, colour, wide;
 	size_t indent;
 };
 /* Append the whole table to `out`. 0 or -ENOMEM. */

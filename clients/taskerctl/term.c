@@ -40,4 +40,7 @@ void ctl_look_at_terminal(struct ctl *c)
 	c->colour = wants_colour(c, c->out_tty);
 	c->err_colour = wants_colour(c, c->err_tty);
 	ctl_measure(c);
+	/* What redraws itself must fit all the same. */
+	if (c->cli->output == OUTPUT_WIDE && c->cli->verb && !(c->cli->verb->flags & VERB_WAITS))
+		c->width = 0;
 }

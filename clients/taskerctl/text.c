@@ -75,6 +75,39 @@ size_t text_put(struct buf *b, const char *s, size_t max_cols)
 	return w + 1;
 }
 
+/* The length of a colour (ESC [ digits m) at `p`; 0 if there is none. */
+static size_t colour_length(const unsigned char *p)
+{
+	size_t n = p[0] == 0x1B && p[1] == '[' ? 2 + strspn((const char *)p + 2, "0123456789;") : 0;
+	return n && p[n] == 'm' ? n + 1 : 0;
+}
+
+void text_put_lines(struct buf *b, const char *s)
+{
+	uint32_t c;
+	for (const unsigned char *p = (const unsigned char *)s; *p;) {
+		size_t colour = colour_length(p), n = colour ? colour : decode(p, &c);
+		if (colour || *p == '\n' || !is_control(c))
+			buf_append(b, p, n);
+		else
+			buf_append_char(b, *p == '\t' ? ' ' : '?');
+		p += n;
+	}
+}
+
+void text_put_json(struct buf *b, const char *json)
+{
+	uint32_t c;
+	for (const unsigned char *p = (const unsigned char *)json; *p;) {
+		size_t n = decode(p, &c);
+		if (is_control(c) && *p != '\n')
+			buf_printf(b, "\\u%04x", (unsigned)c);
+		else
+			buf_append(b, p, n);
+		p += n;
+	}
+}
+
 void text_copy(char *dst, size_t size, const char *s)
 {
 	struct buf b;

@@ -11,7 +11,11 @@ size_t text_width(const char *s);
  * with an ellipsis. Returns the columns written. What workers and tasks are called comes from outside:
  * nothing of it may steer the terminal. */
 size_t text_put(struct buf *b, const char *s, size_t max_cols);
-/* The same into a fixed array. */
+/* A text of many lines that may have colours: only these and newlines are left as they are. */
+void text_put_lines(struct buf *b, const char *s);
+/* JSON text, with what could steer a terminal in it as \u escapes: it means the same. */
+void text_put_json(struct buf *b, const char *json);
+/* The same as text_put into a fixed array. */
 void text_copy(char *dst, size_t size, const char *s);
 
 /* "850us", "12ms", "3.25s", "4m05s", "2h13m", "3d04h". Returns `dst`. */

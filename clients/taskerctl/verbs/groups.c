@@ -4,9 +4,12 @@
 
 const struct opt global_options[] = {
     {"socket", 's', "PATH", "the daemon's socket; else TASKERD_SOCKET, the user's own, the system's", &kind_file},
-    {"json", 'j', NULL, "print the daemon's answer as JSON", NULL},
+    {"profile", 0, "NAME", "speak with the daemon of this name in taskerctl.yaml; else TASKERCTL_PROFILE", &kind_profile},
+    {"output", 'o', "FORMAT", "table (the default); wide: all columns, nothing cut; json; jsonl: a line for each item", &kind_output},
+    {"json", 'j', NULL, "print the daemon's answer as JSON: --output json", NULL},
     {"color", 0, "WHEN", "auto (the default: on a terminal, unless NO_COLOR is set), always, never", &kind_colour},
     {"timeout", 0, "DURATION", "how long to wait for the answer (30s, 2m, 500ms), 30s by default", &kind_duration},
+    {"no-pager", 0, NULL, "no pager for what is longer than the terminal", NULL},
     {"quiet", 'q', NULL, "no headings, no notes", NULL},
     {"help", 'h', NULL, "show help and exit", NULL},
     {"version", 'V', NULL, "show the version and exit", NULL},
@@ -32,6 +35,7 @@ const struct group groups[] = {
     {"queue", "Queues of steps that are ready", queue_verbs},
     {"dlq", "Dead-letter entries: what needs a person", dlq_verbs},
     {"events", "Domain events: listen, take, publish", events_verbs},
+    {"profile", "Names for several daemons", profile_verbs},
     {NULL, NULL, own_verbs},
     {NULL, NULL, NULL},
 };

@@ -263,6 +263,49 @@ START_TEST(colour_does_not_count_for_the_width)
 }
 END_TEST
 
+START_TEST(wide_columns_are_for_the_wide_style)
+{
+	static const char *const cells[] = {"a", "5", "first"};
+	struct table t;
+	struct buf b;
+	for (int wide = 0; wide < 2; wide++) {
+		buf_init(&b, 0);
+		table_init(&t, three, 3);
+		table_wide(&t, 2);
+		for (size_t i = 0; i < 3; i++)
+			table_cell(&t, NULL, cells[i]);
+		ck_assert_int_eq(table_render(&t, &(struct table_style){.heading = true, .wide = wide}, &b), 0);
+		ck_assert_str_eq(buf_text(&b), wide ? "NAME  N  REMARK\na     5  first\n" : "NAME  N\na     5\n");
+		table_done(&t);
+		buf_done(&b);
+	}
+}
+END_TEST
+
+/* Combining marks take no column, ideographs two. */
+START_TEST(columns_are_aligned_by_what_is_seen)
+{
+	static const char *const cells[] = {"\xe6\xb3\xa8\xe6\x96\x87", "5", "x", "e\xcc\x81t\xc3\xa9", "6", "y"};
+	char *text = render(cells, 6, (struct table_style){.heading = false});
+	ck_assert_str_eq(text, "\xe6\xb3\xa8\xe6\x96\x87  5  x\ne\xcc\x81t\xc3\xa9   6  y\n");
+	free(text);
+}
+END_TEST
+
+START_TEST(nothing_steers_the_terminal)
+{
+	struct buf b;
+	buf_init(&b, 0);
+	text_put_lines(&b, "a\033[31mb\033[0m\033[2J\033]0;x\007\n\xc2\x9b" "31m\xe2\x80\xae" "c\td");
+	ck_assert_str_eq(buf_text(&b), "a\033[31mb\033[0m?[2J?]0;x?\n?31m?c d");
+	buf_done(&b);
+	buf_init(&b, 0);
+	text_put_json(&b, "{\"a\":\"\xc2\x9b" "31m\xe2\x80\xae\x7f\xc3\xa9\"}");
+	ck_assert_str_eq(buf_text(&b), "{\"a\":\"\\u009b31m\\u202e\\u007f\xc3\xa9\"}");
+	buf_done(&b);
+}
+END_TEST
+
 START_TEST(a_table_without_rows_is_its_heading)
 {
 	char *text = render(NULL, 0, (struct table_style){.heading = true});
@@ -320,6 +363,9 @@ int main(void)
 	tcase_add_test(c, columns_are_aligned);
 	tcase_add_test(c, the_widest_column_gives_way);
 	tcase_add_test(c, colour_does_not_count_for_the_width);
+	tcase_add_test(c, wide_columns_are_for_the_wide_style);
+	tcase_add_test(c, columns_are_aligned_by_what_is_seen);
+	tcase_add_test(c, nothing_steers_the_terminal);
 	tcase_add_test(c, a_table_without_rows_is_its_heading);
 	tcase_add_test(c, errors_have_exit_codes);
 	suite_add_tcase(s, c);

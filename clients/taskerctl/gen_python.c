@@ -165,44 +165,16 @@ static void pydantic(const struct gen_model *m, struct buf *b)
 
 /* ---- handlers ---- */
 
-static void put_literal(struct buf *b, const json_t *v);
-
-static void put_object(struct buf *b, const json_t *v)
-{
-	const char *key, *comma = "";
-	json_t *x;
-	buf_append_char(b, '{');
-	json_object_foreach((json_t *)(uintptr_t)v, key, x)
-	{
-		buf_append_str(b, comma);
-		gen_quoted(b, key);
-		buf_append_str(b, ": ");
-		put_literal(b, x);
-		comma = ", ";
-	}
-	buf_append_char(b, '}');
-}
-
-static void put_literal(struct buf *b, const json_t *v)
-{
-	const json_t *x;
-	size_t i;
-	if (json_is_object(v)) {
-		put_object(b, v);
-	} else if (json_is_array(v)) {
-		buf_append_char(b, '[');
-		json_array_foreach(v, i, x)
-		{
-			buf_append_str(b, i ? ", " : "");
-			put_literal(b, x);
-		}
-		buf_append_char(b, ']');
-	} else if (json_is_boolean(v) || json_is_null(v)) {
-		buf_append_str(b, json_is_true(v) ? "True" : json_is_false(v) ? "False" : "None");
-	} else {
-		gen_put_json(b, v);
-	}
-}
+static const struct gen_literals literals = {.open = "{", .arrow = ": ", .close = "}", .words = {"None", "False", "True"}, .quote = gen_quoted};
+static const struct gen_answers answers = {
+    .route = "    return Decision.route([",
+    .route_end = "])\n",
+    .config = "    return BatchConfig(total_items=10, batch_size=5)\n",
+    .counted = "    done = batch_context.end_cursor - batch_context.start_cursor\n    return {\"items_processed\": done, \"items_succeeded\": done}\n",
+    .value = "    return ",
+    .value_end = "\n",
+    .literals = &literals,
+};
 
 static void put_decorators(const struct gen_model *m, const json_t *step, struct buf *b)
 {
@@ -222,26 +194,7 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 	const struct gen_record *input = gen_input_of(m);
 	if (input)
 		buf_printf(b, "    given = types.%s.from_dict(context.input_data)  # noqa: F841\n", input->name);
-	switch (gen_step_kind(step)) {
-	case GEN_STEP_DECISION:
-		buf_append_str(b, "    return Decision.route([");
-		gen_quoted(b, gen_first_child(m, step));
-		buf_append_str(b, "])\n");
-		return;
-	case GEN_STEP_ANALYZER:
-		buf_append_str(b, "    return BatchConfig(total_items=10, batch_size=5)\n");
-		return;
-	case GEN_STEP_WORKER:
-		buf_append_str(b, "    done = batch_context.end_cursor - batch_context.start_cursor\n    return {\"items_processed\": done, \"items_succeeded\": done}\n");
-		return;
-	case GEN_STEP_PLAIN:
-	case GEN_STEP_AGGREGATE:
-		break;
-	}
-	cleanup_json_ json_t *example = gen_example(json_object_get(step, "result_schema"));
-	buf_append_str(b, "    return ");
-	put_literal(b, example);
-	buf_append_char(b, '\n');
+	gen_put_answer(m, step, b, &answers);
 }
 
 static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
@@ -284,7 +237,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 	                    "from taskerd.testing import EmbeddedTaskerd\n\nHERE = os.path.dirname(os.path.abspath(__file__))\n\n\n"
 	                    "class Workflow(unittest.TestCase):\n    def test_it_completes(self):\n        with EmbeddedTaskerd() as daemon:\n"
 	                    "            task = daemon.run(os.path.join(HERE, \"templates\", \"{name}.json\"), ");
-	put_literal(b, example);
+	gen_put_literal(b, example, &literals);
 	gen_put_named(m, b, ", handlers=[\"{name}_handlers\"])\n            self.assertEqual(task.status, \"complete\")\n\n\nif __name__ == \"__main__\":\n    unittest.main()\n");
 }
 

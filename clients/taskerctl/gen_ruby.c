@@ -171,46 +171,16 @@ static void dry(const struct gen_model *m, struct buf *b)
 
 /* ---- handlers ---- */
 
-static void put_literal(struct buf *b, const json_t *v);
-
-static void put_object(struct buf *b, const json_t *v)
-{
-	const char *key, *comma = "";
-	json_t *x;
-	buf_append_char(b, '{');
-	json_object_foreach((json_t *)(uintptr_t)v, key, x)
-	{
-		buf_append_str(b, *comma ? ", " : " ");
-		quoted(b, key);
-		buf_append_str(b, " => ");
-		put_literal(b, x);
-		comma = ",";
-	}
-	buf_append_str(b, *comma ? " }" : "}");
-}
-
-static void put_literal(struct buf *b, const json_t *v)
-{
-	const json_t *x;
-	size_t i;
-	if (json_is_object(v)) {
-		put_object(b, v);
-	} else if (json_is_array(v)) {
-		buf_append_char(b, '[');
-		json_array_foreach(v, i, x)
-		{
-			buf_append_str(b, i ? ", " : "");
-			put_literal(b, x);
-		}
-		buf_append_char(b, ']');
-	} else if (json_is_string(v)) {
-		quoted(b, json_string_value(v));
-	} else if (json_is_null(v)) {
-		buf_append_str(b, "nil");
-	} else {
-		gen_put_json(b, v);
-	}
-}
+static const struct gen_literals literals = {.open = "{ ", .arrow = " => ", .close = " }", .words = {"nil", "false", "true"}, .quote = quoted};
+static const struct gen_answers answers = {
+    .route = "  Decision.route([",
+    .route_end = "])\n",
+    .config = "  BatchConfig.new(total_items: 10, batch_size: 5)\n",
+    .counted = "  done = batch_context.end_cursor - batch_context.start_cursor\n  { 'items_processed' => done, 'items_succeeded' => done }\n",
+    .value = "  ",
+    .value_end = "\n",
+    .literals = &literals,
+};
 
 static void put_body(const struct gen_model *m, const json_t *step, struct buf *b)
 {
@@ -219,26 +189,7 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 		gen_put_named(m, b, "  _given = {Name}Types::");
 		buf_printf(b, "%s.from_h(context.task.context)\n", input->name);
 	}
-	switch (gen_step_kind(step)) {
-	case GEN_STEP_DECISION:
-		buf_append_str(b, "  Decision.route([");
-		quoted(b, gen_first_child(m, step));
-		buf_append_str(b, "])\n");
-		return;
-	case GEN_STEP_ANALYZER:
-		buf_append_str(b, "  BatchConfig.new(total_items: 10, batch_size: 5)\n");
-		return;
-	case GEN_STEP_WORKER:
-		buf_append_str(b, "  done = batch_context.end_cursor - batch_context.start_cursor\n  { 'items_processed' => done, 'items_succeeded' => done }\n");
-		return;
-	case GEN_STEP_PLAIN:
-	case GEN_STEP_AGGREGATE:
-		break;
-	}
-	cleanup_json_ json_t *example = gen_example(json_object_get(step, "result_schema"));
-	buf_append_str(b, "  ");
-	put_literal(b, example);
-	buf_append_char(b, '\n');
+	gen_put_answer(m, step, b, &answers);
 }
 
 static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
@@ -288,7 +239,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 	                    "# The program is $TASKERD_PROGRAM, or the taskerd on the PATH.\n\nrequire 'minitest/autorun'\nrequire 'taskerd/testing'\n\n"
 	                    "class {Name}Test < Minitest::Test\n  def test_it_completes\n    daemon = Taskerd::Testing::EmbeddedTaskerd.new.start\n"
 	                    "    task = daemon.run(File.join(__dir__, 'templates', '{name}.json'), ");
-	put_literal(b, example);
+	gen_put_literal(b, example, &literals);
 	gen_put_named(m, b, ", handlers: [File.join(__dir__, '{name}_handlers.rb')])\n    assert_equal 'complete', task.status\n  ensure\n    daemon&.stop\n  end\nend\n");
 }
 

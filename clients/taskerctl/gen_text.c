@@ -79,6 +79,61 @@ void gen_put_json(struct buf *b, const json_t *v)
 	free(text);
 }
 
+static void put_object(struct buf *b, const json_t *v, const struct gen_literals *l)
+{
+	const char *key, *before = l->open;
+	json_t *x;
+	json_object_foreach((json_t *)(uintptr_t)v, key, x)
+	{
+		buf_append_str(b, before);
+		l->quote(b, key);
+		buf_append_str(b, l->arrow);
+		gen_put_literal(b, x, l);
+		before = ", ";
+	}
+	buf_append_str(b, json_object_size(v) ? l->close : "{}");
+}
+
+void gen_put_literal(struct buf *b, const json_t *v, const struct gen_literals *l)
+{
+	const json_t *x;
+	size_t i;
+	if (json_is_object(v)) {
+		put_object(b, v, l);
+	} else if (json_is_array(v)) {
+		buf_append_char(b, '[');
+		json_array_foreach(v, i, x)
+		{
+			buf_append_str(b, i ? ", " : "");
+			gen_put_literal(b, x, l);
+		}
+		buf_append_char(b, ']');
+	} else if (json_is_string(v)) {
+		l->quote(b, json_string_value(v));
+	} else if (json_is_boolean(v) || json_is_null(v)) {
+		buf_append_str(b, l->words[json_is_true(v) ? 2 : json_is_false(v)]);
+	} else {
+		gen_put_json(b, v);
+	}
+}
+
+void gen_put_answer(const struct gen_model *m, const json_t *step, struct buf *b, const struct gen_answers *a)
+{
+	enum gen_step kind = gen_step_kind(step);
+	if (kind == GEN_STEP_DECISION) {
+		buf_append_str(b, a->route);
+		a->literals->quote(b, gen_first_child(m, step));
+		buf_append_str(b, a->route_end);
+	} else if (kind == GEN_STEP_ANALYZER || kind == GEN_STEP_WORKER) {
+		buf_append_str(b, kind == GEN_STEP_WORKER ? a->counted : a->config);
+	} else {
+		cleanup_json_ json_t *example = gen_example(json_object_get(step, "result_schema"));
+		buf_append_str(b, a->value);
+		gen_put_literal(b, example, a->literals);
+		buf_append_str(b, a->value_end);
+	}
+}
+
 bool gen_first_with_callable(const struct gen_model *m, const json_t *step)
 {
 	const json_t *s;

@@ -18,9 +18,9 @@ const char *gen_step_name(const struct gen_model *m, const json_t *no);
 const char *gen_first_child(const struct gen_model *m, const json_t *step);
 /* The template step that does the work of a batchable one. */
 const char *gen_batch_worker(const struct gen_model *m, const json_t *step);
-/* What a handler does, for its comment: the step's description, or its name. */
 /* Whether this is the first step with its callable: a handler that serves several is written once. */
 bool gen_first_with_callable(const struct gen_model *m, const json_t *step);
+/* What a handler does, for its comment: the step's description, or its name. */
 const char *gen_about_step(const struct gen_model *m, const json_t *step);
 /* The names of the steps that this one depends on, as parameters are called, with commas between; each with `behind` behind it, and the step's
  * name quoted if `quote` is not NULL. */
@@ -34,3 +34,21 @@ void gen_put_named(const struct gen_model *m, struct buf *b, const char *text);
 void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *command, const char *program);
 /* A value as JSON. */
 void gen_put_json(struct buf *b, const json_t *v);
+
+/* How a language writes values. */
+struct gen_literals {
+	const char *open, *arrow, *close; /* of an object with members: around them, and between key and value */
+	const char *words[3];             /* null, false, true */
+	gen_quote_fn *quote;
+};
+void gen_put_literal(struct buf *b, const json_t *v, const struct gen_literals *l);
+
+/* What a new handler answers, statements with their indentation and end. */
+struct gen_answers {
+	const char *route, *route_end; /* a decision, around the quoted name of a step */
+	const char *config;            /* what an analyzer says of its batch */
+	const char *counted;           /* what a batch worker says it did */
+	const char *value, *value_end; /* any other handler, around a literal */
+	const struct gen_literals *literals;
+};
+void gen_put_answer(const struct gen_model *m, const json_t *step, struct buf *b, const struct gen_answers *a);

@@ -123,31 +123,23 @@ static void zod(const struct gen_model *m, struct buf *b)
 
 /* ---- handlers ---- */
 
+static const struct gen_literals literals = {.open = "{ ", .arrow = ": ", .close = " }", .words = {"null", "false", "true"}, .quote = gen_quoted};
+static const struct gen_answers answers = {
+    .route = "  return Decision.route([",
+    .route_end = "]);\n",
+    .config = "  return { totalItems: 10, batchSize: 5 };\n",
+    .counted = "  const done = Number(batchContext?.endCursor ?? 0) - Number(batchContext?.startCursor ?? 0);\n  return { items_processed: done, items_succeeded: done };\n",
+    .value = "  return ",
+    .value_end = ";\n",
+    .literals = &literals,
+};
+
 static void put_body(const struct gen_model *m, const json_t *step, struct buf *b)
 {
 	const struct gen_record *input = gen_input_of(m);
 	if (input)
 		buf_printf(b, "  const given = context.inputData as unknown as %s;\n  void given;\n", input->name);
-	switch (gen_step_kind(step)) {
-	case GEN_STEP_DECISION:
-		buf_append_str(b, "  return Decision.route([");
-		gen_quoted(b, gen_first_child(m, step));
-		buf_append_str(b, "]);\n");
-		return;
-	case GEN_STEP_ANALYZER:
-		buf_append_str(b, "  return { totalItems: 10, batchSize: 5 };\n");
-		return;
-	case GEN_STEP_WORKER:
-		buf_append_str(b, "  const done = Number(batchContext?.endCursor ?? 0) - Number(batchContext?.startCursor ?? 0);\n  return { items_processed: done, items_succeeded: done };\n");
-		return;
-	case GEN_STEP_PLAIN:
-	case GEN_STEP_AGGREGATE:
-		break;
-	}
-	cleanup_json_ json_t *example = gen_example(json_object_get(step, "result_schema"));
-	buf_append_str(b, "  return ");
-	gen_put_json(b, example);
-	buf_append_str(b, ";\n");
+	gen_put_answer(m, step, b, &answers);
 }
 
 static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
@@ -201,7 +193,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 	                    "import assert from 'node:assert/strict';\nimport { test } from 'node:test';\nimport { EmbeddedTaskerd } from 'taskerd/testing';\nimport * as handlers from './{name}_handlers.js';\n\n"
 	                    "test('{name} completes', async () => {\n  const daemon = await EmbeddedTaskerd.start();\n  try {\n"
 	                    "    const task = await daemon.run('templates/{name}.json', ");
-	gen_put_json(b, example);
+	gen_put_literal(b, example, &literals);
 	buf_append_str(b, ", { handlers: Object.values(handlers) });\n    assert.equal(task.status, 'complete');\n  } finally {\n    await daemon.stop();\n  }\n});\n");
 }
 

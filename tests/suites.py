@@ -9,6 +9,7 @@ import glob
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -439,6 +440,12 @@ SUITES = {f.__name__: f for f in (
 LONG_SUITES = {"asan-all": asan_all}  # by name only
 
 
+def processor():
+    """Seconds of processor that commands have used which have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main():
     names = sys.argv[1:] or ["all"]
     unknown = [n for n in names if n not in ("all", *SUITES, *LONG_SUITES)]
@@ -449,7 +456,9 @@ def main():
     for name, suite in {**SUITES, **LONG_SUITES}.items():
         if name in names or "all" in names and name in SUITES:
             print(f"{name}:", flush=True)
+            start, spent = time.monotonic(), processor()
             suite()
+            print(f"  ({time.monotonic() - start:.0f} s, {processor() - spent:.0f} s of processor)", flush=True)
     for failure in tally.failures:
         print(f"FAILED {failure}")
     print(f"{tally.skipped} skipped; {time.monotonic() - began:.0f} s; logs in {os.path.relpath(LOGS, ROOT)}")

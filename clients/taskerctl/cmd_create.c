@@ -26,26 +26,7 @@ static int set_priority(const struct ctl *c, json_t *params)
 static int set_run_at(const struct ctl *c, json_t *params)
 {
 	const char *text = cli_get(c->cli, "run-at");
-	int64_t ms, us;
-	char at[40];
-	if (!text)
-		return EXIT_OK;
-	if (*text != '+') {
-		if (parse_time(text, &us) < 0)
-			return ctl_fail(c, EXIT_USAGE, "--run-at: %s is no time: 2030-01-31T09:00:00Z, or +90s, is expected", text);
-		json_object_set_new(params, "run_at", json_string(text));
-		return EXIT_OK;
-	}
-	if (parse_duration(text + 1, &ms) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--run-at: %s is not a duration: 90s, 1h30m", text + 1);
-	us = (int64_t)now_wall() + ms * 1000;
-	time_t s = (time_t)(us / 1000000);
-	struct tm tm;
-	gmtime_r(&s, &tm);
-	size_t n = strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(at + n, sizeof at - n, ".%06dZ", (int)(us % 1000000));
-	json_object_set_new(params, "run_at", json_string(at));
-	return EXIT_OK;
+	return text ? ctl_set_time(c, params, "run_at", "run-at", text) : EXIT_OK;
 }
 
 static void set_tags(const struct ctl *c, json_t *params)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "clients/taskerctl/input.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
@@ -380,6 +381,30 @@ int ctl_json_option(const struct ctl *c, const char *option, json_t **ret)
 	*ret = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	if (!*ret)
 		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line, why.column);
+	return EXIT_OK;
+}
+
+static void time_text(int64_t us, char dst[40])
+{
+	time_t s = (time_t)(us / 1000000);
+	struct tm tm;
+	gmtime_r(&s, &tm);
+	size_t n = strftime(dst, 40, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(dst + n, 40 - n, ".%06dZ", (int)(us % 1000000));
+}
+
+int ctl_set_time(const struct ctl *c, json_t *params, const char *key, const char *option, const char *text)
+{
+	char at[40];
+	int64_t us, ms;
+	if (parse_time(text, &us) == 0) {
+		json_object_set_new(params, key, json_string(text));
+		return EXIT_OK;
+	}
+	if (parse_duration(text + (*text == '+'), &ms) < 0)
+		return ctl_fail(c, EXIT_USAGE, "--%s: %s is neither a time nor a duration from now: 2030-01-31T09:00:00Z, +90s or +30d is expected", option, text);
+	time_text((int64_t)now_wall() + ms * 1000, at);
+	json_object_set_new(params, key, json_string(at));
 	return EXIT_OK;
 }
 

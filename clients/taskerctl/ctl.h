@@ -106,6 +106,10 @@ int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref 
  * after having said why. */
 int ctl_json_option(const struct ctl *c, const char *option, json_t **ret) must_check;
 
+/* A time that was given with `option`, or a duration from now (90d; +90s), as params[key]. 0, or an exit code after
+ * having said why. */
+int ctl_set_time(const struct ctl *c, json_t *params, const char *key, const char *option, const char *text) must_check;
+
 /* SGR code for a state, or NULL. */
 const char *state_colour(const char *state);
 bool task_state_is_final(const char *state);
@@ -159,6 +163,9 @@ int run_events_tail(struct ctl *c);
 int run_events_consume(struct ctl *c);
 int run_events_publish(struct ctl *c);
 int run_events_list(struct ctl *c);
+int run_token_create(struct ctl *c);
+int run_token_list(struct ctl *c);
+int run_token_revoke(struct ctl *c);
 int run_doctor(struct ctl *c);
 int run_version(struct ctl *c);
 int run_help(struct ctl *c);

@@ -59,6 +59,10 @@ const struct kind kind_event_mode = {
     .name = "event_mode", .what = "a mode of delivery", .words = WORDS("durable", "fast", "broadcast")};
 const struct kind kind_retention = {.name = "retention", .what = "an action", .words = WORDS("archive", "delete")};
 const struct kind kind_colour = {.name = "colour", .what = "a time for colours", .words = WORDS("auto", "always", "never")};
+const struct kind kind_token = {.name = "token"};
+const struct kind kind_role = {.name = "role", .what = "a role", .words = WORDS("read", "submit", "work", "operate", "admin")};
+/* A time or a duration, or this: offered, not demanded. */
+const struct kind kind_expiry = {.name = "expiry", .words = WORDS("never")};
 /* A duration, or one of these: offered, not demanded. */
 const struct kind kind_keep = {.name = "keep", .words = WORDS("forever", "default")};
 const struct kind kind_output = {

@@ -31,6 +31,27 @@ struct access_rules {
 	struct access_rule rule[];
 };
 
+enum role role_named(const char *name, size_t len)
+{
+	for (int r = ROLE_NONE + 1; r < ROLE_COUNT; r++)
+		if (strlen(role_names[r]) == len && memcmp(name, role_names[r], len) == 0)
+			return (enum role)r;
+	return ROLE_NONE;
+}
+
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+bool is_namespace_name(const char *s, size_t len)
+{
+	bool ok = len > 0 && len <= ACCESS_NAMESPACE_MAX && is_letter(s[0]);
+	for (size_t i = 1; ok && i < len; i++)
+		ok = is_letter(s[i]) || (s[i] >= '0' && s[i] <= '9');
+	return ok;
+}
+
 /* What the roles bring with them. */
 static unsigned with_implied(unsigned roles)
 {
@@ -161,19 +182,16 @@ static void take_everyone(struct reading *rd, const struct ynode *n)
 static void take_role(struct reading *rd, const struct ynode *n)
 {
 	const char *name = ynode_str(n);
-	for (int r = ROLE_NONE + 1; name && r < ROLE_COUNT; r++)
-		if (strcmp(name, role_names[r]) == 0) {
-			rd->rule->roles |= 1u << r;
-			return;
-		}
-	complain(rd, n, "read, submit, work, operate or admin");
+	enum role r = name ? role_named(name, strlen(name)) : ROLE_NONE;
+	if (r != ROLE_NONE)
+		rd->rule->roles |= 1u << r;
+	else
+		complain(rd, n, "read, submit, work, operate or admin");
 }
 
 static bool is_namespace(const char *s)
 {
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
-	static const char more[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
-	return s[0] && strchr(letters, s[0]) && s[strspn(s, more)] == '\0' && strlen(s) <= ACCESS_NAMESPACE_MAX;
+	return is_namespace_name(s, strlen(s));
 }
 
 static void take_namespace(struct reading *rd, const struct ynode *n)

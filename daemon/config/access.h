@@ -16,6 +16,10 @@
 
 struct access_rules;
 
+/* The role of that name, or ROLE_NONE: there is none. */
+enum role role_named(const char *name, size_t len);
+bool is_namespace_name(const char *s, size_t len);
+
 /* Rules from their node in the configuration file. What is wrong becomes findings, *ret is what is left. 0 or
  * -ENOMEM. */
 int access_rules_read(const struct ynode *list, struct access_rules **ret, struct findings *f) must_check;

@@ -112,6 +112,15 @@ int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, 
 	return -EACCES;
 }
 
+int admit_everywhere(struct session *s, enum msg_id m, struct err *e)
+{
+	if (access_everywhere(&s->access, msg_infos[m].role))
+		return 0;
+	set_denied(s, msg_infos[m].role, NULL, 0, true, e);
+	note_denied(s, msg_infos[m].name, e);
+	return -EACCES;
+}
+
 int admit_session(struct session *s, struct err *e)
 {
 	enum role role = s->worker ? ROLE_WORK : ROLE_NONE;

@@ -52,6 +52,7 @@
 #define EVENTS_UNREAD_MAX (4u << 20)  /* unsent bytes above which a session loses domain events */
 #define EVENTS_UNREAD_ALL (256u << 20) /* the same for all subscribers together */
 #define QUOTA_SMALL 65536u	      /* bytes of one buffer that are counted as they are used, and of a session that does no harm */
+#define TOKEN_NAMESPACES_MAX 100
 #define CONSUMERS_MAX 64u	      /* calls of one session that wait for durable events */
 
 struct server;
@@ -230,7 +231,7 @@ struct subscriber {
 };
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[], API_TOKEN_CREATE[];
 
 struct server {
 	struct options *opt; /* a reload changes some */
@@ -364,6 +365,8 @@ struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid
 bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params);
 /* Whether the peer may send it about that namespace. 0 or -EACCES with *e. */
 int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, struct err *e) must_check;
+/* The same about all of them. */
+int admit_everywhere(struct session *s, enum msg_id m, struct err *e) must_check;
 /* Whether the peer may connect as what it says it is. 0 or -EACCES with *e. */
 int admit_session(struct session *s, struct err *e) must_check;
 /* Add to a request's JSON in which namespaces a restricted peer may look: "within". */
@@ -477,6 +480,11 @@ int operate_args(struct session *s, const msgpack_object *params, struct buf *ou
 int operate_put_by(const struct session *s, struct buf *out, struct err *e) must_check;
 /* An action has been done: whoever watches its task looks again. */
 void operated(struct server *srv, const struct buf *answer);
+
+/* tokens.c: bearer tokens */
+/* Draw the secret of a new token: its id and hash go into the request, itself nowhere but into the answer. */
+int token_prepare(struct session *s, const msgpack_object *params, struct req *r, struct buf *members, struct err *e) must_check;
+void token_created(struct server *srv, struct req *r);
 
 /* starts.c: tasks that begin later */
 /* One may be due; the next one is due then. */

@@ -13,41 +13,48 @@
 typedef void transform_fn(struct server *srv, const msgpack_object *answer, struct buf *out);
 static transform_fn add_worker_load, add_queue_workers, add_missing_handlers;
 
+/* What goes into the request besides the parameters: members for the map of arguments, with a comma before each. 0 or negative with *e. */
+typedef int prepare_fn(struct session *s, const msgpack_object *params, struct req *r, struct buf *members, struct err *e);
+
 /* Requests that are one SQL function: parameters in as JSON, answer out. */
 static const struct api {
 	enum msg_id msg;
 	const char *function;
 	transform_fn *transform; /* adds what only this process knows; NULL: nothing */
 	enum { LOOKS, ACTS } does; /* ACTS: and is told who asks, see operate.c */
+	prepare_fn *prepare; /* NULL: nothing more than the parameters */
 } apis[] = {
-	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers, LOOKS},
-	{MSG_TASK_ACTION, "tasker.api_task_action", add_missing_handlers, ACTS},
-	{MSG_TASK_BULK_ACTION, "tasker.api_task_bulk_action", NULL, ACTS},
-	{MSG_STEP_GET, "tasker.api_step_get", NULL, LOOKS},
-	{MSG_STEP_REPLAY, "tasker.api_step_replay", NULL, LOOKS},
-	{MSG_STEP_ACTION, "tasker.api_step_action", NULL, ACTS},
-	{MSG_STEP_BULK_ACTION, "tasker.api_step_bulk_action", NULL, ACTS},
-	{MSG_NAMESPACE_LIST, "tasker.api_namespace_list", NULL, LOOKS},
-	{MSG_NAMESPACE_PAUSE, "tasker.api_namespace_pause", NULL, ACTS},
-	{MSG_NAMESPACE_RESUME, "tasker.api_namespace_resume", NULL, ACTS},
-	{MSG_TASK_LIST, "tasker.api_task_list", NULL, LOOKS},
-	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL, LOOKS},
-	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL, LOOKS},
-	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL, LOOKS},
-	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load, LOOKS},
-	{MSG_NODE_LIST, "tasker.api_node_list", NULL, LOOKS},
-	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, LOOKS},
-	{MSG_DOCTOR, "tasker.api_doctor", NULL, LOOKS},
-	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, ACTS},
-	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS},
-	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, LOOKS},
-	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, LOOKS},
-	{MSG_DLQ_QUEUE, "tasker.api_dlq_queue", NULL, LOOKS},
-	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, ACTS},
-	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, ACTS},
-	{MSG_DLQ_REDRIVE, "tasker.api_dlq_redrive", NULL, ACTS},
-	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, LOOKS},
-	{MSG_EVENT_LIST, "tasker.api_event_list", NULL, LOOKS},
+	{MSG_TASK_GET, "tasker.api_task_get", add_missing_handlers, LOOKS, NULL},
+	{MSG_TASK_ACTION, "tasker.api_task_action", add_missing_handlers, ACTS, NULL},
+	{MSG_TASK_BULK_ACTION, "tasker.api_task_bulk_action", NULL, ACTS, NULL},
+	{MSG_STEP_GET, "tasker.api_step_get", NULL, LOOKS, NULL},
+	{MSG_STEP_REPLAY, "tasker.api_step_replay", NULL, LOOKS, NULL},
+	{MSG_STEP_ACTION, "tasker.api_step_action", NULL, ACTS, NULL},
+	{MSG_STEP_BULK_ACTION, "tasker.api_step_bulk_action", NULL, ACTS, NULL},
+	{MSG_NAMESPACE_LIST, "tasker.api_namespace_list", NULL, LOOKS, NULL},
+	{MSG_NAMESPACE_PAUSE, "tasker.api_namespace_pause", NULL, ACTS, NULL},
+	{MSG_NAMESPACE_RESUME, "tasker.api_namespace_resume", NULL, ACTS, NULL},
+	{MSG_TASK_LIST, "tasker.api_task_list", NULL, LOOKS, NULL},
+	{MSG_TASK_HISTORY, "tasker.api_task_history", NULL, LOOKS, NULL},
+	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL, LOOKS, NULL},
+	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL, LOOKS, NULL},
+	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load, LOOKS, NULL},
+	{MSG_NODE_LIST, "tasker.api_node_list", NULL, LOOKS, NULL},
+	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, LOOKS, NULL},
+	{MSG_DOCTOR, "tasker.api_doctor", NULL, LOOKS, NULL},
+	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, ACTS, NULL},
+	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS, NULL},
+	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, LOOKS, NULL},
+	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, LOOKS, NULL},
+	{MSG_DLQ_QUEUE, "tasker.api_dlq_queue", NULL, LOOKS, NULL},
+	{MSG_DLQ_ADD, "tasker.api_dlq_add", NULL, ACTS, NULL},
+	{MSG_DLQ_UPDATE, "tasker.api_dlq_update", NULL, ACTS, NULL},
+	{MSG_DLQ_REDRIVE, "tasker.api_dlq_redrive", NULL, ACTS, NULL},
+	{MSG_DLQ_STALENESS, "tasker.api_dlq_staleness", NULL, LOOKS, NULL},
+	{MSG_EVENT_LIST, "tasker.api_event_list", NULL, LOOKS, NULL},
+	{MSG_TOKEN_CREATE, API_TOKEN_CREATE, NULL, ACTS, token_prepare},
+	{MSG_TOKEN_LIST, "tasker.api_token_list", NULL, LOOKS, NULL},
+	{MSG_TOKEN_REVOKE, "tasker.api_token_revoke", NULL, ACTS, NULL},
 };
 
 static const char API_REGISTER[] = "tasker.register_template";
@@ -83,6 +90,17 @@ void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
 	reply_end(s, mark);
 }
 
+static int act_args(struct session *s, const struct api *a, const msgpack_object *params, struct req *r, struct buf *json, struct err *e)
+{
+	int rc = operate_args(s, params, json, e);
+	if (rc < 0 || !a->prepare)
+		return rc;
+	json->len--; /* the closing bracket */
+	rc = a->prepare(s, params, r, json, e);
+	buf_append_char(json, '}');
+	return rc;
+}
+
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)
 {
 	const struct api *a = NULL;
@@ -95,7 +113,7 @@ void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_obj
 		return;
 	struct err e = {0};
 	buf_init(&json, 0);
-	if (a->does == ACTS && operate_args(s, params, &json, &e) < 0) {
+	if (a->does == ACTS && act_args(s, a, params, r, &json, &e) < 0) {
 		reply_error(s, id, &e);
 		req_free(r);
 		buf_done(&json);
@@ -209,7 +227,7 @@ void api_answered(struct server *srv, struct req *r)
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
 	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied},
-		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}};
+		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}, {API_TOKEN_CREATE, token_created}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
 			if (inner[i].fn)

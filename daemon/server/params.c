@@ -61,6 +61,9 @@ static const struct param event_ack_params[] = {NAMESPACE, IDS, {0}};
 static const struct param event_extend_params[] = {NAMESPACE, IDS, {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX}, {0}};
 static const struct param retention_params[] = {{"namespace", P_STR, true, 1, 29}, {"state", P_STR, false, 1, 40}, {"keep_minutes", P_INT, false, 0, 52560000}, {"forever", P_BOOL, false, 0, 0},
 						{"inherit", P_BOOL, false, 0, 0}, {"action", P_STR, false, 1, 16}, MAYBE_WHY, {0}};
+static const struct param token_create_params[] = {{"name", P_STR, true, 1, 64}, {"roles", P_STRS, true, 1, 16}, {"namespaces", P_STRS, false, 1, TOKEN_NAMESPACES_MAX}, {"expires_at", P_TIME, false, 0, 0}, MAYBE_WHY, {0}};
+static const struct param token_list_params[] = {{"all", P_BOOL, false, 0, 0}, {0}};
+static const struct param token_revoke_params[] = {{"token", P_STR, true, 1, 64}, MAYBE_WHY, {0}};
 static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param no_params[] = {{0}};
 #define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}
@@ -109,6 +112,9 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_DOCTOR] = no_params,
 	[MSG_SERVER_INFO] = no_params,
 	[MSG_NAMESPACE_RETENTION] = retention_params,
+	[MSG_TOKEN_CREATE] = token_create_params,
+	[MSG_TOKEN_LIST] = token_list_params,
+	[MSG_TOKEN_REVOKE] = token_revoke_params,
 	[MSG_DLQ_LIST] = dlq_list_params,
 	[MSG_DLQ_GET] = dlq_get_params,
 	[MSG_DLQ_STATS] = template_list_params,

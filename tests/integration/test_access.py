@@ -56,6 +56,7 @@ def ways(ns, task, step, entry):
 		"template.apply": [{"source": source}], "template.validate": [{"source": source}], "template.list": [{}], "template.get": [{"name": "pair", "namespace": ns}], "worker.list": [{}], "node.list": [{}],
 		"queue.list": [{}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
 		"dlq.update": [{**e, "notes": "seen"} for e in an_entry], "dlq.redrive": [{**e, **WHY} for e in an_entry], "dlq.staleness": [{}], "namespace.retention": [{"namespace": ns}],
+		"token.create": [{"name": "some", "roles": ["read"], "namespaces": [ns], "expires_at": "2999-01-01T00:00:00Z"}], "token.list": [{}], "token.revoke": [{"token": "nosuchtoken"}],
 		"event.subscribe": [{"patterns": ["*"], "namespaces": [ns]}], "event.unsubscribe": [{}], "event.publish": [{"name": "x", "namespace": ns}], "event.consume": [{"namespace": ns}],
 		"event.ack": [{"namespace": ns, "ids": [1]}], "event.extend": [{"namespace": ns, "ids": [1], "visibility_ms": 0}], "session.resume": [{"steps": []}], "ping": [{}],
 		"step.checkpoint": [{"step_uuid": step, "attempt": 1, "claim": b"x" * 16, "cursor": 1}],
@@ -232,7 +233,7 @@ class Namespaces(Shared):
 		wait_for(lambda: len(self.node.client.request("worker.list", {})["workers"]) >= 4, "four workers")
 		lists = {"task.list": "tasks", "template.list": "templates", "namespace.list": "namespaces", "queue.list": "queues", "dlq.list": "entries", "dlq.queue": "entries", "dlq.staleness": "tasks",
 		         "event.list": "queues", "worker.list": "workers"}
-		self.assertEqual(set(lists) | {"dlq.stats", "task.bulk_action", "step.bulk_action"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
+		self.assertEqual(set(lists) | {"dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
 		ann, bob, auditor = self.wire(ANN), self.wire(BOB), self.wire(AUDITOR)
 		for method, key in lists.items():
 			with self.subTest(method):
@@ -355,7 +356,8 @@ class Audit(Shared):
 		        ("step.action", {"task_uuid": second, "step": "a", "action": "skip", **WHY}, "a test"), ("task.cancel", {"task_uuid": self.create(self.node, "rest", namespace="theirs"), "reason": "no need"}, "no need"),
 		        ("dlq.redrive", {"task_uuid": a_task, **WHY}, "a test"), ("namespace.pause", {"namespace": "theirs", **WHY}, "a test"), ("namespace.resume", {"namespace": "theirs", **WHY}, "a test"),
 		        ("step.bulk_action", {"action": "skip", "filter": {"task_uuids": [a_task]}, **WHY}, "a test"),
-		        ("namespace.retention", {"namespace": "theirs", "keep_minutes": 100000, "reason": "law"}, "law"), ("template.apply", {"source": template("audited", [step("a")], namespace="theirs")}, "")]
+		        ("namespace.retention", {"namespace": "theirs", "keep_minutes": 100000, "reason": "law"}, "law"), ("template.apply", {"source": template("audited", [step("a")], namespace="theirs")}, ""),
+		        ("token.create", {"name": "audited", "roles": ["read"], "namespaces": ["theirs"], **WHY}, "a test"), ("token.revoke", {"token": "audited", **WHY}, "a test")]
 		for method, params, why in done:
 			with self.subTest(method):
 				last = self.db.number("SELECT coalesce(max(action_id), 0) FROM tasker.operator_actions")
@@ -364,7 +366,7 @@ class Audit(Shared):
 				self.assertTrue(rows)
 				for row in rows:
 					self.assertEqual(row, [str(DEPLOYER + 1000), str(w.other.pid), "node-a", why])
-		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")}
+		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")} - {"token.list"}
 		self.assertEqual(changing, {m for m, _, _ in done})
 		actions = self.node.client.request("task.history", {"task_uuid": second})["actions"]
 		self.assertEqual([(a["action"], a["uid"], a["pid"], a["reason"]) for a in actions][:2], [("dlq.add", DEPLOYER + 1000, w.other.pid, "odd"), ("task.pause", DEPLOYER + 1000, w.other.pid, "a test")])

@@ -35,6 +35,7 @@ const struct group groups[] = {
     {"queue", "Queues of steps that are ready", queue_verbs},
     {"dlq", "Dead-letter entries: what needs a person", dlq_verbs},
     {"events", "Domain events: listen, take, publish", events_verbs},
+    {"token", "Bearer tokens for HTTP: make, list, revoke", token_verbs},
     {"profile", "Names for several daemons", profile_verbs},
     {NULL, NULL, own_verbs},
     {NULL, NULL, NULL},

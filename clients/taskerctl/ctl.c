@@ -20,7 +20,7 @@ void ctl_write(const struct buf *b)
 		fwrite(b->data, 1, b->len, stdout);
 }
 
-static void say_to(FILE *f, const char *fmt, va_list ap)
+static __attribute__((format(printf, 2, 0))) void say_to(FILE *f, const char *fmt, va_list ap)
 {
 	cleanup_(cleanup_free) char *text = NULL;
 	cleanup_(cleanup_buf) struct buf b = {0};

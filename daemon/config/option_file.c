@@ -4,6 +4,7 @@
 #include "daemon/config/option_file.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/config/access.h"
@@ -62,6 +63,13 @@ static void drop_warning_at(struct findings *f, unsigned line, unsigned column)
 	f->n = kept;
 }
 
+static int note_place(struct options *o, const struct option_row *row, unsigned line)
+{
+	char place[4400];
+	int n = snprintf(place, sizeof place, "%.4300s:%u", o->reading, line);
+	return option_set_source(o, row, FROM_FILE, place, (size_t)n);
+}
+
 /* Set one value from its node; what is wrong with it becomes a finding. 0 or -ENOMEM. */
 static int apply_value(struct options *o, const struct option_row *row, const struct ynode *v,
                        struct findings *f)
@@ -80,7 +88,7 @@ static int apply_value(struct options *o, const struct option_row *row, const st
 		             why ? why : "another value", secret ? "" : ", found ",
 		             secret ? "" : DESCRIBE(v));
 	if (rc == 0)
-		o->source[row - option_table] = FROM_FILE;
+		rc = note_place(o, row, v->line);
 	if (rc == 0 && row->type == OPT_OCTAL)
 		drop_warning_at(f, v->line, v->column);
 	buf_done(&expected);
@@ -93,6 +101,9 @@ static int apply_access(struct options *o, const struct ynode *v, struct finding
 	if (!v || v->kind == YNODE_INVALID || v->kind == YNODE_NULL)
 		return 0;
 	access_rules_free(o->access);
+	free(o->access_place);
+	if (asprintf(&o->access_place, "%s:%u", o->reading, v->line) < 0)
+		o->access_place = NULL;
 	return access_rules_read(v, &o->access, f);
 }
 
@@ -153,10 +164,12 @@ int option_file_apply(struct options *o, const char *text, size_t len, const cha
 	struct yaml_tree *tree = NULL;
 	if (says_nothing(text, len))
 		return 0;
+	o->reading = filename;
 	int rc = yaml_tree_parse(text, len, &limits, &tree, &f);
 	if (rc == 0)
 		rc = apply_root(o, yaml_tree_root(tree), &f);
 	yaml_tree_free(tree);
+	o->reading = NULL;
 	findings_finish(&f, 0);
 	if (rc != -ENOMEM) {
 		int put = findings_to_text(&f, filename, messages);

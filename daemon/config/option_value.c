@@ -303,6 +303,18 @@ int option_copy(struct options *to, const struct options *from, const struct opt
 	return 0;
 }
 
+int option_set_source(struct options *o, const struct option_row *row, enum option_source from, const char *place, size_t len)
+{
+	size_t i = (size_t)(row - option_table);
+	char *copy = from == FROM_DEFAULT || !place ? NULL : strndup(place, len);
+	if (from != FROM_DEFAULT && place && !copy)
+		return -ENOMEM;
+	o->source[i] = (unsigned char)from;
+	free(o->place[i]);
+	o->place[i] = copy;
+	return 0;
+}
+
 /* ---- to text ---- */
 
 /* Length of the value that begins at `p`: of a URI up to & or #, of keywords up to a blank, or quoted with

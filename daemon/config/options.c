@@ -19,6 +19,7 @@
 
 #include "daemon/config/access.h"
 #include "daemon/config/option_file.h"
+#include "daemon/config/option_show.h"
 #include "daemon/config/option_value.h"
 #include "daemon/config/options_impl.h"
 #include "daemon/template/findings.h"
@@ -53,13 +54,13 @@ void loading_apply(struct loading *l, const struct option_row *row, const char *
 	int rc = option_set(l->o, row, text, &expected);
 	const char *why = buf_text(&expected);
 	l->db_unsure |= rc < 0 && (row->type == OPT_DATABASE || row->type == OPT_EMBEDDED);
-	if (rc == 0)
-		l->o->source[row - option_table] = (unsigned char)from;
-	else if (rc == -ENOMEM)
+	if (rc == 0) /* of a variable its name alone */
+		rc = option_set_source(l->o, row, from, place, from == FROM_ENVIRONMENT || from == FROM_DATABASE_URL ? strcspn(place, " ") : strlen(place));
+	if (rc == -ENOMEM)
 		l->out_of_memory = true;
-	else if (row->type == OPT_DATABASE)
+	else if (rc < 0 && row->type == OPT_DATABASE)
 		loading_complain(l, "%s: expected %s", place, why ? why : "another value");
-	else
+	else if (rc < 0)
 		loading_complain(l, "%s: expected %s, found %s", place, why ? why : "another value", QUOTE(text));
 	buf_done(&expected);
 }
@@ -353,35 +354,6 @@ static void set_defaults(struct loading *l)
 
 /* ---- what is printed ---- */
 
-static const char *const source_names[] = {[FROM_DEFAULT] = "default",
-                                           [FROM_DATABASE_URL] = "DATABASE_URL",
-                                           [FROM_FILE] = "file",
-                                           [FROM_CREDENTIAL] = "credential",
-                                           [FROM_ENVIRONMENT] = "environment",
-                                           [FROM_COMMAND_LINE] = "command line"};
-
-/* As lines of a configuration file, with where each value came from. */
-static void show_values(const struct options *o, struct buf *out)
-{
-	for (size_t i = 0; i < option_count; i++) {
-		const struct option_row *row = &option_table[i];
-		if (!(row->flags & OPT_IN_FILE))
-			continue;
-		struct buf value;
-		buf_init(&value, 16384);
-		options_format(o, row, &value);
-		const char *text = buf_text(&value);
-		buf_printf(out, "%s: %s # %s\n", row->name, text && text[0] ? text : "null",
-		           source_names[o->source[i]]);
-		buf_done(&value);
-	}
-	if (o->access) {
-		buf_append_str(out, "access: ");
-		access_rules_format(o->access, out);
-		buf_append_str(out, " # file\n");
-	}
-}
-
 static int print(struct buf *b)
 {
 	const char *text = buf_text(b);
@@ -407,7 +379,7 @@ static int print_check(const struct options *o)
 	buf_init(&b, 1 << 20);
 	buf_append_str(&b, "configuration ok\n");
 	if (o->verbose)
-		show_values(o, &b);
+		options_show(o, &b);
 	return print(&b);
 }
 
@@ -434,6 +406,19 @@ static void load_all(struct loading *l)
 	finish_node_name(l);
 	check_migrate(l);
 	check_sizes(l);
+}
+
+int options_preview(const char *config, struct options *o, struct buf *messages)
+{
+	struct loading l = {.o = o, .messages = messages, .db_unsure = true};
+	*o = (struct options){0};
+	if (config)
+		take_arg(&l, row_of("config"), config);
+	load_all(&l);
+	int rc = l.out_of_memory || messages->failed ? -ENOMEM : l.errors ? -EINVAL : 0;
+	if (rc < 0)
+		options_done(o);
+	return rc;
 }
 
 int options_load(int argc, char **argv, struct options *o, struct buf *messages)
@@ -468,6 +453,9 @@ void options_done(struct options *o)
 	for (size_t i = 0; i < option_count; i++)
 		if (option_is_text(&option_table[i]))
 			option_clear(o, &option_table[i]);
+	for (size_t i = 0; i < option_count; i++)
+		free(o->place[i]);
+	free(o->access_place);
 	o->access = access_rules_free(o->access);
 }
 
@@ -482,15 +470,20 @@ int options_reload(struct options *now, const struct options *fresh, struct buf 
 	int changed = 0;
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_row *row = &option_table[i];
-		if (!(row->flags & OPT_IN_FILE) || option_equal(now, fresh, row) || is_derived(now, fresh, row))
+		if (!(row->flags & OPT_IN_FILE) || (!option_equal(now, fresh, row) && is_derived(now, fresh, row)))
 			continue;
-		if (!(row->flags & OPT_RELOAD)) {
+		bool same = option_equal(now, fresh, row), taken = same || (row->flags & OPT_RELOAD);
+		const char *place = fresh->place[i];
+		if (taken && option_set_source(now, row, (enum option_source)fresh->source[i], place, place ? strlen(place) : 0) < 0)
+			return -ENOMEM;
+		if (same)
+			continue;
+		if (!taken) {
 			buf_printf(messages, "%s: the new value waits for a restart\n", row->name);
 			continue;
 		}
 		if (option_copy(now, fresh, row) < 0)
 			return -ENOMEM;
-		now->source[i] = fresh->source[i];
 		changed++;
 		buf_printf(messages, "%s: ", row->name);
 		options_format(now, row, messages);

@@ -42,6 +42,9 @@ struct options {
 	int http_max_connections, http_max_streams, http_timeout_ms;
 	size_t http_max_header, http_max_body;
 	unsigned char source[64]; /* enum option_source by row of the table */
+	char *place[64];          /* there: a file with its line, a variable, an option as it is spelled; or NULL */
+	char *access_place;
+	const char *reading; /* the file whose values are being set */
 };
 
 enum option_type {
@@ -86,6 +89,8 @@ extern const size_t option_count;
  * --version or --check-config was asked for and printed on stdout; nothing to free. -EINVAL: `messages` has a
  * line for every error, each with its place; -ENOMEM. */
 int options_load(int argc, char **argv, struct options *o, struct buf *messages) must_check;
+/* The same of the files and the environment alone, for those who only want to see them: a database need not be named. 0, -EINVAL or -ENOMEM. */
+int options_preview(const char *config, struct options *o, struct buf *messages) must_check;
 void options_done(struct options *o);
 
 /* Take over from `fresh` what a reload may change, leave the rest, and write one line a value that waits for

@@ -550,7 +550,7 @@ void consumers_free(struct server *srv);
 /* info.c: everything that is answered by one query or from memory */
 /* Of the database, as server.info names it. */
 const char *database_state(const struct server *srv);
-msg_fn on_ping, on_server_info, on_template_apply, on_template_validate;
+msg_fn on_ping, on_server_info, on_server_config, on_template_apply, on_template_validate;
 /* Requests that are one SQL function. */
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void api_answered(struct server *srv, struct req *r);

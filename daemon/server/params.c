@@ -111,6 +111,7 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_QUEUE_LIST] = no_params,
 	[MSG_DOCTOR] = no_params,
 	[MSG_SERVER_INFO] = no_params,
+	[MSG_SERVER_CONFIG] = no_params,
 	[MSG_NAMESPACE_RETENTION] = retention_params,
 	[MSG_TOKEN_CREATE] = token_create_params,
 	[MSG_TOKEN_LIST] = token_list_params,

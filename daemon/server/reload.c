@@ -1,4 +1,5 @@
 /* What the service manager asks for and is told: reading the configuration again, and the watchdog. */
+#include "daemon/config/option_show.h"
 #include "daemon/server/impl.h"
 
 #include <string.h>
@@ -45,6 +46,16 @@ void server_reload(struct server *srv)
 	buf_done(&messages);
 	sd_notify(0, "READY=1");
 	server_status(srv);
+}
+
+void on_server_config(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	struct buf answer;
+	(void)params;
+	buf_init(&answer, 0);
+	options_describe(s->srv->opt, "daemon", &answer);
+	reply_answer(s, id, &answer);
+	buf_done(&answer);
 }
 
 /* Fed only while the loop turns, or this would not run, and no thread of the store stands still. */

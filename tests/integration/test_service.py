@@ -1,4 +1,5 @@
 """What a service manager asks of taskerd and is told: readiness, reloads, the watchdog, sockets it passes, secrets it keeps; and the units that are shipped."""
+import json
 import os
 import re
 import shutil
@@ -187,13 +188,60 @@ class Sources(Service):
 		kept = os.path.join(self.place, "credentials")
 		self.write("postgresql://u:topsecret@/kept\n", os.path.join(kept, "taskerd.database"))
 		text = self.check(CREDENTIALS_DIRECTORY=kept)
-		self.assertRegex(text, r"(?m)^database: .*kept.* # credential$")
+		self.assertRegex(text, r"(?m)^database: .*kept.* # credential .*/taskerd\.database$")
 		self.assertNotIn("topsecret", text)
 		self.assertIn("host=/env", self.check(CREDENTIALS_DIRECTORY=kept, TASKERD_DATABASE="host=/env"))
 		self.write("topsecret\n", os.path.join(kept, "taskerd.database"))
 		text = self.check(status=2, CREDENTIALS_DIRECTORY=kept)
 		self.assertIn("credentials/taskerd.database", text)
 		self.assertNotIn("topsecret", text)
+
+	def config_show(self, *args, status=0, **env):
+		r = subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "config", "show", *args], env={**os.environ, **env}, check=False, capture_output=True, text=True, timeout=harness.PATIENCE)
+		self.assertEqual(r.returncode, status, r.stdout + r.stderr)
+		return r.stdout
+
+	def test_what_is_in_effect(self):
+		"""As the daemon has it, before and after a reload; and the same from the files alone."""
+		self.write("# first line\nbatch_max: 9\nmax_sessions: 50\n")
+		self.drop_in("10-a.yaml", "\nlog_level: warn\n")
+		self.environment(TASKERD_HEARTBEAT_MS="7000")
+		node = self.service(max_branches=7)
+		self.manager.hear("^READY=1$")
+
+		def options(*args, **env):
+			answer = json.loads(self.config_show("--json", *args, **env))
+			return answer["from"], {o["name"]: (o["value"], o["source"], o["place"]) for o in answer["options"]}
+		source, have = options("--socket=" + node.socket)
+		self.assertEqual(source, "daemon")
+		here = {"batch_max": ("9", "file", self.config + ":2"), "log_level": ("warn", "file", os.path.join(self.place, "taskerd.d", "10-a.yaml") + ":2"),
+		        "heartbeat_ms": ("7000", "environment", "TASKERD_HEARTBEAT_MS"), "lease_ttl_ms": ("15000", "default", None), "access": (None, "default", None)}
+		self.assertEqual({name: have[name] for name in here}, here)
+		self.assertEqual(have["max_branches"], ("7", "command line", "--max-branches"))
+		self.write("# first line\n# another\nbatch_max: 11\nmax_sessions: 60\n")
+		os.kill(node.pid, signal.SIGHUP)
+		self.manager.hear("^RELOADING=1$")
+		self.manager.hear("^READY=1$")
+		_, have = options("--socket=" + node.socket)
+		self.assertEqual(have["batch_max"], ("9", "file", self.config + ":2"), "that waits for a restart")
+		self.assertEqual(have["max_sessions"], ("60", "file", self.config + ":4"))
+		self.assertIn("max_sessions: 60 # file %s:4\n" % self.config, self.config_show("--socket=" + node.socket))
+		source, have = options("--config=" + self.config)
+		self.assertEqual((source, have["batch_max"]), ("files", ("11", "file", self.config + ":3")))
+
+	def test_what_would_be_in_effect(self):
+		nobody = os.path.join(self.place, "nobody.sock")
+		env = {"TASKERD_CONFIG": self.config, "TASKERD_DATABASE": "postgresql://u:topsecret@/kept"}
+		self.write("max_sessions: 5\n")
+		text = self.config_show("--socket=" + nobody, **env)
+		self.assertIn("max_sessions: 5 # file %s:1\n" % self.config, text)
+		self.assertIn("database: postgresql://u:***@/kept # environment TASKERD_DATABASE\n", text)
+		self.write("max_sessions: lots\n")
+		self.config_show("--socket=" + nobody, status=1, **env)
+		text = self.config_show("--default")
+		self.assertIn("max_sessions: 2000 # most connections at a time\n", text)
+		self.assertIn("# socket: ", text)
+		self.assertIn("--default is what holds", subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "config", "show", "--default", "--effective"], check=False, capture_output=True, text=True, timeout=harness.PATIENCE).stderr)
 
 	def test_a_daemon_with_a_credential(self):
 		self.write("{}")

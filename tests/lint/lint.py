@@ -23,7 +23,7 @@ ALLOWED_PAIRS = {
 # What clients may use of the project: they are no part of the daemon.
 CLIENTS = {
     "clients/c": {"protocol", "daemon/base"},
-    "clients/taskerctl": {"protocol", "daemon/base", "daemon/template", "clients/c"},
+    "clients/taskerctl": {"protocol", "daemon/base", "daemon/template", "daemon/config", "clients/c"},
 }
 LIBRARIES = [  # header, who may include it, in the daemon, the protocol and the clients
     (r"libpq-fe\.h|libpq/.*", {"daemon/store"}),

@@ -37,6 +37,7 @@ const struct group groups[] = {
     {"events", "Domain events: listen, take, publish", events_verbs},
     {"token", "Bearer tokens for HTTP: make, list, revoke", token_verbs},
     {"profile", "Names for several daemons", profile_verbs},
+    {"config", "The daemon's options", config_verbs},
     {NULL, NULL, own_verbs},
     {NULL, NULL, NULL},
 };

@@ -507,11 +507,11 @@ START_TEST(test_check_config)
 	setenv("TASKERD_BATCH_MAX", "7", 1);
 	ck_assert_int_eq(
 	    LOAD("--check-config", "--verbose", "--database=postgresql://me:secret@h/d", "--socket=/s"), 1);
-	ck_assert_ptr_nonnull(strstr(out, "\nbatch_max: 7 # environment\n"));
-	ck_assert_ptr_nonnull(strstr(out, "\nsocket: /s # command line\n"));
+	ck_assert_ptr_nonnull(strstr(out, "\nbatch_max: 7 # environment TASKERD_BATCH_MAX\n"));
+	ck_assert_ptr_nonnull(strstr(out, "\nsocket: /s # command line --socket\n"));
 	ck_assert_ptr_nonnull(strstr(out, "\nsocket_mode: 0660 # default\n"));
 	ck_assert_ptr_nonnull(strstr(out, "\nmax_frame: 4 MiB # default\n"));
-	ck_assert_ptr_nonnull(strstr(out, "\ndatabase: postgresql://me:***@h/d # command line\n"));
+	ck_assert_ptr_nonnull(strstr(out, "\ndatabase: postgresql://me:***@h/d # command line --database\n"));
 	ck_assert_ptr_null(strstr(out, "secret"));
 	ck_assert_int_eq(LOAD("--check-config", "--batch-max=0", "--embedded"), -EINVAL);
 	ck_assert_str_eq(out, "");

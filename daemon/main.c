@@ -12,7 +12,7 @@ enum exit_code { EXIT_CONFIG = 2 };
 
 static int fail(const struct err *e)
 {
-	log_error("%s", e->text);
+	log_event(LOG_FAILED, NULL, "%s", e->text);
 	return EXIT_FAILURE;
 }
 
@@ -67,7 +67,7 @@ int main(int argc, char **argv)
 	buf_done(&messages);
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : EXIT_CONFIG;
-	log_init(opt.log_level);
+	log_init(opt.log_level, opt.log_format);
 	raise_descriptor_limit();
 	int code = run(&opt);
 	options_done(&opt);

@@ -7,12 +7,26 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-#include <time.h>
-#include <systemd/sd-journal.h>
+#include <unistd.h>
+
+#include "daemon/base/log_out.h"
+
+#define JOURNAL "/run/systemd/journal/socket"
 
 static _Atomic int max_level = LOG_LV_INFO;
-static _Atomic int to_journal;
+static _Atomic int to = LOG_FORMAT_TEXT;
+
+const char *const log_format_names[LOG_FORMAT_COUNT] = {
+    [LOG_FORMAT_AUTO] = "auto", [LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_JSON] = "json", [LOG_FORMAT_JOURNAL] = "journal"};
+
+static const struct {
+	const char *name, *id;
+	enum log_level level;
+} events[LOG_EVENT_COUNT] = {
+#define X(name, id, level) [LOG_##name] = {#name, id, LOG_LV_##level},
+    LOG_EVENTS(X)
+#undef X
+};
 
 /* systemd sets JOURNAL_STREAM=dev:inode; it holds only if our stderr is still that stream. */
 static int stderr_is_journal(void)
@@ -26,92 +40,64 @@ static int stderr_is_journal(void)
 	return strcmp(v, buf) == 0;
 }
 
-void log_init(enum log_level lv)
+void log_init(enum log_level lv, enum log_format format)
 {
 	max_level = (int)lv;
-	to_journal = stderr_is_journal();
+	if (format == LOG_FORMAT_AUTO)
+		format = stderr_is_journal() ? LOG_FORMAT_JOURNAL : LOG_FORMAT_TEXT;
+	if (format == LOG_FORMAT_JOURNAL && access(JOURNAL, F_OK) < 0) /* what is sent then vanishes without a word */
+		format = LOG_FORMAT_TEXT;
+	to = (int)format;
 }
+
+static const struct {
+	const char *name;
+	enum log_level lv;
+} levels[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}};
+#define N_LEVELS (sizeof levels / sizeof *levels)
 
 int log_level_parse(const char *name, enum log_level *ret)
 {
-	static const struct {
-		const char *name;
-		enum log_level lv;
-	} names[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}};
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (strcasecmp(name, names[i].name) == 0) {
-			*ret = names[i].lv;
+	for (size_t i = 0; i < N_LEVELS; i++)
+		if (strcasecmp(name, levels[i].name) == 0) {
+			*ret = levels[i].lv;
 			return 0;
 		}
 	return -EINVAL;
 }
 
-static const char *level_name(enum log_level lv)
+const char *log_level_name(enum log_level lv)
 {
-	return lv <= LOG_LV_ERROR ? "error" : lv <= LOG_LV_WARN ? "warn" : lv <= LOG_LV_INFO ? "info" : "debug";
+	size_t i = 0;
+	while (i < N_LEVELS - 1 && lv > levels[i].lv)
+		i++;
+	return levels[i].name;
 }
 
-#define MAX_FIELDS 12
-
-static void send_journal(enum log_level lv, const char *msg, const char *const *fields)
+enum log_level log_event_level(enum log_event event)
 {
-	char store[MAX_FIELDS][256];
-	struct iovec iov[MAX_FIELDS + 2];
-	char text[1200], prio[16];
-	int n = 0;
-	snprintf(text, sizeof text, "MESSAGE=%s", msg);
-	snprintf(prio, sizeof prio, "PRIORITY=%d", (int)lv);
-	iov[n++] = (struct iovec){text, strlen(text)};
-	iov[n++] = (struct iovec){prio, strlen(prio)};
-	for (int i = 0; fields && fields[0] && i < MAX_FIELDS; fields += 2, i++) {
-		if (!fields[1])
-			continue;
-		snprintf(store[i], sizeof store[i], "%s=%s", fields[0], fields[1]);
-		iov[n++] = (struct iovec){store[i], strlen(store[i])};
-	}
-	sd_journal_sendv(iov, n);
+	return events[event].level;
 }
 
-static void send_stderr(enum log_level lv, const char *msg, const char *const *fields)
+int log_wants(enum log_level lv)
 {
-	char line[2048], when[32];
-	struct timespec ts;
-	struct tm tm;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	gmtime_r(&ts.tv_sec, &tm);
-	strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
-	size_t n = 0;
-	int w = snprintf(line, sizeof line, "%s.%03ldZ %-5s %s", when, ts.tv_nsec / 1000000, level_name(lv), msg);
-	n = w < 0 ? 0 : (size_t)w < sizeof line ? (size_t)w : sizeof line - 1;
-	for (; fields && fields[0] && n < sizeof line - 2; fields += 2) {
-		if (!fields[1])
-			continue;
-		w = snprintf(line + n, sizeof line - n, " %s=%s", fields[0], fields[1]);
-		n = w < 0 ? n : n + (size_t)w < sizeof line - 1 ? n + (size_t)w : sizeof line - 2;
-	}
-	for (size_t i = 0; i < n; i++) /* one record, one line: a peer cannot forge another */
-		if ((unsigned char)line[i] < 0x20)
-			line[i] = ' ';
-	if (n > sizeof line - 2)
-		n = sizeof line - 2;
-	line[n++] = '\n';
-	ssize_t ignored = write(STDERR_FILENO, line, n);
-	(void)ignored;
+	return (int)lv <= max_level;
 }
 
-void log_fields(enum log_level lv, const char *const *fields, const char *fmt, ...)
+void log_write(enum log_level lv, enum log_event event, const struct log_where *where, const char *const *fields, const char *fmt, ...)
 {
-	if ((int)lv > max_level)
+	if (!log_wants(lv))
 		return;
 	char msg[1024];
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof msg, fmt, ap);
 	va_end(ap);
-	if (to_journal)
-		send_journal(lv, msg, fields);
-	else
-		send_stderr(lv, msg, fields);
+	struct log_record r = {.level = lv, .event = events[event].name, .message_id = events[event].id, .where = where, .message = msg, .fields = fields};
+	if (to == LOG_FORMAT_JSON)
+		log_to_json(&r);
+	else if (to != LOG_FORMAT_JOURNAL || !log_to_journal(&r))
+		log_to_text(&r);
 }
 
 int ratelimit_ok(struct ratelimit *r, unsigned long long now_us, unsigned *ret_suppressed)

@@ -27,6 +27,7 @@ struct access_rule {
 };
 
 struct access_rules {
+	struct access_rules *retired; /* that these have replaced: somebody may still hold them */
 	size_t n;
 	struct access_rule rule[];
 };
@@ -73,10 +74,22 @@ static void rule_done(struct access_rule *r)
 
 struct access_rules *access_rules_free(struct access_rules *r)
 {
-	for (size_t i = 0; r && i < r->n; i++)
-		rule_done(&r->rule[i]);
-	free(r);
+	while (r) {
+		struct access_rules *before = r->retired;
+		for (size_t i = 0; i < r->n; i++)
+			rule_done(&r->rule[i]);
+		free(r);
+		r = before;
+	}
 	return NULL;
+}
+
+struct access_rules *access_rules_retire(struct access_rules *r, struct access_rules *before)
+{
+	if (!r)
+		return before;
+	r->retired = before;
+	return r;
 }
 
 /* ---- reading ---- */
@@ -481,4 +494,30 @@ void access_each_namespace(const struct access *a, enum role role, void (*fn)(co
 bool access_equal(const struct access *a, const struct access *b)
 {
 	return a->rules == b->rules && memcmp(a->fits, b->fits, sizeof a->fits) == 0;
+}
+
+struct covering {
+	const struct access *a;
+	enum role role;
+	bool all;
+};
+
+static void look_covered(const char *ns, void *arg)
+{
+	struct covering *c = arg;
+	c->all = c->all && access_allows(c->a, c->role, ns, strlen(ns));
+}
+
+bool access_covers(const struct access *a, const struct access *less)
+{
+	struct covering c = {.a = a, .all = true};
+	for (int role = ROLE_NONE + 1; role < ROLE_COUNT; role++) {
+		c.role = (enum role)role;
+		if (access_everywhere(a, c.role))
+			continue;
+		if (access_everywhere(less, c.role))
+			return false;
+		access_each_namespace(less, c.role, look_covered, &c);
+	}
+	return c.all;
 }

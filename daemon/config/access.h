@@ -1,5 +1,5 @@
-/* Who may do what: the rules of the option `access`, and what of them fits a peer. Rules never change while the
- * daemon runs, so that any thread may read them. */
+/* Who may do what: the rules of the option `access`, and what of them fits a peer. Rules never change, so that any thread may read them; a reload puts others in
+ * their place. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +26,8 @@ int access_rules_read(const struct ynode *list, struct access_rules **ret, struc
 /* One rule for everyone: `roles` are bits 1 << enum role; n 0: in all namespaces. NULL: no memory, or not a namespace's name. */
 struct access_rules *access_rules_grant(unsigned roles, const char *const *namespaces, size_t n) must_check;
 struct access_rules *access_rules_free(struct access_rules *r); /* returns NULL, accepts NULL */
+/* Keep `r` (may be NULL) with those retired before it; returns what access_rules_free frees together. */
+struct access_rules *access_rules_retire(struct access_rules *r, struct access_rules *before);
 /* Append them as they would be written in the file, in one line. */
 void access_rules_format(const struct access_rules *r, struct buf *out);
 bool access_rules_equal(const struct access_rules *a, const struct access_rules *b);
@@ -46,3 +48,5 @@ bool access_everywhere(const struct access *a, enum role role);
 void access_each_namespace(const struct access *a, enum role role, void (*fn)(const char *ns, void *arg),
                            void *arg);
 bool access_equal(const struct access *a, const struct access *b);
+/* Whether `a` grants everything that `less` does. */
+bool access_covers(const struct access *a, const struct access *less);

@@ -44,6 +44,8 @@ const struct option_row option_table[] = {
      "which `environments` block of templates applies"},
     {"log_level", OPT_LEVEL, "info", 0, 0, EVERYWHERE | OPT_RELOAD, AT(log_level), "LEVEL", NULL,
      "least important messages to log: error, warn, info or debug"},
+    {"log_format", OPT_LOG_FORMAT, "auto", 0, 0, EVERYWHERE | OPT_RELOAD, AT(log_format), "FORMAT", NULL,
+     "how to log: text, json, journal, or auto: the journal under systemd, else text"},
     /* times */
     {"drain_timeout_ms", OPT_INT, "30000", 0, HOUR_MS, EVERYWHERE | OPT_RELOAD, AT(drain_timeout_ms), "MS",
      NULL, "how long a stop waits for running steps"},

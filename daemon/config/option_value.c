@@ -24,6 +24,7 @@ bool option_is_text(const struct option_row *row)
 	                            [OPT_DATABASE] = true,
 	                            [OPT_EMBEDDED] = true,
 	                            [OPT_LISTEN] = true,
+	                            [OPT_LOG_FORMAT] = false,
 	                            [OPT_ROLE] = false};
 	return text[row->type];
 }
@@ -142,6 +143,17 @@ static int set_level(struct options *o, const struct option_row *row, const char
 		return -EINVAL;
 	}
 	return 0;
+}
+
+static int set_log_format(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	for (int i = 0; i < LOG_FORMAT_COUNT; i++)
+		if (strcasecmp(text, log_format_names[i]) == 0) {
+			*(enum log_format *)field(o, row) = (enum log_format)i;
+			return 0;
+		}
+	buf_append_str(expected, "auto, text, json or journal");
+	return -EINVAL;
 }
 
 static int put_text(struct options *o, const struct option_row *row, char *copy)
@@ -265,6 +277,7 @@ int option_set(struct options *o, const struct option_row *row, const char *text
 	    [OPT_OCTAL] = set_octal,       [OPT_NAME] = set_name,   [OPT_PATH] = set_path,
 	    [OPT_DATABASE] = set_database, [OPT_LEVEL] = set_level, [OPT_EMBEDDED] = set_embedded,
 	    [OPT_LISTEN] = set_listen,     [OPT_ROLE] = set_role,
+	    [OPT_LOG_FORMAT] = set_log_format,
 	};
 	return setters[row->type](o, row, text, expected);
 }
@@ -278,6 +291,7 @@ static size_t plain_size(const struct option_row *row)
 	                               [OPT_SIZE] = sizeof(size_t),
 	                               [OPT_OCTAL] = sizeof(int),
 	                               [OPT_LEVEL] = sizeof(enum log_level),
+	                               [OPT_LOG_FORMAT] = sizeof(enum log_format),
 	                               [OPT_ROLE] = sizeof(enum role)};
 	return sizes[row->type];
 }
@@ -393,10 +407,6 @@ static void put_text_value(const struct option_row *row, const char *text, struc
 
 void options_format(const struct options *o, const struct option_row *row, struct buf *out)
 {
-	static const char *const levels[] = {[LOG_LV_ERROR] = "error",
-	                                     [LOG_LV_WARN] = "warn",
-	                                     [LOG_LV_INFO] = "info",
-	                                     [LOG_LV_DEBUG] = "debug"};
 	const void *f = field(o, row);
 	switch (row->type) {
 	case OPT_BOOL:
@@ -412,7 +422,10 @@ void options_format(const struct options *o, const struct option_row *row, struc
 		put_size((long long)*(const size_t *)f, out);
 		break;
 	case OPT_LEVEL:
-		buf_append_str(out, levels[*(const enum log_level *)f]);
+		buf_append_str(out, log_level_name(*(const enum log_level *)f));
+		break;
+	case OPT_LOG_FORMAT:
+		buf_append_str(out, log_format_names[*(const enum log_format *)f]);
 		break;
 	case OPT_ROLE:
 		buf_append_str(out, role_names[*(const enum role *)f]);

@@ -457,6 +457,7 @@ void options_done(struct options *o)
 		free(o->place[i]);
 	free(o->access_place);
 	o->access = access_rules_free(o->access);
+	o->access_retired = access_rules_free(o->access_retired);
 }
 
 /* It follows from another, of which there will be a word. */
@@ -465,7 +466,24 @@ static bool is_derived(const struct options *now, const struct options *fresh, c
 	return row->offset == offsetof(struct options, http_listen) && now->http_listen_derived && fresh->http_listen_derived;
 }
 
-int options_reload(struct options *now, const struct options *fresh, struct buf *messages)
+static int reload_access(struct options *now, struct options *fresh, struct buf *messages)
+{
+	char *place = now->access_place;
+	now->access_place = fresh->access_place;
+	fresh->access_place = place;
+	if (access_rules_equal(now->access, fresh->access))
+		return 0;
+	now->access_retired = access_rules_retire(now->access, now->access_retired);
+	now->access = fresh->access;
+	fresh->access = NULL;
+	buf_append_str(messages, now->access ? "access: " : "access: no rules: whoever can connect may do everything");
+	if (now->access)
+		access_rules_format(now->access, messages);
+	buf_append_str(messages, "\n");
+	return 1;
+}
+
+int options_reload(struct options *now, struct options *fresh, struct buf *messages)
 {
 	int changed = 0;
 	for (size_t i = 0; i < option_count; i++) {
@@ -489,7 +507,6 @@ int options_reload(struct options *now, const struct options *fresh, struct buf 
 		options_format(now, row, messages);
 		buf_append_str(messages, "\n");
 	}
-	if (!access_rules_equal(now->access, fresh->access))
-		buf_append_str(messages, "access: the new value waits for a restart\n");
+	changed += reload_access(now, fresh, messages);
 	return messages->failed ? -ENOMEM : changed;
 }

@@ -20,6 +20,7 @@ struct options {
 	int socket_mode;
 	char *socket_group; /* or NULL */
 	long socket_gid;    /* of it, or -1 */
+	struct access_rules *access_retired; /* before a reload */
 	struct access_rules *access; /* of the file; NULL: whoever can connect may do everything */
 	char *database; /* libpq URI or keyword string, may hold a password: print it with options_redact
 	                   only. NULL if embedded */
@@ -29,6 +30,7 @@ struct options {
 	char *node_name;
 	char *environment; /* or NULL: no `environments` block of a template applies */
 	enum log_level log_level;
+	enum log_format log_format;
 	int store_threads, batch_max, max_sessions, max_branches;
 	int max_sessions_per_uid, max_requests_per_uid, max_steps_per_uid;
 	size_t max_bytes_per_uid;
@@ -59,6 +61,7 @@ enum option_type {
 	OPT_LEVEL,    /* of the log */
 	OPT_LISTEN,   /* addresses to listen on, or off */
 	OPT_ROLE,     /* of the access rules */
+	OPT_LOG_FORMAT,
 };
 
 enum option_flags {
@@ -94,8 +97,9 @@ int options_preview(const char *config, struct options *o, struct buf *messages)
 void options_done(struct options *o);
 
 /* Take over from `fresh` what a reload may change, leave the rest, and write one line a value that waits for
- * a restart. The number of values taken over, or -ENOMEM. Both structs stay the caller's. */
-int options_reload(struct options *now, const struct options *fresh, struct buf *messages) must_check;
+ * a restart. The number of values taken over, or -ENOMEM. Both structs stay the caller's; access rules that are replaced
+ * live on in `now`, for those who hold them. */
+int options_reload(struct options *now, struct options *fresh, struct buf *messages) must_check;
 
 /* Append `database` with every password replaced by "***". */
 void options_redact(const char *database, struct buf *out);

@@ -68,7 +68,7 @@ static void note_denied(struct session *s, const char *what, const struct err *e
 	unsigned suppressed = 0;
 	s->srv->c_denied++;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_warn("session %llu (pid %d, uid %u): %s refused: %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, what, e->text,
+		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, what, e->text,
 			 suppressed);
 }
 
@@ -298,4 +298,60 @@ bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const
 		return false;
 	}
 	return false;
+}
+
+/* Other rules ------------------------------------------------------------------------------------------------------------ */
+
+/* What is pushed to it, or waits on its behalf, was granted when it was asked for. */
+static bool is_served(const struct session *s)
+{
+	return s->n_watches > 0 || s->n_waits > 0 || s->n_consumers > 0 || s->subscriber;
+}
+
+/* Told, and closed; what it runs goes to others and costs no attempt. */
+static void expel(struct session *s)
+{
+	struct err e = {0};
+	err_set(&e, -EACCES, "permission_denied", "the daemon's configuration (access) no longer grants uid %u what this session was opened for", (unsigned)s->uid);
+	log_event(LOG_ACCESS_WITHDRAWN, NULL, "session %llu (pid %d, uid %u) is closed: %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e.text);
+	s->said_goodbye = true;
+	notify_error(s, &e);
+	session_close_after_flush(s);
+}
+
+static void readmit(struct session *s)
+{
+	struct access before = s->access;
+	struct err e = {0};
+	if (s->own_rules)
+		return; /* of a token, not of the configuration */
+	if (s->local) {
+		session_close(s, "the rules of access have changed");
+		return;
+	}
+	s->access = peer_access(s->srv, s->fd, s->uid, s->gid);
+	if (s->state != SESSION_OPEN || s->closing)
+		return; /* it has yet to say what it wants, or goes anyway */
+	bool less = !access_covers(&s->access, &before);
+	if (less && (is_served(s) || admit_session(s, &e) < 0)) {
+		expel(s);
+	} else if (s->worker) {
+		steps_withdraw(s);
+		if (s->pool) { /* which handlers it may run depends on its namespaces */
+			pool_leave(s);
+			pool_join(s);
+		}
+		worker_announce(s);
+	}
+}
+
+void sessions_readmit(struct server *srv)
+{
+	struct session *s, *tmp;
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		if (s->state == SESSION_DETACHED)
+			session_release(s); /* of a peer that is away nothing can be asked */
+		else if (s->state != SESSION_DEAD)
+			readmit(s);
+	}
 }

@@ -199,7 +199,7 @@ static void put_namespaces(const struct session *s, struct buf *b)
 	mp_array_close(b, mark, n);
 }
 
-static void tell_store(struct session *s)
+void worker_announce(struct session *s)
 {
 	struct req *r = req_new(REQ_API, (struct origin){0});
 	struct buf b;
@@ -246,7 +246,7 @@ void workers_announce(struct server *srv)
 	struct session *s, *tmp;
 	HASH_ITER(hh, srv->sessions, s, tmp)
 		if (s->worker && s->state == SESSION_OPEN)
-			tell_store(s);
+			worker_announce(s);
 }
 
 void worker_gone(struct session *s)
@@ -353,11 +353,12 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	if (!s->worker)
 		return;
 	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
+	struct note note;
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_info("worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
+		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
 			 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "", s->n_broken ? "; it could not load all it should: see taskerctl worker list" : "");
-	tell_store(s);
+	worker_announce(s);
 	if (s->held == 0) {
 		release_unconfirmed(s);
 		pool_join(s);

@@ -260,6 +260,8 @@ struct server {
 	struct open_step *orphans; /* by key: held since before the restart, waiting for their worker */
 	struct journal *journals;
 	struct prover *prover; /* of claims shown to the loop */
+	struct template_name *template_names; /* by id, of steps that the log was told about */
+	struct ratelimit step_log;	      /* of failed attempts */
 	struct waited *waited;
 	struct recent *recent; /* by task */
 	TAILQ_HEAD(, recent) recent_order; /* the oldest first */
@@ -315,6 +317,8 @@ void session_gather(struct session *s);
 /* Take over the steps of a detached session of the same peer. */
 void session_adopt(struct session *to, struct session *from);
 void session_detached_timeout(struct session *s);
+/* Give the steps of a detached session to others, and forget it. */
+void session_release(struct session *s);
 void session_free_all(struct server *srv);
 
 /* local.c: sessions without a socket */
@@ -359,6 +363,21 @@ void message_call(struct session *s, enum msg_id m, bool request, uint32_t id, c
 /* A message whose params have been checked and that its peer may send. */
 void message_run(struct session *s, enum msg_id m, uint32_t id, const msgpack_object *params);
 
+/* notes.c: what the log is told of steps and workers */
+struct note {
+	char task[UUID_TEXT], step[UUID_TEXT], worker[UUID_TEXT], attempt[16];
+	const char *fields[17];
+};
+/* The fields, which point into *n. Of a result under way; of a step of that session, or of its worker alone (step NULL). */
+const char *const *note_result(struct note *n, struct server *srv, const struct req *r);
+const char *const *note_step(struct note *n, const struct session *s, const struct uuid *step);
+/* Remember what its template is called, before its inputs are thrown away. */
+void note_template(struct server *srv, const struct claim *c);
+void note_failure(struct server *srv, const struct req *r);
+void note_refused_events(struct server *srv, const struct req *r);
+void note_worker_gone(struct session *s, const char *why);
+void notes_free(struct server *srv);
+
 /* admit.c: who may do what */
 struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid);
 /* Whether the message may run now. If not, it has been answered, or will be (and perhaps run) when the database has told what it is about. */
@@ -369,6 +388,8 @@ int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, 
 int admit_everywhere(struct session *s, enum msg_id m, struct err *e) must_check;
 /* Whether the peer may connect as what it says it is. 0 or -EACCES with *e. */
 int admit_session(struct session *s, struct err *e) must_check;
+/* The rules are others now: hold every session against them. */
+void sessions_readmit(struct server *srv);
 /* Add to a request's JSON in which namespaces a restricted peer may look: "within". */
 void admit_put_within(const struct session *s, enum msg_id m, struct buf *json);
 void namespaces_answered(struct server *srv, struct req *r);
@@ -404,6 +425,7 @@ msg_fn on_hello, on_session_resume, on_goodbye, on_worker_update, on_heartbeat;
 /* The session of a worker has ended for good. */
 void worker_gone(struct session *s);
 /* Tell the database of every connected worker. */
+void worker_announce(struct session *s);
 void workers_announce(struct server *srv);
 
 /* pool.c: who can run what, and the credits */
@@ -426,6 +448,7 @@ void pool_set_concurrency(struct session *s, unsigned n);
 /* The only way to change session.open. */
 void session_open_changed(struct session *s, int by);
 void pool_release_backlogs(struct server *srv);
+struct handler *handler_find(struct server *srv, int id);
 void handlers_report_missing(struct server *srv);
 /* Ask for queued work where there are credits and hints. */
 void pool_claim(struct server *srv);
@@ -456,6 +479,8 @@ void step_resume(struct session *s, struct open_step *o);
 /* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an orphan (now open on `s`), or being recorded: true. */
 bool step_held(struct session *s, const struct step_key *key);
 void result_answered(struct server *srv, struct req *r);
+/* Give back what the session runs in namespaces where it may no longer. */
+void steps_withdraw(struct session *s);
 void steps_cancelled(struct server *srv, const struct uuid *what, const char *reason); /* a task or a step */
 void attempt_cancelled(struct server *srv, const struct cancelled *x, const char *reason);
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);

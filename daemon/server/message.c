@@ -155,7 +155,7 @@ void refuse_session(struct session *s, const struct err *e)
 {
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_warn("session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e->text, suppressed);
+		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e->text, suppressed);
 	notify_error(s, e);
 	session_close_after_flush(s);
 }

@@ -50,7 +50,7 @@ static bool pool_runs(const struct pool *p, int handler_id)
 	return false;
 }
 
-static struct handler *handler_find(struct server *srv, int id)
+struct handler *handler_find(struct server *srv, int id)
 {
 	struct handler *h;
 	HASH_FIND_INT(srv->handlers, &id, h);
@@ -442,8 +442,8 @@ void handlers_report_missing(struct server *srv)
 		if (h->reported && now - h->reported < 60 * USEC_PER_SEC)
 			continue;
 		h->reported = now;
-		log_fields(LOG_LV_WARN, (const char *[]){"TASKER_NAMESPACE", h->ns, "TASKER_HANDLER", h->callable, NULL},
-			   "steps wait for handler %s of namespace %s: no worker of this node offers it", h->callable, h->ns);
+		log_event(LOG_HANDLER_MISSING, LOG_FIELDS("TASKER_NAMESPACE", h->ns, "TASKER_HANDLER", h->callable),
+			  "steps wait for handler %s of namespace %s: no worker of this node offers it", h->callable, h->ns);
 	}
 }
 

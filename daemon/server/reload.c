@@ -20,7 +20,7 @@ static void log_lines(const char *text, bool error)
 static void take_over(struct server *srv)
 {
 	const struct options *o = srv->opt;
-	log_init(o->log_level);
+	log_init(o->log_level, o->log_format);
 	event_add(srv->ev_poll, &(struct timeval){.tv_sec = o->poll_interval_ms / 1000, .tv_usec = o->poll_interval_ms % 1000 * 1000});
 }
 
@@ -31,21 +31,25 @@ void server_reload(struct server *srv)
 	struct buf messages;
 	buf_init(&messages, 1u << 20);
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_mono());
+	const struct access_rules *rules = srv->opt->access;
 	int rc = options_load(srv->opt->argc, srv->opt->argv, &fresh, &messages);
 	if (rc == 0) {
 		rc = options_reload(srv->opt, &fresh, &messages);
+		if (srv->opt->access != rules)
+			sessions_readmit(srv);
 		options_done(&fresh);
 	}
 	log_lines(buf_text(&messages), rc < 0);
 	if (rc < 0)
-		log_error("reload: the configuration stays as it was");
+		log_event(LOG_RELOAD_REFUSED, NULL, "reload: the configuration stays as it was");
 	else
-		log_info("reload: %d options have new values", rc);
+		log_event(LOG_RELOADED, NULL, "reload: %d options have new values", rc);
 	if (rc > 0)
 		take_over(srv);
 	buf_done(&messages);
 	sd_notify(0, "READY=1");
 	server_status(srv);
+	server_flush(srv);
 }
 
 void on_server_config(struct session *s, uint32_t id, const msgpack_object *params)
@@ -66,7 +70,7 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 	if (!store_stalled(srv->store, srv->watchdog_us / 2))
 		sd_notify(0, "WATCHDOG=1");
 	else
-		log_error("a thread of the store stands still: the watchdog is not fed");
+		log_event(LOG_STANDSTILL, NULL, "a thread of the store stands still: the watchdog is not fed");
 }
 
 int server_watchdog(struct server *srv)

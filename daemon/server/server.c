@@ -110,7 +110,7 @@ static void on_batch(struct server *srv, struct done *d)
 
 static void on_up(struct server *srv, struct done *d)
 {
-	log_info("database up: PostgreSQL %d.%d", d->server_version / 10000, d->server_version % 100);
+	log_event(LOG_DATABASE_UP, NULL, "database up: PostgreSQL %d.%d", d->server_version / 10000, d->server_version % 100);
 	srv->db_up = srv->ever_up = true;
 	srv->db_server_version = d->server_version;
 	srv->db_schema_version = d->schema_version;
@@ -126,7 +126,7 @@ static void on_up(struct server *srv, struct done *d)
 static void on_down(struct server *srv, struct done *d)
 {
 	if (srv->db_up || !srv->db_error[0])
-		log_warn("database cannot be reached: %s; trying on", d->err.text);
+		log_event(LOG_DATABASE_DOWN, NULL, "database cannot be reached: %s; trying on", d->err.text);
 	srv->db_up = false;
 	snprintf(srv->db_error, sizeof srv->db_error, "%s", d->err.text);
 	for (char *p = srv->db_error; *p; p++)
@@ -137,7 +137,7 @@ static void on_down(struct server *srv, struct done *d)
 
 static void on_stuck(struct server *srv, struct done *d)
 {
-	log_error("the database writes nothing: %s", d->err.text);
+	log_event(LOG_DATABASE_STUCK, NULL, "the database writes nothing: %s", d->err.text);
 	snprintf(srv->db_stuck, sizeof srv->db_stuck, "%s", d->err.text);
 	server_status(srv);
 }
@@ -145,7 +145,7 @@ static void on_stuck(struct server *srv, struct done *d)
 static void on_unstuck(struct server *srv, struct done *d)
 {
 	(void)d;
-	log_info("the database writes again");
+	log_event(LOG_DATABASE_WRITES, NULL, "the database writes again");
 	srv->db_stuck[0] = '\0';
 	server_status(srv);
 }
@@ -304,7 +304,7 @@ static void turn_away(struct server *srv, int fd, const struct err *why)
 {
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&srv->peer_log, now_mono(), &suppressed))
-		log_warn("a connection is refused: %s (%u messages like this left out before)", why->text, suppressed);
+		log_event(LOG_CONNECTION_REFUSED, NULL, "a connection is refused: %s (%u messages like this left out before)", why->text, suppressed);
 	srv->c_rejected_sessions++;
 	say_full(fd, why);
 	close(fd);
@@ -318,7 +318,7 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 		int fd = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-				log_error("cannot accept: %s; trying again in a second", strerror(errno));
+				log_event(LOG_OUT_OF_DESCRIPTORS, NULL, "cannot accept: %s; trying again in a second", strerror(errno));
 				pause_accepting(srv);
 			}
 			break;
@@ -409,7 +409,7 @@ static void stop_listening(struct server *srv)
 
 static void start_draining(struct server *srv)
 {
-	log_info("stopping: %u steps are running, waiting up to %d ms for them", HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
+	log_event(LOG_STOPPING, NULL, "stopping: %u steps are running, waiting up to %d ms for them", HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
 	srv->draining = true;
 	srv->drain_until = now_mono() + (usec_t)srv->opt->drain_timeout_ms * USEC_PER_MSEC;
 	sd_notify(0, "STOPPING=1");
@@ -505,7 +505,7 @@ static void on_embedded_exit(evutil_socket_t fd, short what, void *arg)
 	srv->embedded_fd = -1;
 	if (srv->stop || srv->draining)
 		return;
-	log_error("the embedded PostgreSQL has ended unexpectedly; starting it again");
+	log_event(LOG_EMBEDDED_ENDED, NULL, "the embedded PostgreSQL has ended unexpectedly; starting it again");
 	sigset_t all, old;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -518,7 +518,7 @@ static void on_revived(struct server *srv, struct done *d)
 	pthread_join(srv->reviver, NULL);
 	srv->reviving = false;
 	if (!d->failed) {
-		log_info("the embedded PostgreSQL is running again");
+		log_event(LOG_EMBEDDED_BACK, NULL, "the embedded PostgreSQL is running again");
 		watch_embedded(srv);
 		return;
 	}
@@ -676,6 +676,7 @@ static void finish(struct server *srv)
 	watches_free(srv);
 	waits_free(srv);
 	steps_free(srv);
+	notes_free(srv);
 	pools_free(srv);
 	starts_free(srv);
 	peers_free(srv);
@@ -691,7 +692,7 @@ static void finish(struct server *srv)
 
 int server_run(struct options *opt, const char *conninfo, struct embed *em, const struct front *front, struct err *e)
 {
-	struct server srv = {.opt = opt, .em = em, .front = front, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}};
+	struct server srv = {.opt = opt, .em = em, .front = front, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}, .step_log = {.window_us = 10 * USEC_PER_SEC, .burst = 500}};
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);
@@ -699,7 +700,7 @@ int server_run(struct options *opt, const char *conninfo, struct embed *em, cons
 	signal(SIGPIPE, SIG_IGN);
 	int r = start(&srv, conninfo, e);
 	if (r == 0) {
-		log_info("taskerd %s: node %s, listening on %s", TASKERD_VERSION, opt->node_name, opt->socket);
+		log_event(LOG_STARTED, NULL, "taskerd %s: node %s, listening on %s", TASKERD_VERSION, opt->node_name, opt->socket);
 		watch_embedded(&srv);
 		server_status(&srv);
 		event_base_dispatch(srv.base);

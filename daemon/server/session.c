@@ -181,6 +181,7 @@ void session_close(struct session *s, const char *why)
 	if (s->state == SESSION_DEAD || s->state == SESSION_DETACHED)
 		return;
 	log_debug("session %llu (pid %d, uid %u) closed: %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, why);
+	note_worker_gone(s, why);
 	waits_forget(s);
 	watch_forget(s);
 	consumers_forget(s);
@@ -213,6 +214,12 @@ void session_close_after_flush(struct session *s)
 void session_detached_timeout(struct session *s)
 {
 	steps_lost(s, OUTCOME_WORKER_LOST, "the worker did not come back");
+	die(s);
+}
+
+void session_release(struct session *s)
+{
+	steps_lost(s, OUTCOME_RELEASED, "who may do what was changed while the worker was away");
 	die(s);
 }
 

@@ -142,17 +142,6 @@ static void append_fields(const msgpack_object *fields, char *out, size_t size)
 	}
 }
 
-/* The texts of a step's uuid and of its task's; empty if it is none. */
-static void step_ids(const char *text, size_t len, char ret_step[UUID_TEXT], char ret_task[UUID_TEXT])
-{
-	struct uuid step, task;
-	unsigned no;
-	if (uuid_parse(text, len, &step) < 0 || !uuid_split_step(&step, &task, &no))
-		return;
-	uuid_format(&step, ret_step);
-	uuid_format(&task, ret_task);
-}
-
 void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	static const struct {
@@ -161,7 +150,9 @@ void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
 	} levels[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}, {"trace", LOG_LV_DEBUG}};
 	const char *level = "", *text = "", *step = NULL;
 	size_t level_n = 0, n = 0, step_n = 0;
-	char uuid[UUID_TEXT] = "", task[UUID_TEXT] = "", worker[UUID_TEXT];
+	struct uuid uuid;
+	const struct uuid *about = NULL;
+	struct note note;
 	enum log_level lv = LOG_LV_INFO;
 	unsigned suppressed = 0;
 	(void)id;
@@ -170,14 +161,13 @@ void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
 	(void)!mp_get_str(params, "level", &level, &level_n);
 	(void)!mp_get_str(params, "message", &text, &n);
 	if (mp_get_str(params, "step_uuid", &step, &step_n) == 1)
-		step_ids(step, step_n, uuid, task);
+		about = uuid_parse(step, step_n, &uuid) == 0 ? &uuid : NULL;
 	for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
 		if (strlen(levels[i].name) == level_n && memcmp(levels[i].name, level, level_n) == 0)
 			lv = levels[i].lv;
-	uuid_format(&s->worker_uuid, worker);
 	char more[512] = "";
 	append_fields(mp_get(params, "fields"), more, sizeof more);
-	log_fields(lv, (const char *[]){"TASKER_TASK", task[0] ? task : NULL, "TASKER_STEP", uuid[0] ? uuid : NULL, "TASKER_WORKER", worker, NULL}, "%.*s%s", (int)utf8_prefix(text, n, 500), text, more);
+	log_fields(lv, note_step(&note, s, about), "%.*s%s", (int)utf8_prefix(text, n, 500), text, more);
 }
 
 void on_step_dependencies(struct session *s, uint32_t id, const msgpack_object *params)

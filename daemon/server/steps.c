@@ -109,8 +109,10 @@ void step_give(struct session *s, struct open_step *o)
 	mp_raw(&s->executes, o->claim->body.data, o->claim->body.len);
 	s->n_executes++;
 	s->srv->c_steps_sent++;
-	if (!o->claim->parts.whole || o->claim->body.len > HELD_BODY_MAX)
+	if (!o->claim->parts.whole || o->claim->body.len > HELD_BODY_MAX) {
+		note_template(s->srv, o->claim);
 		buf_done(&o->claim->body);
+	}
 	open_on(s, o);
 	session_mark_dirty(s);
 	watch_touch(s->srv, &o->claim->task);
@@ -201,6 +203,7 @@ void step_end(struct open_step *o, enum outcome outcome, const char *message)
 	struct session *s = o->session;
 	struct req *r = o->ended ? NULL : need(result_req(o->claim, &o->key.uuid, outcome));
 	if (r) {
+		note_template(o->home, o->claim);
 		set_error(r, outcome_names[outcome], message);
 		if (s && outcome != OUTCOME_RELEASED)
 			r->result.worker = s->worker_uuid;
@@ -220,6 +223,20 @@ void steps_lost(struct session *s, enum outcome outcome, const char *message)
 		if (outcome == OUTCOME_WORKER_LOST && !o->ended)
 			s->srv->c_lost++;
 		step_end(o, outcome, message);
+	}
+}
+
+void steps_withdraw(struct session *s)
+{
+	struct open_step *o, *next;
+	for (o = TAILQ_FIRST(&s->steps); o; o = next) {
+		const struct handler *h = handler_find(s->srv, o->claim->handler_id);
+		next = TAILQ_NEXT(o, link);
+		if (o->ended || !h || access_allows(&s->access, ROLE_WORK, h->ns, strlen(h->ns)))
+			continue;
+		session_gather(s); /* a cancel must not overtake its step */
+		send_cancel(o, "access_withdrawn");
+		step_end(o, OUTCOME_RELEASED, "its worker may no longer work in the namespace");
 	}
 }
 
@@ -351,25 +368,13 @@ static void record_refusal(struct server *srv, struct req *r)
 	store_submit(srv->store, again);
 }
 
-static void report_refused_events(struct server *srv, const struct req *r)
-{
-	char step[UUID_TEXT], task[UUID_TEXT];
-	unsigned suppressed = 0;
-	srv->c_events_refused += r->result.events_refused;
-	if (!ratelimit_ok(&srv->peer_log, now_mono(), &suppressed))
-		return;
-	uuid_format(&r->result.step, step);
-	uuid_format(&r->task, task);
-	log_fields(LOG_LV_WARN, (const char *[]){"TASKER_TASK", task, "TASKER_STEP", step, NULL},
-		   "%u domain events of step %s (attempt %d) are not published: the attempt's event_errors say why (%u messages like this left out before)", r->result.events_refused, step,
-		   r->result.attempt, suppressed);
-}
-
 /* What a recorded result brings with it. */
 static void follow_up(struct server *srv, const struct req *r)
 {
 	if (r->result.events_refused > 0)
-		report_refused_events(srv, r);
+		note_refused_events(srv, r);
+	if (r->result.outcome != OUTCOME_SUCCESS)
+		note_failure(srv, r);
 	if (strcmp(r->status, "retrying") == 0 && r->result.delay_ms > 0)
 		pool_due(srv, r->result.handler_id, r->result.delay_ms);
 }
@@ -399,6 +404,7 @@ static void tell(struct server *srv, const struct req *r, const char *word)
 
 void result_answered(struct server *srv, struct req *r)
 {
+	struct note n;
 	if (r->failed && strcmp(r->err.code, "database_unavailable") == 0)
 		return; /* only when stopping: the worker keeps the result and sends it again */
 	if (r->failed && r->result.outcome != OUTCOME_INVALID_RESULT) {
@@ -406,7 +412,7 @@ void result_answered(struct server *srv, struct req *r)
 		return;
 	}
 	if (r->failed)
-		log_error("the end of a step of task id %lld cannot be recorded: %s", (long long)r->result.task_id, r->err.text);
+		log_event(LOG_RESULT_LOST, note_result(&n, srv, r), "the end of step %s cannot be recorded: %s", n.step, r->err.text);
 	else
 		journal_release(srv, r->result.slot);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
@@ -524,6 +530,8 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 	}
 	r->origin.session = s->id;
 	r->result.worker = s->worker_uuid;
+	if (!success)
+		note_template(s->srv, o->claim);
 	const msgpack_object *events = mp_get(m, "events");
 	if (events) {
 		read_event_words(s->srv->opt, events, &r->result);
@@ -742,7 +750,7 @@ void steps_adopted(struct server *srv, struct claim *claims)
 	}
 	if (n == 0)
 		return;
-	log_info("%u steps were running here before the restart; waiting %d ms for their workers", n, srv->opt->resume_grace_ms);
+	log_event(LOG_STEPS_HELD, NULL, "%u steps were running here before the restart; waiting %d ms for their workers", n, srv->opt->resume_grace_ms);
 	event_add(srv->ev_grace, &(struct timeval){.tv_sec = srv->opt->resume_grace_ms / 1000, .tv_usec = srv->opt->resume_grace_ms % 1000 * 1000});
 }
 
@@ -760,7 +768,7 @@ void orphans_give_up(struct server *srv)
 		step_end(o, again ? OUTCOME_WORKER_LOST : OUTCOME_RELEASED, "nobody came back for it after the daemon's restart");
 	}
 	if (n > 0)
-		log_warn("%u steps were not resumed; they go to others", n);
+		log_event(LOG_STEPS_NOT_RESUMED, NULL, "%u steps were not resumed; they go to others", n);
 }
 
 void steps_free(struct server *srv)

@@ -263,7 +263,7 @@ static bool foreign_aside(PGconn *c, enum req_kind kind, const struct err *e)
 		return false;
 	if (db_query(c, "SELECT tasker.set_foreign_aside()", 0, NULL, &r, &why, &ignored) < 0 || strcmp(PQgetvalue(r, 0, 0), "0") == 0)
 		return false;
-	log_warn("%s messages that no taskerd has written were moved from the queues of steps to their archives (%s)", PQgetvalue(r, 0, 0), e->text);
+	log_event(LOG_STRANGE_MESSAGES, NULL, "%s messages that no taskerd has written were moved from the queues of steps to their archives (%s)", PQgetvalue(r, 0, 0), e->text);
 	return true;
 }
 

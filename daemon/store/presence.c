@@ -46,7 +46,7 @@ static int prepare_schema(struct presence *p, enum db_failure *why, struct err *
 			return r;
 		}
 		if (to != from)
-			log_info("schema brought from version %d to %d", from, to);
+			log_event(LOG_SCHEMA_MIGRATED, NULL, "schema brought from version %d to %d", from, to);
 	}
 	int r = schema_check(p->conn, why, e);
 	cleanup_(cleanup_pgresult) PGresult *q = NULL;
@@ -153,7 +153,7 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	}
 	atomic_store(&p->s->notify, strtol(PQgetvalue(r, 0, 1), NULL, 10) > 0);
 	if (PQgetvalue(r, 0, 2)[0] == 't') {
-		log_warn("the node's lease had run out; others have taken its steps");
+		log_event(LOG_LEASE_LOST, NULL, "the node's lease had run out; others have taken its steps");
 		announce_up(p);
 	}
 	return 0;
@@ -171,7 +171,7 @@ static int reclaim_one(struct presence *p, bool *ret_more, enum db_failure *why,
 	struct done *d = done_new(DONE_NOTIFY_READY);
 	for (int i = 0; i < PQntuples(r); i++)
 		if (PQgetvalue(r, i, 0)[0] == 'a') {
-			log_warn("node %s has lost its lease: %s steps given to others", PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
+			log_event(LOG_NODE_LOST, NULL, "node %s has lost its lease: %s steps given to others", PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
 			*ret_more = true;
 		} else if (d && PQgetvalue(r, i, 0)[0] == 'q')
 			done_add_id(d, (int)strtol(PQgetvalue(r, i, 3), NULL, 10));

@@ -369,7 +369,8 @@ static void read_answer(const PGresult *r, int row, struct req **reqs, size_t n)
 		return;
 	struct req *q = reqs[idx - 1];
 	row_status(r, row, q->status, sizeof q->status);
-	get_uuid(r, row, &q->task);
+	if (!PQgetisnull(r, row, C_TASK)) /* of a result it is known */
+		get_uuid(r, row, &q->task);
 	if (q->kind == REQ_CREATE)
 		q->create.template_id = row_int(r, row, C_TEMPLATE);
 	size_t len = 0;

@@ -2,6 +2,7 @@
 every test that goes over it goes over all of it."""
 import os
 import re
+import signal
 import subprocess
 import unittest
 
@@ -366,7 +367,7 @@ class Audit(Shared):
 				self.assertTrue(rows)
 				for row in rows:
 					self.assertEqual(row, [str(DEPLOYER + 1000), str(w.other.pid), "node-a", why])
-		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")} - {"token.list"}
+		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")} - {"token.list", "server.config"}
 		self.assertEqual(changing, {m for m, _, _ in done})
 		actions = self.node.client.request("task.history", {"task_uuid": second})["actions"]
 		self.assertEqual([(a["action"], a["uid"], a["pid"], a["reason"]) for a in actions][:2], [("dlq.add", DEPLOYER + 1000, w.other.pid, "odd"), ("task.pause", DEPLOYER + 1000, w.other.pid, "a test")])
@@ -402,6 +403,56 @@ class Socket(harness.Case):
 			w.refused("namespace.pause", {"namespace": "theirs", **WHY})
 			self.assertIn("(pid %d, uid %d): namespace.pause refused: uid %d lacks the role operate" % (w.other.pid, ANN, ANN), node.log_text())
 		self.assertEqual(node.info()["counters"]["denied"], 1)
+
+	def test_a_reload_takes_rights_away_and_gives_them(self):
+		config = os.path.join(self.place, "c.yaml")
+
+		def rules(*lines):
+			with open(config, "w", encoding="utf-8") as f:
+				f.write("socket_mode: 0666\naccess:\n" + "".join("  - {%s}\n" % line for line in lines))
+		ann, bob = "uid: %d, roles: [read, submit, work]" % ANN, "uid: %d, roles: [read, submit, work]" % BOB
+		rules(ann, bob)
+		node = self.daemon(self.database(), config=config)
+		for ns in "ours", "theirs":
+			self.apply(node, template("held", [step("a", "t.held", attempts=1)], namespace=ns))
+		connect = lambda uid: wire.Wire(node.socket, user=User(uid))  # noqa: E731
+		worker = wire.Worker(node.socket, ["t.held"], concurrency=4, user=User(ANN))
+		asker, watcher, lost, keeper = connect(ANN), connect(ANN), wire.Worker(node.socket, ["t.other"], namespaces=["theirs"], user=User(ANN)), connect(BOB)
+		for w in worker, asker, watcher, lost, keeper:
+			self.addCleanup(w.close)
+		for w in asker, watcher, keeper:
+			w.hello()
+		tasks = {ns: self.create(node, "held", namespace=ns) for ns in ("ours", "theirs")}
+		given = {s["namespace"]: s for s in worker.take(2)}
+		watcher.call("task.watch", {"task_uuid": tasks["theirs"]})
+		keeper.call("task.watch", {"task_uuid": tasks["theirs"]})
+		rules(ann + ", namespaces: [ours]", bob)
+		os.kill(node.pid, signal.SIGHUP)
+		worker.until(lambda: worker.cancels, "the step to be taken back")
+		self.assertEqual(worker.cancels, [(given["theirs"]["step_uuid"], 1, "access_withdrawn")])
+		for w in watcher, lost:
+			self.assertIn("no longer grants uid %d" % ANN, w.protocol_error("permission_denied"))
+		self.assertEqual(asker.refused("task.get", {"task_uuid": tasks["theirs"]}).code, "not_found")
+		asker.call("task.get", {"task_uuid": tasks["ours"]})
+		worker.finish(given["ours"])
+		self.assertEqual(worker.acked(given["ours"]), "recorded")
+		worker.results(wire.ok(given["theirs"]))
+		self.assertEqual(worker.acked(given["theirs"]), "stale")
+		with wire.Worker(node.socket, ["t.held"], namespaces=["theirs"], user=User(BOB)) as other:
+			again = other.take()
+			self.assertEqual((again["step_uuid"], again["attempt"]), (given["theirs"]["step_uuid"], 1), "it cost no attempt")
+			other.finish(again)
+			self.assertEqual(other.acked(again), "recorded")
+		keeper.events(tasks["theirs"], lambda e: e["state"] == "complete")
+		rules(ann, bob)
+		os.kill(node.pid, signal.SIGHUP)
+		self.create(node, "held", namespace="theirs")
+		self.assertEqual(worker.take()["namespace"], "theirs", "the session that was open has its rights back")
+		rules(bob)
+		os.kill(node.pid, signal.SIGHUP)
+		for w in worker, asker:
+			w.protocol_error("permission_denied")
+		keeper.call("ping")
 
 	def test_wrong_rules(self):
 		config = os.path.join(self.place, "c.yaml")

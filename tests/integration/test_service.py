@@ -205,7 +205,7 @@ class Sources(Service):
 		"""As the daemon has it, before and after a reload; and the same from the files alone."""
 		self.write("# first line\nbatch_max: 9\nmax_sessions: 50\n")
 		self.drop_in("10-a.yaml", "\nlog_level: warn\n")
-		self.environment(TASKERD_HEARTBEAT_MS="7000")
+		self.environment()
 		node = self.service(max_branches=7)
 		self.manager.hear("^READY=1$")
 
@@ -215,7 +215,7 @@ class Sources(Service):
 		source, have = options("--socket=" + node.socket)
 		self.assertEqual(source, "daemon")
 		here = {"batch_max": ("9", "file", self.config + ":2"), "log_level": ("warn", "file", os.path.join(self.place, "taskerd.d", "10-a.yaml") + ":2"),
-		        "heartbeat_ms": ("7000", "environment", "TASKERD_HEARTBEAT_MS"), "lease_ttl_ms": ("15000", "default", None), "access": (None, "default", None)}
+		        "lease_ttl_ms": ("15000", "default", None), "access": (None, "default", None)}
 		self.assertEqual({name: have[name] for name in here}, here)
 		self.assertEqual(have["max_branches"], ("7", "command line", "--max-branches"))
 		self.write("# first line\n# another\nbatch_max: 11\nmax_sessions: 60\n")

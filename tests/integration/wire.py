@@ -248,7 +248,7 @@ def check_notification(method, params):
 				raise Breach("status %s" % ack["status"])
 	elif method == "step.cancel":
 		need(method, params, {"step_uuid": str, "attempt": int, "reason": str})
-		if params["reason"] not in ("timeout", "task_cancelled", "stale", "shutdown"):
+		if params["reason"] not in ("timeout", "task_cancelled", "stale", "batch_failed", "access_withdrawn", "shutdown"):
 			raise Breach("reason %s" % params["reason"])
 	elif method == "task.event":
 		need(method, params, {"task_uuid": str, "events": list})

@@ -259,7 +259,7 @@ static void set_up(void)
 	assert(yaml_tree_parse(text, sizeof text - 1, NULL, &tree, &f) == 0 && access_rules_read(yaml_tree_root(tree), &rules, &f) == 0 && f.errors == 0);
 	yaml_tree_free(tree);
 	findings_done(&f);
-	log_init(LOG_LV_ERROR);
+	log_init(LOG_LV_ERROR, LOG_FORMAT_TEXT);
 	the_store.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	assert(the_store.fd >= 0);
 }

@@ -123,6 +123,25 @@ def _signal(pid, number):
 		pass
 
 
+def freeze_postmaster(c):
+	"""What is connected goes on, but who has lost a connection gets none: the kernel takes it, and nobody answers."""
+	c.pair.primary.freeze(everything=False)
+	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE %s ORDER BY random() LIMIT 2" % OURS)
+	yield
+	c.pair.primary.thaw()
+
+
+def freeze_postgres(c):
+	"""Nothing answers, for longer than leases last."""
+	c.postgres_is_down = True
+	c.db.close()
+	c.pair.primary.freeze()
+	c.hold(1.2 * c.lease_s)
+	yield
+	c.pair.primary.thaw()
+	c.postgres_is_down = False
+
+
 def restart_postgres(c):
 	c.stop_postgres("immediate")
 	yield
@@ -310,6 +329,7 @@ KINDS = {  # name: (what it strikes, how)
 	"rolling_restart": ("daemons", rolling_restart),
 	"end_connections": ("postgres", end_connections), "end_a_connection": ("postgres", end_a_connection), "end_presence": ("postgres", end_presence),
 	"cancel_statements": ("postgres", cancel_statements), "kill_backend": ("postgres", kill_backend), "freeze_backend": ("postgres", freeze_backend),
+	"freeze_postmaster": ("postgres", freeze_postmaster), "freeze_postgres": ("postgres", freeze_postgres),
 	"restart_postgres": ("postgres", restart_postgres), "kill_postgres": ("postgres", kill_postgres), "outage": ("postgres", outage),
 	"cut_database": ("database link", cut_database), "cut_between_commit_and_answer": ("database link", cut_between_commit_and_answer),
 	"half_close_database": ("database link", half_close_database), "delay_database": ("database link", delay_database), "kill_pooler": ("pooler", kill_pooler),

@@ -1,7 +1,9 @@
 """PostgreSQL is away. The daemon stays up and says so, holds what workers have finished within a bound, leaves the rest with them, and goes on by itself."""
 import os
+import queue
 import select
 import socket
+import threading
 import unittest
 
 import wire
@@ -14,41 +16,54 @@ SILENCE_S = 6 * 0.2  # after which a worker that could speak is taken for dead
 BOUND_MIB = 256  # of results waiting for the database (STORE_BYTES_MAX)
 
 
-class Away(FaultCase):
+class Stage(FaultCase):
 	def make_cluster(self):
 		made = harness.new_cluster()
 		self.at_end(made.close)
 		return made
 
 	def service_manager(self):
-		"""A socket like systemd's; what the daemon says of itself is read from it."""
+		"""A socket like systemd's, and what the daemon has said on it. All is read at once: a daemon waits for a manager that does not."""
 		path = os.path.join(self.place, "notify")
 		s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 		s.bind(path)
-		s.setblocking(False)
-		self.at_end(s.close)
-		return path, s
+		said = queue.Queue()
+
+		def read():
+			for text in iter(lambda: s.recv(65536), b""):
+				said.put(text.decode())
+
+		reader = threading.Thread(target=read, daemon=True)
+		reader.start()
+
+		def end():
+			with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+				last.sendto(b"", path)
+			reader.join()
+			s.close()
+
+		self.at_end(end)
+		return path, said
 
 	@staticmethod
-	def heard(s, words):
-		while True:
-			try:
-				said = s.recv(65536).decode()
-			except BlockingIOError:
-				return False
-			if words in said:
+	def heard(said, words):
+		while not said.empty():
+			if words in said.get():
 				return True
+		return False
 
-	def one_node(self, n, **options):
+	def one_node(self, n, environment=None, **options):
 		path, self.manager = self.service_manager()
 		node = harness.Daemon(self, "node-a", database=self.db.uri, poll_interval_ms=harness.HOUR_MS, **options)
-		node.environment = {"NOTIFY_SOCKET": path}
+		node.environment = {"NOTIFY_SOCKET": path, **(environment or {})}
 		node.start()
 		wire.ready(node)
 		self.apply(node, template("one", [step("a", "h")]))
 		self.create_many(node, "one", n)
 		return node
 
+
+class Away(Stage):
 	def go_away(self, node):
 		self.db.close()
 		self.cluster.stop("immediate")
@@ -119,6 +134,54 @@ class Away(FaultCase):
 				sent += not part
 			except BlockingIOError:
 				pass
+
+
+class Frozen(Stage):
+	"""The server stands still (SIGSTOP) and its connections stay open: nothing is refused, nothing answers."""
+
+	def freeze(self, everything=True):
+		self.cluster.freeze(everything)
+		self.at_end(self.cluster.thaw)
+
+	def test_it_says_so_and_goes_on(self):
+		node = self.one_node(3, {"WATCHDOG_USEC": "300000"}, lease_ttl_ms=1000)
+		with wire.Worker(node.socket, ["h"], 3) as w:
+			steps = w.take(3)
+			self.freeze()
+			for s in steps[:2]:
+				w.finish(s)
+			wait_for(lambda: node.database_state() == "lost", "the daemon to notice")
+			self.assertIn("does not answer", node.info()["database"]["error"])
+			wait_for(lambda: self.heard(self.manager, "STATUS=waiting for the database"), "the service manager to be told")
+			for _ in range(5):  # a daemon whose database stands still does not stand still itself: nothing is better after a restart
+				wait_for(lambda: self.heard(self.manager, "WATCHDOG=1"), "the watchdog to be fed")
+			w.finish(steps[2])
+			w.call("ping")
+			self.assertEqual(w.acks, {})
+			self.cluster.thaw()
+			self.assertEqual([w.acked(s) for s in steps], ["recorded"] * 3)
+		node.wait_up()
+		self.assertEqual(self.db.attempts("worker_lost"), [])
+		self.doctor(node)
+
+	def test_connections_are_lost_while_the_postmaster_stands_still(self):
+		"""Backends go on, new ones are not made: what connects is accepted by the kernel and hears nothing."""
+		node = self.one_node(2, lease_ttl_ms=1000)
+		with wire.Worker(node.socket, ["h"], 2) as w:
+			steps = w.take(2)
+			self.db.sql("SELECT 1")
+			self.freeze(everything=False)
+			w.finish(steps[0])
+			self.assertEqual(w.acked(steps[0]), "recorded")
+			self.db.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'taskerd'")
+			wait_for(lambda: node.database_state() == "lost", "the daemon to notice")
+			w.finish(steps[1])
+			w.call("ping")
+			self.assertNotIn(wire.key(steps[1]), w.acks)
+			self.cluster.thaw()
+			self.assertEqual(w.acked(steps[1]), "recorded")
+		node.wait_up()
+		self.doctor(node)
 
 
 if __name__ == "__main__":

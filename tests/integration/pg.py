@@ -121,16 +121,20 @@ def _pids_in(directory):
 	return found
 
 
+def _signal(pid, number):
+	try:
+		os.kill(pid, number)
+	except ProcessLookupError:
+		pass
+
+
 def _kill_all_in(directory):
 	while True:
 		pids = _pids_in(directory)
 		if not pids:
 			return
 		for pid in pids:
-			try:
-				os.kill(pid, signal.SIGKILL)
-			except ProcessLookupError:
-				pass
+			_signal(pid, signal.SIGKILL)
 		time.sleep(0.005)
 
 
@@ -306,6 +310,15 @@ class PgCluster:
 		self.postmaster.send_signal(signals[mode])
 		self.postmaster.wait(timeout)
 		self.postmaster = None
+
+	def freeze(self, everything=True):
+		"""SIGSTOP to all processes of the server, or to the postmaster alone. Connections stay open, and the kernel takes new ones; nothing answers."""
+		for pid in _pids_in(self.data) if everything else [self.postmaster.pid]:
+			_signal(pid, signal.SIGSTOP)
+
+	def thaw(self):
+		for pid in _pids_in(self.data):
+			_signal(pid, signal.SIGCONT)
 
 	def kill(self):
 		"""SIGKILL to the postmaster, then to all it leaves behind, so that start() can follow at once."""

@@ -179,12 +179,12 @@ static bool says_nothing(const struct buf *b)
 static int read_file(struct reading *r, struct yaml_tree **tree, struct buf *why)
 {
 	static const struct yaml_limits limits = {.max_bytes = 1 << 20, .max_nodes = 20000, .max_depth = 8};
+	if (access(r->path, F_OK) < 0)
+		return -ENOENT; /* or out of reach, and so not this user's: sudo and setpriv keep the HOME of others */
 	struct buf b;
 	buf_init(&b, 1 << 20);
-	int rc = access(r->path, F_OK) < 0 ? -errno : input_read(r->path, &b);
-	if (rc == -ENOENT || rc == -ENOTDIR)
-		rc = -ENOENT;
-	else if (rc < 0)
+	int rc = input_read(r->path, &b);
+	if (rc < 0)
 		buf_printf(why, "%s: cannot be read: %s\n", r->path, strerrordesc_np(-rc));
 	else if (!says_nothing(&b))
 		rc = yaml_tree_parse((const char *)b.data, b.len, &limits, tree, &r->f);

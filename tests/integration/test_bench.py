@@ -10,7 +10,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
-from measure import figures, languages, reach  # noqa: E402
+from measure import figures, languages, proc, reach  # noqa: E402
 from peers import catalogue, cluster  # noqa: E402
 
 BUILD = os.environ.get("TASKERD_BUILD")
@@ -55,7 +55,7 @@ class Commands(unittest.TestCase):
             self.assertEqual(place.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'taskerd' AND pid <> pg_backend_pid()"), [["0"]])
             self.assertEqual(place.sql("SHOW fsync"), [["on"]])
             postmaster, where = place.postmaster, place.dir
-        self.assertFalse(os.path.exists(f"/proc/{postmaster}"))
+        proc.wait_until(lambda: not os.path.exists(f"/proc/{postmaster}"), "init to collect the postmaster", [])
         self.assertFalse(where.exists())
 
 

@@ -31,6 +31,11 @@ class Block:
 		return "system" in self.words
 
 	@property
+	def elsewhere(self):
+		"""Not for the tests of this directory: for a machine with systemd, or for podman (tests/container)."""
+		return self.system or "container" in self.words
+
+	@property
 	def file(self):
 		"""The file that it is, if its first line names one."""
 		named = NAMED.match(self.text.partition("\n")[0])

@@ -182,7 +182,7 @@ class Page(unittest.TestCase):
 
 	def follow(self, page, stage, sections=None):
 		"""Go through the blocks of the page, or of these sections of it."""
-		wanted = [b for b in blocks.read(page)[0] if not b.system and (sections is None or b.section in sections)]
+		wanted = [b for b in blocks.read(page)[0] if not b.elsewhere and (sections is None or b.section in sections)]
 		self.assertTrue(wanted)
 		shell.follow(wanted, lambda c: self.run_one(page, stage, c), stage.write, getattr(stage, "sql", None))
 

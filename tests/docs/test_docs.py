@@ -36,7 +36,7 @@ class Rules(unittest.TestCase):
 					self.assertTrue(block.commands(), str(block))
 				if block.kind == "picture":
 					self.assertIsNone(re.search(r"^(\$ |sudo |taskerctl |taskerd |systemctl |apt |psql )", block.text, re.M), "%s: a command in a picture" % block)
-				if not block.system:
+				if not block.elsewhere:
 					self.assertIn(page, followed(), "%s: no test runs this page" % block)
 
 	def test_commands_are_whole(self):

@@ -10,7 +10,7 @@ class Operations(stages.Page):
 	def test_operations(self):
 		"""The host of the page: what it writes to /etc/taskerd is what its daemon runs with, after each section that says so."""
 		page, machine = "docs/operations.md", self.machine()
-		sections = list(dict.fromkeys(b.section for b in blocks.read(page)[0] if not b.system))
+		sections = list(dict.fromkeys(b.section for b in blocks.read(page)[0] if not b.elsewhere))
 		for section in sections:
 			for act in self.BEFORE.get(section, ()):
 				act(machine)

@@ -1,12 +1,27 @@
 """A Debian machine with systemd in a container: a debootstrap tree, booted by systemd-nspawn, with the packages of this tree installed."""
+import fcntl
 import glob
 import os
 import shutil
 import subprocess
+import sys
 import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs"))
+
+import shell  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-INCLUDE = "systemd,systemd-sysv,dbus,postgresql,python3-msgpack,procps,libevent-core-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4,man-db"
+# What a booted Debian has, and what the packages and the workers of the pages depend on.
+INCLUDE = ",".join((
+	"systemd,systemd-sysv,dbus,procps,man-db,adduser",
+	"postgresql,libevent-core-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4",
+	"python3-msgpack,python3-venv,ruby,ruby-msgpack",
+	"gcc,libc6-dev,pkg-config,libmsgpack-dev",
+))
+DEBS = "/root/debs"
+ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PAGER": "cat", "SYSTEMD_PAGER": "cat"}
 PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "120"))
 
 
@@ -31,24 +46,33 @@ def base_tree(path):
 	return os.path.join(path, "tree")
 
 
+def make(name):
+	"""A machine that is not booted yet. TASKERD_SYSTEM names a directory for the tree and the machines, TASKERD_PACKAGES one with the packages; tests/system/run sets both."""
+	place = os.environ.get("TASKERD_SYSTEM")
+	if not place:
+		raise unittest.SkipTest("needs a tree and packages: tests/system/run")
+	lock = open("/run/lock/taskerd-system", "wb")  # pylint: disable=consider-using-with
+	fcntl.flock(lock, fcntl.LOCK_EX)  # two booted machines would share control groups, and neither could end what is in them
+	made = Machine(base_tree(os.path.join(place, "base")), os.path.join(place, name), os.environ["TASKERD_PACKAGES"])
+	made.lock = lock
+	return made
+
+
 class Machine:
 	def __init__(self, base, place, packages):
-		"""Copy the tree to `place` and install the packages of this directory there."""
+		"""Copy the tree to `place`, and all packages of this directory into it."""
 		self.root, self.process, self.leader = os.path.join(place, "root"), None, None
 		shutil.rmtree(self.root, ignore_errors=True)
 		os.makedirs(place, exist_ok=True)
 		run("cp", "-a", "--reflink=auto", base, self.root)
-		self.install(packages)
+		os.makedirs(self.path(DEBS))
+		for deb in glob.glob(os.path.join(packages, "*.deb")):
+			shutil.copy(deb, self.path(DEBS))
 
-	def install(self, packages):
-		"""Before it is booted in the tree, afterwards inside."""
-		debs = [d for name in ("taskerd", "taskerctl", "libtasker0", "python3-taskerd") for d in glob.glob(os.path.join(packages, name + "_*.deb"))]
-		shutil.rmtree(self.path("/root/debs"), ignore_errors=True)
-		os.makedirs(self.path("/root/debs"))
-		for deb in debs:
-			shutil.copy(deb, self.path("/root/debs"))
-		inside = ["dpkg", "-i"] + ["/root/debs/" + os.path.basename(d) for d in debs]
-		return self.sh(*inside) if self.leader else run("chroot", self.root, *inside, env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"})
+	def install(self, *names):
+		"""Packages by name; before it is booted in the tree, afterwards inside."""
+		inside = ["dpkg", "-i"] + [DEBS + "/" + os.path.basename(d) for name in names for d in glob.glob(self.path(DEBS + "/" + name + "_*.deb"))]
+		return self.sh(*inside) if self.leader else run("chroot", self.root, *inside, env=ENV)
 
 	def path(self, inside):
 		return self.root + inside
@@ -68,10 +92,16 @@ class Machine:
 		self.leader = children[0]
 		return self.sh("systemctl", "is-system-running", status=None).strip() in ("running", "degraded")
 
+	def _enter(self):
+		return ["nsenter", "-t", self.leader, "-m", "-u", "-i", "-n", "-p", "-r", "-w"]
+
 	def sh(self, *argv, status=0, stdin=None):
 		"""Run a command inside; its output."""
-		env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-		return run("nsenter", "-t", self.leader, "-m", "-u", "-i", "-n", "-p", "-r", "-w", *argv, status=status, env=env, input=stdin)
+		return run(*self._enter(), *argv, status=status, env=ENV, input=stdin)
+
+	def shell(self):
+		"""A shell inside that stays."""
+		return shell.Shell("/", ENV, self._enter())
 
 	def write(self, path, text, mode=0o644):
 		os.makedirs(os.path.dirname(self.path(path)), exist_ok=True)
@@ -99,3 +129,4 @@ class Machine:
 				self.process.kill()
 				self.process.wait()
 		shutil.rmtree(self.root, ignore_errors=True)
+		self.lock.close()

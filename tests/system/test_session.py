@@ -1,7 +1,6 @@
 """An operator's session on a machine with systemd and the packages: enable, run, break, find out why, fix, reload, restart under load, watchdog, stop, upgrade, purge.
 
-TASKERD_SYSTEM names a directory for the tree and the machine, TASKERD_PACKAGES one with the packages; tests/system/run sets both. Each test goes on where the one before
-it has stopped.
+Each test goes on where the one before it has stopped.
 """
 import json
 import os
@@ -11,6 +10,7 @@ import unittest
 import machine
 from machine import Failed
 
+PACKAGES = ("taskerd", "taskerctl", "libtasker0", "python3-taskerd")
 TEMPLATE = """
 name: order
 namespace_name: shop
@@ -47,12 +47,9 @@ class Session(unittest.TestCase):
 
 	@classmethod
 	def setUpClass(cls):
-		place = os.environ.get("TASKERD_SYSTEM")
-		if not place:
-			raise unittest.SkipTest("needs a tree and packages: tests/system/run")
-		cls.packages = os.environ["TASKERD_PACKAGES"]
-		cls.m = machine.Machine(machine.base_tree(os.path.join(place, "base")), place, cls.packages)
+		cls.m = machine.make("session")
 		cls.addClassCleanup(cls.m.close)
+		cls.m.install(*PACKAGES)
 		cls.m.boot()
 
 	def run(self, result=None):
@@ -160,7 +157,7 @@ class Session(unittest.TestCase):
 		task = self.create(amount=1, slow=3)
 		self.m.wait(lambda: self.json("task", "get", task)["steps"][1]["state"] == "in_progress", "the slow step to run")
 		before = self.show("taskerd", "MainPID")
-		self.m.install(self.packages)
+		self.m.install(*PACKAGES)
 		self.assertNotEqual(self.show("taskerd", "MainPID"), before)
 		self.settles(task, "complete")
 		self.assertEqual(self.json("task", "get", task)["steps"][1]["attempts"], 1)

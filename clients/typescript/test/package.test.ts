@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { AsyncTaskerClient, HandlerSystem } from 'taskerd';
@@ -69,6 +70,60 @@ describe('the package', { skip: runtime === 'node' ? false : 'once is enough' },
     assert.match(shown.stdout, /^\d{2,} 0\.1\.0$/m, shown.stderr);
     const version = spawnSync(process.execPath, [join(target, 'dist/cli.js'), '--version'], { encoding: 'utf8' });
     assert.equal(version.stdout, 'taskerd-typescript 0.1.0\n');
+  });
+});
+
+describe('the tarball', { skip: runtime !== 'node' ? 'once is enough' : existsSync(program) ? false : 'there is no taskerd: set TASKERD_BUILD' }, () => {
+  const root = scratch();
+  const bin = join(PACKAGE, 'node_modules', '.bin'); // bunx and deno
+  let daemon: EmbeddedTaskerd;
+  before(async () => {
+    daemon = await EmbeddedTaskerd.start({ program });
+    spawnSync('npm', ['pack', '--ignore-scripts', '--pack-destination', root], { cwd: PACKAGE });
+    const app = join(root, 'app');
+    mkdirSync(join(app, 'templates'), { recursive: true });
+    writeFileSync(join(app, 'package.json'), '{"name": "shop", "type": "module"}');
+    for (const name of ['shop.ts', 'templates/order.yaml']) writeFileSync(join(app, name), blocks().get(name) as string);
+    const tarball = readdirSync(root).find((name) => name.endsWith('.tgz')) as string;
+    const installed = spawnSync('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', join(root, tarball)], { cwd: app, encoding: 'utf8' });
+    assert.equal(installed.status, 0, installed.stderr);
+  });
+  after(async () => daemon?.stop());
+
+  const sh = (line: string) =>
+    spawn('sh', ['-c', `exec ${line}`], {
+      cwd: join(root, 'app'),
+      env: { ...process.env, PATH: [dirname(process.execPath), process.env['PATH'], bin].join(delimiter), TASKERD_SOCKET: daemon.socket },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true, // npx does not pass signals on: its group gets them
+    });
+
+  for (const [, line] of readme.matchAll(/^ {4}((?:npx|bunx|deno run) .*worker .*?)(?: +#.*)?$/gm)) {
+    test(`installed by npm: ${line}`, async () => {
+      const worker = sh(line as string);
+      let said = '';
+      for (const stream of [worker.stdout, worker.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
+      const ended = new Promise((resolve) => worker.on('close', resolve));
+      const client = new AsyncTaskerClient({ socket: daemon.socket });
+      while (!said.includes('connected to')) await Promise.race([once(worker.stderr, 'data'), ended.then(() => assert.fail(said))]);
+      const task = await client.createTask({ name: 'order', namespace: 'shop', context: { cart_id: 7 } });
+      const done = await client.waitForTask(task.task_uuid, { timeoutMs: 60_000 });
+      assert.equal(done.status, 'complete');
+      const step = done.steps.find(({ name }) => name === 'ship')?.step_uuid as string;
+      await client.close();
+      process.kill(-(worker.pid as number), 'SIGTERM');
+      await within(ended, 'the end of the worker');
+      assert.match(said, /the worker has ended; .*"recorded":4/);
+      const replay = sh((/^ {4}(npx taskerd replay .*)$/m.exec(readme)?.[1] as string).replace('STEP_UUID', step));
+      let shown = '';
+      replay.stdout.on('data', (chunk: Buffer) => (shown += chunk.toString()));
+      await within(new Promise((resolve) => replay.on('close', resolve)), 'the end of the replay');
+      assert.match(shown, /shipped/);
+    });
+  }
+
+  test('the page has a line for each runtime', () => {
+    assert.equal([...readme.matchAll(/^ {4}(?:npx|bunx|deno run) .*worker /gm)].length, 3);
   });
 });
 

@@ -8,7 +8,7 @@ from harness import wait_for
 from inject import Injector
 
 TRIES = 600 if LONG else 40
-SPAN = 600  # allocations: more than a task of two steps takes
+SPAN = 300  # allocations: somewhat more than a task of two steps takes
 
 
 class Memory(FaultCase):
@@ -57,7 +57,7 @@ class Memory(FaultCase):
 			self.settle(self.make(n))
 			self.injector.heal()
 		failed = self.injector.failed
-		self.assertGreater(failed, TRIES // 4, "hardly any allocation failed")
+		self.assertGreater(failed, TRIES // 8, "hardly any allocation failed")
 		self.assertEqual(self.db.attempts("permanent_error", "invalid_result"), [])
 		self.assertEqual(self.db.sql("SELECT state, count(*) FROM tasker.tasks GROUP BY 1"), [["complete", str(TRIES)]])
 		self.assertTrue(worker.alive())

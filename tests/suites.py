@@ -186,7 +186,8 @@ def daemon_tests(title, top, where, env=None, patterns=("test*.py",), limit=1800
     for d in test_dirs(top, patterns):
         name = os.path.relpath(d, ROOT / top)
         python_tests(title if name == "." else f"{title} {name}", d,
-                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}, patterns, limit)
+                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "TASKERD_TEST_INITDB": str(OUT / "initdb"), **(env or {})},
+                     patterns, limit)
 
 
 def sanitizer_env(where):
@@ -453,6 +454,7 @@ def main():
         print(f"no such suite: {', '.join(unknown)}; there are {', '.join((*SUITES, *LONG_SUITES))} and all", file=sys.stderr)
         return 2
     began = time.monotonic()
+    shutil.rmtree(OUT / "initdb", ignore_errors=True)  # of another version of PostgreSQL perhaps
     for name, suite in {**SUITES, **LONG_SUITES}.items():
         if name in names or "all" in names and name in SUITES:
             print(f"{name}:", flush=True)

@@ -13,7 +13,8 @@ interpreter exit, or, when the test process itself is killed, by a guard process
 looked at: processes are found by being children of ours or by having our data directory as working directory.
 
 As root the server runs as user "postgres" (TASKERD_TEST_PG_USER names another). The binaries are those of TASKERD_TEST_PG_BINDIR,
-else of the newest version found. What cannot run here raises Unavailable, which a test turns into a skip.
+else of the newest version found. A data directory that initdb has made is kept as TASKERD_TEST_INITDB, if that is set, and copied from there
+the next time. What cannot run here raises Unavailable, which a test turns into a skip.
 """
 import atexit
 import csv
@@ -271,10 +272,13 @@ class PgCluster:
 		self.close()
 
 	def _initdb(self, settings, durable):
-		argv = [os.path.join(self.bindir, "initdb"), "--no-sync", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-		made = subprocess.run(argv, env=_clean_env(), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **self._as_user)
-		if made.returncode != 0:
-			raise RuntimeError("initdb failed:\n" + made.stdout)
+		kept = os.environ.get("TASKERD_TEST_INITDB")
+		if kept and os.path.isdir(kept):
+			subprocess.run(["cp", "-a", kept, self.data], check=True)
+		else:
+			self._run_initdb()
+			if kept:
+				self._keep(kept)
 		conf = {"listen_addresses": "", "unix_socket_directories": self.host, "port": 5432,
 		        "dynamic_shared_memory_type": "mmap"}  # in the data directory: nothing is left in /dev/shm by a kill
 		if not durable:
@@ -283,6 +287,21 @@ class PgCluster:
 		with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as f:
 			for key, value in conf.items():
 				f.write("%s = %s\n" % (key, lit(str(value))))
+
+	def _run_initdb(self):
+		argv = [os.path.join(self.bindir, "initdb"), "--no-sync", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+		made = subprocess.run(argv, env=_clean_env(), cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **self._as_user)
+		if made.returncode != 0:
+			raise RuntimeError("initdb failed:\n" + made.stdout)
+
+	def _keep(self, kept):
+		"""A copy of the new data directory, whole or not there."""
+		own = "%s.%d" % (kept, os.getpid())
+		subprocess.run(["cp", "-a", self.data, own], check=True)
+		try:
+			os.rename(own, kept)
+		except OSError:
+			shutil.rmtree(own)  # another was faster
 
 	def start(self, timeout=60):
 		"""Start the server (after a kill: with crash recovery) and wait until it takes connections."""

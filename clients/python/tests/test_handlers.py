@@ -54,6 +54,20 @@ class Names(unittest.TestCase):
                 self.assertTrue(hasattr(imported, name), module + "." + name)
 
 
+    def test_everything_for_functions_is_at_the_root_too(self):
+        from taskerd import BatchConfig, Decision, decision_handler, inputs, step_handler
+
+        @step_handler("root.f", version="1.1.0")
+        @inputs("a")
+        def f(a):
+            return {"a": a}
+
+        self.assertEqual(call(f, StepContext(input_data={"a": 2})).result, {"a": 2})
+        self.assertEqual((f._handler_class.handler_name, f._handler_class.handler_version), ("root.f", "1.1.0"))
+        self.assertIs(step_handler.functional.Decision, Decision)
+        self.assertEqual((BatchConfig.__name__, decision_handler), ("BatchConfig", step_handler.decision_handler))
+
+
 class Functional(unittest.TestCase):
     def test_injection(self):
         @step_handler("f", version="2.0.0")

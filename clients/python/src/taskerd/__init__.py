@@ -48,14 +48,17 @@ from .context import StepContext
 from .domain_events import (
     BasePublisher,
     BaseSubscriber,
+    DefaultPublisher,
     DomainEventMetadata,
     EventDeclaration,
     ExecutionResult,
     InProcessDomainEvent,
     InProcessDomainEventPoller,
     PublishContext,
+    PublisherRegistry,
     StepEventContext,
     StepResult,
+    SubscriberRegistry,
 )
 from .errors import (
     AuthenticationError,
@@ -129,6 +132,16 @@ from .results import ErrorType, StepHandlerResult
 from .step_handler.api import ApiHandler, ApiResponse
 from .step_handler.base import StepHandler
 from .step_handler.decision import DecisionHandler
+from .step_handler.functional import (
+    BatchConfig,
+    Decision,
+    api_handler,
+    batch_analyzer,
+    batch_worker,
+    decision_handler,
+    depends_on,
+    inputs,
+)
 from .step_handler.mixins.decision import DecisionPointOutcome, DecisionType
 from .template_discovery import TemplateParser, TemplatePath
 from .worker import BootstrapConfig, BootstrapResult, Worker, WorkerState, WorkerStatus
@@ -164,6 +177,7 @@ __all__ = [
     "BaseSubscriber",
     "BatchAggregationScenario",
     "BatchAnalyzerOutcome",
+    "BatchConfig",
     "BatchWorkerConfig",
     "BatchWorkerContext",
     "BatchWorkerOutcome",
@@ -186,9 +200,11 @@ __all__ = [
     "CreateOutcome",
     "CursorConfig",
     "DatabaseUnavailableError",
+    "Decision",
     "DecisionHandler",
     "DecisionPointOutcome",
     "DecisionType",
+    "DefaultPublisher",
     "DependencyResultsWrapper",
     "DomainEventMetadata",
     "ErrorClassifier",
@@ -214,6 +230,7 @@ __all__ = [
     "PermanentError",
     "PermissionDeniedError",
     "PublishContext",
+    "PublisherRegistry",
     "RateLimitError",
     "RegistryResolver",
     "RequestTimeoutError",
@@ -232,6 +249,7 @@ __all__ = [
     "StepResult",
     "StepTimeoutError",
     "StepValidationError",
+    "SubscriberRegistry",
     "TaskSequenceStepWrapper",
     "TaskWrapper",
     "TaskerClient",
@@ -251,13 +269,19 @@ __all__ = [
     "WorkerStatus",
     "WorkflowStepWrapper",
     "__version__",
+    "api_handler",
+    "batch_analyzer",
+    "batch_worker",
     "bootstrap_worker",
+    "decision_handler",
+    "depends_on",
     "get_classifier",
     "get_health_check",
     "get_metrics",
     "get_version",
     "get_worker_config",
     "get_worker_status",
+    "inputs",
     "is_permanent",
     "is_retryable",
     "is_worker_running",

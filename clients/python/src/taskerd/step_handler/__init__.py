@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+from typing import Any, Callable
+
 from . import mixins
 from .api import ApiHandler, ApiResponse
 from .base import StepHandler
@@ -38,3 +42,14 @@ __all__ = [
     "mixins",
     "step_handler",
 ]
+
+
+class _Package(ModuleType):
+    """This package is in ``taskerd`` under the name that the decorator has in it, so it is one too: whoever writes
+    ``from taskerd import step_handler`` means that."""
+
+    def __call__(self, name: str, version: str = "1.0.0") -> Callable[[Any], Any]:
+        return step_handler(name, version)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -95,7 +95,7 @@ static int read_broken(struct session *s, const msgpack_object *w, struct err *e
 	return 0;
 }
 
-static int read_worker(struct session *s, const msgpack_object *w, struct err *e)
+int session_read_worker(struct session *s, const msgpack_object *w, struct err *e)
 {
 	int64_t conc = 1;
 	copy_text(s->name, sizeof s->name, w, "name");
@@ -328,7 +328,7 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	else if (r == 1 && s->srv->draining)
 		r = err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping");
 	else if (r == 1)
-		r = read_worker(s, w, &e);
+		r = session_read_worker(s, w, &e);
 	if (r >= 0)
 		r = admit_session(s, &e);
 	if (r < 0) {

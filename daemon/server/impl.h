@@ -139,6 +139,9 @@ struct session {
 	bool held_back;	  /* not read until the store has caught up */
 	bool asks_much;	  /* not read until some of its calls are answered */
 	unsigned asked;	  /* calls with the store */
+	bool kept;	  /* over a restart, before or after it: not read */
+	struct kept_step *kept_steps; /* what it ran, until it is known whether it still does */
+	size_t n_kept_steps;
 	bool closing;	  /* flush, then close */
 	bool said_goodbye, draining;
 	bool moved; /* its steps and name live on in another session */
@@ -174,6 +177,13 @@ struct session {
 	size_t execute_items;
 	unsigned n_watches, n_waits, n_consumers;
 	struct subscriber *subscriber; /* NULL: to no domain events */
+};
+
+/* A step of a session that was kept over a restart. */
+struct kept_step {
+	struct step_key key;
+	int attempt;
+	bool ended;
 };
 
 /* A client waiting for a task to settle. */
@@ -242,7 +252,7 @@ struct server {
 	const struct front *front;
 	void *front_state; /* NULL: not started */
 	struct event ev_lane; /* set while the loop has a call of its own under way */
-	struct event *ev_answers, *ev_listen, *ev_open, *ev_term, *ev_int, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
+	struct event *ev_answers, *ev_listen, *ev_open, *ev_term, *ev_int, *ev_restart, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
 	int listen_fd, embedded_fd;
 	pthread_t reviver; /* restarts the embedded server while `reviving` */
 	bool reviving;
@@ -273,6 +283,7 @@ struct server {
 	TAILQ_HEAD(, consumer) consumers;
 	usec_t watchdog_us; /* of the service manager, or 0 */
 	bool ever_up, adopted, db_up, draining, stop;
+	bool handing; /* while draining: to the next daemon, which goes on with the sessions */
 	bool open; /* takes connections */
 	bool starts_hinted, starting; /* tasks may be due; they are being started */
 	usec_t starts_at;	      /* when the timer fires, 0: not set */
@@ -317,6 +328,11 @@ void session_gather(struct session *s);
 /* Take over the steps of a detached session of the same peer. */
 void session_adopt(struct session *to, struct session *from);
 void session_detached_timeout(struct session *s);
+/* Do not read it, nor judge its silence; go on with it. */
+void session_hold(struct session *s);
+void session_release_hold(struct session *s);
+/* The `worker` of a hello. 0 or negative with *e. */
+int session_read_worker(struct session *s, const msgpack_object *w, struct err *e) must_check;
 /* Give the steps of a detached session to others, and forget it. */
 void session_release(struct session *s);
 void session_free_all(struct server *srv);
@@ -479,6 +495,9 @@ void step_resume(struct session *s, struct open_step *o);
 /* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an orphan (now open on `s`), or being recorded: true. */
 bool step_held(struct session *s, const struct step_key *key);
 void result_answered(struct server *srv, struct req *r);
+/* Forget what the session runs, without a word to the database. */
+void steps_forget(struct session *s);
+void step_send_cancel(struct open_step *o, const char *reason);
 /* Give back what the session runs in namespaces where it may no longer. */
 void steps_withdraw(struct session *s);
 void steps_cancelled(struct server *srv, const struct uuid *what, const char *reason); /* a task or a step */

@@ -173,7 +173,7 @@ static struct pool *pick_pool(struct server *srv, int handler_id)
 /* Give a claimed step to a session that can run it, keep it for one, or give it back. */
 static void place(struct server *srv, struct open_step *o)
 {
-	struct pool *p = srv->draining ? NULL : pick_pool(srv, o->claim->handler_id);
+	struct pool *p = srv->draining && !srv->handing ? NULL : pick_pool(srv, o->claim->handler_id);
 	struct session *s = p ? pick_session(p) : NULL;
 	if (o->claim->no_memory) {
 		step_end(o, OUTCOME_RELEASED, "no memory for the step's input");
@@ -183,7 +183,7 @@ static void place(struct server *srv, struct open_step *o)
 		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's context and handler initialization are larger than a frame (max_frame, max_items)");
 	} else if (s) {
 		step_give(s, o);
-	} else if (p) {
+	} else if (p && !srv->draining) {
 		TAILQ_INSERT_TAIL(&p->backlog, o, link);
 		p->n_backlog++;
 	} else {

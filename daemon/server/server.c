@@ -11,6 +11,7 @@
 #include <systemd/sd-daemon.h>
 #include "daemon/base/listen.h"
 #include "daemon/embed/embed.h"
+#include "daemon/server/handoff.h"
 #include "protocol/frame.h"
 #include "daemon/store/proof.h"
 
@@ -154,6 +155,7 @@ static void on_adopted(struct server *srv, struct done *d)
 {
 	srv->adopted = true; /* from now on a worker's word about what it holds can be judged */
 	steps_adopted(srv, TAKE_PTR(d->claims));
+	takeover_finish(srv);
 	open_doors(srv);
 }
 
@@ -343,11 +345,10 @@ static void make_parent(const char *path)
 
 static int open_listener(struct server *srv, struct err *e)
 {
-	int n = sd_listen_fds(1);
-	if (n > 1)
-		return err_set(e, -EINVAL, "internal", "systemd passed %d sockets, one is expected", n);
-	if (n == 1) {
-		srv->listen_fd = SD_LISTEN_FDS_START;
+	int r = takeover(srv, &srv->listen_fd, e);
+	if (r < 0)
+		return r;
+	if (srv->listen_fd >= 0) {
 		if (sd_is_socket_unix(srv->listen_fd, SOCK_STREAM, 1, NULL, 0) <= 0)
 			return err_set(e, -EINVAL, "internal", "systemd passed something that is not a listening Unix stream socket");
 		evutil_make_socket_nonblocking(srv->listen_fd);
@@ -391,7 +392,7 @@ static void on_drain_check(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *srv = arg;
 	(void)fd, (void)what;
-	if (drained(srv) || now_mono() >= srv->drain_until || !srv->ever_up)
+	if (srv->handing ? handoff_check(srv) : drained(srv) || now_mono() >= srv->drain_until || !srv->ever_up)
 		stop_loop(srv);
 }
 
@@ -433,6 +434,28 @@ static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 		start_draining(srv);
 	else
 		stop_loop(srv); /* asked twice: now */
+}
+
+/* The service manager starts another daemon at once, and keeps what it is given for it. Without one that is a stop like any other. */
+static void on_restart_signal(evutil_socket_t sig, short what, void *arg)
+{
+	struct server *srv = arg;
+	if (srv->draining)
+		return;
+	if (!handoff_possible()) {
+		on_stop_signal(sig, what, arg);
+		return;
+	}
+	srv->stop_signals++;
+	srv->draining = true;
+	sd_notify(0, "STOPPING=1");
+	stop_listening(srv);
+	handoff_begin(srv);
+	if (srv->front_state)
+		srv->front->drain(srv->front_state);
+	server_status(srv);
+	event_add(srv->ev_drain, &(struct timeval){.tv_usec = 2000});
+	server_flush(srv);
 }
 
 /* Steps that nobody answered in time go back without using an attempt. */
@@ -569,6 +592,7 @@ static int add_events(struct server *srv)
 		{&srv->ev_open, -1, 0, on_open, OPEN_AFTER_MS},
 		{&srv->ev_term, SIGTERM, EV_SIGNAL | EV_PERSIST, on_stop_signal, -1},
 		{&srv->ev_int, SIGINT, EV_SIGNAL | EV_PERSIST, on_stop_signal, -1},
+		{&srv->ev_restart, SIGUSR2, EV_SIGNAL | EV_PERSIST, on_restart_signal, -1},
 		{&srv->ev_hup, SIGHUP, EV_SIGNAL | EV_PERSIST, on_hup, -1},
 		{&srv->ev_tick, -1, EV_PERSIST, on_tick, TICK_MS},
 		{&srv->ev_poll, -1, EV_PERSIST, on_poll, srv->opt->poll_interval_ms},
@@ -589,7 +613,7 @@ static int add_events(struct server *srv)
 
 static void free_events(struct server *srv)
 {
-	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_open, &srv->ev_term, &srv->ev_int, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain, &srv->ev_watchdog};
+	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_open, &srv->ev_term, &srv->ev_int, &srv->ev_restart, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain, &srv->ev_watchdog};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (*events[i])
 			event_free(*events[i]);
@@ -660,7 +684,10 @@ static void finish(struct server *srv)
 	if (srv->front_state)
 		srv->front->stop(srv->front_state);
 	if (srv->store) {
-		release_running(srv);
+		if (srv->handing)
+			handoff_forget(srv);
+		else
+			release_running(srv);
 		session_free_all(srv);
 		srv->store = store_stop(srv->store, STORE_STOP_MS);
 	}

@@ -159,6 +159,7 @@ static void session_free(struct session *s)
 	subscriber_free(s);
 	quota_session_end(s);
 	access_rules_free(s->own_rules);
+	free(s->kept_steps);
 	free(s);
 }
 
@@ -228,6 +229,8 @@ static void on_pid_exit(evutil_socket_t fd, short what, void *arg)
 	struct session *s = arg;
 	struct server *srv = s->srv;
 	(void)fd, (void)what;
+	if (s->kept)
+		return; /* looked at when it is read again */
 	if (s->state == SESSION_DETACHED)
 		session_detached_timeout(s);
 	else if (s->fd >= 0)
@@ -284,6 +287,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* Reading ---------------------------------------------------------------------------------------------------------------- */
 
+static void read_on(struct session *s)
+{
+	if (s->fd >= 0 && !s->paused && !s->held_back && !s->asks_much && !s->kept)
+		event_add(&s->rd, NULL);
+}
+
 static size_t frame_limit(const struct session *s)
 {
 	return s->state == SESSION_NEW ? FRAME_MAX_BEFORE_HELLO : s->srv->opt->max_frame;
@@ -293,7 +302,7 @@ static void handle_frames(struct session *s)
 {
 	size_t done = 0, off, len;
 	usec_t began = quota_work_begin(s);
-	while (!s->closing && s->fd >= 0 && s->asked < ASKED_MAX) {
+	while (!s->closing && s->fd >= 0 && !s->kept && s->asked < ASKED_MAX) {
 		int r = frame_peek(s->in.data + done, s->in.len - done, frame_limit(s), &off, &len);
 		if (r == 0)
 			break;
@@ -315,7 +324,7 @@ static void handle_frames(struct session *s)
 static void read_session(struct session *s)
 {
 	size_t got = 0;
-	while (s->fd >= 0 && !s->closing && !s->paused && got < READ_TURN_MAX) {
+	while (s->fd >= 0 && !s->closing && !s->paused && !s->kept && got < READ_TURN_MAX) {
 		void *at = buf_reserve(&s->in, READ_CHUNK);
 		if (!at) {
 			session_close(s, "out of memory");
@@ -368,8 +377,7 @@ void sessions_read_on(struct server *srv)
 		}
 		s->held_back = false;
 		s->last_frame = now_mono(); /* it was not heard because it was not read */
-		if (s->fd >= 0 && !s->paused && !s->asks_much)
-			event_add(&s->rd, NULL);
+		read_on(s);
 	}
 }
 
@@ -382,8 +390,29 @@ void session_answered(struct session *s)
 	s->last_frame = now_mono();
 	handle_frames(s); /* what was received before */
 	s->asks_much = s->asked >= ASKED_MAX;
-	if (s->fd >= 0 && !s->paused && !s->held_back && !s->asks_much)
-		event_add(&s->rd, NULL);
+	read_on(s);
+}
+
+void session_hold(struct session *s)
+{
+	s->kept = true;
+	if (s->fd >= 0)
+		event_del(&s->rd);
+	event_del(&s->timer);
+}
+
+void session_release_hold(struct session *s)
+{
+	s->kept = false;
+	s->last_frame = now_mono();
+	if (s->worker)
+		event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
+	if (s->pidfd >= 0)
+		event_add(&s->pid_event, NULL); /* if it has died meanwhile, this says so again */
+	handle_frames(s);
+	s->asks_much = s->asked >= ASKED_MAX;
+	read_on(s);
+	session_mark_dirty(s);
 }
 
 /* One that makes its user take more memory than it may is ended, and told why. */
@@ -463,8 +492,7 @@ static void pace(struct session *s, size_t unsent)
 		event_del(&s->rd);
 	} else if (s->paused && unsent < OUT_PAUSE / 2) {
 		s->paused = false;
-		if (!s->held_back && !s->asks_much)
-			event_add(&s->rd, NULL);
+		read_on(s);
 	}
 }
 

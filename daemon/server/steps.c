@@ -169,7 +169,7 @@ static void set_error(struct req *r, const char *type, const char *message)
 	snprintf(r->err.text, sizeof r->err.text, "%s", message);
 }
 
-static void send_cancel(struct open_step *o, const char *reason)
+void step_send_cancel(struct open_step *o, const char *reason)
 {
 	char uuid[UUID_TEXT];
 	struct session *s = o->session;
@@ -195,7 +195,7 @@ static void await_word(struct open_step *o, const char *reason)
 		event_del(&o->timer);
 	o->timer_set = false;
 	session_gather(o->session); /* a cancel must not overtake its step */
-	send_cancel(o, reason);
+	step_send_cancel(o, reason);
 }
 
 void step_end(struct open_step *o, enum outcome outcome, const char *message)
@@ -226,6 +226,13 @@ void steps_lost(struct session *s, enum outcome outcome, const char *message)
 	}
 }
 
+void steps_forget(struct session *s)
+{
+	struct open_step *o;
+	while ((o = TAILQ_FIRST(&s->steps)))
+		forget(o);
+}
+
 void steps_withdraw(struct session *s)
 {
 	struct open_step *o, *next;
@@ -235,7 +242,7 @@ void steps_withdraw(struct session *s)
 		if (o->ended || !h || access_allows(&s->access, ROLE_WORK, h->ns, strlen(h->ns)))
 			continue;
 		session_gather(s); /* a cancel must not overtake its step */
-		send_cancel(o, "access_withdrawn");
+		step_send_cancel(o, "access_withdrawn");
 		step_end(o, OUTCOME_RELEASED, "its worker may no longer work in the namespace");
 	}
 }

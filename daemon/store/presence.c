@@ -366,7 +366,7 @@ static void leave(struct presence *p)
 	char node[16], inc[16];
 	enum db_failure why;
 	struct err e;
-	if (!p->conn || !p->s->registered)
+	if (!p->conn || !p->s->registered || p->s->keep_lease)
 		return;
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
 	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);

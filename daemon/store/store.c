@@ -639,12 +639,14 @@ size_t store_bytes(struct store *s)
 void store_released(struct store *s, const struct req *r)
 {
 	atomic_fetch_sub(&s->bytes, r->bytes);
+	s->unanswered--;
 }
 
 void store_submit(struct store *s, struct req *r)
 {
 	r->bytes = req_bytes(r);
 	atomic_fetch_add(&s->bytes, r->bytes);
+	s->unanswered++;
 	pthread_mutex_lock(&s->lock);
 	bool api = r->kind == REQ_API || r->kind == REQ_CANCEL;
 	list_push(api ? &s->api : &s->hot, &r->mail);
@@ -678,6 +680,18 @@ bool store_stalled(const struct store *s, usec_t limit)
 		if (alive_stalled(&s->alive[i], limit))
 			return true;
 	return false;
+}
+
+size_t store_unanswered(struct store *s)
+{
+	return s->unanswered;
+}
+
+void store_keep_lease(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->keep_lease = true;
+	pthread_mutex_unlock(&s->lock);
 }
 
 void store_set_draining(struct store *s)

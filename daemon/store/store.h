@@ -39,11 +39,15 @@ bool store_is_up(struct store *s);
 const unsigned char *store_secret(struct store *s);
 /* Bytes that submitted requests carry and whose answers the loop has not released yet (store_released). */
 size_t store_bytes(struct store *s);
+/* Requests that were submitted and not released yet, wherever they are. */
+size_t store_unanswered(struct store *s);
 void store_released(struct store *s, const struct req *r);
 /* Requests not yet taken by a thread. */
 size_t store_depth(struct store *s);
 /* What nodes see: "up" or "draining". */
 void store_set_draining(struct store *s);
+/* store_stop then does not leave the cluster: the node comes back at once, and what it holds stays its own until the lease runs out. */
+void store_keep_lease(struct store *s);
 /* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the cluster, join the threads, free. A database that stands
  * still does not hold it up: its connections are cut. Unanswered requests are freed. Returns NULL. */
 struct store *store_stop(struct store *s, int timeout_ms);

@@ -40,7 +40,7 @@ struct store {
 	unsigned hot_since_api; /* so that a busy hot path does not starve them */
 	bool registered;      /* `node` is valid and this incarnation holds the lease */
 	bool adopted;
-	bool stopping, draining;
+	bool stopping, draining, keep_lease;
 	struct hot_node node;
 	int *slots; /* of the journal, free; the last given back is taken first: its page is warm */
 	size_t n_slots, cap_slots;
@@ -54,6 +54,7 @@ struct store {
 
 	_Atomic uint64_t next_seq;
 	_Atomic size_t bytes;
+	size_t unanswered; /* of the loop thread alone */
 	_Atomic bool notify; /* peers are there */
 	_Atomic bool up;
 	_Atomic bool stuck; /* a thread was told that nothing can be written */

@@ -60,6 +60,17 @@ bool store_stalled(const struct store *s, usec_t limit)
 	return false;
 }
 
+size_t store_unanswered(struct store *s)
+{
+	(void)s;
+	return 0;
+}
+
+void store_keep_lease(struct store *s)
+{
+	(void)s;
+}
+
 void store_set_draining(struct store *s)
 {
 	(void)s;

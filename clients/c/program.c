@@ -24,6 +24,8 @@ struct command {
 
 static tasker_worker *the_worker;
 static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t said[2]; /* to stop: by whomever, by the process that has started this one */
+static pid_t parent;                  /* that process, in one of several */
 
 static void say(void *arg, const char *line)
 {
@@ -124,19 +126,24 @@ static int read_command(struct command *c, int argc, char **argv)
 
 /* ---- one process ---- */
 
-static void on_signal(int sig)
+/* Told a second time, a process ends at once. What the parent passes on is no second time: a service manager and a
+ * terminal tell every process themselves. */
+static void on_signal(int sig, siginfo_t *from, void *context)
 {
+	bool passed_on = parent && from->si_pid == parent;
 	(void)sig;
-	if (stopping)
+	(void)context;
+	if (said[passed_on])
 		_exit(1);
-	stopping = 1;
-	if (the_worker)
+	said[passed_on] = 1;
+	if (the_worker && !stopping)
 		tasker_worker_stop(the_worker);
+	stopping = 1;
 }
 
 static void catch_signals(void)
 {
-	struct sigaction sa = {.sa_handler = on_signal};
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
@@ -189,8 +196,10 @@ static void start_child(struct child *ch, const struct tasker_program *p, const 
 {
 	ch->begun_us = tasker_now_us_();
 	ch->pid = fork();
-	if (ch->pid == 0)
+	if (ch->pid == 0) {
+		parent = getppid();
 		_exit(run_worker(p, c));
+	}
 	if (ch->pid < 0)
 		say(NULL, "cannot make another process; trying again");
 }

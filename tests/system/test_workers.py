@@ -118,7 +118,7 @@ class Workers(unittest.TestCase):
 	def test_ruby_of_debian(self):
 		self.m.write("/srv/rb/greet.rb", block("ruby", "# greet.rb", "ruby").replace('"greet"', '"rb.greet"'))
 		self.template("rb", "rb.greet")
-		self.m.write("/etc/taskerd/workers/rb.env", "COMMAND=/usr/bin/taskerd-ruby-worker worker /srv/rb/greet.rb\n")
+		self.m.write("/etc/taskerd/workers/rb.env", "COMMAND=/usr/bin/taskerd-ruby-worker /srv/rb/greet.rb\n")
 		self.serve("taskerd-worker@rb", "rb.greet")
 		self.works("taskerd-worker@rb", "rb")
 

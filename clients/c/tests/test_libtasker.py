@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 
 import behaviour
@@ -53,6 +54,22 @@ class Processes(C, behaviour.Base):
 		self.assertIn("ended by signal 11", parent.log_text())
 		wait_for(lambda: len(self.node.client.list_workers()) == 2, "the other one to be there again")
 		self.assertEqual(parent.stop(), 0, parent.last_words())
+
+
+	def test_told_to_stop_by_its_parent_and_by_the_service_manager(self):
+		"""Which tells all processes of a service: that is once, and what runs is finished."""
+		parent = self.start("--processes", "2", "--threads", "1", wait=False)
+		wait_for(lambda: len(self.node.client.list_workers()) == 2, "two workers")
+		self.apply(self.node, template("waits", [step("s", "b.wait")]))
+		task = self.create(self.node, "waits")
+		self.daemon_says("waiting to be cancelled")
+		busy = next(w["pid"] for w in self.node.client.list_workers() if w["open"])
+		os.kill(busy, signal.SIGTERM)
+		wait_for(lambda: [w["draining"] for w in self.node.client.list_workers() if w["pid"] == busy] == [True], "it to drain")
+		parent.signal(signal.SIGTERM)
+		wait_for(lambda: [w["pid"] for w in self.node.client.list_workers()] == [busy], "the idle one to have ended")
+		self.node.client.cancel_task(task)
+		self.assertEqual(parent.wait(), 0, parent.last_words())
 
 
 class OwnLoop(C, behaviour.Base):

@@ -9,6 +9,8 @@ import unittest
 
 import harness
 from harness import step, template, wait_for
+from taskerd import HandlerRegistry, StepContext
+from taskerd.wasm.modules import Modules, register
 from test_sandbox import command, writes
 
 
@@ -54,6 +56,53 @@ class Wasm(harness.Case):
 
     def broken(self, worker):
         return [b["name"] for b in (worker.row(self.node) or {}).get("broken") or ()]
+
+    def asks(self, name, said, then=""):
+        """A module that calls a function of taskerd with a text and writes what it returned."""
+        text = json.dumps(said)
+        data = '(data (i32.const 64) "%s") (data (i32.const 0) "\\d8\\03\\00\\00\\01\\00\\00\\00")' % "".join("\\%02x" % b for b in text.encode())
+        body = f"(i32.store8 (i32.const 984) (i32.add (i32.const 48) (call $ask (i32.const 64) (i32.const {len(text)})))) (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))) {then}"
+        return bytes(command(body, f'(import "taskerd" "{name}" (func $ask (param i32 i32) (result i32)))', data=data))
+
+    def test_a_checkpoint_outlives_the_attempt(self):
+        """The first attempt stores one and ends with a failure; the next has it."""
+        self.put("part", self.asks("checkpoint", {"cursor": 7, "items_processed": 7}, "(call $exit (i32.const 1))"))
+        self.start()
+        self.apply(self.node, template("part", [step("a", "part", attempts=2)]))
+        task = self.create(self.node, "part")
+        self.finished(self.node, task)
+        shown = self.node.client.request("task.get", {"task_uuid": task, "steps": True})["steps"][0]
+        found = self.node.client.request("step.get", {"step_uuid": shown["step_uuid"]})
+        self.assertEqual((shown["state"], found["checkpoint"]["cursor"]), ("error", 7))
+
+    def test_what_is_refused_and_taken(self):
+        for name, call, said, answer in (("a", "checkpoint", {"items_processed": 1}, 2), ("b", "checkpoint", [1], 2), ("c", "publish", {"name": "shop.other", "payload": 1}, 2),
+                                         ("d", "publish", {"name": "shop.paid", "payload": {"sum": 5}}, 0), ("e", "progress", {"percent": 50}, 0)):  # fmt: skip
+            self.put("shop/" + name, self.asks(call, said))
+            with self.subTest(name):
+                self.assertEqual(self.answer("shop." + name, said), answer)
+
+    def answer(self, handler, said):
+        registry = HandlerRegistry()
+        found = Modules(self.dir)
+        found.scan()
+        self.assertEqual(found.broken, {})
+        register(found, registry, set(found.names()))
+        context = StepContext()
+        context._step = {"publishes_events": [{"name": "shop.paid"}]}
+        result = found.run(handler, context)
+        if handler == "shop.d":
+            self.assertEqual(context._published, {"shop.paid": {"sum": 5}})
+        return result.result["result"]
+
+    def test_an_event_with_the_modules_payload(self):
+        self.put("pays", self.asks("publish", {"name": "shop.paid", "payload": {"sum": 5}}))
+        self.start()
+        event = {"name": "shop.paid", "condition": "success", "delivery_mode": "durable", "schema": True}
+        self.apply(self.node, template("pays", [{**step("a", "pays"), "publishes_events": [event]}]))
+        self.finished(self.node, self.create(self.node, "pays"))
+        messages = self.db.sql("SELECT message FROM pgmq.q_t_domain_events")
+        self.assertEqual([json.loads(m[0])["payload"]["payload"] for m in messages], [{"sum": 5}])
 
     def test_handlers_by_file_name(self):
         self.put("one", says('{"n":1}'))

@@ -59,6 +59,7 @@ class StepContext:
         "_complete",
         "_host",
         "_key",
+        "_published",
         "_received",
         "_results",
         "_stage",
@@ -123,6 +124,7 @@ class StepContext:
         self._cancel_reason: Optional[str] = None
         self._cancel_event: Optional[threading.Event] = None
         self._cancel_hook: Optional[Callable[[], None]] = None
+        self._published: Optional[Dict[str, Any]] = None  # payloads of declared events
         self._complete = True
         if event is not None:
             self.event = event
@@ -174,6 +176,7 @@ class StepContext:
         self._cancel_reason = None
         self._cancel_event = None
         self._cancel_hook = None
+        self._published = None
         self._stage = WAITING
         self._results = step.get("dependencies") or {}
         self._complete = not step.get("dependencies_partial")

@@ -20,11 +20,11 @@ MAX_EVENTS = 64
 
 
 def step_events(context: "StepContext", result: "StepHandlerResult") -> Optional[List[Dict[str, Any]]]:
-    """The ``events`` of a result: one entry for each event that fires and has a publisher here. Events
-    without one are left to the daemon. Never raises."""
+    """The ``events`` of a result: one entry for each event that fires and has a publisher or a payload here. Other
+    events are left to the daemon. Never raises."""
     declared = (context._step or {}).get("publishes_events")
     registry = PublisherRegistry._instance
-    if not declared or registry is None or (result.is_success and result.metadata.get("checkpoint_yield")):
+    if not declared or (registry is None and not context._published) or (result.is_success and result.metadata.get("checkpoint_yield")):
         return None
     try:
         return _events(declared, registry, context, result)
@@ -34,7 +34,7 @@ def step_events(context: "StepContext", result: "StepHandlerResult") -> Optional
 
 
 def _events(
-    declared: Any, registry: PublisherRegistry, context: "StepContext", result: "StepHandlerResult"
+    declared: Any, registry: Optional[PublisherRegistry], context: "StepContext", result: "StepHandlerResult"
 ) -> Optional[List[Dict[str, Any]]]:
     step = context._step or {}
     final = not (
@@ -44,8 +44,13 @@ def _events(
     found: List[Dict[str, Any]] = []
     for entry in declared:
         declaration = EventDeclaration.from_dict(entry)
-        publisher = registry.get(declaration.publisher)
-        if publisher is None or not declaration.fires(result.is_success, final):
+        if not declaration.fires(result.is_success, final):
+            continue
+        if declaration.name in (context._published or {}):
+            found.append({"name": declaration.name, "payload": (context._published or {})[declaration.name]})
+            continue
+        publisher = registry.get(declaration.publisher) if registry is not None else None
+        if publisher is None:
             continue
         seen = seen or StepEventContext.from_attempt(context, result)
         made = publisher.collect(seen, declaration)

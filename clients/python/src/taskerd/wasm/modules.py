@@ -14,7 +14,8 @@ from ..context import StepContext
 from ..handler import HandlerRegistry
 from ..results import StepHandlerResult
 from ..step_handler import StepHandler
-from .sandbox import Limits, Outcome, Sandbox, WasmError, WasmModule, decode
+from .json_text import decode
+from .sandbox import Limits, Outcome, Sandbox, WasmError, WasmModule
 
 __all__ = ["Modules", "register", "result_of"]
 
@@ -104,7 +105,7 @@ class Modules:
                 sandbox.interrupt("cancelled")
 
         try:
-            outcome = self.sandbox().call(module, _input(context), _seconds(context), watch)
+            outcome = self.sandbox().call(module, _input(context), _seconds(context), watch, context)
         finally:
             context._cancel_hook = None
         for line in outcome.stderr.decode("utf-8", "replace").splitlines()[:100]:

@@ -6,14 +6,14 @@ from what the compiler made.
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import wasmtime
 
-from . import wasi
+from ..context import StepContext
+from . import calls, wasi
 
 __all__ = ["Limits", "Outcome", "Sandbox", "WasmError", "WasmModule"]
 
@@ -74,9 +74,9 @@ class WasmModule:
         self.is_command = "_start" in exports
         if not self.is_command and not {"memory", "tasker_alloc", "tasker_handle"} <= exports:
             raise WasmError("exports neither _start (a WASI command) nor memory, tasker_alloc and tasker_handle")
-        unknown = [f"{i.module}.{i.name}" for i in module.imports if not wasi.knows(i.module, i.name or "")]
+        unknown = [f"{i.module}.{i.name}" for i in module.imports if not (wasi.knows(i.module, i.name or "") or calls.knows(i.module, i.name or ""))]
         if unknown:
-            raise WasmError(f"imports {', '.join(sorted(unknown)[:5])}: a handler gets nothing but WASI's input and output")
+            raise WasmError(f"imports {', '.join(sorted(unknown)[:5])}: a handler gets WASI's input and output, and what `taskerd` has")
         self.serialized = bytes(module.serialize())
 
 
@@ -100,6 +100,8 @@ class Sandbox:
         self._linker = wasmtime.Linker(self._engine)
         self._io = wasi.IO(b"", limits.output, limits.stderr)
         wasi.define(self._linker, lambda: self._io)
+        self._context: Optional[StepContext] = None
+        calls.define(self._linker, lambda: self._context)
         self._opened: Dict[int, Tuple[WasmModule, wasmtime.InstancePre]] = {}
         self._lock = threading.Lock()
         self._run: Optional[_Run] = None
@@ -120,13 +122,20 @@ class Sandbox:
                 self._run.why = why
                 self._engine.increment_epoch()
 
-    def call(self, module: WasmModule, data: bytes, seconds: Optional[float] = None, watch: Optional[Callable[["Sandbox"], None]] = None) -> Outcome:
-        """One call in a fresh instance. ``watch`` is told when it may be interrupted."""
+    def call(
+        self,
+        module: WasmModule,
+        data: bytes,
+        seconds: Optional[float] = None,
+        watch: Optional[Callable[["Sandbox"], None]] = None,
+        context: Optional[StepContext] = None,
+    ) -> Outcome:
+        """One call in a fresh instance, for a step if one is given. ``watch`` is told when it may be interrupted."""
         pre = self._open(module)
         io = self._io = wasi.IO(data, self.limits.output, self.limits.stderr)
         store = wasmtime.Store(self._engine)
         store.set_limits(memory_size=self.limits.memory, instances=1, memories=1, tables=8, table_elements=1 << 16)
-        run = _Run()
+        run, self._context = _Run(), context
         with self._lock:
             self._run = run
             store.set_epoch_deadline(1)
@@ -246,11 +255,3 @@ class _Timers:
 
 _TIMERS = _Timers()
 
-
-def decode(data: bytes) -> Any:
-    """JSON as a module wrote it; raises ValueError for what is none, NaN and infinities included."""
-
-    def refuse(text: str) -> Any:
-        raise ValueError(f"{text} is not JSON")
-
-    return json.loads(data.decode("utf-8"), parse_constant=refuse)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import wasmtime
 
-__all__ = ["IO", "define", "knows"]
+__all__ = ["IO", "Guest", "define", "knows"]
 
 MODULE = "wasi_snapshot_preview1"
 OK, BADF, INVAL, FBIG, NOSYS, SPIPE = 0, 8, 28, 22, 52, 70
@@ -59,7 +59,7 @@ class IO:
         return OK
 
 
-class _Guest:
+class Guest:
     """The memory of the module that calls."""
 
     def __init__(self, caller: Any) -> None:
@@ -91,7 +91,7 @@ class _Guest:
         return [(int.from_bytes(raw[i : i + 4], "little"), int.from_bytes(raw[i + 4 : i + 8], "little")) for i in range(0, 8 * n, 8)]
 
 
-def _fd_read(io: IO, guest: _Guest, fd: int, vectors: int, n: int, ret: int) -> int:
+def _fd_read(io: IO, guest: Guest, fd: int, vectors: int, n: int, ret: int) -> int:
     if fd != 0:
         return BADF
     total = 0
@@ -105,7 +105,7 @@ def _fd_read(io: IO, guest: _Guest, fd: int, vectors: int, n: int, ret: int) -> 
     return OK
 
 
-def _fd_write(io: IO, guest: _Guest, fd: int, vectors: int, n: int, ret: int) -> int:
+def _fd_write(io: IO, guest: Guest, fd: int, vectors: int, n: int, ret: int) -> int:
     if fd not in (1, 2):
         return BADF
     total = 0
@@ -118,37 +118,37 @@ def _fd_write(io: IO, guest: _Guest, fd: int, vectors: int, n: int, ret: int) ->
     return OK
 
 
-def _fdstat(io: IO, guest: _Guest, fd: int, ret: int) -> int:
+def _fdstat(io: IO, guest: Guest, fd: int, ret: int) -> int:
     if fd not in (0, 1, 2):
         return BADF
     guest.write(ret, b"\x02" + bytes(23))  # a character device without rights to seek
     return OK
 
 
-def _sizes(io: IO, guest: _Guest, count: int, size: int) -> int:
+def _sizes(io: IO, guest: Guest, count: int, size: int) -> int:
     guest.u32(count, 0)
     guest.u32(size, 0)
     return OK
 
 
-def _clock(io: IO, guest: _Guest, clock: int, precision: int, ret: int) -> int:
+def _clock(io: IO, guest: Guest, clock: int, precision: int, ret: int) -> int:
     guest.u64(ret, 0)
     return OK
 
 
-def _clock_res(io: IO, guest: _Guest, clock: int, ret: int) -> int:
+def _clock_res(io: IO, guest: Guest, clock: int, ret: int) -> int:
     guest.u64(ret, 1)
     return OK
 
 
-def _random(io: IO, guest: _Guest, at: int, n: int) -> int:
+def _random(io: IO, guest: Guest, at: int, n: int) -> int:
     if not 0 <= n <= 1 << 16:
         return INVAL
     guest.write(at, bytes(io.random.getrandbits(8) for _ in range(n)))
     return OK
 
 
-def _exit(io: IO, guest: _Guest, status: int) -> None:
+def _exit(io: IO, guest: Guest, status: int) -> None:
     io.exit_status = status & 0xFFFFFFFF
     raise Exit("proc_exit")
 
@@ -207,7 +207,7 @@ def define(linker: wasmtime.Linker, current: Callable[[], IO]) -> None:
     """Put everything into a linker; ``current`` gives the call that runs."""
 
     def wrapped(function: Callable[..., Optional[int]]) -> Callable[..., Any]:
-        return lambda caller, *args: function(current(), _Guest(caller), *args)
+        return lambda caller, *args: function(current(), Guest(caller), *args)
 
     for name, (params, function) in _TABLE.items():
         results = [] if name == "proc_exit" else [_I32()]

@@ -110,6 +110,15 @@ static void got_draining(struct tasker_worker *w, struct msg_frame *f, const tas
 	worker_log(w, "taskerd is stopping");
 }
 
+static void got_finish(struct tasker_worker *w, struct msg_frame *f, const tasker_value *params)
+{
+	(void)f;
+	(void)params;
+	worker_log(w, "an operator sends this worker home: it finishes what it runs, and ends");
+	if (!w->stop)
+		tasker_worker_stop(w);
+}
+
 void worker_sink(void *arg, struct msg_frame *f, const msgpack_object *method, const msgpack_object *params)
 {
 	static const struct {
@@ -120,6 +129,7 @@ void worker_sink(void *arg, struct msg_frame *f, const msgpack_object *method, c
 	    {"result.ack", got_acks},
 	    {"step.cancel", got_cancel},
 	    {"server.draining", got_draining},
+	    {"worker.finish", got_finish},
 	};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
 		if (mp_str_eq(method, table[i].method))

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "clients/taskerctl/input.h"
+#include "clients/taskerctl/options.h"
 #include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"

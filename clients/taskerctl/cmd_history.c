@@ -1,10 +1,10 @@
 /* task history, step history. */
 #include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/dump.h"
 #include "clients/taskerctl/text.h"
 
-/* All pages in one answer: the lists of the later ones are put behind those of the first. */
+/* The lists of the later pages are put behind those of the first. */
 static int fetch(struct ctl *c, json_t *params, json_t **ret)
 {
 	cleanup_(cleanup_json) json_t *all = NULL;
@@ -27,6 +27,13 @@ static int fetch(struct ctl *c, json_t *params, json_t **ret)
 	json_object_del(all, "next_cursor");
 	*ret = TAKE_PTR(all);
 	return EXIT_OK;
+}
+
+int history_fetch(struct ctl *c, json_t *params, json_t **ret)
+{
+	int code = fetch(c, params, ret);
+	json_decref(params);
+	return code;
 }
 
 static void cell_json(struct table *t, const json_t *v)

@@ -3,21 +3,21 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/options.h"
 #include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
 
 /* ---- parameters ---- */
 
-/* The options that pick, as the filter of a bulk action; NULL if none was given. */
-static json_t *filter_options(const struct ctl *c)
+/* The options that pick, as the filter of a bulk action; NULL if none was given. 0, or an exit code after having said why. */
+static int filter_options(const struct ctl *c, json_t **ret)
 {
 	static const struct {
 		const char *key, *option;
 	} texts[] = {
 	    {"name", "name"},
 	    {"version", "template-version"}, {"state", "state"},
-	    {"tag", "tag"},                {"created_after", "after"},
-	    {"created_before", "before"},  {"correlation_id", "correlation-id"},
+	    {"tag", "tag"},                {"correlation_id", "correlation-id"},
 	    {"step", "step"},              {"step_state", "step-state"},
 	    {"error_type", "error-type"},
 	};
@@ -26,13 +26,16 @@ static json_t *filter_options(const struct ctl *c)
 		json_set_option(filter, texts[i].key, c->cli, texts[i].option);
 	if (cli_has(c->cli, "all"))
 		json_object_set_new(filter, "all", json_true());
+	int code = ctl_time_option(c, "after", filter, "created_after");
+	if (code == EXIT_OK)
+		code = ctl_time_option(c, "before", filter, "created_before");
 	/* A profile's namespace narrows what was picked; by itself it picks nothing. */
 	if (json_object_size(filter) > 0 || cli_has(c->cli, "namespace"))
 		json_set_namespace(filter, c->cli);
-	if (json_object_size(filter) > 0)
-		return filter;
+	if (code == EXIT_OK && json_object_size(filter) > 0)
+		*ret = json_incref(filter);
 	json_decref(filter);
-	return NULL;
+	return code;
 }
 
 void operate_by_whom(const struct ctl *c, json_t *params)
@@ -163,8 +166,10 @@ static int act_on_one(struct ctl *c, const char *method, json_t *params, bool st
 
 static int act_on_tasks(struct ctl *c, const char *action)
 {
-	cleanup_(cleanup_json) json_t *filter = filter_options(c);
-	int code = task_uuid_args(c);
+	cleanup_(cleanup_json) json_t *filter = NULL;
+	int code = filter_options(c, &filter);
+	if (code == EXIT_OK)
+		code = task_uuid_args(c);
 	if (code)
 		return code;
 	if (c->cli->nargs == 0 && !filter)
@@ -189,9 +194,11 @@ static int act_on_tasks(struct ctl *c, const char *action)
 
 static int act_on_steps(struct ctl *c, const char *action)
 {
-	cleanup_(cleanup_json) json_t *filter = filter_options(c), *result = NULL;
+	cleanup_(cleanup_json) json_t *filter = NULL, *result = NULL;
 	bool wants = strcmp(action, "complete_manually") == 0;
-	int code = wants ? ctl_json_option(c, "result", &result) : EXIT_OK;
+	int code = filter_options(c, &filter);
+	if (code == EXIT_OK && wants)
+		code = ctl_json_option(c, "result", &result);
 	if (code)
 		return code;
 	if (wants && !result)

@@ -1,4 +1,4 @@
-/* task get, list. */
+/* task get. */
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/ctl.h"
@@ -113,93 +113,4 @@ int run_task_get(struct ctl *c)
 	return show(
 	    c, "task.get",
 	    json_pack("{s:s,s:b}", "task_uuid", c->cli->args[0], "steps", !cli_has(c->cli, "no-steps")));
-}
-
-/* ---- list ---- */
-
-#define PAGE_MAX 1000
-
-static void add_task(struct table *t, const json_t *task)
-{
-	char age[24];
-	int64_t created, finished = (int64_t)now_wall();
-	const char *state = json_text(task, "state");
-	bool known = json_time(task, "created_at", &created) == 0;
-	table_cell(t, NULL, json_text(task, "task_uuid"));
-	table_cellf(t, NULL, "%s/%s@%s", json_text(task, "namespace"), json_text(task, "name"),
-	            json_text(task, "version"));
-	table_cellf(t, state_colour(state), "%s%s", state, json_flag(task, "paused") ? ", paused" : "");
-	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, "completed_steps", 0),
-	            (long long)json_int(task, "total_steps", 0));
-	table_cell(t, NULL, json_age(task, "created_at", age));
-	json_time(task, "finished_at", &finished);
-	table_cell(t, NULL, known ? text_duration(finished > created ? finished - created : 0, age) : NULL);
-}
-
-/* One page after the other into `all`, until `want` are there. */
-static int fetch_tasks(struct ctl *c, json_t *params, int64_t want, json_t **ret)
-{
-	json_t *all = NULL;
-	int code;
-	do {
-		cleanup_(cleanup_json) json_t *page = NULL;
-		int64_t have = (int64_t)json_array_size(json_object_get(all, "tasks")), left = want - have;
-		json_object_set_new(params, "limit", json_integer(left < PAGE_MAX ? left : PAGE_MAX));
-		code = ctl_call(c, "task.list", json_deep_copy(params), &page);
-		if (code)
-			break;
-		if (!all)
-			all = json_incref(page);
-		else
-			json_array_extend(json_object_get(all, "tasks"), json_object_get(page, "tasks"));
-		json_t *cursor = json_object_get(page, "next_cursor");
-		bool more =
-		    cursor && !json_is_null(cursor) && json_array_size(json_object_get(page, "tasks")) > 0;
-		if (more)
-			json_object_set(params, "cursor", cursor);
-		if (all != page && more)
-			json_object_set(all, "next_cursor", cursor);
-		else if (all != page)
-			json_object_del(all, "next_cursor");
-		if (!more)
-			break;
-	} while ((int64_t)json_array_size(json_object_get(all, "tasks")) < want);
-	*ret = all;
-	return code;
-}
-
-int run_task_list(struct ctl *c)
-{
-	static const struct column cols[] = {
-	    {"TASK", false, false}, {"TEMPLATE", false, true}, {"STATE", false, true},
-	    {"STEPS", true, false}, {"AGE", true, false},      {"TOOK", true, false},
-	};
-	static const char *const filters[] = {"namespace", "name", "state", "tag"};
-	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	const char *limit = cli_get(c->cli, "limit");
-	int64_t want = cli_has(c->cli, "all") ? INT64_MAX : 50;
-	size_t i;
-	json_t *task;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	if (limit && parse_int(limit, 1, INT64_MAX, &want) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--limit: %s is not a number above 0", limit);
-	for (i = 0; i < sizeof filters / sizeof *filters; i++)
-		json_set_option(params, filters[i], c->cli, filters[i]);
-	json_set_option(params, "correlation_id", c->cli, "correlation-id");
-	int code = fetch_tasks(c, params, want, &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	json_array_foreach(json_object_get(answer, "tasks"), i, task) add_task(&t, task);
-	if (table_rows(&t) == 0)
-		ctl_note(c, "no tasks");
-	else
-		ctl_print_table(c, &t, 0);
-	if (json_is_string(json_object_get(answer, "next_cursor")) && c->out_tty)
-		ctl_note(c, "there are more: --limit N or --all");
-	return EXIT_OK;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include "clients/taskerctl/input.h"
+#include "clients/taskerctl/options.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 
@@ -382,15 +383,6 @@ int ctl_json_option(const struct ctl *c, const char *option, json_t **ret)
 	if (!*ret)
 		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line, why.column);
 	return EXIT_OK;
-}
-
-static void time_text(int64_t us, char dst[40])
-{
-	time_t s = (time_t)(us / 1000000);
-	struct tm tm;
-	gmtime_r(&s, &tm);
-	size_t n = strftime(dst, 40, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(dst + n, 40 - n, ".%06dZ", (int)(us % 1000000));
 }
 
 int ctl_set_time(const struct ctl *c, json_t *params, const char *key, const char *option, const char *text)

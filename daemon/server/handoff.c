@@ -99,7 +99,7 @@ static void put_session(struct buf *b, const struct session *s)
 	put_bytes(b, "worker_uuid", s->worker_uuid.b, sizeof s->worker_uuid.b);
 	put_text(b, "client", s->client);
 	put_text(b, "language", s->language);
-	put_uint(b, "done", s->done);
+	put_uint(b, "done", s->rate.done);
 	mp_str(b, "draining");
 	mp_bool(b, s->draining);
 	put_bytes(b, "in", s->in.data, s->in.len);

@@ -209,7 +209,7 @@ void worker_announce(struct session *s)
 	/* Text from the peer goes through the JSON writer: build the object as MessagePack first. */
 	buf_init(&b, 0);
 	uuid_format(&s->worker_uuid, uuid);
-	mp_map(&b, 10);
+	mp_map(&b, 11);
 	mp_str(&b, "worker_uuid");
 	mp_str(&b, uuid);
 	mp_str(&b, "name");
@@ -218,6 +218,8 @@ void worker_announce(struct session *s)
 	mp_int(&b, s->pid);
 	mp_str(&b, "uid");
 	mp_int(&b, s->uid);
+	mp_str(&b, "unit");
+	mp_str(&b, s->unit[0] ? s->unit : NULL);
 	mp_str(&b, "client");
 	mp_str(&b, s->client);
 	mp_str(&b, "language");
@@ -354,6 +356,7 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 		return;
 	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
 	struct note note;
+	unit_of(s->pid, s->unit, sizeof s->unit);
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
 		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
@@ -434,7 +437,7 @@ void on_worker_update(struct session *s, uint32_t id, const msgpack_object *para
 			pool_set_concurrency(s, (unsigned)n);
 		}
 	}
-	if (mp_get_bool(params, "draining", &draining) == 1 && draining != s->draining) {
+	if (!s->told_to_finish && mp_get_bool(params, "draining", &draining) == 1 && draining != s->draining) {
 		s->draining = draining;
 		if (draining)
 			pool_leave(s);

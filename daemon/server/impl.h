@@ -53,7 +53,14 @@
 #define EVENTS_UNREAD_ALL (256u << 20) /* the same for all subscribers together */
 #define QUOTA_SMALL 65536u	      /* bytes of one buffer that are counted as they are used, and of a session that does no harm */
 #define TOKEN_NAMESPACES_MAX 100
+#define RUNNING_SHOWN_MAX 1000u	      /* steps of one worker in an answer */
 #define CONSUMERS_MAX 64u	      /* calls of one session that wait for durable events */
+
+/* How many steps, and how many a second lately. */
+struct rate {
+	uint64_t done, before; /* ever; at the last tick */
+	double per_s;
+};
 
 struct server;
 struct session;
@@ -119,6 +126,7 @@ struct handler {
 	usec_t due;	 /* when the timer fires, 0: not set */
 	struct event timer;
 	struct server *srv;
+	struct rate rate; /* of results recorded here */
 };
 
 enum session_state { SESSION_NEW, SESSION_OPEN, SESSION_DETACHED, SESSION_DEAD };
@@ -170,7 +178,9 @@ struct session {
 	unsigned max_concurrency, open, held;
 	struct pool *pool;
 	struct step_list steps;
-	uint64_t done;
+	struct rate rate;
+	bool told_to_finish; /* by an operator: it is given no more steps */
+	char unit[128];	     /* of the service manager, or empty */
 	/* gathered until the flush */
 	struct buf acks, executes;
 	unsigned n_acks, n_executes;
@@ -242,6 +252,7 @@ struct subscriber {
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
 extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[], API_TOKEN_CREATE[];
+extern const char API_WORKER_DRAIN[];
 
 struct server {
 	struct options *opt; /* a reload changes some */
@@ -290,7 +301,7 @@ struct server {
 	struct event *ev_starts;
 	unsigned stop_signals;
 	int db_server_version;
-	usec_t started, drain_until;
+	usec_t started, drain_until, rates_at;
 	int db_schema_version;
 	char db_pgmq[32];
 	char db_error[512];
@@ -591,10 +602,29 @@ void consumers_forget(struct session *s);
 void consumers_drain(struct server *srv);
 void consumers_free(struct server *srv);
 
+/* workers.c: what is known of workers and of this node, and sending workers home */
+typedef void transform_fn(struct server *srv, const msgpack_object *answer, struct buf *out);
+transform_fn add_worker_load, add_worker_steps;
+/* A result of this handler was recorded. */
+void handler_did(struct server *srv, int id);
+void rates_tick(struct server *srv, usec_t now);
+double rate_rounded(const struct rate *r);
+/* The unit that a process belongs to, by its control group; empty if none is known. */
+void unit_of(pid_t pid, char *out, size_t size);
+/* The worker is to finish what it runs, and to end. */
+void worker_drain(struct session *s);
+void worker_drain_answered(struct server *srv, const struct buf *answer);
+/* By their uuids, from whichever node the order came. */
+void workers_drain(struct server *srv, struct done *d);
+
 /* info.c: everything that is answered by one query or from memory */
 /* Of the database, as server.info names it. */
 const char *database_state(const struct server *srv);
 msg_fn on_ping, on_server_info, on_server_config, on_template_apply, on_template_validate;
+/* Write `map` with more pairs to come after its own. */
+void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);
+/* {"<key>": [items]} with each item passed through `fn`. */
+void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn);
 /* Requests that are one SQL function. */
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void api_answered(struct server *srv, struct req *r);

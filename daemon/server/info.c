@@ -10,8 +10,7 @@
 #include "protocol/scan.h"
 #include "protocol/utf8.h"
 
-typedef void transform_fn(struct server *srv, const msgpack_object *answer, struct buf *out);
-static transform_fn add_worker_load, add_queue_workers, add_missing_handlers;
+static transform_fn add_queue_workers, add_missing_handlers;
 
 /* What goes into the request besides the parameters: members for the map of arguments, with a comma before each. 0 or negative with *e. */
 typedef int prepare_fn(struct session *s, const msgpack_object *params, struct req *r, struct buf *members, struct err *e);
@@ -39,8 +38,14 @@ static const struct api {
 	{MSG_TEMPLATE_LIST, "tasker.api_template_list", NULL, LOOKS, NULL},
 	{MSG_TEMPLATE_GET, "tasker.api_template_get", NULL, LOOKS, NULL},
 	{MSG_WORKER_LIST, "tasker.api_worker_list", add_worker_load, LOOKS, NULL},
+	{MSG_WORKER_GET, "tasker.api_worker_get", add_worker_steps, LOOKS, NULL},
+	{MSG_WORKER_DRAIN, API_WORKER_DRAIN, add_worker_steps, ACTS, NULL},
 	{MSG_NODE_LIST, "tasker.api_node_list", NULL, LOOKS, NULL},
 	{MSG_QUEUE_LIST, "tasker.api_queue_list", add_queue_workers, LOOKS, NULL},
+	{MSG_QUEUE_PURGE, "tasker.api_queue_purge", NULL, ACTS, NULL},
+	{MSG_STATS, "tasker.api_stats", NULL, LOOKS, NULL},
+	{MSG_ANALYTICS, "tasker.api_analytics", NULL, LOOKS, NULL},
+	{MSG_TASK_RESTORE, "tasker.api_task_restore", NULL, ACTS, NULL},
 	{MSG_DOCTOR, "tasker.api_doctor", NULL, LOOKS, NULL},
 	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, ACTS, NULL},
 	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS, NULL},
@@ -249,6 +254,8 @@ void api_answered(struct server *srv, struct req *r)
 		return;
 	}
 	bool acts = a && a->does == ACTS;
+	if (r->api.function == API_WORKER_DRAIN)
+		worker_drain_answered(srv, &r->answer);
 	reply_transformed(s, r, a ? a->transform : NULL, acts || r->api.function == API_CANCEL_GET ? reply_done : reply_answer);
 	if (acts)
 		operated(srv, &r->answer);
@@ -256,8 +263,7 @@ void api_answered(struct server *srv, struct req *r)
 
 /* What only this process knows --------------------------------------------------------------------------------------------- */
 
-/* Write `map` with more pairs to come after its own. */
-static void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
+void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
 {
 	mp_map(out, map->via.map.size + more);
 	for (uint32_t i = 0; i < map->via.map.size; i++) {
@@ -266,8 +272,7 @@ static void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
 	}
 }
 
-/* {"<key>": [items]} with each item passed through `fn`. */
-static void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, void (*fn)(struct server *, const msgpack_object *, struct buf *))
+void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn)
 {
 	const msgpack_object *a = mp_get(answer, key);
 	mp_map(out, 1);
@@ -275,47 +280,6 @@ static void each_item(struct server *srv, const msgpack_object *answer, const ch
 	mp_array(out, a ? a->via.array.size : 0);
 	for (uint32_t i = 0; a && i < a->via.array.size; i++)
 		fn(srv, &a->via.array.ptr[i], out);
-}
-
-/* The session's own numbers stand for what the database remembers. */
-static void copy_worker(struct buf *out, const msgpack_object *w, const struct session *s)
-{
-	for (uint32_t i = 0; i < w->via.map.size; i++) {
-		const msgpack_object_kv *kv = &w->via.map.ptr[i];
-		mp_object(out, &kv->key);
-		if (mp_str_eq(&kv->key, "max_concurrency"))
-			mp_uint(out, s->max_concurrency);
-		else
-			mp_object(out, &kv->val);
-	}
-}
-
-static void one_worker(struct server *srv, const msgpack_object *w, struct buf *out)
-{
-	const msgpack_object *uuid = mp_get(w, "worker_uuid");
-	struct uuid u;
-	struct session *s, *tmp, *found = NULL;
-	if (uuid && uuid_parse(uuid->via.str.ptr, uuid->via.str.size, &u) == 0)
-		HASH_ITER(hh, srv->sessions, s, tmp)
-			if (s->worker && s->state != SESSION_DEAD && uuid_eq(&s->worker_uuid, &u))
-				found = s;
-	if (!found) {
-		mp_object(out, w);
-		return;
-	}
-	mp_map(out, w->via.map.size + 3);
-	copy_worker(out, w, found);
-	mp_str(out, "open");
-	mp_uint(out, found->open);
-	mp_str(out, "done");
-	mp_uint(out, found->done);
-	mp_str(out, "draining");
-	mp_bool(out, found->draining);
-}
-
-static void add_worker_load(struct server *srv, const msgpack_object *answer, struct buf *out)
-{
-	each_item(srv, answer, "workers", out, one_worker);
 }
 
 static unsigned workers_for(struct server *srv, const struct handler *h)
@@ -335,9 +299,13 @@ static void one_queue(struct server *srv, const msgpack_object *q, struct buf *o
 		int key = (int)id;
 		HASH_FIND_INT(srv->handlers, &key, h);
 	}
-	copy_map(out, q, 1);
+	copy_map(out, q, 3);
 	mp_str(out, "workers");
 	mp_uint(out, h ? workers_for(srv, h) : 0);
+	mp_str(out, "done");
+	mp_uint(out, h ? h->rate.done : 0);
+	mp_str(out, "rate");
+	mp_double(out, h ? rate_rounded(&h->rate) : 0);
 }
 
 static void add_queue_workers(struct server *srv, const msgpack_object *answer, struct buf *out)

@@ -26,7 +26,9 @@ static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}
 static const struct param task_params[] = {TASK_UUID, {0}};
 static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {0}};
 static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"state", P_STR, false, 1, 40},
-					   {"tag", P_STR, false, 1, 256}, {"correlation_id", P_STR, false, 1, 256},
+					   {"tag", P_STR, false, 1, 256}, {"correlation_id", P_STR, false, 1, 256}, {"version", P_STR, false, 1, 64},
+					   {"states", P_STRS, false, 1, 12}, {"paused", P_BOOL, false, 0, 0}, {"priority_min", P_INT, false, -100, 100}, {"priority_max", P_INT, false, -100, 100},
+					   {"created_after", P_TIME, false, 0, 0}, {"created_before", P_TIME, false, 0, 0}, {"updated_after", P_TIME, false, 0, 0}, {"updated_before", P_TIME, false, 0, 0},
 					   {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param wait_params[] = {TASK_UUID, {"timeout_ms", P_INT, false, 0, INT32_MAX}, {0}};
 static const struct param cancel_params[] = {TASK_UUID, {"reason", P_STR, false, 0, 1024}, {0}};
@@ -76,6 +78,14 @@ static const struct param step_replay_params[] = {A_STEP, {0}};
 static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, BY_WHOM, {0}};
 static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, MANY, BY_WHOM, {0}};
 static const struct param dlq_redrive_params[] = {ENTRY_OR_TASK, BY_WHOM, {0}};
+#define WORKER_UUID {"worker_uuid", P_UUID, true, 0, 0}
+static const struct param worker_params[] = {WORKER_UUID, {0}};
+static const struct param worker_drain_params[] = {WORKER_UUID, BY_WHOM, {0}};
+static const struct param purge_params[] = {{"namespace", P_STR, true, 1, 29}, {"handler", P_STR, true, 1, 2000}, {"dry_run", P_BOOL, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, BY_WHOM, {0}};
+static const struct param analytics_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"version", P_STR, false, 1, 64}, {"created_after", P_TIME, false, 0, 0},
+						{"created_before", P_TIME, false, 0, 0}, {"tag", P_STR, false, 1, 256}, {"max_tasks", P_INT, false, 1, 100000}, {"limit", P_INT, false, 1, 1000}, {0}};
+static const struct param restore_params[] = {{"name", P_STR, true, 1, 255}, {"namespace", P_STR, true, 1, 29}, {"version", P_STR, true, 1, 64}, {"context", P_MAP, true, 0, 0},
+					      {"priority", P_INT, false, -100, 100}, {"tags", P_STRS, false, 0, 100}, {"correlation_id", P_STR, false, 1, 256}, BY_WHOM, {0}};
 static const struct param namespace_params[] = {{"namespace", P_STR, true, 1, 29}, BY_WHOM, {0}};
 
 static const struct param *const params_of[MSG_COUNT] = {
@@ -107,8 +117,14 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_TEMPLATE_LIST] = template_list_params,
 	[MSG_TEMPLATE_GET] = template_get_params,
 	[MSG_WORKER_LIST] = no_params,
+	[MSG_WORKER_GET] = worker_params,
+	[MSG_WORKER_DRAIN] = worker_drain_params,
+	[MSG_QUEUE_PURGE] = purge_params,
+	[MSG_STATS] = template_list_params,
+	[MSG_ANALYTICS] = analytics_params,
+	[MSG_TASK_RESTORE] = restore_params,
 	[MSG_NODE_LIST] = no_params,
-	[MSG_QUEUE_LIST] = no_params,
+	[MSG_QUEUE_LIST] = template_list_params,
 	[MSG_DOCTOR] = no_params,
 	[MSG_SERVER_INFO] = no_params,
 	[MSG_SERVER_CONFIG] = no_params,

@@ -8,7 +8,7 @@
 
 enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_INTS, P_TIME, P_ANY };
 
-#define PARAMS_MAX 16 /* of a message */
+#define PARAMS_MAX 24 /* of a message */
 
 struct param {
 	const char *name;

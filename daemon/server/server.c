@@ -255,7 +255,7 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 		[DONE_NOTIFY_SETTLED] = on_settled, [DONE_NOTIFY_CANCEL] = on_cancelled,
 		[DONE_STUCK] = on_stuck,	 [DONE_UNSTUCK] = on_unstuck,
 		[DONE_FATAL] = on_fatal,	 [DONE_REVIVED] = on_revived,
-		[DONE_NOTIFY_EVENTS] = NULL,
+		[DONE_NOTIFY_EVENTS] = NULL,	 [DONE_NOTIFY_DRAIN] = workers_drain,
 	};
 	struct server *srv = arg;
 	(void)fd, (void)what;
@@ -469,12 +469,26 @@ static void release_running(struct server *srv)
 
 /* Timers and children ---------------------------------------------------------------------------------------------------- */
 
+/* What the node's row says to those who look at other nodes. */
+static void tell_load(struct server *srv)
+{
+	struct session *s, *tmp;
+	struct store_load l = {.sessions = (unsigned)srv->n_sessions};
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		l.workers += s->worker && s->state == SESSION_OPEN;
+		l.open_steps += s->open;
+	}
+	store_set_load(srv->store, &l);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *srv = arg;
 	(void)fd, (void)what;
 	handlers_report_missing(srv);
 	watch_tick(srv);
+	rates_tick(srv, now_mono());
+	tell_load(srv);
 	sessions_read_on(srv);
 	server_status(srv);
 	server_flush(srv);

@@ -251,7 +251,9 @@ void session_adopt(struct session *to, struct session *from)
 		o->confirmed = false;
 	}
 	to->open = from->open;
-	to->done = from->done;
+	to->rate = from->rate;
+	to->told_to_finish = from->told_to_finish;
+	to->draining = to->draining || to->told_to_finish;
 	to->worker_uuid = from->worker_uuid;
 	memcpy(to->token, from->token, sizeof to->token);
 	from->open = 0;

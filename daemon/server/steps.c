@@ -425,8 +425,10 @@ void result_answered(struct server *srv, struct req *r)
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
 	const char *word = verdict(r, changed);
 	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
-	if (changed)
+	if (changed) {
+		handler_did(srv, r->result.handler_id);
 		follow_up(srv, r);
+	}
 	tell(srv, r, word);
 	recording_end(srv, &key, strcmp(word, "recorded") == 0 ? "duplicate" : word);
 	watch_touch(srv, &r->task);
@@ -564,7 +566,7 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 		hold_for_children(r, o, mp_get(m, "result"));
 	recording_begin(s->srv, &o->key);
 	forget(o);
-	s->done++;
+	s->rate.done++;
 	s->srv->c_results++;
 	pool_lend(s, r);
 	quota_submit(s, r);

@@ -210,7 +210,9 @@ static bool read_session(struct session *s, const msgpack_object *m)
 		return false;
 	if (mp_get_int(m, "done", 0, INT64_MAX, &done) != 1 || mp_get_bool(m, "draining", &s->draining) != 1)
 		return false;
-	s->done = (uint64_t)done;
+	s->rate.done = s->rate.before = (uint64_t)done;
+	s->told_to_finish = s->draining; /* whoever has begun to leave goes on with it */
+	unit_of(s->pid, s->unit, sizeof s->unit);
 	return copy_fixed(m, "token", s->token, sizeof s->token) && copy_fixed(m, "client", s->client, sizeof s->client) && copy_fixed(m, "language", s->language, sizeof s->language) &&
 	       append_bytes(m, "in", &s->in) && append_bytes(m, "out", &s->out) && read_steps(s, m);
 }

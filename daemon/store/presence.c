@@ -136,15 +136,17 @@ static int announce_up(struct presence *p);
 
 static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 {
-	char node[16], inc[16], ttl[16];
+	char node[16], inc[16], ttl[16], info[160];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	pthread_mutex_lock(&p->s->lock);
 	bool draining = p->s->draining;
+	struct store_load l = p->s->load;
 	pthread_mutex_unlock(&p->s->lock);
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
 	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);
 	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
-	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4)", 4, (const char *[]){node, inc, ttl, draining ? "draining" : "up"}, &r, why, e);
+	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u}", p->s->n_threads, l.sessions, l.workers, l.open_steps);
+	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4, $5::jsonb)", 5, (const char *[]){node, inc, ttl, draining ? "draining" : "up", info}, &r, why, e);
 	if (rc < 0)
 		return rc;
 	if (PQgetvalue(r, 0, 0)[0] != 't') {
@@ -255,6 +257,8 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 	if (rc == 0)
 		rc = query(p, "LISTEN tasker_nodes", 0, NULL, NULL, why, e);
 	if (rc == 0)
+		rc = query(p, "LISTEN tasker_drain", 0, NULL, NULL, why, e);
+	if (rc == 0)
 		rc = query(p, "LISTEN tasker_events", 0, NULL, NULL, why, e);
 	notice_reset(&p->notice);
 	if (rc == 0)
@@ -283,7 +287,7 @@ static struct done *read_notification(const PGnotify *n)
 	static const struct {
 		const char *channel;
 		enum done_kind kind;
-	} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_cancel", DONE_NOTIFY_CANCEL}};
+	} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_cancel", DONE_NOTIFY_CANCEL}, {"tasker_drain", DONE_NOTIFY_DRAIN}};
 	struct done *d = NULL;
 	for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
 		if (strcmp(n->relname, channels[i].channel) == 0)

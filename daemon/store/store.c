@@ -682,6 +682,13 @@ bool store_stalled(const struct store *s, usec_t limit)
 	return false;
 }
 
+void store_set_load(struct store *s, const struct store_load *l)
+{
+	pthread_mutex_lock(&s->lock);
+	s->load = *l;
+	pthread_mutex_unlock(&s->lock);
+}
+
 size_t store_unanswered(struct store *s)
 {
 	return s->unanswered;

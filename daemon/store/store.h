@@ -48,6 +48,11 @@ size_t store_depth(struct store *s);
 void store_set_draining(struct store *s);
 /* store_stop then does not leave the cluster: the node comes back at once, and what it holds stays its own until the lease runs out. */
 void store_keep_lease(struct store *s);
+/* What nodes see of each other besides. */
+struct store_load {
+	unsigned sessions, workers, open_steps;
+};
+void store_set_load(struct store *s, const struct store_load *l);
 /* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the cluster, join the threads, free. A database that stands
  * still does not hold it up: its connections are cut. Unanswered requests are freed. Returns NULL. */
 struct store *store_stop(struct store *s, int timeout_ms);

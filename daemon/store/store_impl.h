@@ -60,6 +60,7 @@ struct store {
 	_Atomic bool stuck; /* a thread was told that nothing can be written */
 	_Atomic int down_count;
 	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries;
+	struct store_load load; /* under the lock */
 	struct worker *lent; /* of the loop thread alone: whose connection it has, or NULL */
 	int stop_fd; /* eventfd, readable when stopping */
 	pthread_t presence, keeper;

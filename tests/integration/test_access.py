@@ -55,7 +55,8 @@ def ways(ns, task, step, entry):
 		"task.bulk_action": [{"action": "pause", "filter": {"all": True}, **WHY}], "step.get": [{**s, "history": True} for s in a_step], "step.replay": a_step, "step.action": [{**s, "action": "skip", **WHY} for s in a_step],
 		"step.bulk_action": [{"action": "skip", "filter": {"all": True}, **WHY}], "namespace.list": [{}], "namespace.pause": [{"namespace": ns, **WHY}], "namespace.resume": [{"namespace": ns, **WHY}],
 		"template.apply": [{"source": source}], "template.validate": [{"source": source}], "template.list": [{}], "template.get": [{"name": "pair", "namespace": ns}], "worker.list": [{}], "node.list": [{}],
-		"queue.list": [{}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
+		"queue.list": [{}], "queue.purge": [{"namespace": ns, "handler": "t.a", **WHY}], "stats": [{}], "analytics": [{}], "worker.get": [{"worker_uuid": NOBODY}], "worker.drain": [{"worker_uuid": NOBODY, **WHY}],
+		"task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
 		"dlq.update": [{**e, "notes": "seen"} for e in an_entry], "dlq.redrive": [{**e, **WHY} for e in an_entry], "dlq.staleness": [{}], "namespace.retention": [{"namespace": ns}],
 		"token.create": [{"name": "some", "roles": ["read"], "namespaces": [ns], "expires_at": "2999-01-01T00:00:00Z"}], "token.list": [{}], "token.revoke": [{"token": "nosuchtoken"}],
 		"event.subscribe": [{"patterns": ["*"], "namespaces": [ns]}], "event.unsubscribe": [{}], "event.publish": [{"name": "x", "namespace": ns}], "event.consume": [{"namespace": ns}],
@@ -215,7 +216,7 @@ class Namespaces(Shared):
 			with self.wire(uid) as w:
 				for ns in "theirs", "no_such":
 					with self.subTest(method, namespace=ns):
-						known = method in ("worker.list", "queue.list", "event.list", "namespace.list")  # they have no such field
+						known = method in ("worker.list", "worker.get", "worker.drain", "event.list", "namespace.list")  # they have no such field
 						if known:
 							continue
 						e = w.refused(method, {**ways(**self.theirs)[method][0], "namespace": ns})
@@ -234,7 +235,7 @@ class Namespaces(Shared):
 		wait_for(lambda: len(self.node.client.request("worker.list", {})["workers"]) >= 4, "four workers")
 		lists = {"task.list": "tasks", "template.list": "templates", "namespace.list": "namespaces", "queue.list": "queues", "dlq.list": "entries", "dlq.queue": "entries", "dlq.staleness": "tasks",
 		         "event.list": "queues", "worker.list": "workers"}
-		self.assertEqual(set(lists) | {"dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
+		self.assertEqual(set(lists) | {"dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke", "stats", "analytics", "worker.get", "worker.drain"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
 		ann, bob, auditor = self.wire(ANN), self.wire(BOB), self.wire(AUDITOR)
 		for method, key in lists.items():
 			with self.subTest(method):
@@ -243,6 +244,12 @@ class Namespaces(Shared):
 				seen = [sorted({n for i in items for n in (i["namespaces"] if "namespaces" in i else [i["namespace"]])}) for items in (ours, theirs)]
 				self.assertEqual(seen, [["ours"], ["theirs"]])
 				self.assertEqual(len(ours) + len(theirs) + (1 if method == "worker.list" else 0), len(everything), "each sees all that is its own; the worker of both is nobody's")
+		self.assertEqual([{r["namespace"] for r in w.call("analytics", {})["templates"]} for w in (ann, bob)], [{"ours"}, {"theirs"}])
+		self.assertEqual(sum(sum(w.call("stats", {})["tasks"]["states"].values()) for w in (ann, bob)), sum(auditor.call("stats", {})["tasks"]["states"].values()))
+		for mine, other in (ann, bob), (bob, ann):
+			uuid = mine.call("worker.list", {})["workers"][0]["worker_uuid"]
+			self.assertEqual(mine.call("worker.get", {"worker_uuid": uuid})["worker_uuid"], uuid)
+			self.assertEqual(other.refused("worker.get", {"worker_uuid": uuid}).code, "not_found")
 		self.assertEqual([sum(r["total"] for r in w.call("dlq.stats", {})["reasons"]) for w in (ann, bob, auditor)], [1, 1, 2])
 
 	def test_searches_find_nothing_of_others(self):
@@ -352,13 +359,17 @@ class Audit(Shared):
 		a_task, entry = self.theirs["task"], self.theirs["entry"]
 		second = self.create(self.node, "rest", namespace="theirs")
 		w = self.wire(DEPLOYER + 1000, groups=[GROUP + 1])  # of the rule for this test
+		home = wire.Worker(self.node.socket, ["t.b"], namespaces=["theirs"])
+		self.addCleanup(home.close)
 		done = [("dlq.update", {"entry": entry, "notes": "looked at"}, "looked at"), ("dlq.update", {"entry": entry, "metadata": {"x": 1}, "reason": "because"}, "because"), ("dlq.add", {"task_uuid": second, "reason": "odd"}, "odd"),
 		        ("task.action", {"task_uuid": second, "action": "pause", **WHY}, "a test"), ("task.bulk_action", {"action": "resume", "filter": {"task_uuids": [second]}, **WHY}, "a test"),
 		        ("step.action", {"task_uuid": second, "step": "a", "action": "skip", **WHY}, "a test"), ("task.cancel", {"task_uuid": self.create(self.node, "rest", namespace="theirs"), "reason": "no need"}, "no need"),
 		        ("dlq.redrive", {"task_uuid": a_task, **WHY}, "a test"), ("namespace.pause", {"namespace": "theirs", **WHY}, "a test"), ("namespace.resume", {"namespace": "theirs", **WHY}, "a test"),
 		        ("step.bulk_action", {"action": "skip", "filter": {"task_uuids": [a_task]}, **WHY}, "a test"),
 		        ("namespace.retention", {"namespace": "theirs", "keep_minutes": 100000, "reason": "law"}, "law"), ("template.apply", {"source": template("audited", [step("a")], namespace="theirs")}, ""),
-		        ("token.create", {"name": "audited", "roles": ["read"], "namespaces": ["theirs"], **WHY}, "a test"), ("token.revoke", {"token": "audited", **WHY}, "a test")]
+		        ("token.create", {"name": "audited", "roles": ["read"], "namespaces": ["theirs"], **WHY}, "a test"), ("token.revoke", {"token": "audited", **WHY}, "a test"),
+		        ("worker.drain", {"worker_uuid": home.welcome["worker_uuid"], **WHY}, "a test"), ("task.restore", {"namespace": "theirs", "name": "pair", "version": "1.0.0", "context": {}, **WHY}, "a test"),
+		        ("queue.purge", {"namespace": "theirs", "handler": "t.a", **WHY}, "a test")]
 		for method, params, why in done:
 			with self.subTest(method):
 				last = self.db.number("SELECT coalesce(max(action_id), 0) FROM tasker.operator_actions")

@@ -266,6 +266,12 @@ impl Engine {
                 }
             }
             "server.draining" => self.say("taskerd is stopping"),
+            "worker.finish" => {
+                self.say("an operator sends this worker home; it finishes what it runs, and ends");
+                if !self.is_stopping() {
+                    self.stop();
+                }
+            }
             "error" => self.say(&format!("taskerd complains: {}", Error::from_wire(params))),
             _ => {}
         }

@@ -33,6 +33,7 @@ const struct group groups[] = {
     {"worker", "Workers of this host", worker_verbs},
     {"node", "The daemons on one database", node_verbs},
     {"queue", "Queues of steps that are ready", queue_verbs},
+    {"analytics", "Where time goes, and what fails", analytics_verbs},
     {"dlq", "Dead-letter entries: what needs a person", dlq_verbs},
     {"events", "Domain events: listen, take, publish", events_verbs},
     {"token", "Bearer tokens for HTTP: make, list, revoke", token_verbs},

@@ -1,6 +1,18 @@
 /* Verbs of one word. */
 #include "clients/taskerctl/verbs/verbs.h"
 
+static const struct opt stats_options[] = {
+    {"once", '1', NULL, "one look, then end", NULL},
+    {"count", 'c', "N", "end after so many", &kind_number},
+    {"interval", 'i', "DURATION", "from one look to the next, 2s by default", &kind_duration},
+    NO_OPTION};
+
+static const struct opt logs_options[] = {
+    {"follow", 'f', NULL, "go on with what comes", NULL},
+    {"since", 0, "TIME", "from then on: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
+    {"lines", 0, "N", "only the last N", &kind_number},
+    NO_OPTION};
+
 const struct verb own_verbs[] = {
     {.name = "doctor",
      .summary = "Check that nothing is stranded",
@@ -11,6 +23,26 @@ const struct verb own_verbs[] = {
      .examples = {{"Is all well?", "taskerctl doctor"}},
      .flags = VERB_PAGES,
      .run = run_doctor},
+    {.name = "stats",
+     .summary = "What goes on: rates, tasks by state, queues; again and again",
+     .help = "On a terminal one screen that is redrawn; otherwise one block after the other, with --json one line of JSON each. Ends when\n"
+             "it is interrupted, unless --once or --count is given.",
+     .opts = stats_options,
+     .asks = "stats",
+     .examples = {{"A look", "taskerctl stats --once"}, {"How fast it goes, for a script", "taskerctl stats --once --json | jq .rates.recorded"}},
+     .run = run_stats},
+    {.name = "logs",
+     .args = "TASK [STEP]",
+     .kinds = {&kind_task, &kind_task_or_step},
+     .min_args = 1,
+     .max_args = 2,
+     .summary = "Show what the journal holds about a task, or a step of it",
+     .help = "The daemon's own lines and those of the handlers, oldest first, by journalctl. STEP is the uuid of a step.",
+     .opts = logs_options,
+     .exits = {{EXIT_NO, "there is no journalctl"}},
+     .flags = VERB_PAGES,
+     .examples = {{"What its handlers wrote", "taskerctl logs $task || [ $? = 1 ]"}},
+     .run = run_logs},
     {.name = "version",
      .summary = "Show the versions of taskerctl and, if it can be reached, of the daemon",
      .asks = "server.info",

@@ -18,19 +18,42 @@ static const struct opt create_options[] = {
 
 static const struct opt get_options[] = {{"no-steps", 0, NULL, "leave the steps out", NULL}, NO_OPTION};
 
-static const struct opt list_options[] = {OPT_NAMESPACE,
-                                          OPT_NAME,
-                                          {"state", 0, "STATE", "only tasks in this state", &kind_task_state},
-                                          {"tag", 0, "TAG", "only tasks with this tag", NULL},
-                                          {"correlation-id", 0, "ID", "only tasks with this correlation id", NULL},
-                                          OPT_LIMIT("50"),
-                                          {"all", 'a', NULL, "all there are", NULL},
-                                          NO_OPTION};
+static const struct opt list_options[] = {
+    OPT_NAMESPACE,
+    OPT_NAME,
+    {"template-version", 0, "VERSION", "only of this version of it", NULL},
+    {"state", 0, "STATE", "only tasks in this state; may be repeated", &kind_task_state},
+    {"paused", 0, NULL, "only paused ones", NULL},
+    {"tag", 't', "TAG", "only tasks with this tag", NULL},
+    {"correlation-id", 0, "ID", "only tasks with this correlation id", NULL},
+    {"priority", 'p', "RANGE", "only of this priority: 5, 5.., ..-1, -10..10", NULL},
+    {"after", 0, "TIME", "created then or later: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
+    {"before", 0, "TIME", "created before", &kind_time},
+    {"updated-after", 0, "TIME", "in which something happened then or later", &kind_time},
+    {"updated-before", 0, "TIME", "in which the last thing happened before", &kind_time},
+    OPT_LIMIT("50"),
+    {"cursor", 0, "CURSOR", "go on where a list has ended (next_cursor)", NULL},
+    {"all", 'a', NULL, "all there are", NULL},
+    NO_OPTION};
 
 static const struct opt watch_options[] = {
     {"follow", 0, NULL, "go on when the task is blocked by failures, until it is finished", NULL}, NO_OPTION};
 
 static const struct opt tree_options[] = {OPT_FORMAT, OPT_TO_FILE, NO_OPTION};
+
+static const struct opt dump_options[] = {
+    {"output", 'o', "FILE", "write to this file, which must not be there yet", &kind_file},
+    {"redact", 0, "PATTERN", "leave out the values of keys like this too; may be repeated", NULL},
+    {"no-default-redaction", 0, NULL, "only those of --redact", NULL},
+    NO_OPTION};
+
+static const struct opt restore_options[] = {
+    {"namespace", 'n', "NAME", "into this namespace", &kind_namespace},
+    OPT_BY_WHOM,
+    {"state", 0, "STATE", "as dumped (the default), or start: no step is done", &kind_restore_state},
+    {"before", 0, "STEP", "done is only what this step needs", &kind_step_name},
+    {"run", 0, NULL, "resume it at once", NULL},
+    NO_OPTION};
 
 #define ACTED_EXITS                                                                                                    \
 	{{EXIT_NOT_FOUND, "there is no such task, or none that fits"}, {EXIT_CONFLICT, "the state of one does not allow it"}}
@@ -73,6 +96,7 @@ const struct verb task_verbs[] = {
      .asks = "task.list",
      .list = "tasks",
      .examples = {{"What is blocked in a namespace", "taskerctl task list --namespace shop --state blocked_by_failures"},
+                  {"What was made lately and is not finished", "taskerctl task list --after 2h --state steps_in_process --state waiting_for_retry"},
                   {"Their uuids, for a script", "taskerctl task list --state error --json | jq -r '.tasks[].task_uuid'"}},
      .flags = VERB_PAGES,
      .run = run_task_list},
@@ -170,4 +194,31 @@ const struct verb task_verbs[] = {
      .examples = {{"Who did what to it", "taskerctl task history $task"}},
      .flags = VERB_PAGES,
      .run = run_task_history},
+    {.name = "dump",
+     .args = "UUID",
+     .kinds = {&kind_task},
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "Write all about a task as one JSON file, for a bug report",
+     .help = "Template, task, steps with results, history, dead letter. Values of keys that look like secrets (*password*, *token* and the\n"
+             "like) are left out.",
+     .opts = dump_options,
+     .asks = "task.history",
+     .exits = {{EXIT_NOT_FOUND, "there is no such task"}},
+     .examples = {{"For a report", "taskerctl task dump $failed | gzip > /dev/null"}},
+     .flags = 0,
+     .run = run_task_dump},
+    {.name = "restore",
+     .args = "FILE",
+     .kinds = {&kind_file},
+     .min_args = 1,
+     .max_args = 1,
+     .summary = "Make a new task from a dump, to replay it",
+     .help = "Registers the template in the namespace given, makes a task of it that is paused, and finishes the steps that were done with\n"
+             "their results: what failed or was open is to run once the task is resumed. Prints its uuid.",
+     .opts = restore_options,
+     .asks = "template.apply",
+     .exits = {{EXIT_NO, "the file is no dump, or of another version"}, {EXIT_CONFLICT, "the namespace has this version of the template with other content"}},
+     .examples = {{"In a namespace of its own", "taskerctl task dump $failed | taskerctl task restore - --namespace replay --reason 'bug 12'"}},
+     .run = run_task_restore},
     NO_VERB};

@@ -107,6 +107,10 @@ export class WorkerRuntime implements StepHost {
     'result.ack': (params) => this.onAck(params),
     'step.cancel': (params) => this.onCancel(params),
     'server.draining': () => log.info('taskerd is stopping; running steps go on, their results follow after the reconnect'),
+    'worker.finish': () => {
+      log.info('an operator sends this worker home; it finishes what it runs, and ends');
+      this.drain();
+    },
     error: (params) => log.error(`taskerd complains: ${TaskerdError.fromWire(params).message}`),
   };
   private readonly prefix: Buffer;

@@ -98,7 +98,8 @@ CREATE TABLE tasker.nodes (
   state text NOT NULL DEFAULT 'up' CHECK (state IN ('up', 'draining', 'down')),
   secret bytea NOT NULL,                -- key of the claim proofs given to workers; stays the same over restarts
   started_at timestamptz NOT NULL DEFAULT now(),
-  lease_until timestamptz NOT NULL
+  lease_until timestamptz NOT NULL,
+  info jsonb                            -- store_threads, sessions, workers, open_steps, as of the last proof of life
 ) WITH (fillfactor = 50);
 
 -- Finished tasks that retention has moved out of the way: what task.get and task.history would have answered.
@@ -135,6 +136,8 @@ CREATE TABLE tasker.workers (
   name text, pid int, uid bigint, client text, language text,
   namespaces text[], handlers text[], max_concurrency int,
   broken jsonb NOT NULL DEFAULT '[]',   -- what it could not load
+  unit text,                            -- of the service manager that it runs in
+  draining boolean NOT NULL DEFAULT false, -- an operator has told it to finish
   connected_at timestamptz NOT NULL DEFAULT now(),
   disconnected_at timestamptz
 );
@@ -164,6 +167,10 @@ CREATE TABLE tasker.tasks (
   impossible int[]                      -- template steps that will never be made: branches not taken, unused batch workers; NULL if there are none
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX tasks_identity ON tasker.tasks (identity_key) WHERE identity_key IS NOT NULL;
+-- For lists; those that use no such things pay nothing for the first two, and a few bytes in a thousand rows for the third.
+CREATE INDEX tasks_correlation ON tasker.tasks (correlation_id, task_id) WHERE correlation_id IS NOT NULL;
+CREATE INDEX tasks_tags ON tasker.tasks USING gin (tags) WHERE tags IS NOT NULL;
+CREATE INDEX tasks_created ON tasker.tasks USING brin (created_at) WITH (pages_per_range = 32);
 
 -- Of all steps but batch workers there is at most one in a task: step_no is template_no. Batch worker instance k (from 0) of template step w in a template of n
 -- steps is number w + (k + 1) * n.

@@ -195,32 +195,6 @@ $$ SELECT jsonb_build_object('status', CASE WHEN EXISTS (
      WHERE t.task_uuid = (p ->> 'task_uuid')::uuid AND a.step_no = (p ->> 'step_no')::int AND a.fence = (p ->> 'fence')::int
        AND a.outcome IN ('success', 'handler_error', 'permanent_error', 'invalid_result')) THEN 'duplicate' ELSE 'stale' END) $$;
 
-CREATE FUNCTION tasker.api_task_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  v_limit int := coalesce((p ->> 'limit')::int, 50);
-  v_cursor bigint; v_ids bigint[]; v_state tasker.task_state;
-BEGIN
-  BEGIN
-    v_cursor := (p ->> 'cursor')::bigint;
-    v_state := (p ->> 'state')::tasker.task_state;
-  EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
-    RAISE EXCEPTION 'unknown % %', CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN 'cursor' ELSE 'state' END,
-      quote_literal(left(CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN p ->> 'cursor' ELSE p ->> 'state' END, 40))
-      USING ERRCODE = 'TK400', COLUMN = CASE WHEN v_cursor IS NULL AND p ->> 'cursor' IS NOT NULL THEN 'cursor' ELSE 'state' END;
-  END;
-  SELECT array_agg(x.task_id ORDER BY x.task_id DESC) INTO v_ids FROM (
-    SELECT t.task_id FROM tasker.tasks t
-    WHERE (v_cursor IS NULL OR t.task_id < v_cursor) AND (v_state IS NULL OR t.state = v_state)
-      AND (p ->> 'tag' IS NULL OR p ->> 'tag' = ANY (t.tags)) AND (p ->> 'correlation_id' IS NULL OR t.correlation_id = p ->> 'correlation_id')
-      AND (p ->> 'namespace' IS NULL AND p ->> 'name' IS NULL AND p -> 'within' IS NULL OR t.template_id IN (
-        SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
-        WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name') AND tasker.is_within(p, n.name)))
-    ORDER BY t.task_id DESC LIMIT v_limit + 1) x;
-  RETURN jsonb_build_object(
-    'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[1:v_limit]) AS i), '[]'),
-    'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit]::text END);
-END $$;
-
 -- Every state a task rested in.
 CREATE VIEW tasker.task_history AS
   SELECT task_id, NULL::tasker.task_state AS from_state, CASE WHEN run_at IS NOT NULL THEN 'pending' WHEN open_sinks = 0 AND finished_at = created_at THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state AS to_state,
@@ -289,19 +263,11 @@ BEGIN
   RETURN jsonb_build_object('dependencies', v_deps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);
 END $$;
 
-CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object('workers', coalesce(jsonb_agg(jsonb_build_object('worker_uuid', w.worker_uuid, 'node', n.node_name, 'name', w.name, 'pid', w.pid, 'uid', w.uid, 'client', w.client,
-    'language', w.language, 'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(w.handlers), 'max_concurrency', w.max_concurrency,
-    'broken', w.broken, 'connected_at', tasker.rfc3339(w.connected_at)) ORDER BY n.node_name, w.connected_at), '[]'))
-  FROM tasker.workers w JOIN tasker.nodes n USING (node_no)
-  WHERE w.disconnected_at IS NULL AND (p -> 'within' IS NULL OR w.namespaces <> '{}' AND to_jsonb(w.namespaces) <@ (p -> 'within')) -- not one that others have a part in
-$$;
-
 -- A worker's session: {"worker_uuid", "node", ...}; with "gone" true it has ended.
 CREATE FUNCTION tasker.api_worker_seen(p jsonb) RETURNS jsonb LANGUAGE sql AS $$
   WITH ins AS (
-    INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, client, language, namespaces, handlers, max_concurrency, broken)
-    SELECT (p ->> 'worker_uuid')::uuid, n.node_no, nullif(p ->> 'name', ''), (p ->> 'pid')::int, (p ->> 'uid')::bigint, p ->> 'client', p ->> 'language',
+    INSERT INTO tasker.workers (worker_uuid, node_no, name, pid, uid, unit, client, language, namespaces, handlers, max_concurrency, broken)
+    SELECT (p ->> 'worker_uuid')::uuid, n.node_no, nullif(p ->> 'name', ''), (p ->> 'pid')::int, (p ->> 'uid')::bigint, p ->> 'unit', p ->> 'client', p ->> 'language',
            ARRAY(SELECT jsonb_array_elements_text(p -> 'namespaces')), ARRAY(SELECT jsonb_array_elements_text(p -> 'handlers')), (p ->> 'max_concurrency')::int, p -> 'broken'
     FROM tasker.nodes n WHERE n.node_name = p ->> 'node' AND p -> 'gone' IS NULL
     ON CONFLICT (worker_uuid) DO UPDATE SET disconnected_at = NULL, max_concurrency = excluded.max_concurrency, broken = excluded.broken),
@@ -312,23 +278,12 @@ $$;
 CREATE FUNCTION tasker.api_node_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('nodes', coalesce(jsonb_agg(jsonb_build_object('node', n.node_name, 'node_no', n.node_no, 'host', n.host, 'pid', n.pid, 'version', n.version,
     'state', CASE WHEN n.state <> 'down' AND n.lease_until < now() THEN 'expired' ELSE n.state END,
-    'started_at', tasker.rfc3339(n.started_at), 'lease_until', tasker.rfc3339(n.lease_until),
+    'started_at', tasker.rfc3339(n.started_at), 'lease_until', tasker.rfc3339(n.lease_until), 'store_threads', n.info -> 'store_threads', 'sessions', n.info -> 'sessions', 'workers', n.info -> 'workers',
+    'open_steps', n.info -> 'open_steps',
     'in_progress', (SELECT count(*) FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(task_id, step_no, fence)
                     JOIN tasker.steps s ON s.task_id = x.task_id AND s.step_no = x.step_no AND s.fence = x.fence AND s.state = 'in_progress' WHERE c.node_no = n.node_no)) ORDER BY n.node_no), '[]'))
   FROM tasker.nodes n
 $$;
-
-CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  q record; v jsonb := '[]'; v_ready bigint; v_delayed bigint; v_oldest double precision;
-BEGIN
-  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE tasker.is_within(p, n.name) ORDER BY n.name, h.callable LOOP
-    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()), count(*) FILTER (WHERE vt > now()), extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now() AND isfinite(enqueued_at))) * 1000 FROM pgmq.%I', 'q_' || q.queue_name)
-      INTO v_ready, v_delayed, v_oldest;
-    v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', v_ready, 'delayed', v_delayed, 'oldest_ms', round(v_oldest), 'paused', q.paused);
-  END LOOP;
-  RETURN jsonb_build_object('queues', v);
-END $$;
 
 -- Doctor: prove over the whole database, in one snapshot, that nothing is stranded (every non-terminal task and step has an owner that will move it) and that the
 -- redundant facts agree. Reads everything: minutes on a very large database. Each check counts violations and shows up to ten.

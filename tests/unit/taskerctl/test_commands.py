@@ -164,12 +164,12 @@ class Lists(Case):
         answer = {"workers": [{
             "worker_uuid": "w1", "node": "n1", "name": "blue", "pid": 12, "uid": 0, "client": "taskerd-python/0.1.0",
             "language": "python", "namespaces": ["*"], "handlers": ["a.b", "c.d"], "max_concurrency": 8, "open": 3,
-            "done": 1234, "connected_at": "2026-01-02T03:04:05.000000Z", "draining": True}]}
+            "done": 1234, "rate": 2.5, "connected_at": "2026-01-02T03:04:05.000000Z", "draining": True}]}
         self.serve(worker__list=answer)
         self.ctl("worker", "list")
-        self.assertEqual(self.rows()[0], ["WORKER", "NAME", "NODE", "PID", "CLIENT", "OPEN", "DONE", "CONNECTED",
+        self.assertEqual(self.rows()[0], ["WORKER", "NAME", "NODE", "PID", "CLIENT", "OPEN", "DONE", "RATE", "CONNECTED",
                                           "NAMESPACES", "HANDLERS"])
-        self.assertEqual(self.rows()[1], ["w1", "blue", "n1", "12", "taskerd-python/0.1.0", "3/8", "1234", "draining",
+        self.assertEqual(self.rows()[1], ["w1", "blue", "n1", "12", "taskerd-python/0.1.0", "3/8", "1234", "2.5/s", "draining",
                                           "*", "a.b, c.d"])
         self.assertEqual(json.loads(self.ctl("worker", "list", "--json")), answer)
         self.ctl("worker", "list", "--quiet")
@@ -192,8 +192,8 @@ class Lists(Case):
         self.ctl("queue", "list", "--color", "always")
         self.assertIn("\x1b[31m", self.out)
         self.ctl("queue", "list")
-        self.assertEqual(self.rows()[1:], [["shop", "a.b", "q", "4", "1", "2.50s", "0"],
-                                           ["shop", "c.d", "r", "0", "0", "-", "2"]])
+        self.assertEqual(self.rows()[1:], [["shop", "a.b", "q", "4", "1", "2.50s", "-", "0"],
+                                           ["shop", "c.d", "r", "0", "0", "-", "-", "2"]])
         self.assertNotIn("\x1b", self.out)
 
     def test_nothing_there(self):

@@ -193,6 +193,7 @@ class WorkerRuntime:
             "result.ack": self._on_ack,
             "step.cancel": self._on_cancel,
             "server.draining": self._on_server_draining,
+            "worker.finish": self._on_finish,
             "error": self._on_error,
         }
 
@@ -593,6 +594,10 @@ class WorkerRuntime:
 
     def _on_server_draining(self, params: Dict[str, Any]) -> None:
         _log.info("taskerd is stopping; running steps go on, their results follow after the reconnect")
+
+    def _on_finish(self, params: Dict[str, Any]) -> None:
+        _log.info("an operator sends this worker home; it finishes what it runs, and ends")
+        self.drain()
 
     def _on_error(self, params: Dict[str, Any]) -> None:
         _log.error("taskerd complains: %s", TaskerdError.from_wire(params))

@@ -16,10 +16,16 @@ module Taskerd
         when "result.ack" then on_ack(params)
         when "step.cancel" then on_cancel(params)
         when "server.draining" then Logger.instance.info("taskerd is stopping; running steps go on, their results follow after the reconnect")
+        when "worker.finish" then on_finish
         when "error" then Logger.instance.error("taskerd complains: #{DaemonError.from_wire(params).message}")
         end
       rescue KeyError, TypeError, NoMethodError, ArgumentError => e
         raise Client::ProtocolError, "#{envelope[1]} lacks a field or has one of the wrong type: #{e.message}"
+      end
+
+      def on_finish
+        Logger.instance.info("an operator sends this worker home; it finishes what it runs, and ends")
+        drain
       end
 
       def on_execute(params)

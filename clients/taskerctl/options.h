@@ -1,0 +1,12 @@
+/* Options that several verbs have, with their checks. */
+#pragma once
+#include "clients/taskerctl/ctl.h"
+
+/* A time, as it is (RFC 3339) or so long ago ("2h"): `key` of params. 0, or an exit code after having said why. */
+int ctl_time_option(const struct ctl *c, const char *option, json_t *params, const char *key) must_check;
+/* "5", "5..", "..5" or "-5..5". 0 or -EINVAL. */
+int parse_range(const char *s, int64_t min, int64_t max, int64_t *ret_from, int64_t *ret_to) must_check;
+/* Microseconds since 1970 as RFC 3339. Returns `dst`. */
+const char *time_text(int64_t us, char dst[40]);
+/* A number of an option. 0 with *ret unchanged if it was not given, or an exit code after having said why. */
+int ctl_int_option(const struct ctl *c, const char *option, int64_t min, int64_t max, int64_t *ret) must_check;

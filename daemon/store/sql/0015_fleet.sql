@@ -1,0 +1,152 @@
+-- Workers and queues, for operators; and tasks made anew from what a dump holds of them.
+
+-- Workers ----------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tasker.worker_object(w tasker.workers) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('worker_uuid', w.worker_uuid, 'node', n.node_name, 'name', w.name, 'pid', w.pid, 'uid', w.uid, 'unit', w.unit, 'client', w.client, 'language', w.language,
+    'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(w.handlers), 'max_concurrency', w.max_concurrency, 'broken', w.broken, 'draining', w.draining,
+    'connected_at', tasker.rfc3339(w.connected_at))
+  FROM tasker.nodes n WHERE n.node_no = w.node_no
+$$;
+
+-- Not one that others have a part in.
+CREATE FUNCTION tasker.worker_is_within(p jsonb, w tasker.workers) RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT p -> 'within' IS NULL OR w.namespaces <> '{}' AND to_jsonb(w.namespaces) <@ (p -> 'within') $$;
+
+CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('workers', coalesce(jsonb_agg(tasker.worker_object(w) ORDER BY n.node_name, w.connected_at), '[]'))
+  FROM tasker.workers w JOIN tasker.nodes n USING (node_no)
+  WHERE w.disconnected_at IS NULL AND tasker.worker_is_within(p, w)
+$$;
+
+CREATE FUNCTION tasker.connected_worker(p jsonb) RETURNS tasker.workers LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  w tasker.workers;
+BEGIN
+  SELECT x.* INTO w FROM tasker.workers x WHERE x.worker_uuid = (p ->> 'worker_uuid')::uuid AND tasker.worker_is_within(p, x);
+  IF w.worker_uuid IS NULL THEN
+    RAISE EXCEPTION 'no worker %', p ->> 'worker_uuid' USING ERRCODE = 'TK404', COLUMN = 'worker_uuid';
+  ELSIF w.disconnected_at IS NOT NULL THEN
+    RAISE EXCEPTION 'worker % has disconnected at %', p ->> 'worker_uuid', tasker.rfc3339(w.disconnected_at) USING ERRCODE = 'TK409';
+  END IF;
+  RETURN w;
+END $$;
+
+CREATE FUNCTION tasker.api_worker_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT tasker.worker_object(tasker.connected_worker(p)) $$;
+
+-- Its node hears of it by the notification.
+CREATE FUNCTION tasker.api_worker_drain(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  w CONSTANT tasker.workers := tasker.connected_worker(p);
+  v_now tasker.workers;
+BEGIN
+  PERFORM tasker.note_action(a, 'worker.drain', NULL, NULL, w.name, w.worker_uuid::text);
+  UPDATE tasker.workers x SET draining = true WHERE x.worker_uuid = w.worker_uuid RETURNING x.* INTO v_now;
+  PERFORM pg_notify('tasker_drain', w.worker_uuid::text);
+  RETURN tasker.worker_object(v_now);
+END $$;
+
+-- Queues -----------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  q record; v jsonb := '[]'; m record;
+BEGIN
+  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id)
+           WHERE tasker.is_within(p, n.name) AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') ORDER BY n.name, h.callable LOOP
+    EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()) AS ready, count(*) FILTER (WHERE vt > now()) AS delayed,
+                           round(extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now() AND isfinite(enqueued_at))) * 1000) AS oldest_ms,
+                           round(extract(epoch FROM min(vt) FILTER (WHERE vt > now()) - now()) * 1000) AS next_ms,
+                           coalesce(pg_sequence_last_value(pg_get_serial_sequence(%L, ''msg_id'')), 0) AS queued FROM pgmq.%I', 'pgmq.' || quote_ident('q_' || q.queue_name), 'q_' || q.queue_name) INTO m;
+    v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', m.ready, 'delayed', m.delayed, 'oldest_ms', m.oldest_ms,
+                                 'next_ms', m.next_ms, 'queued', m.queued, 'paused', q.paused);
+  END LOOP;
+  RETURN jsonb_build_object('queues', v);
+END $$;
+
+-- Messages of a queue that no step waits for any more (or that were never one's): they are in the way of nobody but those who count.
+CREATE FUNCTION tasker.useless_messages(p_table text, p_ids bigint[]) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v bigint[];
+BEGIN
+  EXECUTE format('SELECT array_agg(q.msg_id) FROM pgmq.%I q WHERE q.msg_id = ANY ($1) AND NOT EXISTS (
+    SELECT 1 FROM tasker.steps s WHERE s.task_id = tasker.whole(q.message, ''t'') AND s.step_no = tasker.whole(q.message, ''s'') AND s.fence = tasker.whole(q.message, ''f'')
+      AND s.state IN (''enqueued'', ''waiting_for_retry''))', p_table) INTO v USING p_ids;
+  RETURN coalesce(v, '{}');
+END $$;
+
+-- Throw away what waits in a queue: the tasks whose steps wait there are cancelled, so that nothing is left behind that nobody will move. One transaction over at most limit messages;
+-- call again while more is true. What a worker is claiming at this moment runs, and its task is left alone unless another of its steps waits here.
+CREATE FUNCTION tasker.api_queue_purge(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
+  v_ns int; v_table text; v_ids bigint[]; v_tasks bigint[]; v_gone bigint[]; v_uuids uuid[]; v_left bigint;
+BEGIN
+  SELECT h.namespace_id, 'q_' || h.queue_name INTO v_ns, v_table FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE n.name = p ->> 'namespace' AND h.callable = p ->> 'handler';
+  IF v_table IS NULL THEN
+    RAISE EXCEPTION 'no queue of handler % in namespace %', quote_literal(left(p ->> 'handler', 100)), p ->> 'namespace' USING ERRCODE = 'TK404', COLUMN = 'handler';
+  END IF;
+  EXECUTE format('SELECT array_agg(x.msg_id) FROM (SELECT q.msg_id FROM pgmq.%I q ORDER BY q.msg_id LIMIT $1 %s) x', v_table, CASE WHEN NOT v_dry THEN 'FOR UPDATE SKIP LOCKED' END) INTO v_ids USING v_limit;
+  EXECUTE format('SELECT array_agg(DISTINCT t.task_id), array_agg(DISTINCT t.task_uuid) FROM pgmq.%I q JOIN tasker.tasks t ON t.task_id = tasker.whole(q.message, ''t'')
+    JOIN tasker.steps s ON s.task_id = t.task_id AND s.step_no = tasker.whole(q.message, ''s'') AND s.fence = tasker.whole(q.message, ''f'') AND s.state IN (''enqueued'', ''waiting_for_retry'')
+    WHERE q.msg_id = ANY ($1) AND t.state NOT IN (''complete'', ''error'', ''cancelled'', ''resolved_manually'')', v_table) INTO v_tasks, v_uuids USING v_ids;
+  IF NOT v_dry AND v_ids IS NOT NULL THEN
+    INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
+    VALUES (a.request_id, 'queue.purge', v_ns, p ->> 'handler', concat(cardinality(v_ids), ' messages, ', coalesce(cardinality(v_tasks), 0), ' tasks'), a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no);
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_tasks) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+    v_tasks := ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_tasks) AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually'));
+    IF v_tasks <> '{}' THEN
+      PERFORM tasker.act_on_tasks(a, 'cancel', v_tasks);
+    END IF;
+    v_gone := tasker.useless_messages(v_table, v_ids);
+    EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id = ANY ($1)', v_table) USING v_gone;
+  END IF;
+  EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM pgmq.%I q LIMIT 100001) x', v_table) INTO v_left;
+  RETURN jsonb_build_object('dry_run', v_dry, 'namespace', p ->> 'namespace', 'handler', p ->> 'handler', 'messages', CASE WHEN v_dry THEN coalesce(cardinality(v_ids), 0) ELSE coalesce(cardinality(v_gone), 0) END,
+    'tasks', coalesce(cardinality(v_tasks), 0), 'task_uuids', to_jsonb(coalesce(v_uuids, '{}')), 'left', v_left,
+    'more', coalesce(cardinality(v_ids), 0) = v_limit AND (v_dry OR coalesce(cardinality(v_gone), 0) > 0) AND v_left > CASE WHEN v_dry THEN v_limit ELSE 0 END);
+END $$;
+
+-- Replaying ----------------------------------------------------------------------------------------------------------------
+
+-- A task as task.create makes it, but begun and paused at once: nothing runs before its steps are as they are wanted (step.action), and someone resumes it.
+CREATE FUNCTION tasker.api_task_restore(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  v_id bigint; v_template int; v_uuid uuid; v_marks jsonb; k record;
+BEGIN
+  SELECT t.task_uuid INTO v_uuid FROM tasker.operator_actions o JOIN tasker.tasks t USING (task_id) WHERE o.request_id = a.request_id AND o.action = 'task.restore';
+  IF v_uuid IS NOT NULL THEN -- the answer was lost
+    RETURN tasker.task_object(tasker.task_id_of(v_uuid::text), true);
+  END IF;
+  SELECT coalesce(jsonb_object_agg(h.queue_name, coalesce(tasker.last_message(h.queue_name), 0)), '{}') INTO v_marks
+  FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE n.name = p ->> 'namespace';
+  SELECT s.task_uuid INTO v_uuid FROM tasker.submit_task(p ->> 'name', p ->> 'namespace', p ->> 'version', p -> 'context', priority => coalesce((p ->> 'priority')::int, 0),
+    tags => CASE WHEN jsonb_typeof(p -> 'tags') = 'array' THEN ARRAY(SELECT jsonb_array_elements_text(p -> 'tags')) END, run_at => clock_timestamp() + interval '1 day',
+    source_system => 'taskerd restore', reason => left(p ->> 'reason', 60), correlation_id => p ->> 'correlation_id', idempotency_key => 'restore:' || a.request_id) s;
+  SELECT t.task_id, t.template_id INTO v_id, v_template FROM tasker.tasks t WHERE t.task_uuid = v_uuid FOR NO KEY UPDATE;
+  DELETE FROM pgmq.q_orchestration_task_requests q WHERE tasker.whole(q.message, 't') = v_id;
+  UPDATE tasker.tasks SET run_at = now(), created_by_node = a.node_no WHERE task_id = v_id;
+  PERFORM tasker.start_now(NULL, NULL, NULL, NULL, false, '{}', '{}', 0, ARRAY[v_id], ARRAY[v_template]);
+  INSERT INTO tasker.operator_actions (request_id, action, task_id, to_state, uid, user_name, pid, operator, reason, node_no)
+  SELECT a.request_id, 'task.restore', t.task_id, t.state, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no FROM tasker.tasks t WHERE t.task_id = v_id;
+  IF (SELECT t.state <> 'complete' FROM tasker.tasks t WHERE t.task_id = v_id) THEN
+    PERFORM tasker.act_on_tasks(a, 'pause', ARRAY[v_id]);
+  END IF;
+  FOR k IN SELECT m.key AS name, m.value::bigint AS mark FROM jsonb_each_text(v_marks) m LOOP -- what was queued before it was paused
+    EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id > $1 AND tasker.whole(q.message, ''t'') = $2', 'q_' || k.name) USING k.mark, v_id;
+  END LOOP;
+  RETURN tasker.task_object(v_id, true);
+END $$;
+
+CREATE FUNCTION tasker.last_message(p_queue text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v bigint;
+BEGIN
+  EXECUTE format('SELECT max(q.msg_id) FROM pgmq.%I q', 'q_' || p_queue) INTO v;
+  RETURN v;
+END $$;

@@ -63,6 +63,13 @@ void buf_append(struct buf *b, const void *p, size_t n)
 	b->len += n;
 }
 
+void buf_join(struct buf *b, const struct buf *part)
+{
+	buf_append(b, part->data, part->len);
+	if (part->failed && !b->failed)
+		b->failed = part->failed;
+}
+
 void buf_append_str(struct buf *b, const char *s)
 {
 	buf_append(b, s, strlen(s));

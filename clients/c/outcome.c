@@ -180,7 +180,7 @@ int tasker_step_batches_json(tasker_step *s, const char *worker, int64_t total, 
 		mp_value_done(&v);
 	}
 	if (rc == 0) {
-		mp_raw(&b, cursors.data, cursors.len);
+		buf_join(&b, &cursors);
 		rc = step_succeed_raw(s, &b, err);
 	} else {
 		buf_done(&b);
@@ -280,7 +280,7 @@ static int add_event(tasker_step *s, struct buf *entry, int rc, struct tasker_er
 	if (rc == 0 && entry->failed)
 		rc = tasker_fail_(err, entry->failed, "too_large", "the event is too large to send");
 	if (rc == 0) {
-		buf_append(&s->events, entry->data, entry->len);
+		buf_join(&s->events, entry);
 		s->nevents++;
 	}
 	buf_done(entry);

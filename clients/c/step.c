@@ -223,13 +223,13 @@ static size_t put_extras(const struct tasker_step *s, struct buf *b)
 	size_t n = 0;
 	if (s->metadata.len > 0) {
 		mp_str(b, "metadata");
-		mp_raw(b, s->metadata.data, s->metadata.len);
+		buf_join(b, &s->metadata);
 		n++;
 	}
 	if (s->nevents > 0) {
 		mp_str(b, "events");
 		mp_array(b, s->nevents);
-		mp_raw(b, s->events.data, s->events.len);
+		buf_join(b, &s->events);
 		n++;
 	}
 	return n;
@@ -243,7 +243,7 @@ static void put_result(const struct tasker_step *s, struct buf *b, bool with_ext
 	mp_bool(b, !s->failed);
 	mp_str(b, s->failed ? "error" : "result");
 	if (s->value.len > 0)
-		mp_raw(b, s->value.data, s->value.len);
+		buf_join(b, &s->value);
 	else
 		mp_map(b, 0);
 	if (with_extras)

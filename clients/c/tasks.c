@@ -210,7 +210,7 @@ static int bulk_all(tasker *t, struct bulk *k, const struct tasker_task *tasks, 
 		} else {
 			if (bulk_full(t, k, &p.b))
 				rc = bulk_send(t, k, ret, refused, err);
-			mp_raw(&k->b, p.b.data, p.b.len);
+			buf_join(&k->b, &p.b);
 			k->indexes[k->n++] = i;
 		}
 		buf_done(&p.b);

@@ -131,7 +131,7 @@ static void give_back(struct consumer *c, const msgpack_object *messages)
 		mp_object(&counts, count);
 	}
 	mp_str(&b, "read_counts");
-	mp_raw(&b, counts.data, counts.len);
+	buf_join(&b, &counts);
 	if (r && !counts.failed && api_args_from_mp(r, &b, NULL) == 0) {
 		r->api.function = API_EVENT_RETURN;
 		r->api.mode = API_WRITE;

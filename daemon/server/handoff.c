@@ -72,7 +72,7 @@ static void put_worker(struct buf *b, const struct session *s)
 	put_list(b, "handlers", s->handlers, s->n_handlers);
 	mp_str(b, "broken");
 	mp_array(b, s->n_broken);
-	mp_raw(b, s->broken.data, s->broken.len);
+	buf_join(b, &s->broken);
 }
 
 static void put_steps(struct buf *b, const struct session *s)

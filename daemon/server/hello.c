@@ -233,7 +233,7 @@ void worker_announce(struct session *s)
 	mp_int(&b, s->max_concurrency);
 	mp_str(&b, "broken");
 	mp_array(&b, s->n_broken);
-	mp_raw(&b, s->broken.data, s->broken.len);
+	buf_join(&b, &s->broken);
 	r->api.function = "tasker.api_worker_seen";
 	r->api.mode = API_WRITE;
 	if (api_args_from_mp(r, &b, s->srv) == 0)

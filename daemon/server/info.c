@@ -168,7 +168,7 @@ bool reply_answer(struct session *s, uint32_t id, const struct buf *answer)
 		return false;
 	}
 	size_t mark = reply_begin(s, id);
-	mp_raw(&s->out, answer->data, answer->len);
+	buf_join(&s->out, answer);
 	reply_end(s, mark);
 	return true;
 }
@@ -502,7 +502,7 @@ static void template_applied(struct server *srv, struct req *r)
 	} else if (s && session_speaks(s) && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
 		size_t mark = reply_begin(s, r->origin.request);
 		copy_map(&s->out, &v.root, 1);
-		mp_raw(&s->out, a->findings.data, a->findings.len);
+		buf_join(&s->out, &a->findings);
 		reply_end(s, mark);
 		mp_value_done(&v);
 	}

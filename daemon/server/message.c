@@ -80,7 +80,7 @@ void write_error_details(struct buf *b, const struct err *e, const struct buf *d
 	}
 	if (with) {
 		mp_str(b, "details");
-		mp_raw(b, details->data, details->len);
+		buf_join(b, details);
 	} else if (e->limit) {
 		mp_str(b, "details");
 		mp_map(b, 2);

@@ -29,7 +29,7 @@ void note_template(struct server *srv, const struct claim *c)
 		return;
 	buf_init(&item, 0);
 	mp_map(&item, c->fields);
-	mp_raw(&item, c->body.data, c->body.len);
+	buf_join(&item, &c->body);
 	if (!item.failed && mp_decode(item.data, item.len, &v) == 0) {
 		struct template_name *t = mp_get_str(&v.root, "template", &name, &n) == 1 ? calloc(1, sizeof *t) : NULL;
 		if (t) {

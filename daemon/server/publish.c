@@ -112,7 +112,7 @@ static int publish_args(struct session *s, const msgpack_object *params, struct 
 		struct buf value;
 		buf_init(&value, s->srv->opt->max_result);
 		rc = value_to_json(o, keys[i], s->srv->opt->max_result, &value, e);
-		buf_append(json, value.data, value.len);
+		buf_join(json, &value);
 		buf_done(&value);
 	}
 	if (rc == -EMSGSIZE)

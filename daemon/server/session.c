@@ -447,7 +447,7 @@ static void gather(struct session *s, struct buf *items, unsigned *n, const char
 	mp_map(&s->out, 1);
 	mp_str(&s->out, key);
 	mp_array(&s->out, *n);
-	mp_raw(&s->out, items->data, items->len);
+	buf_join(&s->out, items);
 	notify_end(s, mark);
 	buf_reset(items);
 	if (items->cap > (1u << 20))

@@ -65,7 +65,7 @@ static int store_args(struct req *r, const struct open_step *o, const struct buf
 	uuid_format(&o->claim->task, task);
 	buf_init(&b, 0);
 	buf_printf(&b, "{\"task_uuid\":\"%s\",\"step_no\":%d,\"fence\":%d,\"checkpoint\":", task, o->claim->step_no, o->claim->fence);
-	buf_append(&b, json->data, json->len);
+	buf_join(&b, json);
 	buf_append_char(&b, '}');
 	r->api.args.n = b.len;
 	r->api.args.s = buf_take_text(&b);

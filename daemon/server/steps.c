@@ -106,7 +106,7 @@ void step_give(struct session *s, struct open_step *o)
 	s->execute_items += items;
 	o->confirmed = true; /* sent on this very connection */
 	mp_map(&s->executes, o->claim->fields);
-	mp_raw(&s->executes, o->claim->body.data, o->claim->body.len);
+	buf_join(&s->executes, &o->claim->body);
 	s->n_executes++;
 	s->srv->c_steps_sent++;
 	if (!o->claim->parts.whole || o->claim->body.len > HELD_BODY_MAX) {

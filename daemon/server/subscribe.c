@@ -240,7 +240,7 @@ static void push(struct subscriber *b, const struct fired *f, size_t items)
 	}
 	if (b->n_events > 0 && (b->events.len + f->body.len + MESSAGE_OVERHEAD > s->srv->opt->max_frame || b->items + items + MESSAGE_OVERHEAD > ITEMS_MAX))
 		events_gather(s);
-	mp_raw(&b->events, f->body.data, f->body.len);
+	buf_join(&b->events, &f->body);
 	b->n_events++;
 	b->items += items;
 	s->srv->c_events_pushed++;
@@ -285,7 +285,7 @@ void events_gather(struct session *s)
 	mp_map(&s->out, 2);
 	mp_str(&s->out, "events");
 	mp_array(&s->out, b->n_events);
-	mp_raw(&s->out, b->events.data, b->events.len);
+	buf_join(&s->out, &b->events);
 	mp_str(&s->out, "lost");
 	mp_uint(&s->out, b->lost);
 	notify_end(s, mark);

@@ -68,7 +68,7 @@ static void reply_token(struct session *s, struct req *r)
 	buf_init(&answer, 0);
 	mp_map(&answer, v.root.via.map.size + 1);
 	mp_str(&answer, "token");
-	mp_raw(&answer, r->api.kept.data, r->api.kept.len);
+	buf_join(&answer, &r->api.kept);
 	for (uint32_t i = 0; i < v.root.via.map.size; i++) {
 		mp_object(&answer, &v.root.via.map.ptr[i].key);
 		mp_object(&answer, &v.root.via.map.ptr[i].val);

@@ -170,7 +170,7 @@ static void flush_events(struct outgoing *o)
 	mp_str(&o->s->out, uuid);
 	mp_str(&o->s->out, "events");
 	mp_array(&o->s->out, o->n);
-	mp_raw(&o->s->out, o->events.data, o->events.len);
+	buf_join(&o->s->out, &o->events);
 	notify_end(o->s, frame);
 	buf_reset(&o->events);
 	o->n = o->items = 0;
@@ -192,7 +192,7 @@ static bool end_event(struct outgoing *o, size_t mark)
 		buf_append(&rest, o->events.data + mark, len);
 		o->events.len = mark;
 		flush_events(o);
-		buf_append(&o->events, rest.data, rest.len);
+		buf_join(&o->events, &rest);
 		if (rest.failed)
 			o->events.failed = rest.failed;
 		buf_done(&rest);

@@ -177,7 +177,7 @@ static int note_complaints(struct text *meta, struct complaints *c)
 	if (meta->s && !object)
 		buf_printf(&out, "\"metadata\":%s,", meta->s);
 	buf_append_str(&out, "\"event_errors\":[");
-	buf_append(&out, c->list.data, c->list.len);
+	buf_join(&out, &c->list);
 	buf_append_str(&out, "]}");
 	if (!c->list.failed && buf_text(&out))
 		text_set(meta, buf_text(&out), out.len);

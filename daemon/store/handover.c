@@ -53,7 +53,7 @@ static void put_inherited(struct claim *cl, const struct tcache_template *t, con
 			put_dep(cl, p->dep[i].no, at, p->dep[i].len);
 	size_t begin = cl->body.len;
 	mp_str(&cl->body, parent->name);
-	mp_raw(&cl->body, q->value.data, q->value.len);
+	buf_join(&cl->body, &q->value);
 	put_dep(cl, q->step_no, NULL, cl->body.len - begin);
 	cl->fields += p->n_carry + 1;
 	if (!child->ancestors_cut)

@@ -181,14 +181,14 @@ int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot
 	put_str(cl, "template", t->name);
 	put_str(cl, "version", t->version);
 	mp_str(&cl->body, "handler");
-	mp_raw(&cl->body, s->handler.data, s->handler.len);
+	buf_join(&cl->body, &s->handler);
 	cl->fields++;
 	if (s->timeout_ms)
 		put_int(cl, "timeout_ms", (int64_t)s->timeout_ms);
 	cl->publishes = s->events.n > 0;
 	if (cl->publishes) {
 		mp_str(&cl->body, "publishes_events");
-		mp_raw(&cl->body, s->events.words.data, s->events.words.len);
+		buf_join(&cl->body, &s->events.words);
 		cl->fields++;
 	}
 	return 0;

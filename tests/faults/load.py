@@ -42,6 +42,14 @@ def _typescript(stage, name, socket):
 	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), stage.ledger.env()))
 
 
+RUST = os.path.join(os.environ.get("TASKERD_RUST") or os.path.join(harness.ROOT, "build-test", "rust-target", "release"), "examples", "play")  # built by cargo
+
+
+def _rust(stage, name, socket):
+	argv = [RUST, "--socket", socket, "--name", name, "--threads", "3", "--namespace", "t"]
+	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), stage.ledger.env()))
+
+
 def _has_ruby():
 	return bool(shutil.which("ruby")) and subprocess.run(["ruby", "-e", "require 'msgpack'"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
@@ -51,7 +59,8 @@ def _has_typescript():
 
 
 # A language is a row here: how a worker is started that has t.play (as integration/handlers/play.py), and whether it can be.
-ALL_LANGUAGES = {"python": (_python, lambda: True), "c": (_c, lambda: True), "ruby": (_ruby, _has_ruby), "typescript": (_typescript, _has_typescript)}
+ALL_LANGUAGES = {"python": (_python, lambda: True), "c": (_c, lambda: True), "ruby": (_ruby, _has_ruby), "typescript": (_typescript, _has_typescript),
+                 "rust": (_rust, lambda: os.path.exists(RUST))}
 
 
 def languages():

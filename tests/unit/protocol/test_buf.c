@@ -32,6 +32,24 @@ START_TEST(ceiling)
 }
 END_TEST
 
+/* What is short of a part must not be taken for whole. */
+START_TEST(a_part_that_failed_fails_the_whole)
+{
+	struct buf whole, part;
+	buf_init(&whole, 0);
+	buf_init(&part, 4);
+	buf_append_str(&part, "abc");
+	buf_join(&whole, &part);
+	ck_assert_int_eq(whole.failed, 0);
+	ck_assert_str_eq(buf_text(&whole), "abc");
+	buf_append_str(&part, "de");
+	buf_join(&whole, &part);
+	ck_assert_int_eq(whole.failed, -EMSGSIZE);
+	buf_done(&part);
+	buf_done(&whole);
+}
+END_TEST
+
 START_TEST(huge_requests_do_not_wrap)
 {
 	struct buf b;
@@ -110,6 +128,7 @@ int main(void)
 	Suite *s = suite_create("buf");
 	TCase *t = tcase_create("buf");
 	tcase_add_test(t, ceiling);
+	tcase_add_test(t, a_part_that_failed_fails_the_whole);
 	tcase_add_test(t, huge_requests_do_not_wrap);
 	tcase_add_test(t, error_sticks_until_reset);
 	tcase_add_test(t, out_of_memory);

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include "daemon/config/options.h"
 #include "daemon/embed/embed.h"
+#include "daemon/http/http.h"
 #include "daemon/server/server.h"
 #include "daemon/store/migrate.h"
 
@@ -50,7 +51,7 @@ static int run(struct options *opt)
 		return migrate(opt->session_database ? opt->session_database : opt->database);
 	if (opt->embedded && embed_start(opt->embedded, &em, &conninfo, &e) < 0)
 		return fail(&e);
-	int r = server_run(opt, opt->embedded ? conninfo : opt->database, em, NULL, &e);
+	int r = server_run(opt, opt->embedded ? conninfo : opt->database, em, &http_front, &e);
 	if (em)
 		embed_stop(em, 10000);
 	return r < 0 ? fail(&e) : EXIT_SUCCESS;

@@ -285,7 +285,7 @@ BEGIN
   RETURN tasker.task_object(v_id, true);
 END $$;
 
--- The number of a step with this name; NULL if the task has none. Workers of a batch are looked for only if the name may be one's, and first where numbered ones are.
+-- The number of a step with this name, or uuid; NULL if the task has none. Workers of a batch are looked for only if the name may be one's, and first where numbered ones are.
 CREATE FUNCTION tasker.find_step(p_task bigint, p_name text) RETURNS int LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_template int := (SELECT t.template_id FROM tasker.tasks t WHERE t.task_id = p_task);
@@ -311,7 +311,9 @@ BEGIN
       RETURN v_no;
     END IF;
   END LOOP;
-  RETURN NULL;
+  SELECT s.step_no INTO v_no FROM tasker.tasks t JOIN tasker.steps s ON s.task_id = t.task_id
+  WHERE t.task_id = p_task AND p_name ~ '^[0-9a-f-]{30}[0-9a-f]{6}$' AND left(t.task_uuid::text, 30) = left(p_name, 30) AND s.step_no = ('x00' || right(p_name, 6))::bit(32)::int - 1;
+  RETURN v_no;
 END $$;
 
 -- A step by its own uuid, or by its task's and its name. TK404 if there is none.

@@ -89,10 +89,6 @@ DECLARE
   v_no int := tasker.find_step(p_task, p_step);
 BEGIN
   IF v_no IS NULL THEN
-    SELECT s.step_no INTO v_no FROM tasker.tasks t JOIN tasker.steps s USING (task_id)
-    WHERE t.task_id = p_task AND p_step ~ '^[0-9a-f-]{30}[0-9a-f]{6}$' AND left(t.task_uuid::text, 30) = left(p_step, 30) AND s.step_no = ('x00' || right(p_step, 6))::bit(32)::int - 1;
-  END IF;
-  IF v_no IS NULL THEN
     RAISE EXCEPTION 'the task has no step %', quote_literal(left(p_step, 200)) USING ERRCODE = 'TK404', COLUMN = 'step';
   END IF;
   RETURN v_no;

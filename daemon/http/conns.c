@@ -1,0 +1,221 @@
+/* Connections: how many, how long they may be idle or take for a request, how much of them is kept in memory. evhttp knows only one timeout, between two bytes; here is what
+ * holds a client that sends a byte now and then. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "daemon/http/impl.h"
+
+static usec_t patience(const struct http *h)
+{
+	return (usec_t)h->opt->http_timeout_ms * USEC_PER_MSEC;
+}
+
+struct timeval http_patience(const struct http *h)
+{
+	return (struct timeval){.tv_sec = h->opt->http_timeout_ms / 1000, .tv_usec = h->opt->http_timeout_ms % 1000 * 1000};
+}
+
+/* evhttp closes it when it sees the end of file. */
+static void hang_up(struct conn *c)
+{
+	if (c->closing)
+		return;
+	c->closing = true;
+	c->http->n_closing++;
+	shutdown(bufferevent_getfd(c->bev), SHUT_RDWR);
+}
+
+static void conn_free(struct conn *c)
+{
+	struct http *h = c->http;
+	h->n_closing -= c->closing;
+	h->input -= c->input;
+	TAILQ_REMOVE(&h->idle, c, link);
+	HASH_DEL(h->conns, c);
+	bufferevent_decref(c->bev);
+	free(c);
+}
+
+/* evhttp has let go of it. */
+static bool is_gone(const struct conn *c)
+{
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event = NULL;
+	void *arg;
+	bufferevent_getcb(c->bev, &read, &write, &event, &arg);
+	return !event;
+}
+
+static void sweep(struct http *h)
+{
+	struct conn *c, *tmp;
+	HASH_ITER(hh, h->conns, c, tmp)
+		if (is_gone(c))
+			conn_free(c);
+}
+
+static void set_doors(struct http *h, bool open)
+{
+	h->paused = !open;
+	for (size_t i = 0; i < h->n_doors; i++)
+		(void)(open ? evconnlistener_enable(h->doors[i].listener) : evconnlistener_disable(h->doors[i].listener));
+}
+
+/* Room for one more: the longest idle goes. With every connection at work, whoever comes waits in the socket's queue. */
+static void make_room(struct http *h)
+{
+	struct conn *c;
+	size_t max = (size_t)h->opt->http_max_connections;
+	if (HASH_COUNT(h->conns) - h->n_closing < max)
+		return;
+	sweep(h);
+	if (HASH_COUNT(h->conns) - h->n_closing < max)
+		return;
+	TAILQ_FOREACH(c, &h->idle, link)
+		if (!c->busy && !c->closing) {
+			hang_up(c);
+			return;
+		}
+	set_doors(h, false);
+}
+
+static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct conn *c = arg;
+	struct http *h = c->http;
+	size_t max = h->opt->http_max_body * 2 > INPUT_MAX ? h->opt->http_max_body * 2 : INPUT_MAX;
+	(void)in;
+	c->input += info->n_added - info->n_deleted;
+	h->input += info->n_added - info->n_deleted;
+	if (info->n_added > 0 && h->input > max)
+		hang_up(c);
+}
+
+static struct bufferevent *on_accepted(struct event_base *base, void *arg)
+{
+	struct http *h = arg;
+	make_room(h);
+	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+	struct conn *c = bev ? calloc(1, sizeof *c) : NULL;
+	if (!c) {
+		if (bev)
+			bufferevent_free(bev);
+		return NULL; /* evhttp makes one of its own, and will fail in its own way */
+	}
+	c->http = h;
+	c->bev = bev;
+	c->since = now_mono();
+	bufferevent_incref(bev);
+	bufferevent_setwatermark(bev, EV_READ, 0, h->opt->http_max_header + h->opt->http_max_body + 65536);
+	evbuffer_add_cb(bufferevent_get_input(bev), on_input, c);
+	HASH_ADD_PTR(h->conns, bev, c);
+	TAILQ_INSERT_TAIL(&h->idle, c, link);
+	return bev;
+}
+
+struct conn *conn_find(struct http *h, struct evhttp_request *req)
+{
+	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
+	struct bufferevent *bev = evcon ? evhttp_connection_get_bufferevent(evcon) : NULL;
+	struct conn *c;
+	HASH_FIND_PTR(h->conns, &bev, c);
+	return c;
+}
+
+void conn_busy(struct conn *c, bool busy)
+{
+	struct timeval patience = http_patience(c->http);
+	if (!busy) /* a request that waited had none for reading */
+		bufferevent_set_timeouts(c->bev, &patience, &patience);
+	c->busy = busy;
+	c->since = now_mono();
+	TAILQ_REMOVE(&c->http->idle, c, link);
+	TAILQ_INSERT_TAIL(&c->http->idle, c, link);
+}
+
+void conns_tick(struct http *h)
+{
+	struct conn *c;
+	usec_t now = now_mono();
+	sweep(h);
+	TAILQ_FOREACH(c, &h->idle, link)
+		if (!c->busy && now - c->since > patience(h))
+			hang_up(c);
+	if (h->paused && HASH_COUNT(h->conns) < (size_t)h->opt->http_max_connections)
+		set_doors(h, true);
+}
+
+/* Doors ------------------------------------------------------------------------------------------------------------------ */
+
+static void on_accept_error(struct evconnlistener *l, void *arg)
+{
+	struct http *h = arg;
+	(void)l;
+	log_error("HTTP: cannot accept: %s; trying again in a second", strerror(EVUTIL_SOCKET_ERROR()));
+	set_doors(h, false);
+}
+
+static int open_fd(struct http *h, const struct listen_address *a, int *ret, struct err *e)
+{
+	if (a->path[0])
+		return listen_unix(a->path, h->opt->socket_mode, h->opt->socket_gid, "http_listen", ret, e);
+	return listen_tcp(a, "http_listen", ret, e);
+}
+
+static void say_open(const struct listen_address *given, int fd)
+{
+	struct listen_address a = *given;
+	char text[LISTEN_TEXT];
+	socklen_t len = sizeof a.ip;
+	if (!a.path[0])
+		getsockname(fd, (struct sockaddr *)&a.ip, &len); /* a free port was asked for */
+	listen_format(&a, text);
+	log_info("HTTP on %s", text);
+	if (!listen_is_loopback(&a))
+		log_warn("HTTP on %s is open to other hosts and not encrypted: put a reverse proxy with TLS before it", text);
+}
+
+static int open_door(struct http *h, const struct listen_address *a, struct err *e)
+{
+	struct door *d = &h->doors[h->n_doors];
+	int fd = -1, rc = open_fd(h, a, &fd, e);
+	if (rc < 0)
+		return rc;
+	d->listener = evconnlistener_new(h->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (!d->listener || !evhttp_bind_listener(h->evhttp, d->listener)) {
+		close(fd);
+		return err_set(e, -ENOMEM, "internal", "HTTP: out of memory");
+	}
+	evconnlistener_set_error_cb(d->listener, on_accept_error);
+	memcpy(d->path, a->path, sizeof d->path);
+	h->n_doors++;
+	say_open(a, fd);
+	return 0;
+}
+
+int conns_begin(struct http *h, struct err *e)
+{
+	struct listen_address at[LISTEN_MAX];
+	TAILQ_INIT(&h->idle);
+	evhttp_set_bevcb(h->evhttp, on_accepted, h);
+	int n = listen_parse(h->opt->http_listen, at);
+	for (int i = 0; i < n; i++) {
+		int rc = open_door(h, &at[i], e);
+		if (rc < 0 && !h->opt->http_listen_derived)
+			return rc;
+		if (rc < 0) /* nobody asked for it */
+			log_warn("there is no HTTP: %s", e->text);
+	}
+	return 0;
+}
+
+void conns_end(struct http *h)
+{
+	struct conn *c, *tmp;
+	HASH_ITER(hh, h->conns, c, tmp)
+		conn_free(c);
+	for (size_t i = 0; i < h->n_doors; i++)
+		if (h->doors[i].path[0])
+			unlink(h->doors[i].path);
+}

@@ -1,0 +1,71 @@
+/* How the daemon is, for whoever asks: what restarts it, what sends it work, what counts. None of it needs a role, so nothing here says more than that. */
+#include <stdio.h>
+#include <string.h>
+#include "daemon/http/impl.h"
+
+void on_live(struct exchange *x)
+{
+	struct buf json;
+	buf_init(&json, 0);
+	buf_append_str(&json, "{\"status\":\"alive\"}");
+	reply_json(x, HTTP_OK, &json);
+}
+
+static const char *word(const struct server_health *s)
+{
+	return s->draining ? "draining" : s->ready ? "ready" : "not_ready";
+}
+
+static void reply_health(struct exchange *x, const struct server_health *s, struct buf *json)
+{
+	if (!s->ready)
+		add_header(x, "Retry-After", "1");
+	add_header(x, "Cache-Control", "no-store");
+	reply_bytes(x, s->ready ? HTTP_OK : HTTP_SERVUNAVAIL, "application/json", json);
+}
+
+void on_ready(struct exchange *x)
+{
+	struct server_health s;
+	struct buf json;
+	server_get_health(x->http->srv, &s);
+	buf_init(&json, 0);
+	buf_printf(&json, "{\"status\":\"%s\",\"database\":\"%s\"}", word(&s), s.database);
+	reply_health(x, &s, &json);
+}
+
+void on_detailed(struct exchange *x)
+{
+	struct server_health s;
+	struct buf json;
+	const struct http *h = x->http;
+	server_get_health(h->srv, &s);
+	buf_init(&json, 0);
+	buf_printf(&json, "{\"status\":\"%s\",\"version\":\"%s\",\"node\":\"%s\",\"uptime_ms\":%llu,\"checks\":{\"database\":{\"status\":\"%s\"},", word(&s), server_version(), h->opt->node_name,
+		   (unsigned long long)s.uptime_ms, s.database);
+	buf_printf(&json, "\"store\":{\"requests\":%zu,\"bytes\":%zu},\"sessions\":{\"open\":%zu,\"workers\":%zu,\"most\":%d},", s.store_requests, s.store_bytes, s.sessions, s.workers,
+		   h->opt->max_sessions);
+	buf_printf(&json, "\"steps\":{\"running\":%u},\"http\":{\"connections\":%u,\"most\":%d,\"streams\":%u}}}", s.steps_running, HASH_COUNT(h->conns), h->opt->http_max_connections, h->n_streams);
+	reply_health(x, &s, &json);
+}
+
+void on_metrics(struct exchange *x)
+{
+	struct server_health s;
+	struct buf out;
+	server_get_health(x->http->srv, &s);
+	const struct {
+		const char *name, *help;
+		unsigned long long v;
+	} gauges[] = {{"taskerd_ready", "1 if the daemon takes and does work", s.ready},
+		      {"taskerd_uptime_seconds", "since the daemon started", s.uptime_ms / 1000},
+		      {"taskerd_sessions", "connections over the daemon's socket", s.sessions},
+		      {"taskerd_workers", "sessions that run steps", s.workers},
+		      {"taskerd_steps_running", "steps that workers of this node hold", s.steps_running},
+		      {"taskerd_store_requests", "requests that wait for the database", s.store_requests},
+		      {"taskerd_store_bytes", "bytes of requests that wait for the database", s.store_bytes}};
+	buf_init(&out, 0);
+	for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
+		buf_printf(&out, "# HELP %s %s\n# TYPE %s gauge\n%s %llu\n", gauges[i].name, gauges[i].help, gauges[i].name, gauges[i].name, gauges[i].v);
+	reply_bytes(x, HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &out);
+}

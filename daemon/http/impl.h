@@ -1,0 +1,127 @@
+/* What the files of HTTP share. Everything here belongs to the loop thread. */
+#pragma once
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <sys/queue.h>
+#include "daemon/auth/auth.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/listen.h"
+#include "daemon/base/log.h"
+#include "daemon/base/need.h"
+#include "daemon/http/http.h"
+#include "daemon/http/routes.h"
+#include "daemon/server/params.h"
+#include "protocol/buf.h"
+#define uthash_fatal(message) need(NULL)
+#include <uthash.h>
+
+#define INPUT_MAX (64u << 20)	 /* bytes received by all connections together and not yet handled, if http_max_body is not larger */
+#define HEARTBEAT_S 15		 /* how often a silent stream says something, so that proxies and the kernel notice a dead one */
+#define WAIT_DEFAULT_MS "30000" /* of requests that wait, if they do not say */
+
+struct http;
+struct exchange;
+
+/* A connection, from accept to close. */
+struct conn {
+	struct bufferevent *bev; /* held: that evhttp has freed it is seen by its callbacks */
+	UT_hash_handle hh;
+	TAILQ_ENTRY(conn) link; /* the longest idle first */
+	struct http *http;
+	usec_t since; /* of its last request's end */
+	size_t input; /* bytes that are counted in http->input */
+	bool busy;    /* with a request */
+	bool closing;
+};
+
+struct door { /* an address that is listened on */
+	struct evconnlistener *listener;
+	char path[sizeof((struct sockaddr_un *)0)->sun_path]; /* to be removed at the end; or empty */
+};
+
+struct http {
+	struct server *srv;
+	const struct options *opt;
+	struct event_base *base;
+	struct evhttp *evhttp;
+	struct auth *auth;
+	struct event *ev_tick;
+	struct door doors[LISTEN_MAX];
+	size_t n_doors;
+	struct conn *conns; /* by bev */
+	TAILQ_HEAD(, conn) idle;
+	size_t n_closing, input;
+	struct exchange *exchanges; /* by ticket */
+	uint64_t next_ticket;
+	unsigned n_streams;
+	bool draining, paused;
+	struct ratelimit log;
+	struct buf openapi; /* made when it is first asked for */
+};
+
+/* A request and its answer. */
+struct exchange {
+	uint64_t ticket;
+	UT_hash_handle hh;
+	struct http *http;
+	struct evhttp_request *req; /* NULL: the client has gone, or is answered */
+	struct conn *conn;	    /* the same */
+	const struct route *route;
+	struct route_match match;
+	struct session *session;
+	struct principal who; /* until the session has it */
+	bool answered;	      /* at least begun */
+	usec_t began;
+	struct stream *stream;
+};
+
+/* http.c */
+/* Over: its session is closed, it is freed. */
+void exchange_end(struct exchange *x);
+/* The client is known: do what it asks for. */
+void exchange_run(struct exchange *x);
+bool exchange_over_unix(const struct exchange *x);
+/* Close the connection without another word. */
+void exchange_drop(struct exchange *x, const char *why);
+/* Learn that the client goes away while it waits for an answer. */
+void exchange_watch_client(struct exchange *x);
+
+/* conns.c */
+struct timeval http_patience(const struct http *h);
+int conns_begin(struct http *h, struct err *e) must_check;
+void conns_tick(struct http *h);
+void conns_end(struct http *h);
+struct conn *conn_find(struct http *h, struct evhttp_request *req);
+void conn_busy(struct conn *c, bool busy);
+
+/* reply.c: answers. Each ends the exchange. */
+void reply_json(struct exchange *x, int status, struct buf *json);
+/* `what`: a type of media; takes the bytes of `body`. */
+void reply_bytes(struct exchange *x, int status, const char *type, struct buf *body);
+/* An error of the protocol: a map. */
+void reply_problem(struct exchange *x, const msgpack_object *error);
+void reply_err(struct exchange *x, const struct err *e);
+void reply_refusal(struct exchange *x, int status, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
+/* The result of the exchange's message. */
+void reply_result(struct exchange *x, const msgpack_object *result);
+void reply_empty(struct exchange *x, int status);
+void add_header(struct exchange *x, const char *name, const char *value);
+int http_status_of(const char *code, size_t len);
+
+/* params.c: from path, query, headers and body to the parameters of a message. 0, or negative with *e. */
+int exchange_params(struct exchange *x, struct buf *out, struct err *e) must_check;
+
+/* stream.c: server-sent events */
+void stream_begin(struct exchange *x, const msgpack_object *result);
+void stream_notified(struct exchange *x, const char *method, size_t n, const msgpack_object *params);
+void stream_tick(struct exchange *x);
+void stream_free(struct exchange *x);
+/* True: the client has seen the end already, and is told so. */
+bool stream_is_over(struct exchange *x);
+
+/* health.c, openapi.c: answered from memory */
+local_fn on_live, on_ready, on_detailed, on_metrics, on_openapi;

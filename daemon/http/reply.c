@@ -1,0 +1,248 @@
+/* Answers: JSON with a validator, and problems (RFC 9457). */
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/http/impl.h"
+#include "protocol/mpjson.h"
+
+#define ETAG_BYTES 16
+
+static const struct {
+	int status;
+	const char *phrase;
+} phrases[] = {{200, "OK"}, {201, "Created"}, {204, "No Content"}, {304, "Not Modified"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
+	       {405, "Method Not Allowed"}, {409, "Conflict"}, {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {422, "Unprocessable Content"}, {429, "Too Many Requests"},
+	       {500, "Internal Server Error"}, {503, "Service Unavailable"}};
+
+static const char *phrase_of(int status)
+{
+	for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+		if (phrases[i].status == status)
+			return phrases[i].phrase;
+	return "Error";
+}
+
+static const struct {
+	const char *code;
+	int status;
+} statuses[] = {{"bad_request", 400},	{"invalid_value", 400},	   {"too_large", 413},	       {"not_found", 404},    {"template_not_found", 404}, {"invalid_context", 422},
+		{"invalid_template", 422}, {"conflict", 409},	   {"permission_denied", 403}, {"overloaded", 503},   {"database_unavailable", 503}, {"shutting_down", 503},
+		{"unknown_method", 405}, {"internal", 500}};
+
+int http_status_of(const char *code, size_t len)
+{
+	for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
+		if (strlen(statuses[i].code) == len && memcmp(statuses[i].code, code, len) == 0)
+			return statuses[i].status;
+	return 500;
+}
+
+void add_header(struct exchange *x, const char *name, const char *value)
+{
+	if (x->req)
+		evhttp_add_header(evhttp_request_get_output_headers(x->req), name, value);
+}
+
+/* Sending ---------------------------------------------------------------------------------------------------------------- */
+
+static void on_sent(struct evhttp_request *req, void *arg)
+{
+	(void)req;
+	conn_busy(arg, false);
+}
+
+static void send_reply(struct exchange *x, int status, struct evbuffer *body)
+{
+	struct evhttp_request *req = x->req;
+	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
+	log_debug("HTTP: %s %.200s: %d", verb_name(evhttp_request_get_command(req)), evhttp_request_get_uri(req), status);
+	if (x->conn)
+		evhttp_request_set_on_complete_cb(req, on_sent, x->conn);
+	if (x->http->draining)
+		add_header(x, "Connection", "close");
+	evhttp_connection_set_closecb(evcon, NULL, NULL);
+	evhttp_send_reply(req, status, phrase_of(status), body);
+	/* A client that has said all it will (half-closed) is answered all the same. */
+	bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
+	x->req = NULL;
+	x->answered = true;
+}
+
+static void free_bytes(const void *data, size_t len, void *arg)
+{
+	(void)data, (void)len;
+	free(arg);
+}
+
+void reply_bytes(struct exchange *x, int status, const char *type, struct buf *body)
+{
+	struct evbuffer *out = x->req ? evbuffer_new() : NULL;
+	if (out && body && !body->failed && evbuffer_add_reference(out, body->data, body->len, free_bytes, body->data) == 0) {
+		*body = (struct buf){.max = body->max};
+		add_header(x, "Content-Type", type);
+		add_header(x, "X-Content-Type-Options", "nosniff");
+	} else if (body) {
+		status = HTTP_SERVUNAVAIL; /* no memory even for a problem */
+	}
+	if (x->req)
+		send_reply(x, status, out);
+	if (out)
+		evbuffer_free(out);
+	if (body)
+		buf_done(body);
+	exchange_end(x);
+}
+
+void reply_empty(struct exchange *x, int status)
+{
+	reply_bytes(x, status, NULL, NULL);
+}
+
+/* True: the client has this answer already, and was told so. */
+static bool unchanged(struct exchange *x, const struct buf *json)
+{
+	unsigned char md[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+	char etag[ETAG_BYTES * 2 + 3] = "\"";
+	const char *known = evhttp_find_header(evhttp_request_get_input_headers(x->req), "If-None-Match");
+	if (!EVP_Digest(json->data, json->len, md, &n, EVP_sha256(), NULL))
+		return false;
+	for (size_t i = 0; i < ETAG_BYTES; i++)
+		snprintf(etag + 1 + 2 * i, 3, "%02x", md[i]);
+	etag[sizeof etag - 2] = '"';
+	add_header(x, "ETag", etag);
+	add_header(x, "Cache-Control", "no-cache");
+	if (!known || !(strcmp(known, "*") == 0 || strstr(known, etag)))
+		return false;
+	reply_empty(x, HTTP_NOTMODIFIED);
+	return true;
+}
+
+void reply_json(struct exchange *x, int status, struct buf *json)
+{
+	bool get = x->req && evhttp_request_get_command(x->req) & (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+	if (get && status == HTTP_OK && !json->failed && unchanged(x, json)) {
+		buf_done(json);
+		return;
+	}
+	if (x->req && status != HTTP_OK && status != 201)
+		add_header(x, "Cache-Control", "no-store");
+	reply_bytes(x, status, status >= 400 && status != 503 ? "application/problem+json" : "application/json", json);
+}
+
+/* Problems --------------------------------------------------------------------------------------------------------------- */
+
+static void put_json(struct buf *json, const char *key, const msgpack_object *o)
+{
+	if (!o)
+		return;
+	buf_printf(json, ",\"%s\":", key);
+	if (mp_to_json(o, "", json, NULL) < 0)
+		buf_append_str(json, "null");
+}
+
+static void put_text(struct buf *json, const char *key, const char *text)
+{
+	msgpack_object o = {.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)strlen(text), text}};
+	put_json(json, key, &o);
+}
+
+static void begin_problem(struct exchange *x, struct buf *json, int status, const char *code, size_t n)
+{
+	buf_init(json, 0);
+	buf_printf(json, "{\"type\":\"urn:taskerd:error:%.*s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%.*s\"", (int)n, code, phrase_of(status), status, (int)n, code);
+	if (status == 503 || status == 429)
+		add_header(x, "Retry-After", "1");
+}
+
+static void end_problem(struct exchange *x, struct buf *json, int status)
+{
+	buf_append_char(json, '}');
+	add_header(x, "Cache-Control", "no-store");
+	reply_bytes(x, status, "application/problem+json", json);
+}
+
+/* A quota of this user is his affair, not the daemon's. */
+static int status_of_error(const msgpack_object *error, const char *code, size_t n)
+{
+	const msgpack_object *details = mp_get(error, "details"), *limit = details && details->type == MSGPACK_OBJECT_MAP ? mp_get(details, "limit") : NULL;
+	int status = http_status_of(code, n);
+	return status == 503 && limit ? 429 : status;
+}
+
+void reply_problem(struct exchange *x, const msgpack_object *error)
+{
+	const char *code = "internal";
+	size_t n = strlen(code);
+	struct buf json;
+	(void)!mp_get_str(error, "code", &code, &n);
+	int status = status_of_error(error, code, n);
+	begin_problem(x, &json, status, code, n);
+	put_json(&json, "detail", mp_get(error, "message"));
+	put_json(&json, "path", mp_get(error, "path"));
+	put_json(&json, "retry_after_ms", mp_get(error, "retry_after_ms"));
+	put_json(&json, "details", mp_get(error, "details"));
+	end_problem(x, &json, status);
+}
+
+void reply_refusal(struct exchange *x, int status, const char *code, const char *path, const char *fmt, ...)
+{
+	struct buf json;
+	struct err e = {0};
+	va_list ap;
+	va_start(ap, fmt);
+	err_vset(&e, 0, code, fmt, ap);
+	va_end(ap);
+	begin_problem(x, &json, status, code, strlen(code));
+	put_text(&json, "detail", e.text);
+	if (path && path[0])
+		put_text(&json, "path", path);
+	end_problem(x, &json, status);
+}
+
+void reply_err(struct exchange *x, const struct err *e)
+{
+	/* What came in the wrong type of media has a status of its own. */
+	bool media = strcmp(e->path, "Content-Type") == 0;
+	reply_refusal(x, media ? 415 : http_status_of(e->code, strlen(e->code)), e->code, e->path, "%s", e->text);
+}
+
+/* Results ---------------------------------------------------------------------------------------------------------------- */
+
+static void put_location(struct exchange *x, const msgpack_object *result)
+{
+	static const char *const paths[][4] = {{"/v1/tasks/", "task_uuid", NULL, NULL}, {"/v1/templates/", "namespace", "name", "version"}};
+	const char *const *p = paths[x->route->msg == MSG_TEMPLATE_APPLY];
+	struct buf b;
+	buf_init(&b, 2048);
+	buf_append_str(&b, p[0]);
+	for (int i = 1; i < 4 && p[i]; i++) {
+		const char *text = "";
+		size_t n = 0;
+		if (mp_get_str(result, p[i], &text, &n) == 1)
+			buf_printf(&b, "%s%.*s", i > 1 ? "/" : "", (int)n, text); /* of names and versions, which need no escape */
+	}
+	if (buf_text(&b))
+		add_header(x, "Location", buf_text(&b));
+	buf_done(&b);
+}
+
+void reply_result(struct exchange *x, const msgpack_object *result)
+{
+	const msgpack_object *what = x->route->pick ? mp_get(result, x->route->pick) : result;
+	struct buf json;
+	bool created = false;
+	buf_init(&json, 0);
+	if (!what || mp_to_json(what, "", &json, NULL) < 0) {
+		buf_done(&json);
+		reply_refusal(x, HTTP_INTERNAL, "internal", NULL, "the answer is not JSON");
+		return;
+	}
+	if (x->route->flags & ROUTE_CREATES) {
+		(void)!mp_get_bool(result, "created", &created);
+		put_location(x, result);
+	}
+	reply_json(x, created ? 201 : HTTP_OK, &json);
+}

@@ -1,0 +1,194 @@
+/* Server-sent events: what a session is told (task.event, event.message) as it comes. A stream of a task begins with the task as it is, so that whoever lost a connection has
+ * missed nothing that matters; of the events after it those are left out that Last-Event-ID says were seen. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/core/states.h"
+#include "daemon/http/impl.h"
+#include "protocol/mpjson.h"
+#include "protocol/utf8.h"
+
+#define THE_END "end"
+
+struct stream {
+	char seen[40]; /* time of the last event that the client has, or empty */
+	usec_t said;   /* when something was sent last */
+};
+
+/* Writing ---------------------------------------------------------------------------------------------------------------- */
+
+/* A reader that does not keep up is let go: what it missed it can see when it comes again. */
+static bool keeps_up(struct exchange *x)
+{
+	struct evhttp_connection *evcon = evhttp_request_get_connection(x->req);
+	return evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(evcon))) <= x->http->opt->max_frame * 2;
+}
+
+/* False: the exchange is over. */
+static bool say(struct exchange *x, struct buf *text)
+{
+	struct evbuffer *out = text->failed ? NULL : evbuffer_new();
+	bool ok = out && keeps_up(x) && evbuffer_add(out, text->data, text->len) == 0;
+	if (ok)
+		evhttp_send_reply_chunk(x->req, out);
+	if (out)
+		evbuffer_free(out);
+	buf_done(text);
+	x->stream->said = now_mono();
+	if (!ok)
+		exchange_drop(x, "a stream is read too slowly");
+	return ok;
+}
+
+/* `id` may be NULL. */
+static bool say_event(struct exchange *x, const char *event, size_t event_len, const msgpack_object *id, const msgpack_object *data)
+{
+	struct buf text;
+	buf_init(&text, 0);
+	buf_printf(&text, "event: %.*s\n", (int)event_len, event);
+	if (id && id->type == MSGPACK_OBJECT_STR)
+		buf_printf(&text, "id: %.*s\n", (int)id->via.str.size, id->via.str.ptr);
+	buf_append_str(&text, "data: ");
+	if (mp_to_json(data, "", &text, NULL) < 0) /* JSON has no line breaks but escaped ones */
+		buf_append_str(&text, "null");
+	buf_append_str(&text, "\n\n");
+	return say(x, &text);
+}
+
+static void say_end(struct exchange *x)
+{
+	struct buf text;
+	buf_init(&text, 0);
+	buf_append_str(&text, "event: end\nid: " THE_END "\ndata: {}\n\n");
+	if (say(x, &text))
+		exchange_end(x);
+}
+
+/* Beginning -------------------------------------------------------------------------------------------------------------- */
+
+static const char *last_event_id(struct exchange *x)
+{
+	return evhttp_find_header(evhttp_request_get_input_headers(x->req), "Last-Event-ID");
+}
+
+bool stream_is_over(struct exchange *x)
+{
+	const char *last = last_event_id(x);
+	if (!last || strcmp(last, THE_END) != 0)
+		return false;
+	reply_empty(x, HTTP_NOCONTENT); /* which tells an EventSource not to come again */
+	return true;
+}
+
+static void send_head(struct exchange *x)
+{
+	add_header(x, "Content-Type", "text/event-stream");
+	add_header(x, "Cache-Control", "no-store");
+	add_header(x, "X-Accel-Buffering", "no");
+	add_header(x, "Connection", "close");
+	evhttp_send_reply_start(x->req, HTTP_OK, "OK");
+	exchange_watch_client(x);
+	x->answered = true;
+}
+
+void stream_begin(struct exchange *x, const msgpack_object *result)
+{
+	const char *last = last_event_id(x);
+	x->stream = calloc(1, sizeof *x->stream);
+	if (!x->stream) {
+		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "out of memory");
+		return;
+	}
+	x->http->n_streams++;
+	if (last)
+		snprintf(x->stream->seen, sizeof x->stream->seen, "%.*s", (int)sizeof x->stream->seen - 1, last);
+	bool head = evhttp_request_get_command(x->req) == EVHTTP_REQ_HEAD;
+	send_head(x);
+	if (head)
+		say_end(x);
+	else if (say_event(x, x->route->msg == MSG_TASK_WATCH ? "task" : "subscribed", x->route->msg == MSG_TASK_WATCH ? 4 : 10, NULL, result) && mp_get(result, "archived_at"))
+		say_end(x); /* nothing more will happen to it */
+}
+
+void stream_free(struct exchange *x)
+{
+	x->http->n_streams--;
+	free(x->stream);
+	x->stream = NULL;
+}
+
+/* Events ----------------------------------------------------------------------------------------------------------------- */
+
+static bool is_seen(const struct exchange *x, const msgpack_object *at)
+{
+	char text[sizeof x->stream->seen] = "";
+	if (!at || at->type != MSGPACK_OBJECT_STR || at->via.str.size >= sizeof text)
+		return false;
+	memcpy(text, at->via.str.ptr, at->via.str.size);
+	return strcmp(text, x->stream->seen) <= 0; /* RFC 3339 in UTC sorts as text */
+}
+
+static bool is_last(const msgpack_object *event)
+{
+	const char *p;
+	size_t n;
+	char name[40];
+	if (!mp_str_eq(mp_get(event, "kind"), "task") || mp_get_str(event, "state", &p, &n) != 1)
+		return false;
+	utf8_copy(name, sizeof name, p, n);
+	int st = task_state_parse(name);
+	return st >= 0 && (task_states[st].flags & STATE_FINISHED);
+}
+
+static void task_events(struct exchange *x, const msgpack_object *events)
+{
+	for (uint32_t i = 0; i < events->via.array.size; i++) {
+		const msgpack_object *e = &events->via.array.ptr[i], *at = mp_get(e, "at"), *kind = mp_get(e, "kind");
+		bool last = is_last(e);
+		if (!kind || (is_seen(x, at) && !last))
+			continue;
+		/* The last one has its id from the end, which comes with it. */
+		if (!say_event(x, mp_get(e, "progress") ? "progress" : "event", mp_get(e, "progress") ? 8 : 5, at, e))
+			return;
+		if (last) {
+			say_end(x);
+			return;
+		}
+	}
+}
+
+static void domain_events(struct exchange *x, const msgpack_object *params)
+{
+	const msgpack_object *events = NULL, *lost = mp_get(params, "lost");
+	if (mp_get_array(params, "events", &events) != 1)
+		return;
+	for (uint32_t i = 0; i < events->via.array.size; i++)
+		if (!say_event(x, "event", 5, mp_get(&events->via.array.ptr[i], "event_id"), &events->via.array.ptr[i]))
+			return;
+	if (lost && lost->type == MSGPACK_OBJECT_POSITIVE_INTEGER && lost->via.u64 > 0)
+		(void)say_event(x, "lost", 4, NULL, lost);
+}
+
+void stream_notified(struct exchange *x, const char *method, size_t n, const msgpack_object *params)
+{
+	const msgpack_object *events = NULL;
+	if (!x->stream)
+		return; /* an ordinary request is answered, whatever else there is */
+	int m = msg_find(method, n, MSG_TO_CLIENT);
+	if (m == MSG_TASK_EVENT && mp_get_array(params, "events", &events) == 1)
+		task_events(x, events);
+	else if (m == MSG_EVENT_MESSAGE)
+		domain_events(x, params);
+	else if (m == MSG_SERVER_DRAINING)
+		(void)say_event(x, "draining", 8, NULL, params);
+}
+
+void stream_tick(struct exchange *x)
+{
+	struct buf text;
+	if (now_mono() - x->stream->said < HEARTBEAT_S * USEC_PER_SEC)
+		return;
+	buf_init(&text, 0);
+	buf_append_str(&text, ": still here\n\n");
+	(void)say(x, &text);
+}

@@ -175,7 +175,7 @@ static int write_dump(const struct ctl *c, const json_t *dump)
 	size_t how = JSON_REAL_PRECISION(17) | JSON_INDENT(2);
 	if (!path || strcmp(path, "-") == 0) {
 		json_dumpf(dump, stdout, how);
-		putchar('\n');
+		ctl_say("\n");
 		return EXIT_OK;
 	}
 	/* Never over another one: this may be all that is left of a task. */

@@ -200,7 +200,7 @@ static void print_running(const struct ctl *c, const json_t *steps)
 	}
 	if (table_rows(&t) == 0)
 		return;
-	putchar('\n');
+	ctl_say("\n");
 	ctl_print_table(c, &t, 0);
 }
 
@@ -291,7 +291,7 @@ int run_worker_drain(struct ctl *c)
 	if (c->cli->json)
 		ctl_print_json(c, w, false);
 	else
-		printf("%s draining\n", json_text(w, "worker_uuid"));
+		ctl_say("%s draining\n", json_text(w, "worker_uuid"));
 	ctl_note(c, "it finishes what it runs, and ends; see what that is with: taskerctl worker show %s", uuid);
 	return EXIT_OK;
 }

@@ -77,7 +77,7 @@ static void print_purged(const struct ctl *c, const json_t *answer)
 		ctl_print_json(c, answer, false);
 		return;
 	}
-	json_array_foreach(json_object_get(answer, "task_uuids"), i, uuid) printf("%s\n", json_string_value(uuid));
+	json_array_foreach(json_object_get(answer, "task_uuids"), i, uuid) ctl_say("%s\n", json_string_value(uuid));
 	if (dry)
 		ctl_note(c, "%lld messages wait there; of the first %lld the %lld tasks above would be cancelled; nothing was changed", (long long)json_int(answer, "left", 0),
 		         (long long)json_int(answer, "messages", 0), (long long)json_int(answer, "tasks", 0));

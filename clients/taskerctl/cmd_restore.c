@@ -181,6 +181,6 @@ int run_task_restore(struct ctl *c)
 	if (c->cli->json)
 		ctl_print_json(c, task, false);
 	else
-		printf("%s\n", uuid);
+		ctl_say("%s\n", uuid);
 	return EXIT_OK;
 }

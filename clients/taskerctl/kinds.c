@@ -58,6 +58,7 @@ const struct kind kind_style = {.name = "style",
 const struct kind kind_event_mode = {
     .name = "event_mode", .what = "a mode of delivery", .words = WORDS("durable", "fast", "broadcast")};
 const struct kind kind_retention = {.name = "retention", .what = "an action", .words = WORDS("archive", "delete")};
+const struct kind kind_rows = {.name = "rows", .what = "a format of rows", .words = WORDS("jsonl", "csv")};
 const struct kind kind_restore_state = {.name = "restore_state", .what = "a state to restore", .words = WORDS("dumped", "start")};
 const struct kind kind_colour = {.name = "colour", .what = "a time for colours", .words = WORDS("auto", "always", "never")};
 const struct kind kind_token = {.name = "token"};

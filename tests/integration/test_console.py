@@ -1,6 +1,7 @@
 """What an operator does at a terminal: lists with filters, workers, nodes, queues, figures; by taskerctl, with a daemon, workers and a database of their own."""
 import json
 import os
+import resource
 import subprocess
 import unittest
 
@@ -370,6 +371,105 @@ class Dumps(Console):
 		self.ctl("task", "restore", "-", "-n", "replay", code=2)
 		self.ctl("task", "dump", NOBODY, code=4)
 		self.ctl("task", "dump", "x", code=2)
+
+
+class Bulk(Console):
+	"""A task for each row of a file. No worker."""
+
+	@classmethod
+	def prepare(cls, stage):
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db)
+		stage.apply(stage.node, template("bulk", [step("a", "b.a")], namespace="b", input_schema={"type": "object", "properties": {
+			"total": {"type": ["number", "null"]}, "count": {"type": "integer"}, "customer": {"type": "object", "properties": {"vip": {"type": "boolean"}}}}}))
+		stage.apply(stage.node, template("plain", [step("a", "b.a")], namespace="b"))
+
+	def file(self, name, text):
+		path = os.path.join(self.shared.place, name)
+		with open(path, "w", encoding="utf-8", newline="") as f:
+			f.write(text)
+		return path
+
+	def made(self, uuids):
+		return [self.node.client.get_task(u) for u in uuids]
+
+	def test_csv(self):
+		path = self.file("orders.csv", '\ufefforder_id:int,name,customer.vip,customer.name,total,data:json,@key,@priority,@tags\r\n'
+		                 '7,"a ""b"", c\nd",true,ann,1.50,"{""x"": [1]}",k-7,5,red;big\r\n\r\n'
+		                 '8,,,"",,,,,\r\n')
+		outcomes = os.path.join(self.shared.place, "outcomes")
+		uuids = self.ctl("task", "create", "b/bulk", "--from", path, "--outcomes", outcomes).split()
+		one, two = self.made(uuids)
+		self.assertEqual(one.context, {"order_id": 7, "name": 'a "b", c\nd', "customer": {"vip": True, "name": "ann"}, "total": 1.5, "data": {"x": [1]}})
+		self.assertEqual((one.priority, one.tags), (5, ["red", "big"]))
+		self.assertEqual(two.context, {"order_id": 8, "customer": {"name": ""}})
+		with open(outcomes, encoding="utf-8") as f:
+			told = [json.loads(line) for line in f]
+		self.assertEqual([(o["line"], o["task_uuid"], o["created"]) for o in told], [(2, uuids[0], True), (5, uuids[1], True)])
+		self.ctl("task", "create", "b/bulk", "--from", path, "--from-line", "5")
+		self.assertIn("1 created", self.err)
+
+	def test_bad_rows(self):
+		path = self.file("bad.csv", "n:int,flag:bool\n1,yes\nx,no\n2\n3,maybe\n4,\"no\" x\n5,no\n")
+		self.ctl("task", "create", "b/plain", "--from", path, code=1)
+		self.assertEqual(len(self.out.split()), 2)
+		for text in ("bad.csv:3: column n: ", "bad.csv:4: 1 columns", "bad.csv:5: column flag: ", "bad.csv:6: column 2: text behind", "2 created, 0 there already, 4 failed"):
+			self.assertIn(text, self.err)
+		for heading, word in (("a:date", "no type"), ("@nothing", "no parameter"), ("", "no heading"), ("a,,b", "no name")):
+			self.ctl("task", "create", "b/plain", "--from", "-", "--format", "csv", stdin=heading + "\n1\n" if heading else "\n", code=1)
+			self.assertIn(word, self.err)
+		self.ctl("task", "create", "b/bulk", "--from", self.file("schema.csv", "count\n1\nx\n"), code=1)
+		self.assertIn("schema.csv:3: column count: ", self.err)
+		for args in (("--format", "xml"), ("--delimiter", "ab"), ("--from-line", "0")):
+			self.ctl("task", "create", "b/plain", "--from", path, *args, code=2)
+		self.ctl("task", "create", "b/plain", "--batch", "x", code=2)
+		self.ctl("task", "create", "b/plain", "--from", "/nowhere/x", code=1)
+		self.ctl("task", "create", "b/nothing", "--from", path, code=4)
+
+	def test_again_after_the_daemon_was_killed(self):
+		"""Killed in the middle: taskerctl says so, and the same command makes what is missing, each once."""
+		rows = 20000
+		text = "".join('{"i": %d}\n' % i for i in range(rows))
+		path = self.file("again.jsonl", text)
+		child = subprocess.Popen([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, "task", "create", "b/plain", "--from", "-", "--batch", "again"],
+		                         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+		try:
+			child.stdin.write(text[:len(text) // 2])
+			child.stdin.flush()
+			wait_for(lambda: self.db.number("SELECT count(*) FROM tasker.tasks WHERE idempotency_key LIKE 'again:%'") > 0, "some of them")
+			self.node.kill()
+			self.node.start()
+			try:
+				child.stdin.write(text[len(text) // 2:])
+				child.stdin.close()
+			except BrokenPipeError:
+				pass
+			err = child.stderr.read()
+
+			self.assertEqual(child.wait(harness.PATIENCE), 3, err)
+			self.assertRegex(err, r"go on with --from-line \d+ and the same --batch")
+		finally:
+			child.kill()
+			child.wait()
+			child.stderr.close()
+		self.ctl("task", "create", "b/plain", "--from", path, "--batch", "again")
+		self.assertRegex(self.err, r"[1-9]\d* there already, 0 failed")
+		self.assertEqual(self.db.sql("SELECT count(*), count(DISTINCT context) FROM tasker.tasks WHERE idempotency_key LIKE 'again:%'"), [[str(rows)] * 2])
+
+	def test_memory_does_not_grow(self):
+		def peak(rows):
+			child = subprocess.Popen([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, "task", "create", "b/plain", "--from", "-", "--json"],
+			                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+			out, _ = child.communicate(b"".join(b'{"i": %d, "text": "%s"}\n' % (i, b"x" * 200) for i in range(rows)), timeout=harness.PATIENCE)
+			self.assertEqual((child.returncode, len(json.loads(out)["results"])), (0, rows))
+			return rows
+
+		def rss(rows):
+			before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+			peak(rows)
+			return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before
+		rss(20000)
+		self.assertLess(rss(60000), 8192, "KiB more than for a third of it")
 
 
 if __name__ == "__main__":

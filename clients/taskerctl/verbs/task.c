@@ -12,7 +12,12 @@ static const struct opt create_options[] = {
     {"correlation-id", 0, "ID", "ties it to others; by default the task's uuid", NULL},
     {"parent-correlation-id", 0, "ID", "of what caused it", NULL},
     {"traceparent", 0, "TEXT", "W3C trace context, handed to the handlers", NULL},
-    {"from", 0, "FILE", "make a task of each line of this JSON Lines file (- for standard input)", &kind_file},
+    {"from", 0, "FILE", "make a task of each row of this JSON Lines or CSV file (- for standard input)", &kind_file},
+    {"format", 'f', "FORMAT", "of --from: jsonl, or csv; else as its name ends (.csv, .tsv)", &kind_rows},
+    {"delimiter", 0, "CHAR", "between the columns of CSV, a comma by default", NULL},
+    {"batch", 0, "NAME", "give each row the key NAME:LINE, so that a second try makes none twice", NULL},
+    {"from-line", 0, "N", "begin with this line of the file", &kind_number},
+    {"outcomes", 0, "FILE", "append what became of each row, a line of JSON each", &kind_file},
     {"wait", 'w', NULL, "wait until it is settled", NULL},
     NO_OPTION};
 
@@ -67,8 +72,9 @@ const struct verb task_verbs[] = {
      .max_args = 1,
      .summary = "Create a task, or many",
      .help = "Prints the uuid of each task. With --from every line of the file is a JSON object: the context of a task of the\n"
-             "template named, or without a template all parameters of the task ({\"name\": ..., \"context\": ...}). The other\n"
-             "options then hold for every line.",
+             "template named, or without a template all parameters of the task ({\"name\": ..., \"context\": ...}). Of CSV the heading\n"
+             "names keys of the context, with types (total:number), and parameters (@key, @priority). The other options hold for\n"
+             "every row.",
      .opts = create_options,
      .asks = "task.create",
      .exits = {{EXIT_NO, "with --wait: it did not end complete; with --from: a line failed"},
@@ -76,7 +82,7 @@ const struct verb task_verbs[] = {
                {EXIT_CONFLICT, "a task with this key has another context"}},
      .examples = {{"Create a task, once", "taskerctl task create shop/order -c '{\"order_id\": 17}' --key order-17"},
                   {"Create it and wait for its end", "taskerctl task create shop/order -c '{\"order_id\": 18}' --wait --timeout 1m"},
-                  {"One for each line of a file", "taskerctl task create shop/order --from orders.jsonl"}},
+                  {"One for each line of a file", "taskerctl task create shop/order --from orders.jsonl --batch monday"}},
      .run = run_task_create},
     {.name = "get",
      .args = "UUID",

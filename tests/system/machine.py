@@ -74,6 +74,16 @@ class Machine:
 		inside = ["dpkg", "-i"] + [DEBS + "/" + os.path.basename(d) for name in names for d in glob.glob(self.path(DEBS + "/" + name + "_*.deb"))]
 		return self.sh(*inside) if self.leader else run("chroot", self.root, *inside, env=ENV)
 
+	def release(self, version):
+		"""The same packages again, as those of a later version."""
+		for deb in glob.glob(self.path(DEBS + "/*.deb")):
+			tree = deb[:-len(".deb")]
+			run("dpkg-deb", "-R", deb, tree)
+			run("sed", "-i", "-E", "s/^Version: .*/Version: %s/; s/\\(= [^)]+\\)/(= %s)/" % (version, version), tree + "/DEBIAN/control")
+			os.unlink(deb)
+			run("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, deb)
+			shutil.rmtree(tree)
+
 	def path(self, inside):
 		return self.root + inside
 

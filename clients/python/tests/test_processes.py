@@ -1,5 +1,6 @@
 """Several worker processes, modules that cannot be imported, and what handlers log."""
 
+import os
 import signal
 import unittest
 
@@ -109,6 +110,34 @@ class Processes(ManyCase):
         self.assertEqual(status, 1)
         self.assertIn("no_such_module", err)
         self.assertEqual(self.end(self.run_cli("worker", "many", "--processes", "0"))[0], 2)
+
+    def test_told_to_stop_by_the_service_manager_and_by_its_parent(self):
+        """Which is once: what runs is finished."""
+        self.write("held.py", """
+            import os, time
+            from taskerd.step_handler.functional import step_handler
+
+            @step_handler("held")
+            def held(context):
+                context.heartbeat("on")
+                while not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+                    time.sleep(0.005)
+                return {}
+        """)  # fmt: skip
+        process = self.run_cli("worker", "held", "--processes", "2", "--threads", "1")
+        conns = [self.daemon.accept() for _ in range(2)]
+        pids = [conn.hello()["pid"] for conn in conns]
+        conns[0].execute(step("held"))
+        conns[0].expect("step.heartbeat")
+        os.kill(pids[0], signal.SIGTERM)
+        conns[0].expect("worker.update")
+        process.send_signal(signal.SIGTERM)
+        self.drain(conns[1])
+        self.write("go", "")
+        results = conns[0].results(1)
+        conns[0].ack(results)
+        conns[0].expect("goodbye")
+        self.assertEqual(self.end(process)[0], 0)
 
     def test_a_second_signal_ends_all_at_once(self):
         self.write("slow.py", """

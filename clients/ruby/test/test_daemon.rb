@@ -293,6 +293,27 @@ class TestDaemon < Minitest::Test
     assert_equal 0, stop(pid).exitstatus, File.read(log)
   end
 
+  # By a service manager, which tells all processes, and by its parent: that is once, and what runs is finished.
+  def test_one_of_several_processes_that_is_told_twice_to_stop
+    handlers = file("held.rb", <<~RUBY)
+      Held = Taskerd::StepHandler::Functional.step_handler("held") { |context:| sleep(0.005) until File.exist?(context.get_input("gate")); {} }
+    RUBY
+    daemon.apply(template("held", [step_of("a", "held")]))
+    pid, log = command("worker", handlers, "--socket", daemon.socket, "--processes", "2", "--name", "told")
+    ours = -> { daemon.client.list_workers.select { |w| w["name"].start_with?("told.") } }
+    eventually { ours.call.size == 2 }
+    task = daemon.client.create_task(name: "held", namespace: "ruby", context: { gate: gate = File.join(dir, "gate") })
+    eventually { daemon.client.get_task(task.task_uuid).step("a").state == "in_progress" }
+    busy = ours.call.find { |w| w["open"] == 1 }["pid"]
+    Process.kill("TERM", busy)
+    eventually { ours.call.any? { |w| w["pid"] == busy && w["draining"] } }
+    Process.kill("TERM", pid)
+    eventually { ours.call.map { |w| w["pid"] } == [busy] }
+    File.write(gate, "")
+    assert_equal 0, ended(pid).exitstatus, File.read(log)
+    assert_equal ["complete", 1], daemon.client.wait_for_task(task.task_uuid, timeout: PATIENCE).then { |done| [done.status, done.step("a").attempts] }
+  end
+
   # Ruby loses a signal that comes while it starts: what tells a process to drain is its lifeline.
   def test_processes_that_are_deaf_to_signals_end
     child = file("child.rb", <<~RUBY)

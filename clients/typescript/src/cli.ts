@@ -177,7 +177,9 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   const worker = new Worker(options);
   let signals = 0;
   const onSignal = (signal: NodeJS.Signals): void => {
-    if (++signals > 1 || !worker.isRunning) process.exit(worker.isRunning ? (signal === 'SIGINT' ? 130 : 143) : 0);
+    // One of several processes: the one above passes on what a service manager tells all of them, and kills it if that is meant.
+    if (++signals > 1 && process.env['TASKERD_SUPERVISED']) return;
+    if (signals > 1 || !worker.isRunning) process.exit(worker.isRunning ? (signal === 'SIGINT' ? 130 : 143) : 0);
     worker.drain();
   };
   process.on('SIGTERM', onSignal);

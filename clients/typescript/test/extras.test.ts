@@ -37,6 +37,30 @@ test('a handler runs in a span that continues the trace of its task', async () =
   trace.disable();
 });
 
+test('one of several processes that is told twice to stop finishes what it runs', () =>
+  withDaemon(async (daemon) => {
+    const place = scratch();
+    const [file, gate] = [join(place, 'handlers.mjs'), join(place, 'gate')];
+    writeFileSync(file, `import { existsSync } from 'node:fs'; import { setTimeout } from 'node:timers/promises';
+export class Held { static handlerName = 'held'; async call(context) { context.heartbeat('on'); while (!existsSync(${JSON.stringify(gate)})) await setTimeout(5); return {}; } }\n`);
+    const args = [...('Deno' in globalThis ? ['run', '-A'] : []), CLI, 'worker', file, '--socket', daemon.path, '--processes', '2', '--log-level', 'error'];
+    const child = spawn(process.execPath, args, { stdio: 'ignore' });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    const [busy, idle] = [await daemon.accept(), await daemon.accept()];
+    const pid = (await busy.hello())['pid'] as number;
+    await idle.hello();
+    busy.execute(step('held'));
+    await busy.expect('step.heartbeat');
+    process.kill(pid, 'SIGTERM');
+    await busy.expect('worker.update');
+    process.kill(child.pid as number, 'SIGTERM');
+    for (const method of ['worker.update', 'goodbye']) await idle.expect(method);
+    writeFileSync(gate, '');
+    busy.ack(await busy.results(1));
+    await busy.expect('goodbye');
+    assert.equal(await within(ended, 'the end'), 0);
+  }));
+
 test('a process that dies is replaced, and all end with the one above', () =>
   withDaemon(async (daemon) => {
     const file = join(scratch(), 'handlers.mjs');

@@ -192,6 +192,7 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
             SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(args.socket))
         if lifeline is not None:
             worker.on_connected = lifeline.ready
+            worker.supervised = True
         return worker.run()
     except (TaskerError, ImportError, OSError) as exc:
         log.error("cannot start: %s", exc)

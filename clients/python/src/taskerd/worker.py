@@ -171,6 +171,8 @@ class Worker:
         self._runtime: Optional[WorkerRuntime] = None
         self._handlers: List[str] = []
         self._signalled = 0
+        #: One of several processes: who has started it passes on what a service manager tells it directly.
+        self.supervised = False
         #: Called once, when the first connection stands.
         self.on_connected: Optional[Callable[[], None]] = None
 
@@ -327,6 +329,8 @@ class Worker:
             _log.info("status: %s", self.status())
             return
         self._signalled += 1
+        if self._signalled > 1 and self.supervised:
+            return  # its parent kills it if it is meant
         if self._signalled > 1:
             os._exit(128 + signum)
         if self._runtime is None:

@@ -188,6 +188,7 @@ module Taskerd
       service = Worker.new(registry, **settings(options))
       DomainEvents.start(options[:socket]) unless Taskerd.autoload?(:DomainEvents)
       service.on_connected = -> { lifeline.ready } if lifeline
+      service.supervised = true if lifeline
       # Compiled code is faster; Ruby before 3.3 can only be told by its own options.
       RubyVM::YJIT.enable if defined?(RubyVM::YJIT) && RubyVM::YJIT.respond_to?(:enable)
       service.run

@@ -16,6 +16,8 @@ module Taskerd
       attr_reader :socket, :threads, :prefetch, :name, :namespaces
       # Called once, when the first connection stands.
       attr_accessor :on_connected
+      # @return [Boolean, nil] true in one of several processes: another looks after it
+      attr_accessor :supervised
 
       # @param registry [Registry::HandlerRegistry] the handlers; default: those of the process
       # @param socket [String] the daemon's socket; see {Taskerd.socket_path} for where it is looked for
@@ -200,6 +202,9 @@ module Taskerd
           return
         end
         @signalled += 1
+        # One of several processes: who has started it passes on what a service manager tells it directly, and kills it if that is meant.
+        return if @signalled > 1 && supervised
+
         exit!(128 + Signal.list[signal]) if @signalled > 1
         raise Interrupted if @runtime.nil?
 

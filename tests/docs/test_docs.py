@@ -106,6 +106,13 @@ class Pages(stages.Page):
 		stage.must("export PYTHONPATH=$PWD/clients/python/src; mkdir port; cd port")
 		self.follow("docs/porting.md", stage)
 
+	def test_http(self):
+		machine = self.machine()
+		machine.must("createuser -h db -U postgres taskerd; createdb -h db -U postgres -O taskerd workflows; export TASKERD_DATABASE=postgresql://taskerd@db/workflows; taskerd --migrate")
+		machine.start()
+		machine.workflow()
+		self.follow("docs/http.md", machine)
+
 	def test_security(self):
 		self.follow("docs/security.md", self.embedded())
 

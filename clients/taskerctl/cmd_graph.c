@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "clients/taskerctl/graph.h"
+#include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/input.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
@@ -157,5 +158,10 @@ int run_task_tree(struct ctl *c)
 		return code;
 	if (how == DRAW_TEXT && !cli_has(c->cli, "output") && !c->cli->quiet)
 		print_task_line(c, task);
-	return draw_task(c, task, t, how);
+	code = draw_task(c, task, t, how);
+	if (code == EXIT_OK && how == DRAW_TEXT && !cli_has(c->cli, "output") && json_int(task, "failed_steps", 0) > 0) {
+		ctl_say("\n");
+		put_step_errors(json_object_get(task, "steps"));
+	}
+	return code;
 }

@@ -5,11 +5,13 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "clients/taskerctl/journal.h"
 #include "clients/taskerctl/options.h"
 #include "clients/taskerctl/text.h"
 
 struct lines {
 	struct ctl *c;
+	const char *task, *step;
 	size_t n;
 };
 
@@ -61,9 +63,10 @@ static void take_line(struct lines *l, const char *text, size_t n)
 #define ARGS_MAX 24
 
 /* What journalctl is asked for. Both the daemon's lines and those that workers write themselves carry the task. */
-static void make_args(const struct ctl *c, char match[2][64], const char *argv[ARGS_MAX])
+static void make_args(const struct lines *l, const char *since, char match[2][64], const char *argv[ARGS_MAX])
 {
-	const char *since = cli_get(c->cli, "since"), *lines = cli_get(c->cli, "lines"), *directory = getenv("TASKERCTL_JOURNAL");
+	const struct ctl *c = l->c;
+	const char *lines = cli_get(c->cli, "lines"), *directory = getenv("TASKERCTL_JOURNAL");
 	size_t n = 0;
 	argv[n++] = "journalctl";
 	argv[n++] = "--output=json";
@@ -83,10 +86,10 @@ static void make_args(const struct ctl *c, char match[2][64], const char *argv[A
 		argv[n++] = "--lines";
 		argv[n++] = lines;
 	}
-	snprintf(match[0], 64, "TASKER_TASK=%.36s", c->cli->args[0]);
+	snprintf(match[0], 64, "TASKER_TASK=%.36s", l->task);
 	argv[n++] = match[0];
-	if (c->cli->nargs > 1) {
-		snprintf(match[1], 64, "TASKER_STEP=%.36s", c->cli->args[1]);
+	if (l->step) {
+		snprintf(match[1], 64, "TASKER_STEP=%.36s", l->step);
 		argv[n++] = match[1];
 	}
 	argv[n] = NULL;
@@ -117,8 +120,11 @@ static FILE *start(const char *const argv[], pid_t *ret_pid)
 	return fdopen(fd[0], "r");
 }
 
-static int run_journalctl(struct ctl *c, struct lines *l)
+/* `since` as RFC 3339, or NULL. */
+static int run_journalctl(struct ctl *c, struct lines *l, const char *since)
 {
+	char from[40];
+	int64_t us;
 	const char *argv[ARGS_MAX] = {NULL};
 	char match[2][64];
 	cleanup_(cleanup_free) char *text = NULL;
@@ -126,7 +132,11 @@ static int run_journalctl(struct ctl *c, struct lines *l)
 	int status = 0;
 	pid_t pid;
 	ssize_t n;
-	make_args(c, match, argv);
+	if (since && parse_time(since, &us) == 0) { /* journalctl has its own way of writing times */
+		snprintf(from, sizeof from, "@%lld", (long long)(us / 1000000));
+		since = from;
+	}
+	make_args(l, since, match, argv);
 	FILE *f = start(argv, &pid);
 	if (!f)
 		return ctl_fail(c, EXIT_NO, "journalctl cannot be started: %s", strerrordesc_np(errno));
@@ -136,25 +146,30 @@ static int run_journalctl(struct ctl *c, struct lines *l)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return ctl_fail(c, EXIT_NO, "there is no journalctl: the daemon's log is where its standard error goes; search it for %s", c->cli->args[0]);
+		return ctl_fail(c, EXIT_NO, "there is no journalctl: the daemon's log is where its standard error goes; search it for %s", l->task);
 	/* It ends with 1 when nothing fits. */
 	return WIFEXITED(status) && WEXITSTATUS(status) <= 1 ? EXIT_OK : ctl_fail(c, EXIT_NO, "journalctl has failed");
 }
 
-int run_logs(struct ctl *c)
+int journal_show(struct ctl *c, const char *task, const char *step)
 {
-	struct lines l = {.c = c};
-	for (int i = 0; i < c->cli->nargs; i++)
-		if (!is_uuid(c->cli->args[i]))
-			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a %s", c->cli->args[i], i == 0 ? "task" : "step");
+	struct lines l = {.c = c, .task = task, .step = step};
 	cleanup_(cleanup_json) json_t *when = json_object();
 	int64_t lines = 0;
 	int code = ctl_time_option(c, "since", when, "since");
 	if (code == EXIT_OK)
 		code = ctl_int_option(c, "lines", 1, 1000000, &lines);
 	if (code == EXIT_OK)
-		code = run_journalctl(c, &l);
+		code = run_journalctl(c, &l, json_string_value(json_object_get(when, "since")));
 	if (code == EXIT_OK && l.n == 0)
-		ctl_note(c, "the journal has nothing about it that you may read (are you in the group systemd-journal? does the daemon run under systemd?); see also: taskerctl task history %s", c->cli->args[0]);
+		ctl_note(c, "the journal has nothing about it that you may read (are you in the group systemd-journal? does the daemon run under systemd?); see also: taskerctl task history %s", task);
 	return code;
+}
+
+int run_logs(struct ctl *c)
+{
+	for (int i = 0; i < c->cli->nargs; i++)
+		if (!is_uuid(c->cli->args[i]))
+			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a %s", c->cli->args[i], i == 0 ? "task" : "step");
+	return journal_show(c, c->cli->args[0], c->cli->nargs > 1 ? c->cli->args[1] : NULL);
 }

@@ -1,6 +1,7 @@
-/* step get. */
+/* step get, result, logs. */
 #include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/journal.h"
 #include "clients/taskerctl/operate.h"
 #include "clients/taskerctl/text.h"
 
@@ -56,4 +57,26 @@ int run_step_get(struct ctl *c)
 	else
 		print_step(c, step);
 	return EXIT_OK;
+}
+
+int run_step_result(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *step = NULL;
+	int code = ask(c, &step);
+	if (code)
+		return code;
+	const json_t *result = json_object_get(step, "result");
+	const char *state = json_text(step, "state");
+	if (strcmp(state, "complete") != 0 && strcmp(state, "resolved_manually") != 0)
+		return ctl_fail(c, EXIT_NO, "step %s has no result: it is %s; see taskerctl step get %s", json_text(step, "name"), state, json_text(step, "step_uuid"));
+	cleanup_(cleanup_json) json_t *null = json_null();
+	ctl_print_json(c, result ? result : null, false);
+	return EXIT_OK;
+}
+
+int run_step_logs(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *step = NULL;
+	int code = ask(c, &step);
+	return code ? code : journal_show(c, json_text(step, "task_uuid"), json_text(step, "step_uuid"));
 }

@@ -52,22 +52,6 @@ static void put_facts(const struct ctl *c, const json_t *task)
 	put_list_fact(c, "no worker for", json_object_get(task, "missing_handlers"));
 }
 
-static void put_errors(const json_t *steps)
-{
-	size_t i;
-	json_t *s;
-	json_array_foreach(steps, i, s)
-	{
-		const json_t *e = json_object_get(s, "error");
-		char message[1000], name[128];
-		text_copy(message, sizeof message,
-		          json_is_string(e) ? json_string_value(e) : json_text(e, "message"));
-		text_copy(name, sizeof name, json_text(s, "name"));
-		if (*message)
-			ctl_say("%s: %s\n", name, message);
-	}
-}
-
 static int print_task(struct ctl *c, const json_t *task)
 {
 	cleanup_(cleanup_table) struct table t = {0};
@@ -80,7 +64,7 @@ static int print_task(struct ctl *c, const json_t *task)
 	ctl_print_table(c, &t, 0);
 	if (json_int(task, "failed_steps", 0) > 0)
 		putchar('\n');
-	put_errors(steps);
+	put_step_errors(steps);
 	return EXIT_OK;
 }
 

@@ -141,6 +141,8 @@ int run_task_restore(struct ctl *c);
 int run_stats(struct ctl *c);
 int run_logs(struct ctl *c);
 int run_step_get(struct ctl *c);
+int run_step_result(struct ctl *c);
+int run_step_logs(struct ctl *c);
 int run_step_reset(struct ctl *c);
 int run_step_resolve(struct ctl *c);
 int run_step_complete(struct ctl *c);

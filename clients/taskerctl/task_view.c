@@ -55,6 +55,22 @@ void task_step_table(struct table *t, const json_t *steps, int64_t now)
 	}
 }
 
+void put_step_errors(const json_t *steps)
+{
+	size_t i;
+	json_t *s;
+	json_array_foreach(steps, i, s)
+	{
+		const json_t *e = json_object_get(s, "error");
+		char message[1000], name[128];
+		text_copy(message, sizeof message,
+		          json_is_string(e) ? json_string_value(e) : json_text(e, "message"));
+		text_copy(name, sizeof name, json_text(s, "name"));
+		if (*message)
+			ctl_say("%s: %s\n", name, message);
+	}
+}
+
 void progress_bar(struct buf *b, int64_t done, int64_t total, size_t width)
 {
 	size_t full =

@@ -7,6 +7,8 @@ int task_uuid_args(const struct ctl *c);
 
 /* Fill `t` (initialised here) with the steps: state, attempts, times as of `now_us`. */
 void task_step_table(struct table *t, const json_t *steps, int64_t now_us);
+/* A line for each step that has an error: its name, and the error. */
+void put_step_errors(const json_t *steps);
 /* "[#####.....]" of `width` characters. */
 void progress_bar(struct buf *b, int64_t done, int64_t total, size_t width);
 

@@ -14,7 +14,9 @@ NOBODY = "01890a5d-ac96-774b-bcce-b302000000ff"
 
 class Console(harness.SharedCase):
 	def ctl(self, *args, code=0, stdin=None, json_too=True):
-		done = subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, *map(str, args)], input=stdin, stdin=None if stdin else subprocess.DEVNULL,
+		journal = os.path.join(self.shared.place, "journal")
+		os.makedirs(journal, exist_ok=True)
+		done = subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, *map(str, args)], env={**os.environ, "TASKERCTL_JOURNAL": journal}, input=stdin, stdin=None if stdin else subprocess.DEVNULL,
 		                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE)
 		self.assertEqual(done.returncode, code, done.stdout + done.stderr)
 		self.out, self.err = done.stdout, done.stderr
@@ -371,6 +373,25 @@ class Dumps(Console):
 		self.ctl("task", "restore", "-", "-n", "replay", code=2)
 		self.ctl("task", "dump", NOBODY, code=4)
 		self.ctl("task", "dump", "x", code=2)
+
+
+class Looking(Console):
+	def test_tree_result_and_logs(self):
+		self.apply(self.node, template("look", [step("a", "t.echo"), step("b", "t.flaky", after=["a"], fails=9, kind="permanent")]))
+		task = self.create(self.node, "look", context={"n": 7})
+		self.finished(self.node, task)
+		tree = self.ctl("task", "tree", task)
+		self.assertRegex(tree, r"(?m)^b: asked to fail")
+		self.assertEqual(json.loads(self.ctl("step", "result", task, "a")), {"n": 7})
+		self.ctl("step", "result", task, "b", code=1)
+		self.assertIn("it is error", self.err)
+		self.ctl("step", "result", task, "nothing", code=4)
+		uuid = self.node.client.get_step(task, "a").step_uuid
+		for args in ("logs", task), ("logs", task, uuid), ("step", "logs", task, "a"), ("step", "logs", uuid, "--since", "2h", "--lines", "5"):
+			self.ctl(*args)  # from an empty journal
+			self.assertIn("the journal has nothing", self.err)
+		self.ctl("logs", "x", code=2)
+		self.ctl("logs", task, "--since", "soon", code=2)
 
 
 class Bulk(Console):

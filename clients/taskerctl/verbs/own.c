@@ -7,7 +7,7 @@ static const struct opt stats_options[] = {
     {"interval", 'i', "DURATION", "from one look to the next, 2s by default", &kind_duration},
     NO_OPTION};
 
-static const struct opt logs_options[] = {
+const struct opt logs_options[] = {
     {"follow", 'f', NULL, "go on with what comes", NULL},
     {"since", 0, "TIME", "from then on: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
     {"lines", 0, "N", "only the last N", &kind_number},

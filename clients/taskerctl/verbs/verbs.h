@@ -56,7 +56,7 @@
 		"output", 'o', "FILE", "write to this file", &kind_file                                                \
 	}
 
-extern const struct opt no_options[], by_whom_options[], act_options[], namespace_options[];
+extern const struct opt logs_options[], no_options[], by_whom_options[], act_options[], namespace_options[];
 /* What the verbs that act on tasks or steps say. */
 extern const char acts_help[];
 

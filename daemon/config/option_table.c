@@ -111,6 +111,21 @@ const struct option_row option_table[] = {
      "largest body of an HTTP request"},
     {"http_timeout_ms", OPT_INT, "30000", 100, HOUR_MS, EVERYWHERE, AT(http_timeout_ms), "MS", NULL,
      "how long an HTTP client may take to send a request, or to take some of the answer"},
+    /* JSON Web Tokens over HTTP */
+    {"jwt_key_file", OPT_PATH, NULL, 0, 4000, EVERYWHERE | OPT_RELOAD, AT(jwt_key_file), "FILE",
+     "none: no JSON Web Tokens are taken", "public keys that sign JSON Web Tokens: PEM, or a JSON Web Key Set"},
+    {"jwt_issuer", OPT_TEXT, NULL, 1, 1024, EVERYWHERE | OPT_RELOAD, AT(jwt_issuer), "TEXT",
+     "needed with jwt_key_file", "who issues the tokens: their claim iss"},
+    {"jwt_audience", OPT_TEXT, NULL, 1, 1024, EVERYWHERE | OPT_RELOAD, AT(jwt_audience), "TEXT",
+     "needed with jwt_key_file", "whom the tokens are for: one of their claim aud"},
+    {"jwt_algorithms", OPT_ALGORITHMS, "RS256 PS256 ES256", 0, 0, EVERYWHERE | OPT_RELOAD, AT(jwt_algorithms), "NAMES",
+     NULL, "how the tokens may be signed: RS256 to 512, PS256 to 512, ES256 to 512"},
+    {"jwt_roles_claim", OPT_TEXT, "roles", 1, 256, EVERYWHERE | OPT_RELOAD, AT(jwt_roles_claim), "NAME", NULL,
+     "the claim that lists the roles of who shows a token"},
+    {"jwt_namespaces_claim", OPT_TEXT, "namespaces", 1, 256, EVERYWHERE | OPT_RELOAD, AT(jwt_namespaces_claim), "NAME",
+     NULL, "the claim that lists the namespaces for which they hold, or is *"},
+    {"jwt_leeway_ms", OPT_INT, "30000", 0, 600000, EVERYWHERE | OPT_RELOAD, AT(jwt_leeway_ms), "MS", NULL,
+     "how far the issuer's clock may be from this host's"},
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 

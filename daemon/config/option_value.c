@@ -12,6 +12,9 @@
 
 #include "daemon/base/listen.h"
 
+const char *const jwt_algorithm_names[JWT_ALGORITHMS] = {"RS256", "RS384", "RS512", "PS256", "PS384",
+                                                         "PS512", "ES256", "ES384", "ES512"};
+
 static void *field(const struct options *o, const struct option_row *row)
 {
 	return (char *)(uintptr_t)o + row->offset;
@@ -25,7 +28,9 @@ bool option_is_text(const struct option_row *row)
 	                            [OPT_EMBEDDED] = true,
 	                            [OPT_LISTEN] = true,
 	                            [OPT_LOG_FORMAT] = false,
-	                            [OPT_ROLE] = false};
+	                            [OPT_ROLE] = false,
+	                            [OPT_TEXT] = true,
+	                            [OPT_ALGORITHMS] = false};
 	return text[row->type];
 }
 
@@ -269,6 +274,53 @@ static int set_role(struct options *o, const struct option_row *row, const char 
 	return -EINVAL;
 }
 
+static int set_any_text(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	if (!text[0] || strlen(text) > (size_t)row->max || !is_printable(text)) {
+		buf_printf(expected, "a text of 1 to %lld bytes", row->max);
+		return -EINVAL;
+	}
+	return put_text(o, row, strdup(text));
+}
+
+/* 0: there is none of this name. */
+static unsigned algorithm_bit(const char *name, size_t len)
+{
+	for (int i = 0; i < JWT_ALGORITHMS; i++)
+		if (strlen(jwt_algorithm_names[i]) == len && memcmp(jwt_algorithm_names[i], name, len) == 0)
+			return 1u << i;
+	return 0;
+}
+
+static int set_algorithms(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	static const char gaps[] = " ,";
+	unsigned all = 0, bit = 1;
+	for (text += strspn(text, gaps); *text && bit; text += strspn(text, gaps)) {
+		size_t n = strcspn(text, gaps);
+		bit = algorithm_bit(text, n);
+		all |= bit;
+		text += n;
+	}
+	if (!all || !bit) {
+		buf_append_str(expected, "some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and ES512: those with a public "
+		                         "key, so neither none nor HS256 to HS512");
+		return -EINVAL;
+	}
+	*(unsigned *)field(o, row) = all;
+	return 0;
+}
+
+static void put_algorithms(unsigned bits, struct buf *out)
+{
+	const char *gap = "";
+	for (int i = 0; i < JWT_ALGORITHMS; i++)
+		if (bits & 1u << i) {
+			buf_printf(out, "%s%s", gap, jwt_algorithm_names[i]);
+			gap = " ";
+		}
+}
+
 int option_set(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
 {
 	typedef int setter(struct options *, const struct option_row *, const char *, struct buf *);
@@ -276,8 +328,8 @@ int option_set(struct options *o, const struct option_row *row, const char *text
 	    [OPT_BOOL] = set_bool,         [OPT_INT] = set_int,     [OPT_SIZE] = set_size,
 	    [OPT_OCTAL] = set_octal,       [OPT_NAME] = set_name,   [OPT_PATH] = set_path,
 	    [OPT_DATABASE] = set_database, [OPT_LEVEL] = set_level, [OPT_EMBEDDED] = set_embedded,
-	    [OPT_LISTEN] = set_listen,     [OPT_ROLE] = set_role,
-	    [OPT_LOG_FORMAT] = set_log_format,
+	    [OPT_LISTEN] = set_listen,     [OPT_ROLE] = set_role,   [OPT_TEXT] = set_any_text,
+	    [OPT_LOG_FORMAT] = set_log_format, [OPT_ALGORITHMS] = set_algorithms,
 	};
 	return setters[row->type](o, row, text, expected);
 }
@@ -292,7 +344,8 @@ static size_t plain_size(const struct option_row *row)
 	                               [OPT_OCTAL] = sizeof(int),
 	                               [OPT_LEVEL] = sizeof(enum log_level),
 	                               [OPT_LOG_FORMAT] = sizeof(enum log_format),
-	                               [OPT_ROLE] = sizeof(enum role)};
+	                               [OPT_ROLE] = sizeof(enum role),
+	                               [OPT_ALGORITHMS] = sizeof(unsigned)};
 	return sizes[row->type];
 }
 
@@ -427,6 +480,9 @@ void options_format(const struct options *o, const struct option_row *row, struc
 	case OPT_LOG_FORMAT:
 		buf_append_str(out, log_format_names[*(const enum log_format *)f]);
 		break;
+	case OPT_ALGORITHMS:
+		put_algorithms(*(const unsigned *)f, out);
+		break;
 	case OPT_ROLE:
 		buf_append_str(out, role_names[*(const enum role *)f]);
 		break;
@@ -435,6 +491,7 @@ void options_format(const struct options *o, const struct option_row *row, struc
 	case OPT_DATABASE:
 	case OPT_EMBEDDED:
 	case OPT_LISTEN:
+	case OPT_TEXT:
 		put_text_value(row, *(char *const *)f, out);
 		break;
 	}

@@ -296,6 +296,18 @@ static void finish_http(struct loading *l)
 	o->http_listen_derived = true;
 }
 
+/* Tokens of another issuer, or for another service, are signed with the same keys. */
+static void check_jwt(struct loading *l)
+{
+	const struct options *o = l->o;
+	if (o->jwt_key_file && !o->jwt_issuer)
+		loading_complain(l, "jwt_key_file: jwt_issuer is needed with it: the claim iss of the tokens that are taken");
+	if (o->jwt_key_file && !o->jwt_audience)
+		loading_complain(l, "jwt_key_file: jwt_audience is needed with it: the claim aud of tokens for this service");
+	if (!o->jwt_key_file && (o->jwt_issuer || o->jwt_audience))
+		loading_complain(l, "%s: without jwt_key_file no JSON Web Tokens are taken", o->jwt_issuer ? "jwt_issuer" : "jwt_audience");
+}
+
 static void finish_socket_group(struct loading *l)
 {
 	struct options *o = l->o;
@@ -402,6 +414,7 @@ static void load_all(struct loading *l)
 	finish_embedded(l);
 	finish_socket(l);
 	finish_http(l);
+	check_jwt(l);
 	finish_socket_group(l);
 	finish_node_name(l);
 	check_migrate(l);

@@ -10,6 +10,10 @@
 
 struct access_rules;
 
+/* Algorithms of JSON Web Tokens: with a public key. */
+enum jwt_algorithm { JWT_RS256, JWT_RS384, JWT_RS512, JWT_PS256, JWT_PS384, JWT_PS512, JWT_ES256, JWT_ES384, JWT_ES512, JWT_ALGORITHMS };
+extern const char *const jwt_algorithm_names[JWT_ALGORITHMS];
+
 #define OPTIONS_DEFAULT_FILE "/etc/taskerd/taskerd.yaml"
 
 struct options {
@@ -43,8 +47,12 @@ struct options {
 	enum role http_anonymous_role;
 	int http_max_connections, http_max_streams, http_timeout_ms;
 	size_t http_max_header, http_max_body;
-	unsigned char source[64]; /* enum option_source by row of the table */
-	char *place[64];          /* there: a file with its line, a variable, an option as it is spelled; or NULL */
+	char *jwt_key_file; /* NULL: no JSON Web Tokens are taken */
+	char *jwt_issuer, *jwt_audience, *jwt_roles_claim, *jwt_namespaces_claim;
+	unsigned jwt_algorithms; /* bits 1 << enum jwt_algorithm */
+	int jwt_leeway_ms;
+	unsigned char source[96]; /* enum option_source by row of the table */
+	char *place[96];          /* there: a file with its line, a variable, an option as it is spelled; or NULL */
 	char *access_place;
 	const char *reading; /* the file whose values are being set */
 };
@@ -62,6 +70,8 @@ enum option_type {
 	OPT_LISTEN,   /* addresses to listen on, or off */
 	OPT_ROLE,     /* of the access rules */
 	OPT_LOG_FORMAT,
+	OPT_TEXT,     /* any, without control characters; at most `max` bytes */
+	OPT_ALGORITHMS, /* of JSON Web Tokens */
 };
 
 enum option_flags {

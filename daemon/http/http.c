@@ -114,21 +114,6 @@ static void on_authenticated(struct exchange *x, enum auth_verdict v, const stru
 		exchange_run(x);
 }
 
-static void on_late_verdict(void *arg, uint64_t ticket, enum auth_verdict v, struct principal *who, const struct err *e)
-{
-	struct http *h = arg;
-	struct exchange *x;
-	HASH_FIND(hh, h->exchanges, &ticket, sizeof ticket, x);
-	if (!x) {
-		principal_done(who);
-		return;
-	}
-	x->who = *who;
-	who->own = NULL;
-	on_authenticated(x, v, e);
-	server_flush(h->srv);
-}
-
 static void identify(struct exchange *x)
 {
 	struct err e = {0};
@@ -141,10 +126,8 @@ static void identify(struct exchange *x)
 		return;
 	}
 	evhttp_connection_get_peer(evhttp_request_get_connection(x->req), &peer, &port);
-	struct auth_question q = {x->ticket, shown, peer};
-	enum auth_verdict v = http_authenticate(x->http->auth, &q, &x->who, &e);
-	if (v != AUTH_LATER)
-		on_authenticated(x, v, &e);
+	struct auth_question q = {shown, peer};
+	on_authenticated(x, http_authenticate(server_auth(x->http->srv), &q, &x->who, &e), &e);
 }
 
 /* Requests --------------------------------------------------------------------------------------------------------------- */
@@ -313,8 +296,8 @@ static int begin(struct http *h, struct err *e)
 {
 	h->evhttp = evhttp_new(h->base);
 	h->ev_tick = event_new(h->base, -1, EV_PERSIST, on_tick, h);
-	if (!h->evhttp || !h->ev_tick || !(h->auth = auth_new(h->opt, on_late_verdict, h, e)))
-		return e->code[0] ? -EIO : err_set(e, -ENOMEM, "internal", "HTTP: out of memory");
+	if (!h->evhttp || !h->ev_tick)
+		return err_set(e, -ENOMEM, "internal", "HTTP: out of memory");
 	event_set_log_callback(on_library_word);
 	evhttp_set_allowed_methods(h->evhttp, ALL_VERBS);
 	evhttp_set_max_headers_size(h->evhttp, (ev_ssize_t)h->opt->http_max_header);
@@ -338,7 +321,6 @@ static void http_stop(void *front)
 	conns_end(h);
 	if (h->ev_tick)
 		event_free(h->ev_tick);
-	auth_free(h->auth);
 	buf_done(&h->openapi);
 	free(h);
 }

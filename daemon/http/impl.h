@@ -48,7 +48,6 @@ struct http {
 	const struct options *opt;
 	struct event_base *base;
 	struct evhttp *evhttp;
-	struct auth *auth;
 	struct event *ev_tick;
 	struct door doors[LISTEN_MAX];
 	size_t n_doors;
@@ -73,7 +72,7 @@ struct exchange {
 	const struct route *route;
 	struct route_match match;
 	struct session *session;
-	struct principal who; /* until the session has it */
+	struct principal who; /* the session has its rules */
 	bool answered;	      /* at least begun */
 	usec_t began;
 	struct stream *stream;

@@ -186,6 +186,10 @@ void stream_notified(struct exchange *x, const char *method, size_t n, const msg
 void stream_tick(struct exchange *x)
 {
 	struct buf text;
+	if (!auth_still(server_auth(x->http->srv), &x->who)) {
+		exchange_drop(x, "the token of a stream is no longer good");
+		return;
+	}
 	if (now_mono() - x->stream->said < HEARTBEAT_S * USEC_PER_SEC)
 		return;
 	buf_init(&text, 0);

@@ -11,6 +11,7 @@
 struct server;
 struct session;
 struct principal;
+struct auth;
 struct event_base;
 
 /* Called by the server: `start` before the loop runs, `drain` when it begins to stop, `stop` at its end (also after a failed start elsewhere). */
@@ -22,6 +23,8 @@ struct front {
 
 struct event_base *server_base(struct server *srv);
 const struct options *server_options(const struct server *srv);
+/* Who knows the tokens. */
+struct auth *server_auth(struct server *srv);
 /* Send what is gathered: at the end of every callback of the loop that may have asked something. */
 void server_flush(struct server *srv);
 

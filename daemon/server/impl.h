@@ -251,7 +251,7 @@ struct subscriber {
 };
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[], API_TOKEN_CREATE[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[], API_TOKEN_CREATE[], API_TOKEN_SYNC[];
 extern const char API_WORKER_DRAIN[];
 
 struct server {
@@ -262,6 +262,9 @@ struct server {
 	struct embed *em;
 	const struct front *front;
 	void *front_state; /* NULL: not started */
+	struct auth *auth;
+	bool tokens_asking, tokens_again; /* an answer is awaited; and is to be asked for once more */
+	usec_t tokens_asked;
 	struct event ev_lane; /* set while the loop has a call of its own under way */
 	struct event *ev_answers, *ev_listen, *ev_open, *ev_term, *ev_int, *ev_restart, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
 	int listen_fd, embedded_fd;
@@ -540,6 +543,10 @@ void operated(struct server *srv, const struct buf *answer);
 /* Draw the secret of a new token: its id and hash go into the request, itself nowhere but into the answer. */
 int token_prepare(struct session *s, const msgpack_object *params, struct req *r, struct buf *members, struct err *e) must_check;
 void token_created(struct server *srv, struct req *r);
+/* Ask for the tokens that are good, if any can come: the time has come for it; they may have changed. */
+void tokens_tick(struct server *srv);
+void tokens_changed(struct server *srv);
+void tokens_synced(struct server *srv, struct req *r);
 
 /* starts.c: tasks that begin later */
 /* One may be due; the next one is due then. */
@@ -641,5 +648,7 @@ void server_kick(struct server *srv);
 void server_status(struct server *srv);
 /* reload.c */
 void server_reload(struct server *srv);
+/* A warning for each line of what was found in a file. */
+void log_notes(const char *about, const char *text);
 int server_watchdog(struct server *srv) must_check;
 void server_fail(struct server *srv, const struct err *e);

@@ -11,6 +11,11 @@ struct event_base *server_base(struct server *srv)
 	return srv->base;
 }
 
+struct auth *server_auth(struct server *srv)
+{
+	return srv->auth;
+}
+
 const struct options *server_options(const struct server *srv)
 {
 	return srv->opt;

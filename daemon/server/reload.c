@@ -17,11 +17,39 @@ static void log_lines(const char *text, bool error)
 	}
 }
 
+void log_notes(const char *about, const char *text)
+{
+	while (text && *text) {
+		int n = (int)strcspn(text, "\n");
+		log_warn("%s: %.*s", about, n, text);
+		text += n + (text[n] == '\n');
+	}
+}
+
 static void take_over(struct server *srv)
 {
 	const struct options *o = srv->opt;
 	log_init(o->log_level, o->log_format);
 	event_add(srv->ev_poll, &(struct timeval){.tv_sec = o->poll_interval_ms / 1000, .tv_usec = o->poll_interval_ms % 1000 * 1000});
+}
+
+/* With the files that they name. The number of values taken over, or negative. */
+static int take_options(struct server *srv, struct options *fresh, struct buf *messages)
+{
+	struct err e = {0};
+	struct buf notes;
+	buf_init(&notes, 1u << 16);
+	struct jwt_keys *keys = srv->auth ? auth_read_files(fresh, &notes, &e) : NULL;
+	log_notes("jwt_key_file", buf_text(&notes));
+	buf_done(&notes);
+	int rc = e.code[0] ? -EINVAL : options_reload(srv->opt, fresh, messages);
+	if (e.code[0])
+		buf_printf(messages, "%s\n", e.text);
+	if (rc >= 0 && srv->auth)
+		auth_reload(srv->auth, keys);
+	else
+		auth_files_free(keys);
+	return rc;
 }
 
 /* All or nothing: with an error anywhere nothing changes. */
@@ -34,7 +62,7 @@ void server_reload(struct server *srv)
 	const struct access_rules *rules = srv->opt->access;
 	int rc = options_load(srv->opt->argc, srv->opt->argv, &fresh, &messages);
 	if (rc == 0) {
-		rc = options_reload(srv->opt, &fresh, &messages);
+		rc = take_options(srv, &fresh, &messages);
 		if (srv->opt->access != rules)
 			sessions_readmit(srv);
 		options_done(&fresh);

@@ -121,6 +121,7 @@ static void on_up(struct server *srv, struct done *d)
 	workers_announce(srv); /* the database may have missed some, or taken them for dead */
 	pool_hint_all(srv);
 	waits_recheck(srv);
+	tokens_changed(srv);
 	server_status(srv);
 }
 
@@ -198,6 +199,12 @@ static void on_cancelled(struct server *srv, struct done *d)
 	}
 }
 
+static void on_tokens(struct server *srv, struct done *d)
+{
+	(void)d;
+	tokens_changed(srv);
+}
+
 static void on_fatal(struct server *srv, struct done *d)
 {
 	server_fail(srv, &d->err);
@@ -256,6 +263,7 @@ static void on_answers(evutil_socket_t fd, short what, void *arg)
 		[DONE_STUCK] = on_stuck,	 [DONE_UNSTUCK] = on_unstuck,
 		[DONE_FATAL] = on_fatal,	 [DONE_REVIVED] = on_revived,
 		[DONE_NOTIFY_EVENTS] = NULL,	 [DONE_NOTIFY_DRAIN] = workers_drain,
+		[DONE_NOTIFY_TOKENS] = on_tokens,
 	};
 	struct server *srv = arg;
 	(void)fd, (void)what;
@@ -489,6 +497,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	watch_tick(srv);
 	rates_tick(srv, now_mono());
 	tell_load(srv);
+	tokens_tick(srv);
 	sessions_read_on(srv);
 	server_status(srv);
 	server_flush(srv);
@@ -648,6 +657,16 @@ static void write_retention(const struct options *o, char *text, size_t size)
 	snprintf(text + n, size - (size_t)n, "}");
 }
 
+static int start_auth(struct server *srv, struct err *e)
+{
+	struct buf notes;
+	buf_init(&notes, 1u << 16);
+	srv->auth = auth_new(srv->opt, &notes, e);
+	log_notes("jwt_key_file", buf_text(&notes));
+	buf_done(&notes);
+	return srv->auth ? 0 : -EIO;
+}
+
 static int start(struct server *srv, const char *conninfo, struct err *e)
 {
 	struct event_config *cfg = event_config_new();
@@ -686,6 +705,8 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 	r = store_start(&sc, &srv->store, e);
 	if (r == 0 && (r = server_watchdog(srv)) < 0)
 		return err_set(e, r, "internal", "cannot set up the watchdog");
+	if (r == 0 && srv->front)
+		r = start_auth(srv, e);
 	if (r == 0 && srv->front && !(srv->front_state = srv->front->start(srv, e)))
 		r = -EIO;
 	return r;
@@ -697,6 +718,7 @@ static void finish(struct server *srv)
 	stop_watching_embedded(srv);
 	if (srv->front_state)
 		srv->front->stop(srv->front_state);
+	srv->auth = auth_free(srv->auth);
 	if (srv->store) {
 		if (srv->handing)
 			handoff_forget(srv);

@@ -1,11 +1,13 @@
-/* Bearer tokens: making them. The secret exists in this process and in the answer, and nowhere else. */
+/* Bearer tokens: making them, and knowing them. A secret exists in this process and in the answer, and nowhere else. */
 #include "daemon/server/impl.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include "daemon/auth/secret.h"
+#include "daemon/base/listen.h"
 
+const char API_TOKEN_SYNC[] = "tasker.api_token_sync";
 const char API_TOKEN_CREATE[] = "tasker.api_token_create";
 
 static int check_roles(const msgpack_object *params, struct err *e)
@@ -87,4 +89,69 @@ void token_created(struct server *srv, struct req *r)
 	else if (s && session_speaks(s))
 		reply_token(s, r);
 	token_wipe(r->api.kept.data, r->api.kept.len);
+}
+
+/* Knowing them ----------------------------------------------------------------------------------------------------------- */
+
+/* Who comes over a Unix socket is known by the kernel's word and seldom shows one: until then nothing is asked. */
+static bool are_needed(const struct server *srv)
+{
+	if (srv->auth && auth_tokens_shown(srv->auth))
+		return true;
+	struct listen_address at[LISTEN_MAX];
+	int n = srv->auth && srv->opt->http_listen ? listen_parse(srv->opt->http_listen, at) : 0;
+	for (int i = 0; i < n; i++)
+		if (!at[i].path[0])
+			return true;
+	return false;
+}
+
+static void ask(struct server *srv)
+{
+	struct buf json;
+	struct req *r = req_new(REQ_API, (struct origin){0});
+	if (!r)
+		return;
+	buf_init(&json, 0);
+	auth_sync_question(srv->auth, &json);
+	if (buf_text(&json))
+		text_set(&r->api.args, buf_text(&json), json.len);
+	buf_done(&json);
+	r->api.function = API_TOKEN_SYNC;
+	r->api.mode = API_WRITE;
+	srv->tokens_asked = now_mono();
+	srv->tokens_asking = true;
+	srv->tokens_again = false;
+	store_submit(srv->store, r);
+}
+
+void tokens_changed(struct server *srv)
+{
+	if (!srv->db_up || !are_needed(srv))
+		return;
+	if (srv->tokens_asking)
+		srv->tokens_again = true;
+	else
+		ask(srv);
+}
+
+void tokens_tick(struct server *srv)
+{
+	if (now_mono() - srv->tokens_asked >= AUTH_SYNC_US && !srv->tokens_asking)
+		tokens_changed(srv);
+}
+
+void tokens_synced(struct server *srv, struct req *r)
+{
+	struct mp_value v;
+	int rc = r->failed ? -EIO : mp_decode(r->answer.data, r->answer.len, &v);
+	srv->tokens_asking = false;
+	if (rc == 0) {
+		rc = auth_sync_answer(srv->auth, &v.root, srv->tokens_asked);
+		mp_value_done(&v);
+	}
+	if (rc < 0)
+		log_warn("the bearer tokens cannot be read from the database: %s", r->failed ? r->err.text : rc == -ENOMEM ? "out of memory" : "the answer is not understood");
+	if (srv->tokens_again)
+		ask(srv);
 }

@@ -260,6 +260,8 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 		rc = query(p, "LISTEN tasker_drain", 0, NULL, NULL, why, e);
 	if (rc == 0)
 		rc = query(p, "LISTEN tasker_events", 0, NULL, NULL, why, e);
+	if (rc == 0)
+		rc = query(p, "LISTEN tasker_tokens", 0, NULL, NULL, why, e);
 	notice_reset(&p->notice);
 	if (rc == 0)
 		rc = p->s->registered ? heartbeat(p, why, e) : first_registration(p, why, e);
@@ -287,7 +289,8 @@ static struct done *read_notification(const PGnotify *n)
 	static const struct {
 		const char *channel;
 		enum done_kind kind;
-	} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_cancel", DONE_NOTIFY_CANCEL}, {"tasker_drain", DONE_NOTIFY_DRAIN}};
+	} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_cancel", DONE_NOTIFY_CANCEL}, {"tasker_drain", DONE_NOTIFY_DRAIN},
+			{"tasker_tokens", DONE_NOTIFY_TOKENS}};
 	struct done *d = NULL;
 	for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
 		if (strcmp(n->relname, channels[i].channel) == 0)

@@ -29,6 +29,7 @@ LIBRARIES = [  # header, who may include it, in the daemon, the protocol and the
     (r"libpq-fe\.h|libpq/.*", {"daemon/store"}),
     (r"event2/.*|event\.h", {"daemon/base", "daemon/server", "daemon/http"}),
     (r"yaml\.h", {"daemon/template"}),
+    (r"cjose/.*", {"daemon/auth"}),
     (r"msgpack\.h|msgpack/.*", {"protocol"}),
 ]
 PURE = {"protocol", "daemon/core", "daemon/schema", "daemon/template"}  # no I/O, no clock, no environment, no threads

@@ -1,5 +1,4 @@
 """A Debian machine with systemd in a container: a debootstrap tree, booted by systemd-nspawn, with the packages of this tree installed."""
-import fcntl
 import glob
 import os
 import shutil
@@ -51,17 +50,20 @@ def make(name):
 	place = os.environ.get("TASKERD_SYSTEM")
 	if not place:
 		raise unittest.SkipTest("needs a tree and packages: tests/system/run")
-	lock = open("/run/lock/taskerd-system", "wb")  # pylint: disable=consider-using-with
-	fcntl.flock(lock, fcntl.LOCK_EX)  # two booted machines would share control groups, and neither could end what is in them
-	made = Machine(base_tree(os.path.join(place, "base")), os.path.join(place, name), os.environ["TASKERD_PACKAGES"])
-	made.lock = lock
-	return made
+	return Machine(base_tree(os.path.join(place, "base")), os.path.join(place, name), os.environ["TASKERD_PACKAGES"])
+
+
+def groups(name):
+	"""Control groups for a machine: two that shared theirs could not end what is in them."""
+	tops = [top for top in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup") if os.path.exists(top + "/cgroup.procs")]
+	return ["%s/taskerd-%s-%d" % (top, name, os.getpid()) for top in tops]
 
 
 class Machine:
 	def __init__(self, base, place, packages):
 		"""Copy the tree to `place`, and all packages of this directory into it."""
 		self.root, self.process, self.leader = os.path.join(place, "root"), None, None
+		self.groups = groups(os.path.basename(place))
 		shutil.rmtree(self.root, ignore_errors=True)
 		os.makedirs(place, exist_ok=True)
 		run("cp", "-a", "--reflink=auto", base, self.root)
@@ -89,7 +91,10 @@ class Machine:
 
 	def boot(self):
 		with open(os.path.join(os.path.dirname(self.root), "boot.log"), "wb") as log:
-			self.process = subprocess.Popen(["systemd-nspawn", "--register=no", "--keep-unit", "--private-network", "--hostname=machine", "-D", self.root, "-b", "--console=pipe"],
+			for group in self.groups:
+				os.makedirs(group, exist_ok=True)
+			enter = "for g; do [ $g = -- ] && break; echo $$ >$g/cgroup.procs; shift; done; shift; exec \"$@\""
+			self.process = subprocess.Popen(["sh", "-ec", enter, "sh", *self.groups, "--", "systemd-nspawn", "--register=no", "--keep-unit", "--private-network", "--hostname=machine", "-D", self.root, "-b", "--console=pipe"],
 			                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 		self.wait(self._booted, "the machine to boot")
 
@@ -138,5 +143,7 @@ class Machine:
 			except subprocess.TimeoutExpired:
 				self.process.kill()
 				self.process.wait()
+		for group in self.groups:
+			for path, _, _ in os.walk(group, topdown=False):
+				os.rmdir(path)
 		shutil.rmtree(self.root, ignore_errors=True)
-		self.lock.close()

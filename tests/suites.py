@@ -231,6 +231,16 @@ def asan(patterns=ASAN_TESTS):
         sanitizer_reports("asan", where)
 
 
+def faults_asan():
+    """The fault campaign under ASan and UBSan, for ten minutes."""
+    where, log = build("asan"), LOGS / "faults-asan.log"
+    if where:
+        log.unlink(missing_ok=True)
+        status = run(log, [ROOT / "tests/faults/run", "--minutes", "10"], {**sanitizer_env(where), "TASKERD_BUILD": str(where)}, 3600)
+        tally.add("faults asan", int(status == 0), [] if status == 0 else ["losses"], log=log)
+        sanitizer_reports("faults asan", where)
+
+
 def asan_all():
     asan(["test*.py"])
 
@@ -438,7 +448,7 @@ SUITES = {f.__name__: f for f in (
     integration, conformance, faults,
     asan, tsan,
 )}
-LONG_SUITES = {"asan-all": asan_all}  # by name only
+LONG_SUITES = {"asan-all": asan_all, "faults-asan": faults_asan}  # by name only
 
 
 def processor():

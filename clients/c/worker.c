@@ -318,13 +318,14 @@ static bool connected(struct tasker_worker *w, int64_t timeout_us)
 	return false;
 }
 
-static int heartbeat(struct tasker_worker *w)
+/* What fails is kept in the connection. */
+static void heartbeat(struct tasker_worker *w)
 {
 	uint64_t now = tasker_now_us_();
 	if (now - w->conn->last_sent_us < (uint64_t)w->conn->heartbeat_ms * 500)
-		return 0;
-	int rc = tasker_notify_json(w->conn, "heartbeat", NULL, NULL);
-	return rc < 0 ? rc : conn_flush_(w->conn);
+		return;
+	if (tasker_notify_json(w->conn, "heartbeat", NULL, NULL) >= 0)
+		conn_flush_(w->conn);
 }
 
 /* ---- stopping ---- */
@@ -384,7 +385,7 @@ static void turn(struct tasker_worker *w, int64_t timeout_us)
 	if (rc >= 0)
 		rc = worker_flush_results(w);
 	if (rc >= 0)
-		rc = heartbeat(w);
+		heartbeat(w);
 	if (w->conn->lost.rc < 0)
 		drop_connection(w);
 }

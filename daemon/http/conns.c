@@ -96,7 +96,8 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 {
 	struct http *h = arg;
 	make_room(h);
-	struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+	/* The last reference closes the descriptor, after its events are gone: or the next connection with its number would lose bytes to them. */
+	struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	struct conn *c = bev ? calloc(1, sizeof *c) : NULL;
 	if (!c) {
 		if (bev)

@@ -102,7 +102,7 @@ static void put_body(struct buf *b, const struct route *r)
 		}
 	buf_append_str(b, required ? "]}}" : "}}");
 	if (r->flags & ROUTE_SOURCE)
-		buf_append_str(b, ",\"application/yaml\":{\"schema\":{\"type\":\"string\"}}");
+		buf_append_str(b, ",\"application/yaml\":{\"schema\":{}}");
 	buf_printf(b, "},\"required\":%s}", required ? "true" : "false");
 }
 

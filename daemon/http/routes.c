@@ -38,7 +38,7 @@ const struct route routes[] = {
 	{POST, "/v1/steps/actions", MSG_STEP_BULK_ACTION, .flags = ROUTE_BODY, .answer = "Bulk", .tag = "steps", .summary = "Do something to all steps that fit a filter"},
 	{GET, "/v1/steps/{step_uuid}", MSG_STEP_GET, .answer = "Step", .tag = "steps", .summary = "A step"},
 	{POST, "/v1/steps/{step_uuid}/actions", MSG_STEP_ACTION, .flags = ROUTE_BODY, .answer = "Step", .tag = "steps", .summary = "Reset, resolve, skip or complete a step; its task goes on"},
-	{GET, "/v1/tasks/{task_uuid}/workflow_steps", MSG_TASK_GET, .pick = "steps", .answer = "Steps", .tag = "steps", .summary = "The steps of a task"},
+	{GET, "/v1/tasks/{task_uuid}/workflow_steps", MSG_TASK_GET, .fixed = "{\"steps\":true}", .pick = "steps", .answer = "Steps", .tag = "steps", .summary = "The steps of a task"},
 	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}", MSG_STEP_GET, .answer = "Step", .tag = "steps", .summary = "A step, by its name"},
 	{PATCH, "/v1/tasks/{task_uuid}/workflow_steps/{step}", MSG_STEP_ACTION, .flags = ROUTE_BODY, .aliases = step_patch, .answer = "Step", .tag = "steps", .summary = "Reset, resolve, skip or complete a step; its task goes on"},
 	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}/audit", MSG_TASK_HISTORY, .answer = "StepHistory", .tag = "steps", .summary = "What has happened to a step"},

@@ -68,6 +68,7 @@ class Routes(harness.SharedCase):
 		got = self.ok("GET", "/v1/tasks/" + task)
 		self.assertEqual((got["state"], got["context"], [s["name"] for s in got["steps"]]), ("complete", {"n": 3}, ["a", "b"]))
 		self.assertNotIn("steps", self.ok("GET", "/v1/tasks/%s/summary" % task))
+		self.refused(400, "GET", "/v1/tasks/%s/workflow_steps?steps=false" % task, where="steps")
 		self.assertNotIn("steps", self.ok("GET", "/v1/tasks/%s?steps=false" % task))
 		self.assertEqual([s["state"] for s in self.ok("GET", "/v1/tasks/%s/workflow_steps" % task)], ["complete"] * 2)
 		self.assertEqual(self.ok("GET", "/v1/tasks/%s/history?limit=1000" % task)["transitions"][-1]["to"], "complete")
@@ -257,6 +258,18 @@ class Routes(harness.SharedCase):
 		self.refused(413, "POST", "/v1/tasks", {"name": "pair", "namespace": "t", "context": {"s": "x" * (2 << 20)}})
 		self.assertEqual(self.web.post("/v1/tasks", {"name": "pair", "context": {"s": "x" * (5 << 20)}}).status, 413)
 		self.web.close()
+
+	def test_a_connection_has_what_is_sent_on_it(self):
+		"""Nothing of a connection that has ended takes bytes from the next one with its number."""
+		for _ in range(5):
+			others = [web.Web(self.web.where) for _ in range(4)]
+			for w in others:
+				self.assertEqual(w.get("/health").status, 200)
+			for w in others:
+				w.close()
+			w = web.Web(self.web.where)
+			self.assertEqual(w.post("/v1/tasks", {"name": "nothing", "namespace": "t", "context": {"s": "x" * 300000}}).status, 404)
+			w.close()
 
 	def test_bodies_where_none_is_expected(self):
 		"""What follows the header would be taken for another request."""

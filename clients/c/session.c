@@ -194,7 +194,7 @@ static void put_offer(const struct tasker_worker *w, struct buf *b)
 	static char star[] = "*";
 	static char *const all[] = {star};
 	mp_str(b, "worker");
-	mp_map(b, 4);
+	mp_map(b, 4 + (w->nbroken > 0));
 	mp_str(b, "name");
 	mp_str(b, w->name);
 	put_strings(b, "namespaces", w->nnamespaces ? w->namespaces : all,
@@ -206,6 +206,11 @@ static void put_offer(const struct tasker_worker *w, struct buf *b)
 			mp_str(b, h->callable);
 	mp_str(b, "max_concurrency");
 	mp_uint(b, w->max_concurrency);
+	if (w->nbroken == 0)
+		return;
+	mp_str(b, "broken");
+	mp_array(b, w->nbroken);
+	buf_join(b, &w->broken);
 }
 
 /* Steps that run, and results that were not acknowledged. */

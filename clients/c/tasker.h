@@ -273,6 +273,11 @@ int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *o
 tasker_worker *tasker_worker_free(tasker_worker *w);
 /* Before the first poll. -EEXIST if the callable has a handler. */
 int tasker_worker_add(tasker_worker *w, const char *callable, tasker_handler_fn *fn, void *arg);
+/* Before the first poll: what this worker should have been able to run but cannot, such as a plugin that does
+ * not load, for people who look at its row (`taskerctl worker list`). `file` may be NULL, `line` 0; texts are
+ * cut at 200 bytes, and what is beyond the 64th is left out. */
+int tasker_worker_broken(tasker_worker *w, const char *name, const char *file, unsigned line,
+                         const char *message);
 /* Called, on the worker's thread, when the daemon wants a deferred step or one on a thread to stop (`reason`:
  * "timeout", "task_cancelled", "stale", "shutdown"). The step is to be finished all the same. */
 void tasker_worker_on_cancel(tasker_worker *w, void (*fn)(void *arg, tasker_step *step, const char *reason),

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "protocol/utf8.h"
 
 #define RUN_SLICE_US 1000u
 #define BACKOFF_FIRST_MS 100u
@@ -79,6 +80,7 @@ int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *o
 	struct tasker_worker *w = calloc(1, sizeof *w);
 	if (!w)
 		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
+	buf_init(&w->broken, 0);
 	set_options(w, o);
 	w->shared = shared_new();
 	w->socket_path = copy_text(o->socket_path, &failed);
@@ -137,6 +139,29 @@ int tasker_worker_add(tasker_worker *w, const char *callable, tasker_handler_fn 
 	*bucket = h;
 	w->nhandlers++;
 	return 0;
+}
+
+static void put_cut(struct buf *b, const char *key, const char *text)
+{
+	char cut[BROKEN_TEXT + 1];
+	utf8_copy(cut, sizeof cut, text, strlen(text));
+	mp_str(b, key);
+	mp_str(b, cut);
+}
+
+int tasker_worker_broken(tasker_worker *w, const char *name, const char *file, unsigned line,
+                         const char *message)
+{
+	if (w->nbroken == BROKEN_MAX)
+		return 0;
+	mp_map(&w->broken, 4);
+	put_cut(&w->broken, "name", name);
+	put_cut(&w->broken, "file", file ? file : "");
+	mp_str(&w->broken, "line");
+	mp_uint(&w->broken, line);
+	put_cut(&w->broken, "message", message);
+	w->nbroken += w->broken.failed == 0;
+	return w->broken.failed;
 }
 
 void tasker_worker_on_cancel(tasker_worker *w, void (*fn)(void *, tasker_step *, const char *), void *arg)
@@ -205,6 +230,7 @@ tasker_worker *tasker_worker_free(tasker_worker *w)
 	worker_fd_done(w);
 	results_done(&w->results);
 	free_handlers(w);
+	buf_done(&w->broken);
 	for (size_t i = 0; i < w->nnamespaces; i++)
 		free(w->namespaces[i]);
 	free(w->namespaces);

@@ -141,6 +141,10 @@ tasker_reply_fn shared_on_reply; /* its argument is the waiter */
 
 enum drain { DRAIN_NO, DRAIN_ASKED, DRAIN_DONE };
 
+/* As much of them as is kept, so that all fit into the handshake. */
+#define BROKEN_MAX 64
+#define BROKEN_TEXT 200
+
 struct tasker_worker {
 	tasker *conn;
 	char *socket_path, *client, *name;
@@ -155,6 +159,8 @@ struct tasker_worker {
 	void *on_cancel_arg;
 	struct handler *handlers[HANDLER_BUCKETS];
 	size_t nhandlers;
+	struct buf broken; /* maps: what could not be loaded */
+	unsigned nbroken;
 	struct step_list queue, deferred;
 	struct results results;
 	char session[160];   /* of the last connection: to resume */

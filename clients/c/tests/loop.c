@@ -29,6 +29,10 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = tasker_worker_add(w, "b.echo", noop, NULL);
 	if (rc == 0)
+		rc = tasker_worker_broken(w, "shop", "shop.so", 0, "no such file");
+	if (rc == 0)
+		rc = tasker_worker_broken(w, "other", NULL, 7, "on purpose");
+	if (rc == 0)
 		rc = tasker_worker_poll(w, 0, &err);
 	struct pollfd p[2] = {{.fd = rc > 0 ? tasker_worker_fd(w) : -1, .events = POLLIN},
 	                      {.fd = 0, .events = POLLIN}};

@@ -81,6 +81,8 @@ class OwnLoop(C, behaviour.Base):
 			tasks = self.create_many(self.node, "echo", 300)
 			for task in tasks:
 				self.assertEqual(self.finished(self.node, task).status, "complete")
+			(row,) = self.node.client.list_workers()
+			self.assertEqual([(b["name"], b["file"], b["line"], b["message"]) for b in row["broken"]], [("shop", "shop.so", 0, "no such file"), ("other", "", 7, "on purpose")])
 			out = json.loads(child.communicate(timeout=harness.PATIENCE)[0])
 		finally:
 			child.kill()

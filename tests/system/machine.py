@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 # What a booted Debian has, and what the packages and the workers of the pages depend on.
 INCLUDE = ",".join((
 	"systemd,systemd-sysv,dbus,procps,man-db,adduser",
-	"postgresql,libevent-core-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4",
+	"postgresql,libevent-core-2.1-7,libevent-extra-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4",
 	"python3-msgpack,python3-venv,ruby,ruby-msgpack",
 	"gcc,libc6-dev,pkg-config,libmsgpack-dev",
 ))
@@ -36,12 +36,14 @@ def run(*argv, status=0, **options):
 
 
 def base_tree(path):
-	"""A bookworm tree with what the packages depend on, made once."""
-	if not os.path.exists(os.path.join(path, "ready")):
+	"""A bookworm tree with what the packages depend on, made once for each list of that."""
+	ready = os.path.join(path, "ready")
+	if not os.path.exists(ready) or open(ready, encoding="ascii").read() != INCLUDE:
 		shutil.rmtree(path, ignore_errors=True)
 		os.makedirs(path)
 		run("debootstrap", "--variant=minbase", "--include=" + INCLUDE, "bookworm", os.path.join(path, "tree"))
-		open(os.path.join(path, "ready"), "wb").close()
+		with open(ready, "w", encoding="ascii") as f:
+			f.write(INCLUDE)
 	return os.path.join(path, "tree")
 
 

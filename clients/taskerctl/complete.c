@@ -90,8 +90,8 @@ static void take_argument(struct line *l, const char *word)
 		l->nargs++;
 	else if (!l->group && group_find(word))
 		l->group = group_find(word);
-	else
-		l->verb = verb_find(l->group ? 2 : 1, words, &n);
+	else if (!(l->verb = verb_find(l->group ? 2 : 1, words, &n)))
+		l->lost = true;
 }
 
 static void take(struct line *l, const char *word)
@@ -186,6 +186,8 @@ const struct kind *complete_words(int nwords, char *const *words, struct line *r
 		offer_options(global_options, o);
 		return NULL;
 	}
+	if (ret->lost)
+		return NULL;
 	if (ret->verb)
 		return offer_values(argument_kind(ret), ret, o);
 	offer_verbs(ret->group, o);

@@ -16,6 +16,7 @@ struct line {
 	size_t nvalues;
 	const struct opt *awaits; /* the word is its value */
 	bool ended;               /* behind -- */
+	bool lost;                /* a word is no command: nothing can follow */
 };
 
 struct offers {

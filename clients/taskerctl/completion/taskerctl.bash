@@ -2,15 +2,22 @@
 
 _taskerctl()
 {
-	local cur words cword value files="" breaks before=""
-	if declare -F _get_comp_words_by_ref > /dev/null; then
-		_get_comp_words_by_ref -n "=:@" cur words cword
-	else
-		cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
-	fi
-	# Readline replaces only what stands behind the last character that breaks words.
+	local words=() cur value i rest=$COMP_LINE files="" breaks before=""
+	# Bash breaks words at = : and @ as well: what stands together on the line is one.
+	for ((i = 0; i <= COMP_CWORD; i++)); do
+		if ((i > 0)) && [[ $rest != [[:blank:]]* && -n ${COMP_WORDS[i]} ]]; then
+			words[-1]+=${COMP_WORDS[i]}
+		else
+			words+=("${COMP_WORDS[i]}")
+		fi
+		rest=${rest#"${rest%%[![:blank:]]*}"}
+		rest=${rest#"${COMP_WORDS[i]}"}
+	done
+	cur=${words[-1]}
+	# Readline replaces only what stands behind the last character that breaks words; an @ is itself replaced.
 	breaks=${COMP_WORDBREAKS//[^=:@]/}
 	[[ -n $breaks && $cur == *["$breaks"]* ]] && before=${cur%"${cur##*["$breaks"]}"}
+	before=${before%@}
 	COMPREPLY=()
 	while IFS=$'\t' read -r value _; do
 		case $value in
@@ -18,7 +25,7 @@ _taskerctl()
 			:dirs) files=-d ;;
 			?*) COMPREPLY+=("${value#"$before"}") ;;
 		esac
-	done < <("${words[0]/#~\//$HOME/}" __complete -- "${words[@]:1:cword}" 2> /dev/null)
+	done < <("${words[0]/#~\//$HOME/}" __complete -- "${words[@]:1}" 2> /dev/null)
 	if [[ -n $files ]]; then
 		compopt -o filenames 2> /dev/null
 		mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen "$files" -- "${cur#"$before"}")

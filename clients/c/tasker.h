@@ -2,7 +2,7 @@
  *
  * A program opens a connection (struct tasker) and calls the methods of the protocol by name, with parameters
  * and answers as JSON text or as MessagePack bytes; or it makes a worker (struct tasker_worker), gives it a
- * function for each handler and runs it. The protocol page, tasker-protocol(7), names the methods and their
+ * function for each handler and runs it. The protocol page, taskerd-protocol(7), names the methods and their
  * fields.
  *
  * Threads: an object belongs to one thread at a time; different objects are independent. A step, and all

@@ -34,7 +34,7 @@ static int from_files(const struct ctl *c, json_t **ret)
 	buf_init(&messages, 1u << 20);
 	int rc = options_preview(cli_get(c->cli, "config"), &o, &messages);
 	if (messages.len > 0 && buf_text(&messages))
-		fputs(buf_text(&messages), stderr);
+		ctl_warn("%s", buf_text(&messages));
 	if (rc == -EINVAL)
 		return ctl_fail(c, EXIT_NO, "the configuration has errors: taskerd would not start with it");
 	if (rc == 0) {
@@ -104,6 +104,7 @@ int run_config_show(struct ctl *c)
 	}
 	buf_init(&b, 0);
 	json_array_foreach(json_object_get(answer, "options"), i, option) defaults ? print_default(&b, option) : print_effective(&b, option);
-	ctl_write(&b);
+	if (b.len > 0)
+		ctl_say("%s", buf_text(&b));
 	return EXIT_OK;
 }

@@ -153,7 +153,7 @@ class Profiles(Case):
     def test_output_color_and_pager(self):
         self.serve(task__list=TASKS)
         env = self.two("    output: json\n    color: always\n    pager: ''\n")
-        self.assertEqual(json.loads(self.ctl("task", "list", env=env, socket=False)), TASKS)
+        self.assertEqual(json.loads(self.ctl("task", "list", env=env, socket=False))["tasks"], TASKS["tasks"])
         self.assertIn("\x1b[", self.ctl("task", "list", "-o", "table", env=env, socket=False))
         self.assertEqual(len(self.ctl("task", "list", "-o", "jsonl", env=env, socket=False).splitlines()), 2)
 
@@ -240,7 +240,8 @@ class Hostile(Case):
             args = [UUID] * max(c["min_arguments"], 1 if c["max_arguments"] != 0 else 0)
             args = ["shop/order"] if c["group"] == "template" and args else args
             words = [w for w in (c["group"], c["command"]) if w] + args
-            reason = ["--reason", "x"] if any(o["name"] == "reason" for o in c["options"]) else []
+            options = {o["name"] for o in c["options"]}
+            reason = ["--reason", "x"] * ("reason" in options) + ["--once"] * ("once" in options) + ["--yes"] * ("yes" in options)
             for output in ("table", "json"):
                 text, _ = self.terminal(*words, *reason, "--output", output, columns=300)
                 self.harmless(text, (words, output))

@@ -62,6 +62,18 @@ static void set_doors(struct http *h, bool open)
 		(void)(open ? evconnlistener_enable(h->doors[i].listener) : evconnlistener_disable(h->doors[i].listener));
 }
 
+/* At once, with its descriptor: connections can come faster than ends of file are seen. Not for callbacks of its own. */
+static void let_go(struct conn *c)
+{
+	bufferevent_data_cb read, write;
+	bufferevent_event_cb event = NULL;
+	void *evcon;
+	bufferevent_getcb(c->bev, &read, &write, &event, &evcon);
+	if (event) /* evhttp still has it, and is the argument's owner */
+		evhttp_connection_free(evcon);
+	conn_free(c);
+}
+
 /* Room for one more: the longest idle goes. With every connection at work, whoever comes waits in the socket's queue. */
 static void make_room(struct http *h)
 {
@@ -74,7 +86,7 @@ static void make_room(struct http *h)
 		return;
 	TAILQ_FOREACH(c, &h->idle, link)
 		if (!c->busy && !c->closing) {
-			hang_up(c);
+			let_go(c);
 			return;
 		}
 	set_doors(h, false);

@@ -189,6 +189,16 @@ void exchange_end(struct exchange *x)
 	free(x);
 }
 
+/* evhttp takes any bytes before a colon, so that "Content-Length : 5" is none to it and is one to others. */
+static bool is_token(const char *name)
+{
+	static const char more[] = "!#$%&'*+-.^_`|~";
+	const char *p = name;
+	while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || (*p && strchr(more, *p)))
+		p++;
+	return p > name && !*p;
+}
+
 /* evhttp does not read a body there, and would take it for the next request; a proxy before us would not. */
 static const char *framing_fault(struct evhttp_request *req)
 {
@@ -199,6 +209,9 @@ static const char *framing_fault(struct evhttp_request *req)
 	bool may = evhttp_request_get_command(req) & (EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_PATCH);
 	TAILQ_FOREACH(kv, in, next)
 		n += evutil_ascii_strcasecmp(kv->key, "Content-Length") == 0 || evutil_ascii_strcasecmp(kv->key, "Transfer-Encoding") == 0;
+	TAILQ_FOREACH(kv, in, next)
+		if (!is_token(kv->key))
+			return "the name of a header is none";
 	if (n > 1)
 		return "one Content-Length or Transfer-Encoding is expected";
 	if (coding && (!may || evutil_ascii_strcasecmp(coding, "chunked") != 0))

@@ -34,7 +34,8 @@ class _Tls(web.Web):
 class Proxy(harness.SharedCase):
 	@classmethod
 	def prepare(cls, stage):
-		stage.node = stage.daemon(stage.database(), http_listen="127.0.0.1:0")
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db, http_listen="127.0.0.1:0")
 		stage.apply(stage.node, template("pair", [step("a", "t.a", attempts=1)]))
 		stage.token = subprocess.run([CTL, "--socket=" + stage.node.socket, "-q", "token", "create", "proxy", "--role", "read", "--role", "submit"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
 		stage.port, stage.plain = free_port(), free_port()
@@ -68,13 +69,13 @@ class Proxy(harness.SharedCase):
 		harness.Case.tearDownClass.__func__(cls)  # nothing here has left a ledger
 
 	def tls(self, **headers):
-		client = _Tls(self.port, **headers)
-		client.certificate = self.certificate
+		client = _Tls(self.shared.port, **headers)
+		client.certificate = self.shared.certificate
 		self.addCleanup(client.close)
 		return client
 
 	def own(self):
-		return self.tls(Authorization="Bearer " + self.token)
+		return self.tls(Authorization="Bearer " + self.shared.token)
 
 	def test_requests_go_through(self):
 		self.assertEqual(self.tls().get("/health/live").status, 200)
@@ -90,7 +91,7 @@ class Proxy(harness.SharedCase):
 		self.assertEqual(forged.get("/v1/tasks").status, 401)
 
 	def test_plain_http_is_sent_to_tls(self):
-		c = http.client.HTTPConnection("127.0.0.1", self.plain, timeout=harness.PATIENCE)
+		c = http.client.HTTPConnection("127.0.0.1", self.shared.plain, timeout=harness.PATIENCE)
 		self.addCleanup(c.close)
 		c.request("GET", "/v1/tasks?name=x", headers={"Host": "localhost"})
 		r = c.getresponse()
@@ -125,7 +126,7 @@ class Proxy(harness.SharedCase):
 			text = f.read()
 		self.assertIn("/v1/tasks", text)
 		self.assertFalse(re.search("tasker_|secretname", text))
-		self.assertNotIn(self.token.split("_")[2][:32], self.node.log_text())
+		self.assertNotIn(self.shared.token.split("_")[2][:32], self.node.log_text())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,231 @@
+"""Whoever can reach the HTTP port may send anything, or nothing. It costs them an error or the connection; others are served meanwhile, nothing is changed, and the
+daemon's memory and descriptors stay bounded."""
+import json
+import selectors
+import socket
+import subprocess
+import unittest
+
+import harness
+import web
+import wire
+from harness import step, template, wait_for
+
+CTL = harness.program("clients", "taskerctl", "taskerctl")
+MANY = 1500  # connections
+GROWTH_MIB = 96  # of memory, at most, whatever is sent
+
+
+class Hostile(harness.SharedCase):
+	@classmethod
+	def prepare(cls, stage):
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db, http_listen="127.0.0.1:0", http_timeout_ms=1500, http_max_connections=64, http_max_streams=8, http_max_body="256 KiB", http_max_header="8 KiB")
+		stage.apply(stage.node, template("pair", [step("a", "t.nobody", attempts=1)]))
+		stage.port = web.ports(stage.node)[0]
+		done = subprocess.run([CTL, "--socket=" + stage.node.socket, "-q", "token", "create", "hostile", "--role", "submit", "--role", "read"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+		stage.token = done.stdout.strip()
+		stage.client = web.Web(stage.port, Authorization="Bearer " + stage.token)
+		wait_for(lambda: stage.client.get("/v1/tasks").status == 200, "the token to be known")
+		stage.client.close()
+
+	@classmethod
+	def tearDownClass(cls):
+		harness.Case.tearDownClass.__func__(cls)  # nothing here has left a ledger
+
+	def setUp(self):
+		super().setUp()
+		self.before = (self.tasks(), wire.rss(self.node.pid))
+
+	def tearDown(self):
+		self.assertEqual(self.tasks(), self.before[0], "a task was made")
+		if not wire.SANITIZED:
+			self.assertLess(wire.rss(self.node.pid), self.before[1] + GROWTH_MIB)
+		self.others()
+		super().tearDown()
+
+	def tasks(self):
+		return self.db.number("SELECT count(*) FROM tasker.tasks")
+
+	def others(self):
+		"""Another client, who behaves, is served."""
+		client = web.Web(self.shared.port, Authorization="Bearer " + self.shared.token)
+		try:
+			self.assertEqual(client.get("/v1/tasks?limit=1").status, 200)
+		finally:
+			client.close()
+
+	def connect(self):
+		s = socket.create_connection(("127.0.0.1", self.shared.port), timeout=harness.PATIENCE)
+		self.addCleanup(s.close)
+		return s
+
+	def request(self, head="POST /v1/tasks HTTP/1.1", *headers, body=b""):
+		"""A request with a token that would make a task."""
+		lines = [head, "Host: x", "Authorization: Bearer " + self.shared.token, *headers]
+		return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+	def ended(self, s):
+		"""All that comes until the daemon closes the connection."""
+		out = b""
+		try:
+			while True:
+				got = s.recv(65536)
+				if not got:
+					return out
+				out += got
+		except ConnectionError:
+			return out
+
+	def sent(self, data, more=False):
+		"""What comes for some bytes, after which nothing will be said; or, if `more`, perhaps something."""
+		s = self.connect()
+		try:
+			s.sendall(data)
+			if not more:
+				s.shutdown(socket.SHUT_WR)
+		except ConnectionError:
+			pass
+		return self.ended(s)
+
+	def status(self, answer):
+		return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else None
+
+	BODY = json.dumps({"name": "pair", "namespace": "t"}).encode()
+
+	# Slow ---------------------------------------------------------------------------------------------------------------
+
+	def test_headers_that_do_not_end(self):
+		held = [self.connect() for _ in range(20)]
+		for s in held:
+			s.sendall(b"GET /v1/tasks HTTP/1.1\r\nHost: x\r\nX-")
+		self.others()
+		for s in held:
+			self.assertIn(self.status(self.ended(s)), (None, 400, 408))
+
+	def test_a_byte_now_and_then(self):
+		"""Each resets the time between two bytes; the request as a whole has its time too."""
+		s = self.connect()
+		s.settimeout(0.2)
+		data, sent, over = self.request() * 100, 0, False
+		while not over:
+			try:
+				s.send(data[sent:sent + 1])
+				sent += 1
+				over = not s.recv(4096)
+			except socket.timeout:
+				self.assertLess(sent, 1000)
+			except ConnectionError:
+				over = True
+		self.others()
+
+	def test_bodies_that_do_not_come(self):
+		held = [self.connect() for _ in range(20)]
+		for s in held:
+			s.sendall(self.request("POST /v1/tasks HTTP/1.1", "Content-Type: application/json", "Content-Length: %d" % len(self.BODY), body=self.BODY[:-1]))
+		self.others()
+		for s in held:
+			self.assertIn(self.status(self.ended(s)), (None, 400, 408))
+
+	# Huge ---------------------------------------------------------------------------------------------------------------
+
+	def test_huge_headers(self):
+		for data in (b"GET /" + b"a" * (4 << 20), b"GET / HTTP/1.1\r\nX: " + b"a" * (4 << 20), b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % i for i in range(200000)), b"A" * (4 << 20)):
+			with self.subTest(data=data[:20]):
+				self.assertIn(self.status(self.sent(data)), (None, 400, 413, 414, 431))
+
+	def test_huge_bodies(self):
+		for length in (1 << 20, 1 << 40, 1 << 63, 1 << 64):
+			with self.subTest(length=length):
+				self.assertIn(self.status(self.sent(self.request("POST /v1/tasks HTTP/1.1", "Content-Length: %d" % length, body=b" " * (1 << 20)))), (None, 400, 413))
+		endless = b"".join(b"10000\r\n" + b" " * 65536 + b"\r\n" for _ in range(64))
+		self.assertIn(self.status(self.sent(self.request("POST /v1/tasks HTTP/1.1", "Transfer-Encoding: chunked", body=endless))), (None, 400, 413))
+
+	# Malformed ----------------------------------------------------------------------------------------------------------
+
+	def test_chunks_that_are_none(self):
+		for body in (b"zz\r\n", b"-1\r\n", b"+5\r\nhello\r\n", b"ffffffffffffffff\r\n", b"fffffffffffffffffffff\r\n", b"\r\n", b"0x5\r\nhello\r\n0\r\n\r\n"):
+			with self.subTest(body=body[:20]):
+				self.assertNotIn(self.status(self.sent(self.request("POST /v1/tasks HTTP/1.1", "Content-Type: application/json", "Transfer-Encoding: chunked", body=body))), (200, 201))
+
+	def test_lines_that_are_none(self):
+		for data in (b"\r\n\r\n\r\n\r\n", b"GET\r\n\r\n", b"GET /health\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"GET  /health  HTTP/1.1\r\n\r\n", b"\0\0\0\0", bytes(range(256)) * 8, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"x" * 500,
+		             b"GET /health HTTP/1.1\r\n: x\r\n\r\n", b"GET /health HTTP/1.1\r\nNo colon\r\n\r\n", b"CONNECT x:80 HTTP/1.1\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n"):
+			with self.subTest(data=data[:30]):
+				self.assertIn(self.status(self.sent(data)), (None, 400, 404, 405, 501, 505, 200) if b"9.9" in data else (None, 400, 404, 405, 501, 505))
+
+	def test_line_breaks_in_what_is_answered(self):
+		"""Nothing of a request becomes a header of its answer."""
+		for path in ("/v1/%0d%0aX-Evil:%201", "/v1/tasks/%0d%0aX-Evil:%201", "/v1/tasks?name=%0d%0aX-Evil:%201", "/v1/templates/a%0d%0aX-Evil:1/b"):
+			with self.subTest(path=path):
+				answer = self.sent(self.request("GET %s HTTP/1.1" % path, "Connection: close"))
+				head = answer.split(b"\r\n\r\n", 1)[0]
+				self.assertIsNotNone(self.status(answer))
+				self.assertNotIn(b"\nX-Evil", head)
+
+	def test_two_ways_to_say_where_a_request_ends(self):
+		"""What a proxy before us may have taken for a body is never run as a request: it would have made a task."""
+		inner = self.request("POST /v1/tasks HTTP/1.1", "Content-Type: application/json", "Content-Length: %d" % len(self.BODY), body=self.BODY)
+		chunked = b"%x\r\n" % len(inner) + inner + b"\r\n0\r\n\r\n"
+		for headers, body in ((["Content-Length: 5", "Transfer-Encoding: chunked"], b"0\r\n\r\n" + inner), (["Transfer-Encoding: chunked", "Content-Length: %d" % len(chunked)], chunked), (["Content-Length: 0", "Content-Length: %d" % len(inner)], inner),
+		                      (["Transfer-Encoding: chunked, identity"], b"0\r\n\r\n" + inner), (["Transfer-Encoding: identity", "Content-Length: 0"], inner), (["Transfer-Encoding:\x0bchunked"], b"0\r\n\r\n" + inner),
+		                      (["Transfer-Encoding: xchunked"], b"0\r\n\r\n" + inner), (["Content-Length: +0"], inner), (["Content-Length: 0x0"], inner), (["Content-Length: -1"], inner), (["Content-Length: 0, %d" % len(inner)], inner),
+		                      (["Content-Length : 0"], inner), (["X: y", "Content-Length\t: 0"], inner)):
+			with self.subTest(headers=headers):
+				answer = self.sent(self.request("GET /v1/tasks HTTP/1.1", *headers, body=body), more=True)
+				self.assertNotIn(b" 201 ", answer)
+				self.assertEqual(self.tasks(), self.before[0])
+
+	# Many ---------------------------------------------------------------------------------------------------------------
+
+	def test_a_pipeline(self):
+		"""Requests that do not wait for answers are answered in order."""
+		s = self.connect()
+		s.sendall(self.request("GET /v1/tasks?limit=1 HTTP/1.1") * 50 + self.request("GET /health/live HTTP/1.1", "Connection: close"))
+		answer = self.ended(s)
+		self.assertEqual(answer.count(b"HTTP/1.1 200"), 51)
+
+	def test_half_closed(self):
+		s = self.connect()
+		s.sendall(self.request("GET /v1/tasks?limit=1 HTTP/1.1"))
+		s.shutdown(socket.SHUT_WR)
+		self.assertEqual(self.status(self.ended(s)), 200)
+
+	def test_thousands_of_connections(self):
+		"""From one address, saying nothing: the longest idle go, those who ask something are served."""
+		held = []
+		descriptors = wire.descriptors(self.node.pid)
+		for _ in range(MANY):
+			s = socket.socket()
+			s.setblocking(False)
+			s.connect_ex(("127.0.0.1", self.shared.port))
+			self.addCleanup(s.close)
+			held.append(s)
+		self.others()
+		self.assertLess(wire.descriptors(self.node.pid), descriptors + 200)
+		with selectors.DefaultSelector() as sel:
+			for s in held[:50]:
+				sel.register(s, selectors.EVENT_READ)
+			self.assertTrue(sel.select(harness.PATIENCE), "an idle connection is closed")
+
+	def test_streams_that_nobody_reads(self):
+		"""As many as there may be; events are published for them, of which the daemon keeps no more than its bound."""
+		readers = []
+		for _ in range(12):
+			s = socket.socket()
+			s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+			s.settimeout(harness.PATIENCE)
+			s.connect(("127.0.0.1", self.shared.port))
+			self.addCleanup(s.close)
+			s.sendall(self.request("GET /v1/events/stream?patterns=* HTTP/1.1"))
+			readers.append(s)
+		first = [s.recv(12) for s in readers]
+		self.assertEqual(sorted(first), [b"HTTP/1.1 200"] * 8 + [b"HTTP/1.1 503"] * 4)
+		payload = {"x": "y" * 200000}
+		for _ in range(120):
+			self.node.client.request("event.publish", {"name": "loud", "namespace": "t", "delivery_mode": "fast", "payload": payload})
+		self.others()
+
+
+if __name__ == "__main__":
+	unittest.main()

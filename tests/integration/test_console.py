@@ -6,6 +6,8 @@ import subprocess
 import unittest
 
 import harness
+import test_dynamic
+from dynflow import batches, choose
 from harness import step, template, wait_for
 
 WHY = "seen in the morning"
@@ -362,6 +364,26 @@ class Dumps(Console):
 		                 [["step.complete_manually"], ["task.pause"], ["task.restore"], ["task.resume"]])
 		self.ctl("task", "dump", task, "-o", path, code=1)
 		self.assertIn("exists", self.err)
+
+	def test_branches_and_batches(self):
+		"""What decisions and batches had made is made again, through the gate of the batch; only what was open runs."""
+		flow = [step("begin"), test_dynamic.decision("route", choose("air"), ["begin"]), step("air", "d.say", after=["route"]), step("sea", "d.say", after=["route"]), test_dynamic.join("meet", ["air", "sea"]),
+		        test_dynamic.batchable("split", batches(5), ["meet"]), test_dynamic.worker("weigh", "split", {"parallelism": 2}), test_dynamic.join("sum", ["weigh"]), step("end", "d.say", after=["sum"], gate="shapes")]
+		worker = self.shared.python_worker(self.node, name="dynamic", module="dynamic.py")
+		self.apply(self.node, template("shapes", flow))
+		task = self.create(self.node, "shapes")
+		self.ledger.wait_lines(1, "end")
+		path, got = self.dump(task)
+		again, made = self.restored(path, "-n", "replay")
+		self.assertEqual({s.name: s.state for s in made.steps}, {s["name"]: "pending" if s["name"] == "end" else "complete" for s in got["task"]["steps"]})
+		self.assertIn("weigh_005", {s.name for s in made.steps})
+		self.ctl("doctor")
+		self.ledger.open_gate("shapes")
+		self.ctl("task", "resume", again, "-r", WHY)
+		self.assertEqual(self.finished(self.node, again).state, "complete")
+		self.assertEqual([line.step for line in self.ledger.lines() if line.task == again], ["end"])
+		self.finished(self.node, task)
+		worker.stop()
 
 	def test_what_is_no_dump(self):
 		for text, word in ((" ", "not JSON"), ("{}", "no dump"), ('{"format": "taskerd-task-dump", "format_version": 2}', "version 2"), ('{"format": "taskerd-task-dump", "format_version": 1}', "lacks")):

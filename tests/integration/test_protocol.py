@@ -570,16 +570,17 @@ class Requests(wire.Case):
 		w.take()
 		row = next(r for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"])
 		wire.need("worker", row, {"worker_uuid": str, "node": str, "name": str, "pid": int, "uid": int, "client": str, "language": str, "namespaces": list, "handlers": list,
-		                          "max_concurrency": int, "open": int, "done": int, "connected_at": str, "draining": bool})
+		                          "max_concurrency": int, "open": int, "done": int, "rate": (int, float), "broken": list, "connected_at": str, "draining": bool}, {"unit": str})
 		self.assertEqual((row["name"], row["pid"], row["uid"], row["client"], row["language"], row["namespaces"], row["handlers"], row["max_concurrency"], row["open"], row["done"], row["draining"]),
 		                 ("looker", os.getpid(), os.getuid(), "lib/2.0", "cobol", [self.ns], ["h", "other"], 3, 1, 0, False))
 		nodes = self.client.call("node.list")["nodes"]
 		self.assertEqual([n["node"] for n in nodes], [self.node.name])
-		wire.need("node", nodes[0], {"node": str, "node_no": int, "host": str, "pid": int, "version": str, "state": str, "started_at": str, "lease_until": str, "in_progress": int})
+		wire.need("node", nodes[0], {"node": str, "node_no": int, "host": str, "pid": int, "version": str, "state": str, "started_at": str, "lease_until": str, "in_progress": int},
+		          {"store_threads": int, "sessions": int, "workers": int, "open_steps": int})
 		self.assertEqual(nodes[0]["pid"], self.node.pid)
 		self.assertGreaterEqual(nodes[0]["in_progress"], 1)
 		queue = next(q for q in self.client.call("queue.list")["queues"] if q["namespace"] == self.ns)
-		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int, "paused": bool}, {"oldest_ms": (int, float), "handler_id": int})
+		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int, "paused": bool, "queued": int, "done": int, "rate": (int, float)}, {"oldest_ms": (int, float), "next_ms": (int, float), "handler_id": int})
 		self.assertEqual((queue["handler"], queue["ready"], queue["workers"]), ("h", 0, 1))
 		doctor = wire.need("doctor", self.client.call("doctor"), {"ok": bool, "checks": list})
 		for check in doctor["checks"]:

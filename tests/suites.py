@@ -24,6 +24,7 @@ OUT = ROOT / "build-test"
 LOGS = OUT / "logs"
 PYTHON = "/usr/bin/python3"
 WASMTIME = "wasmtime==50.0.1"
+SCHEMATHESIS = "schemathesis==4.32.5"
 
 BUILDS = {  # name: (environment, options of meson setup)
     "gcc": ({"CC": "gcc"}, []),
@@ -410,24 +411,39 @@ def rust():
         daemon_tests("rust examples", "clients/rust/daemon", where)
 
 
-def wasm():
-    """WASM handlers, in a virtual environment that has wasmtime."""
-    where, venv, log = build("gcc"), OUT / "wasm-venv", LOGS / "wasm-venv.log"
-    if not where:
-        return
+def virtualenv(suite, package, module):
+    """The interpreter of a virtual environment that has the package; None if it cannot be had (which is counted)."""
+    venv, log = OUT / f"{suite}-venv", LOGS / f"{suite}-venv.log"
     log.unlink(missing_ok=True)
     status = 0
     if not (venv / "bin/python").exists():
         status = run(log, [PYTHON, "-m", "venv", "--system-site-packages", venv], limit=300)
-    if status == 0 and run(log, [venv / "bin/python", "-c", "import wasmtime"]) != 0:
-        status = run(log, [venv / "bin/pip", "install", "--quiet", WASMTIME], limit=300)
-    if status != 0:
-        tail(log)
-        tally.add("wasm", 0, ["no wasmtime"], log=log)
+    if status == 0 and run(log, [venv / "bin/python", "-c", f"import {module}"]) != 0:
+        status = run(log, [venv / "bin/pip", "install", "--quiet", package], limit=300)
+    if status == 0:
+        return venv / "bin/python"
+    tail(log)
+    tally.add(suite, 0, [f"no {module}"], log=log)
+    return None
+
+
+def in_virtualenv(suite, tests, package, module):
+    where = build("gcc")
+    interpreter = where and virtualenv(suite, package, module)
+    if not interpreter:
         return
-    tests = "clients/wasm/tests"
     path = os.pathsep.join(str(ROOT / d) for d in ("clients/python/src", "tests/integration", tests))
-    python_tests("wasm", tests, {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, interpreter=venv / "bin/python")
+    python_tests(suite, tests, {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, interpreter=interpreter)
+
+
+def wasm():
+    """WASM handlers, in a virtual environment that has wasmtime."""
+    in_virtualenv("wasm", "clients/wasm/tests", WASMTIME, "wasmtime")
+
+
+def web():
+    """The OpenAPI document against the daemon, in a virtual environment that has schemathesis."""
+    in_virtualenv("web", "tests/web", SCHEMATHESIS, "schemathesis")
 
 
 def faults():
@@ -444,6 +460,7 @@ SUITES = {f.__name__: f for f in (
     c,
     rust,
     wasm,
+    web,
     docs,
     integration, conformance, faults,
     asan, tsan,

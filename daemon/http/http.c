@@ -234,11 +234,8 @@ static void dispatch(struct exchange *x)
 	const char *path = uri ? evhttp_uri_get_path(uri) : NULL, *fault = framing_fault(x->req);
 	enum evhttp_cmd_type verb = evhttp_request_get_command(x->req);
 	unsigned verbs = 0;
-	if (fault) {
+	if (fault)
 		add_header(x, "Connection", "close");
-		reply_refusal(x, HTTP_BADREQUEST, "bad_request", NULL, "%s", fault);
-		return;
-	}
 	x->route = route_find(verb == EVHTTP_REQ_HEAD ? EVHTTP_REQ_GET : verb, path ? path : "", &x->match, &verbs);
 	if (!verbs) {
 		reply_refusal(x, HTTP_NOTFOUND, "not_found", NULL, "there is no resource of this path; /openapi.json lists them");
@@ -248,6 +245,8 @@ static void dispatch(struct exchange *x)
 			reply_empty(x, HTTP_NOCONTENT);
 		else
 			reply_refusal(x, HTTP_BADMETHOD, "unknown_method", NULL, "the method is not for this resource; those are in the header Allow");
+	} else if (fault) {
+		reply_refusal(x, HTTP_BADREQUEST, "bad_request", NULL, "%s", fault);
 	} else if (x->route->fn) {
 		x->route->fn(x);
 	} else {

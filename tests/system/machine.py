@@ -38,7 +38,7 @@ def run(*argv, status=0, **options):
 def base_tree(path):
 	"""A bookworm tree with what the packages depend on, made once for each list of that."""
 	ready = os.path.join(path, "ready")
-	if not os.path.exists(ready) or open(ready, encoding="ascii").read() != INCLUDE:
+	if run("cat", ready, status=None) != INCLUDE:
 		shutil.rmtree(path, ignore_errors=True)
 		os.makedirs(path)
 		run("debootstrap", "--variant=minbase", "--include=" + INCLUDE, "bookworm", os.path.join(path, "tree"))

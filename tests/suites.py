@@ -38,7 +38,7 @@ SANITIZERS = {
     "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:second_deadlock_stack=1",
 }
 # What under a sanitizer runs each kind of request, row and frame once; tests/run asan-all runs the others too, which takes a quarter of an hour.
-ASAN_TESTS = [f"test_{name}.py" for name in ("smoke", "cancel", "create", "dynamic", "events", "history", "limits", "resume", "template", "watch", "workflow")]
+ASAN_TESTS = [f"test_{name}.py" for name in ("smoke", "cancel", "create", "dynamic", "events", "history", "http", "limits", "resume", "template", "watch", "workflow")]
 
 
 class Tally:

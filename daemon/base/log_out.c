@@ -141,7 +141,7 @@ static void put_pair(struct buf *b, const char *key, const char *value)
 static const char *lower(const char *name, char out[64])
 {
 	size_t n = 0;
-	for (; name[n] && n < 63; n++)
+	for (; n < 63 && name[n]; n++)
 		out[n] = (char)tolower((unsigned char)name[n]);
 	out[n] = '\0';
 	return out;

@@ -248,7 +248,7 @@ static const char *restore_all(struct server *srv, struct left *left, unsigned *
 {
 	struct buf text;
 	struct mp_value v = {0};
-	const msgpack_object *list;
+	const msgpack_object *list = NULL;
 	int64_t schema = 0;
 	const char *why = NULL;
 	buf_init(&text, STATE_MAX);

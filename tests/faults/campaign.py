@@ -106,6 +106,7 @@ class Node(harness.Daemon):
 class Campaign(harness.Stage):
 	max_connections = 60
 	lease_s = LEASE_S
+	sanitized = SANITIZED
 
 	def __init__(self, seed, minutes=1.0, n_nodes=3, faults=None, events=None):
 		self.seed, self.minutes, self.n_nodes, self.events = seed, minutes, n_nodes, events

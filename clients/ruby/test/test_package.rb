@@ -55,6 +55,49 @@ class TestPackage < Minitest::Test
     assert_equal [0, ""], [status, out]
   end
 
+  # Scripts, since these libraries change the process that loads them.
+  def in_surroundings(feature, script)
+    skip "#{feature} is not installed" unless run_ruby("-e", "require '#{feature}'").last.zero?
+    file = File.join(@dir, "surroundings.rb")
+    File.write(file, script)
+    run_ruby("-W0", "-I", LIB, file, chdir: @dir)
+  end
+
+  def test_in_rspec
+    out, status = in_surroundings("rspec", <<~RUBY)
+      require "rspec/autorun"
+      require "taskerd/testing"
+      RSpec.configure { |config| config.include Taskerd::Testing }
+      include Taskerd::StepHandler::Functional
+      Greet = step_handler("greet", inputs: [:name]) { |name:, context:| { greeting: "Hello \#{name}" } }
+      RSpec.describe("Greet") { it("greets") { expect(run_handler(Greet, { name: "Ann" }).result[:greeting]).to eq "Hello Ann" } }
+    RUBY
+    assert_equal [0, true], [status, out.include?("1 example, 0 failures")], out
+  end
+
+  def test_in_rails
+    out, status = in_surroundings("rails", <<~RUBY)
+      require "logger"; require "rails"; require "taskerd"; require "taskerd/testing"
+      include Taskerd::Testing
+      class App < Rails::Application
+        config.eager_load = false
+        config.logger = Logger.new($stdout)
+        config.root = __dir__
+      end
+      App.initialize!
+      class H < Taskerd::StepHandler::Base
+        def call(context)
+          Rails.logger.info("from a handler")
+          success(result: { executing: Rails.application.executor.active? })
+        end
+      end
+      App.load_tasks
+      p [Taskerd::Worker.around_step.class, Rails.logger.is_a?(Taskerd::LogBridge::Attached), run_handler(H, {}).result, Rake::Task["taskerd:worker"].name]
+    RUBY
+    assert_equal [0, '[Proc, true, {:executing=>true}, "taskerd:worker"]'], [status, out.lines.last.to_s.chomp], out
+    assert_includes out, "from a handler"
+  end
+
   def test_the_command_starts_without_rubygems_and_has_gems_all_the_same
     file = File.join(@dir, "h.rb")
     File.write(file, "puts defined?(Gem).inspect\nrequire 'rbs'\nputs [defined?(Gem), RBS::VERSION.class].inspect\n")

@@ -183,6 +183,7 @@ int run_token_create(struct ctl *c);
 int run_token_list(struct ctl *c);
 int run_token_revoke(struct ctl *c);
 int run_config_show(struct ctl *c);
+int run_metrics(struct ctl *c);
 int run_doctor(struct ctl *c);
 int run_version(struct ctl *c);
 int run_help(struct ctl *c);

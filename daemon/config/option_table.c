@@ -87,6 +87,8 @@ const struct option_row option_table[] = {
      NULL, "most steps that the workers of one user may ask for at a time"},
     {"max_bytes_per_uid", OPT_SIZE, "128 MiB", 1 * MIB, 1024 * MIB, EVERYWHERE | OPT_RELOAD,
      AT(max_bytes_per_uid), "SIZE", NULL, "most that is kept in memory for one user, unread, unsent or unrecorded"},
+    {"metrics_templates", OPT_INT, "100", 1, 2000, EVERYWHERE, AT(metrics_templates), "N", NULL,
+     "templates, and namespaces, that metrics tell apart; the others are counted together"},
     {"max_branches", OPT_INT, "100", 1, 10000, EVERYWHERE, AT(max_branches), "N", NULL,
      "most steps that a decision may name"},
     {"max_frame", OPT_SIZE, "4 MiB", 64 * KIB, 64 * MIB, EVERYWHERE, AT(max_frame), "SIZE", NULL,

@@ -35,7 +35,7 @@ struct options {
 	char *environment; /* or NULL: no `environments` block of a template applies */
 	enum log_level log_level;
 	enum log_format log_format;
-	int store_threads, batch_max, max_sessions, max_branches;
+	int store_threads, batch_max, max_sessions, max_branches, metrics_templates;
 	int max_sessions_per_uid, max_requests_per_uid, max_steps_per_uid;
 	size_t max_bytes_per_uid;
 	int drain_timeout_ms, resume_grace_ms, lease_ttl_ms, poll_interval_ms, heartbeat_ms, sweep_interval_ms;

@@ -14,6 +14,7 @@
 #include "daemon/auth/auth.h"
 #include "daemon/config/access.h"
 #include "daemon/server/front.h"
+#include "daemon/server/metrics.h"
 #include "daemon/server/server.h"
 #include "daemon/store/store.h"
 #include "protocol/mp.h"
@@ -82,6 +83,7 @@ struct open_step {
 	struct claim *claim;
 	struct event timer;
 	bool timer_set;
+	usec_t claimed, given; /* when its claim came here, and it went to a worker; 0: before a restart */
 	bool ended;	/* the attempt is over for the daemon; the worker still owes a word */
 	bool confirmed; /* named by session.resume */
 };
@@ -251,7 +253,7 @@ struct subscriber {
 };
 
 /* Functions whose answers do not go straight to a client; told apart by these very pointers. */
-extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[], API_TOKEN_CREATE[], API_TOKEN_SYNC[];
+extern const char API_ATTEMPT_STATUS[], API_TASK_EVENTS[], API_WATCH_GET[], API_CANCEL_GET[], API_EVENT_PUBLISH[], API_EVENT_CONSUME[], API_EVENT_RETURN[], API_NAMESPACES_OF[], API_TOKEN_CREATE[], API_TOKEN_SYNC[], API_METRICS[];
 extern const char API_WORKER_DRAIN[];
 
 struct server {
@@ -313,6 +315,7 @@ struct server {
 	struct err fatal;
 	bool has_fatal;
 	unsigned n_held_back;
+	struct metrics metrics;
 	struct ratelimit peer_log; /* what peers can provoke, all together */
 	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions, c_denied, c_events_queued, c_events_fast, c_events_pushed, c_events_lost, c_events_refused;
 };
@@ -627,6 +630,7 @@ void workers_drain(struct server *srv, struct done *d);
 /* info.c: everything that is answered by one query or from memory */
 /* Of the database, as server.info names it. */
 const char *database_state(const struct server *srv);
+msg_fn on_server_metrics; /* metrics_scrape.c */
 msg_fn on_ping, on_server_info, on_server_config, on_template_apply, on_template_validate;
 /* Write `map` with more pairs to come after its own. */
 void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);

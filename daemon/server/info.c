@@ -232,7 +232,7 @@ void api_answered(struct server *srv, struct req *r)
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
 	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied},
-		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}, {API_TOKEN_CREATE, token_created}, {API_TOKEN_SYNC, tokens_synced}};
+		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}, {API_TOKEN_CREATE, token_created}, {API_TOKEN_SYNC, tokens_synced}, {API_METRICS, metrics_answered}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
 			if (inner[i].fn)

@@ -29,6 +29,7 @@ static msg_fn *const functions[MSG_COUNT] = {
 	[MSG_TEMPLATE_VALIDATE] = on_template_validate,
 	[MSG_SERVER_INFO] = on_server_info,
 	[MSG_SERVER_CONFIG] = on_server_config,
+	[MSG_SERVER_METRICS] = on_server_metrics,
 	[MSG_EVENT_SUBSCRIBE] = on_event_subscribe,
 	[MSG_EVENT_UNSUBSCRIBE] = on_event_unsubscribe,
 	[MSG_EVENT_PUBLISH] = on_event_publish,

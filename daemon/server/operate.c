@@ -99,5 +99,6 @@ void operated(struct server *srv, const struct buf *answer)
 		return;
 	if (mp_get_str(&v.root, "task_uuid", &p, &n) == 1 && uuid_parse(p, n, &task) == 0)
 		watch_touch(srv, &task);
+	metrics_operated(srv, &v.root);
 	mp_value_done(&v);
 }

@@ -67,6 +67,7 @@ static const struct param token_create_params[] = {{"name", P_STR, true, 1, 64},
 static const struct param token_list_params[] = {{"all", P_BOOL, false, 0, 0}, {0}};
 static const struct param token_revoke_params[] = {{"token", P_STR, true, 1, 64}, MAYBE_WHY, {0}};
 static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param metrics_params[] = {{"format", P_STR, false, 1, 16}, {0}};
 static const struct param no_params[] = {{0}};
 #define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}
 #define A_STEP {"step_uuid", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}, {"step", P_STR, false, 1, 512}
@@ -128,6 +129,7 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_DOCTOR] = no_params,
 	[MSG_SERVER_INFO] = no_params,
 	[MSG_SERVER_CONFIG] = no_params,
+	[MSG_SERVER_METRICS] = metrics_params,
 	[MSG_NAMESPACE_RETENTION] = retention_params,
 	[MSG_TOKEN_CREATE] = token_create_params,
 	[MSG_TOKEN_LIST] = token_list_params,

@@ -361,6 +361,7 @@ void pool_dispatch(struct server *srv, struct claim *claims)
 		struct claim *c = claims;
 		claims = c->next;
 		journal_hold(srv, c->slot);
+		metrics_claimed(srv, c);
 		place(srv, step_new(srv, c));
 	}
 }

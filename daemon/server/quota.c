@@ -56,9 +56,10 @@ void peers_free(struct server *srv)
 	}
 }
 
-/* `what` as err.limit wants it: static text. */
-static int over(const struct peer *p, const char *what, uint64_t max, const char *whose, struct err *e)
+static int over(struct server *srv, const struct peer *p, enum quota which, uint64_t max, const char *whose, struct err *e)
 {
+	const char *what = quota_names[which];
+	srv->metrics.quota_refusals[which]++;
 	err_set(e, -EDQUOT, "overloaded", "uid %u has as many %s as one user may: %llu (%s)", (unsigned)p->uid, whose, (unsigned long long)max, what);
 	e->limit = what;
 	e->max = max;
@@ -82,11 +83,12 @@ int quota_connect(struct server *srv, int fd, struct err *e)
 	const struct peer *p = peer_find(srv, cred.uid);
 	if (srv->n_sessions >= (size_t)srv->opt->max_sessions) {
 		err_set(e, -EDQUOT, "overloaded", "the daemon has as many sessions as it may (max_sessions)");
-		e->limit = "max_sessions";
+		e->limit = quota_names[QUOTA_SESSIONS];
+		srv->metrics.quota_refusals[QUOTA_SESSIONS]++;
 		e->max = (uint64_t)srv->opt->max_sessions;
 		return -EDQUOT;
 	}
-	return p && p->limited && p->sessions >= sessions_max(srv->opt) ? over(p, "max_sessions_per_uid", sessions_max(srv->opt), "connections", e) : 0;
+	return p && p->limited && p->sessions >= sessions_max(srv->opt) ? over(srv, p, QUOTA_SESSIONS_PER_UID, sessions_max(srv->opt), "connections", e) : 0;
 }
 
 int quota_session_begin(struct session *s)
@@ -121,7 +123,8 @@ int quota_may_have_slots(const struct session *s, unsigned n, struct err *e)
 		return 0;
 	err_set(e, -EDQUOT, "overloaded", "the workers of uid %u may ask for %u steps at a time together (max_steps_per_uid): the others have %u of them, this one wants %u", (unsigned)p->uid, max,
 		p->slots - s->counted_slots, n);
-	e->limit = "max_steps_per_uid";
+	e->limit = quota_names[QUOTA_STEPS];
+	s->srv->metrics.quota_refusals[QUOTA_STEPS]++;
 	e->max = max;
 	return -EDQUOT;
 }
@@ -141,8 +144,8 @@ int quota_may_ask(const struct session *s, struct err *e)
 	if (!p->limited)
 		return 0;
 	if (p->requests >= (unsigned)opt->max_requests_per_uid)
-		return over(p, "max_requests_per_uid", (uint64_t)opt->max_requests_per_uid, "requests under way", e);
-	return p->bytes >= opt->max_bytes_per_uid ? over(p, "max_bytes_per_uid", opt->max_bytes_per_uid, "bytes in memory", e) : 0;
+		return over(s->srv, p, QUOTA_REQUESTS, (uint64_t)opt->max_requests_per_uid, "requests under way", e);
+	return p->bytes >= opt->max_bytes_per_uid ? over(s->srv, p, QUOTA_BYTES, opt->max_bytes_per_uid, "bytes in memory", e) : 0;
 }
 
 void quota_hold(struct server *srv, uid_t uid)
@@ -270,5 +273,5 @@ int quota_settle(struct session *s, struct err *e)
 	/* Whoever holds little is not to blame, and may go on. */
 	if (!quota_full(s) || s->counted_bytes <= QUOTA_SMALL)
 		return 0;
-	return over(s->peer, "max_bytes_per_uid", s->srv->opt->max_bytes_per_uid, "bytes in memory", e);
+	return over(s->srv, s->peer, QUOTA_BYTES, s->srv->opt->max_bytes_per_uid, "bytes in memory", e);
 }

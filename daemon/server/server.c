@@ -91,6 +91,8 @@ static void answer_request(struct server *srv, struct req *r)
 
 static void on_batch(struct server *srv, struct done *d)
 {
+	srv->metrics.now = now_mono();
+	metrics_called(srv, d);
 	while (d->reqs) {
 		struct req *r = req_of(d->reqs);
 		d->reqs = r->mail.next;
@@ -98,8 +100,10 @@ static void on_batch(struct server *srv, struct done *d)
 		req_free(r);
 	}
 	pool_dispatch(srv, TAKE_PTR(d->claims));
-	for (struct settled *t = d->settled; t; t = t->next)
+	for (struct settled *t = d->settled; t; t = t->next) {
+		metrics_settled(srv, &t->task, t->series, t->state);
 		task_settled(srv, &t->task, t->state);
+	}
 	for (const struct cancelled *x = d->cancelled; x; x = x->next)
 		attempt_cancelled(srv, x, "batch_failed"); /* of a task's cancel they have been told already */
 	for (struct due *u = d->due; u; u = u->next)
@@ -676,7 +680,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		event_config_free(cfg);
 	}
 	srv->prover = prover_new();
-	int r = srv->base && srv->prover ? mailbox_init(&srv->answers) : -ENOMEM;
+	int r = srv->base && srv->prover && metrics_init(srv) == 0 ? mailbox_init(&srv->answers) : -ENOMEM;
 	if (r < 0)
 		return err_set(e, r, "internal", "cannot set up the event loop");
 	if ((r = open_listener(srv, e)) < 0)
@@ -698,6 +702,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.max_branches = srv->opt->max_branches,
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,
+		.series = srv->metrics.series,
 	};
 	r = add_events(srv);
 	if (r < 0)
@@ -735,6 +740,7 @@ static void finish(struct server *srv)
 		}
 		mailbox_done(&srv->answers);
 	}
+	metrics_done(srv);
 	consumers_free(srv);
 	watches_free(srv);
 	waits_free(srv);
@@ -760,6 +766,7 @@ int server_run(struct options *opt, const char *conninfo, struct embed *em, cons
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);
 	TAILQ_INIT(&srv.consumers);
+	TAILQ_INIT(&srv.metrics.waiting);
 	signal(SIGPIPE, SIG_IGN);
 	int r = start(&srv, conninfo, e);
 	if (r == 0) {

@@ -177,6 +177,12 @@ static void die(struct session *s)
 	session_mark_dirty(s); /* server_flush frees it */
 }
 
+static void lose_worker(struct session *s, const char *message)
+{
+	s->srv->metrics.workers_lost += s->worker && !s->moved && !s->srv->stop;
+	steps_lost(s, OUTCOME_WORKER_LOST, message);
+}
+
 void session_close(struct session *s, const char *why)
 {
 	if (s->state == SESSION_DEAD || s->state == SESSION_DETACHED)
@@ -200,7 +206,7 @@ void session_close(struct session *s, const char *why)
 	if (s->said_goodbye)
 		steps_lost(s, OUTCOME_RELEASED, "the worker left without running it");
 	else
-		steps_lost(s, OUTCOME_WORKER_LOST, "the worker's connection ended before a result");
+		lose_worker(s, "the worker's connection ended before a result");
 	die(s);
 }
 
@@ -214,7 +220,7 @@ void session_close_after_flush(struct session *s)
 
 void session_detached_timeout(struct session *s)
 {
-	steps_lost(s, OUTCOME_WORKER_LOST, "the worker did not come back");
+	lose_worker(s, "the worker did not come back");
 	die(s);
 }
 

@@ -55,6 +55,7 @@ struct open_step *step_new(struct server *srv, struct claim *c)
 	o->key = (struct step_key){uuid_for_step(&c->task, (unsigned)c->step_no), (uint32_t)c->fence};
 	o->claim = c;
 	o->home = srv;
+	o->claimed = srv->metrics.now;
 	return o;
 }
 
@@ -109,6 +110,8 @@ void step_give(struct session *s, struct open_step *o)
 	buf_join(&s->executes, &o->claim->body);
 	s->n_executes++;
 	s->srv->c_steps_sent++;
+	o->given = now_mono();
+	metrics_started(s->srv, o->claim, o->given - o->claimed);
 	if (!o->claim->parts.whole || o->claim->body.len > HELD_BODY_MAX) {
 		note_template(s->srv, o->claim);
 		buf_done(&o->claim->body);
@@ -143,6 +146,7 @@ static struct req *result_req(const struct claim *c, const struct uuid *step, en
 	r->result.finished = now_wall();
 	r->result.slot = c->slot;
 	r->result.publishes = c->publishes;
+	r->result.series = c->series;
 	return r;
 }
 
@@ -208,6 +212,8 @@ void step_end(struct open_step *o, enum outcome outcome, const char *message)
 		if (s && outcome != OUTCOME_RELEASED)
 			r->result.worker = s->worker_uuid;
 	}
+	if (r && o->given && outcome != OUTCOME_RELEASED)
+		metrics_ran(o->home, r->result.series, r->born - o->given);
 	if (r)
 		store_submit(o->home->store, r);
 	if (outcome == OUTCOME_TIMEOUT && s && s->fd >= 0 && !o->ended)
@@ -425,6 +431,8 @@ void result_answered(struct server *srv, struct req *r)
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
 	const char *word = verdict(r, changed);
 	struct step_key key = {r->result.step, (uint32_t)r->result.fence};
+	if (!r->failed)
+		metrics_recorded(srv, r, changed);
 	if (changed) {
 		handler_did(srv, r->result.handler_id);
 		follow_up(srv, r);
@@ -564,6 +572,8 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 	}
 	if (success)
 		hold_for_children(r, o, mp_get(m, "result"));
+	if (o->given)
+		metrics_ran(s->srv, r->result.series, r->born - o->given);
 	recording_begin(s->srv, &o->key);
 	forget(o);
 	s->rate.done++;

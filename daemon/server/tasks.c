@@ -279,6 +279,7 @@ void bulk_abandon(struct mail *reqs)
 void create_answered(struct server *srv, struct req *r)
 {
 	struct err e = {0};
+	metrics_created(srv, r);
 	if (r->user) {
 		bulk_answered(srv, r);
 		return;

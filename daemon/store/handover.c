@@ -72,6 +72,7 @@ static struct claim *begin(struct prover *prover, const struct hot_call *call, c
 	buf_init(&cl->body, 0);
 	cl->task = *task;
 	cl->template_id = t->id;
+	cl->series = t->series;
 	cl->step_no = no;
 	cl->attempt = 1;
 	cl->fence = fence;

@@ -16,13 +16,14 @@ static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, P
 enum { RECORD_EVENTS = N_RECORD - 2, RECORD_INHERITS };
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
 
-struct hot *hot_new(bool pooled)
+struct hot *hot_new(bool pooled, struct series *series)
 {
 	struct hot *h = calloc(1, sizeof *h);
 	if (!h)
 		return NULL;
 	h->pooled = pooled;
-	h->templates = tcache_new();
+	h->series = series;
+	h->templates = tcache_new(series);
 	h->names = schema_names_new();
 	h->prover = prover_new();
 	for (size_t i = 0; i < N_RECORD; i++)

@@ -11,7 +11,8 @@ struct hot_node { /* who calls: fixed from registration on */
 	char name[128];
 };
 
-struct hot *hot_new(bool pooled); /* behind a pooler nothing is prepared */
+struct series;
+struct hot *hot_new(bool pooled, struct series *series); /* behind a pooler nothing is prepared */
 struct hot *hot_free(struct hot *h); /* returns NULL */
 /* The statements that tell the engine's functions of the daemon's bounds, for a transaction or a session. */
 void hot_settings_for(bool pooled, size_t max_body, int max_branches, char *out, size_t size);

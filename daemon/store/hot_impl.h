@@ -16,6 +16,7 @@ enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_
 
 struct hot {
 	bool pooled;
+	struct series *series;
 	struct tcache *templates;
 	struct schema_names *names;
 	struct prover *prover;
@@ -48,6 +49,8 @@ void add_common(struct params *p, const struct hot_call *call);
 int hot_send(PGconn *c, enum stmt s, const struct params *p) must_check;
 int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e) must_check;
 
+/* A task was made: its template's metrics are found. */
+void note_created(struct hot *h, struct req *q);
 int row_int(const PGresult *r, int row, enum col c); /* 0 for NULL */
 void row_status(const PGresult *r, int row, char *out, size_t size);
 /* Rows of tasker.hot_row into *out and the requests. `payload`: c rows have what a worker needs. 0 or negative. */

@@ -59,7 +59,7 @@ static int call(struct keeper *k, const char *sql, const char *arg, long *ret_di
 }
 
 /* Call until there is nothing left to do, with pauses as long as the calls: the database has others to serve. */
-static int chore(struct keeper *k, const char *sql, const char *arg, const char *what, struct err *e)
+static int chore(struct keeper *k, const char *sql, const char *arg, const char *what, _Atomic uint64_t *counter, struct err *e)
 {
 	long total = 0;
 	bool more = true;
@@ -74,6 +74,8 @@ static int chore(struct keeper *k, const char *sql, const char *arg, const char 
 			break;
 	}
 	if (total > 0)
+		atomic_fetch_add(counter, (uint64_t)total);
+	if (total > 0)
 		log_info("%ld %s", total, what);
 	return rc;
 }
@@ -85,9 +87,9 @@ static void look_round(struct keeper *k)
 	snprintf(limit, sizeof limit, "%d", DEADLINES);
 	int rc = connect_for_a_look(k, &e);
 	if (rc == 0)
-		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &e);
+		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &k->s->n_late, &e);
 	if (rc == 0)
-		rc = chore(k, "SELECT did, more FROM tasker.retain($1::int, $2::jsonb)", k->s->retention, "finished tasks archived or deleted", &e);
+		rc = chore(k, "SELECT did, more FROM tasker.retain($1::int, $2::jsonb)", k->s->retention, "finished tasks archived or deleted", &k->s->n_removed, &e);
 	if (rc < 0 && rc != -ECANCELED && !k->complained)
 		log_warn("looking after tasks: %s%s%s; trying again", e.text, e.sqlstate[0] ? " SQLSTATE " : "", e.sqlstate);
 	k->complained = rc < 0;

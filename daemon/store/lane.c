@@ -78,6 +78,7 @@ int store_kick(struct store *s)
 	struct lane *lane = calloc(1, sizeof *lane);
 	if (lane) {
 		lane->req = q;
+		lane->began = now_mono();
 		lane->call = store_new_call(w);
 	}
 	if (!lane || schemas_concern(w->hot->names, w->hot->templates, q) || !one_prepare(w->hot, &lane->call, q, &lane->one)) {
@@ -104,6 +105,7 @@ static struct done *answer(struct store *s, struct done *d)
 	w->lane = NULL;
 	store_end_call(w, &lane->call, d->claims);
 	store_count(s, lane->req->kind, 1);
+	store_note_call(d, lane->req->kind, 1, lane->began);
 	lane->req->mail.next = NULL;
 	d->reqs = &lane->req->mail;
 	PQclear(lane->result);

@@ -46,12 +46,13 @@ static int note_children(struct hot *h, const struct hot_call *call, const struc
 	return 0;
 }
 
-static void note_completed(struct done *out, const struct uuid *task)
+static void note_completed(struct done *out, const struct uuid *task, unsigned series)
 {
 	struct settled *s = calloc(1, sizeof *s);
 	if (!s)
 		return; /* a waiter is told by the slow poll */
 	s->task = *task;
+	s->series = series;
 	snprintf(s->state, sizeof s->state, "complete");
 	s->next = out->settled;
 	out->settled = s;
@@ -134,7 +135,7 @@ static int finish_result(struct hot *h, const struct hot_call *call, const struc
 		return 0;
 	snprintf(q->status, sizeof q->status, "recorded");
 	if (what == 2)
-		note_completed(out, &q->task);
+		note_completed(out, &q->task, t->series);
 	int rc = note_children(h, call, t, q, one->takes, out, why, e);
 	return rc < 0 ? rc : 1;
 }
@@ -149,6 +150,7 @@ static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, 
 	snprintf(q->status, sizeof q->status, "created");
 	snprintf(q->state, sizeof q->state, "steps_in_process");
 	q->task = q->create.task;
+	note_created(h, q);
 	if (!flag(r, NEW_TAKEN)) {
 		done_add_id(out, (int)number(r, NEW_HANDLER));
 		return 1;

@@ -156,6 +156,7 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	atomic_store(&p->s->notify, strtol(PQgetvalue(r, 0, 1), NULL, 10) > 0);
 	if (PQgetvalue(r, 0, 2)[0] == 't') {
 		log_event(LOG_LEASE_LOST, NULL, "the node's lease had run out; others have taken its steps");
+		atomic_fetch_add(&p->s->n_leases_lost, 1);
 		announce_up(p);
 	}
 	return 0;
@@ -174,6 +175,8 @@ static int reclaim_one(struct presence *p, bool *ret_more, enum db_failure *why,
 	for (int i = 0; i < PQntuples(r); i++)
 		if (PQgetvalue(r, i, 0)[0] == 'a') {
 			log_event(LOG_NODE_LOST, NULL, "node %s has lost its lease: %s steps given to others", PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
+			atomic_fetch_add(&p->s->n_reclaims, 1);
+			atomic_fetch_add(&p->s->n_reclaimed_steps, strtoull(PQgetvalue(r, i, 4), NULL, 10));
 			*ret_more = true;
 		} else if (d && PQgetvalue(r, i, 0)[0] == 'q')
 			done_add_id(d, (int)strtol(PQgetvalue(r, i, 3), NULL, 10));

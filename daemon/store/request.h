@@ -81,6 +81,7 @@ struct req_result {
 	struct claim *held;
 	struct buf value; /* the result, MessagePack */
 	bool publishes;		 /* the step declares domain events */
+	unsigned series;	 /* of its template's metrics */
 	struct event_word *words; /* owned */
 	size_t n_words;
 	char words_wrong[160];	 /* why what the worker said of them was not understood, or empty */
@@ -93,6 +94,7 @@ struct req_create {
 	struct text ns, name, version, context, opts; /* version, opts may be NULL */
 	int checked;	 /* the template whose input_schema the context was checked against; negative: it does not fit. 0: none */
 	int template_id; /* answer: the template it means */
+	unsigned series; /* answer: of its metrics, if a task was made */
 };
 
 struct req_cancel {
@@ -187,6 +189,8 @@ struct claim {
 	bool no_memory;	     /* there was none for the payload: give the step back */
 	struct claim_parts parts;
 	bool publishes;	     /* the step declares domain events */
+	unsigned series;     /* of its template's metrics */
+	int waited_ms;	     /* in its queue */
 };
 struct claim *claim_free(struct claim *c); /* returns NULL */
 
@@ -194,6 +198,7 @@ struct settled {
 	struct settled *next;
 	struct uuid task;
 	char state[32];
+	unsigned series; /* of its template's metrics */
 };
 
 struct cancelled { /* a running step of a cancelled task, or of a batch that fails fast */
@@ -258,6 +263,9 @@ struct done {
 	size_t n_ids;
 	struct handler_row *handlers;
 	size_t n_handlers;
+	enum req_kind call; /* DONE_BATCH: the call's, */
+	unsigned n_call;    /* how many requests were in it, */
+	usec_t took;	    /* and how long it has taken; 0: there was none */
 	bool replayed;	   /* a connection was lost under way: settled tasks may be missing, look again */
 	int server_version; /* DONE_UP */
 	int schema_version;

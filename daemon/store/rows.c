@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/metrics/series.h"
 #include "daemon/store/handover.h"
 #include "daemon/store/step_name.h"
 #include "protocol/mpjson.h"
@@ -260,7 +261,11 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 	cl->step_no = row_int(r, row, C_STEP);
 	cl->attempt = row_int(r, row, C_ATTEMPT);
 	cl->fence = row_int(r, row, C_FENCE);
-	cl->yields = row_int(r, row, C_IDX);
+	if (payload)
+		cl->waited_ms = row_int(r, row, C_IDX);
+	else
+		cl->yields = row_int(r, row, C_IDX);
+	cl->series = t ? t->series : 0;
 	cl->handler_id = row_int(r, row, C_HANDLER);
 	cl->slot = call->slot;
 	const struct tcache_step *s = t ? tcache_step_of(t, cl->step_no) : NULL;
@@ -327,13 +332,23 @@ static int read_known(struct hot *h, PGconn *c, const struct hot_call *call, con
 	return 0;
 }
 
-static void read_settled(const PGresult *r, int row, struct done *out)
+/* A task that has settled is almost always one that this thread has recorded a step of, so its template is there. */
+static unsigned series_of_row(struct hot *h, PGconn *c, const PGresult *r, int row)
+{
+	struct err ignored;
+	enum db_failure why;
+	const struct tcache_template *t = tcache_get(h->templates, c, row_int(r, row, C_TEMPLATE), &why, &ignored);
+	return t ? t->series : 0;
+}
+
+static void read_settled(struct hot *h, PGconn *c, const PGresult *r, int row, struct done *out)
 {
 	struct settled *s = calloc(1, sizeof *s);
 	if (!s)
 		return; /* a waiter is told by the slow poll */
 	get_uuid(r, row, &s->task);
 	row_status(r, row, s->state, sizeof s->state);
+	s->series = series_of_row(h, c, r, row);
 	s->next = out->settled;
 	out->settled = s;
 }
@@ -362,7 +377,13 @@ static void read_due(const PGresult *r, int row, struct done *out)
 	out->due = d;
 }
 
-static void read_answer(const PGresult *r, int row, struct req **reqs, size_t n)
+void note_created(struct hot *h, struct req *q)
+{
+	if (strcmp(q->status, "created") == 0)
+		q->create.series = series_of(h->series, q->create.ns.s, q->create.name.s);
+}
+
+static void read_answer(struct hot *h, const PGresult *r, int row, struct req **reqs, size_t n)
 {
 	int idx = row_int(r, row, C_IDX);
 	if (idx < 1 || (size_t)idx > n)
@@ -371,8 +392,10 @@ static void read_answer(const PGresult *r, int row, struct req **reqs, size_t n)
 	row_status(r, row, q->status, sizeof q->status);
 	if (!PQgetisnull(r, row, C_TASK)) /* of a result it is known */
 		get_uuid(r, row, &q->task);
-	if (q->kind == REQ_CREATE)
+	if (q->kind == REQ_CREATE) {
 		q->create.template_id = row_int(r, row, C_TEMPLATE);
+		note_created(h, q);
+	}
 	size_t len = 0;
 	const char *json = get_json(r, row, C_META, &len);
 	/* {"state": "..."}: the only shape create_tasks and cancel_task put here. */
@@ -398,13 +421,13 @@ int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGres
 	for (int i = 0; rc == 0 && i < PQntuples(r); i++)
 		switch (PQgetvalue(r, i, C_KIND)[0]) {
 		case 'a':
-			read_answer(r, i, reqs, n);
+			read_answer(h, r, i, reqs, n);
 			break;
 		case 'c':
 			rc = PQgetisnull(r, i, C_HANDLER) ? read_known(h, c, call, r, i, reqs, n, out, why, e) : read_claim(h, c, call, r, i, payload, out, why, e);
 			break;
 		case 's':
-			read_settled(r, i, out);
+			read_settled(h, c, r, i, out);
 			break;
 		case 'q':
 			done_add_id(out, row_int(r, i, C_HANDLER));

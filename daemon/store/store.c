@@ -487,6 +487,13 @@ void store_count(struct store *s, enum req_kind kind, size_t n)
 	atomic_fetch_add(&s->n_batches, 1);
 }
 
+void store_note_call(struct done *d, enum req_kind kind, size_t n, usec_t began)
+{
+	d->call = kind;
+	d->n_call = (unsigned)n;
+	d->took = now_mono() - began;
+}
+
 /* Creates whose contexts are to be checked against a template that only the call could name; see schemas.h. */
 static void run_unchecked(struct worker *w, struct req **reqs, size_t n, struct done *out)
 {
@@ -545,6 +552,7 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 {
 	struct done *d = need(done_new(DONE_BATCH));
 	enum req_kind kind = reqs[0]->kind;
+	usec_t began = w->lane ? w->lane->began : now_mono();
 	if (w->lane)
 		run_lane(w, d);
 	else if (kind == REQ_API)
@@ -556,6 +564,7 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	if (api)
 		api_finished(w->s);
 	store_count(w->s, kind, n);
+	store_note_call(d, kind, n, began);
 	struct mail **tail = &d->reqs;
 	for (size_t i = 0; i < n; i++) {
 		reqs[i]->mail.next = NULL;
@@ -608,7 +617,7 @@ static void adopt(struct worker *w)
 
 static void *thread_main(void *arg)
 {
-	struct worker w = {.s = arg, .hot = hot_new(((struct store *)arg)->cfg.pooled)};
+	struct worker w = {.s = arg, .hot = hot_new(((struct store *)arg)->cfg.pooled, ((struct store *)arg)->cfg.series)};
 	hot_settings_for(w.s->cfg.pooled, w.s->cfg.max_body, w.s->cfg.max_branches, w.settings, sizeof w.settings);
 	pthread_mutex_lock(&w.s->lock);
 	w.index = w.s->n_started++;
@@ -718,7 +727,19 @@ void store_get_stats(struct store *s, struct store_stats *ret)
 		.api = atomic_load(&s->n_api),
 		.reconnects = atomic_load(&s->n_reconnects),
 		.retries = atomic_load(&s->n_retries),
+		.reclaims = atomic_load(&s->n_reclaims),
+		.reclaimed_steps = atomic_load(&s->n_reclaimed_steps),
+		.leases_lost = atomic_load(&s->n_leases_lost),
+		.late = atomic_load(&s->n_late),
+		.removed = atomic_load(&s->n_removed),
 	};
+}
+
+void store_get_state(struct store *s, struct store_state *ret)
+{
+	pthread_mutex_lock(&s->lock);
+	*ret = (struct store_state){.threads = (unsigned)s->n_threads, .idle = (unsigned)s->n_idle, .hot = s->hot.n, .api = s->api.n, .bytes = atomic_load(&s->bytes)};
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* Threads inherit a mask with every signal blocked: the loop handles them. */

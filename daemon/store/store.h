@@ -19,6 +19,7 @@ struct store_config {
 	int max_branches; /* of a decision */
 	bool migrate; /* bring the schema up to date on the first connection */
 	struct mailbox *answers; /* struct done */
+	struct series *series; /* of metrics; borrowed */
 };
 
 /* Starts the threads and returns at once; DONE_UP follows when the node is registered. */
@@ -63,5 +64,15 @@ bool store_stalled(const struct store *s, usec_t limit);
 /* Counters since start, for metrics and server.info. */
 struct store_stats {
 	uint64_t batches, results, creates, claims, api, reconnects, retries;
+	uint64_t reclaims, reclaimed_steps; /* nodes whose lease had run out, and what was taken back from them */
+	uint64_t leases_lost;		   /* times that this node's own had */
+	uint64_t late, removed;		   /* tasks found past a limit of their template; finished ones archived or deleted */
 };
 void store_get_stats(struct store *s, struct store_stats *ret);
+/* What it is doing. */
+struct store_state {
+	unsigned threads, idle;
+	size_t hot, api; /* requests that wait */
+	size_t bytes;
+};
+void store_get_state(struct store *s, struct store_state *ret);

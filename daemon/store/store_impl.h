@@ -59,7 +59,7 @@ struct store {
 	_Atomic bool up;
 	_Atomic bool stuck; /* a thread was told that nothing can be written */
 	_Atomic int down_count;
-	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries;
+	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries, n_reclaims, n_reclaimed_steps, n_leases_lost, n_late, n_removed;
 	struct store_load load; /* under the lock */
 	struct worker *lent; /* of the loop thread alone: whose connection it has, or NULL */
 	int stop_fd; /* eventfd, readable when stopping */
@@ -102,6 +102,8 @@ int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e) mus
 void store_run_api(struct worker *w, struct req *q);
 void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims);
 void store_count(struct store *s, enum req_kind kind, size_t n);
+/* How long the call that an answer is of has taken. */
+void store_note_call(struct done *d, enum req_kind kind, size_t n, usec_t began);
 
 /* lane.c, for the thread whose connection comes back with something to do. */
 enum lane_end {
@@ -112,6 +114,7 @@ enum lane_end {
 struct lane {
 	enum lane_end end;
 	struct req *req;
+	usec_t began;
 	struct hot_call call;
 	struct one one;
 	PGresult *result;

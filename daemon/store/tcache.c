@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/metrics/series.h"
 #include "protocol/mpjson.h"
 
 #define SLOTS 1024u /* power of two */
@@ -13,11 +14,15 @@
 struct tcache {
 	struct tcache_template *slots[SLOTS];
 	size_t used;
+	struct series *series;
 };
 
-struct tcache *tcache_new(void)
+struct tcache *tcache_new(struct series *series)
 {
-	return calloc(1, sizeof(struct tcache));
+	struct tcache *t = calloc(1, sizeof *t);
+	if (t)
+		t->series = series;
+	return t;
 }
 
 static void template_free(struct tcache_template *t)
@@ -193,6 +198,7 @@ const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int templa
 		clear(t);
 		slot = find(t, template_id);
 	}
+	fresh->series = series_of(t->series, fresh->ns, fresh->name);
 	*slot = fresh;
 	t->used++;
 	return fresh;

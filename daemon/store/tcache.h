@@ -24,6 +24,7 @@ struct tcache_step {
 
 struct tcache_template {
 	int id;
+	unsigned series; /* of its metrics */
 	char *ns, *name, *version;
 	int n_steps;
 	struct tcache_step *steps;
@@ -37,7 +38,9 @@ static inline const struct tcache_step *tcache_step_of(const struct tcache_templ
 }
 
 struct tcache;
-struct tcache *tcache_new(void);
+struct series;
+/* `series` may be NULL; borrowed. */
+struct tcache *tcache_new(struct series *series);
 struct tcache *tcache_free(struct tcache *t); /* returns NULL */
 /* The template if it is cached, or NULL; valid until the next tcache_get. */
 const struct tcache_template *tcache_find(struct tcache *t, int template_id);

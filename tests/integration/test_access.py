@@ -56,7 +56,7 @@ def ways(ns, task, step, entry):
 		"step.bulk_action": [{"action": "skip", "filter": {"all": True}, **WHY}], "namespace.list": [{}], "namespace.pause": [{"namespace": ns, **WHY}], "namespace.resume": [{"namespace": ns, **WHY}],
 		"template.apply": [{"source": source}], "template.validate": [{"source": source}], "template.list": [{}], "template.get": [{"name": "pair", "namespace": ns}], "worker.list": [{}], "node.list": [{}],
 		"queue.list": [{}], "queue.purge": [{"namespace": ns, "handler": "t.a", **WHY}], "stats": [{}], "analytics": [{}], "worker.get": [{"worker_uuid": NOBODY}], "worker.drain": [{"worker_uuid": NOBODY, **WHY}],
-		"task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
+		"task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "server.metrics": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
 		"dlq.update": [{**e, "notes": "seen"} for e in an_entry], "dlq.redrive": [{**e, **WHY} for e in an_entry], "dlq.staleness": [{}], "namespace.retention": [{"namespace": ns}],
 		"token.create": [{"name": "some", "roles": ["read"], "namespaces": [ns], "expires_at": "2999-01-01T00:00:00Z"}], "token.list": [{}], "token.revoke": [{"token": "nosuchtoken"}],
 		"event.subscribe": [{"patterns": ["*"], "namespaces": [ns]}], "event.unsubscribe": [{}], "event.publish": [{"name": "x", "namespace": ns}], "event.consume": [{"namespace": ns}],

@@ -12,8 +12,19 @@ const struct opt logs_options[] = {
     {"since", 0, "TIME", "from then on: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
     {"lines", 0, "N", "only the last N", &kind_number},
     NO_OPTION};
+static const struct opt metrics_options[] = {{"openmetrics", 0, NULL, "in the OpenMetrics format", NULL}, OPT_TO_FILE, NO_OPTION};
 
 const struct verb own_verbs[] = {
+    {.name = "metrics",
+     .summary = "Show what the daemon counts and measures, as Prometheus reads it",
+     .help = "With --json the same as numbers. A file is replaced at once, as the textfile collector of Prometheus's node\n"
+             "exporter needs it.",
+     .opts = metrics_options,
+     .asks = "server.metrics",
+     .list = "metrics",
+     .examples = {{"What the daemon knows of itself", "taskerctl metrics"}},
+     .flags = VERB_PAGES,
+     .run = run_metrics},
     {.name = "doctor",
      .summary = "Check that nothing is stranded",
      .help = "Exit code 1 if a check has found something.",

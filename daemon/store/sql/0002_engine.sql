@@ -37,7 +37,7 @@ CREATE TYPE tasker.hot_row AS (
   kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages; e: see publish_events;
                         -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task;
                         -- k: a context that the daemon is to check
-  idx int,              -- a: 1-based position in the input arrays; c from adopt_claims: times the step was given back at a checkpoint
+  idx int,              -- a: 1-based position in the input arrays; c from adopt_claims: times the step was given back at a checkpoint, from claimed_rows: milliseconds it has waited since it was ready
   status text,          -- a, s: see each function
   task_id bigint,
   task_uuid uuid,
@@ -133,13 +133,13 @@ $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS 
 -- (Workers of a batch are many, and the result of their batchable lists them all: they are given no more than 16 KiB each, so that a batch costs what its workers cost.)
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
-  SELECT 'c'::"char", NULL::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
+  SELECT 'c'::"char", greatest(0, least(extract(epoch FROM clock_timestamp() - s.ready_at) * 1000, 2147483647))::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
          t.context, d.deps, s.inputs, s.checkpoint,
          tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent)
   FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m
   CROSS JOIN unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
-  CROSS JOIN LATERAL (SELECT x.template_no, x.inputs, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+  CROSS JOIN LATERAL (SELECT x.template_no, x.inputs, x.checkpoint, x.ready_at FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
   CROSS JOIN LATERAL (SELECT x.handler_id, x.ancestors, x.worker_ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
   CROSS JOIN LATERAL (SELECT CASE WHEN s.template_no = c.step_no THEN m.bytes ELSE least(m.bytes, 16384) END AS bytes) l
   LEFT JOIN LATERAL (
@@ -193,13 +193,13 @@ BEGIN
 END $$;
 
 -- s rows for tasks that have settled, and a word to the other nodes.
-CREATE FUNCTION tasker.tell_settled(p_notify boolean, p_state text, p_tasks bigint[], p_uuids uuid[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
+CREATE FUNCTION tasker.tell_settled(p_notify boolean, p_state text, p_tasks bigint[], p_uuids uuid[], p_templates int[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 BEGIN
   IF p_notify AND p_uuids IS NOT NULL THEN
     PERFORM tasker.notify_uuids('tasker_settled', p_uuids);
   END IF;
-  RETURN QUERY SELECT 's'::"char", NULL::int, p_state, x.t, x.u, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
-                      NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(p_tasks, p_uuids) AS x(t, u);
+  RETURN QUERY SELECT 's'::"char", NULL::int, p_state, x.t, x.u, x.m, NULL::int, NULL::int, NULL::int, NULL::int,
+                      NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb FROM unnest(p_tasks, p_uuids, p_templates) AS x(t, u, m);
 END $$;
 
 -- Tell all nodes of these, in as many notifications as it takes.
@@ -230,7 +230,7 @@ BEGIN
   RETURN QUERY
     UPDATE tasker.tasks t SET state = p_state, finished_at = clock_timestamp(), finished_by_node = p_node, n_active = 0, n_waiting = 0, n_failed = 0, paused = false
     WHERE t.task_id = ANY (p_tasks)
-    RETURNING 's'::"char", NULL::int, p_state::text, t.task_id, t.task_uuid, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+    RETURNING 's'::"char", NULL::int, p_state::text, t.task_id, t.task_uuid, t.template_id, NULL::int, NULL::int, NULL::int, NULL::int,
               NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb;
   PERFORM tasker.on_unblocked(p_tasks, p_cause ->> 'operator', p_cause ->> 'reason');
 END $$;

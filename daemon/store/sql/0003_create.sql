@@ -234,18 +234,18 @@ END $$;
 CREATE FUNCTION tasker.start_now(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int, p_ids bigint[], p_tids int[])
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  d_t bigint[]; d_u uuid[]; -- nothing is to be done
+  d_t bigint[]; d_u uuid[]; d_m int[]; -- nothing is to be done
 BEGIN
   WITH u AS (
     UPDATE tasker.tasks t SET state = CASE WHEN t.open_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state,
            finished_at = CASE WHEN t.open_sinks = 0 THEN clock_timestamp() END, finished_by_node = CASE WHEN t.open_sinks = 0 THEN p_node END
-    WHERE t.task_id = ANY (p_ids) RETURNING t.task_id, t.task_uuid, t.state),
+    WHERE t.task_id = ANY (p_ids) RETURNING t.task_id, t.task_uuid, t.template_id, t.state),
   h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
         SELECT u.task_id, 'pending', u.state, clock_timestamp(), p_node, '{"event": "started"}' FROM u WHERE u.state <> 'complete')
-  SELECT array_agg(u.task_id), array_agg(u.task_uuid) INTO d_t, d_u FROM u WHERE u.state = 'complete';
+  SELECT array_agg(u.task_id), array_agg(u.task_uuid), array_agg(u.template_id) INTO d_t, d_u, d_m FROM u WHERE u.state = 'complete';
   PERFORM tasker.arm_deadlines(p_ids);
   RETURN QUERY SELECT * FROM tasker.begin_tasks(p_node, p_incarnation, p_slot, p_seq, p_notify, p_handler, p_quota, p_cap, p_ids, p_tids);
-  RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'complete', d_t, d_u);
+  RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'complete', d_t, d_u, d_m);
 END $$;
 
 -- Start tasks whose time has come: pending -> steps_in_process. Credits as in create_tasks; at most p_limit tasks. a row: attempt says how many were started; q row with
@@ -302,7 +302,7 @@ END $$;
 -- the reason in their history. Nothing is claimed.
 CREATE FUNCTION tasker.start_checked(p_node int, p_incarnation int, p_notify boolean, p_tasks bigint[], p_errors jsonb[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  v_ids bigint[]; v_tids int[]; v_bad bigint[]; d_t bigint[]; d_u uuid[];
+  v_ids bigint[]; v_tids int[]; v_bad bigint[]; d_t bigint[]; d_u uuid[]; d_m int[];
 BEGIN
   PERFORM tasker.hot_begin(p_node, p_incarnation);
   SELECT array_agg(l.task_id) FILTER (WHERE e.error IS NULL), array_agg(l.template_id) FILTER (WHERE e.error IS NULL), array_agg(l.task_id) FILTER (WHERE e.error IS NOT NULL)
@@ -314,11 +314,11 @@ BEGIN
   END IF;
   IF v_bad IS NOT NULL THEN
     WITH u AS (
-      UPDATE tasker.tasks t SET state = 'error', finished_at = clock_timestamp(), finished_by_node = p_node WHERE t.task_id = ANY (v_bad) RETURNING t.task_id, t.task_uuid),
+      UPDATE tasker.tasks t SET state = 'error', finished_at = clock_timestamp(), finished_by_node = p_node WHERE t.task_id = ANY (v_bad) RETURNING t.task_id, t.task_uuid, t.template_id),
     h AS (INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
           SELECT u.task_id, 'pending', 'error', clock_timestamp(), p_node, jsonb_build_object('event', 'invalid_context') || e.error
           FROM u JOIN unnest(p_tasks, p_errors) AS e(task_id, error) USING (task_id))
-    SELECT array_agg(u.task_id), array_agg(u.task_uuid) INTO d_t, d_u FROM u;
-    RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'error', d_t, d_u);
+    SELECT array_agg(u.task_id), array_agg(u.task_uuid), array_agg(u.template_id) INTO d_t, d_u, d_m FROM u;
+    RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'error', d_t, d_u, d_m);
   END IF;
 END $$;

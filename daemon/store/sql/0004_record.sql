@@ -269,7 +269,7 @@ END $$;
 -- Put tasks with counters (n_active set) into the state that the counters say. s rows for those that have settled, and a word to the other nodes. The caller holds the row locks.
 CREATE FUNCTION tasker.settle(p_node int, p_notify boolean, p_tasks bigint[], p_cause jsonb) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  u_t bigint[]; u_u uuid[]; u_old tasker.task_state[]; u_new tasker.task_state[];
+  u_t bigint[]; u_u uuid[]; u_m int[]; u_old tasker.task_state[]; u_new tasker.task_state[];
 BEGIN
   WITH want AS (
     SELECT t.ctid AS c, t.state AS old,
@@ -281,11 +281,11 @@ BEGIN
     UPDATE tasker.tasks t SET state = w.new, finished_at = CASE WHEN w.new = 'complete' THEN clock_timestamp() END,
            finished_by_node = CASE WHEN w.new = 'complete' THEN p_node END
     FROM want w WHERE t.ctid = w.c AND w.new <> w.old
-    RETURNING t.task_id, t.task_uuid, w.old, w.new),
+    RETURNING t.task_id, t.task_uuid, t.template_id, w.old, w.new),
   h AS (
     INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
     SELECT u.task_id, u.old, u.new, clock_timestamp(), p_node, p_cause FROM u WHERE u.new <> 'complete')
-  SELECT array_agg(u.task_id), array_agg(u.task_uuid), array_agg(u.old), array_agg(u.new) INTO u_t, u_u, u_old, u_new FROM u;
+  SELECT array_agg(u.task_id), array_agg(u.task_uuid), array_agg(u.template_id), array_agg(u.old), array_agg(u.new) INTO u_t, u_u, u_m, u_old, u_new FROM u;
   IF 'blocked_by_failures' = ANY (u_new) THEN
     PERFORM tasker.on_blocked((SELECT array_agg(x.t) FROM unnest(u_t, u_new) AS x(t, new) WHERE x.new = 'blocked_by_failures'));
   END IF;
@@ -296,9 +296,9 @@ BEGIN
     PERFORM tasker.notify_uuids('tasker_settled', ARRAY(SELECT x.u FROM unnest(u_u, u_new) AS x(u, new) WHERE x.new IN ('complete', 'blocked_by_failures')));
   END IF;
   RETURN QUERY
-    SELECT 's'::"char", NULL::int, x.new::text, x.t, x.u, NULL::int, NULL::int, NULL::int, NULL::int, NULL::int,
+    SELECT 's'::"char", NULL::int, x.new::text, x.t, x.u, x.m, NULL::int, NULL::int, NULL::int, NULL::int,
            NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-    FROM unnest(u_t, u_u, u_new) AS x(t, u, new) WHERE x.new IN ('complete', 'blocked_by_failures');
+    FROM unnest(u_t, u_u, u_m, u_new) AS x(t, u, m, new) WHERE x.new IN ('complete', 'blocked_by_failures');
 END $$;
 
 -- From now on these tasks count what can move them. The caller holds the row locks.
@@ -400,7 +400,7 @@ END $$;
 -- Steps that count have been satisfied, one for each time that their task is in p_tasks: a task is complete when all of them are. s rows.
 CREATE FUNCTION tasker.close_sinks(p_node int, p_now timestamptz, p_notify boolean, p_tasks bigint[]) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
-  d_t bigint[]; d_u uuid[];
+  d_t bigint[]; d_u uuid[]; d_m int[];
 BEGIN
   WITH k AS (
     SELECT o.task_id, count(*)::int AS n FROM unnest(p_tasks) AS o(task_id) GROUP BY o.task_id),
@@ -414,9 +414,9 @@ BEGIN
       finished_at = CASE WHEN t.open_sinks = z.n THEN p_now END,
       finished_by_node = CASE WHEN t.open_sinks = z.n THEN p_node END
     FROM z WHERE t.ctid = z.c
-    RETURNING t.task_id, t.task_uuid, t.open_sinks)
-  SELECT array_agg(u.task_id), array_agg(u.task_uuid) INTO d_t, d_u FROM u WHERE u.open_sinks = 0;
-  RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'complete', d_t, d_u);
+    RETURNING t.task_id, t.task_uuid, t.template_id, t.open_sinks)
+  SELECT array_agg(u.task_id), array_agg(u.task_uuid), array_agg(u.template_id) INTO d_t, d_u, d_m FROM u WHERE u.open_sinks = 0;
+  RETURN QUERY SELECT * FROM tasker.tell_settled(p_notify, 'complete', d_t, d_u, d_m);
 END $$;
 
 -- Steps of these tasks have become active (p_more), or no longer are; a task is there once for each step. Those that do not count are passed over.

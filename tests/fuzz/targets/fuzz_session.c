@@ -85,6 +85,11 @@ void store_get_stats(struct store *s, struct store_stats *ret)
 	(void)s;
 	*ret = (struct store_stats){0};
 }
+void store_get_state(struct store *s, struct store_state *ret)
+{
+	(void)s;
+	*ret = (struct store_state){.threads = 1};
+}
 const unsigned char *store_secret(struct store *s)
 {
 	static const unsigned char secret[SECRET_LEN];
@@ -288,9 +293,10 @@ static void server_begin(void)
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);
 	TAILQ_INIT(&srv.consumers);
+	TAILQ_INIT(&srv.metrics.waiting);
 	srv.base = event_base_new();
 	srv.prover = prover_new();
-	assert(srv.base && srv.prover);
+	assert(srv.base && srv.prover && metrics_init(&srv) == 0);
 	add_handlers();
 }
 
@@ -324,6 +330,7 @@ static void server_end(void)
 			api_answered(&srv, r);
 		req_free(r);
 	}
+	metrics_done(&srv);
 	consumers_free(&srv);
 	watches_free(&srv);
 	waits_free(&srv);

@@ -1,0 +1,184 @@
+/* Scrapes: what only the database knows is asked when somebody wants to know it, at most every METRICS_FRESH_US, and server.metrics. */
+#include "daemon/server/impl.h"
+
+#include <errno.h>
+#include <string.h>
+#include "daemon/server/metrics_kinds.h"
+
+const char API_METRICS[] = "tasker.api_metrics";
+
+struct scrape {
+	TAILQ_ENTRY(scrape) link;
+	scrape_fn *fn;
+	void *arg;
+};
+
+static void call_all(struct server *srv)
+{
+	struct metrics *m = &srv->metrics;
+	struct scrape *s;
+	if (m->timer)
+		event_del(m->timer);
+	while ((s = TAILQ_FIRST(&m->waiting))) {
+		TAILQ_REMOVE(&m->waiting, s, link);
+		s->fn(srv, s->arg);
+		free(s);
+	}
+}
+
+static void on_patience_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *srv = arg;
+	(void)fd, (void)what;
+	call_all(srv);
+	server_flush(srv);
+}
+
+void metrics_stop_waiting(struct server *srv)
+{
+	call_all(srv);
+	if (srv->metrics.timer)
+		event_free(TAKE_PTR(srv->metrics.timer));
+}
+
+/* Whether the answer is on its way. */
+static bool ask(struct server *srv)
+{
+	struct metrics *m = &srv->metrics;
+	if (m->asking)
+		return true;
+	struct req *r = req_new(REQ_API, (struct origin){0});
+	if (!r)
+		return false;
+	char args[48];
+	int n = snprintf(args, sizeof args, "{\"namespaces\":%d}", srv->opt->metrics_templates);
+	text_set(&r->api.args, args, (size_t)n);
+	r->api.function = API_METRICS;
+	r->api.mode = API_READ;
+	store_submit(srv->store, r);
+	return m->asking = true;
+}
+
+static bool is_fresh(const struct server *srv)
+{
+	return srv->metrics.db_at && now_mono() - srv->metrics.db_at < METRICS_FRESH_US;
+}
+
+struct scrape *metrics_scrape(struct server *srv, scrape_fn *fn, void *arg)
+{
+	struct metrics *m = &srv->metrics;
+	if (!m->timer)
+		m->timer = event_new(srv->base, -1, 0, on_patience_over, srv);
+	struct scrape *s = is_fresh(srv) || !srv->db_up || !srv->adopted || !m->timer ? NULL : calloc(1, sizeof *s);
+	if (!s || !ask(srv)) {
+		free(s);
+		fn(srv, arg);
+		return NULL;
+	}
+	*s = (struct scrape){.fn = fn, .arg = arg};
+	if (TAILQ_EMPTY(&m->waiting))
+		event_add(m->timer, &(struct timeval){.tv_sec = METRICS_PATIENCE_MS / 1000, .tv_usec = METRICS_PATIENCE_MS % 1000 * 1000});
+	TAILQ_INSERT_TAIL(&m->waiting, s, link);
+	return s;
+}
+
+void metrics_forget(struct server *srv, struct scrape *scrape)
+{
+	if (!scrape)
+		return;
+	TAILQ_REMOVE(&srv->metrics.waiting, scrape, link);
+	free(scrape);
+}
+
+void metrics_answered(struct server *srv, struct req *r)
+{
+	struct metrics *m = &srv->metrics;
+	m->asking = false;
+	if (r->failed) {
+		log_warn("%s: %s", r->api.function, r->err.text);
+	} else {
+		buf_done(&m->db);
+		m->db = r->answer;
+		buf_init(&r->answer, 0);
+		m->db_at = now_mono();
+	}
+	call_all(srv);
+}
+
+/* server.metrics ---------------------------------------------------------------------------------------------------------- */
+
+struct asker {
+	uint64_t session;
+	uint32_t request;
+	enum expo_format format;
+};
+
+static void write_answer(struct server *srv, struct session *s, enum expo_format format, struct buf *out)
+{
+	const struct access *access = access_everywhere(&s->access, ROLE_READ) ? NULL : &s->access;
+	if (format == EXPO_VALUES) {
+		mp_map(out, 1);
+		mp_str(out, "metrics");
+		metrics_render(srv, format, access, out);
+		return;
+	}
+	struct buf text;
+	buf_init(&text, 0);
+	metrics_render(srv, format, access, &text);
+	mp_map(out, 2);
+	mp_str(out, "content_type");
+	mp_str(out, expo_content_types[format]);
+	mp_str(out, "text");
+	mp_strn(out, buf_text(&text), text.failed ? 0 : text.len);
+	if (text.failed)
+		out->failed = text.failed;
+	buf_done(&text);
+}
+
+static void answer(struct server *srv, void *arg)
+{
+	struct asker *a = arg;
+	struct session *s = session_find(srv, a->session);
+	struct buf out;
+	if (s)
+		session_answered(s);
+	if (s && s->fd >= 0) {
+		buf_init(&out, 0);
+		write_answer(srv, s, a->format, &out);
+		reply_answer(s, a->request, &out);
+		buf_done(&out);
+	}
+	free(a);
+}
+
+static int read_format(const msgpack_object *params, enum expo_format *ret, struct err *e)
+{
+	const msgpack_object *o = mp_get(params, "format");
+	*ret = EXPO_VALUES;
+	for (unsigned i = 0; o && i < EXPO_COUNT; i++)
+		if (mp_str_eq(o, expo_format_names[i])) {
+			*ret = (enum expo_format)i;
+			return 0;
+		}
+	if (!o)
+		return 0;
+	snprintf(e->path, sizeof e->path, "format");
+	return err_set(e, -EINVAL, "bad_request", "format must be values, prometheus or openmetrics");
+}
+
+void on_server_metrics(struct session *s, uint32_t id, const msgpack_object *params)
+{
+	struct err e = {0};
+	struct asker *a = calloc(1, sizeof *a);
+	if (!a || read_format(params, &a->format, &e) < 0) {
+		if (!a)
+			err_set(&e, 0, "overloaded", "out of memory");
+		reply_error(s, id, &e);
+		free(a);
+		return;
+	}
+	a->session = s->id;
+	a->request = id;
+	s->asked++;
+	metrics_scrape(s->srv, answer, a);
+}

@@ -1,8 +1,10 @@
 """What the daemon counts: against what is recorded, in each format, bounded, and shown to whom it concerns."""
+import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 import harness
@@ -11,6 +13,7 @@ from taskerd.exceptions import TaskerdError
 
 PROMTOOL = shutil.which("promtool")
 NO_PROMTOOL = "promtool is not here: apt-get install prometheus (contrib/setup test does it)"
+CONTRIB = os.path.join(harness.ROOT, "contrib")
 LINE = re.compile(r'([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$')
 
 
@@ -212,10 +215,65 @@ class Formats(harness.SharedCase, Scraping):
 		self.assertEqual((wrong.returncode, wrong.stdout), (1, ""))
 		self.assertIn("/nowhere/taskerd.prom", wrong.stderr)
 
+	def test_what_alerts_and_dashboard_ask_for_is_there(self):
+		there = set(families(self.scrape(self.node)["text"]))
+		there |= {name + end for name, kind in families(self.scrape(self.node)["text"]).items() if kind == "histogram" for end in ("_bucket", "_sum", "_count")}
+		for place in (("prometheus", "taskerd.rules.yml"), ("grafana", "taskerd.json")):
+			with open(os.path.join(CONTRIB, *place), encoding="utf-8") as f:
+				asked = set(re.findall(r"\b((?:taskerd|process)_\w+)\b", re.sub(r"\w+\.\w+", "", f.read())))
+			self.assertLess(20, len(asked), place)
+			self.assertEqual(asked - there - {"taskerd_templates"}, set(), place)
+
+	def test_runbooks_name_commands(self):
+		"""Each alert says what to run next, and there is such a command."""
+		with open(os.path.join(CONTRIB, "prometheus", "taskerd.rules.yml"), encoding="utf-8") as f:
+			alerts = re.split(r"- alert: ", f.read())[1:]
+		named = set()
+		for alert in alerts:
+			runbook = re.search(r"^ +runbook: (.*)$", alert, re.M)
+			self.assertTrue(runbook and "`taskerctl " in runbook[1], alert)
+			named |= set(re.findall(r"`taskerctl ([a-z]+(?: [a-z]+)?)(?= |`)", runbook[1]))
+		self.assertLess(8, len(named))
+		for words in named:
+			done = subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "help", *words.split()], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+			self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+
 	def test_the_page_lists_all(self):
 		with open(os.path.join(harness.ROOT, "docs", "observability.md"), encoding="utf-8") as f:
 			listed = dict(re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|", f.read(), re.M))
 		self.assertEqual(listed, families(self.scrape(self.node)["text"]))
+
+
+@unittest.skipUnless(PROMTOOL, NO_PROMTOOL)
+class Alerts(unittest.TestCase):
+	def promtool(self, *args):
+		done = subprocess.run([PROMTOOL, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+		self.assertEqual(done.returncode, 0, done.stdout)
+		return done.stdout
+
+	def test_rules(self):
+		self.assertRegex(self.promtool("check", "rules", os.path.join(CONTRIB, "prometheus", "taskerd.rules.yml")), r"SUCCESS: \d+ rules")
+
+	def test_they_fire_when_they_should(self):
+		tests = os.path.join(harness.HERE, "prometheus", "taskerd.rules.test.yml")
+		self.promtool("test", "rules", tests)
+		with open(tests, encoding="utf-8") as f, open(os.path.join(CONTRIB, "prometheus", "taskerd.rules.yml"), encoding="utf-8") as rules:
+			tested = set(re.findall(r"Taskerd\w+", f.read()))
+			self.assertEqual(set(re.findall(r"- alert: (\w+)", rules.read())), tested)
+
+	def test_queries_of_the_dashboard(self):
+		with open(os.path.join(CONTRIB, "grafana", "taskerd.json"), encoding="utf-8") as f:
+			board = json.load(f)
+		ids = [p["id"] for p in board["panels"]]
+		self.assertEqual(len(ids), len(set(ids)))
+		queries = [t["expr"] for p in board["panels"] for t in p.get("targets", ())]
+		queries += [a["expr"] for a in board["annotations"]["list"] if "expr" in a]
+		self.assertLess(40, len(queries))
+		rules = [{"record": "q:%d" % i, "expr": q.replace("$__rate_interval", "5m")} for i, q in enumerate(queries)]
+		with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+			json.dump({"groups": [{"name": "dashboard", "rules": rules}]}, f)
+			f.flush()
+			self.promtool("check", "rules", f.name)
 
 
 class WithoutDatabase(Scraping):

@@ -133,7 +133,7 @@ $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS 
 -- (Workers of a batch are many, and the result of their batchable lists them all: they are given no more than 16 KiB each, so that a batch costs what its workers cost.)
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
-  SELECT 'c'::"char", greatest(0, least(extract(epoch FROM clock_timestamp() - s.ready_at) * 1000, 2147483647))::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
+  SELECT 'c'::"char", greatest(0, least(date_part('epoch', clock_timestamp() - s.ready_at) * 1000, 2147483647))::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
          t.context, d.deps, s.inputs, s.checkpoint,
          tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent)
   FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m

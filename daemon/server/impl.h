@@ -505,6 +505,7 @@ struct open_step *step_new(struct server *srv, struct claim *c); /* takes c; NUL
 /* End the attempt without the worker: timeout, lost, released. Frees `o` unless the worker still owes a word. */
 void step_end(struct open_step *o, enum outcome outcome, const char *message);
 void steps_lost(struct session *s, enum outcome outcome, const char *message);
+/* orphans.c */
 void steps_adopted(struct server *srv, struct claim *claims);
 void orphans_give_up(struct server *srv);
 /* A step of a former incarnation has found its worker again: it is open on `s`. */

@@ -112,6 +112,8 @@ class Pages(stages.Page):
 		machine.start()
 		machine.workflow()
 		self.follow("docs/http.md", machine)
+		machine.must("mkdir -p /var/lib/prometheus/node-exporter")
+		self.follow("docs/observability.md", machine)
 
 	def test_security(self):
 		self.follow("docs/security.md", self.embedded())

@@ -17,8 +17,9 @@ static int check_roles(const msgpack_object *params, struct err *e)
 		const msgpack_object_str *r = &roles->via.array.ptr[i].via.str;
 		if (role_named(r->ptr, r->size) != ROLE_NONE)
 			continue;
+		int rc = err_set(e, -EINVAL, "bad_request", "there is no role \"%.*s\": read, submit, work, operate or admin is expected", (int)(r->size < 64 ? r->size : 64), r->ptr);
 		snprintf(e->path, sizeof e->path, "roles[%u]", i);
-		return err_set(e, -EINVAL, "bad_request", "there is no role \"%.*s\": read, submit, work, operate or admin is expected", (int)(r->size < 64 ? r->size : 64), r->ptr);
+		return rc;
 	}
 	return 0;
 }

@@ -48,24 +48,3 @@ void on_detailed(struct exchange *x)
 	buf_printf(&json, "\"steps\":{\"running\":%u},\"http\":{\"connections\":%u,\"most\":%d,\"streams\":%u}}}", s.steps_running, HASH_COUNT(h->conns), h->opt->http_max_connections, h->n_streams);
 	reply_health(x, &s, &json);
 }
-
-void on_metrics(struct exchange *x)
-{
-	struct server_health s;
-	struct buf out;
-	server_get_health(x->http->srv, &s);
-	const struct {
-		const char *name, *help;
-		unsigned long long v;
-	} gauges[] = {{"taskerd_ready", "1 if the daemon takes and does work", s.ready},
-		      {"taskerd_uptime_seconds", "since the daemon started", s.uptime_ms / 1000},
-		      {"taskerd_sessions", "connections over the daemon's socket", s.sessions},
-		      {"taskerd_workers", "sessions that run steps", s.workers},
-		      {"taskerd_steps_running", "steps that workers of this node hold", s.steps_running},
-		      {"taskerd_store_requests", "requests that wait for the database", s.store_requests},
-		      {"taskerd_store_bytes", "bytes of requests that wait for the database", s.store_bytes}};
-	buf_init(&out, 0);
-	for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
-		buf_printf(&out, "# HELP %s %s\n# TYPE %s gauge\n%s %llu\n", gauges[i].name, gauges[i].help, gauges[i].name, gauges[i].name, gauges[i].v);
-	reply_bytes(x, HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &out);
-}

@@ -123,4 +123,4 @@ void stream_free(struct exchange *x);
 bool stream_is_over(struct exchange *x);
 
 /* health.c, openapi.c: answered from memory */
-local_fn on_live, on_ready, on_detailed, on_metrics, on_openapi;
+local_fn on_live, on_ready, on_detailed, on_openapi;

@@ -229,8 +229,29 @@ static void put_location(struct exchange *x, const msgpack_object *result)
 	buf_done(&b);
 }
 
+static void reply_text(struct exchange *x, const msgpack_object *result)
+{
+	const char *type, *text;
+	size_t type_len, len;
+	char media[128];
+	struct buf body;
+	if (mp_get_str(result, "content_type", &type, &type_len) != 1 || mp_get_str(result, "text", &text, &len) != 1) {
+		reply_refusal(x, HTTP_INTERNAL, "internal", NULL, "the answer is not text");
+		return;
+	}
+	snprintf(media, sizeof media, "%.*s", (int)(type_len < sizeof media ? type_len : 0), type);
+	buf_init(&body, 0);
+	buf_append(&body, text, len);
+	add_header(x, "Cache-Control", "no-store");
+	reply_bytes(x, HTTP_OK, media, &body);
+}
+
 void reply_result(struct exchange *x, const msgpack_object *result)
 {
+	if (x->route->flags & ROUTE_TEXT) {
+		reply_text(x, result);
+		return;
+	}
 	const msgpack_object *what = x->route->pick ? mp_get(result, x->route->pick) : result;
 	struct buf json;
 	bool created = false;

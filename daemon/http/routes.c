@@ -88,12 +88,12 @@ const struct route routes[] = {
 	{GET, "/v1/doctor", MSG_DOCTOR, .answer = "Doctor", .tag = "system", .summary = "Check that nothing is stranded"},
 	{GET, "/v1/server", MSG_SERVER_INFO, .answer = "Object", .tag = "system", .summary = "This daemon"},
 	{GET, "/v1/config", MSG_SERVER_CONFIG, .answer = "Object", .tag = "system", .summary = "The options in effect, without secrets"},
+	{GET, "/metrics", MSG_SERVER_METRICS, .flags = ROUTE_TEXT, .fixed = "{\"format\":\"prometheus\"}", .answer = "Metrics", .tag = "system", .summary = "Metrics for Prometheus"},
 	/* without the protocol */
 	{GET, "/health", MSG_COUNT, on_live, .answer = "Health", .tag = "health", .summary = "The same as /health/live"},
 	{GET, "/health/live", MSG_COUNT, on_live, .answer = "Health", .tag = "health", .summary = "The daemon's loop turns: if not, start it again"},
 	{GET, "/health/ready", MSG_COUNT, on_ready, .answer = "Health", .tag = "health", .summary = "The daemon takes and does work: if not (503), send it elsewhere"},
 	{GET, "/health/detailed", MSG_COUNT, on_detailed, .answer = "Health", .tag = "health", .summary = "The same with numbers"},
-	{GET, "/metrics", MSG_COUNT, on_metrics, ROUTE_TEXT, .answer = "Metrics", .tag = "health", .summary = "Metrics for Prometheus"},
 	{GET, "/openapi.json", MSG_COUNT, on_openapi, .answer = "Object", .tag = "health", .summary = "This interface as an OpenAPI 3.1 document"},
 };
 const size_t route_count = sizeof routes / sizeof *routes;

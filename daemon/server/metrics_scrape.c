@@ -142,7 +142,7 @@ static void answer(struct server *srv, void *arg)
 	struct buf out;
 	if (s)
 		session_answered(s);
-	if (s && s->fd >= 0) {
+	if (s && session_speaks(s)) {
 		buf_init(&out, 0);
 		write_answer(srv, s, a->format, &out);
 		reply_answer(s, a->request, &out);

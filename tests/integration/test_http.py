@@ -204,7 +204,12 @@ class Routes(harness.SharedCase):
 		self.assertEqual(self.ok("GET", "/health/live"), {"status": "alive"})
 		self.assertEqual(self.ok("GET", "/health/ready"), {"status": "ready", "database": "up"})
 		self.assertEqual(self.ok("GET", "/health/detailed")["checks"]["sessions"]["workers"], 1)
-		self.assertIn("\n# TYPE ", self.ok("GET", "/metrics"))
+
+	def test_metrics(self):
+		a = self.web.get("/metrics")
+		self.assertEqual((a.status, a.headers["Content-Type"]), (200, "text/plain; version=0.0.4; charset=utf-8"))
+		for family in ("taskerd_build_info", "taskerd_sessions", "taskerd_tasks_created_total"):
+			self.assertIn("\n# TYPE %s " % family, a.body)
 
 	# What is refused
 
@@ -367,10 +372,11 @@ class Peers(harness.Case):
 		self.assertNotEqual(four, six)
 		tcp = web.Web(four)
 		self.addCleanup(tcp.close)
-		for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json"):
+		for path in ("/health/live", "/health/ready", "/openapi.json"):
 			self.assertEqual(tcp.get(path).status, 200)
 		a = tcp.get("/v1/tasks")
 		self.assertEqual((a.status, a.headers["WWW-Authenticate"], a.body["code"]), (401, 'Bearer realm="taskerd"', "permission_denied"))
+		self.assertEqual(tcp.get("/metrics").status, 401)
 		a = tcp.get("/v1/tasks", Authorization="Bearer nonsense")
 		self.assertEqual((a.status, a.headers["WWW-Authenticate"]), (401, 'Bearer realm="taskerd", error="invalid_token"'))
 		self.assertFalse(os.path.exists(web.http_socket(node)))

@@ -6,6 +6,7 @@ cannot be counted (a build that breaks, a crash, a timeout) is one failed test. 
 """
 
 import glob
+import itertools
 import os
 import platform
 import re
@@ -14,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +30,7 @@ SCHEMATHESIS = "schemathesis==4.32.5"
 
 BUILDS = {  # name: (environment, options of meson setup)
     "gcc": ({"CC": "gcc"}, []),
-    "clang": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, []),
+    "clang": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, ["-Doptimization=1"]),  # it is for its warnings
     "asan": ({"CC": "gcc"}, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]),
     "tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"]),
 }
@@ -46,8 +48,13 @@ class Tally:
 
     def __init__(self):
         self.passed, self.failed, self.skipped, self.failures = 0, 0, 0, []
+        self.lock = threading.Lock()
 
     def add(self, title, passed, failures, skipped=0, log=None):
+        with self.lock:
+            self._add(title, passed, failures, skipped, log)
+
+    def _add(self, title, passed, failures, skipped, log):
         self.passed += passed
         self.failed += len(failures)
         self.skipped += skipped
@@ -86,8 +93,16 @@ def tail(log, lines=25):
     print("\n".join("    | " + line for line in text[-lines:]), flush=True)
 
 
+building = threading.Lock()
+
+
 def build(name):
     """The build directory, or None if the build is broken (which is counted)."""
+    with building:
+        return build_alone(name)
+
+
+def build_alone(name):
     env, options = BUILDS[name]
     where, log = OUT / name, LOGS / f"build-{name}.log"
     log.unlink(missing_ok=True)
@@ -465,6 +480,7 @@ SUITES = {f.__name__: f for f in (
     integration, conformance, faults,
     asan, tsan,
 )}
+BESIDE = {"python", "ruby", "typescript", "c", "rust", "wasm", "web", "docs"}  # these wait much of their time: they run side by side
 LONG_SUITES = {"asan-all": asan_all, "faults-asan": faults_asan}  # by name only
 
 
@@ -482,11 +498,13 @@ def main():
         return 2
     began = time.monotonic()
     shutil.rmtree(OUT / "initdb", ignore_errors=True)  # of another version of PostgreSQL perhaps
-    for name, suite in {**SUITES, **LONG_SUITES}.items():
-        if name in names or "all" in names and name in SUITES:
-            print(f"{name}:", flush=True)
+    wanted = [name for name in (*SUITES, *LONG_SUITES) if name in names or "all" in names and name in SUITES]
+    for beside, group in itertools.groupby(wanted, BESIDE.__contains__):
+        for together in [list(group)] if beside else [[name] for name in group]:
             start, spent = time.monotonic(), processor()
-            suite()
+            print(f"{', '.join(together)}:", flush=True)
+            with ThreadPoolExecutor(3) as pool:
+                list(pool.map(lambda name: {**SUITES, **LONG_SUITES}[name](), together))
             print(f"  ({time.monotonic() - start:.0f} s, {processor() - spent:.0f} s of processor)", flush=True)
     for failure in tally.failures:
         print(f"FAILED {failure}")

@@ -117,6 +117,8 @@ static int publish_args(struct session *s, const msgpack_object *params, struct 
 	}
 	if (rc == -EMSGSIZE)
 		e->limit = "max_result";
+	if (rc < 0)
+		return rc;
 	if (!mp_get(params, "event_id"))
 		put_event_id(json);
 	if (!mp_get(params, "fired_by")) {

@@ -54,13 +54,15 @@ class PgError(Exception):
 def wait_for(condition, what, timeout=60):
 	"""Call `condition` until it returns something true, and return that; AssertionError naming `what` after `timeout` seconds."""
 	deadline = time.monotonic() + timeout
+	pause = 0.01
 	while True:
 		value = condition()
 		if value:
 			return value
 		if time.monotonic() > deadline:
 			raise AssertionError("waited %d s for %s" % (timeout, what))
-		time.sleep(0.01)
+		time.sleep(pause)
+		pause = min(pause * 1.2, 0.03)
 
 
 def lit(value):
@@ -279,7 +281,7 @@ class PgCluster:
 			self._run_initdb()
 			if kept:
 				self._keep(kept)
-		conf = {"listen_addresses": "", "unix_socket_directories": self.host, "port": 5432,
+		conf = {"listen_addresses": "", "unix_socket_directories": self.host, "port": 5432, "jit": "off",
 		        "dynamic_shared_memory_type": "mmap"}  # in the data directory: nothing is left in /dev/shm by a kill
 		if not durable:
 			conf.update(fsync="off", full_page_writes="off")  # a commit still outlives kill(): the kernel has it

@@ -65,13 +65,24 @@ usec_t tokens_asked(const struct tokens *t)
 
 /* ---- from the database ---- */
 
+/* With a NUL; what is copied has none. */
+static char *copied(const char *p, size_t n)
+{
+	char *text = malloc(n + 1);
+	if (text) {
+		memcpy(text, p, n);
+		text[n] = '\0';
+	}
+	return text;
+}
+
 static bool read_namespaces(struct token *t, const msgpack_object *list)
 {
 	size_t n = list->via.array.size;
 	t->namespaces = calloc(n, sizeof *t->namespaces);
 	for (; t->namespaces && t->n_namespaces < n; t->n_namespaces++) {
 		const msgpack_object *o = &list->via.array.ptr[t->n_namespaces];
-		char *name = o->type == MSGPACK_OBJECT_STR ? strndup(o->via.str.ptr, o->via.str.size) : NULL;
+		char *name = o->type == MSGPACK_OBJECT_STR ? copied(o->via.str.ptr, o->via.str.size) : NULL;
 		if (!name)
 			return false;
 		t->namespaces[t->n_namespaces] = name;
@@ -105,7 +116,7 @@ static bool read_token(const msgpack_object *o, struct token *t)
 	if (mp_get_int(o, "expires_us", 1, INT64_MAX, &expires) < 0)
 		return false;
 	t->expires = (usec_t)expires;
-	t->name = strndup(name, name_n);
+	t->name = copied(name, name_n);
 	int has = mp_get_array(o, "namespaces", &namespaces);
 	return t->name && (has == 0 || (has == 1 && read_namespaces(t, namespaces)));
 }

@@ -290,7 +290,9 @@ static char *pem_of(EVP_PKEY *pkey, bool private)
 	char *at = NULL;
 	ck_assert((private ? PEM_write_bio_PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL) : PEM_write_bio_PUBKEY(bio, pkey)) == 1);
 	long n = BIO_get_mem_data(bio, &at);
-	char *text = strndup(at, (size_t)n);
+	char *text = calloc(1, (size_t)n + 1);
+	ck_assert_ptr_nonnull(text);
+	memcpy(text, at, (size_t)n);
 	BIO_free(bio);
 	return text;
 }

@@ -580,6 +580,7 @@ START_TEST(test_table)
 		options_format(&o, row, &printed); /* a default is written as it would be printed */
 		ck_assert_str_eq(buf_text(&printed), row->fallback);
 		buf_done(&printed);
+		options_done(&o);
 	}
 	ck_assert_ptr_null(option_find("", 0));
 	ck_assert_ptr_null(option_like("", 0));

@@ -242,7 +242,7 @@ def asan(patterns=ASAN_TESTS):
     where = build("asan")
     if where:
         env = sanitizer_env(where)
-        meson_tests("asan unit", where, ["--no-suite", "lint"], env, 4)
+        meson_tests("asan unit", where, ["--no-suite", "lint", "--no-suite", "no-sanitizer"], env, 4)
         daemon_tests("asan integration", "tests/integration", where, env, patterns)
         sanitizer_reports("asan", where)
 
@@ -268,7 +268,7 @@ def tsan():
     # The runtime of gcc 12 cannot place its shadow memory under the address randomisation of newer kernels.
     prefix = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     env = sanitizer_env(where)
-    meson_tests("tsan unit", where, ["--no-suite", "lint", "--no-suite", "postgres"], {**env, "CK_FORK": "no"}, 4, prefix)
+    meson_tests("tsan unit", where, ["--no-suite", "lint", "--no-suite", "postgres", "--no-suite", "taskerctl"], {**env, "CK_FORK": "no"}, 4, prefix)
     daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, ["test_smoke.py"])
     sanitizer_reports("tsan", where)
 

@@ -145,7 +145,7 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
 	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);
 	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
-	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u}", p->s->n_threads, l.sessions, l.workers, l.open_steps);
+	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u}", p->s->cfg.threads, l.sessions, l.workers, l.open_steps);
 	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4, $5::jsonb)", 5, (const char *[]){node, inc, ttl, draining ? "draining" : "up", info}, &r, why, e);
 	if (rc < 0)
 		return rc;

@@ -18,7 +18,7 @@ sys.path.append(harness.HANDLERS)
 from outcomes import outcome  # noqa: E402
 
 SEED = int(os.environ.get("TASKERD_SEED", "0"), 0)
-N = int(os.environ.get("TASKERD_WORKFLOWS", "40"))
+N = int(os.environ.get("TASKERD_WORKFLOWS", "30"))
 FIRST = int(os.environ.get("TASKERD_FIRST_SEED", "1"))
 AT_ONCE = 40
 FOUND = [479]  # seeds that once found something, always run

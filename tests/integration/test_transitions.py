@@ -19,7 +19,7 @@ import engine  # noqa: E402
 from engine import HOUR_MS, OUTCOMES, REPORTED, Engine, Item, Node  # noqa: E402
 from pg import PgError, lit  # noqa: E402
 
-EPISODES = 14  # random runs, each in a database of its own
+EPISODES = 10  # random runs, each in a database of its own
 CALLS = 160    # calls in a run
 DOCTOR_EVERY = 12
 FINISHED = ("complete", "error", "cancelled", "resolved_manually")  # of tasks

@@ -3,10 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "daemon/core/states.h"
 #include "daemon/http/impl.h"
 #include "protocol/mpjson.h"
-#include "protocol/utf8.h"
 
 #define THE_END "end"
 
@@ -128,23 +126,11 @@ static bool is_seen(const struct exchange *x, const msgpack_object *at)
 	return strcmp(text, x->stream->seen) <= 0; /* RFC 3339 in UTC sorts as text */
 }
 
-static bool is_last(const msgpack_object *event)
-{
-	const char *p;
-	size_t n;
-	char name[40];
-	if (!mp_str_eq(mp_get(event, "kind"), "task") || mp_get_str(event, "state", &p, &n) != 1)
-		return false;
-	utf8_copy(name, sizeof name, p, n);
-	int st = task_state_parse(name);
-	return st >= 0 && (task_states[st].flags & STATE_FINISHED);
-}
-
 static void task_events(struct exchange *x, const msgpack_object *events)
 {
 	for (uint32_t i = 0; i < events->via.array.size; i++) {
 		const msgpack_object *e = &events->via.array.ptr[i], *at = mp_get(e, "at"), *kind = mp_get(e, "kind");
-		bool last = is_last(e);
+		bool last = event_ends_task(e);
 		if (!kind || (is_seen(x, at) && !last))
 			continue;
 		/* The last one has its id from the end, which comes with it. */

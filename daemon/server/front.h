@@ -42,6 +42,8 @@ struct session *session_open_local(struct server *srv, struct principal *who, co
 /* A request. The answer comes to local.frame, at the earliest in the next server_flush; it is the only one with this id. */
 void session_ask(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void session_close_local(struct session *s);
+/* Of a task.event's events: it is the task's last. */
+bool event_ends_task(const msgpack_object *event);
 /* The kernel's word about the peer of a Unix socket. */
 void principal_of_peer(const struct server *srv, int fd, struct principal *who);
 

@@ -162,8 +162,9 @@ static int read_format(const msgpack_object *params, enum expo_format *ret, stru
 		}
 	if (!o)
 		return 0;
+	err_set(e, -EINVAL, "bad_request", "format must be values, prometheus or openmetrics");
 	snprintf(e->path, sizeof e->path, "format");
-	return err_set(e, -EINVAL, "bad_request", "format must be values, prometheus or openmetrics");
+	return -EINVAL;
 }
 
 void on_server_metrics(struct session *s, uint32_t id, const msgpack_object *params)

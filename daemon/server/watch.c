@@ -244,7 +244,7 @@ static void note_time(struct watch *w, const msgpack_object *event)
 		memcpy(w->since, text, sizeof text);
 }
 
-static bool ends_watch(const msgpack_object *event)
+bool event_ends_task(const msgpack_object *event)
 {
 	const char *p;
 	size_t n;
@@ -268,7 +268,7 @@ static bool send_events(struct session *s, struct watch *w, const msgpack_object
 			continue;
 		note_time(w, e);
 		send_event(&o, e);
-		finished = finished || ends_watch(e);
+		finished = finished || event_ends_task(e);
 	}
 	flush_events(&o);
 	buf_done(&o.events);

@@ -201,6 +201,15 @@ class Namespaces(Shared):
 					w.call(method, fields)
 		self.assertEqual((self.count("operator_actions"), self.db.sql("SELECT dlq_uuid, status, notes FROM tasker.dlq ORDER BY 1")), before)
 
+	def test_metrics_of_ours(self):
+		"""In every format: the namespaces of labels are those that the peer may read. The root of this test reads all."""
+		for format in "values", "prometheus", "openmetrics":
+			with self.subTest(format), self.wire(ANN) as ann:
+				self.assertIn("theirs", str(self.node.client.request("server.metrics", {"format": format})))
+				mine = str(ann.call("server.metrics", {"format": format}))
+				self.assertIn("ours", mine)
+				self.assertNotIn("theirs", mine)
+
 	def test_one_of_ours_with_one_of_theirs(self):
 		with self.wire(OPERATOR) as w:
 			for fields in {"task_uuid": self.ours["task"], "step_uuid": self.theirs["step"]}, {"task_uuid": self.theirs["task"], "step_uuid": self.ours["step"]}:

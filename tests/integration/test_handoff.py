@@ -215,6 +215,17 @@ class Kept(Handoff):
 		self.assertEqual(w.acked(other), "recorded")
 		self.complete(tasks[1:])
 
+	def test_a_step_that_was_ended_before(self):
+		"""Its worker has been told, and is not told again; its place is taken as before."""
+		w, (mine,), (task,) = self.worker(1)
+		self.node.client.cancel_task(task)
+		w.until(lambda: w.cancels, "the cancel")
+		self.restart()
+		w.call("ping")
+		self.assertEqual(len(w.cancels), 1)
+		w.results(ok(mine))
+		self.assertEqual(w.acked(mine), "stale")
+
 	def test_a_worker_that_dies_meanwhile(self):
 		worker = self.python_worker(self.node)
 		self.apply(self.node, template("held", [step("a", "t.gate", attempts=2)]))

@@ -59,7 +59,7 @@ struct verb {
 	const struct opt *opts;      /* ends with a NULL name; or NULL */
 	const char *asks;            /* the message it sends, of several the most demanding: tells the role that is needed. NULL: none */
 	const char *list;            /* the member of the answer that --output jsonl prints line by line, or NULL */
-	struct exit_note exits[4];
+	struct exit_note exits[7];
 	struct example examples[4];
 	unsigned flags;
 	int (*run)(struct ctl *c); /* returns an exit code */

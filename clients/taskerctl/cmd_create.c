@@ -116,8 +116,10 @@ static int create_one(struct ctl *c, json_t *params)
 		ctl_note(c, "this task was there already");
 	else if (c->err_tty && !wait)
 		ctl_note(c, "follow it with: taskerctl task watch %s", uuid ? uuid : "UUID");
-	if (wait && uuid)
+	if (wait && uuid) {
 		code = wait_for_one(c, uuid, answer);
+		json_object_set_new(answer, "exit_code", json_integer(code));
+	}
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else if (wait)

@@ -109,7 +109,7 @@ int task_waited_code(const struct waited *w)
 {
 	if (w->err.rc < 0)
 		return (int)exit_code_for(&w->err);
-	return w->settled ? exit_code_for_state(json_text(w->answer, "state")) : (int)EXIT_TIMEOUT;
+	return w->settled ? (int)exit_code_for_state(json_text(w->answer, "state")) : (int)EXIT_TIMEOUT;
 }
 
 /* ---- the verb ---- */
@@ -129,13 +129,12 @@ static void report(void *arg, const struct waited *w)
 static void print_json(const struct ctl *c, const struct waited *tasks, size_t n)
 {
 	cleanup_(cleanup_json) json_t *all = json_array();
-	for (size_t i = 0; i < n; i++)
-		if (tasks[i].answer)
-			json_array_append(all, tasks[i].answer);
-		else
-			json_array_append_new(all, json_pack("{s:s,s:{s:s,s:s}}", "task_uuid", tasks[i].uuid,
-			                                     "error", "code", tasks[i].err.code, "message",
-			                                     tasks[i].err.message));
+	for (size_t i = 0; i < n; i++) {
+		json_t *one = tasks[i].answer ? json_incref(tasks[i].answer)
+		                              : json_pack("{s:s,s:{s:s,s:s}}", "task_uuid", tasks[i].uuid, "error", "code", tasks[i].err.code, "message", tasks[i].err.message);
+		json_object_set_new(one, "exit_code", json_integer(task_waited_code(&tasks[i])));
+		json_array_append_new(all, one);
+	}
 	ctl_print_json(c, all, false);
 }
 

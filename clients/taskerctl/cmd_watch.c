@@ -280,7 +280,7 @@ static void print_snapshot(const struct watch *w)
 	fflush(stdout);
 }
 
-static int conclude(struct watch *w)
+static void conclude(struct watch *w)
 {
 	if (w->live)
 		draw(w);
@@ -288,7 +288,15 @@ static int conclude(struct watch *w)
 		ctl_note(w->c,
 		         "blocked by failures: nothing moves without an operator; see taskerctl task get %s",
 		         w->uuid);
-	return exit_code_for_state(json_text(w->task, "state"));
+}
+
+/* With --json the last line says what the exit code says. */
+static void print_end(const struct watch *w, int code)
+{
+	cleanup_(cleanup_json) json_t *line = json_pack("{s:s,s:s,s:O,s:b,s:i}", "kind", "end", "task_uuid", w->uuid, "state",
+	                                                json_object_get(w->task, "state"), "settled", w->ended, "exit_code", code);
+	if (w->c->cli->json)
+		ctl_print_json(w->c, line, true);
 }
 
 int run_task_watch(struct ctl *c)
@@ -308,8 +316,12 @@ int run_task_watch(struct ctl *c)
 		take_events(&w);
 		code = follow(&w, deadline);
 	}
-	if (code == EXIT_OK)
-		code = conclude(&w);
+	if (code == EXIT_OK) {
+		conclude(&w);
+		code = (int)exit_code_for_state(json_text(w.task, "state"));
+	}
+	if (w.task && (w.ended || code == EXIT_TIMEOUT))
+		print_end(&w, code);
 	tasker_on_notification(c->conn, NULL, NULL);
 	json_decref(w.early);
 	json_decref(w.task);

@@ -351,11 +351,6 @@ bool task_state_is_final(const char *state)
 	return false;
 }
 
-int exit_code_for_state(const char *state)
-{
-	return strcmp(state, "complete") == 0 || strcmp(state, "resolved_manually") == 0 ? EXIT_OK : EXIT_NO;
-}
-
 int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref *ret)
 {
 	if (parse_template_ref(text, ret) < 0)

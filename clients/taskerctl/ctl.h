@@ -113,8 +113,6 @@ int ctl_set_time(const struct ctl *c, json_t *params, const char *key, const cha
 /* SGR code for a state, or NULL. */
 const char *state_colour(const char *state);
 bool task_state_is_final(const char *state);
-/* 0 for complete and resolved_manually, EXIT_NO for the rest. */
-int exit_code_for_state(const char *state);
 
 /* ---- verbs, one file a group ---- */
 int run_template_validate(struct ctl *c);

@@ -47,6 +47,24 @@ enum exit_code exit_code_for(const struct tasker_error *err)
 	return EXIT_NO;
 }
 
+enum exit_code exit_code_for_state(const char *state)
+{
+	static const struct {
+		const char *state;
+		enum exit_code exit;
+	} ends[] = {
+	    {"complete", EXIT_OK},
+	    {"resolved_manually", EXIT_OK},
+	    {"error", EXIT_TASK_ERROR},
+	    {"blocked_by_failures", EXIT_TASK_BLOCKED},
+	    {"cancelled", EXIT_TASK_CANCELLED},
+	};
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+		if (strcmp(state, ends[i].state) == 0)
+			return ends[i].exit;
+	return EXIT_NO;
+}
+
 const char *error_hint(const struct tasker_error *err)
 {
 	if (err->rc == -EACCES)
@@ -61,15 +79,16 @@ const char *exit_code_meaning(int code)
 {
 	static const char *const meanings[] = {
 	    [EXIT_OK] = "done",
-	    [EXIT_NO] = ("failed, or the answer is no: doctor found something, a task did not end complete, "
-	                 "a template "
-	                 "is invalid"),
+	    [EXIT_NO] = "failed, or the answer is no: doctor found something, a template is invalid",
 	    [EXIT_USAGE] = "the command line is wrong",
 	    [EXIT_UNREACHABLE] = "taskerd cannot be reached",
 	    [EXIT_NOT_FOUND] = "no such task or template",
 	    [EXIT_CONFLICT] = "conflict with what is there",
 	    [EXIT_TIMEOUT] = "not in time",
 	    [EXIT_AGAIN] = "try again: taskerd is overloaded, stopping, or without its database",
+	    [EXIT_TASK_ERROR] = "a task that was waited for ended in error",
+	    [EXIT_TASK_BLOCKED] = "it is blocked by failures: nothing moves without an operator",
+	    [EXIT_TASK_CANCELLED] = "it was cancelled",
 	};
 	return code >= 0 && (size_t)code < sizeof meanings / sizeof *meanings ? meanings[code] : NULL;
 }

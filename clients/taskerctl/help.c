@@ -59,7 +59,7 @@ void help_all(struct buf *b)
 	put_options(b, "Options of every command", global_options, NULL);
 	buf_append_str(b, "\nExit codes:\n");
 	for (int i = 0; exit_code_meaning(i); i++)
-		buf_printf(b, "  %d  %s\n", i, exit_code_meaning(i));
+		buf_printf(b, "  %2d  %s\n", i, exit_code_meaning(i));
 	buf_append_str(b, "\nMore about a command: taskerctl help COMMAND, and taskerctl(1).\n");
 }
 
@@ -68,7 +68,7 @@ static void put_exits(struct buf *b, const struct verb *v)
 	if (v->exits[0].means)
 		buf_append_str(b, "\nExit codes of its own (all: taskerctl help):\n");
 	for (size_t i = 0; i < sizeof v->exits / sizeof *v->exits && v->exits[i].means; i++)
-		buf_printf(b, "  %d  %s\n", v->exits[i].code, v->exits[i].means);
+		buf_printf(b, "  %2d  %s\n", v->exits[i].code, v->exits[i].means);
 }
 
 static void put_examples(struct buf *b, const struct verb *v)

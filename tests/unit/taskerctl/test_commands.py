@@ -21,6 +21,10 @@ def an_event(name="payment.charged", payload=None, **metadata):
             "metadata": {"namespace": "shop", "fired_at": "2026-01-02T03:04:05.000000Z", "fired_by": "default", **metadata}}
 
 
+# How a task ends, and the exit code of who waits for it.
+ENDS = {"complete": 0, "resolved_manually": 0, "error": 8, "blocked_by_failures": 9, "cancelled": 10}
+
+
 class Events(Case):
     def test_tail(self):
         def subscribe(params, send):
@@ -488,13 +492,13 @@ class Create(Case):
                          {"task_uuid": UUID, "created": True, "state": "pending"})
 
     def test_wait(self):
-        for state, code in {"complete": 0, "resolved_manually": 0, "error": 1, "blocked_by_failures": 1}.items():
+        for state, code in ENDS.items():
             with self.subTest(state=state):
                 self.serve(task__create=self.answer,
                            task__wait={"task_uuid": UUID, "state": state, "settled": True, "finished": True})
                 self.assertEqual(self.ctl("task", "create", "order", "--wait", code=code), f"{UUID} {state}\n")
-        got = json.loads(self.ctl("task", "create", "order", "--wait", "--json", code=1))
-        self.assertEqual((got["created"], got["state"], got["settled"]), (True, "blocked_by_failures", True))
+                got = json.loads(self.ctl("task", "create", "order", "--wait", "--json", code=code))
+                self.assertEqual((got["created"], got["state"], got["settled"], got["exit_code"]), (True, state, True, code))
 
     def test_many(self):
         def answer(params, _):
@@ -532,7 +536,7 @@ class Create(Case):
             task__wait=lambda p, _: {"task_uuid": p["task_uuid"], "settled": True, "finished": True,
                                      "state": "error" if p["task_uuid"] == "u3" else "complete"})
         text = "".join(json.dumps({"i": i}) + "\n" for i in range(5))
-        self.ctl("task", "create", "order", "--from", "-", "--wait", stdin=text, code=1)
+        self.ctl("task", "create", "order", "--from", "-", "--wait", stdin=text, code=8)
         self.assertIn("4 of 5 tasks complete", self.err)
 
     def test_a_refused_chunk_fails_its_lines(self):
@@ -565,10 +569,17 @@ class Tasks(Case):
         self.serve(task__wait=lambda p, _: {"task_uuid": p["task_uuid"], "state": states[p["task_uuid"]],
                                             "settled": True, "finished": True})
         self.assertEqual(self.ctl("task", "wait", UUID), f"{UUID} complete\n")
-        self.ctl("task", "wait", UUID, UUID2, code=1)
+        self.ctl("task", "wait", UUID, UUID2, code=8)
         self.assertEqual(sorted(self.out.splitlines()), [f"{UUID} complete", f"{UUID2} error"])
-        got = json.loads(self.ctl("task", "wait", UUID2, UUID, "--json", code=1))
-        self.assertEqual([g["task_uuid"] for g in got], [UUID2, UUID])
+        got = json.loads(self.ctl("task", "wait", UUID2, UUID, "--json", code=8))
+        self.assertEqual([(g["task_uuid"], g["exit_code"]) for g in got], [(UUID2, 8), (UUID, 0)])
+
+    def test_wait_says_how_it_ended(self):
+        for state, code in ENDS.items():
+            with self.subTest(state=state):
+                self.serve(task__wait={"task_uuid": UUID, "state": state, "settled": True, "finished": state != "blocked_by_failures"})
+                self.assertEqual(self.ctl("task", "wait", UUID, code=code), f"{UUID} {state}\n")
+                self.assertEqual(json.loads(self.ctl("task", "wait", UUID, "--json", code=code))[0]["exit_code"], code)
 
     def test_wait_asks_again(self):
         answers = iter([False, False, True])
@@ -586,13 +597,13 @@ class Tasks(Case):
         self.ctl("task", "wait", UUID, "--timeout", "60ms", code=6)
         self.assertLessEqual(self.daemon.params("task.wait")[0]["timeout_ms"], 60)
         got = json.loads(self.ctl("task", "wait", UUID, "--timeout", "0", "--json", code=6))
-        self.assertFalse(got[0]["settled"])
+        self.assertEqual((got[0]["settled"], got[0]["exit_code"]), (False, 6))
 
     def test_wait_for_what_is_not_there(self):
         self.serve(task__wait=Error("not_found", "no such task"))
         self.ctl("task", "wait", UUID, code=4)
         got = json.loads(self.ctl("task", "wait", UUID, "--json", code=4))
-        self.assertEqual(got[0]["error"]["code"], "not_found")
+        self.assertEqual((got[0]["error"]["code"], got[0]["exit_code"]), ("not_found", 4))
 
     def test_tree(self):
         self.serve(task__get=a_task(), template__get=TEMPLATE)
@@ -644,11 +655,15 @@ class Watch(Case):
 
     def test_json_lines(self):
         self.watched("error")
-        self.ctl("task", "watch", UUID, "--json", code=1)
+        self.ctl("task", "watch", UUID, "--json", code=8)
         lines = [json.loads(line) for line in self.out.splitlines()]
         self.assertEqual(lines[0], {"kind": "snapshot", "task_uuid": UUID, "task": a_task()})
         self.assertEqual(lines[1], {**EVENTS[0], "task_uuid": UUID})
-        self.assertEqual(lines[-1]["state"], "error")
+        self.assertEqual(lines[-2]["state"], "error")
+        self.assertEqual(lines[-1], {"kind": "end", "task_uuid": UUID, "state": "error", "settled": True, "exit_code": 8})
+        for state, code in ENDS.items():
+            self.watched(state)
+            self.assertEqual(json.loads(self.ctl("task", "watch", UUID, "--json", code=code).splitlines()[-1])["exit_code"], code)
 
     def test_finished_already(self):
         self.serve(task__watch=a_task("complete"))
@@ -657,13 +672,15 @@ class Watch(Case):
 
     def test_blocked(self):
         self.watched("blocked_by_failures")
-        self.ctl("task", "watch", UUID, code=1)
+        self.ctl("task", "watch", UUID, code=9)
         self.assertIn("nothing moves without an operator", self.err)
         self.ctl("task", "watch", UUID, "--follow", "--timeout", "100ms", code=6)
 
     def test_not_in_time(self):
         self.serve(task__watch=a_task())
         self.ctl("task", "watch", UUID, "--timeout", "50ms", code=6)
+        end = json.loads(self.ctl("task", "watch", UUID, "--timeout", "50ms", "--json", code=6).splitlines()[-1])
+        self.assertEqual(end, {"kind": "end", "task_uuid": UUID, "state": "steps_in_process", "settled": False, "exit_code": 6})
 
     def test_lost(self):
         def answer(params, notify):
@@ -676,7 +693,7 @@ class Watch(Case):
     def test_a_terminal_is_redrawn(self):
         self.watched("error")
         text, code = self.terminal("task", "watch", UUID)
-        self.assertEqual(code, 1)
+        self.assertEqual(code, 8)
         last = re.split(r"\x1b\[\d+A\x1b\[J", text)[-1]
         plain = re.sub(r"\x1b\[[\d;]*m", "", last)
         self.assertIn("shop/order " + UUID, plain)

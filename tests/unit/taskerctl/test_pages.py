@@ -65,7 +65,7 @@ class Page:
         return page_options(text + (self.sections["PICKING"] if "under PICKING" in text else ""))
 
     def exits(self, command):
-        return [{"code": int(m[1]), "means": plain(m[2])[0].lower() + plain(m[2])[1:]} for m in re.finditer(r"^\*Exit code (\d)\*\n\t(.*)\.$", self.commands[command], re.M)]
+        return [{"code": int(m[1]), "means": plain(m[2])[0].lower() + plain(m[2])[1:]} for m in re.finditer(r"^\*Exit code (\d+)\*\n\t(.*)\.$", self.commands[command], re.M)]
 
     def role(self, command):
         m = re.search(r"^Role: \*(\w+)\*\.$", self.commands[command], re.M)
@@ -114,11 +114,11 @@ class Commands(unittest.TestCase):
         self.assertEqual(help_options(run("help"), "Options of every command"), wanted)
 
     def test_exit_codes(self):
-        block = re.search(r"^Exit codes:\n((?:  .*\n)*)", run("help"), re.M).group(1)
-        listed = dict(re.findall(r"^  (\d)  (.*)$", block, re.M))
+        block = re.search(r"^Exit codes:\n((?: .*\n)*)", run("help"), re.M).group(1)
+        listed = dict(re.findall(r"^ +(\d+)  (.*)$", block, re.M))
         page = {n: t.replace("*", "").replace("the operation failed", "failed")
-                for n, t in re.findall(r"^[|\[]+ +\*(\d)\*\n:\[? +(.*)$", Page("taskerctl").text, re.M)}
-        self.assertEqual(len(listed), 8)
+                for n, t in re.findall(r"^[|\[]+ +\*(\d+)\*\n:\[? +(.*)$", Page("taskerctl").text, re.M)}
+        self.assertEqual(len(listed), 11)
         self.assertEqual(listed, page)
         self.assertEqual(listed, {str(e["code"]): e["means"] for e in TABLE["exit_codes"]})
 

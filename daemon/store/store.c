@@ -1,5 +1,5 @@
 /* Store threads. Each takes, under the lock, all requests of the kind at the head of the queue that have arrived (up to batch_max), writes them with
- * one call of one engine function, and posts one answer. While it waits for the commit the next batch gathers: no timer, no tuning.
+ * one call of one engine function, and posts one answer; a part of them while others are idle. While it waits for the commit the next batch gathers: no timer, no tuning.
  *
  * A lost connection leaves the outcome of the call unknown. The thread keeps the batch, reconnects, fetches what the call claimed if it committed, and sends the batch again: the
  * engine functions answer a repeat as a repeat. Data that the database refuses is found by halving the batch, and only that request fails. */
@@ -17,6 +17,7 @@
 
 #define CONNECT_TIMEOUT_MS 10000
 #define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
+#define SHARE_MIN 64	 /* requests that are worth a call of their own */
 #define HOT_PER_API 2 /* hot batches after which a waiting API call has its turn */
 
 static void list_push(struct list *l, struct mail *m)
@@ -141,6 +142,15 @@ void store_wake_all(struct store *s)
 	pthread_cond_broadcast(&s->work);
 }
 
+/* How many to take of those that wait: a fair part when other threads have nothing to do. Else, with one worker that is given steps and gives all results back together, one
+ * thread would always have all of them, and the others none. */
+static size_t share_of(const struct store *s)
+{
+	size_t takers = (size_t)s->n_idle + 1, share = (s->hot.n + takers - 1) / takers, max = (size_t)s->cfg.batch_max;
+	share = share < SHARE_MIN ? SHARE_MIN : share;
+	return share < max ? share : max;
+}
+
 /* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
 static size_t take(struct worker *w, struct req **out, bool *ret_api)
 {
@@ -163,7 +173,7 @@ static size_t take(struct worker *w, struct req **out, bool *ret_api)
 		bool api_first = may_api && s->hot_since_api >= HOT_PER_API;
 		if (s->adopted && s->hot.head && !api_first) {
 			s->hot_since_api++;
-			n = take_same_kind(&s->hot, out, (size_t)s->cfg.batch_max);
+			n = take_same_kind(&s->hot, out, share_of(s));
 			break;
 		}
 		if (s->adopted && may_api) {

@@ -1,4 +1,4 @@
-"""How soon a handler starts: on an idle system, after its worker was killed, after the daemon was killed."""
+"""How soon a handler starts: on an idle system, in a new worker, after its worker was killed, after the daemon was killed."""
 
 import json
 import os
@@ -115,3 +115,21 @@ def daemon_killed(build, where, size):
         site.end(site.worker)
         site.worker = None
     return {"first_dispatch_ms": max(first) / 1000, "first_dispatch_ms_p50": quantile(first, 0.5) / 1000, "restarts": len(first), "attempts_lost": lost, "handlers_run_again": again}
+
+
+def worker_started(build, where, size):
+    """A process of each worker is started while a task waits: until the daemon has read the result of its first step."""
+    found = {}
+    with site_of(build, where) as site:
+        for kind in size.worker:
+            for n in range(1 + size.starts):  # the first one brings the files into memory
+                task = site.next_task()
+                site.load("create", "linear-4", 1)
+                began = now_us()
+                worker = site.start_worker(kind, name=f"worker {n} in {kind}", wait=False)
+                wait_until(lambda t=task: site.sql(f"SELECT 1 FROM tasker.tasks WHERE task_id = {t} AND state = 'complete'"), f"a worker in {kind} to run its task", site.children)
+                at = site.sql(f"SELECT (extract(epoch FROM min(finished_at)) * 1000000)::bigint FROM tasker.step_attempts WHERE task_id = {task}")
+                site.end(worker)
+                if n > 0:
+                    found.setdefault(kind, []).append((int(at[0][0]) - began) / 1000)
+    return {kind: {"ms": quantile(ms, 0.5), "slowest_ms": max(ms)} for kind, ms in found.items()}

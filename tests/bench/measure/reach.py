@@ -47,6 +47,13 @@ def ready(r):
     yield Line("ready to handler started, idle system, p99", "2 commits", f"{r['p99_ms']:.2f} ms (p50 {r['p50_ms']:.2f})", f"{r['p99_to_commit']:.2f} commits", r["p99_to_commit"] <= 2)
 
 
+def worker_started(r):
+    for kind, found in r.items():
+        if kind != "spread":
+            goal = 150 if kind == "python" else 100
+            yield Line(f"worker in {kind} started: its first step done", f"{goal} ms", f"{found['ms']:.0f} ms (slowest {found['slowest_ms']:.0f})", f"{found['ms'] / goal:.2f}", found["ms"] <= goal)
+
+
 def worker_killed(r):
     goal = r["commit_ms_p50"] + 10
     yield Line("worker killed: its steps started elsewhere, p99", "one commit + 10 ms", f"{r['p99_ms']:.1f} ms (p50 {r['p50_ms']:.1f})", f"{r['p99_ms'] / goal:.2f}", r["p99_ms"] <= goal)

@@ -17,7 +17,7 @@
 
 #define CONNECT_TIMEOUT_MS 10000
 #define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
-#define SHARE_MIN 64	 /* requests that are worth a call of their own */
+#define SHARE_MIN 64 /* requests that are worth a call of their own */
 #define HOT_PER_API 2 /* hot batches after which a waiting API call has its turn */
 
 static void list_push(struct list *l, struct mail *m)
@@ -41,9 +41,7 @@ void store_post(struct store *s, struct done *d)
 bool store_backoff(struct store *s, unsigned tries)
 {
 	uint32_t rnd = 0;
-	uint64_t cap = tries > 6 ? 10000 : 100ull << tries;
-	if (cap > 10000)
-		cap = 10000;
+	uint64_t cap = tries > 6 ? 10000 : 100ull << tries; /* at most 6,400 */
 	ssize_t ignored = getrandom(&rnd, sizeof rnd, 0);
 	(void)ignored;
 	struct pollfd p = {.fd = s->stop_fd, .events = POLLIN};
@@ -146,9 +144,9 @@ void store_wake_all(struct store *s)
  * thread would always have all of them, and the others none. */
 static size_t share_of(const struct store *s)
 {
-	size_t takers = (size_t)s->n_idle + 1, share = (s->hot.n + takers - 1) / takers, max = (size_t)s->cfg.batch_max;
+	size_t takers = (size_t)s->n_idle + 1, share = (s->hot.n + takers - 1) / takers;
 	share = share < SHARE_MIN ? SHARE_MIN : share;
-	return share < max ? share : max;
+	return share < (size_t)s->cfg.batch_max ? share : (size_t)s->cfg.batch_max;
 }
 
 /* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */

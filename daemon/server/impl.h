@@ -489,42 +489,70 @@ void pool_run_backlog(struct server *srv);
 void pools_free(struct server *srv);
 bool handler_matches(const struct session *s, const struct handler *h);
 
-/* steps.c: results, timeouts, orphans */
-msg_fn on_step_result, on_step_heartbeat, on_step_log, on_step_dependencies, on_step_checkpoint;
+/* steps.c: steps that this node holds */
+msg_fn on_step_heartbeat;
 /* The open step of this session that the claim is for; NULL with the status of an acknowledgement. */
 struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim, const char **ret_status);
-/* Give the step back with a checkpoint; the request is answered when that is recorded. Negative with *e: nothing has happened. */
-int step_yield(struct session *s, uint32_t request, struct open_step *o, const msgpack_object *checkpoint, struct err *e) must_check;
-/* step_calls.c */
-int checkpoint_json(const msgpack_object *m, size_t max, struct buf *out, struct err *e) must_check;
-size_t checkpoint_max(const struct options *opt);
-void reply_status(struct session *s, uint32_t id, const char *status);
 void step_give(struct session *s, struct open_step *o);
 size_t step_items(const struct claim *c);
 struct open_step *step_new(struct server *srv, struct claim *c); /* takes c; NULL: out of memory (then c is lost to the journal) */
-/* End the attempt without the worker: timeout, lost, released. Frees `o` unless the worker still owes a word. */
-void step_end(struct open_step *o, enum outcome outcome, const char *message);
-void steps_lost(struct session *s, enum outcome outcome, const char *message);
-/* orphans.c */
-void steps_adopted(struct server *srv, struct claim *claims);
-void orphans_give_up(struct server *srv);
 /* A step of a former incarnation has found its worker again: it is open on `s`. */
 void step_resume(struct session *s, struct open_step *o);
 /* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an orphan (now open on `s`), or being recorded: true. */
 bool step_held(struct session *s, const struct step_key *key);
-void result_answered(struct server *srv, struct req *r);
+/* Take the step off its session, whose place is free, and free it. */
+void step_forget(struct open_step *o);
 /* Forget what the session runs, without a word to the database. */
 void steps_forget(struct session *s);
+void steps_free(struct server *srv);
+
+/* journal.c */
+void journal_hold(struct server *srv, int slot);
+void journal_release(struct server *srv, int slot);
+void journals_free(struct server *srv);
+
+/* step_calls.c: what workers ask and say besides results */
+msg_fn on_step_log, on_step_dependencies, on_step_checkpoint;
+int checkpoint_json(const msgpack_object *m, size_t max, struct buf *out, struct err *e) must_check;
+size_t checkpoint_max(const struct options *opt);
+void reply_status(struct session *s, uint32_t id, const char *status);
+
+/* step_ends.c: timeouts, lost workers, cancels */
+/* End the attempt without the worker: timeout, lost, released. Frees `o` unless the worker still owes a word. */
+void step_end(struct open_step *o, enum outcome outcome, const char *message);
+void steps_lost(struct session *s, enum outcome outcome, const char *message);
+/* Begin to count the step's time, if it has a limit. */
+void step_set_timer(struct open_step *o);
 void step_send_cancel(struct open_step *o, const char *reason);
 /* Give back what the session runs in namespaces where it may no longer. */
 void steps_withdraw(struct session *s);
 void steps_cancelled(struct server *srv, const struct uuid *what, const char *reason); /* a task or a step */
 void attempt_cancelled(struct server *srv, const struct cancelled *x, const char *reason);
+
+/* results.c: what workers say of their attempts */
+msg_fn on_step_result;
+/* Give the step back with a checkpoint; the request is answered when that is recorded. Negative with *e: nothing has happened. */
+int step_yield(struct session *s, uint32_t request, struct open_step *o, const msgpack_object *checkpoint, struct err *e) must_check;
+
+/* recording.c: how attempts end, on the way to the database and back */
+/* The request that records how the step's attempt ended; the claim's journal hold moves to it. NULL: out of memory. */
+struct req *result_req(const struct claim *c, const struct uuid *step, enum outcome outcome);
+void result_set_error(struct req *r, const char *type, const char *message);
+/* NULL: it is not on its way. */
+struct recording *recording_find(struct server *srv, const struct step_key *key);
+void recording_begin(struct server *srv, const struct step_key *key);
+/* The same has come once more: it is acknowledged as well. */
+void recording_again(struct recording *g, const struct session *s, int attempt);
+void recordings_free(struct server *srv);
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);
-void journal_hold(struct server *srv, int slot);
-void journal_release(struct server *srv, int slot);
+void result_answered(struct server *srv, struct req *r);
+/* A result of an attempt that is not open here, with a valid proof: the database knows what became of it. */
+void late_result_ask(struct session *s, const struct uuid *step, int attempt, const struct uuid *task, unsigned no, uint32_t fence);
 void late_result_answered(struct server *srv, struct req *r);
-void steps_free(struct server *srv);
+
+/* orphans.c */
+void steps_adopted(struct server *srv, struct claim *claims);
+void orphans_give_up(struct server *srv);
 
 /* tasks.c: creating, cancelling */
 /* The most tasks of one task.create_many: the answer, whatever becomes of each, must go into a frame. */
@@ -648,12 +676,30 @@ bool reply_task(struct session *s, struct req *r);
 int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv) must_check;
 
 /* server.c */
+typedef void event_fn(evutil_socket_t fd, short what, void *arg);
+void server_status(struct server *srv);
+void server_stop(struct server *srv);
+void server_fail(struct server *srv, const struct err *e);
+/* answers.c */
+event_fn on_answers;
 /* Begin what was submitted to the store. */
 void server_kick(struct server *srv);
-void server_status(struct server *srv);
+/* doors.c */
+event_fn on_open, on_accept, on_accept_again;
+int doors_listen(struct server *srv, struct err *e) must_check;
+/* Take connections from now on; no more. */
+void doors_open(struct server *srv);
+void doors_close(struct server *srv);
+/* drain.c */
+event_fn on_stop_signal, on_restart_signal, on_drain_check;
+/* Steps that nobody answered in time go back without using an attempt. */
+void drain_release(struct server *srv);
+/* embedded.c */
+void embedded_watch(struct server *srv);
+void embedded_unwatch(struct server *srv);
+void embedded_revived(struct server *srv, struct done *d);
 /* reload.c */
 void server_reload(struct server *srv);
 /* A warning for each line of what was found in a file. */
 void log_notes(const char *about, const char *text);
 int server_watchdog(struct server *srv) must_check;
-void server_fail(struct server *srv, const struct err *e);

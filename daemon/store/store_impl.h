@@ -1,4 +1,4 @@
-/* Shared by store.c (queue and threads) and presence.c (lease, listening). Not for others. */
+/* What the files of the store share: its queue, its threads, the presence and the keeper thread. Not for others. */
 #pragma once
 #include <pthread.h>
 #include "daemon/base/alive.h"
@@ -71,8 +71,26 @@ struct store {
 
 /* Free everything of a store whose threads have ended, or were never started; returns NULL. */
 struct store *store_destroy(struct store *s);
+
+/* queue.c */
+void store_list_init(struct list *l);
+/* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
+size_t store_take(struct worker *w, struct req **out, bool *ret_api);
+void store_api_finished(struct store *s);
 /* With the lock held: every waiting thread looks again. */
 void store_wake_all(struct store *s);
+/* With the lock held: the thread waits for work, and is the first to be woken. */
+void store_set_idle(struct store *s, int index);
+/* With the lock held: wake a thread for what is in the hot list, if that has not been done. */
+void store_wake_hot(struct store *s);
+
+/* threads.c: a store thread */
+void *store_thread_main(void *store);
+void store_count(struct store *s, enum req_kind kind, size_t n);
+/* How long the call that an answer is of has taken. */
+void store_note_call(struct done *d, enum req_kind kind, size_t n, usec_t began);
+void store_run_api(struct worker *w, struct req *q); /* transaction.c */
+
 /* Body of the presence thread. */
 void *presence_main(void *store);
 #define PRESENCE_CONN 16
@@ -87,23 +105,29 @@ void store_conn_set(struct store *s, int slot, PGconn *c);
 /* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */
 bool store_backoff(struct store *s, unsigned tries);
 void store_post(struct store *s, struct done *d);
-/* With the lock held: the thread waits for work, and is the first to be woken. */
-void store_set_idle(struct store *s, int index);
-/* With the lock held: wake a thread for what is in the hot list, if that has not been done. */
-void store_wake_hot(struct store *s);
+void store_post_fatal(struct store *s, const struct err *e);
+
+/* calls.c */
+typedef int hot_fn(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e);
 struct hot_call store_new_call(struct worker *w);
+/* The call is over: its slot is free, unless some of the claims are in it. */
+void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims);
+/* One call into a scratch answer, merged into `out` only when it worked. */
+int store_attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
+/* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. `unknown`: the call may have been made
+ * and committed already. */
+void store_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n, struct done *out);
+/* Wait for the outcome `why` of a failed call to pass; false: stopping, give up. */
+bool store_recover_from(struct worker *w, enum db_failure why, const struct err *e, unsigned tries);
 /* A thread's connection. */
 int store_connect_once(struct worker *w, struct err *e) must_check;
 void store_disconnect(struct worker *w);
+/* Connect if need be; keeps trying until it works (true) or the store stops (false). */
+bool store_ensure_connected(struct worker *w);
 void store_fail(struct req **reqs, size_t n, const struct err *e);
 /* transaction.c: around a call behind a pooler. `rc` is what the call came to; negative if that or the commit failed. */
 int store_begin(struct worker *w, enum db_failure *why, struct err *e) must_check;
 int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e) must_check;
-void store_run_api(struct worker *w, struct req *q);
-void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims);
-void store_count(struct store *s, enum req_kind kind, size_t n);
-/* How long the call that an answer is of has taken. */
-void store_note_call(struct done *d, enum req_kind kind, size_t n, usec_t began);
 
 /* lane.c, for the thread whose connection comes back with something to do. */
 enum lane_end {

@@ -59,7 +59,7 @@ static int read_outcome(const struct options *opt, const msgpack_object *m, bool
 	const msgpack_object *err = NULL;
 	if (mp_get_double(m, "execution_ms", &ms) == 1 && ms >= 0 && ms < 1e12)
 		q->execution_ms = (float)ms;
-	if (mp_get_int(m, "retry_after_ms", 0, INT64_MAX / 2, &after) < 0)
+	if (mp_get_int(m, "retry_after_ms", 0, INT64_MAX, &after) < 0)
 		after = -1;
 	q->retry_after_ms = after;
 	int rc = json_of(m, "metadata", opt->max_result, &q->meta, e);

@@ -11,7 +11,9 @@
 
 #define COMMON_SETTINGS(SET)                                                                                                                            \
 	SET "TimeZone = 'UTC';" SET "client_min_messages = warning;" SET "statement_timeout = '300s';" SET "lock_timeout = '60s';" SET                     \
-	    "idle_in_transaction_session_timeout = '60s';" SET "search_path = pg_catalog, pg_temp;"
+	    "idle_in_transaction_session_timeout = '60s';" SET "search_path = pg_catalog, pg_temp;" SET "standard_conforming_strings = on;" SET               \
+	    "DateStyle = 'ISO, MDY';" SET "IntervalStyle = postgres;" SET "extra_float_digits = 1;" SET "bytea_output = hex;"                                  \
+	    SET "transform_null_equals = off;" SET "array_nulls = on;"
 /* The set-based functions touch as many rows as a batch has, whatever the statistics say; see sql/0002_engine.sql. */
 #define HOT_SETTINGS(SET)                                                                                                                               \
 	SET "enable_seqscan = off;" SET "enable_hashjoin = off;" SET "enable_mergejoin = off;" SET "enable_bitmapscan = off;" SET                          \
@@ -46,6 +48,11 @@ static int finish_connecting(PGconn *c, int stop_fd, usec_t deadline, struct err
 	return 0;
 }
 
+/* What a database or a role may have set for everybody, and what matters to connections that stay open. Not all servers know all of it. */
+static const char set_session[] =
+	"SELECT pg_catalog.set_config(name, mine, false) FROM pg_catalog.pg_settings JOIN (VALUES ('application_name', 'taskerd'), ('idle_session_timeout', '0'), "
+	"('transaction_timeout', '0'), ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off')) AS wanted (name, mine) USING (name)";
+
 /* What stays set as long as the connection lives. */
 static int set_up(PGconn *c, enum conn_kind kind, struct err *e)
 {
@@ -53,7 +60,7 @@ static int set_up(PGconn *c, enum conn_kind kind, struct err *e)
 	enum db_failure why;
 	if (kind == CONN_POOLED)
 		return 0;
-	int r = db_query(c, "SELECT pg_catalog.set_config('application_name', 'taskerd', false)", 0, NULL, NULL, &why, e);
+	int r = db_query(c, set_session, 0, NULL, NULL, &why, e);
 	return r < 0 ? r : db_exec(c, settings[kind], &why, e);
 }
 

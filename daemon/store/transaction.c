@@ -6,17 +6,19 @@
 #include <stdio.h>
 #include "protocol/mpjson.h"
 
+#define READ_COMMITTED "READ COMMITTED" /* whatever the database has as its default */
+
 static int begin(struct worker *w, const char *mode, const char *settings, enum db_failure *why, struct err *e)
 {
-	char sql[1024];
-	snprintf(sql, sizeof sql, "BEGIN %s;%s%s%s", mode, w->s->cfg.pooled ? db_local_settings : "", w->s->cfg.pooled ? w->settings : "", settings);
+	char sql[2048];
+	snprintf(sql, sizeof sql, "BEGIN ISOLATION LEVEL %s;%s%s%s", mode, w->s->cfg.pooled ? db_local_settings : "", w->s->cfg.pooled ? w->settings : "", settings);
 	return db_exec(w->conn, sql, why, e);
 }
 
 int store_begin(struct worker *w, enum db_failure *why, struct err *e)
 {
 	*why = DB_LOST;
-	return begin(w, "", db_local_hot_settings, why, e);
+	return begin(w, READ_COMMITTED, db_local_hot_settings, why, e);
 }
 
 int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e)
@@ -36,7 +38,7 @@ static int api_once(struct worker *w, struct req *q, enum db_failure *why, struc
 	static const char plan[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
 	char sql[128];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = begin(w, q->api.mode == API_READ ? "ISOLATION LEVEL REPEATABLE READ READ ONLY" : "", plan, why, e);
+	int rc = begin(w, q->api.mode == API_READ ? "REPEATABLE READ READ ONLY" : READ_COMMITTED, plan, why, e);
 	snprintf(sql, sizeof sql, "SELECT %s($1::jsonb)", q->api.function);
 	if (rc == 0)
 		rc = db_query(w->conn, sql, 1, (const char *[]){q->api.args.s}, &r, why, e);

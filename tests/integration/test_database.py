@@ -162,6 +162,33 @@ class Away(harness.Case):
 		self.assertTrue(about["pgmq"])
 
 
+class Settings(harness.Case):
+	"""What a database has set for everybody changes nothing."""
+
+	SETTINGS = {
+		"TimeZone": "'Asia/Kolkata'", "DateStyle": "'SQL, DMY'", "IntervalStyle": "sql_standard", "default_transaction_isolation": "serializable",
+		"default_transaction_deferrable": "on", "extra_float_digits": "-15", "bytea_output": "escape", "standard_conforming_strings": "off", "search_path": "nowhere",
+		"transform_null_equals": "on", "array_nulls": "off", "client_encoding": "latin1", "client_min_messages": "debug1", "statement_timeout": "'5s'",
+		"idle_in_transaction_session_timeout": "'100ms'", "idle_session_timeout": "'100ms'", "transaction_timeout": "'5s'"}
+
+	def test_it(self):
+		db = self.database()
+		known = {r[0] for r in db.cluster.psql("SELECT lower(name) FROM pg_settings")}
+		for name, value in self.SETTINGS.items():
+			if name.lower() in known:
+				db.cluster.psql("ALTER DATABASE %s SET %s = %s" % (db.name, name, value))
+		node = self.daemon(db)
+		self.apply(node, template("pair", [step("ж", "t.flaky", backoff="linear", fails=1), step("b", after=["ж"])]))
+		self.python_worker(node)
+		soon = db.cluster.value("SELECT to_char((now() + interval '1 second') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')")
+		context = {"é": [0.1, 1e308, 2 ** 53 + 1], "t": "1.50"}
+		task = self.create(node, "pair", context, run_at=soon)
+		made = self.finished(node, task)
+		self.assertEqual((made.state, made.context, [s.name for s in made.steps]), ("complete", context, ["ж", "b"]))
+		self.doctor(node)
+		self.assertEqual(node.log_text().count("database up"), 1, "no connection was lost")
+
+
 class Embedded(harness.Case):
 	def server_pid(self, directory):
 		with open(os.path.join(directory, "data", "postmaster.pid"), encoding="ascii") as f:

@@ -3,6 +3,7 @@ import json
 import unittest
 
 import harness
+import wire
 from harness import step, template, wait_for
 
 
@@ -82,6 +83,18 @@ class Retry(harness.SharedCase):
 		self.assertTrue(29 <= float(self.db.value("SELECT extract(epoch FROM max(s.retry_at) - now()) / 60 FROM tasker.steps s JOIN tasker.tasks t USING (task_id) "
 		                                          "WHERE t.task_uuid = '%s'" % task)) <= 31)
 		self.wait_step(self.node, task, "b", "complete")
+		self.node.client.cancel_task(task)
+
+	def test_the_longest_wish_is_capped(self):
+		self.apply(self.node, template("longest", [step("a", "t.wishes")]))
+		worker = wire.Worker(self.node.socket, ["t.wishes"])
+		self.addCleanup(worker.close)
+		task = self.create(self.node, "longest")
+		given = worker.take()
+		worker.fail(given, retry_after_ms=2 ** 63 - 1)
+		self.assertEqual(worker.acked(given), "recorded")
+		retry_at = self.node.client.get_step(task, "a").retry_at
+		self.assertGreater(float(self.db.value("SELECT extract(epoch FROM '%s'::timestamptz - now()) / 60" % retry_at)), 30)
 		self.node.client.cancel_task(task)
 
 	def test_backoffs_as_written(self):

@@ -125,6 +125,13 @@ class SqlCreate(harness.SharedCase):
 		strict = [app.run("SELECT * FROM tasker.submit_task('strict', 't', context => '{\"s\": 1}')")[0] for _ in range(2)]
 		self.assertEqual((strict[0][0], strict[1][1]), (strict[1][0], "f"))
 
+	def test_a_repeat_by_an_application_that_writes_strings_in_the_old_way(self):
+		made = self.create(self.node, "strict", {"price": 2.5, "text": "1.50\\"})
+		app = self.app()
+		app.run("SET standard_conforming_strings = off")
+		again = app.run("SELECT task_uuid, created FROM tasker.submit_task('strict', namespace => 't', context => E'{\"text\": \"1.50\\\\\\\\\", \"price\": 2.50}')")
+		self.assertEqual(again, [[made, "f"]])
+
 	def test_two_sessions_with_one_key(self):
 		"""The second waits for what becomes of the first."""
 		for end, created in ("ROLLBACK", "t"), ("COMMIT", "f"):

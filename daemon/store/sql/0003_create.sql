@@ -120,10 +120,10 @@ BEGIN
 END $$;
 
 -- One text for every context that means the same: jsonb has sorted keys and dropped duplicates; what is left are zeros at the end of fractions (1.50 and 1.5, 2.0
--- and 2). The first branch passes over strings.
+-- and 2). The first branch passes over strings. E'', because the caller's standard_conforming_strings may be off.
 CREATE FUNCTION tasker.canonical(p jsonb) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
 $$ SELECT CASE WHEN p::text ~ '[0-9][.][0-9]*0([]},]|$)'
-          THEN regexp_replace(p::text, '("(?:[^"\\]|\\.)*")|(-?[0-9]+)(?:[.]0+|([.][0-9]*[1-9])0+)(?![0-9])', '\1\2\3', 'g') ELSE p::text END $$;
+          THEN regexp_replace(p::text, E'("(?:[^"\\\\]|\\\\.)*")|(-?[0-9]+)(?:[.]0+|([.][0-9]*[1-9])0+)(?![0-9])', E'\\1\\2\\3', 'g') ELSE p::text END $$;
 
 -- Make tasks. Arrays are parallel; p_opts items hold the optional fields of task.create or are NULL.
 -- a rows, one for each item: status created | exists | conflict | template_not_found | key_required, with task_uuid and {"state"} in meta.

@@ -88,7 +88,7 @@ BEGIN
 		RAISE EXCEPTION 'queue name is empty' USING ERRCODE = 'invalid_name';
 	ELSIF octet_length(queue_name) > 47 THEN
 		RAISE EXCEPTION 'queue name is too long: % bytes, at most 47', octet_length(queue_name) USING ERRCODE = 'invalid_name';
-	ELSIF queue_name ~ '[[:cntrl:]$;"''\\]|--' THEN
+	ELSIF queue_name ~ E'[[:cntrl:]$;"''\\\\]|--' THEN
 		RAISE EXCEPTION 'queue name contains a quote, backslash, dollar sign, semicolon, double dash or control character'
 			USING ERRCODE = 'invalid_name';
 	END IF;

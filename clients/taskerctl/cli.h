@@ -7,6 +7,7 @@
 #include "protocol/buf.h"
 
 struct ctl;
+struct listing;
 
 /* What a value may be: what is no such thing is refused before anything is asked, and completion offers it. */
 struct kind {
@@ -62,7 +63,8 @@ struct verb {
 	struct exit_note exits[7];
 	struct example examples[4];
 	unsigned flags;
-	int (*run)(struct ctl *c); /* returns an exit code */
+	const struct listing *listing; /* list.h: of a verb that shows a list, what it shows */
+	int (*run)(struct ctl *c);     /* returns an exit code */
 };
 
 struct group {

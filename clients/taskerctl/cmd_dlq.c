@@ -1,8 +1,8 @@
 /* The dead-letter log: dlq list, show, stats, queue, add, update, redrive, staleness. */
-#include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
-#include "clients/taskerctl/task_view.h"
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
+#include "clients/taskerctl/operate.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 
@@ -10,18 +10,6 @@
 static const char *target_key(const char *uuid)
 {
 	return strlen(uuid) > 14 && uuid[14] == '7' ? "task_uuid" : "entry";
-}
-
-static int set_limit(struct ctl *c, json_t *params)
-{
-	const char *limit = cli_get(c->cli, "limit");
-	int64_t n;
-	if (!limit)
-		return EXIT_OK;
-	if (parse_int(limit, 1, 1000, &n) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--limit: %s is not a number from 1 to 1000", limit);
-	json_object_set_new(params, "limit", json_integer(n));
-	return EXIT_OK;
 }
 
 /* {"key": value} given as --metadata. */
@@ -42,127 +30,75 @@ static int set_metadata(struct ctl *c, json_t *params)
 
 /* ---- lists ---- */
 
-static const char *status_colour(const char *status)
+/* Here pending is what waits for a person. */
+static void cell_status(struct table *t, const json_t *e, const char *key)
 {
-	return strcmp(status, "pending") == 0 ? "33" : strcmp(status, "permanently_failed") == 0 ? "31" : NULL;
-}
-
-static void add_entry(struct table *t, const json_t *e)
-{
-	char age[24];
-	const char *status = json_text(e, "status"), *state = json_text(e, "task_state");
-	if (json_object_get(e, "priority_score"))
-		table_cellf(t, NULL, "%.0f", json_number_value(json_object_get(e, "priority_score")));
-	table_cell(t, NULL, json_text(e, "entry"));
-	table_cell(t, NULL, json_text(e, "task_uuid"));
-	table_cellf(t, NULL, "%s/%s@%s", json_text(e, "namespace"), json_text(e, "name"), json_text(e, "version"));
-	table_cell(t, NULL, json_text(e, "reason"));
-	table_cell(t, NULL, json_text(e, "detail"));
-	if (!json_object_get(e, "priority_score"))
-		table_cell(t, status_colour(status), status);
-	table_cell(t, state_colour(state), state);
-	table_cell(t, NULL, json_age(e, "created_at", age));
-}
-
-static void add_reason(struct table *t, const json_t *r)
-{
-	static const char *const counts[] = {"total", "pending", "manually_resolved", "permanently_failed", "cancelled"};
-	char age[24];
-	table_cell(t, NULL, json_text(r, "reason"));
-	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-		table_cellf(t, NULL, "%lld", (long long)json_int(r, counts[i], 0));
-	table_cell(t, NULL, json_age(r, "oldest_pending_at", age));
-}
-
-static void add_stale(struct table *t, const json_t *s)
-{
-	const char *health = json_text(s, "health"), *state = json_text(s, "state");
-	table_cell(t, NULL, json_text(s, "task_uuid"));
-	table_cellf(t, NULL, "%s/%s@%s", json_text(s, "namespace"), json_text(s, "name"), json_text(s, "version"));
-	table_cell(t, state_colour(state), state);
-	table_cell(t, NULL, json_text(s, "limit"));
-	table_cellf(t, NULL, "%lld", (long long)json_int(s, "minutes", 0));
-	table_cellf(t, NULL, "%.0f%%", json_number_value(json_object_get(s, "percent")));
-	table_cell(t, strcmp(health, "stale") == 0 ? "31" : strcmp(health, "warning") == 0 ? "33" : "32", health);
-	table_cell(t, NULL, json_text(s, "action"));
-}
-
-/* Ask and show; `params` is taken. */
-static int show_list(struct ctl *c, const char *method, json_t *params, const char *key, struct table *t,
-                     void (*add)(struct table *, const json_t *), const char *empty)
-{
-	cleanup_(cleanup_json) json_t *answer = NULL;
-	size_t i;
-	json_t *item;
-	int code = ctl_call(c, method, params, &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	json_array_foreach(json_object_get(answer, key), i, item) add(t, item);
-	if (table_rows(t) == 0)
-		ctl_note(c, "%s", empty);
+	if (strcmp(json_text(e, key), "pending") == 0)
+		table_cell(t, "33", "pending");
 	else
-		ctl_print_table(c, t, 0);
-	if (json_is_string(json_object_get(answer, "next_cursor")) && c->out_tty)
-		ctl_note(c, "there are more: --limit N");
-	return EXIT_OK;
+		cell_state(t, e, key);
 }
 
-/* A list with the options that go into its params. */
-static int list(struct ctl *c, const char *method, const char *const *filters, const char *key, const struct column *cols,
-                size_t ncols, void (*add)(struct table *, const json_t *), const char *empty)
+static void cell_score(struct table *t, const json_t *e, const char *key)
 {
-	cleanup_(cleanup_json) json_t *params = json_object();
-	cleanup_(cleanup_table) struct table t = {0};
-	table_init(&t, cols, ncols);
-	for (; *filters; filters++)
-		json_set_option(params, *filters, c->cli, *filters);
-	int code = set_limit(c, params);
-	return code ? code : show_list(c, method, json_incref(params), key, &t, add, empty);
+	table_cellf(t, NULL, "%.0f", json_number_value(json_object_get(e, key)));
 }
 
-int run_dlq_list(struct ctl *c)
+static void cell_used(struct table *t, const json_t *s, const char *key)
 {
-	static const char *const filters[] = {"status", "reason", "namespace", "name", NULL};
-	static const struct column cols[] = {
-	    {"ENTRY", false, false}, {"TASK", false, false},  {"TEMPLATE", false, true}, {"REASON", false, true},
-	    {"DETAIL", false, true}, {"STATUS", false, true}, {"TASK IS", false, true},  {"AGE", true, false},
-	};
-	return list(c, "dlq.list", filters, "entries", cols, sizeof cols / sizeof *cols, add_entry, "no entries");
+	table_cellf(t, NULL, "%.0f%%", json_number_value(json_object_get(s, key)));
 }
 
-int run_dlq_queue(struct ctl *c)
-{
-	static const char *const filters[] = {"namespace", NULL};
-	static const struct column cols[] = {
-	    {"SCORE", true, false},  {"ENTRY", false, false}, {"TASK", false, false}, {"TEMPLATE", false, true},
-	    {"REASON", false, true}, {"DETAIL", false, true}, {"TASK IS", false, true}, {"AGE", true, false},
-	};
-	return list(c, "dlq.queue", filters, "entries", cols, sizeof cols / sizeof *cols, add_entry, "nothing is pending");
-}
+#define WHAT                                                                                                           \
+	{"ENTRY", 0, cell_value, "entry"}, {"TASK", 0, cell_value, "task_uuid"}, {"TEMPLATE", COL_SHRINK, cell_template, NULL},  \
+	    {"REASON", COL_SHRINK, cell_value, "reason"},                                                              \
+	{                                                                                                              \
+		"DETAIL", COL_SHRINK, cell_value, "detail"                                                             \
+	}
+#define STANDS                                                                                                         \
+	{"TASK IS", COL_SHRINK, cell_state, "task_state"},                                                             \
+	{                                                                                                              \
+		"AGE", COL_RIGHT, cell_age, "created_at"                                                               \
+	}
+#define MORE                                                                                                           \
+	{"WAS", COL_WIDE, cell_state, "original_state"}, {"CREATED", COL_WIDE, cell_second, "created_at"}, {"UPDATED", COL_WIDE, cell_second, "updated_at"}, \
+	    {"FAILED STEPS", COL_WIDE, cell_value, "metadata.failed_steps"},                                           \
+	    {"RESOLVED BY", COL_WIDE, cell_value, "resolved_by"},                                                      \
+	{                                                                                                              \
+		"NOTES", COL_WIDE, cell_value, "notes"                                                                 \
+	}
 
-int run_dlq_stats(struct ctl *c)
-{
-	static const char *const filters[] = {"namespace", NULL};
-	static const struct column cols[] = {
-	    {"REASON", false, false},  {"TOTAL", true, false},     {"PENDING", true, false},        {"RESOLVED", true, false},
-	    {"FAILED", true, false},   {"CANCELLED", true, false}, {"OLDEST PENDING", true, false},
-	};
-	return list(c, "dlq.stats", filters, "reasons", cols, sizeof cols / sizeof *cols, add_reason, "no entries");
-}
-
-int run_dlq_staleness(struct ctl *c)
-{
-	static const char *const filters[] = {"namespace", "health", NULL};
-	static const struct column cols[] = {
-	    {"TASK", false, false},   {"TEMPLATE", false, true}, {"STATE", false, true},   {"LIMIT", false, true},
-	    {"MINUTES", true, false}, {"USED", true, false},     {"HEALTH", false, false}, {"THEN", false, true},
-	};
-	return list(c, "dlq.staleness", filters, "tasks", cols, sizeof cols / sizeof *cols, add_stale, "no task is under a limit");
-}
+static const struct column entries[] = {WHAT, {"STATUS", COL_SHRINK, cell_status, "status"}, STANDS, MORE, NO_COLUMN};
+static const struct column urgent[] = {{"SCORE", COL_RIGHT, cell_score, "priority_score"}, WHAT, STANDS, MORE, NO_COLUMN};
+static const struct column reasons[] = {
+    {"REASON", 0, cell_value, "reason"},
+    {"TOTAL", COL_RIGHT, cell_value, "total"},
+    {"PENDING", COL_RIGHT, cell_value, "pending"},
+    {"RESOLVED", COL_RIGHT, cell_value, "manually_resolved"},
+    {"FAILED", COL_RIGHT, cell_value, "permanently_failed"},
+    {"CANCELLED", COL_RIGHT, cell_value, "cancelled"},
+    {"OLDEST PENDING", COL_RIGHT, cell_age, "oldest_pending_at"},
+    {"NEWEST", COL_RIGHT | COL_WIDE, cell_age, "newest_at"},
+    {"MINUTES OPEN", COL_RIGHT | COL_WIDE, cell_value, "mean_resolution_minutes"},
+    NO_COLUMN,
+};
+static const struct column stale[] = {
+    {"TASK", 0, cell_value, "task_uuid"},
+    {"TEMPLATE", COL_SHRINK, cell_template, NULL},
+    {"STATE", COL_SHRINK, cell_state, "state"},
+    {"LIMIT", COL_SHRINK, cell_value, "limit"},
+    {"MINUTES", COL_RIGHT, cell_value, "minutes"},
+    {"USED", COL_RIGHT, cell_used, "percent"},
+    {"HEALTH", 0, cell_state, "health"},
+    {"THEN", COL_SHRINK, cell_value, "action"},
+    {"SINCE", COL_WIDE, cell_second, "since"},
+    {"FILED", COL_WIDE, cell_value, "in_dlq"},
+    NO_COLUMN,
+};
+const struct listing list_dlq = {.columns = entries, .empty = "no entries fit: nothing of that kind needs a person; count all with: taskerctl dlq stats"},
+                     list_dlq_queue = {.columns = urgent, .empty = "nothing is pending; see closed entries with: taskerctl dlq list"},
+                     list_dlq_stats = {.columns = reasons, .empty = "no entries"},
+                     list_staleness = {.columns = stale, .empty = "no task is under a limit; limits are set by lifecycle in a template, see taskerd-template(5)"};
 
 /* ---- one entry ---- */
 
@@ -182,52 +118,34 @@ static void print_entry(const struct ctl *c, const json_t *e)
 	ctl_fact_json(c, "steps", json_object_get(snapshot, "counts"), false);
 }
 
-static void print_steps(const struct ctl *c, const json_t *steps)
+static void print_whole(const struct ctl *c, const json_t *e)
 {
-	static const struct column cols[] = {
-	    {"STEP", false, true}, {"STATE", false, false}, {"ATTEMPTS", true, false}, {"HANDLER", false, true}, {"LAST ERROR", false, true},
+	static const struct column columns[] = {
+	    {"STEP", COL_SHRINK, cell_value, "name"},       {"STATE", 0, cell_state, "state"},
+	    {"ATTEMPTS", COL_RIGHT, cell_attempts, NULL},   {"HANDLER", COL_SHRINK, cell_value, "handler"},
+	    {"LAST ERROR", COL_SHRINK, cell_error, "last_error"}, NO_COLUMN,
 	};
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *s;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(steps, i, s)
-	{
-		const char *state = json_text(s, "state");
-		table_cell(&t, NULL, json_text(s, "name"));
-		table_cell(&t, state_colour(state), state);
-		table_cellf(&t, NULL, "%lld/%lld", (long long)json_int(s, "attempts", 0), (long long)json_int(s, "max_attempts", 1));
-		table_cell(&t, NULL, json_text(s, "handler"));
-		table_cell(&t, NULL, json_text(json_object_get(s, "last_error"), "message"));
-	}
-	if (table_rows(&t) > 0) {
-		ctl_say("\n");
-		ctl_print_table(c, &t, 0);
-	}
+	print_entry(c, e);
+	list_print_below(c, columns, json_at(e, "snapshot.steps"));
 }
 
-/* Ask about one entry or task, and show the answer; `params` is taken. */
-static int show_entry(struct ctl *c, const char *method, json_t *params, bool brief)
+static void print_brief(const struct ctl *c, const json_t *e)
 {
-	cleanup_(cleanup_json) json_t *e = NULL;
-	int code = ctl_call(c, method, params, &e);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, e, false);
-	} else if (brief) {
-		ctl_say("%s %s %s\n", json_text(e, "entry"), json_text(e, "reason"), json_text(e, "status"));
-	} else {
-		print_entry(c, e);
-		print_steps(c, json_object_get(json_object_get(e, "snapshot"), "steps"));
-	}
-	return EXIT_OK;
+	(void)c;
+	ctl_say("%s %s %s\n", json_text(e, "entry"), json_text(e, "reason"), json_text(e, "status"));
+}
+
+static void print_redriven(const struct ctl *c, const json_t *answer)
+{
+	const json_t *task = json_object_get(answer, "task");
+	(void)c;
+	ctl_say("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
 }
 
 int run_dlq_show(struct ctl *c)
 {
 	const char *uuid = c->cli->args[0];
-	return show_entry(c, "dlq.get", json_pack("{s:s}", target_key(uuid), uuid), false);
+	return ctl_show(c, "dlq.get", json_pack("{s:s}", target_key(uuid), uuid), print_whole);
 }
 
 int run_dlq_add(struct ctl *c)
@@ -235,7 +153,7 @@ int run_dlq_add(struct ctl *c)
 	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", "task_uuid", c->cli->args[0]);
 	json_set_option(params, "notes", c->cli, "notes");
 	int code = set_metadata(c, params);
-	return code ? code : show_entry(c, "dlq.add", json_incref(params), true);
+	return code ? code : ctl_show(c, "dlq.add", json_incref(params), print_brief);
 }
 
 int run_dlq_update(struct ctl *c)
@@ -248,24 +166,15 @@ int run_dlq_update(struct ctl *c)
 	int code = set_metadata(c, params);
 	if (code == EXIT_OK && json_object_size(params) == 1)
 		return ctl_fail(c, EXIT_USAGE, "nothing to change: give --status, --notes, --resolved-by or --metadata");
-	return code ? code : show_entry(c, "dlq.update", json_incref(params), true);
+	return code ? code : ctl_show(c, "dlq.update", json_incref(params), print_brief);
 }
 
 int run_dlq_redrive(struct ctl *c)
 {
 	const char *uuid = c->cli->args[0];
-	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", target_key(uuid), uuid), *answer = NULL;
 	if (!cli_has(c->cli, "reason"))
-		return ctl_fail(c, EXIT_USAGE, "say why: --reason TEXT");
-	json_set_option(params, "reason", c->cli, "reason");
-	json_set_option(params, "operator", c->cli, "operator");
-	int code = ctl_call(c, "dlq.redrive", json_incref(params), &answer);
-	if (code)
-		return code;
-	const json_t *task = json_object_get(answer, "task");
-	if (c->cli->json)
-		ctl_print_json(c, answer, false);
-	else
-		ctl_say("%s %s\n", json_text(task, "task_uuid"), json_text(task, "state"));
-	return EXIT_OK;
+		return ctl_fail(c, EXIT_USAGE, "why? --reason TEXT is needed");
+	json_t *params = json_pack("{s:s}", target_key(uuid), uuid);
+	operate_by_whom(c, params);
+	return ctl_show(c, "dlq.redrive", params, print_redriven);
 }

@@ -2,8 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/cells.h"
 #include "clients/taskerctl/input.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 
@@ -198,12 +199,18 @@ int run_events_consume(struct ctl *c)
 
 /* ---- publish ---- */
 
+static void print_id(const struct ctl *c, const json_t *answer)
+{
+	(void)c;
+	ctl_say("%s\n", json_text(answer, "event_id"));
+}
+
 int run_events_publish(struct ctl *c)
 {
 	static const struct {
 		const char *key, *option;
 	} texts[] = {{"namespace", "namespace"}, {"delivery_mode", "mode"}, {"correlation_id", "correlation-id"}, {"event_id", "event-id"}};
-	cleanup_(cleanup_json) json_t *answer = NULL, *payload = NULL, *metadata = NULL, *params = json_pack("{s:s}", "name", c->cli->args[0]);
+	cleanup_(cleanup_json) json_t *payload = NULL, *metadata = NULL, *params = json_pack("{s:s}", "name", c->cli->args[0]);
 	int code = ctl_json_option(c, "payload", &payload);
 	if (code == EXIT_OK)
 		code = ctl_json_option(c, "metadata", &metadata);
@@ -213,50 +220,31 @@ int run_events_publish(struct ctl *c)
 		json_object_set(params, "payload", payload);
 	if (metadata)
 		json_object_set(params, "metadata", metadata);
-	if (code == EXIT_OK)
-		code = ctl_call(c, "event.publish", json_incref(params), &answer);
-	if (code)
-		return code;
-	if (c->cli->json)
-		ctl_print_json(c, answer, false);
-	else
-		ctl_say("%s\n", json_text(answer, "event_id"));
-	return EXIT_OK;
+	return code ? code : ctl_show(c, "event.publish", json_incref(params), print_id);
 }
 
 /* ---- list ---- */
 
-int run_events_list(struct ctl *c)
+/* Given to a consumer, and not yet acknowledged. */
+static void cell_given(struct table *t, const json_t *q, const char *key)
 {
-	static const struct column cols[] = {
-	    {"NAMESPACE", false, true}, {"QUEUE", false, true},   {"MESSAGES", true, false},
-	    {"READY", true, false},     {"OLDEST", true, false}, {"PUBLISHED", true, false},
-	};
-	cleanup_(cleanup_json) json_t *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *q;
-	int code = ctl_call(c, "event.list", NULL, &answer);
-	if (code || c->cli->json) {
-		if (code == EXIT_OK)
-			ctl_print_json(c, answer, false);
-		return code;
-	}
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(json_object_get(answer, "queues"), i, q)
-	{
-		char age[24];
-		int64_t oldest = json_int(q, "oldest_ms", -1);
-		table_cell(&t, NULL, json_text(q, "namespace"));
-		table_cell(&t, NULL, json_text(q, "queue"));
-		table_cellf(&t, NULL, "%lld", (long long)json_int(q, "messages", 0));
-		table_cellf(&t, NULL, "%lld", (long long)json_int(q, "ready", 0));
-		table_cell(&t, NULL, oldest < 0 ? NULL : text_duration(oldest * 1000, age));
-		table_cellf(&t, NULL, "%lld", (long long)json_int(q, "published", 0));
-	}
-	if (table_rows(&t) == 0)
-		ctl_note(c, "no namespace has durable events");
-	else
-		ctl_print_table(c, &t, 0);
-	return EXIT_OK;
+	table_cellf(t, NULL, "%lld", (long long)(json_int(q, key, 0) - json_int(q, "ready", 0)));
 }
+
+static void cell_consumed(struct table *t, const json_t *q, const char *key)
+{
+	table_cellf(t, NULL, "%lld", (long long)(json_int(q, key, 0) - json_int(q, "messages", 0)));
+}
+
+static const struct column columns[] = {
+    {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
+    {"QUEUE", COL_SHRINK, cell_value, "queue"},
+    {"MESSAGES", COL_RIGHT, cell_value, "messages"},
+    {"READY", COL_RIGHT, cell_value, "ready"},
+    {"OLDEST", COL_RIGHT, cell_ms, "oldest_ms"},
+    {"PUBLISHED", COL_RIGHT, cell_value, "published"},
+    {"GIVEN OUT", COL_RIGHT | COL_WIDE, cell_given, "messages"},
+    {"CONSUMED", COL_RIGHT | COL_WIDE, cell_consumed, "published"},
+    NO_COLUMN,
+};
+const struct listing list_events = {.columns = columns, .empty = "no namespace has durable events; publish one with: taskerctl events publish NAME"};

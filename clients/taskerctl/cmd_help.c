@@ -1,6 +1,7 @@
 /* help: for people as text, for programs the table of commands as JSON. */
 #include <string.h>
 #include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/list.h"
 
 static json_t *kind_json_of(const struct kind *k)
 {
@@ -53,6 +54,15 @@ static json_t *examples_json(const struct verb *v)
 	return all;
 }
 
+static json_t *columns_json(const struct verb *v, bool wide)
+{
+	json_t *all = json_array();
+	for (const struct column *col = v->listing ? v->listing->columns : NULL; col && col->title; col++)
+		if (!(col->flags & COL_WIDE) == !wide)
+			json_array_append_new(all, json_string(col->title));
+	return all;
+}
+
 static json_t *verb_json(const struct group *g, const struct verb *v)
 {
 	json_t *j = json_pack("{s:s?,s:s,s:s,s:s,s:s*,s:i}", "group", g->name, "command", v->name, "arguments", v->args ? v->args : "", "summary",
@@ -65,6 +75,8 @@ static json_t *verb_json(const struct group *g, const struct verb *v)
 	json_object_set_new(j, "argument_kinds", kinds_json(v));
 	json_object_set_new(j, "options", options_json(v->opts, NULL));
 	json_object_set_new(j, "exit_codes", exits_json(v));
+	json_object_set_new(j, "columns", columns_json(v, false));
+	json_object_set_new(j, "wide_columns", columns_json(v, true));
 	json_object_set_new(j, "examples", examples_json(v));
 	return j;
 }

@@ -1,28 +1,31 @@
 /* task list. */
-#include <stdio.h>
-#include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/options.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 
 #define PAGE_MAX 1000
 
-static void add_task(struct table *t, const json_t *task)
+static void cell_task_state(struct table *t, const json_t *task, const char *key)
 {
-	char age[24];
-	int64_t created, finished = (int64_t)now_wall();
-	const char *state = json_text(task, "state");
-	bool known = json_time(task, "created_at", &created) == 0;
-	table_cell(t, NULL, json_text(task, "task_uuid"));
-	table_cellf(t, NULL, "%s/%s@%s", json_text(task, "namespace"), json_text(task, "name"),
-	            json_text(task, "version"));
+	const char *state = json_text(task, key);
 	table_cellf(t, state_colour(state), "%s%s", state, json_flag(task, "paused") ? ", paused" : "");
-	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, "completed_steps", 0),
-	            (long long)json_int(task, "total_steps", 0));
-	table_cell(t, NULL, json_age(task, "created_at", age));
+}
+
+static void cell_done(struct table *t, const json_t *task, const char *key)
+{
+	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, key, 0), (long long)json_int(task, "total_steps", 0));
+}
+
+/* From its creation to its end, or until now. */
+static void cell_took(struct table *t, const json_t *task, const char *key)
+{
+	char text[24];
+	int64_t created, finished = (int64_t)now_wall();
+	bool known = json_time(task, key, &created) == 0;
 	json_time(task, "finished_at", &finished);
-	table_cell(t, NULL, known ? text_duration(finished > created ? finished - created : 0, age) : NULL);
+	table_cell(t, NULL, known ? text_duration(finished > created ? finished - created : 0, text) : NULL);
 }
 
 static size_t have(const json_t *answer)
@@ -32,8 +35,12 @@ static size_t have(const json_t *answer)
 
 /* One page after the other into one answer, until `want` are there. A page may hold less than was asked for and still have a
  * next one: the daemon looks at so many tasks at a time. */
-static int fetch_tasks(struct ctl *c, json_t *params, int64_t want, json_t **ret)
+static int ask(struct ctl *c, json_t *params, json_t **ret)
 {
+	const char *limit = cli_get(c->cli, "limit");
+	int64_t want = cli_has(c->cli, "all") ? INT64_MAX : 50;
+	if (limit && parse_int(limit, 1, INT64_MAX, &want) < 0)
+		return ctl_fail(c, EXIT_USAGE, "--limit: %s is not a number above 0", limit);
 	for (bool more = true; more;) {
 		cleanup_(cleanup_json) json_t *page = NULL;
 		int64_t left = want - (int64_t)have(*ret);
@@ -57,81 +64,27 @@ static int fetch_tasks(struct ctl *c, json_t *params, int64_t want, json_t **ret
 	return EXIT_OK;
 }
 
-static int set_priorities(const struct ctl *c, json_t *params)
+static void tell_more(const struct ctl *c, const json_t *answer)
 {
-	const char *text = cli_get(c->cli, "priority");
-	int64_t from, to;
-	if (!text)
-		return EXIT_OK;
-	if (parse_range(text, -100, 100, &from, &to) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--priority: %s is no number from -100 to 100, and no range as 5.. or -10..10", text);
-	json_object_set_new(params, "priority_min", json_integer(from));
-	json_object_set_new(params, "priority_max", json_integer(to));
-	return EXIT_OK;
-}
-
-/* What is asked for, as parameters of task.list. 0, or an exit code after having said why. */
-static int list_params(const struct ctl *c, json_t *params)
-{
-	static const struct {
-		const char *key, *option;
-	} texts[] = {{"namespace", "namespace"}, {"name", "name"},     {"version", "template-version"},
-	             {"tag", "tag"},             {"cursor", "cursor"}, {"correlation_id", "correlation-id"}},
-	  times[] = {{"created_after", "after"}, {"created_before", "before"}, {"updated_after", "updated-after"}, {"updated_before", "updated-before"}};
-	json_t *states = json_array();
-	size_t pos = 0;
-	for (const char *s; (s = cli_next(c->cli, "state", &pos));)
-		json_array_append_new(states, json_string(s));
-	if (json_array_size(states) == 1)
-		json_object_set(params, "state", json_array_get(states, 0));
-	else if (json_array_size(states) > 1)
-		json_object_set(params, "states", states);
-	json_decref(states);
-	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		json_set_option(params, texts[i].key, c->cli, texts[i].option);
-	if (cli_has(c->cli, "paused"))
-		json_object_set_new(params, "paused", json_true());
-	int code = set_priorities(c, params);
-	for (size_t i = 0; code == EXIT_OK && i < sizeof times / sizeof *times; i++)
-		code = ctl_time_option(c, times[i].option, params, times[i].key);
-	return code;
-}
-
-static void print_list(struct ctl *c, const json_t *answer)
-{
-	static const struct column cols[] = {
-	    {"TASK", false, false}, {"TEMPLATE", false, true}, {"STATE", false, true},
-	    {"STEPS", true, false}, {"AGE", true, false},      {"TOOK", true, false},
-	};
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *task;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(json_object_get(answer, "tasks"), i, task) add_task(&t, task);
-	if (table_rows(&t) == 0)
-		ctl_note(c, "no tasks");
-	else
-		ctl_print_table(c, &t, 0);
-}
-
-int run_task_list(struct ctl *c)
-{
-	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;
-	const char *limit = cli_get(c->cli, "limit");
-	int64_t want = cli_has(c->cli, "all") ? INT64_MAX : 50;
-	if (limit && parse_int(limit, 1, INT64_MAX, &want) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--limit: %s is not a number above 0", limit);
-	int code = list_params(c, params);
-	if (code == EXIT_OK)
-		code = fetch_tasks(c, params, want, &answer);
-	if (code)
-		return code;
-	if (c->cli->json)
-		ctl_print_json(c, answer, false);
-	else
-		print_list(c, answer);
 	const char *cursor = json_text(answer, "next_cursor");
-	if (*cursor && !c->cli->json && c->out_tty)
+	if (*cursor && c->out_tty)
 		ctl_note(c, "there are more: --limit N, --all, or from here on: --cursor %s", cursor);
-	return EXIT_OK;
 }
+
+static const struct column columns[] = {
+    {"TASK", 0, cell_value, "task_uuid"},
+    {"TEMPLATE", COL_SHRINK, cell_template, NULL},
+    {"STATE", COL_SHRINK, cell_task_state, "state"},
+    {"STEPS", COL_RIGHT, cell_done, "completed_steps"},
+    {"AGE", COL_RIGHT, cell_age, "created_at"},
+    {"TOOK", COL_RIGHT, cell_took, "created_at"},
+    {"FAILED", COL_RIGHT | COL_WIDE, cell_bad, "failed_steps"},
+    {"RUNNING", COL_RIGHT | COL_WIDE, cell_value, "in_progress_steps"},
+    {"PRIORITY", COL_RIGHT | COL_WIDE, cell_value, "priority"},
+    {"TAGS", COL_WIDE, cell_value, "tags"},
+    {"INITIATOR", COL_WIDE, cell_value, "initiator"},
+    {"CORRELATION", COL_WIDE, cell_value, "correlation_id"},
+    {"UPDATED", COL_WIDE, cell_second, "updated_at"},
+    NO_COLUMN,
+};
+const struct listing list_tasks = {.columns = columns, .empty = "no tasks fit; see all there are with: taskerctl task list", .ask = ask, .after = tell_more};

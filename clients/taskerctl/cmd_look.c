@@ -1,17 +1,11 @@
 /* worker list, show, drain; node list, show; queue list. */
 #include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/operate.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
-
-static void cell_list(struct table *t, const json_t *list)
-{
-	cleanup_(cleanup_buf) struct buf b = {0};
-	buf_init(&b, 0);
-	json_join(list, &b);
-	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
-}
 
 /* What workers could not load, a line each. */
 static void tell_broken(const json_t *workers)
@@ -35,134 +29,134 @@ static void tell_broken(const json_t *workers)
 		ctl_write(&out);
 }
 
-/* Ask for a list, print it as JSON, or hand its items to `add` and print the table. */
-static int list(struct ctl *c, const char *method, json_t *params, const char *key, const struct column *cols, size_t ncols,
-                void (*add)(struct table *, const json_t *), const char *empty)
+static void tell_all_broken(const struct ctl *c, const json_t *answer)
 {
-	cleanup_(cleanup_json) json_t *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *item;
-	table_init(&t, cols, ncols);
-	int code = ctl_call(c, method, params, &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	json_array_foreach(json_object_get(answer, key), i, item) add(&t, item);
-	if (table_rows(&t) == 0)
-		ctl_note(c, "%s", empty);
-	else
-		ctl_print_table(c, &t, 0);
+	(void)c;
 	tell_broken(json_object_get(answer, "workers"));
-	return EXIT_OK;
 }
 
-/* Steps a second lately, of what this daemon knows itself. */
-static void cell_rate(struct table *t, const json_t *o)
+/* ---- lists ---- */
+
+/* A client is called by name and version: "taskerd-python/0.1.0". */
+static void cell_client_version(struct table *t, const json_t *w, const char *key)
 {
-	const json_t *rate = json_object_get(o, "rate");
-	if (json_is_number(rate))
-		table_cellf(t, NULL, "%.1f/s", json_number_value(rate));
+	const char *slash = strrchr(json_text(w, key), '/');
+	table_cell(t, NULL, slash ? slash + 1 : NULL);
+}
+
+static void cell_client(struct table *t, const json_t *w, const char *key)
+{
+	const char *client = json_text(w, key);
+	table_cell(t, NULL, *client ? client : json_text(w, "language"));
+}
+
+/* Only its own node knows how many steps a worker has. */
+static void cell_open(struct table *t, const json_t *w, const char *key)
+{
+	const json_t *open = json_object_get(w, key);
+	if (open)
+		table_cellf(t, NULL, "%lld/%lld", (long long)json_integer_value(open), (long long)json_int(w, "max_concurrency", 0));
+	else
+		table_cellf(t, NULL, "-/%lld", (long long)json_int(w, "max_concurrency", 0));
+}
+
+/* How many more steps it would take. */
+static void cell_credits(struct table *t, const json_t *w, const char *key)
+{
+	const json_t *open = json_object_get(w, key);
+	if (open)
+		table_cellf(t, NULL, "%lld", (long long)(json_flag(w, "draining") ? 0 : json_int(w, "max_concurrency", 0) - json_integer_value(open)));
 	else
 		table_cell(t, NULL, NULL);
 }
 
-static void add_worker(struct table *t, const json_t *w)
+static void cell_connected(struct table *t, const json_t *w, const char *key)
 {
-	char age[24];
-	const char *client = json_text(w, "client");
-	table_cell(t, NULL, json_text(w, "worker_uuid"));
-	table_cell(t, NULL, json_text(w, "name"));
-	table_cell(t, NULL, json_text(w, "node"));
-	table_cellf(t, NULL, "%lld", (long long)json_int(w, "pid", 0));
-	table_cell(t, NULL, *client ? client : json_text(w, "language"));
-	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(w, "open", 0),
-	            (long long)json_int(w, "max_concurrency", 0));
-	table_cellf(t, NULL, "%lld", (long long)json_int(w, "done", 0));
-	cell_rate(t, w);
-	table_cell(t, json_flag(w, "draining") ? "33" : NULL,
-	           json_flag(w, "draining") ? "draining" : json_age(w, "connected_at", age));
-	cell_list(t, json_object_get(w, "namespaces"));
-	cell_list(t, json_object_get(w, "handlers"));
+	if (json_flag(w, "draining"))
+		table_cell(t, "33", "draining");
+	else
+		cell_age(t, w, key);
 }
 
-int run_worker_list(struct ctl *c)
+static void cell_size(struct table *t, const json_t *o, const char *key)
 {
-	static const struct column cols[] = {
-	    {"WORKER", false, false},  {"NAME", false, true},       {"NODE", false, true},
-	    {"PID", true, false},      {"CLIENT", false, true},     {"OPEN", true, false},
-	    {"DONE", true, false},     {"RATE", true, false},       {"CONNECTED", false, false}, {"NAMESPACES", false, true},
-	    {"HANDLERS", false, true},
-	};
-	return list(c, "worker.list", NULL, "workers", cols, sizeof cols / sizeof *cols, add_worker,
-	            "no worker is connected");
+	size_t n = json_array_size(json_object_get(o, key));
+	table_cellf(t, n > 0 ? "31" : NULL, "%zu", n);
 }
 
-static void add_node(struct table *t, const json_t *n)
+static const struct column worker_columns[] = {
+    {"WORKER", 0, cell_value, "worker_uuid"},
+    {"NAME", COL_SHRINK, cell_value, "name"},
+    {"NODE", COL_SHRINK, cell_value, "node"},
+    {"PID", COL_RIGHT, cell_value, "pid"},
+    {"CLIENT", COL_SHRINK, cell_client, "client"},
+    {"OPEN", COL_RIGHT, cell_open, "open"},
+    {"DONE", COL_RIGHT, cell_value, "done"},
+    {"RATE", COL_RIGHT, cell_rate, "rate"},
+    {"CONNECTED", 0, cell_connected, "connected_at"},
+    {"NAMESPACES", COL_SHRINK, cell_value, "namespaces"},
+    {"HANDLERS", COL_SHRINK, cell_value, "handlers"},
+    {"UNIT", COL_WIDE, cell_value, "unit"},
+    {"UID", COL_RIGHT | COL_WIDE, cell_value, "uid"},
+    {"LANGUAGE", COL_WIDE, cell_value, "language"},
+    {"VERSION", COL_WIDE, cell_client_version, "client"},
+    {"CREDITS", COL_RIGHT | COL_WIDE, cell_credits, "open"},
+    {"BROKEN", COL_RIGHT | COL_WIDE, cell_size, "broken"},
+    NO_COLUMN,
+};
+const struct listing list_workers = {
+    .columns = worker_columns,
+    .empty = "no worker is connected; start one (taskerd-python worker FILE), or see why its service does not run with: systemctl status 'taskerd-worker@*'",
+    .after = tell_all_broken,
+};
+
+static void cell_lease(struct table *t, const json_t *n, const char *key)
 {
-	char up[24], left[24];
+	char left[24];
 	int64_t until;
-	const char *state = json_text(n, "state");
-	table_cell(t, NULL, json_text(n, "node"));
-	table_cellf(t, NULL, "%lld", (long long)json_int(n, "node_no", 0));
-	table_cell(t, NULL, json_text(n, "host"));
-	table_cellf(t, NULL, "%lld", (long long)json_int(n, "pid", 0));
-	table_cell(t, NULL, json_text(n, "version"));
-	table_cell(t, strcmp(state, "up") == 0 ? "32" : NULL, state);
-	table_cell(t, NULL, json_age(n, "started_at", up));
-	if (json_time(n, "lease_until", &until) < 0)
+	if (json_time(n, key, &until) < 0)
 		table_cell(t, NULL, NULL);
 	else if (until < (int64_t)now_wall())
 		table_cell(t, "31", "ran out");
 	else
 		table_cell(t, NULL, text_duration(until - (int64_t)now_wall(), left));
-	table_cellf(t, NULL, "%lld", (long long)json_int(n, "in_progress", 0));
 }
 
-int run_node_list(struct ctl *c)
-{
-	static const struct column cols[] = {
-	    {"NODE", false, true}, {"NO", true, false},      {"HOST", false, true},
-	    {"PID", true, false},  {"VERSION", false, true}, {"STATE", false, false},
-	    {"UP", true, false},   {"LEASE", true, false},   {"IN PROGRESS", true, false},
-	};
-	return list(c, "node.list", NULL, "nodes", cols, sizeof cols / sizeof *cols, add_node,
-	            "no node is registered");
-}
+static const struct column node_columns[] = {
+    {"NODE", COL_SHRINK, cell_value, "node"},
+    {"NO", COL_RIGHT, cell_value, "node_no"},
+    {"HOST", COL_SHRINK, cell_value, "host"},
+    {"PID", COL_RIGHT, cell_value, "pid"},
+    {"VERSION", COL_SHRINK, cell_value, "version"},
+    {"STATE", 0, cell_state, "state"},
+    {"UP", COL_RIGHT, cell_age, "started_at"},
+    {"LEASE", COL_RIGHT, cell_lease, "lease_until"},
+    {"IN PROGRESS", COL_RIGHT, cell_value, "in_progress"},
+    {"WORKERS", COL_RIGHT | COL_WIDE, cell_value, "workers"},
+    {"SESSIONS", COL_RIGHT | COL_WIDE, cell_value, "sessions"},
+    {"GIVEN", COL_RIGHT | COL_WIDE, cell_value, "open_steps"},
+    {"STORE", COL_RIGHT | COL_WIDE, cell_value, "store_threads"},
+    {"STARTED", COL_WIDE, cell_second, "started_at"},
+    {"LEASE UNTIL", COL_WIDE, cell_second, "lease_until"},
+    NO_COLUMN,
+};
+const struct listing list_nodes = {.columns = node_columns, .empty = "no node is registered; see the daemon that answers with: taskerctl version"};
 
-static void add_queue(struct table *t, const json_t *q)
-{
-	char age[24];
-	int64_t ready = json_int(q, "ready", 0), workers = json_int(q, "workers", 0),
-	        oldest = json_int(q, "oldest_ms", -1);
-	table_cell(t, NULL, json_text(q, "namespace"));
-	table_cell(t, NULL, json_text(q, "handler"));
-	table_cell(t, NULL, json_text(q, "queue"));
-	table_cellf(t, NULL, "%lld", (long long)ready);
-	table_cellf(t, NULL, "%lld", (long long)json_int(q, "delayed", 0));
-	table_cell(t, NULL, oldest < 0 ? NULL : text_duration(oldest * 1000, age));
-	cell_rate(t, q);
-	if (json_flag(q, "paused"))
-		table_cell(t, "33", "paused");
-	else
-		table_cellf(t, workers == 0 && ready > 0 ? "31" : NULL, "%lld", (long long)workers);
-}
-
-int run_queue_list(struct ctl *c)
-{
-	static const struct column cols[] = {
-	    {"NAMESPACE", false, true}, {"HANDLER", false, true}, {"QUEUE", false, true},
-	    {"READY", true, false},     {"DELAYED", true, false}, {"OLDEST", true, false},
-	    {"RATE", true, false},      {"WORKERS", true, false},
-	};
-	json_t *params = json_object();
-	json_set_option(params, "namespace", c->cli, "namespace");
-	return list(c, "queue.list", params, "queues", cols, sizeof cols / sizeof *cols, add_queue,
-	            "there are no queues");
-}
+static const struct column queue_columns[] = {
+    {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
+    {"HANDLER", COL_SHRINK, cell_value, "handler"},
+    {"QUEUE", COL_SHRINK, cell_value, "queue"},
+    {"READY", COL_RIGHT, cell_value, "ready"},
+    {"DELAYED", COL_RIGHT, cell_value, "delayed"},
+    {"OLDEST", COL_RIGHT, cell_ms, "oldest_ms"},
+    {"RATE", COL_RIGHT, cell_rate, "rate"},
+    {"WORKERS", COL_RIGHT, cell_queue_workers, "workers"},
+    {"NEXT IN", COL_RIGHT | COL_WIDE, cell_ms, "next_ms"},
+    {"QUEUED", COL_RIGHT | COL_WIDE, cell_value, "queued"},
+    {"DONE", COL_RIGHT | COL_WIDE, cell_value, "done"},
+    NO_COLUMN,
+};
+const struct listing list_queues = {.columns = queue_columns, .empty = "there are no queues; they come with templates: taskerctl template apply FILE"};
 
 /* ---- one of them ---- */
 
@@ -183,29 +177,16 @@ static void fact_list(const struct ctl *c, const char *title, const json_t *list
 	ctl_fact(c, title, b.len ? buf_text(&b) : NULL);
 }
 
-static void print_running(const struct ctl *c, const json_t *steps)
+static void cell_ended(struct table *t, const json_t *s, const char *key)
 {
-	static const struct column cols[] = {{"TASK", false, false}, {"STEP", false, false}, {"HANDLER", false, true}, {"ATTEMPT", true, false}, {"", false, false}};
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *s;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(steps, i, s)
-	{
-		table_cell(&t, NULL, json_text(s, "task_uuid"));
-		table_cell(&t, NULL, json_text(s, "step_uuid"));
-		table_cell(&t, NULL, json_text(s, "handler"));
-		table_cellf(&t, NULL, "%lld", (long long)json_int(s, "attempt", 0));
-		table_cell(&t, "33", json_flag(s, "ended") ? "ended, and still running" : NULL);
-	}
-	if (table_rows(&t) == 0)
-		return;
-	ctl_say("\n");
-	ctl_print_table(c, &t, 0);
+	table_cell(t, "33", json_flag(s, key) ? "ended, and still running" : NULL);
 }
 
 static void print_worker(const struct ctl *c, const json_t *w)
 {
+	static const struct column running[] = {
+	    {"TASK", 0, cell_value, "task_uuid"},     {"STEP", 0, cell_value, "step_uuid"}, {"HANDLER", COL_SHRINK, cell_value, "handler"},
+	    {"ATTEMPT", COL_RIGHT, cell_value, "attempt"}, {"", 0, cell_ended, "ended"},    NO_COLUMN};
 	static const struct {
 		const char *title, *key;
 	} texts[] = {{"worker", "worker_uuid"}, {"name", "name"}, {"node", "node"}, {"unit", "unit"}, {"client", "client"}, {"language", "language"}, {"connected", "connected_at"}};
@@ -226,7 +207,9 @@ static void print_worker(const struct ctl *c, const json_t *w)
 	}
 	fact_list(c, "namespaces", json_object_get(w, "namespaces"));
 	fact_list(c, "handlers", json_object_get(w, "handlers"));
-	print_running(c, json_object_get(w, "running"));
+	list_print_below(c, running, json_object_get(w, "running"));
+	cleanup_(cleanup_json) json_t *one = json_pack("[O]", w);
+	tell_broken(one);
 }
 
 /* A worker by its uuid, or by its name or pid if there is one of it only. 0 with *ret, or an exit code after having said why. */
@@ -257,26 +240,19 @@ static int find_worker(struct ctl *c, const char *word, char ret[64])
 
 int run_worker_show(struct ctl *c)
 {
-	cleanup_(cleanup_json) json_t *w = NULL, *list = NULL;
 	char uuid[64];
 	int code = find_worker(c, c->cli->args[0], uuid);
-	if (code == EXIT_OK)
-		code = ctl_call(c, "worker.get", json_pack("{s:s}", "worker_uuid", uuid), &w);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, w, false);
-		return EXIT_OK;
-	}
-	print_worker(c, w);
-	list = json_pack("[O]", w);
-	tell_broken(list);
-	return EXIT_OK;
+	return code ? code : ctl_show(c, "worker.get", json_pack("{s:s}", "worker_uuid", uuid), print_worker);
+}
+
+static void print_draining(const struct ctl *c, const json_t *w)
+{
+	(void)c;
+	ctl_say("%s draining\n", json_text(w, "worker_uuid"));
 }
 
 int run_worker_drain(struct ctl *c)
 {
-	cleanup_(cleanup_json) json_t *w = NULL;
 	char uuid[64];
 	if (!cli_has(c->cli, "reason"))
 		return ctl_fail(c, EXIT_USAGE, "why? --reason TEXT is needed");
@@ -285,15 +261,10 @@ int run_worker_drain(struct ctl *c)
 		return code;
 	json_t *params = json_pack("{s:s}", "worker_uuid", uuid);
 	operate_by_whom(c, params);
-	code = ctl_call(c, "worker.drain", params, &w);
-	if (code)
-		return code;
-	if (c->cli->json)
-		ctl_print_json(c, w, false);
-	else
-		ctl_say("%s draining\n", json_text(w, "worker_uuid"));
-	ctl_note(c, "it finishes what it runs, and ends; see what that is with: taskerctl worker show %s", uuid);
-	return EXIT_OK;
+	code = ctl_show(c, "worker.drain", params, print_draining);
+	if (code == EXIT_OK)
+		ctl_note(c, "it finishes what it runs, and ends; see what that is with: taskerctl worker show %s", uuid);
+	return code;
 }
 
 static void print_node(const struct ctl *c, const json_t *n, const json_t *info)

@@ -1,76 +1,44 @@
 /* namespace list, pause, resume. */
-#include <stdio.h>
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/operate.h"
 
-static const char *who(const json_t *o, char dst[160])
+static void cell_paused(struct table *t, const json_t *n, const char *key)
 {
-	const char *name = json_text(o, "operator");
-	if (!*name)
-		name = json_text(o, "user");
-	if (*name)
-		snprintf(dst, 160, "%s", name);
-	else if (json_int(o, "uid", -1) >= 0)
-		snprintf(dst, 160, "uid %lld", (long long)json_int(o, "uid", 0));
-	else
-		dst[0] = '\0';
-	return dst;
-}
-
-static void add_namespace(struct table *t, const json_t *n)
-{
-	char age[24], by[160];
-	bool paused = json_flag(n, "paused");
-	table_cell(t, NULL, json_text(n, "namespace"));
+	bool paused = json_flag(n, key);
 	table_cell(t, paused ? "33" : NULL, paused ? "paused" : "running");
-	table_cellf(t, NULL, "%lld", (long long)json_int(n, "templates", 0));
-	table_cellf(t, NULL, "%lld", (long long)json_int(n, "handlers", 0));
-	table_cell(t, NULL, json_age(n, "changed_at", age));
-	table_cell(t, NULL, who(n, by));
-	table_cell(t, NULL, json_text(n, "reason"));
 }
 
-int run_namespace_list(struct ctl *c)
+static const struct column columns[] = {
+    {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
+    {"STATE", 0, cell_paused, "paused"},
+    {"TEMPLATES", COL_RIGHT, cell_value, "templates"},
+    {"HANDLERS", COL_RIGHT, cell_value, "handlers"},
+    {"SINCE", COL_RIGHT, cell_age, "changed_at"},
+    {"BY", COL_SHRINK, cell_who, NULL},
+    {"REASON", COL_SHRINK, cell_value, "reason"},
+    {"USER", COL_WIDE, cell_value, "user"},
+    {"UID", COL_RIGHT | COL_WIDE, cell_value, "uid"},
+    {"CHANGED", COL_WIDE, cell_second, "changed_at"},
+    {"CREATED", COL_WIDE, cell_second, "created_at"},
+    NO_COLUMN,
+};
+const struct listing list_namespaces = {.columns = columns, .empty = "there are no namespaces; they come with templates: taskerctl template apply FILE"};
+
+static void print_one(const struct ctl *c, const json_t *answer)
 {
-	static const struct column cols[] = {
-	    {"NAMESPACE", false, true}, {"STATE", false, false}, {"TEMPLATES", true, false}, {"HANDLERS", true, false},
-	    {"SINCE", true, false},     {"BY", false, true},     {"REASON", false, true},
-	};
-	cleanup_(cleanup_json) json_t *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *item;
-	int code = ctl_call(c, "namespace.list", NULL, &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(json_object_get(answer, "namespaces"), i, item) add_namespace(&t, item);
-	if (table_rows(&t) == 0)
-		ctl_note(c, "there are no namespaces");
-	else
-		ctl_print_table(c, &t, 0);
-	return EXIT_OK;
+	(void)c;
+	ctl_say("%s %s\n", json_text(answer, "namespace"), json_flag(answer, "paused") ? "paused" : "running");
 }
 
 static int act(struct ctl *c, const char *method)
 {
-	cleanup_(cleanup_json) json_t *answer = NULL;
 	json_t *params;
 	if (!cli_has(c->cli, "reason"))
 		return ctl_fail(c, EXIT_USAGE, "why? --reason TEXT is needed");
 	params = json_pack("{s:s}", "namespace", c->cli->args[0]);
 	operate_by_whom(c, params);
-	int code = ctl_call(c, method, params, &answer);
-	if (code)
-		return code;
-	if (c->cli->json)
-		ctl_print_json(c, answer, false);
-	else
-		ctl_say("%s %s\n", json_text(answer, "namespace"), json_flag(answer, "paused") ? "paused" : "running");
-	return EXIT_OK;
+	return ctl_show(c, method, params, print_one);
 }
 
 int run_namespace_pause(struct ctl *c)

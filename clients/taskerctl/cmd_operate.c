@@ -1,8 +1,9 @@
 /* What operators do to tasks and steps: one that is named, or all that a filter picks. */
 #include "clients/taskerctl/operate.h"
 
-#include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/options.h"
 #include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
@@ -12,26 +13,11 @@
 /* The options that pick, as the filter of a bulk action; NULL if none was given. 0, or an exit code after having said why. */
 static int filter_options(const struct ctl *c, json_t **ret)
 {
-	static const struct {
-		const char *key, *option;
-	} texts[] = {
-	    {"name", "name"},
-	    {"version", "template-version"}, {"state", "state"},
-	    {"tag", "tag"},                {"correlation_id", "correlation-id"},
-	    {"step", "step"},              {"step_state", "step-state"},
-	    {"error_type", "error-type"},
-	};
 	json_t *filter = json_object();
-	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		json_set_option(filter, texts[i].key, c->cli, texts[i].option);
-	if (cli_has(c->cli, "all"))
-		json_object_set_new(filter, "all", json_true());
-	int code = ctl_time_option(c, "after", filter, "created_after");
-	if (code == EXIT_OK)
-		code = ctl_time_option(c, "before", filter, "created_before");
+	int code = option_params(c, filter);
 	/* A profile's namespace narrows what was picked; by itself it picks nothing. */
-	if (json_object_size(filter) > 0 || cli_has(c->cli, "namespace"))
-		json_set_namespace(filter, c->cli);
+	if (json_object_size(filter) == 1 && !cli_has(c->cli, "namespace"))
+		json_object_del(filter, "namespace");
 	if (code == EXIT_OK && json_object_size(filter) > 0)
 		*ret = json_incref(filter);
 	json_decref(filter);
@@ -56,18 +42,22 @@ int operate_step_args(const struct ctl *c, json_t *params)
 
 /* ---- many ---- */
 
-static void add_item(struct table *t, const json_t *item)
+static void cell_outcome(struct table *t, const json_t *item, const char *key)
 {
-	const char *outcome = json_text(item, "outcome"), *state = json_text(item, "state");
-	table_cell(t, NULL, json_text(item, "task_uuid"));
-	if (json_object_get(item, "step"))
-		table_cell(t, NULL, json_text(item, "step"));
-	else
-		table_cellf(t, NULL, "%s/%s", json_text(item, "namespace"), json_text(item, "name"));
-	table_cell(t, state_colour(state), state);
+	const char *outcome = json_text(item, key);
 	table_cell(t, strcmp(outcome, "refused") == 0 ? "31" : NULL, strcmp(outcome, "would_be_done") == 0 ? "would be done" : outcome);
-	table_cell(t, NULL, json_text(item, "message"));
 }
+
+static void cell_kind(struct table *t, const json_t *item, const char *key)
+{
+	table_cellf(t, NULL, "%s/%s", json_text(item, "namespace"), json_text(item, key));
+}
+
+#define RESULT                                                                                                         \
+	{"STATE", 0, cell_state, "state"}, {"OUTCOME", 0, cell_outcome, "outcome"}, {"WHY", COL_SHRINK, cell_value, "message"}, NO_COLUMN
+
+static const struct column tasks[] = {{"TASK", 0, cell_value, "task_uuid"}, {"TEMPLATE", COL_SHRINK, cell_kind, "name"}, RESULT};
+static const struct column steps_of_tasks[] = {{"TASK", 0, cell_value, "task_uuid"}, {"STEP", COL_SHRINK, cell_value, "step"}, RESULT};
 
 /* Page after page, each a transaction of its own, into one answer. */
 static int ask_for_all(struct ctl *c, const char *method, json_t *params, json_t **ret)
@@ -100,20 +90,13 @@ static int ask_for_all(struct ctl *c, const char *method, json_t *params, json_t
 
 static int print_many(struct ctl *c, const json_t *answer, bool steps)
 {
-	static const struct column task_cols[] = {
-	    {"TASK", false, false}, {"TEMPLATE", false, true}, {"STATE", false, false}, {"OUTCOME", false, false}, {"WHY", false, true}};
-	static const struct column step_cols[] = {
-	    {"TASK", false, false}, {"STEP", false, true}, {"STATE", false, false}, {"OUTCOME", false, false}, {"WHY", false, true}};
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i, n = json_array_size(json_object_get(answer, "items"));
+	const json_t *items = json_object_get(answer, "items");
+	size_t n = json_array_size(items);
 	int64_t refused = json_int(answer, "refused", 0);
-	json_t *item;
-	table_init(&t, steps ? step_cols : task_cols, 5);
-	json_array_foreach(json_object_get(answer, "items"), i, item) add_item(&t, item);
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else if (n > 0)
-		ctl_print_table(c, &t, 0);
+		list_print(c, steps ? steps_of_tasks : tasks, items);
 	if (n == 0)
 		ctl_note(c, "nothing fits these conditions");
 	else if (json_flag(answer, "dry_run"))

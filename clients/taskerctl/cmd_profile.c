@@ -1,7 +1,7 @@
 /* profile list, profile show. */
-#include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/profile.h"
 
 static void cleanup_profiles(struct profiles *p)
@@ -31,44 +31,43 @@ static json_t *profile_json(const struct profile *p, bool now)
 	return j;
 }
 
-static void add_profile(struct table *t, const struct profile *p, bool now)
+static void cell_name(struct table *t, const json_t *p, const char *key)
 {
-	table_cellf(t, now ? "32" : NULL, "%s%s", p->name, now ? " *" : "");
-	table_cell(t, NULL, p->values[PROFILE_SOCKET]);
-	table_cell(t, NULL, p->values[PROFILE_NAMESPACE]);
-	table_cell(t, NULL, p->values[PROFILE_OUTPUT]);
-	table_cellf(t, NULL, "%s:%u", p->file, p->line);
-	table_cell(t, NULL, p->values[PROFILE_COLOR]);
-	table_cell(t, NULL, p->values[PROFILE_PAGER]);
-	table_cell(t, NULL, p->values[PROFILE_TIMEOUT]);
+	bool now = json_flag(p, "current");
+	table_cellf(t, now ? "32" : NULL, "%s%s", json_text(p, key), now ? " *" : "");
 }
 
-int run_profile_list(struct ctl *c)
+static void cell_where(struct table *t, const json_t *p, const char *key)
 {
-	static const struct column cols[] = {{"PROFILE", false, false}, {"SOCKET", false, true}, {"NAMESPACE", false, true}, {"OUTPUT", false, false},
-	                                     {"WHERE", false, true},    {"COLOR", false, false}, {"PAGER", false, true},     {"TIMEOUT", false, false}};
-	cleanup_(cleanup_table) struct table t = {0};
-	cleanup_(cleanup_profiles) struct profiles all = {0};
-	cleanup_(cleanup_json) json_t *list = json_array(), *answer = json_pack("{s:O}", "profiles", list);
-	const struct profile *now = NULL;
-	char paths[2][512];
-	int code = look(c, &all, &now);
-	if (code)
-		return code;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	table_wide(&t, 5);
-	for (size_t i = 0; i < all.n; i++) {
-		add_profile(&t, &all.items[i], now == &all.items[i]);
-		json_array_append_new(list, profile_json(&all.items[i], now == &all.items[i]));
-	}
-	if (c->cli->json)
-		ctl_print_json(c, answer, false);
-	else if (all.n > 0)
-		ctl_print_table(c, &t, 0);
-	else
-		ctl_note(c, "no profiles; write some into %s, see taskerctl-profile(1)", profile_files(paths) ? paths[0] : "taskerctl.yaml");
-	return EXIT_OK;
+	table_cellf(t, NULL, "%s:%lld", json_text(p, key), (long long)json_int(p, "line", 0));
 }
+
+/* No daemon is asked. */
+static int read_all(struct ctl *c, json_t *params, json_t **ret)
+{
+	cleanup_(cleanup_profiles) struct profiles all = {0};
+	const struct profile *now = NULL;
+	json_t *list = json_array();
+	(void)params;
+	int code = look(c, &all, &now);
+	for (size_t i = 0; code == EXIT_OK && i < all.n; i++)
+		json_array_append_new(list, profile_json(&all.items[i], now == &all.items[i]));
+	*ret = json_pack("{s:o}", "profiles", list);
+	return code;
+}
+
+static const struct column columns[] = {
+    {"PROFILE", 0, cell_name, "name"},
+    {"SOCKET", COL_SHRINK, cell_value, "socket"},
+    {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
+    {"OUTPUT", 0, cell_value, "output"},
+    {"WHERE", COL_SHRINK, cell_where, "file"},
+    {"COLOR", COL_WIDE, cell_value, "color"},
+    {"PAGER", COL_WIDE, cell_value, "pager"},
+    {"TIMEOUT", COL_WIDE, cell_value, "timeout"},
+    NO_COLUMN,
+};
+const struct listing list_profiles = {.columns = columns, .empty = "no profiles; write some into the file that is named in: man taskerctl-profile", .ask = read_all};
 
 static int show_none(const struct ctl *c)
 {

@@ -1,7 +1,7 @@
 /* namespace retention. */
-#include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/text.h"
 
 #define MINUTE_MS 60000
@@ -24,37 +24,35 @@ static int set_keep(struct ctl *c, json_t *params)
 	return EXIT_OK;
 }
 
-static void add_rule(struct table *t, const json_t *r)
+static void cell_kept(struct table *t, const json_t *rule, const char *key)
 {
 	char text[24];
-	const json_t *keep = json_object_get(r, "keep_minutes");
-	bool limited = json_is_integer(keep);
-	table_cell(t, NULL, json_text(r, "state"));
-	table_cell(t, NULL, limited ? text_duration(json_integer_value(keep) * MINUTE_MS * 1000, text) : "for ever");
-	table_cell(t, NULL, limited ? json_text(r, "action") : NULL);
-	table_cell(t, NULL, json_flag(r, "own") ? "the namespace" : "the options");
+	const json_t *keep = json_object_get(rule, key);
+	table_cell(t, NULL, json_is_integer(keep) ? text_duration(json_integer_value(keep) * MINUTE_MS * 1000, text) : "for ever");
 }
+
+static void cell_then(struct table *t, const json_t *rule, const char *key)
+{
+	table_cell(t, NULL, json_is_integer(json_object_get(rule, "keep_minutes")) ? json_text(rule, key) : NULL);
+}
+
+static void cell_own(struct table *t, const json_t *rule, const char *key)
+{
+	table_cell(t, NULL, json_flag(rule, key) ? "the namespace" : "the options");
+}
+
+static const struct column columns[] = {
+    {"STATE", 0, cell_value, "state"},   {"KEPT", COL_RIGHT, cell_kept, "keep_minutes"},
+    {"THEN", 0, cell_then, "action"},    {"SAID BY", 0, cell_own, "own"},
+    {"MINUTES", COL_RIGHT | COL_WIDE, cell_value, "keep_minutes"}, NO_COLUMN,
+};
+const struct listing list_retention = {.columns = columns, .empty = "there are no rules; make one with: taskerctl namespace retention NAMESPACE --keep 72h"};
 
 int run_namespace_retention(struct ctl *c)
 {
-	static const struct column cols[] = {{"STATE", false, false}, {"KEPT", true, false}, {"THEN", false, false}, {"SAID BY", false, false}};
-	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", "namespace", c->cli->args[0]), *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *r;
+	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", "namespace", c->cli->args[0]);
 	json_set_option(params, "state", c->cli, "state");
 	json_set_option(params, "action", c->cli, "action");
 	int code = set_keep(c, params);
-	if (code == EXIT_OK)
-		code = ctl_call(c, "namespace.retention", json_incref(params), &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(json_object_get(answer, "rules"), i, r) add_rule(&t, r);
-	ctl_print_table(c, &t, 0);
-	return EXIT_OK;
+	return code ? code : list_show(c, params);
 }

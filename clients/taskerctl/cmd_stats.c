@@ -1,8 +1,8 @@
 /* stats: what goes on, at a glance, again and again. */
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include "clients/taskerctl/cells.h"
 #include "clients/taskerctl/options.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
@@ -85,29 +85,27 @@ static void put_head(const struct ctl *c, struct buf *out, const json_t *all)
 	put_line(c, out, "steps", line);
 }
 
-static void put_table(const struct ctl *c, struct buf *out, const struct table *t)
+static void put_table(const struct ctl *c, struct buf *out, const struct column *columns, const json_t *items)
 {
 	const struct table_style style = {.width = c->width, .heading = true, .colour = c->colour};
-	if (table_rows(t) == 0)
+	cleanup_(cleanup_table) struct table t = {0};
+	if (json_array_size(items) == 0)
 		return;
+	table_init(&t, columns);
+	table_fill(&t, items);
 	buf_append_char(out, '\n');
-	(void)!table_render(t, &style, out);
+	(void)!table_render(&t, &style, out);
 }
 
 static void put_states(const struct ctl *c, struct buf *out, const json_t *all)
 {
-	static const struct column cols[] = {{"TASKS", false, false}, {"NUMBER", true, false}};
+	static const struct column columns[] = {{"TASKS", 0, cell_state, "state"}, {"NUMBER", COL_RIGHT, cell_value, "n"}, NO_COLUMN};
 	const json_t *tasks = json_object_get(json_object_get(all, "stats"), "tasks");
-	cleanup_(cleanup_table) struct table t = {0};
+	cleanup_(cleanup_json) json_t *rows = json_array();
 	const char *state;
 	json_t *n;
-	table_init(&t, cols, 2);
-	json_object_foreach(json_object_get(tasks, "states"), state, n)
-	{
-		table_cell(&t, state_colour(state), state);
-		table_cellf(&t, NULL, "%lld", (long long)json_integer_value(n));
-	}
-	put_table(c, out, &t);
+	json_object_foreach(json_object_get(tasks, "states"), state, n) json_array_append_new(rows, json_pack("{s:s,s:O}", "state", state, "n", n));
+	put_table(c, out, columns, rows);
 	if (!json_flag(tasks, "whole"))
 		buf_printf(out, "of the newest %lld\n", (long long)json_int(tasks, "scanned", 0));
 }
@@ -116,42 +114,26 @@ static void put_states(const struct ctl *c, struct buf *out, const json_t *all)
 
 static int longest_first(const void *a, const void *b)
 {
-	const json_t *x = *(const json_t *const *)a, *y = *(const json_t *const *)b;
+	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
 	int64_t n = json_int(x, "ready", 0) + json_int(x, "delayed", 0), m = json_int(y, "ready", 0) + json_int(y, "delayed", 0);
 	double r = json_number_value(json_object_get(x, "rate")), s = json_number_value(json_object_get(y, "rate"));
 	return n != m ? (n < m) - (n > m) : (r < s) - (r > s);
 }
 
-static void add_queue(struct table *t, const json_t *q)
+static void cell_queue(struct table *t, const json_t *q, const char *key)
 {
-	char age[24];
-	int64_t oldest = json_int(q, "oldest_ms", -1);
-	table_cellf(t, NULL, "%s/%s", json_text(q, "namespace"), json_text(q, "handler"));
-	table_cellf(t, NULL, "%lld", (long long)json_int(q, "ready", 0));
-	table_cellf(t, NULL, "%lld", (long long)json_int(q, "delayed", 0));
-	table_cell(t, NULL, oldest < 0 ? NULL : text_duration(oldest * 1000, age));
-	table_cellf(t, NULL, "%.1f/s", json_number_value(json_object_get(q, "rate")));
-	if (json_flag(q, "paused"))
-		table_cell(t, "33", "paused");
-	else
-		table_cellf(t, json_int(q, "workers", 0) == 0 && json_int(q, "ready", 0) > 0 ? "31" : NULL, "%lld", (long long)json_int(q, "workers", 0));
+	table_cellf(t, NULL, "%s/%s", json_text(q, "namespace"), json_text(q, key));
 }
 
 static void put_queues(const struct ctl *c, struct buf *out, const json_t *all)
 {
-	static const struct column cols[] = {{"QUEUE", false, true}, {"READY", true, false}, {"DELAYED", true, false}, {"OLDEST", true, false}, {"RATE", true, false}, {"WORKERS", true, false}};
-	const json_t *queues = json_object_get(all, "queues");
-	size_t n = json_array_size(queues), shown = c->height > 30 ? c->height - 20 : QUEUES_SHOWN;
-	cleanup_(cleanup_free) const json_t **sorted = calloc(n + 1, sizeof *sorted);
-	cleanup_(cleanup_table) struct table t = {0};
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	for (size_t i = 0; sorted && i < n; i++)
-		sorted[i] = json_array_get(queues, i);
-	if (sorted)
-		qsort(sorted, n, sizeof *sorted, longest_first);
-	for (size_t i = 0; sorted && i < n && i < shown; i++)
-		add_queue(&t, sorted[i]);
-	put_table(c, out, &t);
+	static const struct column columns[] = {
+	    {"QUEUE", COL_SHRINK, cell_queue, "handler"}, {"READY", COL_RIGHT, cell_value, "ready"}, {"DELAYED", COL_RIGHT, cell_value, "delayed"},
+	    {"OLDEST", COL_RIGHT, cell_ms, "oldest_ms"},  {"RATE", COL_RIGHT, cell_rate, "rate"},    {"WORKERS", COL_RIGHT, cell_queue_workers, "workers"}, NO_COLUMN,
+	};
+	size_t n = json_array_size(json_object_get(all, "queues")), shown = c->height > 30 ? c->height - 20 : QUEUES_SHOWN;
+	cleanup_(cleanup_json) json_t *queues = json_sorted(json_object_get(all, "queues"), longest_first, shown);
+	put_table(c, out, columns, queues);
 	if (n > shown)
 		buf_printf(out, "and %zu more queues: taskerctl queue list\n", n - shown);
 }

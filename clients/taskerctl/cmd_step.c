@@ -3,6 +3,7 @@
 #include <string.h>
 #include "clients/taskerctl/journal.h"
 #include "clients/taskerctl/operate.h"
+#include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
 
 static int ask(struct ctl *c, json_t **ret)
@@ -20,7 +21,7 @@ static void print_step(const struct ctl *c, const json_t *s)
 {
 	static const struct {
 		const char *title, *key;
-	} times[] = {{"ready", "ready_at"}, {"started", "started_at"}, {"finished", "finished_at"}, {"retry", "retry_at"}, {"node", "node"}};
+	} times[] = {{"ready", "ready_at"}, {"started", "started_at"}, {"finished", "finished_at"}, {"retry", "retry_at"}, {"node", "node"}, {"worker", "worker"}};
 	cleanup_(cleanup_buf) struct buf after = {0};
 	char line[600];
 	buf_init(&after, 0);
@@ -52,10 +53,13 @@ int run_step_get(struct ctl *c)
 	int code = ask(c, &step);
 	if (code)
 		return code;
-	if (c->cli->json)
+	if (c->cli->json) {
 		ctl_print_json(c, step, false);
-	else
-		print_step(c, step);
+		return EXIT_OK;
+	}
+	cleanup_(cleanup_json) json_t *steps = json_pack("[O]", step);
+	steps_running_where(c, steps);
+	print_step(c, step);
 	return EXIT_OK;
 }
 

@@ -1,10 +1,9 @@
 /* task get. */
 #include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
-#include "daemon/base/clock.h"
 
 /* ---- get ---- */
 
@@ -52,20 +51,14 @@ static void put_facts(const struct ctl *c, const json_t *task)
 	put_list_fact(c, "no worker for", json_object_get(task, "missing_handlers"));
 }
 
-static int print_task(struct ctl *c, const json_t *task)
+static void print_task(const struct ctl *c, const json_t *task)
 {
-	cleanup_(cleanup_table) struct table t = {0};
 	const json_t *steps = json_object_get(task, "steps");
 	put_facts(c, task);
-	if (json_array_size(steps) == 0)
-		return EXIT_OK;
-	putchar('\n');
-	task_step_table(&t, steps, (int64_t)now_wall());
-	ctl_print_table(c, &t, 0);
+	list_print_below(c, list_steps.columns, steps);
 	if (json_int(task, "failed_steps", 0) > 0)
-		putchar('\n');
+		ctl_say("\n");
 	put_step_errors(steps);
-	return EXIT_OK;
 }
 
 int task_uuid_args(const struct ctl *c)
@@ -76,25 +69,20 @@ int task_uuid_args(const struct ctl *c)
 	return EXIT_OK;
 }
 
-/* Ask for a task object and show it. */
-static int show(struct ctl *c, const char *method, json_t *params)
-{
-	cleanup_(cleanup_json) json_t *task = NULL;
-	int code = ctl_call(c, method, params, &task);
-	if (code)
-		return code;
-	if (!c->cli->json)
-		return print_task(c, task);
-	ctl_print_json(c, task, false);
-	return EXIT_OK;
-}
-
 int run_task_get(struct ctl *c)
 {
+	cleanup_(cleanup_json) json_t *task = NULL;
+	const char *uuid = c->cli->args[0];
 	int code = task_uuid_args(c);
+	if (code == EXIT_OK)
+		code = ctl_call(c, "task.get", json_pack("{s:s,s:b}", "task_uuid", uuid, "steps", !cli_has(c->cli, "no-steps")), &task);
+	if (code == EXIT_OK && c->cli->output == OUTPUT_WIDE && json_object_get(task, "steps"))
+		code = steps_where(c, uuid, json_object_get(task, "steps"));
 	if (code)
 		return code;
-	return show(
-	    c, "task.get",
-	    json_pack("{s:s,s:b}", "task_uuid", c->cli->args[0], "steps", !cli_has(c->cli, "no-steps")));
+	if (c->cli->json)
+		ctl_print_json(c, task, false);
+	else
+		print_task(c, task);
+	return EXIT_OK;
 }

@@ -2,8 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/cells.h"
 #include "clients/taskerctl/input.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/template/template.h"
 
@@ -178,90 +179,45 @@ int run_template_apply(struct ctl *c)
 
 /* ---- list ---- */
 
-int run_template_list(struct ctl *c)
+static void cell_digest(struct table *t, const json_t *template, const char *key)
 {
-	static const struct column cols[] = {
-	    {"NAMESPACE", false, true}, {"NAME", false, true},    {"VERSION", false, true},
-	    {"STEPS", true, false},     {"DIGEST", false, false}, {"REGISTERED", false, false},
-	};
-	cleanup_(cleanup_json) json_t *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	json_t *params = json_object(), *x;
-	size_t i;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_set_option(params, "namespace", c->cli, "namespace");
-	int code = ctl_call(c, "template.list", params, &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	json_array_foreach(json_object_get(answer, "templates"), i, x)
-	{
-		table_cell(&t, NULL, json_text(x, "namespace"));
-		table_cell(&t, NULL, json_text(x, "name"));
-		table_cell(&t, NULL, json_text(x, "version"));
-		table_cellf(&t, NULL, "%lld", (long long)json_int(x, "steps", 0));
-		table_cellf(&t, NULL, "%.12s", json_text(x, "digest"));
-		table_cellf(&t, NULL, "%.19s", json_text(x, "created_at"));
-	}
-	if (table_rows(&t) == 0)
-		ctl_note(c, "no templates; register one with: taskerctl template apply FILE");
-	else
-		ctl_print_table(c, &t, 0);
-	return EXIT_OK;
+	table_cellf(t, NULL, "%.12s", json_text(template, key));
 }
+
+static const struct column columns[] = {
+    {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
+    {"NAME", COL_SHRINK, cell_value, "name"},
+    {"VERSION", COL_SHRINK, cell_value, "version"},
+    {"STEPS", COL_RIGHT, cell_value, "steps"},
+    {"DIGEST", 0, cell_digest, "digest"},
+    {"REGISTERED", 0, cell_second, "created_at"},
+    {"AGE", COL_RIGHT | COL_WIDE, cell_age, "created_at"},
+    {"WHOLE DIGEST", COL_WIDE, cell_value, "digest"},
+    NO_COLUMN,
+};
+const struct listing list_templates = {.columns = columns, .empty = "no templates; register one with: taskerctl template apply FILE"};
 
 /* ---- show ---- */
 
-/* A parent is given by number (an index into `steps`) or by name. */
-static void put_parents(const json_t *steps, const json_t *step, struct buf *b)
-{
-	const json_t *parents = json_object_get(step, "parents");
-	size_t i;
-	json_t *p;
-	if (!parents)
-		parents = json_object_get(step, "depends_on");
-	json_array_foreach(parents, i, p)
-	{
-		const json_t *other =
-		    json_is_integer(p) ? json_array_get(steps, (size_t)json_integer_value(p)) : NULL;
-		const char *name = other ? json_text(other, "name") : json_string_value(p);
-		buf_printf(b, "%s%s", i ? ", " : "", name ? name : "?");
-	}
-}
-
-static void add_step(struct table *t, const json_t *steps, const json_t *s)
-{
-	cleanup_(cleanup_buf) struct buf parents = {0};
-	const char *callable = json_text(s, "callable");
-	int64_t timeout = json_int(s, "timeout_seconds", 0);
-	buf_init(&parents, 0);
-	put_parents(steps, s, &parents);
-	table_cell(t, NULL, json_text(s, "name"));
-	table_cell(t, NULL, *callable ? callable : json_text(json_object_get(s, "handler"), "callable"));
-	table_cellf(t, NULL, "%lld", (long long)json_int(s, "max_attempts", 1));
-	table_cell(t, NULL, json_text(s, "backoff"));
-	if (timeout > 0)
-		table_cellf(t, NULL, "%llds", (long long)timeout);
-	else
-		table_cell(t, NULL, NULL);
-	table_cell(t, NULL, parents.len ? buf_text(&parents) : NULL);
-}
+static const struct column step_columns[] = {
+    {"STEP", COL_SHRINK, cell_value, "name"},
+    {"HANDLER", COL_SHRINK, cell_value, "handler.callable"},
+    {"TRIES", COL_RIGHT, cell_value, "max_attempts"},
+    {"BACKOFF", 0, cell_value, "backoff"},
+    {"TIMEOUT", COL_RIGHT, cell_ms, "timeout_ms"},
+    {"AFTER", COL_SHRINK, cell_value, "depends_on"},
+    {"TYPE", COL_WIDE, cell_value, "type"},
+    {"RETRYABLE", COL_WIDE, cell_value, "retryable"},
+    {"FIRST WAIT", COL_RIGHT | COL_WIDE, cell_ms, "backoff_base_ms"},
+    {"LONGEST WAIT", COL_RIGHT | COL_WIDE, cell_ms, "max_backoff_ms"},
+    NO_COLUMN,
+};
+const struct listing list_template_steps = {.columns = step_columns};
 
 static void print_template(const struct ctl *c, const json_t *answer)
 {
-	static const struct column cols[] = {
-	    {"STEP", false, true},     {"HANDLER", false, true}, {"TRIES", true, false},
-	    {"BACKOFF", false, false}, {"TIMEOUT", true, false}, {"AFTER", false, true},
-	};
-	cleanup_(cleanup_table) struct table t = {0};
 	const json_t *steps = json_object_get(answer, "steps");
 	char description[400];
-	size_t i;
-	json_t *s;
-	table_init(&t, cols, sizeof cols / sizeof *cols);
 	ctl_say("%s/%s@%s  %zu steps, registered %.19s, digest %.12s\n", json_text(answer, "namespace"),
 	       json_text(answer, "name"), json_text(answer, "version"), json_array_size(steps),
 	       json_text(answer, "created_at"), json_text(answer, "digest"));
@@ -270,29 +226,24 @@ static void print_template(const struct ctl *c, const json_t *answer)
 	if (*description)
 		ctl_say("%s\n", description);
 	putchar('\n');
-	json_array_foreach(steps, i, s) add_step(&t, steps, s);
-	ctl_print_table(c, &t, 0);
+	list_print(c, step_columns, steps);
 }
 
 int run_template_show(struct ctl *c)
 {
-	cleanup_(cleanup_json) json_t *answer = NULL;
 	struct template_ref ref;
+	cleanup_(cleanup_json) json_t *answer = NULL;
 	int code = ctl_template_ref(c, c->cli->args[0], &ref);
 	if (code)
 		return code;
 	json_t *params = json_pack("{s:s,s:s,s:s*}", "namespace", ref.space, "name", ref.name, "version",
 	                           *ref.version ? ref.version : NULL);
+	if (!cli_has(c->cli, "definition"))
+		return ctl_show(c, "template.get", params, print_template);
 	code = ctl_call(c, "template.get", params, &answer);
-	if (code)
-		return code;
-	if (cli_has(c->cli, "definition"))
+	if (code == EXIT_OK)
 		ctl_print_json(c, json_object_get(answer, "definition"), false);
-	else if (c->cli->json)
-		ctl_print_json(c, answer, false);
-	else
-		print_template(c, answer);
-	return EXIT_OK;
+	return code;
 }
 
 /* ---- schema ---- */

@@ -1,41 +1,38 @@
 /* token create, list, revoke. */
-#include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/operate.h"
 #include "clients/taskerctl/text.h"
 
 #define LIFE_BY_DEFAULT "90d"
 
-static const struct column cols[] = {
-    {"ID", false, false},     {"NAME", false, true},    {"STATE", false, false},   {"ROLES", false, true},
-    {"NAMESPACES", false, true}, {"CREATED", true, false}, {"BY", false, true}, {"EXPIRES", false, false},
-    {"USED", true, false},
+static void cell_expiry(struct table *t, const json_t *token, const char *key)
+{
+	if (*json_text(token, key))
+		cell_date(t, token, key);
+	else
+		table_cell(t, NULL, "never");
+}
+
+static const struct column columns[] = {
+    {"ID", 0, cell_value, "id"},
+    {"NAME", COL_SHRINK, cell_value, "name"},
+    {"STATE", 0, cell_state, "state"},
+    {"ROLES", COL_SHRINK, cell_value, "roles"},
+    {"NAMESPACES", COL_SHRINK, cell_value, "namespaces"},
+    {"CREATED", COL_RIGHT, cell_age, "created_at"},
+    {"BY", COL_SHRINK, cell_value, "created_by"},
+    {"EXPIRES", 0, cell_expiry, "expires_at"},
+    {"USED", COL_RIGHT, cell_age, "last_used_at"},
+    {"MADE", COL_WIDE, cell_second, "created_at"},
+    {"UNTIL", COL_WIDE, cell_second, "expires_at"},
+    {"LAST USED", COL_WIDE, cell_second, "last_used_at"},
+    {"REVOKED", COL_WIDE, cell_second, "revoked_at"},
+    {"REVOKED BY", COL_WIDE, cell_value, "revoked_by"},
+    NO_COLUMN,
 };
-
-static const char *listed(const json_t *token, const char *key, struct buf *b)
-{
-	buf_reset(b);
-	json_join(json_object_get(token, key), b);
-	return buf_text(b);
-}
-
-static void add_token(struct table *t, const json_t *token)
-{
-	cleanup_(cleanup_buf) struct buf b = {0};
-	char age[24], expires[11];
-	const char *state = json_text(token, "state");
-	snprintf(expires, sizeof expires, "%s", json_text(token, "expires_at")); /* the date */
-	buf_init(&b, 0);
-	table_cell(t, NULL, json_text(token, "id"));
-	table_cell(t, NULL, json_text(token, "name"));
-	table_cell(t, strcmp(state, "active") == 0 ? "32" : "2", state);
-	table_cell(t, NULL, listed(token, "roles", &b));
-	table_cell(t, NULL, listed(token, "namespaces", &b));
-	table_cell(t, NULL, json_age(token, "created_at", age));
-	table_cell(t, NULL, json_text(token, "created_by"));
-	table_cell(t, NULL, expires[0] ? expires : "never");
-	table_cell(t, NULL, json_age(token, "last_used_at", age));
-}
+const struct listing list_tokens = {.columns = columns, .empty = "there are no tokens; make one with: taskerctl token create NAME --role read"};
 
 static json_t *values(const struct ctl *c, const char *option)
 {
@@ -77,30 +74,6 @@ int run_token_create(struct ctl *c)
 	const char *until = json_text(answer, "expires_at");
 	ctl_note(c, "This is token %s, shown this once and kept nowhere. It is good %s%s; end it with: taskerctl token revoke %s", json_text(answer, "id"),
 	         *until ? "until " : "until it is revoked", until, json_text(answer, "id"));
-	return EXIT_OK;
-}
-
-int run_token_list(struct ctl *c)
-{
-	cleanup_(cleanup_json) json_t *params = json_object(), *answer = NULL;
-	cleanup_(cleanup_table) struct table t = {0};
-	size_t i;
-	json_t *token;
-	if (cli_has(c->cli, "all"))
-		json_object_set_new(params, "all", json_true());
-	int code = ctl_call(c, "token.list", json_incref(params), &answer);
-	if (code)
-		return code;
-	if (c->cli->json) {
-		ctl_print_json(c, answer, false);
-		return EXIT_OK;
-	}
-	table_init(&t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(json_object_get(answer, "tokens"), i, token) add_token(&t, token);
-	if (table_rows(&t) == 0)
-		ctl_note(c, "there are no tokens; make one with: taskerctl token create NAME --role read");
-	else
-		ctl_print_table(c, &t, 0);
 	return EXIT_OK;
 }
 

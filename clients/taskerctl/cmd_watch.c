@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
@@ -229,7 +230,8 @@ static void draw(struct watch *w)
 	if (w->lines > 0)
 		buf_printf(&b, "\033[%zuA\033[J", w->lines);
 	put_head(w, &b, now);
-	task_step_table(&t, shown, now);
+	table_init(&t, list_steps.columns);
+	table_fill(&t, shown);
 	if (table_rows(&t) > 0)
 		table_render(&t, &style, &b);
 	if (json_array_size(shown) < json_array_size(steps))

@@ -335,6 +335,22 @@ const char *state_colour(const char *state)
 	    {"enqueued_as_error_for_orchestration", YELLOW},
 	    {"waiting_for_dependencies", YELLOW},
 	    {"evaluating_results", CYAN},
+	    /* of nodes, tokens, dead letters, limits, attempts */
+	    {"up", GREEN},
+	    {"down", RED},
+	    {"expired", RED},
+	    {"active", GREEN},
+	    {"revoked", DIM},
+	    {"permanently_failed", RED},
+	    {"healthy", GREEN},
+	    {"warning", YELLOW},
+	    {"stale", RED},
+	    {"success", GREEN},
+	    {"handler_error", YELLOW},
+	    {"permanent_error", YELLOW},
+	    {"invalid_result", YELLOW},
+	    {"timeout", YELLOW},
+	    {"worker_lost", YELLOW},
 	};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
 		if (strcmp(state, table[i].state) == 0)

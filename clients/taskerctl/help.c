@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/exits.h"
+#include "clients/taskerctl/list.h"
 
 #define LEFT 30
 
@@ -86,6 +87,11 @@ void help_verb(struct buf *b, const struct verb *v)
 	buf_printf(b, "usage: taskerctl %s%s%s\n\n%s.\n", verb_title(v, title), v->args ? " " : "", v->args ? v->args : "", v->summary);
 	if (v->help)
 		buf_printf(b, "\n%s\n", v->help);
+	if (v->listing) {
+		buf_append_str(b, "\nWith --output wide also: ");
+		list_titles(v->listing, true, b);
+		buf_append_char(b, '\n');
+	}
 	put_options(b, "Options", v->opts, NULL);
 	put_options(b, "Options of every command", global_options, v);
 	put_exits(b, v);

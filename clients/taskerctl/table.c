@@ -12,14 +12,20 @@
 #define GAP 2u
 #define NARROWEST 8u
 
-void table_init(struct table *t, const struct column *cols, size_t ncols)
+void table_init(struct table *t, const struct column *cols)
 {
-	*t = (struct table){.cols = cols, .ncols = ncols};
+	*t = (struct table){.cols = cols};
+	for (; cols[t->ncols].title; t->ncols++)
+		t->narrow += !(cols[t->ncols].flags & COL_WIDE);
 }
 
-void table_wide(struct table *t, size_t from)
+void table_fill(struct table *t, const json_t *items)
 {
-	t->wide_from = from;
+	size_t i;
+	json_t *item;
+	json_array_foreach(items, i, item)
+		for (size_t c = 0; c < t->ncols; c++)
+			t->cols[c].cell(t, item, t->cols[c].key);
 }
 
 void table_done(struct table *t)
@@ -87,7 +93,7 @@ static size_t widest_shrinkable(const struct table *t, size_t shown, const size_
 {
 	size_t best = shown;
 	for (size_t c = 0; c < shown; c++)
-		if (t->cols[c].shrink && w[c] > NARROWEST && (best == shown || w[c] > w[best]))
+		if ((t->cols[c].flags & COL_SHRINK) && w[c] > NARROWEST && (best == shown || w[c] > w[best]))
 			best = c;
 	return best;
 }
@@ -121,14 +127,14 @@ static void put_cell(const struct column *col, const char *text, const char *col
                      struct buf *out)
 {
 	size_t w = text_width(text), pad = w < width ? width - w : 0;
-	if (col->right)
+	if (col->flags & COL_RIGHT)
 		spaces(out, pad);
 	if (colour)
 		buf_printf(out, "\033[%sm", colour);
 	text_put(out, text, width);
 	if (colour)
 		buf_append_str(out, "\033[0m");
-	if (!col->right && !last)
+	if (!(col->flags & COL_RIGHT) && !last)
 		spaces(out, pad);
 	if (!last)
 		spaces(out, GAP);
@@ -140,7 +146,7 @@ int table_render(const struct table *t, const struct table_style *style, struct 
 	if (!w || t->failed)
 		return -ENOMEM;
 	natural_widths(t, style->heading, w);
-	size_t shown = t->wide_from && !style->wide ? t->wide_from : t->ncols;
+	size_t shown = style->wide ? t->ncols : t->narrow;
 	if (style->width)
 		fit(t, shown, style->width > style->indent ? style->width - style->indent : 1, w);
 	if (style->heading) {

@@ -1,15 +1,30 @@
 /* Aligned columns. Cells are added row by row; the layout is decided when all are known. */
 #pragma once
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include "daemon/base/cleanup.h"
 #include "protocol/buf.h"
 
+struct table;
+
+enum column_flags {
+	COL_RIGHT = 1,  /* numbers */
+	COL_SHRINK = 2, /* may be cut when the terminal is narrow */
+	COL_WIDE = 4,   /* for --output wide, after all others */
+};
+
+/* A row of a table of columns, which ends with NO_COLUMN. Tables of JSON objects say what each cell is; see cells.h. */
 struct column {
 	const char *title;
-	bool right;  /* numbers */
-	bool shrink; /* may be cut when the terminal is narrow */
+	unsigned flags;
+	void (*cell)(struct table *t, const json_t *item, const char *key);
+	const char *key;
 };
+#define NO_COLUMN                                                                                                      \
+	{                                                                                                              \
+		0                                                                                                      \
+	}
 
 struct cell {
 	char *text;
@@ -19,19 +34,19 @@ struct cell {
 struct table {
 	const struct column *cols;
 	size_t ncols;
-	size_t wide_from; /* columns from this one on are for --output wide; 0: none */
+	size_t narrow; /* so many of them are not for --output wide alone */
 	struct cell *cells;
 	size_t ncells, cap;
 	bool failed; /* out of memory: rendering gives nothing */
 };
 
-void table_init(struct table *t, const struct column *cols, size_t ncols);
-/* Show the columns from `from` on only in the style `wide`. */
-void table_wide(struct table *t, size_t from);
+void table_init(struct table *t, const struct column *cols);
 void table_done(struct table *t);
 /* The next cell, left to right, row by row. NULL or "" shows as "-". */
 void table_cell(struct table *t, const char *colour, const char *text);
 void table_cellf(struct table *t, const char *colour, const char *fmt, ...) printf_like(3, 4);
+/* A row for each object of `items`, by what the columns say. */
+void table_fill(struct table *t, const json_t *items);
 size_t table_rows(const struct table *t);
 
 struct table_style {

@@ -1,59 +1,57 @@
 /* The parts of tasks that several verbs show. Pure but for the table they fill. */
 #include "clients/taskerctl/task_view.h"
 
-#include <stdio.h>
 #include <string.h>
+#include "clients/taskerctl/cells.h"
+#include "clients/taskerctl/list.h"
 #include "clients/taskerctl/text.h"
+#include "daemon/base/clock.h"
 
 /* How long the last attempt took or has been running, or how long until the next. */
-static const char *step_time(const json_t *s, int64_t now, char dst[40])
+static void cell_step_time(struct table *t, const json_t *s, const char *key)
 {
-	int64_t started, finished, retry;
+	int64_t started, finished, retry, now = (int64_t)now_wall();
 	char text[24];
 	const char *state = json_text(s, "state");
-	if (strcmp(state, "waiting_for_retry") == 0 && json_time(s, "retry_at", &retry) == 0) {
-		snprintf(dst, 40, "in %s", text_duration(retry > now ? retry - now : 0, text));
-		return dst;
-	}
-	if (strcmp(state, "pending") == 0 || json_time(s, "started_at", &started) < 0)
-		return NULL;
-	if (json_time(s, "finished_at", &finished) < 0) {
-		if (strcmp(state, "in_progress") != 0)
-			return NULL;
-		finished = now;
-	}
-	snprintf(dst, 40, "%s", text_duration(finished > started ? finished - started : 0, text));
-	return dst;
+	bool began = strcmp(state, "pending") != 0 && json_time(s, key, &started) == 0;
+	if (strcmp(state, "waiting_for_retry") == 0 && json_time(s, "retry_at", &retry) == 0)
+		table_cellf(t, NULL, "in %s", text_duration(retry > now ? retry - now : 0, text));
+	else if (began && (json_time(s, "finished_at", &finished) == 0 || (finished = now, strcmp(state, "in_progress") == 0)))
+		table_cell(t, NULL, text_duration(finished > started ? finished - started : 0, text));
+	else
+		table_cell(t, NULL, NULL);
 }
 
-void task_step_table(struct table *t, const json_t *steps, int64_t now)
+static void cell_handler(struct table *t, const json_t *s, const char *key)
 {
-	static const struct column cols[] = {
-	    {"STEP", false, true}, {"STATE", false, false},  {"ATTEMPT", true, false},
-	    {"TIME", true, false}, {"HANDLER", false, true}, {"AFTER", false, true},
-	};
-	size_t i;
-	json_t *s;
-	table_init(t, cols, sizeof cols / sizeof *cols);
-	json_array_foreach(steps, i, s)
-	{
-		cleanup_(cleanup_buf) struct buf after = {0};
-		char time[40];
-		const char *state = json_text(s, "state");
-		const json_t *handler = json_object_get(s, "handler");
-		buf_init(&after, 0);
-		table_cell(t, NULL, json_text(s, "name"));
-		table_cell(t, state_colour(state), state);
-		table_cellf(t, NULL, "%lld/%lld", (long long)json_int(s, "attempts", 0),
-		            (long long)json_int(s, "max_attempts", 1));
-		table_cell(t, NULL, step_time(s, now, time));
-		table_cell(t, NULL,
-		           json_is_string(handler) ? json_string_value(handler)
-		                                   : json_text(handler, "callable"));
-		json_join(json_object_get(s, "depends_on"), &after);
-		table_cell(t, NULL, after.len ? buf_text(&after) : NULL);
-	}
+	const json_t *handler = json_object_get(s, key);
+	table_cell(t, NULL, json_is_string(handler) ? json_string_value(handler) : json_text(handler, "callable"));
 }
+
+/* From being ready to being given to a worker. */
+static void cell_step_wait(struct table *t, const json_t *s, const char *key)
+{
+	int64_t ready, started = (int64_t)now_wall();
+	char text[24];
+	bool known = json_time(s, key, &ready) == 0 && (json_time(s, "started_at", &started) == 0 || strcmp(json_text(s, "state"), "enqueued") == 0);
+	table_cell(t, NULL, known ? text_duration(started > ready ? started - ready : 0, text) : NULL);
+}
+
+static const struct column columns[] = {
+    {"STEP", COL_SHRINK, cell_value, "name"},
+    {"STATE", 0, cell_state, "state"},
+    {"ATTEMPT", COL_RIGHT, cell_attempts, NULL},
+    {"TIME", COL_RIGHT, cell_step_time, "started_at"},
+    {"HANDLER", COL_SHRINK, cell_handler, "handler"},
+    {"AFTER", COL_SHRINK, cell_value, "depends_on"},
+    {"WAITED", COL_RIGHT | COL_WIDE, cell_step_wait, "ready_at"},
+    {"NODE", COL_WIDE, cell_value, "node"},
+    {"WORKER", COL_WIDE, cell_value, "worker"},
+    {"STEP UUID", COL_WIDE, cell_value, "step_uuid"},
+    {"LAST ERROR", COL_WIDE, cell_error, "error"},
+    NO_COLUMN,
+};
+const struct listing list_steps = {.columns = columns};
 
 void put_step_errors(const json_t *steps)
 {

@@ -5,8 +5,10 @@
 /* Are all arguments uuids? 0, or the exit code after having said which is none. */
 int task_uuid_args(const struct ctl *c);
 
-/* Fill `t` (initialised here) with the steps: state, attempts, times as of `now_us`. */
-void task_step_table(struct table *t, const json_t *steps, int64_t now_us);
+/* Where the steps of a task run or ran last, as "node" and "worker" of them. 0, or an exit code after having said why. */
+int steps_where(struct ctl *c, const char *task, json_t *steps);
+/* Only of those that run now, as far as workers of this node run them. */
+void steps_running_where(struct ctl *c, json_t *steps);
 /* A line for each step that has an error: its name, and the error. */
 void put_step_errors(const json_t *steps);
 /* "[#####.....]" of `width` characters. */

@@ -66,5 +66,6 @@ const struct verb events_verbs[] = {
      .list = "queues",
      .examples = {{"How much has gathered", "taskerctl events list"}},
      .flags = VERB_PAGES,
-     .run = run_events_list},
+     .listing = &list_events,
+     .run = run_list},
     NO_VERB};

@@ -13,7 +13,8 @@ const struct verb namespace_verbs[] = {
      .list = "namespaces",
      .examples = {{"Which are paused, and why", "taskerctl namespace list"}},
      .flags = VERB_PAGES,
-     .run = run_namespace_list},
+     .listing = &list_namespaces,
+     .run = run_list},
     {.name = "pause",
      .args = "NAME",
      .kinds = {&kind_namespace},
@@ -50,5 +51,6 @@ const struct verb namespace_verbs[] = {
      .exits = {{EXIT_NOT_FOUND, "there is no such namespace"}},
      .examples = {{"What holds", "taskerctl namespace retention shop"},
                   {"Complete ones for three days", "taskerctl namespace retention shop --state complete --keep 72h --action archive"}},
+     .listing = &list_retention,
      .run = run_namespace_retention},
     NO_VERB};

@@ -1,6 +1,7 @@
 /* The tables of verbs, a file a group, and what their rows share. */
 #pragma once
 #include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/list.h"
 
 #define NO_OPTION                                                                                                      \
 	{                                                                                                              \

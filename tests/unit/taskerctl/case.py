@@ -44,8 +44,10 @@ TEMPLATE = {
     "namespace": "shop", "name": "order", "version": "1.2.0", "digest": "0123456789abcdef", "created_at":
     "2026-01-01T00:00:00.000000Z", "definition": DEFINITION,
     "steps": [
-        {"no": 0, "name": "take", "callable": "shop.take", "max_attempts": 3, "backoff": "exponential", "parents": []},
-        {"no": 1, "name": "pack", "callable": "shop.pack", "max_attempts": 1, "timeout_seconds": 30, "parents": [0]},
+        {"no": 0, "name": "take", "type": "standard", "handler": {"callable": "shop.take"}, "retryable": True, "max_attempts": 3, "backoff": "exponential",
+         "backoff_base_ms": 1000, "max_backoff_ms": None, "timeout_ms": None, "depends_on": []},
+        {"no": 1, "name": "pack", "type": "standard", "handler": {"callable": "shop.pack"}, "retryable": False, "max_attempts": 1, "backoff": "none",
+         "backoff_base_ms": None, "max_backoff_ms": None, "timeout_ms": 30000, "depends_on": ["take"]},
     ]}
 
 

@@ -64,6 +64,10 @@ class Page:
         text = self.commands[command]
         return page_options(text + (self.sections["PICKING"] if "under PICKING" in text else ""))
 
+    def wide_columns(self, command):
+        m = re.search(r"^With \*--output wide\* also: ([^.]+)\.", self.commands[command], re.M)
+        return m[1].split(", ") if m else []
+
     def exits(self, command):
         return [{"code": int(m[1]), "means": plain(m[2])[0].lower() + plain(m[2])[1:]} for m in re.finditer(r"^\*Exit code (\d+)\*\n\t(.*)\.$", self.commands[command], re.M)]
 
@@ -85,6 +89,7 @@ class Commands(unittest.TestCase):
                 self.assertEqual(page.options(title(c)), table_options(c["options"]))
                 self.assertEqual(page.exits(title(c)), c["exit_codes"])
                 self.assertEqual(page.role(title(c)), c["role"])
+                self.assertEqual(page.wide_columns(title(c)), c["wide_columns"])
 
     def test_pages_of_groups(self):
         for group in GROUPS:
@@ -132,6 +137,8 @@ class Help(unittest.TestCase):
                 self.assertIn(f"usage: taskerctl {title(c)}\n", text)
                 self.assertEqual(help_options(text, "Options"), table_options(c["options"]))
                 self.assertEqual(text, run("help", *words))
+                wide = re.search(r"^With --output wide also: (.*)$", text, re.M)
+                self.assertEqual(wide[1].split(", ") if wide else [], c["wide_columns"])
                 for e in c["examples"]:
                     self.assertIn(e["command"], text)
 

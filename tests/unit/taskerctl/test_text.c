@@ -207,14 +207,14 @@ END_TEST
 
 /* ---- tables ---- */
 
-static const struct column three[] = {{"NAME", false, true}, {"N", true, false}, {"REMARK", false, true}};
+static const struct column three[] = {{"NAME", COL_SHRINK, NULL, NULL}, {"N", COL_RIGHT, NULL, NULL}, {"REMARK", COL_SHRINK, NULL, NULL}, NO_COLUMN};
 
 static char *render(const char *const *cells, size_t n, struct table_style style)
 {
 	struct table t;
 	struct buf b;
 	buf_init(&b, 0);
-	table_init(&t, three, 3);
+	table_init(&t, three);
 	for (size_t i = 0; i < n; i++)
 		table_cell(&t, i == 1 ? "32" : NULL, cells[i]);
 	ck_assert_int_eq(table_render(&t, &style, &b), 0);
@@ -263,6 +263,8 @@ START_TEST(colour_does_not_count_for_the_width)
 }
 END_TEST
 
+static const struct column wider[] = {{"NAME", COL_SHRINK, NULL, NULL}, {"N", COL_RIGHT, NULL, NULL}, {"REMARK", COL_WIDE, NULL, NULL}, NO_COLUMN};
+
 START_TEST(wide_columns_are_for_the_wide_style)
 {
 	static const char *const cells[] = {"a", "5", "first"};
@@ -270,8 +272,7 @@ START_TEST(wide_columns_are_for_the_wide_style)
 	struct buf b;
 	for (int wide = 0; wide < 2; wide++) {
 		buf_init(&b, 0);
-		table_init(&t, three, 3);
-		table_wide(&t, 2);
+		table_init(&t, wider);
 		for (size_t i = 0; i < 3; i++)
 			table_cell(&t, NULL, cells[i]);
 		ck_assert_int_eq(table_render(&t, &(struct table_style){.heading = true, .wide = wide}, &b), 0);

@@ -1,0 +1,72 @@
+"""taskerctl against a scripted daemon: what it says when something is wrong.
+
+usage: test_errors.py TASKERCTL SOURCE_ROOT"""
+import json
+import subprocess
+import sys
+
+import tap
+from case import TASKERCTL, UUID, Case
+from fake_taskerd import Error, HangUp, Silence
+
+
+class Errors(Case):
+    def test_exit_codes(self):
+        for name, code in {"not_found": 4, "template_not_found": 4, "conflict": 5, "overloaded": 7,
+                           "database_unavailable": 7, "shutting_down": 7, "permission_denied": 1, "internal": 1}.items():
+            with self.subTest(code=name):
+                self.serve(task__get=Error(name, "words of the daemon"))
+                self.ctl("task", "get", UUID, code=code)
+                self.assertEqual(self.out, "")
+                self.assertIn("words of the daemon", self.err)
+
+    def test_unreachable(self):
+        self.ctl("task", "list", "--socket", "/nonexistent/s", code=3, socket=False)
+        self.assertIn("/nonexistent/s", self.err)
+        self.assertIn("--socket PATH", self.err)
+
+    def test_the_socket_of_the_environment(self):
+        self.serve(task__list={"tasks": []})
+        self.ctl("task", "list", socket=False, env={"TASKERD_SOCKET": self.daemon.path})
+
+    def test_no_answer(self):
+        self.serve(task__get=Silence())
+        self.ctl("task", "get", UUID, "--timeout", "50ms", code=6)
+        self.assertIn("--timeout", self.err)
+
+    def test_connection_lost(self):
+        self.serve(task__get=HangUp())
+        self.ctl("task", "get", UUID, code=3)
+
+    def test_another_version(self):
+        self.serve(hello=Error("unsupported_version", "2.0 is spoken here"))
+        self.ctl("task", "get", UUID, code=1)
+        self.assertIn("2.0 is spoken here", self.err)
+
+    def test_json(self):
+        self.serve(task__get=Error("overloaded", "later", retry_after_ms=70, path="x.y"))
+        self.ctl("task", "get", UUID, "--json", code=7)
+        self.assertEqual(json.loads(self.out), {"error": {
+            "code": "overloaded", "message": "later", "retry_after_ms": 70, "path": "x.y"}})
+        self.assertIn("70 ms", self.err)
+
+    def test_usage_needs_no_daemon(self):
+        self.ctl("task", "get", "not-a-uuid", code=2, socket=False)
+        self.ctl("task", "create", code=2, socket=False)
+        self.ctl("task", "create", "a/b/c", code=2, socket=False)
+        self.ctl("task", "create", "a/b", "--priority", "101", code=2, socket=False)
+        self.ctl("task", "create", "a/b", "--context", "[1]", code=2, socket=False)
+        self.ctl("task", "create", "a/b", "--context", '{"a":1,"a":2}', code=2, socket=False)
+        self.ctl("task", "create", "--from", "x", "--key", "k", code=2, socket=False)
+        self.ctl("task", "list", "--limit", "0", code=2, socket=False)
+        self.ctl("template", "graph", "a/b", "--format", "png", code=2, socket=False)
+        self.ctl("help", "nonsense", code=2, socket=False)
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([TASKERCTL, "help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("cannot write", p.stderr)
+
+
+tap.main(sys.modules[__name__])

@@ -118,6 +118,29 @@ class Port(harness.Case):
 		wait_for(lambda: seen.exists() and seen.read_text(encoding="utf-8") == "7 charge", "the worker's subscriber to have seen it")
 		self.assertEqual(client.list_event_queues()[0]["namespace"], "t")
 
+	def test_resolvers_of_ones_own_serve_what_the_daemons_templates_name(self):
+		steps = [step("prefix", "pay:card"), step("method", "own/x", method="refund"), step("factory", "made", a=1), step("unknown", "pay:cash")]
+		steps[3]["handler"]["resolver"] = "not_here"
+		self.apply(self.node, template("resolved", steps))
+		self.python_worker(self.node, module="own_resolvers.py")
+		task = self.finished(self.node, self.create(self.node, "resolved"))
+		self.assertEqual(self.results(task, "prefix", "method", "factory"), [{"did": "call"}, {"did": "refund"}, {"did": "call"}])
+		self.assertIn("not_here", task.step("unknown").error["message"])
+		self.assertEqual(task.step("unknown").attempts, 1)
+
+	def test_subscribers_get_the_events_of_the_namespaces_that_their_worker_serves(self):
+		for namespace in ("t", "other"):
+			self.apply(self.node, template("n", [step("a", "own.payments")], namespace=namespace))
+		self.python_worker(self.node, module="own_resolvers.py", namespaces=["t"])
+		seen = Path(self.ledger.gates, "stock")
+
+		def published():
+			for namespace in ("other", "t"):
+				self.node.client.publish_event("stock.low", {}, namespace=namespace, delivery_mode="fast")
+			return seen.exists() and seen.read_text(encoding="utf-8").split()
+		got = wait_for(published, "the worker's subscriber to have seen one")
+		self.assertEqual(set(got), {"t"})
+
 	def test_logs_reach_the_daemon_with_the_step(self):
 		self.python_worker(self.node, module="port.py")
 		task = self.run_one([step("validate", "approval.validate")], {"amount": 77})

@@ -129,11 +129,15 @@ class TestDaemon < Minitest::Test
     registry = Taskerd::Registry::HandlerRegistry.new
     registry.add_resolver(resolver)
     steps = [step_of("a", "pay:card", handler: { resolver: "pay", initialization: { a: 1 } }), step_of("b", "pay:cash", "a")]
+    steps << step_of("c", "pay:none", "b", handler: { resolver: "not_here" })
     daemon.apply(template("resolved", steps))
     daemon.worker([], registry: registry) do
       task = daemon.client.create_task(name: "resolved", namespace: "ruby")
       done = daemon.client.wait_for_task(task.task_uuid, timeout: PATIENCE)
-      assert_equal [{ "by" => "pay:card", "config" => 1 }, { "by" => "pay:cash", "config" => nil }], done.steps.sort_by(&:name).map(&:results)
+      assert_equal [{ "by" => "pay:card", "config" => 1 }, { "by" => "pay:cash", "config" => nil }, nil], done.steps.sort_by(&:name).map(&:results)
+      refused = done.step("c")
+      assert_match(/not_here/, refused.error["message"])
+      assert_equal 1, refused.attempts
     end
   end
 

@@ -187,7 +187,7 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   process.on('SIGUSR1', () => log.info(`status: ${JSON.stringify(worker.status())}`));
   await worker.start();
   await followParent(worker);
-  const events = await startSubscribers(worker.socket);
+  const events = await startSubscribers(worker);
   const delivered = await worker.wait();
   if (events) SubscriberRegistry.instance.stopAll();
   await events?.stop();
@@ -195,10 +195,10 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   return delivered ? 0 : 1;
 }
 
-async function startSubscribers(socket: string): Promise<InProcessDomainEventPoller | undefined> {
+async function startSubscribers(worker: Worker): Promise<InProcessDomainEventPoller | undefined> {
   if (SubscriberRegistry.instance.count === 0) return undefined;
   const { InProcessDomainEventPoller } = await import('./events/poller.js');
-  const events = new InProcessDomainEventPoller({ socket });
+  const events = new InProcessDomainEventPoller({ socket: worker.socket, namespaces: worker.namespaces });
   SubscriberRegistry.instance.startAll(events);
   await events.start();
   return events;

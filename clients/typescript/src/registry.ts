@@ -308,6 +308,11 @@ export class ResolverChain {
     return removed;
   }
 
+  /** True if some resolver may know names that it does not list. */
+  get openEnded(): boolean {
+    return this.resolvers.some((one) => !(one instanceof ExplicitMappingResolver) && !(one instanceof ClassLookupResolver));
+  }
+
   private set(resolvers: BaseResolver[]): void {
     this.resolvers = resolvers;
     this.firstMapping = resolvers[0] instanceof ExplicitMappingResolver ? resolvers[0] : undefined;
@@ -463,10 +468,13 @@ export class HandlerRegistry {
   }
 
   /** Every name a worker announces: the registered ones, what resolvers know, and those of `callables` (from templates) that
-   * some resolver can serve. */
+   * some resolver can serve, whichever the template asks for: one that there is not is an error of the step. */
   offered(callables: Iterable<HandlerSpec> = []): string[] {
     const names = new Set(this.resolverChain.registeredCallables());
-    for (const spec of callables) if (this.resolverChain.canResolve(spec)) names.add(normalizeToDefinition(spec).callable);
+    for (const spec of callables) {
+      const { callable } = normalizeToDefinition(spec);
+      if (this.resolverChain.canResolve(callable)) names.add(callable);
+    }
     return [...names].sort();
   }
 }

@@ -68,7 +68,7 @@ export class WorkerServer {
       this.worker = worker;
       this.system.onRegister = () => worker.announce();
       await worker.start();
-      await this.startSubscribers(worker.socket);
+      await this.startSubscribers(worker);
     } catch (error) {
       this.state = 'error';
       throw error;
@@ -78,9 +78,9 @@ export class WorkerServer {
     return this;
   }
 
-  private async startSubscribers(socket: string): Promise<void> {
+  private async startSubscribers(worker: Worker): Promise<void> {
     if (SubscriberRegistry.instance.count === 0) return;
-    this.events = new InProcessDomainEventPoller({ socket });
+    this.events = new InProcessDomainEventPoller({ socket: worker.socket, namespaces: worker.namespaces });
     SubscriberRegistry.instance.startAll(this.events);
     await this.events.start();
   }

@@ -262,17 +262,20 @@ export class Worker {
 
   // -- templates ---------------------------------------------------------------------------------
 
-  /** Register the templates shipped with the worker. Returns the handlers they name. */
+  /** Register the templates shipped with the worker. Returns the handlers that those name, and those of the daemon's other
+   * templates if there are resolvers that cannot list what they serve. */
   private async applyTemplates(deadline: number): Promise<HandlerSpec[]> {
     const where = this.options.templates ?? process.env['TASKER_TEMPLATE_PATH'];
-    if (!where) return [];
-    const files = templateFiles(where);
+    const { openEnded } = this.system.getRegistry().resolverChain;
+    if (!where && !openEnded) return [];
+    const files = where ? templateFiles(where) : [];
     const found: HandlerSpec[] = [];
     const { AsyncTaskerClient: Client } = await import('./client.js');
     const client = new Client({ socket: this.socket });
     try {
       await awaitDaemon(client, deadline);
       for (const file of files) found.push(...(await applyTemplate(client, await readFile(file, 'utf8'), file)));
+      if (openEnded) found.push(...(await knownHandlers(client)));
     } finally {
       await client.close();
     }
@@ -322,13 +325,30 @@ async function applyTemplate(client: AsyncTaskerClient, source: string, filename
   for (const finding of Array.isArray(done['findings']) ? done['findings'] : []) log.warn(`template ${filename}: ${JSON.stringify(finding)}`);
   const { namespace, name, version } = done as Record<string, string>;
   log.info(`template ${namespace}/${name} ${version} ${done['created'] === true ? 'registered' : 'is registered already'}`);
+  return handlersOf(client, done);
+}
+
+/** Every handler that the daemon's templates name. */
+async function knownHandlers(client: AsyncTaskerClient): Promise<HandlerSpec[]> {
+  try {
+    const found: HandlerSpec[] = [];
+    for (const template of await client.listTemplates()) found.push(...(await handlersOf(client, template)));
+    return found;
+  } catch (error) {
+    if (!(error instanceof TaskerdError) || error instanceof ConnectionLostError) throw error;
+    log.warn(`the daemon's templates cannot be listed: ${messageOf(error)}`);
+    return [];
+  }
+}
+
+async function handlersOf(client: AsyncTaskerClient, { namespace, name, version }: Data): Promise<HandlerSpec[]> {
   try {
     const template = await client.getTemplate(String(name), { namespace: String(namespace), version: String(version) });
     const steps = Array.isArray(template['steps']) ? template['steps'].filter(isMap) : [];
     return steps.map((step) => step['handler']).filter(isMap).filter((handler) => typeof handler['callable'] === 'string');
   } catch (error) {
     if (!(error instanceof TaskerdError) || error instanceof ConnectionLostError) throw error;
-    log.warn(`template ${filename} cannot be read back: ${messageOf(error)}`);
+    log.warn(`template ${String(namespace)}/${String(name)} cannot be read: ${messageOf(error)}`);
     return [];
   }
 }

@@ -10,9 +10,13 @@ import {
   AsyncTaskerClient,
   BasePublisher,
   BaseSubscriber,
+  HandlerRegistry,
   InProcessDomainEventPoller,
   PublisherRegistry,
+  RegistryResolver,
+  StepHandler,
   TaskerClient,
+  Worker,
   WorkerServer,
   bootstrapWorker,
   defineHandler,
@@ -21,6 +25,8 @@ import {
   stopWorker,
   type ClientTaskResponse,
   type DomainEvent,
+  type ExecutableHandler,
+  type StepHandlerResult,
   type StepResult,
 } from 'taskerd';
 import { EmbeddedTaskerd, TaskFailed } from 'taskerd/testing';
@@ -192,6 +198,40 @@ describe('against a daemon', { skip }, () => {
     old.close();
     await client.close();
     await assert.rejects(client.ping(), { code: 'connection_lost' });
+  });
+
+  test('resolvers of their own serve what the templates of the daemon name', async () => {
+    class Payments extends StepHandler {
+      async call(): Promise<StepHandlerResult> {
+        return this.success({ did: 'call' });
+      }
+      async refund(): Promise<StepHandlerResult> {
+        return this.success({ did: 'refund' });
+      }
+    }
+    class Prefixed extends RegistryResolver {
+      static override _name = 'prefixed';
+      static override prefix = 'pay:';
+      override resolveHandler(): ExecutableHandler {
+        return new Payments();
+      }
+    }
+    const registry = new HandlerRegistry();
+    registry.addResolver(new Prefixed());
+    const steps = [
+      { name: 'a', handler: { callable: 'pay:card', method: 'refund' } },
+      { name: 'b', handler: { callable: 'pay:cash', resolver: 'not_here' } },
+    ];
+    await daemon.client.applyTemplate(JSON.stringify({ name: 'resolved', namespace_name: 'ts', version: '1.0.0', steps }));
+    const worker = new Worker({ registry, socket: daemon.socket });
+    await worker.start();
+    const { task_uuid } = await daemon.client.createTask({ name: 'resolved', namespace: 'ts' });
+    const done = await daemon.client.waitForTask(task_uuid, { timeoutMs: PATIENCE });
+    const [a, b] = ['a', 'b'].map((name) => done.steps.find((step) => step.name === name));
+    assert.deepEqual(a?.result, { did: 'refund' });
+    assert.match(String(b?.error?.['message']), /not_here/);
+    assert.equal(b?.attempts, 1);
+    await worker.stop();
   });
 
   test('events of a step, with a publisher and a subscriber', async () => {

@@ -189,7 +189,7 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
             log_level=None if args.daemon_log_level == "off" else args.daemon_log_level,
         )
         if SubscriberRegistry.instance().count():
-            SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(args.socket))
+            SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(args.socket, worker.namespaces))
         if lifeline is not None:
             worker.on_connected = lifeline.ready
             worker.supervised = True

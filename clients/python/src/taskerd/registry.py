@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Pattern, Type, Union
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Pattern, Sequence, Type, Union
 
 from ._imports import ImportFailure, is_absent, log_failure
 from .context import StepContext
@@ -129,10 +129,18 @@ def new_handler(entry: HandlerEntry, config: Optional[Mapping[str, Any]] = None)
             return make(config=dict(config or {}))
     if isinstance(entry, StepHandler):
         return entry
-    made = entry()
+    made = _made_by(entry, config)
     if not isinstance(made, StepHandler):
         raise ResolutionError(f"{entry!r} made no StepHandler")
     return made
+
+
+def _made_by(factory: Callable[..., Any], config: Optional[Mapping[str, Any]]) -> Any:
+    """A factory takes nothing, or the initialization."""
+    try:
+        return factory()
+    except TypeError:
+        return factory(dict(config or {}))
 
 
 class BaseResolver(abc.ABC):
@@ -345,9 +353,14 @@ class ResolverChain:
     def chain_info(self) -> List[Dict[str, Any]]:
         """Name, priority and known callables of each resolver."""
         return [
-            {"name": r.name, "priority": r.priority, "callables": r.registered_callables()}
+            {"name": r.name, "priority": r.priority, "callables": _known_to(r)}
             for r in self._resolvers
         ]
+
+    @property
+    def open_ended(self) -> bool:
+        """True if some resolver may know names that it does not list."""
+        return any(not isinstance(r, (ExplicitMappingResolver, ClassLookupResolver)) for r in self._resolvers)
 
     def register(self, name: str, entry: HandlerEntry) -> None:
         """Register a handler with the explicit mapping."""
@@ -358,7 +371,7 @@ class ResolverChain:
 
     def registered_callables(self) -> List[str]:
         """Every name known beforehand."""
-        return sorted({name for r in self._resolvers for name in r.registered_callables()})
+        return sorted({name for r in self._resolvers for name in _known_to(r)})
 
     def can_resolve(self, definition: HandlerDefinition, config: Optional[Mapping[str, Any]] = None) -> bool:
         """True if ``resolve`` would find a handler (its method aside)."""
@@ -395,6 +408,12 @@ class ResolverChain:
         if named is None:
             raise ResolverNotFoundError(f"no resolver {definition.resolver!r}")
         return [named]
+
+
+def _known_to(resolver: Any) -> Sequence[str]:
+    """What a resolver knows beforehand. One that is no BaseResolver need not have a method for it."""
+    known = getattr(resolver, "registered_callables", None)
+    return known() if known else ()
 
 
 def _instance(found: Any, definition: HandlerDefinition) -> Optional[StepHandler]:

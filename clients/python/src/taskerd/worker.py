@@ -420,24 +420,28 @@ class Worker:
     # -- templates -------------------------------------------------------------------------------
 
     def _apply_templates(self, deadline: Optional[float]) -> List[str]:
-        """Register the templates shipped with the worker. Returns the callables they name."""
+        """Register the templates shipped with the worker. Returns the callables that those name, and those of the
+        daemon's other templates if there are resolvers that cannot list what they serve."""
         where = self.templates or os.environ.get("TASKER_TEMPLATE_PATH")
-        if not where:
-            return []
-        files = TemplatePath.files(where)
-        self.registry.template_discovery_info = {
-            "template_path": str(where),
-            "files": [str(f) for f in files],
-        }
+        files = TemplatePath.files(where) if where else []
+        if where:
+            self.registry.template_discovery_info = {
+                "template_path": str(where),
+                "files": [str(f) for f in files],
+            }
+        open_ended = self.registry.resolver_chain.open_ended
         callables: List[str] = []
+        if not where and not open_ended:
+            return callables
         with TaskerClient(socket=self.socket) as client:
             self._await_daemon(client, deadline)
             for path in files:
                 with open(path, encoding="utf-8") as stream:
                     source = stream.read()
                 callables.extend(_apply(client, source, str(path)))
+            if open_ended:
+                callables.extend(_known(client))
         return callables
-
 
     def _await_daemon(self, client: TaskerClient, deadline: Optional[float]) -> None:
         complaints = Complaints()
@@ -474,14 +478,25 @@ def _apply(client: TaskerClient, source: str, filename: str) -> List[str]:
         done.get("version"),
         "registered" if done.get("created") else "is registered already",
     )
+    return _callables_of(client, done)
+
+
+def _known(client: TaskerClient) -> List[str]:
+    """Every callable that the daemon's templates name."""
     try:
-        template = client.get_template(
-            str(done["name"]), namespace=str(done["namespace"]), version=str(done["version"])
-        )
+        return [c for template in client.list_templates() for c in _callables_of(client, template)]
     except TaskerdError as exc:
-        _log.warning("template %s cannot be read back: %s", filename, exc)
+        _log.warning("the daemon's templates cannot be listed: %s", exc)
         return []
-    return template_callables(template)
+
+
+def _callables_of(client: TaskerClient, found: Mapping[str, Any]) -> List[str]:
+    name, namespace, version = (str(found[key]) for key in ("name", "namespace", "version"))
+    try:
+        return template_callables(client.get_template(name, namespace=namespace, version=version))
+    except TaskerdError as exc:
+        _log.warning("template %s/%s cannot be read: %s", namespace, name, exc)
+        return []
 
 
 def template_callables(template: Mapping[str, Any]) -> List[str]:

@@ -186,7 +186,7 @@ module Taskerd
       places.each { |place| Taskerd::Logger.instance.info("#{place}: #{registry.discover_handlers(place)} handlers") }
       register_required(registry) if options[:require]
       service = Worker.new(registry, **settings(options))
-      DomainEvents.start(options[:socket]) unless Taskerd.autoload?(:DomainEvents)
+      DomainEvents.start(options[:socket], service.namespaces) unless Taskerd.autoload?(:DomainEvents)
       service.on_connected = -> { lifeline.ready } if lifeline
       service.supervised = true if lifeline
       # Compiled code is faster; Ruby before 3.3 can only be told by its own options.

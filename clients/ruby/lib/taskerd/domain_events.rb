@@ -11,11 +11,11 @@ module Taskerd
   module DomainEvents
     # Take in what the files of an application define, and let subscribers have their events.
     # @api private
-    def self.start(socket)
+    def self.start(socket, namespaces = nil)
       PublisherRegistry.instance.register_known
       subscribers = SubscriberRegistry.instance
       subscribers.register_known
-      subscribers.start_all!(Poller.instance(socket: socket)) if subscribers.count.positive?
+      subscribers.start_all!(Poller.instance(socket: socket, namespaces: namespaces)) if subscribers.count.positive?
     end
   end
 end

@@ -176,11 +176,13 @@ class InProcessDomainEventPoller:
         self._thread: Optional[threading.Thread] = None
 
     @classmethod
-    def instance(cls, socket: Optional[str] = None) -> "InProcessDomainEventPoller":
+    def instance(
+        cls, socket: Optional[str] = None, namespaces: Optional[Sequence[str]] = None
+    ) -> "InProcessDomainEventPoller":
         """A poller shared by the process, started."""
         with cls._instance_lock:
             if cls._instance is None:
-                cls._instance = cls(socket=socket)
+                cls._instance = cls(socket=socket, namespaces=namespaces)
             cls._instance.start()
             return cls._instance
 

@@ -126,8 +126,8 @@ module Taskerd
 
       class << self
         # @return [Poller] a poller shared by the process, started
-        def instance(socket: nil)
-          found = @lock.synchronize { @instance ||= new(socket: socket) }
+        def instance(socket: nil, namespaces: nil)
+          found = @lock.synchronize { @instance ||= new(socket: socket, namespaces: namespaces) }
           found.start
           found
         end

@@ -105,11 +105,11 @@ module Taskerd
       end
 
       # Every name that a worker announces: the registered ones, those that resolvers know, and those of `callables` (from
-      # templates) that some resolver can serve.
+      # templates) that some resolver can serve, whichever the template asks for: one that there is not is an error of the step.
       # @param callables [Array<String, Hash>] names, or handler entries of templates
       def offered(callables = [])
-        served = callables.map { |spec| Types::HandlerDefinition.of(spec) }.select { |definition| @resolver_chain.can_resolve?(definition) }
-        (@resolver_chain.registered_callables | served.map(&:callable)).sort
+        served = callables.map { |spec| Types::HandlerDefinition.of(spec).callable }.uniq.select { |name| is_registered(name) }
+        (@resolver_chain.registered_callables | served).sort
       end
 
       # @return [Boolean] true if a resolver may know names that it does not list

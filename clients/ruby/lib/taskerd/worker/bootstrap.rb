@@ -57,7 +57,7 @@ module Taskerd
         registry.bootstrap_handlers
         install_traps if @traps
         @service.launch
-        DomainEvents.start(@service.socket) unless Taskerd.autoload?(:DomainEvents)
+        DomainEvents.start(@service.socket, @service.namespaces) unless Taskerd.autoload?(:DomainEvents)
         self
       end
 

@@ -95,6 +95,17 @@ static int read_broken(struct session *s, const msgpack_object *w, struct err *e
 	return 0;
 }
 
+/* A name that no namespace can have would wait for ever, and nobody would see why. */
+static int check_namespaces(const struct session *s, struct err *e)
+{
+	for (size_t i = 0; i < s->n_namespaces; i++) {
+		const char *name = s->namespaces[i];
+		if (strcmp(name, "*") != 0 && !is_namespace_name(name, strlen(name)))
+			return bad_field(e, "worker.namespaces", "worker.namespaces[%zu] must be * or 1 to 29 letters, digits and underscores, the first not a digit", i);
+	}
+	return 0;
+}
+
 int session_read_worker(struct session *s, const msgpack_object *w, struct err *e)
 {
 	int64_t conc = 1;
@@ -102,6 +113,8 @@ int session_read_worker(struct session *s, const msgpack_object *w, struct err *
 	if (mp_get_int(w, "max_concurrency", 1, CONCURRENCY_MAX, &conc) < 0)
 		return bad_field(e, "worker.max_concurrency", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
 	int r = copy_strings(w, "namespaces", 1000, 29, &s->namespaces, &s->n_namespaces, e);
+	if (r >= 0)
+		r = check_namespaces(s, e);
 	if (r >= 0)
 		r = copy_strings(w, "handlers", HANDLERS_MAX, CALLABLE_MAX, &s->handlers, &s->n_handlers, e);
 	if (r >= 0)

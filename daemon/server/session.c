@@ -286,7 +286,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	} else if (s->state == SESSION_OPEN && s->worker) {
 		usec_t silence = s->held_back || s->asks_much ? 0 : now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
 		if (silence >= limit)
-			session_close(s, "silent for six heartbeats");
+			session_close(s, s->paused ? "it has not read what it was sent for six heartbeats" : "silent for six heartbeats");
 		else
 			event_add(&s->timer, &(struct timeval){.tv_sec = (time_t)((limit - silence) / USEC_PER_SEC) + 1});
 	}

@@ -60,7 +60,7 @@ class Handshake(wire.Case):
 
 	def test_fields_of_a_worker_are_checked(self):
 		good = {"handlers": ["h"], "max_concurrency": 1}
-		cases = {"max_concurrency": [0, -1, "1", 1.0, 2 ** 63, True], "handlers": ["h", [1], [""], ["a\0b"], {}, [["h"]]], "namespaces": ["*", [1], [""], ["a\0b"]]}
+		cases = {"max_concurrency": [0, -1, "1", 1.0, 2 ** 63, True], "handlers": ["h", [1], [""], ["a\0b"], {}, [["h"]]], "namespaces": ["*", [1], [""], ["a\0b"], ["my-ns"], ["*", "2nd"]]}
 		for field, values in cases.items():
 			for value in values:
 				with self.subTest(field=field, value=value):

@@ -5,18 +5,21 @@ A suite is a list of commands. Each leaves its output in build-test/logs and cou
 cannot be counted (a build that breaks, a crash, a timeout) is one failed test. Nothing is retried.
 """
 
+import collections
+import contextvars
 import glob
-import itertools
+import json
 import os
 import platform
 import re
-import resource
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +33,7 @@ SCHEMATHESIS = "schemathesis==4.32.5"
 
 BUILDS = {  # name: (environment, options of meson setup)
     "gcc": ({"CC": "gcc"}, []),
-    "clang": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, ["-Doptimization=1"]),  # it is for its warnings
+    "clang": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, ["-Doptimization=0", "-Ddebug=false"]),  # it is for its warnings
     "asan": ({"CC": "gcc"}, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]),
     "tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"]),
 }
@@ -67,25 +70,46 @@ class Tally:
 tally = Tally()
 
 
+current = contextvars.ContextVar("suite", default="")
+spent = collections.Counter()  # seconds of processor, by suite
+slots = threading.BoundedSemaphore((os.cpu_count() or 1) + 3)  # files of tests that run at a time: most of them wait most of the time
+
+
+def side_by_side(width, function, *lists):
+    """The results of a function, several calls at a time, for the suite that asks."""
+    with ThreadPoolExecutor(width) as pool:
+        return [f.result() for f in [pool.submit(contextvars.copy_context().run, function, *args) for args in zip(*lists)]]
+
+
 def run(log, args, env=None, limit=600):
     """Run a command with its output in `log`; its status, or None after `limit` seconds. Its whole process group ends with it."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     with open(log, "ab") as out:
         out.write(f"$ {' '.join(map(str, args))}\n".encode())
         out.flush()
         child = subprocess.Popen(args, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                                  env={**os.environ, **(env or {})}, start_new_session=True)
-        try:
-            return child.wait(limit)
-        except subprocess.TimeoutExpired:
+        end = os.pidfd_open(child.pid)
+        in_time = select.select([end], [], [], limit)[0]
+        os.close(end)
+        if not in_time:
             out.write(f"\nnot finished after {limit} s\n".encode())
-            return None
-        finally:
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            child.wait()
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    spend(log, time.monotonic() - began, used.ru_utime + used.ru_stime)
+    return child.returncode if in_time else None
+
+
+def spend(log, seconds, processor):
+    """Note what a command has cost."""
+    with tally.lock, open(LOGS / "times", "a", encoding="utf-8") as times:
+        spent[current.get()] += processor
+        times.write(f"{processor:8.1f} s of processor in {seconds:6.1f} s: {current.get()} {log.relative_to(LOGS)}\n")
 
 
 def tail(log, lines=25):
@@ -93,16 +117,18 @@ def tail(log, lines=25):
     print("\n".join("    | " + line for line in text[-lines:]), flush=True)
 
 
-building = threading.Lock()
+building, built = collections.defaultdict(threading.Lock), {}
 
 
-def build(name):
-    """The build directory, or None if the build is broken (which is counted)."""
-    with building:
-        return build_alone(name)
+def build(name, *targets):
+    """The build directory, or None if the build is broken (which is counted once)."""
+    with building[name]:
+        if name not in built:
+            built[name] = build_now(name, targets)
+        return built[name]
 
 
-def build_alone(name):
+def build_now(name, targets):
     env, options = BUILDS[name]
     where, log = OUT / name, LOGS / f"build-{name}.log"
     log.unlink(missing_ok=True)
@@ -111,12 +137,21 @@ def build_alone(name):
         shutil.rmtree(where, ignore_errors=True)
         status = run(log, ["meson", "setup", where, "-Dtests=enabled", *options], env)
     if status == 0:
-        status = run(log, ["ninja", "-C", where], env, 900)
+        wanted = [t for target in targets for t in ([target] if isinstance(target, str) else target(where))]
+        status = run(log, ["ninja", "-C", where, *wanted], env, 900)
     if status != 0:
         tail(log)
         tally.add(f"build with {name}", 0, ["the build"], log=log)
         return None
     return where
+
+
+def programs_of(name):
+    """What finds the programs of the unit tests of a suite in a build directory."""
+    def find(where):
+        tests = json.loads(subprocess.run(["meson", "introspect", "--tests", where], stdout=subprocess.PIPE, check=True).stdout)
+        return [os.path.relpath(t["cmd"][0], where) for t in tests if any(s.endswith(":" + name) for s in t["suite"])]
+    return find
 
 
 def count_junit(path):
@@ -163,7 +198,8 @@ def meson_tests(title, where, args=(), env=None, multiplier=1, prefix=()):
 def python_module(log, directory, env, module, limit, interpreter=PYTHON):
     """One unittest run over one file of tests: (how many passed, names of the failed, how many were skipped)."""
     log.unlink(missing_ok=True)
-    status = run(log, [interpreter, "-B", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
+    with slots:
+        status = run(log, [interpreter, "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
     text = log.read_text(encoding="utf-8", errors="replace")
     ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
     ends = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", text, re.M)
@@ -182,8 +218,7 @@ def python_tests(title, directory, env=None, patterns=("test*.py",), limit=1800,
     name = re.sub(r"[^a-z0-9]+", "-", title)
     files = sorted({f for pattern in patterns for f in (ROOT / directory).glob(pattern)}, key=lambda f: -f.stat().st_size)
     logs = [LOGS / name / f"{f.stem}.log" for f in files]
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
-        results = list(pool.map(lambda f, log: python_module(log, directory, env, f.name, limit, interpreter), files, logs))
+    results = side_by_side((os.cpu_count() or 1) + 2, lambda f, log: python_module(log, directory, env, f.name, limit, interpreter), files, logs)
     failed = [f"{test} (see {os.path.relpath(log, ROOT)})" for (_, bad, _), log in zip(results, logs) for test in bad]
     tally.add(title, sum(r[0] for r in results), failed or ([] if files else ["no tests were found"]), sum(r[2] for r in results))
     for (_, bad, _), log in zip(results, logs):
@@ -202,7 +237,7 @@ def daemon_tests(title, top, where, env=None, patterns=("test*.py",), limit=1800
     for d in test_dirs(top, patterns):
         name = os.path.relpath(d, ROOT / top)
         python_tests(title if name == "." else f"{title} {name}", d,
-                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "TASKERD_TEST_INITDB": str(OUT / "initdb"), **(env or {})},
+                     {"TASKERD_BUILD": str(where), "PYTHONPATH": path, **(env or {})},
                      patterns, limit)
 
 
@@ -262,20 +297,21 @@ def asan_all():
 
 
 def tsan():
-    where = build("tsan")
+    """What has threads: a program without them has no races to be found."""
+    where = build("tsan", "daemon/taskerd", "tests/bench/bench_worker", programs_of("threads"))
     if not where:
         return
     # The runtime of gcc 12 cannot place its shadow memory under the address randomisation of newer kernels.
     prefix = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     env = sanitizer_env(where)
-    meson_tests("tsan unit", where, ["--no-suite", "lint", "--no-suite", "postgres", "--no-suite", "taskerctl"], {**env, "CK_FORK": "no"}, 4, prefix)
+    meson_tests("tsan unit", where, ["--suite", "threads"], {**env, "CK_FORK": "no"}, 4, prefix)
     daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, ["test_smoke.py"])
     sanitizer_reports("tsan", where)
 
 
 def python():
     python_tests("python client", "clients/python/tests",
-                 {"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONDONTWRITEBYTECODE": "1"})
+                 {"PYTHONPATH": str(ROOT / "clients/python/src")})
 
 
 def ruby():
@@ -448,7 +484,7 @@ def in_virtualenv(suite, tests, package, module):
     if not interpreter:
         return
     path = os.pathsep.join(str(ROOT / d) for d in ("clients/python/src", "tests/integration", tests))
-    python_tests(suite, tests, {"TASKERD_BUILD": str(where), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, interpreter=interpreter)
+    python_tests(suite, tests, {"TASKERD_BUILD": str(where), "PYTHONPATH": path}, interpreter=interpreter)
 
 
 def wasm():
@@ -468,26 +504,38 @@ def faults():
 
 
 SUITES = {f.__name__: f for f in (
-    unit, clang,
-    python,
-    ruby,
-    typescript,
-    c,
-    rust,
-    wasm,
-    web,
-    docs,
-    integration, conformance, faults,
-    asan, tsan,
+    unit,
+    rust, typescript, wasm, integration, asan,
+    clang, conformance, python, ruby, c, web, docs, faults, tsan,
 )}
-BESIDE = {"python", "ruby", "typescript", "c", "rust", "wasm", "web", "docs"}  # these wait much of their time: they run side by side
+WIDTH = 3  # suites that run beside each other: each waits some of its time
+AFTER = {"conformance": ("rust", "typescript", "wasm")}  # which make the clients for it
 LONG_SUITES = {"asan-all": asan_all, "faults-asan": faults_asan}  # by name only
 
 
-def processor():
-    """Seconds of processor that commands have used which have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def run_suite(name, before):
+    """One suite, when those that it needs are over."""
+    for other in before:
+        other.result()
+    current.set(name)
+    start = time.monotonic()
+    print(f"{name}:", flush=True)
+    try:
+        {**SUITES, **LONG_SUITES}[name]()
+    except Exception:  # pylint: disable=broad-except
+        tally.add(name, 0, [traceback.format_exc()])
+    print(f"  {name}: {time.monotonic() - start:.0f} s, {spent[name]:.0f} s of processor", flush=True)
+
+
+def prepare():
+    """A new record of times; what other versions of PostgreSQL and Python have left is removed. The bytecode of Python is kept beside the builds: half of
+    what a process in Python costs is its compilation."""
+    for old in (*OUT.glob("initdb*"), OUT / "bytecode", LOGS):
+        shutil.rmtree(old, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(OUT / "bytecode")
+    os.environ["TASKERD_TEST_INITDB"] = str(OUT / "initdb")
 
 
 def main():
@@ -497,18 +545,15 @@ def main():
         print(f"no such suite: {', '.join(unknown)}; there are {', '.join((*SUITES, *LONG_SUITES))} and all", file=sys.stderr)
         return 2
     began = time.monotonic()
-    shutil.rmtree(OUT / "initdb", ignore_errors=True)  # of another version of PostgreSQL perhaps
+    prepare()
     wanted = [name for name in (*SUITES, *LONG_SUITES) if name in names or "all" in names and name in SUITES]
-    for beside, group in itertools.groupby(wanted, BESIDE.__contains__):
-        for together in [list(group)] if beside else [[name] for name in group]:
-            start, spent = time.monotonic(), processor()
-            print(f"{', '.join(together)}:", flush=True)
-            with ThreadPoolExecutor(3) as pool:
-                list(pool.map(lambda name: {**SUITES, **LONG_SUITES}[name](), together))
-            print(f"  ({time.monotonic() - start:.0f} s, {processor() - spent:.0f} s of processor)", flush=True)
+    with ThreadPoolExecutor(WIDTH) as pool:
+        running = {}
+        for name in wanted:
+            running[name] = pool.submit(contextvars.Context().run, run_suite, name, [running[n] for n in AFTER.get(name, ()) if n in running])
     for failure in tally.failures:
         print(f"FAILED {failure}")
-    print(f"{tally.skipped} skipped; {time.monotonic() - began:.0f} s; logs in {os.path.relpath(LOGS, ROOT)}")
+    print(f"{tally.skipped} skipped; {time.monotonic() - began:.0f} s, {sum(spent.values()):.0f} s of processor; logs in {os.path.relpath(LOGS, ROOT)}")
     print(f"{tally.passed} passed, {tally.failed} failed")
     return 1 if tally.failed or not tally.passed else 0
 

@@ -155,7 +155,7 @@ class Campaign(harness.Stage):
 		client.apply_template(template("one", [step("a", "t.ok")], namespace=HOSTILE))
 		task = client.create_task("one", namespace=HOSTILE).task_uuid
 		uuid = client.request("task.get", {"task_uuid": task, "steps": True})["steps"][0]["step_uuid"]
-		argv = [harness.PYTHON, "-B", os.path.join(HERE, "attacker.py"), self.seed, HOSTILE, task, uuid] + [n.socket for n in self.nodes]
+		argv = [harness.PYTHON, os.path.join(HERE, "attacker.py"), self.seed, HOSTILE, task, uuid] + [n.socket for n in self.nodes]
 		self.attacks = self.track(harness.Process("attacker", ["nice", "-n", "5"] + argv, os.path.join(self.place, "attacker.log"), {"PYTHONPATH": harness.PYTHON_CLIENT}))
 
 	# -- for the faults ----------------------------------------------------------------------------

@@ -365,19 +365,33 @@ def new_cluster(make=pg.PgCluster, **settings):
 	"""A cluster with a migrated database to copy from."""
 	made = make(settings={"max_connections": 200, **settings})
 	try:
-		made.createdb(TEMPLATE_DB)
-		done = migrate(made.conninfo(TEMPLATE_DB))
-		if done.returncode != 0:
-			raise AssertionError("--migrate: " + done.stdout)
+		_put_template(made)
 	except BaseException:
 		made.close()
 		raise
 	return made
 
 
+def _put_template(cluster):
+	cluster.createdb(TEMPLATE_DB)
+	done = migrate(cluster.conninfo(TEMPLATE_DB))
+	if done.returncode != 0:
+		raise AssertionError("--migrate: " + done.stdout)
+
+
 @functools.lru_cache(maxsize=None)
 def _shared_cluster():
-	return new_cluster()
+	made = pg.PgCluster(settings={"max_connections": 200}, kept_as="migrated")
+	try:
+		if not made.was_kept:
+			_put_template(made)
+			made.stop()
+			made.keep_as("migrated")
+			made.start()
+	except BaseException:
+		made.close()
+		raise
+	return made
 
 
 def shared_cluster():
@@ -548,7 +562,7 @@ class Stage:
 
 	def python_worker(self, daemon, name="py", threads=4, prefetch=None, namespaces=(), module="flows.py", env=None, wait=True, socket=None):
 		"""A worker in Python with the handlers of handlers/`module`."""
-		argv = [PYTHON, "-B", "-m", "taskerd", "worker", os.path.join(HANDLERS, module), "--socket", socket or daemon.socket, "--threads", threads, "--name", name]
+		argv = [PYTHON, "-m", "taskerd", "worker", os.path.join(HANDLERS, module), "--socket", socket or daemon.socket, "--threads", threads, "--name", name]
 		if prefetch is not None:
 			argv += ["--prefetch", prefetch]
 		for namespace in namespaces:

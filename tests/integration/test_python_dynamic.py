@@ -189,7 +189,7 @@ class Port(harness.Case):
 
 		def replay(*args):
 			done = subprocess.run(
-				[harness.PYTHON, "-B", "-m", "taskerd", "replay", *args, os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket],
+				[harness.PYTHON, "-m", "taskerd", "replay", *args, os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket],
 				stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE, env={**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT})
 			return done, json.loads(done.stdout) if done.stdout else None
 
@@ -203,7 +203,7 @@ class Port(harness.Case):
 		self.assertEqual(self.node.client.get_task_history(task.task_uuid), before)
 
 	def command_line(self, name, *options):
-		argv = [harness.PYTHON, "-B", "-m", "taskerd", "worker", os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket, "--name", name, *options]
+		argv = [harness.PYTHON, "-m", "taskerd", "worker", os.path.join(harness.HANDLERS, "port.py"), "--socket", self.node.socket, "--name", name, *options]
 		return self.track(harness.Worker(name, argv, os.path.join(self.place, name + ".log"), {"PYTHONPATH": harness.PYTHON_CLIENT, **self.ledger.env()}))
 
 	def test_a_handler_that_hangs(self):

@@ -61,7 +61,7 @@ class Reference(harness.SharedCase):
 		templates = pathlib.Path(stage.place) / "templates"
 		templates.mkdir()
 		(templates / "hinted.yaml").write_text(harness.template("hinted", [hinted]), encoding="utf-8")
-		argv = [harness.PYTHON, "-B", "-m", "taskerd", "worker", "--socket", stage.node.socket, "--name", "reference", "--threads", "8"]
+		argv = [harness.PYTHON, "-m", "taskerd", "worker", "--socket", stage.node.socket, "--name", "reference", "--threads", "8"]
 		env = {"PYTHONPATH": harness.PYTHON_CLIENT, "TASKER_TEMPLATE_PATH": str(templates), "PYTHON_HANDLER_PATH": os.path.join(stage.place, "reference_handlers"), "REFERENCE_EVENTS": stage.events,
 		       "REFERENCE_SERVICE": "http://127.0.0.1:%d" % stage.service.server_address[1]}
 		stage.worker = stage.track(harness.Worker("reference", argv, os.path.join(stage.place, "reference.log"), env))

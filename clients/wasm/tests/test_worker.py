@@ -38,7 +38,7 @@ class Wasm(harness.Case):
         os.rename(path + ".new", path)
 
     def argv(self, *options):
-        return [sys.executable, "-B", "-m", "taskerd", "wasm", "--dir", self.dir, "--socket", self.node.socket, "--reload", "0.02", *options]
+        return [sys.executable, "-m", "taskerd", "wasm", "--dir", self.dir, "--socket", self.node.socket, "--reload", "0.02", *options]
 
     def start(self, *options):
         env = {"PYTHONPATH": harness.PYTHON_CLIENT}
@@ -181,7 +181,7 @@ class Wasm(harness.Case):
         with open(os.path.join(harness.ROOT, "clients", "wasm", "README.md"), encoding="utf-8") as f:
             named = set(re.findall(r"(?<![\w-])--(?:dir|[a-z]+(?= [A-Z]))", f.read()))
         env = {**os.environ, "PYTHONPATH": harness.PYTHON_CLIENT}
-        helped = subprocess.run([sys.executable, "-B", "-m", "taskerd", "wasm", "--help"], stdout=subprocess.PIPE, text=True, env=env, timeout=harness.PATIENCE, check=True).stdout
+        helped = subprocess.run([sys.executable, "-m", "taskerd", "wasm", "--help"], stdout=subprocess.PIPE, text=True, env=env, timeout=harness.PATIENCE, check=True).stdout
         self.assertGreaterEqual(named, {"--dir", "--memory", "--timeout", "--replay"})
         self.assertEqual({n for n in named if n not in helped}, set())
 

@@ -118,7 +118,7 @@ class Lockstep:
 		steps = self.e.run(
 			"SELECT s.step_no, s.state, s.attempts, s.fence, CASE WHEN s.state = 'pending' THEN s.pending_parents - (SELECT count(*) FROM tasker.batches b "
 			"WHERE b.task_id = s.task_id AND b.template_no = s.template_no AND s.step_no <> s.template_no AND b.parallelism IS NOT NULL "
-			"AND (s.step_no > b.template_no + b.n_released * b.stride OR s.step_no = ANY (b.returned))) ELSE 0 END, coalesce((s.checkpoint ->> 'yields')::int, 0) FROM tasker.steps s WHERE s.task_id = %d" % self.task)
+			"AND (s.step_no > b.template_no + b.n_released * b.stride OR EXISTS (SELECT 1 FROM tasker.batch_returns r WHERE r.task_id = s.task_id AND r.step_no = s.step_no))) ELSE 0 END, coalesce((s.checkpoint ->> 'yields')::int, 0) FROM tasker.steps s WHERE s.task_id = %d" % self.task)
 		return {"task": task[0], "paused": int(task[1]), "open": int(task[2]), "active": task[3] and int(task[3]), "waiting": int(task[4]), "failed": int(task[5]),
 		        "impossible": sorted(json.loads(task[6] or "[]")), "steps": {no: [state, int(a), int(f), int(p), int(c)] for no, state, a, f, p, c in steps}}
 

@@ -1,12 +1,14 @@
 """What the hot functions read. Their plans must not depend on statistics: everything here is loaded into tables that were analysed when they were empty, and is never analysed again.
 PostgreSQL counts what a transaction reads of each table; so a sequential scan is seen, and an index scan with a filter where there should be a look-up, in whatever statement of whatever function."""
 import contextlib
+import json
 import os
 import sys
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+import pg  # noqa: E402
 from dynflow import NO_BRANCHES, Flow, S, batches, choose  # noqa: E402
 
 N = 2000
@@ -32,14 +34,22 @@ class Reading(Flow):
 			"SELECT relname, seq_scan, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE schemaname = 'tasker' AND relname IN ('%s')" % "', '".join(HOT))}
 
 	def hot(self, call):
+		answer = self.counted(lambda: super(Reading, self).hot(call))
+		self.test.assertEqual({t: n for t, n in self.scans.items() if n}, {}, call[:40])
+		return answer
+
+	def ask(self, name, **params):
+		"""A request of the protocol."""
+		return self.counted(lambda: json.loads(self.e.value("SELECT tasker.%s(%s)" % (name, pg.lit(json.dumps(params))))))
+
+	def counted(self, call):
 		self.e.run("BEGIN")
 		before = self.counts()
-		answer = super().hot(call)
+		answer = call()
 		after = self.counts()
 		self.e.run("COMMIT")
 		self.scans = {t: after[t][0] - before.get(t, (0, 0))[0] for t in after}
 		self.rows = {t: after[t][1] - before.get(t, (0, 0))[1] for t in after}
-		self.test.assertEqual({t: n for t, n in self.scans.items() if n}, {}, call[:40])
 		return answer
 
 
@@ -136,6 +146,30 @@ class Plans(unittest.TestCase):
 		flow.node = type(flow.node)("m", *flow.e.register("m"))
 		with self.reads(flow, N + 30 * 50):
 			flow.hot("reclaim(%d, false, 1000)" % flow.node.no)
+
+
+	def test_by_hand(self):
+		"""What people ask of a large task reads its steps some times, and not once for each of them."""
+		flow = self.flow([*WIDE[:-1], S("gate", "batchable", ["begin"]), S("weigh", "batch_worker", ["gate"], batch={"parallelism": N})])
+		flow.create()
+		task = flow.e.value("SELECT task_uuid FROM tasker.tasks")
+		flow.record([(self.only(flow), {})], credits=N + 1)
+		for results in (lambda c: batches(N) if c.step == N + 1 else ValueError("x")), lambda c: ValueError("x"):
+			flow.record([(c, results(c)) for c in list(flow.open.values())], credits=N)
+		self.assertEqual(flow.state(1), "blocked_by_failures")
+		for action, ready in ("retry", 2 * N), ("pause", 0), ("resume", 2 * N):
+			with self.reads(flow, 40 * N):
+				self.assertEqual(flow.ask("api_task_action", task_uuid=task, action=action, reason="r")["ready_steps"], ready)
+		with self.reads(flow, 80 * N):
+			self.assertTrue(flow.ask("api_doctor")["ok"])
+		with self.reads(flow, 10 * N):
+			self.assertEqual(len(flow.ask("api_task_get", task_uuid=task)["steps"]), 2 * N + 2)
+		with self.reads(flow, 20 * N):
+			self.assertEqual(len(flow.ask("api_step_bulk_action", action="skip", filter={"all": True}, reason="r")["items"]), 500)
+		with self.reads(flow, 20 * N):
+			self.assertEqual(flow.ask("api_task_action", task_uuid=task, action="cancel", reason="r")["state"], "cancelled")
+		with self.reads(flow, 20 * N):
+			flow.counted(lambda: flow.e.run("SELECT tasker.archive_tasks('{1}')"))
 
 
 class Linear(unittest.TestCase):

@@ -249,7 +249,7 @@ class Growth(harness.Case):
 		node.kill()
 		age(db, 61, *[r[0] for r in db.sql("SELECT task_uuid FROM tasker.tasks")])
 		db.sql("UPDATE tasker.dlq SET status = 'cancelled'")
-		tables = "'tasks', 'steps', 'step_attempts', 'task_transitions', 'dlq', 'task_deadlines', 'operator_actions', 'batches'"
+		tables = "'tasks', 'steps', 'step_attempts', 'task_transitions', 'dlq', 'task_deadlines', 'operator_actions', 'batches', 'batch_returns'"
 		scans = lambda: dict(map(tuple, db.sql("SELECT pg_stat_force_next_flush(); SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN (%s)" % tables)[1:]))  # noqa: E731
 		before = scans()
 		while db.sql("SELECT looked FROM tasker.sweep_deadlines(1, 200)") != [["0"]]:

@@ -204,10 +204,20 @@ CREATE TABLE tasker.batches (
   n_released int NOT NULL,              -- the first so many have been let through the gate; the others' pending_parents has one more
   parallelism int,                      -- so many at a time; NULL: all, and the gate is open
   n_inside int NOT NULL,                -- let through and not yet ended
-  returned int[] NOT NULL DEFAULT '{}', -- ended and to be run again: their pending_parents is the gate's one as well
+  n_returned int NOT NULL DEFAULT 0,    -- in tasker.batch_returns
   failure_strategy text NOT NULL CHECK (failure_strategy IN ('isolate', 'continue_on_failure', 'fail_fast')),
   PRIMARY KEY (task_id, template_no)
 );
+
+-- Instances that had ended and are to be run again, behind the gate of their batch, first those that came back first: their pending_parents has the gate's one as well.
+CREATE TABLE tasker.batch_returns (
+  task_id bigint NOT NULL,
+  step_no int NOT NULL,
+  template_no int NOT NULL,
+  turn bigint GENERATED ALWAYS AS IDENTITY,
+  PRIMARY KEY (task_id, step_no)
+);
+CREATE UNIQUE INDEX batch_returns_turn ON tasker.batch_returns (task_id, template_no, turn);
 
 -- The audit trail: one row for each attempt, append-only.
 CREATE TABLE tasker.step_attempts (

@@ -89,6 +89,11 @@ CREATE FUNCTION tasker.api_template_list(p jsonb) RETURNS jsonb LANGUAGE sql STA
   WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND tasker.is_within(p, n.name)
 $$;
 
+-- Names of a template's steps, in the order of their numbers.
+CREATE FUNCTION tasker.step_names(p_template int, p_nos int[]) RETURNS text[] LANGUAGE sql STABLE AS $$
+  SELECT ARRAY(SELECT i.name FROM unnest(p_nos) AS p(no) CROSS JOIN LATERAL (SELECT x.name FROM tasker.template_steps x WHERE x.template_id = p_template AND x.step_no = p.no OFFSET 0) i ORDER BY p.no)
+$$;
+
 CREATE FUNCTION tasker.api_template_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v jsonb;
@@ -96,7 +101,7 @@ BEGIN
   SELECT jsonb_build_object('namespace', n.name, 'name', t.name, 'version', t.version, 'digest', t.digest, 'created_at', tasker.rfc3339(t.created_at), 'definition', t.definition,
     'steps', (SELECT jsonb_agg(jsonb_build_object('no', s.step_no, 'name', s.name, 'type', s.step_type, 'handler', s.handler, 'retryable', s.retryable, 'max_attempts', s.max_attempts,
                'backoff', s.backoff, 'backoff_base_ms', s.backoff_base_ms, 'max_backoff_ms', s.max_backoff_ms, 'timeout_ms', s.timeout_ms,
-               'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = s.template_id AND x.step_no = ANY (s.parents) ORDER BY x.step_no)) ORDER BY s.step_no)
+               'depends_on', tasker.step_names(s.template_id, s.parents)) ORDER BY s.step_no)
               FROM tasker.template_steps s WHERE s.template_id = t.template_id))
   INTO v FROM tasker.templates t JOIN tasker.namespaces n USING (namespace_id)
   WHERE n.name = coalesce(p ->> 'namespace', 'default') AND t.name = p ->> 'name' AND (p ->> 'version' IS NULL OR t.version = p ->> 'version')
@@ -111,13 +116,13 @@ END $$;
 CREATE FUNCTION tasker.step_objects(t tasker.tasks) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
            'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
-           'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
+           'depends_on', tasker.step_names(t.template_id, ts.parents),
            'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
            'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error)
            || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
            || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
            || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]')
-  FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  FROM tasker.steps s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
   WHERE s.task_id = t.task_id
 $$;
 
@@ -305,7 +310,13 @@ CREATE FUNCTION tasker.api_doctor(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE
 DECLARE
   v_msgs text; v jsonb;
   c_live CONSTANT text := $q$ t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') $q$;
-  c_sat CONSTANT text := $q$ ('complete', 'resolved_manually') $q$;
+  -- Of steps grouped by what they are instances of: what that says, and its unsatisfied parents in a template that is not dynamic. One look for all the workers of a batch.
+  c_template CONSTANT text := $q$
+       CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = g.task_id OFFSET 0) t
+       CROSS JOIN LATERAL (SELECT i.dynamic FROM tasker.templates i WHERE i.template_id = t.template_id OFFSET 0) tp
+       CROSS JOIN LATERAL (SELECT i.parents FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = g.template_no OFFSET 0) ts $q$;
+  c_open CONSTANT text := $q$ SELECT count(*) FROM unnest(ts.parents) AS p(no)
+       CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps i WHERE i.task_id = g.task_id AND i.step_no = p.no AND i.state NOT IN ('complete', 'resolved_manually') OFFSET 0) o $q$;
 BEGIN
   SELECT coalesce(string_agg(format('SELECT %s AS handler_id, tasker.whole(message, ''t'') AS task_id, tasker.whole(message, ''s'') AS step_no, tasker.whole(message, ''f'') AS fence, vt FROM pgmq.%I', handler_id, 'q_' || queue_name), ' UNION ALL '),
                   'SELECT NULL::int AS handler_id, NULL::bigint AS task_id, NULL::bigint AS step_no, NULL::bigint AS fence, NULL::timestamptz AS vt WHERE false')
@@ -326,7 +337,7 @@ BEGIN
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
          OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND (s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL))) $q$),
     tasker.doctor_join('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
-      'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+      'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
        WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
          WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.fence = s.fence AND m.handler_id = ts.handler_id)'),
     tasker.doctor_join('running_steps_are_leased', 'a running step is in the claim journal of a node that is up, or whose lease a peer will take back',
@@ -334,18 +345,18 @@ BEGIN
          WHERE s.state = 'in_progress' AND NOT EXISTS (SELECT 1 FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(a, b, f)
            WHERE c.node_no = s.node_no AND x.a = s.task_id AND x.b = s.step_no AND x.f = s.fence) $q$),
     tasker.doctor_check('ready_steps_are_enqueued', 'a pending step has an unsatisfied parent, unless its task is paused, and pending_parents counts them',
-      'SELECT t.task_uuid, s.step_no, s.pending_parents FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
-       JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-       WHERE s.state = ''pending'' AND (s.pending_parents <= 0 AND NOT t.paused OR s.pending_parents <> CASE WHEN tp.dynamic THEN tasker.expected_parents(s, ts, t) ELSE (
-         SELECT count(*) FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END)'),
+      'SELECT t.task_uuid, r.step_no, r.pending_parents
+       FROM (SELECT s.task_id, s.template_no, array_agg(s.step_no) AS nos, array_agg(s.pending_parents) AS counts FROM tasker.steps s WHERE s.state = ''pending'' GROUP BY s.task_id, s.template_no) g' || c_template || '
+       CROSS JOIN LATERAL (SELECT CASE WHEN tp.dynamic THEN tasker.open_parents(g.task_id, ts.parents, t.impossible) ELSE (' || c_open || ') END AS n OFFSET 0) x
+       CROSS JOIN LATERAL unnest(g.nos, g.counts) AS r(step_no, pending_parents)
+       WHERE r.pending_parents <= 0 AND NOT t.paused OR r.pending_parents <> x.n + CASE WHEN r.step_no = g.template_no THEN 0 ELSE tasker.behind_gate(g.task_id, g.template_no, r.step_no) END'),
     tasker.doctor_check('nothing_ran_early', 'a step that was claimed has only satisfied parents',
-      'SELECT t.task_uuid, s.step_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id)
-       JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-       WHERE s.claimed_at IS NOT NULL AND CASE WHEN tp.dynamic THEN tasker.open_parents(s.task_id, ts.parents, t.impossible) > 0 ELSE EXISTS (
-         SELECT 1 FROM tasker.steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (ts.parents) AND p.state NOT IN ' || c_sat || ') END'),
+      'SELECT t.task_uuid, g.no AS step_no
+       FROM (SELECT s.task_id, s.template_no, min(s.step_no) AS no FROM tasker.steps s WHERE s.claimed_at IS NOT NULL GROUP BY s.task_id, s.template_no) g' || c_template || '
+       WHERE CASE WHEN tp.dynamic THEN tasker.open_parents(g.task_id, ts.parents, t.impossible) > 0 ELSE (' || c_open || ') > 0 END'),
     tasker.doctor_check('complete_tasks_are_complete', 'open_sinks counts unsatisfied steps that count, and a task is complete when it is 0',
       'SELECT t.task_uuid, t.state, t.open_sinks FROM tasker.tasks t WHERE t.state NOT IN (''pending'', ''cancelled'', ''error'', ''resolved_manually'') AND (t.open_sinks <> (
-         SELECT count(*) FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no AND ts.counts
+         SELECT count(*) FROM tasker.steps s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no AND i.counts OFFSET 0) ts
          WHERE s.task_id = t.task_id AND NOT tasker.satisfied(s.state, s.result)) OR (t.open_sinks = 0) <> (t.state = ''complete''))'),
     tasker.doctor_check('finished_tasks_are_quiet', 'a finished task has no live step',
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE NOT (' || c_live || $q$) AND EXISTS (
@@ -392,7 +403,7 @@ BEGIN
              'step_uuid', tasker.step_uuid(t.task_uuid, cur.step_no), 'state', x.state, 'attempt', nullif(f.attempt, 0), 'worker_uuid', f.worker_uuid, 'outcome', x.outcome, 'error', x.error)
       FROM tasker.tasks t
       JOIN tasker.steps cur ON cur.task_id = t.task_id
-      JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = cur.template_no
+      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = cur.template_no OFFSET 0) ts
       JOIN LATERAL (
         SELECT a.fence, a.attempt, a.worker_uuid, a.ready_at, a.claimed_at, a.recorded_at AS ended_at, a.outcome, a.error
         FROM tasker.step_attempts a WHERE a.task_id = t.task_id AND a.step_no = cur.step_no

@@ -481,7 +481,7 @@ END $$;
 -- The caller holds the tasks' row locks.
 CREATE FUNCTION tasker.batch_progress(p_task bigint[], p_step int[], p_ended boolean DEFAULT true) RETURNS SETOF tasker.effect LANGUAGE plpgsql AS $$
 DECLARE
-  g record; v_free int; v_next int[]; v_at int; v_no int;
+  g record; v_free int; v_next int[]; v_back int; v_at int; v_no int;
 BEGIN
   FOR g IN
     SELECT b.*, e.n, t.template_id FROM (
@@ -494,8 +494,14 @@ BEGIN
     ORDER BY b.task_id, b.template_no
   LOOP
     v_free := g.parallelism - g.n_inside + g.n;
-    v_next := g.returned[1:greatest(v_free, 0)];
-    v_free := v_free - cardinality(v_next);
+    v_next := '{}';
+    IF g.n_returned > 0 AND v_free > 0 THEN
+      WITH d AS (DELETE FROM tasker.batch_returns r WHERE r.ctid = ANY (ARRAY(
+                   SELECT x.ctid FROM tasker.batch_returns x WHERE x.task_id = g.task_id AND x.template_no = g.template_no ORDER BY x.turn LIMIT v_free)) RETURNING r.turn, r.step_no)
+      SELECT coalesce(array_agg(d.step_no ORDER BY d.turn), '{}') INTO v_next FROM d;
+    END IF;
+    v_back := cardinality(v_next);
+    v_free := v_free - v_back;
     -- Some that wait at the gate may have been ended by hand. One by one: a query would look at all that wait.
     v_at := g.n_released;
     WHILE v_free > 0 AND v_at < g.n_workers LOOP
@@ -508,7 +514,7 @@ BEGIN
     END LOOP;
     UPDATE tasker.batches b SET
       n_inside = g.n_inside - g.n + cardinality(v_next),
-      returned = g.returned[cardinality(v_next) + 1:],
+      n_returned = g.n_returned - v_back,
       n_released = v_at
     WHERE b.task_id = g.task_id AND b.template_no = g.template_no;
     RETURN QUERY SELECT NULL::int, NULL::text, g.task_id, g.template_id, x.no, 1 FROM unnest(v_next) AS x(no);
@@ -575,7 +581,8 @@ BEGIN
          array_agg(w.step_no) FILTER (WHERE w.state = 'in_progress'), array_agg(w.attempts) FILTER (WHERE w.state = 'in_progress'), array_agg(w.fence) FILTER (WHERE w.state = 'in_progress')
   INTO v_active, v_waiting, x_s, x_a, x_f FROM was w;
   UPDATE tasker.tasks t SET n_active = t.n_active - v_active, n_waiting = t.n_waiting - v_waiting WHERE t.task_id = p_task;
-  UPDATE tasker.batches b SET n_inside = 0, returned = '{}' WHERE b.task_id = p_task AND b.template_no = p_template_no;
+  UPDATE tasker.batches b SET n_inside = 0, n_returned = 0 WHERE b.task_id = p_task AND b.template_no = p_template_no;
+  DELETE FROM tasker.batch_returns r WHERE r.task_id = p_task AND r.template_no = p_template_no;
   IF p_notify THEN
     PERFORM pg_notify('tasker_cancel', tasker.step_uuid(v_uuid, e.s)::text) FROM unnest(x_s) AS e(s);
   END IF;
@@ -646,11 +653,10 @@ END $$;
 
 -- Doctor ------------------------------------------------------------------------------------------------------------------
 
--- What pending_parents of a pending step in a dynamic task must be.
-CREATE FUNCTION tasker.expected_parents(s tasker.steps, ts tasker.template_steps, t tasker.tasks) RETURNS int LANGUAGE sql STABLE AS $$
-  SELECT tasker.open_parents(t.task_id, ts.parents, t.impossible)
-         + (SELECT count(*)::int FROM tasker.batches b WHERE b.task_id = t.task_id AND b.template_no = s.template_no AND s.step_no <> s.template_no
-            AND (s.step_no > b.template_no + b.n_released * b.stride OR s.step_no = ANY (b.returned)))
+-- What pending_parents of a batch worker's pending instance has besides its parents: one, if it is not yet let through the gate.
+CREATE FUNCTION tasker.behind_gate(p_task bigint, p_template_no int, p_step int) RETURNS int LANGUAGE sql STABLE AS $$
+  SELECT count(*)::int FROM tasker.batches b WHERE b.task_id = p_task AND b.template_no = p_template_no
+    AND (p_step > b.template_no + b.n_released * b.stride OR EXISTS (SELECT 1 FROM tasker.batch_returns r WHERE r.task_id = p_task AND r.step_no = p_step))
 $$;
 
 CREATE FUNCTION tasker.dynamic_checks() RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
@@ -673,8 +679,8 @@ BEGIN
       'SELECT t.task_uuid, b.template_no, b.parallelism, b.n_inside, k.inside, k.waiting FROM tasker.batches b JOIN tasker.tasks t USING (task_id)
        CROSS JOIN LATERAL (
          SELECT count(*) FILTER (WHERE i.inside) AS inside, count(*) FILTER (WHERE NOT i.inside) AS waiting
-         FROM (SELECT s.state <> ''pending'' OR (s.step_no <= b.template_no + b.n_released * b.stride AND s.step_no <> ALL (b.returned)) AS inside
+         FROM (SELECT s.state <> ''pending'' OR (s.step_no <= b.template_no + b.n_released * b.stride AND NOT EXISTS (SELECT 1 FROM tasker.batch_returns r WHERE r.task_id = b.task_id AND r.step_no = s.step_no)) AS inside
                FROM tasker.steps s WHERE s.task_id = b.task_id AND s.template_no = b.template_no AND s.state IN (''pending'', ''enqueued'', ''in_progress'', ''waiting_for_retry'')) i) k
        WHERE b.parallelism IS NOT NULL AND ' || c_live || $q$ AND (k.inside > b.parallelism OR k.waiting > 0 AND k.inside < b.parallelism
-         OR k.inside <> b.n_inside) $q$));
+         OR k.inside <> b.n_inside OR b.n_returned <> (SELECT count(*) FROM tasker.batch_returns r WHERE r.task_id = b.task_id AND r.template_no = b.template_no)) $q$));
 END $$;

@@ -44,8 +44,8 @@ DECLARE
 BEGIN
   FOR d IN
     SELECT t.task_id, t.template_id, ts.step_no, ts.step_type, ts.name
-    FROM unnest(p_tasks, p_steps) AS k(task_id, step_no) JOIN tasker.tasks t ON t.task_id = k.task_id
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = k.step_no
+    FROM unnest(p_tasks, p_steps) AS k(task_id, step_no) CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = k.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = k.step_no OFFSET 0) ts
     WHERE ts.step_type IN ('decision', 'batchable') ORDER BY t.task_id, ts.step_no
   LOOP
     FOR e IN
@@ -68,9 +68,9 @@ BEGIN
   UPDATE tasker.tasks t SET open_sinks = t.open_sinks - g.n
   FROM (SELECT k.task_id, count(*)::int AS n
         FROM unnest(p_tasks, p_steps) AS k(task_id, step_no)
-        JOIN tasker.tasks x ON x.task_id = k.task_id
-        JOIN tasker.steps s ON s.task_id = k.task_id AND s.step_no = k.step_no
-        JOIN tasker.template_steps ts ON ts.template_id = x.template_id AND ts.step_no = s.template_no AND ts.counts
+        CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = k.task_id OFFSET 0) x
+        CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = k.task_id AND i.step_no = k.step_no OFFSET 0) s
+        CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = x.template_id AND i.step_no = s.template_no AND i.counts OFFSET 0) ts
         GROUP BY k.task_id) g
   WHERE t.task_id = g.task_id;
   PERFORM tasker.count_down(p_notify, coalesce(p_effects, '{}') || ARRAY(SELECT e FROM tasker.effects_on_children(p_tasks, p_steps) e));
@@ -83,18 +83,26 @@ DECLARE
   r_t bigint[]; r_s int[];
 BEGIN
   WITH k AS (
-    SELECT s.task_id, s.step_no, b.template_no, ts.parents, t.impossible, s.step_no <= b.template_no + b.n_released * b.stride AND s.step_no <> ALL (b.returned) AS was_inside
+    SELECT s.c, s.task_id, s.step_no, b.template_no, ts.parents, t.impossible, s.step_no <= b.template_no + b.n_released * b.stride
+             AND NOT EXISTS (SELECT 1 FROM tasker.batch_returns r WHERE r.task_id = s.task_id AND r.step_no = s.step_no) AS was_inside
     FROM unnest(p_tasks, p_steps) AS u(task_id, step_no)
-    JOIN tasker.steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.step_no <> s.template_no
-    JOIN tasker.batches b ON b.task_id = s.task_id AND b.template_no = s.template_no AND b.parallelism IS NOT NULL
-    JOIN tasker.tasks t ON t.task_id = s.task_id
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no),
+    CROSS JOIN LATERAL (SELECT i.ctid AS c, i.task_id, i.step_no, i.template_no FROM tasker.steps i WHERE i.task_id = u.task_id AND i.step_no = u.step_no AND i.step_no <> i.template_no OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.batches i WHERE i.task_id = s.task_id AND i.template_no = s.template_no AND i.parallelism IS NOT NULL OFFSET 0) b
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = s.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts),
+  q AS (
+    INSERT INTO tasker.batch_returns (task_id, step_no, template_no)
+    SELECT k.task_id, k.step_no, k.template_no FROM k WHERE k.was_inside ORDER BY k.task_id, k.step_no),
   g AS (
-    UPDATE tasker.batches b SET returned = b.returned || x.steps
-    FROM (SELECT k.task_id, k.template_no, array_agg(k.step_no ORDER BY k.step_no) AS steps FROM k WHERE k.was_inside GROUP BY k.task_id, k.template_no) x
+    UPDATE tasker.batches b SET n_returned = b.n_returned + x.n
+    FROM (SELECT k.task_id, k.template_no, count(*)::int AS n FROM k WHERE k.was_inside GROUP BY k.task_id, k.template_no) x
     WHERE b.task_id = x.task_id AND b.template_no = x.template_no),
+  o AS MATERIALIZED ( -- once for each batch, not for each of its instances
+    SELECT x.task_id, x.template_no, 1 + tasker.open_parents(x.task_id, x.parents, x.impossible) AS n
+    FROM (SELECT DISTINCT ON (k.task_id, k.template_no) k.task_id, k.template_no, k.parents, k.impossible FROM k WHERE k.was_inside) x),
   w AS (
-    UPDATE tasker.steps s SET pending_parents = 1 + tasker.open_parents(k.task_id, k.parents, k.impossible) FROM k WHERE k.was_inside AND s.task_id = k.task_id AND s.step_no = k.step_no)
+    UPDATE tasker.steps s SET pending_parents = k.n
+    FROM (SELECT k.c, o.n FROM o JOIN k ON k.task_id = o.task_id AND k.template_no = o.template_no WHERE k.was_inside) k WHERE s.ctid = k.c)
   SELECT array_agg(k.task_id), array_agg(k.step_no) INTO r_t, r_s FROM k;
   IF r_t IS NOT NULL THEN
     PERFORM tasker.count_down(p_notify, ARRAY(SELECT e FROM tasker.batch_progress(r_t, r_s, false) e));
@@ -115,12 +123,12 @@ BEGIN
     v_effects := ARRAY(SELECT e FROM tasker.decide_by_hand(p_tasks, p_steps, p_result) e);
   END IF;
   WITH was AS MATERIALIZED (
-    SELECT s.ctid AS c, s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at, s.pending_parents, t.paused, t.task_uuid, ts.handler_id,
+    SELECT s.c, s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at, s.pending_parents, t.paused, t.task_uuid, ts.handler_id,
            s.state IN ('error', 'cancelled') AND EXISTS (SELECT 1 FROM tasker.batches b WHERE b.task_id = s.task_id AND b.template_no = s.template_no AND s.step_no <> s.template_no AND b.parallelism IS NOT NULL) AS gated
     FROM unnest(p_tasks, p_steps) AS k(task_id, step_no)
-    JOIN tasker.steps s ON s.task_id = k.task_id AND s.step_no = k.step_no
-    JOIN tasker.tasks t ON t.task_id = s.task_id
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    CROSS JOIN LATERAL (SELECT i.ctid AS c, i.* FROM tasker.steps i WHERE i.task_id = k.task_id AND i.step_no = k.step_no OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = s.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
     FOR NO KEY UPDATE OF s),
   u AS (
     UPDATE tasker.steps s SET
@@ -209,9 +217,12 @@ BEGIN
   WITH u AS (
     UPDATE tasker.steps s SET state = CASE WHEN s.retry_at > clock_timestamp() THEN 'waiting_for_retry' ELSE 'enqueued' END::tasker.step_state,
            retry_at = CASE WHEN s.retry_at > clock_timestamp() THEN s.retry_at END
-    FROM tasker.tasks t JOIN tasker.template_steps ts ON ts.template_id = t.template_id
-    WHERE t.task_id = ANY (p_tasks) AND s.task_id = t.task_id AND s.template_no = ts.step_no AND s.state = 'pending' AND s.pending_parents = 0
-    RETURNING s.task_id, s.step_no, s.fence, ts.handler_id, s.retry_at),
+    FROM (SELECT x.c, ts.handler_id FROM unnest(p_tasks) AS u(id)
+          CROSS JOIN LATERAL (SELECT i.template_id FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
+          CROSS JOIN LATERAL (SELECT i.ctid AS c, i.template_no FROM tasker.steps i WHERE i.task_id = u.id AND i.state = 'pending' AND i.pending_parents = 0 OFFSET 0) x
+          CROSS JOIN LATERAL (SELECT i.handler_id FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = x.template_no OFFSET 0) ts) k
+    WHERE s.ctid = k.c
+    RETURNING s.task_id, s.step_no, s.fence, k.handler_id, s.retry_at),
   counted AS (
     UPDATE tasker.tasks t SET n_active = t.n_active + g.active, n_waiting = t.n_waiting + g.waiting
     FROM (SELECT u.task_id, count(*) FILTER (WHERE u.retry_at IS NULL)::int AS active, count(u.retry_at)::int AS waiting FROM u GROUP BY u.task_id) g
@@ -296,7 +307,7 @@ BEGIN
     RETURN v_no;
   END IF;
   FOR b IN
-    SELECT x.template_no, x.stride, x.n_workers, ts.name FROM tasker.batches x JOIN tasker.template_steps ts ON ts.template_id = v_template AND ts.step_no = x.template_no
+    SELECT x.template_no, x.stride, x.n_workers, ts.name FROM tasker.batches x CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = v_template AND i.step_no = x.template_no OFFSET 0) ts
     WHERE x.task_id = p_task AND starts_with(p_name, ts.name || '_')
   LOOP
     v_id := substr(p_name, length(b.name) + 2);
@@ -343,12 +354,12 @@ CREATE FUNCTION tasker.step_object(p_task bigint, p_step int) RETURNS jsonb LANG
   SELECT jsonb_build_object('task_uuid', t.task_uuid, 'task_state', t.state, 'task_paused', t.paused,
     'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'type', ts.step_type, 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
     'pending_parents', s.pending_parents,
-    'depends_on', ARRAY(SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = ANY (ts.parents) ORDER BY x.step_no),
+    'depends_on', tasker.step_names(t.template_id, ts.parents),
     'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
     'retry_at', tasker.rfc3339(s.retry_at), 'node', n.node_name, 'inputs', s.inputs, 'checkpoint', s.checkpoint, 'result', s.result, 'error', s.error)
   FROM tasker.steps s
   JOIN tasker.tasks t ON t.task_id = s.task_id
-  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
   LEFT JOIN tasker.nodes n ON n.node_no = s.node_no
   WHERE s.task_id = p_task AND s.step_no = p_step
 $$;
@@ -379,7 +390,7 @@ BEGIN
   INTO v
   FROM tasker.steps s
   JOIN tasker.tasks t ON t.task_id = s.task_id
-  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
   JOIN tasker.templates tp ON tp.template_id = t.template_id
   JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
   WHERE s.task_id = k.task_id AND s.step_no = k.step_no;
@@ -562,10 +573,10 @@ BEGIN
     v_after := v_batch[cardinality(v_batch)];
     SELECT v_t || coalesce(array_agg(x.task_id), '{}'), v_s || coalesce(array_agg(x.step_no), '{}') INTO v_t, v_s FROM (
       SELECT s.task_id, s.step_no FROM tasker.tasks t
-      CROSS JOIN LATERAL tasker.filtered_steps(f, t.task_id, t.template_id) k
-      JOIN tasker.steps s ON s.task_id = t.task_id AND s.step_no = k
+      CROSS JOIN LATERAL tasker.filtered_steps(f, t.task_id, t.template_id) k(no)
+      CROSS JOIN LATERAL (SELECT i.task_id, i.step_no, i AS whole FROM tasker.steps i WHERE i.task_id = t.task_id AND i.step_no = k.no OFFSET 0) s
       WHERE t.task_id = ANY (v_batch) AND (s.task_id, s.step_no) > (v_task, v_step)
-        AND (f.step_state IS NOT NULL OR tasker.step_refusal(p ->> 'action', t.state, s) IS NULL)
+        AND (f.step_state IS NOT NULL OR tasker.step_refusal(p ->> 'action', t.state, s.whole) IS NULL)
       ORDER BY s.task_id, s.step_no LIMIT v_limit + 1 - cardinality(v_t)) x;
     v_more := cardinality(v_t) > v_limit;
     EXIT WHEN v_more;
@@ -573,23 +584,23 @@ BEGIN
   v_t := v_t[1:v_limit]; v_s := v_s[1:v_limit];
   IF NOT v_dry THEN
     PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) l;
-    PERFORM 1 FROM (SELECT s.step_no FROM unnest(v_t, v_s) AS k(t, n) JOIN tasker.steps s ON s.task_id = k.t AND s.step_no = k.n ORDER BY s.task_id, s.step_no FOR NO KEY UPDATE OF s) l;
+    PERFORM 1 FROM (SELECT s.step_no FROM unnest(v_t, v_s) AS k(t, n) CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s ORDER BY s.task_id, s.step_no FOR NO KEY UPDATE OF s) l;
   END IF;
   SELECT jsonb_agg(jsonb_build_object('t', s.task_id, 's', s.step_no, 'task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'message', w.why,
            'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY s.task_id, s.step_no),
          array_agg(s.task_id ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL), array_agg(s.step_no ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL)
   INTO v_items, c_t, c_s
   FROM unnest(v_t, v_s) AS k(t, n)
-  JOIN tasker.steps s ON s.task_id = k.t AND s.step_no = k.n
-  JOIN tasker.tasks t ON t.task_id = s.task_id
-  JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
-  CROSS JOIN LATERAL (SELECT tasker.step_refusal(p ->> 'action', t.state, s) AS why) w;
+  CROSS JOIN LATERAL (SELECT i.*, i AS whole FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = s.task_id OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
+  CROSS JOIN LATERAL (SELECT tasker.step_refusal(p ->> 'action', t.state, s.whole) AS why) w;
   IF v_repeat THEN -- the answer was lost: say again what was done
     RETURN jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'refused', 0, 'next_cursor', CASE WHEN v_more THEN v_t[v_limit] || '/' || v_s[v_limit] END) || (
       SELECT jsonb_build_object('done', count(*), 'items', jsonb_agg(jsonb_build_object('task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, o.step_no),
              'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', o.to_state, 'outcome', 'done') ORDER BY o.action_id))
-      FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
-      JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+      FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = o.task_id AND i.step_no = o.step_no OFFSET 0) s
+      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
       WHERE o.request_id = a.request_id);
   END IF;
   IF NOT v_dry AND c_t IS NOT NULL THEN
@@ -599,7 +610,7 @@ BEGIN
     'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(c_t), 0), 'next_cursor', CASE WHEN v_more THEN v_t[v_limit] || '/' || v_s[v_limit] END,
     'items', coalesce((SELECT jsonb_agg(i - 't' - 's' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', s.state) ELSE '{}' END ORDER BY ord)
                        FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord)
-                       JOIN tasker.steps s ON s.task_id = (i ->> 't')::bigint AND s.step_no = (i ->> 's')::int), '[]'));
+                       CROSS JOIN LATERAL (SELECT x.state FROM tasker.steps x WHERE x.task_id = (i ->> 't')::bigint AND x.step_no = (i ->> 's')::int OFFSET 0) s), '[]'));
 END $$;
 
 -- Namespaces -------------------------------------------------------------------------------------------------------------

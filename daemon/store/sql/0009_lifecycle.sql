@@ -58,7 +58,7 @@ CREATE FUNCTION tasker.dlq_snapshot(p_task bigint) RETURNS jsonb LANGUAGE sql ST
             FROM (
               SELECT s.*, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, ts.max_attempts, ts.handler ->> 'callable' AS handler, a.outcome, r.rank
               FROM tasker.steps s
-              JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+              CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
               CROSS JOIN LATERAL (SELECT array_position('{error,in_progress,waiting_for_retry,enqueued,pending,cancelled}', s.state::text) AS rank) r
               LEFT JOIN LATERAL (SELECT x.outcome FROM tasker.step_attempts x WHERE x.task_id = s.task_id AND x.step_no = s.step_no ORDER BY x.recorded_at DESC, x.fence DESC LIMIT 1) a ON true
               WHERE s.task_id = t.task_id AND s.state NOT IN ('complete', 'resolved_manually')
@@ -83,7 +83,7 @@ CREATE FUNCTION tasker.blocked_reason(p_task bigint, OUT reason tasker.dlq_reaso
     SELECT s.step_no, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name, a.outcome,
            coalesce(s.error ->> 'error_code' = 'dependency_cycle' OR s.error ->> 'error_type' = 'DependencyCycle', false) AS cycle
     FROM tasker.tasks t JOIN tasker.steps s ON s.task_id = t.task_id
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
     LEFT JOIN LATERAL (SELECT x.outcome FROM tasker.step_attempts x WHERE x.task_id = s.task_id AND x.step_no = s.step_no ORDER BY x.recorded_at DESC, x.fence DESC LIMIT 1) a ON true
     WHERE t.task_id = p_task AND s.state = 'error') f
 $$;
@@ -378,7 +378,7 @@ CREATE FUNCTION tasker.lacks_workers(p_task bigint) RETURNS boolean LANGUAGE sql
       WHERE w.disconnected_at IS NULL AND h.callable = ANY (w.handlers) AND (n.name = ANY (w.namespaces) OR '*' = ANY (w.namespaces))) AS offered
     FROM tasker.tasks t
     JOIN tasker.steps s ON s.task_id = t.task_id AND s.state = 'enqueued'
-    JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
     JOIN tasker.handlers h ON h.handler_id = ts.handler_id
     JOIN tasker.namespaces n ON n.namespace_id = h.namespace_id
     WHERE t.task_id = p_task) k
@@ -517,6 +517,7 @@ CREATE FUNCTION tasker.doctor_lifecycle() RETURNS jsonb LANGUAGE sql STABLE AS $
           UNION ALL SELECT 'transition', x.task_id FROM tasker.task_transitions x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
           UNION ALL SELECT 'action', x.task_id FROM tasker.operator_actions x WHERE x.task_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
           UNION ALL SELECT 'batch', x.task_id FROM tasker.batches x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
+          UNION ALL SELECT 'returned', x.task_id FROM tasker.batch_returns x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
           UNION ALL SELECT 'entry', x.task_id FROM tasker.dlq x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)
           UNION ALL SELECT 'timer', x.task_id FROM tasker.task_deadlines x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id) $q$))
 $$;
@@ -556,6 +557,7 @@ CREATE FUNCTION tasker.remove_tasks(p_tasks bigint[]) RETURNS void LANGUAGE sql 
   DELETE FROM tasker.operator_actions x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.task_deadlines x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.batches x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.batch_returns x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.step_attempts x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.task_transitions x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.steps x WHERE x.task_id = ANY (p_tasks);

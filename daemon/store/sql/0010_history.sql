@@ -18,7 +18,7 @@ CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigin
     ORDER BY 1 OFFSET p_from LIMIT p_limit) k
   CROSS JOIN LATERAL (SELECT x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = p_task OFFSET 0) t
   LEFT JOIN LATERAL (SELECT tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name FROM tasker.steps s
-                     JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no WHERE s.task_id = p_task AND s.step_no = k.step_no OFFSET 0) s ON k.rank IN (1, 2)
+                     CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts WHERE s.task_id = p_task AND s.step_no = k.step_no OFFSET 0) s ON k.rank IN (1, 2)
   LEFT JOIN LATERAL (
     SELECT jsonb_build_object('kind', 'attempt', 'step', s.name, 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt,
              'outcome', a.outcome, 'node', nd.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
@@ -50,7 +50,7 @@ CREATE VIEW tasker.step_history AS
   FROM tasker.steps s
   CROSS JOIN LATERAL (
     SELECT t.created_at AS at, 0 AS rank, 'pending'::tasker.step_state AS state, 'created' AS event, NULL::int AS attempt, 0 AS fence, t.created_by_node AS node_no, NULL::uuid AS worker_uuid, NULL::jsonb AS detail
-    FROM tasker.tasks t JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    FROM tasker.tasks t CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
     WHERE t.task_id = s.task_id AND ts.initial AND ts.parents <> '{}'
     UNION ALL
     SELECT m.at, m.rank, m.state, m.event, a.attempt, a.fence, a.node_no, CASE WHEN m.rank > 1 THEN a.worker_uuid END, m.detail

@@ -56,7 +56,7 @@ CREATE FUNCTION tasker.step_figures(p_ids bigint[]) RETURNS jsonb LANGUAGE sql S
            'wait_ms', tasker.spread(g.waited), 'run_ms', tasker.spread(g.ran), 'record_ms', tasker.spread(g.recorded)) ORDER BY n.name, tp.name, tp.version_key, tp.prerelease, ts.step_no), '[]')
   FROM g
   JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
-  JOIN tasker.template_steps ts ON ts.template_id = g.template_id AND ts.step_no = g.template_no
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = g.template_id AND i.step_no = g.template_no OFFSET 0) ts
   LEFT JOIN e ON e.template_id = g.template_id AND e.template_no = g.template_no
 $$;
 

@@ -157,12 +157,10 @@ static void follow_up(struct server *srv, const struct req *r)
 }
 
 /* The status of an acknowledgement; r->err says why something is rejected. */
-static const char *verdict(struct req *r, bool changed)
+static const char *verdict(const struct req *r, bool changed)
 {
-	if (r->result.outcome == OUTCOME_SUCCESS && strcmp(r->status, "failed") == 0) {
-		snprintf(r->err.text, sizeof r->err.text, "what the result says about branches or batches cannot be done: see the error of the step");
-		return "rejected";
-	}
+	if (r->result.outcome == OUTCOME_SUCCESS && strcmp(r->status, "failed") == 0)
+		return "rejected"; /* what it says about branches or batches cannot be done; the database has said why */
 	if (!changed)
 		return r->status;
 	return r->result.outcome == OUTCOME_INVALID_RESULT ? "rejected" : "recorded";

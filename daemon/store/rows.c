@@ -405,6 +405,13 @@ static void read_answer(struct hot *h, const PGresult *r, int row, struct req **
 		snprintf(q->state, sizeof q->state, "%.*s", (int)(end - v - 3), v + 3);
 }
 
+static void read_why(const PGresult *r, int row, struct req **reqs, size_t n)
+{
+	int idx = row_int(r, row, C_IDX);
+	if (idx >= 1 && (size_t)idx <= n)
+		err_set(&reqs[idx - 1]->err, 0, "invalid_result", "%s", PQgetvalue(r, row, C_STATUS));
+}
+
 static void read_event(const PGresult *r, int row, struct done *out)
 {
 	size_t n = 0;
@@ -428,6 +435,9 @@ int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGres
 			break;
 		case 's':
 			read_settled(h, c, r, i, out);
+			break;
+		case 'w':
+			read_why(r, i, reqs, n);
 			break;
 		case 'q':
 			done_add_id(out, row_int(r, i, C_HANDLER));

@@ -2,6 +2,7 @@
 import unittest
 
 import harness
+import wire
 from dynflow import NO_BATCHES, NO_BRANCHES, batches, choose
 from harness import step, template
 
@@ -68,6 +69,17 @@ class Dynamic(harness.SharedCase):
 		self.assertEqual((task.state, task.step("route").state, task.step("route").attempts), ("blocked_by_failures", "error", 1))
 		self.assertEqual(task.step("route").error, {"message": "the decision names 'rail', which is no step of the template", "error_type": "InvalidDecisionOutcome", "retryable": False})
 		self.assertEqual([a["outcome"] for a in self.node.client.get_task_history(task.task_uuid)["attempts"] if a["step"] == "route"], ["invalid_result"])
+
+	def test_the_worker_is_told_why_an_outcome_is_refused(self):
+		self.apply(self.node, template("told", [typed("batchable", "split", "w.split"), typed("batch_worker", "weigh", "w.weigh", after=["split"])]))
+		worker_by_hand = wire.Worker(self.node.socket, ["w.split"])
+		self.addCleanup(worker_by_hand.close)
+		task = self.create(self.node, "told")
+		given = worker_by_hand.take()
+		worker_by_hand.finish(given, {"batch_processing_outcome": {"type": "create_batches", "total_items": -1, "batch_size": 5}})
+		ack = worker_by_hand.ack(given)
+		self.assertEqual((ack["status"], ack["message"]), ("rejected", self.node.client.get_step(task, "split").error["message"]))
+		self.node.client.cancel_task(task)
 
 	def test_batch(self):
 		task = self.run_one("batch", [batchable("split", batches(5)), worker("weigh", "split"), join("sum", ["weigh"]), step("end", after=["sum"])])

@@ -36,7 +36,7 @@ $$ SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 
 CREATE TYPE tasker.hot_row AS (
   kind "char",          -- a: outcome of item idx; c: a step claimed for the calling node; s: a task has settled; q: a queue has messages; e: see publish_events;
                         -- d: a queue's next message is due in idx milliseconds; x: a running step of a cancelled task;
-                        -- k: a context that the daemon is to check
+                        -- k: a context that the daemon is to check; w: why what item idx says about other steps was refused, in status
   idx int,              -- a: 1-based position in the input arrays; c from adopt_claims: times the step was given back at a checkpoint, from claimed_rows: milliseconds it has waited since it was ready
   status text,          -- a, s: see each function
   task_id bigint,

@@ -443,7 +443,7 @@ CREATE FUNCTION tasker.record_results(
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz; -- taken under the task locks, so that a task's times are in the order of what happened
-  v_counted boolean; v_paused bigint[]; v_applied int := 0; v_aborted boolean := false;
+  v_counted boolean; v_paused bigint[]; v_applied int := 0; v_aborted boolean := false; v_refused int[];
   done record; next record; f_i int[];
   c_t bigint[]; c_s int[]; c_a int[]; c_f int[]; c_k int[]; e_t bigint[];
   v_effect tasker.effect; v_effects tasker.effect[] := '{}'; -- on steps besides the children
@@ -464,6 +464,7 @@ BEGIN
         p_outcome[v_effect.idx] := 'invalid_result';
         p_retry[v_effect.idx] := false;
         p_error[v_effect.idx] := v_effect.problem::jsonb;
+        v_refused := v_refused || v_effect.idx;
       ELSE
         v_effects := v_effects || v_effect;
       END IF;
@@ -510,6 +511,11 @@ BEGIN
       END IF;
       v_aborted := v_aborted OR v_row.kind = 'x';
       RETURN NEXT v_row;
+      IF v_row.idx = ANY (v_refused) AND v_row.kind = 'a' THEN
+        v_row.kind := 'w';
+        v_row.status := p_error[v_row.idx] ->> 'message';
+        RETURN NEXT v_row;
+      END IF;
     END LOOP;
     v_counted := true;
   END IF;

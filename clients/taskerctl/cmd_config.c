@@ -36,7 +36,7 @@ static int from_files(const struct ctl *c, json_t **ret)
 	if (messages.len > 0 && buf_text(&messages))
 		ctl_warn("%s", buf_text(&messages));
 	if (rc == -EINVAL)
-		return ctl_fail(c, EXIT_NO, "the configuration has errors: taskerd would not start with it");
+		return ctl_fail(c, EXIT_NO, "the configuration has errors: taskerd would not start with it\nmend what is listed; what may stand there is shown by: taskerctl config show --default");
 	if (rc == 0) {
 		*ret = describe(&o, "files");
 		options_done(&o);

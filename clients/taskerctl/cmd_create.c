@@ -94,6 +94,8 @@ static int wait_for_one(struct ctl *c, const char *uuid, json_t *answer)
 	int code = task_wait_all(c, &w, 1, c->cli->timeout_ms, NULL, NULL);
 	if (w.answer)
 		json_object_update(answer, w.answer);
+	if (w.err.rc < 0)
+		json_object_set_new(answer, "error", ctl_error_json(c, &w.err, NULL));
 	if (code == EXIT_OK && w.err.rc < 0)
 		code = ctl_complain(c, uuid, &w.err);
 	else if (code == EXIT_OK)
@@ -124,8 +126,8 @@ static int create_one(struct ctl *c, json_t *params)
 		ctl_print_json(c, answer, false);
 	else if (wait)
 		ctl_say("%s %s\n", uuid ? uuid : "", json_text(answer, "state"));
-	if (code == EXIT_TIMEOUT)
-		ctl_note(c, "the task goes on; watch it with: taskerctl task watch %s", uuid ? uuid : "UUID");
+	if (wait && uuid)
+		task_wait_next(c, uuid, code);
 	return code;
 }
 
@@ -136,7 +138,7 @@ static int check_usage(const struct ctl *c, bool many)
 	static const char *const single[] = {"context", "key"}, *const bulk[] = {"batch", "format", "delimiter", "from-line", "outcomes"};
 	if (!many && c->cli->nargs == 0)
 		return ctl_fail(c, EXIT_USAGE,
-		                "which template? usage: taskerctl task create NS/NAME[@VERSION] [OPTIONS]");
+		                "which template? NS/NAME[@VERSION] is needed\nsee what there is with: taskerctl template list");
 	for (size_t i = 0; many && i < sizeof single / sizeof *single; i++)
 		if (cli_has(c->cli, single[i]))
 			return ctl_fail(c, EXIT_USAGE, "--%s cannot be the same for all lines of --from%s",

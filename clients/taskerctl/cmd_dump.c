@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/dump.h"
+#include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
 #include "daemon/base/clock.h"
 #include "clients/taskerctl/options.h"
@@ -193,10 +194,11 @@ int run_task_dump(struct ctl *c)
 	char at[40];
 	const char *uuid = c->cli->args[0];
 	cleanup_(cleanup_json) json_t *dump = NULL;
-	if (!is_uuid(uuid))
-		return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a task", uuid);
+	int code = task_uuid_arg(c);
+	if (code)
+		return code;
 	dump = json_pack("{s:s,s:i,s:s,s:s}", "format", DUMP_FORMAT, "format_version", DUMP_VERSION, "dumped_at", time_text((int64_t)now_wall(), at), "taskerctl", TASKERD_VERSION);
-	int code = gather(c, uuid, dump);
+	code = gather(c, uuid, dump);
 	if (code)
 		return code;
 	size_t n = redact_task(c, dump);

@@ -57,7 +57,7 @@ static int parse(struct job *j, const char *what, const struct buf *source)
 		findings_to_text(&f, what, &text);
 		ctl_warn("%s", buf_text(&text));
 		findings_done(&f);
-		return ctl_fail(j->c, EXIT_NO, "%s is no valid template", what);
+		return ctl_fail(j->c, EXIT_NO, "%s is no valid template\nsee what is wrong with: taskerctl template validate FILE", what);
 	}
 	findings_done(&f);
 	rc = template_to_json(t, &text);
@@ -259,7 +259,7 @@ int run_generate_scaffold(struct ctl *c)
 	const char *dir = cli_get(c->cli, "output");
 	int code = prepare(c, &j);
 	if (code == EXIT_OK && j.style != j.language->styles)
-		code = ctl_fail(c, EXIT_USAGE, "a scaffold has the style %s; make the types in another with: generate types --style", j.language->styles->name);
+		code = ctl_fail(c, EXIT_USAGE, "a scaffold has the style %s; \nmake the types in another with: taskerctl generate types --style", j.language->styles->name);
 	if (code == EXIT_OK) {
 		char *name = gen_snake(gen_text(j.template, "name"));
 		code = put_template(&j, dir ? dir : name);

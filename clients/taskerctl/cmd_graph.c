@@ -143,8 +143,9 @@ int run_task_tree(struct ctl *c)
 	int code = graph_format_option(c, &how);
 	if (code)
 		return code;
-	if (!is_uuid(c->cli->args[0]))
-		return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a task", c->cli->args[0]);
+	code = task_uuid_arg(c);
+	if (code)
+		return code;
 	code = ctl_call(c, "task.get", json_pack("{s:s}", "task_uuid", c->cli->args[0]), &task);
 	if (code)
 		return code;

@@ -108,7 +108,7 @@ int run_help(struct ctl *c)
 	buf_init(&b, 0);
 	v = words == n ? v : NULL;
 	if (n > 0 && !v && !g)
-		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s; see taskerctl help", args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
+		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s\nsee what there is with: taskerctl help", args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
 	if (c->cli->json) {
 		print_commands(c, g, v);
 		return EXIT_OK;

@@ -2,6 +2,7 @@
 #include "clients/taskerctl/cells.h"
 #include "clients/taskerctl/dump.h"
 #include "clients/taskerctl/list.h"
+#include "clients/taskerctl/task_view.h"
 #include "clients/taskerctl/text.h"
 
 /* The lists of the later pages are put behind those of the first. */
@@ -77,7 +78,9 @@ static const struct column actions[] = {
 int run_task_history(struct ctl *c)
 {
 	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", "task_uuid", c->cli->args[0]), *answer = NULL;
-	int code = fetch(c, params, &answer);
+	int code = task_uuid_arg(c);
+	if (code == EXIT_OK)
+		code = fetch(c, params, &answer);
 	if (code)
 		return code;
 	if (c->cli->json) {
@@ -108,6 +111,9 @@ static void cell_attempt(struct table *t, const json_t *e, const char *key)
 
 static int ask_events(struct ctl *c, json_t *params, json_t **ret)
 {
+	int code = task_uuid_arg(c);
+	if (code)
+		return code;
 	json_object_set_new(params, "task_uuid", json_string(c->cli->args[0]));
 	json_object_set_new(params, "step", json_string(c->cli->args[1]));
 	return fetch(c, params, ret);

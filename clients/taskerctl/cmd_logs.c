@@ -170,6 +170,6 @@ int run_logs(struct ctl *c)
 {
 	for (int i = 0; i < c->cli->nargs; i++)
 		if (!is_uuid(c->cli->args[i]))
-			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a %s", c->cli->args[i], i == 0 ? "task" : "step");
+			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a %s\nsee what there is with: taskerctl task list, taskerctl task get UUID", c->cli->args[i], i == 0 ? "task" : "step");
 	return journal_show(c, c->cli->args[0], c->cli->nargs > 1 ? c->cli->args[1] : NULL);
 }

@@ -235,7 +235,7 @@ static int find_worker(struct ctl *c, const char *word, char ret[64])
 	}
 	if (found == 1)
 		return EXIT_OK;
-	return ctl_fail(c, found ? EXIT_USAGE : EXIT_NOT_FOUND, found ? "%s is the name of several workers: say which by its uuid, see taskerctl worker list" : "no worker is called %s; see taskerctl worker list", word);
+	return ctl_fail(c, found ? EXIT_USAGE : EXIT_NOT_FOUND, found ? "%s is the name of several workers: say which by its uuid\nsee it with: taskerctl worker list" : "no worker is called %s\nsee who is connected with: taskerctl worker list", word);
 }
 
 int run_worker_show(struct ctl *c)
@@ -300,7 +300,7 @@ int run_node_show(struct ctl *c)
 	const char *own = json_text(info, "node"), *name = c->cli->nargs > 0 ? c->cli->args[0] : own;
 	json_array_foreach(json_object_get(answer, "nodes"), i, n) if (strcmp(json_text(n, "node"), name) == 0) found = n;
 	if (!found)
-		return ctl_fail(c, EXIT_NOT_FOUND, "there is no node %s; see taskerctl node list", name);
+		return ctl_fail(c, EXIT_NOT_FOUND, "there is no node %s\nsee what there is with: taskerctl node list", name);
 	if (strcmp(own, name) == 0) /* who is asked knows more of itself */
 		json_object_update_missing(found, info);
 	if (c->cli->json)

@@ -33,7 +33,7 @@ void operate_by_whom(const struct ctl *c, json_t *params)
 int operate_step_args(const struct ctl *c, json_t *params)
 {
 	if (!is_uuid(c->cli->args[0]))
-		return ctl_fail(c, EXIT_USAGE, "%s is not a uuid: that of a step, or that of a task and the step's name, is expected", c->cli->args[0]);
+		return ctl_fail(c, EXIT_USAGE, "%s is not a uuid: that of a step, or that of a task and the step's name, is expected\nsee the steps of a task with: taskerctl task get UUID", c->cli->args[0]);
 	json_object_set_new(params, c->cli->nargs > 1 ? "task_uuid" : "step_uuid", json_string(c->cli->args[0]));
 	if (c->cli->nargs > 1)
 		json_object_set_new(params, "step", json_string(c->cli->args[1]));
@@ -156,7 +156,7 @@ static int act_on_tasks(struct ctl *c, const char *action)
 	if (code)
 		return code;
 	if (c->cli->nargs == 0 && !filter)
-		return ctl_fail(c, EXIT_USAGE, "which tasks? name them, or pick them by options (--all takes all there are)");
+		return ctl_fail(c, EXIT_USAGE, "which tasks? name them, or pick them by options (--all takes all there are)\nsee what there is with: taskerctl task list");
 	if (c->cli->nargs == 1 && !filter && !cli_has(c->cli, "dry-run")) {
 		bool plain = strcmp(action, "cancel") == 0 && !cli_has(c->cli, "operator");
 		json_t *params = json_pack("{s:s}", "task_uuid", c->cli->args[0]);
@@ -191,7 +191,7 @@ static int act_on_steps(struct ctl *c, const char *action)
 	if (filter)
 		return act_on_many(c, "step.bulk_action", action, filter, result, true);
 	if (cli_has(c->cli, "dry-run"))
-		return ctl_fail(c, EXIT_USAGE, "--dry-run is for steps picked by options; see taskerctl step get");
+		return ctl_fail(c, EXIT_USAGE, "--dry-run is for steps picked by options\nsee this one with: taskerctl step get");
 	json_t *params = json_pack("{s:s}", "action", action);
 	if (result)
 		json_object_set(params, "result", result);

@@ -9,6 +9,15 @@ static void cleanup_profiles(struct profiles *p)
 	profiles_done(p);
 }
 
+int profile_refuse(const struct ctl *c, bool read, struct buf *why)
+{
+	const char *text = buf_text(why);
+	cleanup_(cleanup_free) char *all = NULL;
+	if (asprintf(&all, "%s%s", read ? "" : "the profiles cannot be used\n", text ? text : "") < 0)
+		all = NULL;
+	return ctl_fail_text(c, EXIT_USAGE, all ? all : "out of memory");
+}
+
 /* All, and the one that holds. An exit code, after having said why. */
 static int look(const struct ctl *c, struct profiles *all, const struct profile **now)
 {
@@ -17,9 +26,7 @@ static int look(const struct ctl *c, struct profiles *all, const struct profile 
 	bool read = profiles_read(all, &why) == 0;
 	if (read && profile_choose(all, c->cli, now, &why) == 0)
 		return EXIT_OK;
-	const char *text = buf_text(&why);
-	ctl_warn("taskerctl: %s%s", read ? "" : "the profiles cannot be used\n", text ? text : "");
-	return EXIT_USAGE;
+	return profile_refuse(c, read, &why);
 }
 
 static json_t *profile_json(const struct profile *p, bool now)
@@ -94,7 +101,7 @@ int run_profile_show(struct ctl *c)
 		return code;
 	bool now = c->cli->nargs == 0;
 	if (!now && !(p = profile_find(&all, c->cli->args[0], &why)))
-		return ctl_fail(c, EXIT_NOT_FOUND, "there is no profile %s; see: taskerctl profile list", c->cli->args[0]);
+		return ctl_fail(c, EXIT_NOT_FOUND, "there is no profile %s\nsee what there is with: taskerctl profile list", c->cli->args[0]);
 	if (!p)
 		return show_none(c);
 	cleanup_(cleanup_json) json_t *j = profile_json(p, now);

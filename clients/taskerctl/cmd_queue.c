@@ -32,7 +32,7 @@ static int confirm(struct ctl *c, const json_t *look)
 	if (cli_has(c->cli, "yes"))
 		return EXIT_OK;
 	if (!c->out_tty || !c->err_tty)
-		return ctl_fail(c, EXIT_USAGE, "queue purge cancels tasks: say --yes, or see first with --dry-run what would be done");
+		return ctl_fail(c, EXIT_USAGE, "queue purge cancels tasks: say --yes\nor see first what would be done with: --dry-run");
 	ctl_warn("%s%lld messages wait for %s in %s. Throw them away and cancel their tasks? Type yes: ", waiting > 100000 ? "more than " : "",
 	        waiting > 100000 ? 100000 : waiting, c->cli->args[1], c->cli->args[0]);
 	if (!fgets(answer, sizeof answer, stdin) || strcmp(answer, "yes\n") != 0)

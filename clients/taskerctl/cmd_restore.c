@@ -19,7 +19,7 @@ static int read_dump(const struct ctl *c, const char *path, json_t **ret)
 	if (!*ret)
 		return ctl_fail(c, EXIT_NO, "%s: not JSON: %s (line %d, column %d)", input_name(path), why.text, why.line, why.column);
 	if (strcmp(json_text(*ret, "format"), DUMP_FORMAT) != 0)
-		return ctl_fail(c, EXIT_NO, "%s is no dump of a task: taskerctl task dump makes one", input_name(path));
+		return ctl_fail(c, EXIT_NO, "%s is no dump of a task\nmake one with: taskerctl task dump UUID >FILE", input_name(path));
 	if (json_int(*ret, "format_version", 0) != DUMP_VERSION)
 		return ctl_fail(c, EXIT_NO, "%s is of version %lld of the format; this taskerctl reads version %d: use the one that wrote it, %s", input_name(path),
 		                (long long)json_int(*ret, "format_version", 0), DUMP_VERSION, json_text(*ret, "taskerctl"));

@@ -72,7 +72,7 @@ int run_step_result(struct ctl *c)
 	const json_t *result = json_object_get(step, "result");
 	const char *state = json_text(step, "state");
 	if (strcmp(state, "complete") != 0 && strcmp(state, "resolved_manually") != 0)
-		return ctl_fail(c, EXIT_NO, "step %s has no result: it is %s; see taskerctl step get %s", json_text(step, "name"), state, json_text(step, "step_uuid"));
+		return ctl_fail(c, EXIT_NO, "step %s has no result: it is %s\nsee why with: taskerctl step get %s", json_text(step, "name"), state, json_text(step, "step_uuid"));
 	cleanup_(cleanup_json) json_t *null = json_null();
 	ctl_print_json(c, result ? result : null, false);
 	return EXIT_OK;

@@ -61,12 +61,22 @@ static void print_task(const struct ctl *c, const json_t *task)
 	put_step_errors(steps);
 }
 
+static int check_uuids(const struct ctl *c, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!is_uuid(c->cli->args[i]))
+			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a task\nsee what there is with: taskerctl task list", c->cli->args[i]);
+	return EXIT_OK;
+}
+
 int task_uuid_args(const struct ctl *c)
 {
-	for (int i = 0; i < c->cli->nargs; i++)
-		if (!is_uuid(c->cli->args[i]))
-			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a task", c->cli->args[i]);
-	return EXIT_OK;
+	return check_uuids(c, c->cli->nargs);
+}
+
+int task_uuid_arg(const struct ctl *c)
+{
+	return check_uuids(c, 1);
 }
 
 int run_task_get(struct ctl *c)
@@ -84,5 +94,7 @@ int run_task_get(struct ctl *c)
 		ctl_print_json(c, task, false);
 	else
 		print_task(c, task);
+	if (!c->cli->json && !c->cli->quiet)
+		task_next(c, task);
 	return EXIT_OK;
 }

@@ -122,13 +122,16 @@ static int refuse(const struct ctl *c, const char *path, const struct tasker_err
 	const char *text = err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
 	cleanup_(cleanup_json) json_t *details = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
 	print_findings(json_object_get(details, "findings"), path);
-	json_array_append_new(all, json_pack("{s:s,s:{s:s,s:s,s:O*}}", "file", path, "error", "code",
-	                                     err->code, "message", err->message, "details", details));
-	int code = ctl_complain(c, path, err);
-	if (strcmp(err->code, "conflict") == 0)
-		fprintf(stderr, "  running tasks keep the version they began with: give the changed template "
-		                "a new version\n");
-	return code;
+	json_array_append_new(all, json_pack("{s:s,s:o}", "file", path, "error", ctl_error_json(c, err, details)));
+	return ctl_complain(c, path, err);
+}
+
+/* A file that cannot be sent. */
+static int refuse_file(const struct ctl *c, const char *path, const char *why, json_t *all)
+{
+	struct tasker_error err = {.rc = -EINVAL, .code = "failed"};
+	snprintf(err.message, sizeof err.message, "%s", why);
+	return refuse(c, path, &err, all);
 }
 
 static int apply_one(struct ctl *c, const char *path, json_t *all)
@@ -139,11 +142,10 @@ static int apply_one(struct ctl *c, const char *path, json_t *all)
 	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
 	int rc = input_read(path, &source);
 	if (rc < 0)
-		return ctl_fail(c, EXIT_NO, "%s: cannot be read: %s", input_name(path),
-		                rc == -EMSGSIZE ? "too large for a template" : strerrordesc_np(-rc));
+		return refuse_file(c, input_name(path), rc == -EMSGSIZE ? "cannot be read: too large for a template" : rc == -ENOENT ? "cannot be read: there is no such file" : "cannot be read", all);
 	json_t *text = json_stringn(source.data ? (const char *)source.data : "", source.len);
 	if (!text)
-		return ctl_fail(c, EXIT_NO, "%s: is not UTF-8 text", input_name(path));
+		return refuse_file(c, input_name(path), "is not UTF-8 text", all);
 	json_t *params = json_pack("{s:o,s:s,s:b}", "source", text, "filename", input_name(path), "strict",
 	                           cli_has(c->cli, "strict"));
 	if (cli_has(c->cli, "replace-unused"))

@@ -77,23 +77,32 @@ int run_token_create(struct ctl *c)
 	return EXIT_OK;
 }
 
+static int revoke_one(struct ctl *c, const char *token, json_t *all)
+{
+	json_t *params = json_pack("{s:s}", "token", token), *answer = NULL;
+	struct tasker_error err = {0};
+	operate_by_whom(c, params);
+	if (ctl_try(c, "token.revoke", params, &answer, &err) < 0) {
+		json_array_append_new(all, json_pack("{s:s,s:o}", "token", token, "error", ctl_error_json(c, &err, NULL)));
+		return ctl_complain(c, token, &err);
+	}
+	if (!c->cli->json)
+		ctl_say("%s %s revoked\n", json_text(answer, "id"), json_text(answer, "name"));
+	json_array_append_new(all, answer);
+	return EXIT_OK;
+}
+
 int run_token_revoke(struct ctl *c)
 {
 	cleanup_(cleanup_json) json_t *answers = json_array();
-	int worst = EXIT_OK;
+	int first = ctl_connect(c);
+	if (first)
+		return first;
 	for (int i = 0; i < c->cli->nargs; i++) {
-		json_t *params = json_pack("{s:s}", "token", c->cli->args[i]), *answer = NULL;
-		operate_by_whom(c, params);
-		int code = ctl_call(c, "token.revoke", params, &answer);
-		if (code) {
-			worst = code;
-			continue;
-		}
-		if (!c->cli->json)
-			ctl_say("%s %s revoked\n", json_text(answer, "id"), json_text(answer, "name"));
-		json_array_append_new(answers, answer);
+		int code = revoke_one(c, c->cli->args[i], answers);
+		first = first ? first : code;
 	}
-	if (c->cli->json && (json_array_size(answers) > 0 || worst == EXIT_OK))
+	if (c->cli->json)
 		ctl_print_json(c, answers, false);
-	return worst;
+	return first;
 }

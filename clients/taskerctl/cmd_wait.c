@@ -100,8 +100,11 @@ int task_wait_all(struct ctl *c, struct waited *tasks, size_t n, int64_t timeout
 	struct tasker_error lost = w.lost;
 	if (w.open > 0) /* their callbacks point to this frame */
 		c->conn = tasker_close(c->conn);
+	for (size_t i = 0; lost.rc < 0 && i < n; i++)
+		if (!tasks[i].settled && tasks[i].err.rc == 0)
+			tasks[i].err = lost;
 	if (lost.rc < 0)
-		return ctl_error(c, &lost);
+		return ctl_complain(c, NULL, &lost);
 	return w.late ? EXIT_TIMEOUT : EXIT_OK;
 }
 
@@ -131,7 +134,9 @@ static void print_json(const struct ctl *c, const struct waited *tasks, size_t n
 	cleanup_(cleanup_json) json_t *all = json_array();
 	for (size_t i = 0; i < n; i++) {
 		json_t *one = tasks[i].answer ? json_incref(tasks[i].answer)
-		                              : json_pack("{s:s,s:{s:s,s:s}}", "task_uuid", tasks[i].uuid, "error", "code", tasks[i].err.code, "message", tasks[i].err.message);
+		                              : json_pack("{s:s}", "task_uuid", tasks[i].uuid);
+		if (tasks[i].err.rc < 0)
+			json_object_set_new(one, "error", ctl_error_json(c, &tasks[i].err, NULL));
 		json_object_set_new(one, "exit_code", json_integer(task_waited_code(&tasks[i])));
 		json_array_append_new(all, one);
 	}
@@ -142,6 +147,7 @@ int run_task_wait(struct ctl *c)
 {
 	size_t n = (size_t)c->cli->nargs, late = 0;
 	int code = task_uuid_args(c), worst = EXIT_OK;
+	const char *first = NULL; /* that is not complete */
 	if (code == 0)
 		code = ctl_connect(c);
 	if (code)
@@ -155,15 +161,18 @@ int run_task_wait(struct ctl *c)
 	for (size_t i = 0; i < n; i++) {
 		int one = task_waited_code(&tasks[i]);
 		late += one == EXIT_TIMEOUT;
-		if (worst == EXIT_OK)
+		if (worst == EXIT_OK && one != EXIT_OK) {
 			worst = one;
+			first = tasks[i].uuid;
+		}
 	}
-	if (c->cli->json && (code == EXIT_OK || code == EXIT_TIMEOUT))
+	if (c->cli->json)
 		print_json(c, tasks, n);
 	for (size_t i = 0; i < n; i++)
 		json_decref(tasks[i].answer);
-	if (code == EXIT_TIMEOUT)
-		ctl_note(c, "%zu of %zu tasks are not settled yet; watch one with: taskerctl task watch UUID",
-		         late, n);
+	if (late > 0)
+		ctl_note(c, "%zu of %zu tasks are not settled yet", late, n);
+	if (first)
+		task_wait_next(c, first, worst);
 	return code ? code : worst;
 }

@@ -287,9 +287,7 @@ static void conclude(struct watch *w)
 	if (w->live)
 		draw(w);
 	if (w->blocked)
-		ctl_note(w->c,
-		         "blocked by failures: nothing moves without an operator; see taskerctl task get %s",
-		         w->uuid);
+		ctl_note(w->c, "blocked by failures: nothing moves without an operator");
 }
 
 /* With --json the last line says what the exit code says. */
@@ -322,8 +320,10 @@ int run_task_watch(struct ctl *c)
 		conclude(&w);
 		code = (int)exit_code_for_state(json_text(w.task, "state"));
 	}
-	if (w.task && (w.ended || code == EXIT_TIMEOUT))
+	if (w.task && (w.ended || code == EXIT_TIMEOUT)) {
 		print_end(&w, code);
+		task_wait_next(c, w.uuid, code);
+	}
 	tasker_on_notification(c->conn, NULL, NULL);
 	json_decref(w.early);
 	json_decref(w.task);

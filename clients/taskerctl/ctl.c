@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "clients/taskerctl/hints.h"
 #include "clients/taskerctl/input.h"
 #include "clients/taskerctl/options.h"
 #include "clients/taskerctl/text.h"
@@ -51,7 +52,7 @@ void ctl_warn(const char *fmt, ...)
 
 void ctl_note(const struct ctl *c, const char *fmt, ...)
 {
-	char text[700], clean[700];
+	char text[1000], clean[1000];
 	va_list ap;
 	if (c->cli->quiet)
 		return;
@@ -59,51 +60,101 @@ void ctl_note(const struct ctl *c, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	text_copy(clean, sizeof clean, text);
-	fprintf(stderr, "%s\n", clean);
+	fprintf(c->screen ? stdout : stderr, "%s\n", clean); /* what a pager shows is kept until the end: in its order */
 }
 
-static void put_prefix(const struct ctl *c)
+/* ---- what went wrong ---- */
+
+static void tell(const struct ctl *c, const char *message, const char *hint)
 {
-	fputs(c->err_colour ? "\033[31mtaskerctl:\033[0m " : "taskerctl: ", stderr);
+	cleanup_(cleanup_buf) struct buf b = {0};
+	buf_init(&b, 0);
+	buf_append_str(&b, c->err_colour ? "\033[31mtaskerctl:\033[0m " : "taskerctl: ");
+	text_put(&b, message, 0);
+	for (const char *end; *hint; hint = end + (*end == '\n')) {
+		end = strchrnul(hint, '\n');
+		cleanup_(cleanup_free) char *line = strndup(hint, (size_t)(end - hint));
+		buf_append_str(&b, strncmp(hint, "  ", 2) == 0 ? "\n" : "\n  ");
+		text_put(&b, line ? line : "", 0);
+	}
+	fprintf(stderr, "%s\n", buf_text(&b));
+}
+
+/* Whether standard output has its JSON document. There is one in all: what is there already is not followed by another. */
+static bool document_printed;
+
+static void answer_with_error(const struct ctl *c, const json_t *doc)
+{
+	if (c->cli->json && !document_printed)
+		ctl_print_json(c, doc, false);
+}
+
+/* What the exit codes are called in JSON, where no error of the daemon has a code. */
+static const char *code_of(enum exit_code exit)
+{
+	static const char *const codes[] = {[EXIT_USAGE] = "usage", [EXIT_NOT_FOUND] = "not_found", [EXIT_CONFLICT] = "conflict"};
+	return (size_t)exit < sizeof codes / sizeof *codes && codes[exit] ? codes[exit] : "failed";
+}
+
+int ctl_fail_text(const struct ctl *c, enum exit_code exit, const char *text)
+{
+	cleanup_(cleanup_free) char *message = strdup(text);
+	cleanup_(cleanup_buf) struct buf help = {0};
+	char *hint = message ? strchr(message, '\n') : NULL;
+	buf_init(&help, 0);
+	put_help_hint(&help, c->cli);
+	if (hint)
+		*hint++ = '\0';
+	if (!hint || !*hint)
+		hint = (char *)buf_text(&help);
+	tell(c, message, hint);
+	cleanup_(cleanup_json) json_t *doc = json_pack("{s:{s:s,s:s,s:s,s:i}}", "error", "code", code_of(exit), "message", message, "hint", hint, "exit_code", (int)exit);
+	answer_with_error(c, doc);
+	return (int)exit;
 }
 
 int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...)
 {
-	char text[700], clean[700];
+	char text[1000];
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	text_copy(clean, sizeof clean, text);
-	put_prefix(c);
-	fprintf(stderr, "%s\n", clean);
-	return (int)code;
+	return ctl_fail_text(c, code, text);
+}
+
+/* The message of an error, and what to do about it. */
+static void describe(const struct ctl *c, const char *about, const struct tasker_error *err, struct buf *message, struct buf *hint)
+{
+	buf_init(message, 0);
+	buf_init(hint, 0);
+	buf_printf(message, "%s%s%s", about ? about : "", about ? ": " : "", err->message[0] ? err->message : err->code);
+	put_hint(hint, err, c->cli);
+}
+
+json_t *ctl_error_json(const struct ctl *c, const struct tasker_error *err, json_t *details)
+{
+	cleanup_(cleanup_buf) struct buf message = {0}, hint = {0};
+	describe(c, NULL, err, &message, &hint);
+	json_t *e = json_pack("{s:s,s:s,s:s,s:i}", "code", err->code, "message", buf_text(&message), "hint", buf_text(&hint), "exit_code", (int)exit_code_for(err));
+	if (err->path[0])
+		json_object_set_new(e, "path", json_string(err->path));
+	if (err->retry_after_ms)
+		json_object_set_new(e, "retry_after_ms", json_integer(err->retry_after_ms));
+	if (details)
+		json_object_set(e, "details", details);
+	return e;
 }
 
 int ctl_complain(const struct ctl *c, const char *about, const struct tasker_error *err)
 {
-	const char *hint = error_hint(err);
-	struct buf b;
-	buf_init(&b, 0);
-	if (about) {
-		text_put(&b, about, 200);
-		buf_append_str(&b, ": ");
-	}
-	text_put(&b, err->message[0] ? err->message : err->code, 0);
-	if (err->path[0]) {
-		buf_append_str(&b, " (at ");
-		text_put(&b, err->path, 0);
-		buf_append_char(&b, ')');
-	}
-	if (hint)
-		buf_printf(&b, "\n  %s", hint);
+	cleanup_(cleanup_buf) struct buf message = {0}, hint = {0};
+	describe(c, about, err, &message, &hint);
+	if (err->path[0])
+		buf_printf(&message, " (at %s)", err->path);
 	if (err->retry_after_ms)
-		buf_printf(&b, "\n  taskerd asks for a pause of %u ms before the next attempt",
-		           err->retry_after_ms);
-	const char *text = buf_text(&b);
-	put_prefix(c);
-	fprintf(stderr, "%s\n", text ? text : err->code);
-	buf_done(&b);
+		buf_printf(&hint, "\ntaskerd asks for a pause of %u ms before the next attempt", err->retry_after_ms);
+	tell(c, buf_text(&message), buf_text(&hint));
 	return (int)exit_code_for(err);
 }
 
@@ -125,20 +176,10 @@ int ctl_error(const struct ctl *c, const struct tasker_error *err)
 {
 	const char *text = c->conn && err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
 	cleanup_(cleanup_json) json_t *details = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
-	if (c->cli->json) {
-		cleanup_(cleanup_json) json_t *j =
-		    json_pack("{s:{s:s,s:s}}", "error", "code", err->code, "message", err->message);
-		json_t *e = json_object_get(j, "error");
-		if (err->path[0])
-			json_object_set_new(e, "path", json_string(err->path));
-		if (err->retry_after_ms)
-			json_object_set_new(e, "retry_after_ms", json_integer(err->retry_after_ms));
-		if (details)
-			json_object_set(e, "details", details);
-		ctl_print_json(c, j, false);
-	} else {
+	cleanup_(cleanup_json) json_t *doc = json_pack("{s:o}", "error", ctl_error_json(c, err, details));
+	if (!c->cli->json)
 		print_violations(details);
-	}
+	answer_with_error(c, doc);
 	return ctl_complain(c, NULL, err);
 }
 
@@ -160,6 +201,7 @@ static void dump_json(const struct ctl *c, const json_t *j, bool line)
 void ctl_print_json(const struct ctl *c, const json_t *j, bool line)
 {
 	bool lines = c->cli->output == OUTPUT_JSONL;
+	document_printed = document_printed || !line;
 	const char *member = c->cli->verb ? c->cli->verb->list : NULL;
 	const json_t *list = json_is_array(j) ? j : member ? json_object_get(j, member) : NULL;
 	size_t i;
@@ -370,7 +412,7 @@ bool task_state_is_final(const char *state)
 int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref *ret)
 {
 	if (parse_template_ref(text, ret) < 0)
-		return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected\n  see what there is with: taskerctl template list", text);
+		return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected\nsee what there is with: taskerctl template list", text);
 	if (!strchr(text, '/') && c->cli->space)
 		snprintf(ret->space, sizeof ret->space, "%s", c->cli->space);
 	return EXIT_OK;

@@ -56,8 +56,12 @@ void ctl_say(const char *fmt, ...) printf_like(1, 2);
 void ctl_warn(const char *fmt, ...) printf_like(1, 2);
 /* A note for people, to stderr, but not with --quiet. A newline is added. */
 void ctl_note(const struct ctl *c, const char *fmt, ...) printf_like(2, 3);
-/* "taskerctl: ..." to stderr. Returns `code`. */
+/* "taskerctl: ..." to stderr, and with --json as a document on stdout. What follows a newline says what to do next; by default it is to
+ * look at the help of the verb. Returns `code`. */
 int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...) printf_like(3, 4);
+int ctl_fail_text(const struct ctl *c, enum exit_code code, const char *text);
+/* An error as it is in JSON: code, message, hint, exit_code, and what else there is. `details` may be NULL. */
+json_t *ctl_error_json(const struct ctl *c, const struct tasker_error *err, json_t *details);
 /* An error of the library or the daemon: what happened, and what to do next; with --json also as a document
  * on stdout. Returns the exit code. */
 int ctl_error(const struct ctl *c, const struct tasker_error *err);

@@ -1,4 +1,4 @@
-/* Exit codes, and what to do about each error. Pure. */
+/* Exit codes. Pure. */
 #pragma once
 #include "clients/c/tasker.h"
 
@@ -21,7 +21,5 @@ enum exit_code {
 enum exit_code exit_code_for(const struct tasker_error *err);
 /* The exit code for the state of a task that was waited for: 0 for complete and resolved_manually. */
 enum exit_code exit_code_for_state(const char *state);
-/* What a person can do about it, or NULL. */
-const char *error_hint(const struct tasker_error *err);
 /* The table behind `taskerctl help` and the man page: NULL when `code` has no meaning. */
 const char *exit_code_meaning(int code);

@@ -68,9 +68,7 @@ static int use_profile(struct cli *cli, struct profiles *all)
 			profile_apply(one, cli);
 		return EXIT_OK;
 	}
-	const char *text = buf_text(&why);
-	ctl_warn("taskerctl: %s%s", read ? "" : "the profiles cannot be used\n", text ? text : "");
-	return EXIT_USAGE;
+	return profile_refuse(&(struct ctl){.cli = cli}, read, &why);
 }
 
 static int run_verb(struct ctl *c, const struct cli *cli)
@@ -109,6 +107,19 @@ static int finish(int code)
 	return code;
 }
 
+/* What is wrong with the command line, which may have ended before the option that asks for JSON. */
+static void complain(struct cli *cli, int argc, char **argv, const char *why)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "-j") == 0)
+			cli->json = true;
+	const struct ctl c = {.cli = cli};
+	if (why && strncmp(why, "usage:", 6) == 0)
+		fputs(why, stderr);
+	else
+		ctl_fail_text(&c, EXIT_USAGE, why ? why : "out of memory");
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli;
@@ -120,9 +131,7 @@ int main(int argc, char **argv)
 	buf_init(&why, 0);
 	int rc = cli_parse(argc, argv, &cli, &why);
 	if (rc < 0) {
-		const char *text = buf_text(&why);
-		fprintf(stderr, "%s%s",
-		        strncmp(text ? text : "", "usage:", 6) == 0 ? "" : "taskerctl: ", text ? text : "");
+		complain(&cli, argc, argv, buf_text(&why));
 		buf_done(&why);
 		return EXIT_USAGE;
 	}

@@ -30,3 +30,5 @@ const struct profile *profile_find(const struct profiles *p, const char *name, s
 int profile_choose(const struct profiles *p, const struct cli *cli, const struct profile **ret, struct buf *why);
 /* What the command line leaves open becomes as the profile has it. 0, or -EINVAL. */
 void profile_apply(const struct profile *p, struct cli *cli);
+/* Say what is wrong with the files (`read`: with the choice). EXIT_USAGE. */
+int profile_refuse(const struct ctl *c, bool read, struct buf *why);

@@ -4,6 +4,8 @@
 
 /* Are all arguments uuids? 0, or the exit code after having said which is none. */
 int task_uuid_args(const struct ctl *c);
+/* The same of the first only. */
+int task_uuid_arg(const struct ctl *c);
 
 /* Where the steps of a task run or ran last, as "node" and "worker" of them. 0, or an exit code after having said why. */
 int steps_where(struct ctl *c, const char *task, json_t *steps);
@@ -13,6 +15,11 @@ void steps_running_where(struct ctl *c, json_t *steps);
 void put_step_errors(const json_t *steps);
 /* "[#####.....]" of `width` characters. */
 void progress_bar(struct buf *b, int64_t done, int64_t total, size_t width);
+
+/* Notes for people: why a task does not move, and the command to try next. */
+void task_next(struct ctl *c, const json_t *task);
+/* The same after waiting, from how that ended. */
+void task_wait_next(const struct ctl *c, const char *uuid, int code);
 
 /* One of the tasks of task_wait_all. */
 struct waited {

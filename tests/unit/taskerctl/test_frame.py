@@ -29,7 +29,8 @@ class Output(Case):
     def test_an_error_is_one_line(self):
         self.serve(task__list=Error("overloaded", "later"))
         self.ctl("task", "list", "-o", "jsonl", code=7)
-        self.assertEqual(json.loads(self.out), {"error": {"code": "overloaded", "message": "later"}})
+        self.assertEqual(json.loads(self.out), {"error": {"code": "overloaded", "message": "later", "exit_code": 7,
+                                                          "hint": "try again in a moment; see what goes on with: taskerctl stats --once"}})
 
     def test_wide_cuts_nothing(self):
         long = "a-name-that-is-so-long-that-no-terminal-of-seventy-columns-has-room-for-it"
@@ -165,7 +166,7 @@ class Profiles(Case):
         for line, words in ((3, "sokket: no such key; did you mean socket?"), (4, "output: jsn is not a kind of output; did you mean json?"),
                             (5, "timeout: soon is not a duration"), (6, "namespace: expected a single value, found a list"), (7, "socket: nothing is not a value"),
                             (8, "b: expected keys such as"), (9, "a"), (11, "defalt: no such key; did you mean default?"), (12, 'there is no profile "c"')):
-            self.assertRegex(self.err, rf"(?m)^{re.escape(self.path)}:{line}:\d+: error: .*{re.escape(words)}")
+            self.assertRegex(self.err, rf"(?m)^ *{re.escape(self.path)}:{line}:\d+: error: .*{re.escape(words)}")
         self.assertEqual(self.daemon.asked, [])
         self.ctl("help", env=env, socket=False)
         self.ctl("completion", "bash", env=env, socket=False)

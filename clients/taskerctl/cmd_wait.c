@@ -77,6 +77,15 @@ static void ask(struct waiting *w, struct waited *task)
 		w->open++;
 }
 
+/* The connection is lost: those that are not settled have this error. */
+static int give_up(const struct ctl *c, struct waited *tasks, size_t n, const struct tasker_error *lost)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!tasks[i].settled && tasks[i].err.rc == 0)
+			tasks[i].err = *lost;
+	return ctl_complain(c, NULL, lost);
+}
+
 int task_wait_all(struct ctl *c, struct waited *tasks, size_t n, int64_t timeout_ms,
                   void (*on_settled)(void *arg, const struct waited *w), void *arg)
 {
@@ -100,11 +109,8 @@ int task_wait_all(struct ctl *c, struct waited *tasks, size_t n, int64_t timeout
 	struct tasker_error lost = w.lost;
 	if (w.open > 0) /* their callbacks point to this frame */
 		c->conn = tasker_close(c->conn);
-	for (size_t i = 0; lost.rc < 0 && i < n; i++)
-		if (!tasks[i].settled && tasks[i].err.rc == 0)
-			tasks[i].err = lost;
 	if (lost.rc < 0)
-		return ctl_complain(c, NULL, &lost);
+		return give_up(c, tasks, n, &lost);
 	return w.late ? EXIT_TIMEOUT : EXIT_OK;
 }
 

@@ -50,13 +50,43 @@ static int read_yield(const msgpack_object *checkpoint, size_t max, struct req_r
 	return rc;
 }
 
+#define NO_REASON "\"message\":\"the handler failed without saying why\"}"
+
+/* Every error has a message, which is what people are shown. `said` is a JSON object without one. */
+static int add_message(struct text *said, struct err *e)
+{
+	struct buf b;
+	buf_init(&b, 0);
+	buf_append(&b, said->s ? said->s : "{", said->s ? said->n - 1 : 1);
+	buf_printf(&b, "%s" NO_REASON, b.len > 1 ? "," : "");
+	free(said->s);
+	said->n = b.len;
+	said->s = buf_take_text(&b);
+	buf_done(&b);
+	return said->s ? 0 : err_set(e, -ENOMEM, "overloaded", "out of memory");
+}
+
+static int read_failure(const msgpack_object *m, size_t max, bool *retryable, struct text *ret, struct err *e)
+{
+	const msgpack_object *error = NULL;
+	const char *message;
+	size_t n;
+	if (mp_get_map(m, "error", &error) != 1)
+		return add_message(ret, e);
+	if (mp_get_bool(error, "retryable", retryable) < 0)
+		return err_set(e, -EINVAL, "bad_request", "error.retryable must be true or false");
+	if (mp_get_str(error, "message", &message, &n) < 0)
+		return err_set(e, -EINVAL, "bad_request", "error.message must be a string");
+	int rc = json_of(m, "error", max, ret, e);
+	return rc == 0 && !mp_get(error, "message") ? add_message(ret, e) : rc;
+}
+
 /* What the worker said of a step, into the request. Negative: it cannot be stored, *e says why. */
 static int read_outcome(const struct options *opt, const msgpack_object *m, bool success, struct req_result *q, struct err *e)
 {
 	double ms = 0;
 	int64_t after = -1;
 	bool retryable = true;
-	const msgpack_object *err = NULL;
 	if (mp_get_double(m, "execution_ms", &ms) == 1 && ms >= 0 && ms < 1e12)
 		q->execution_ms = (float)ms;
 	if (mp_get_int(m, "retry_after_ms", 0, INT64_MAX, &after) < 0)
@@ -74,13 +104,9 @@ static int read_outcome(const struct options *opt, const msgpack_object *m, bool
 			text_set(&q->result, "null", 4);
 		return rc;
 	}
-	if (mp_get_map(m, "error", &err) == 1) {
-		if (mp_get_bool(err, "retryable", &retryable) < 0)
-			return err_set(e, -EINVAL, "bad_request", "error.retryable must be true or false");
-		rc = json_of(m, "error", opt->max_result, &q->error, e);
-	} else {
-		text_set(&q->error, "{\"message\":\"the handler failed without saying why\"}", 51);
-	}
+	rc = read_failure(m, opt->max_result, &retryable, &q->error, e);
+	if (rc < 0)
+		return rc;
 	q->outcome = retryable ? OUTCOME_HANDLER_ERROR : OUTCOME_PERMANENT_ERROR;
 	q->retry = retryable;
 	return rc;

@@ -163,6 +163,16 @@ static void bulk_reply(struct session *s, uint32_t id, const struct bulk *b)
 	reply_end(s, mark);
 }
 
+/* An error in a field is one in a field of an item. */
+static void place_in_bulk(struct err *e, uint32_t item)
+{
+	char path[sizeof e->path];
+	if (!e->path[0] || strncmp(e->path, "tasks[", 6) == 0)
+		return;
+	snprintf(path, sizeof path, "tasks[%u].%.*s", (unsigned)item, (int)sizeof path - 20, e->path);
+	memcpy(e->path, path, sizeof path);
+}
+
 /* One item of a bulk on its way. False: it failed at once, its error is kept. */
 static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t i, const msgpack_object *item)
 {
@@ -180,6 +190,7 @@ static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t
 	if (rc == 0)
 		rc = admit_namespace(s, MSG_TASK_CREATE_MANY, r->create.ns.s, r->create.ns.n, &e);
 	if (rc < 0) {
+		place_in_bulk(&e, i);
 		bulk_fail(b, i, &e);
 		req_free(r);
 		return false;

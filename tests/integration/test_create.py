@@ -112,6 +112,7 @@ class Create(harness.SharedCase):
 		self.assertEqual(codes, [True, "template_not_found", "bad_request", True, False, "conflict", "bad_request", "bad_request", "too_large", "bad_request", True])
 		self.assertEqual(answer[2]["error"]["path"], "tasks[2].priority")
 		self.assertEqual(answer[6]["error"]["path"], "tasks[6].name")
+		self.assertEqual(answer[8]["error"]["path"], "tasks[8].context")
 		self.assertEqual(answer[3]["task_uuid"], answer[4]["task_uuid"])
 		for i in (0, 3, 10):
 			self.assertEqual(self.finished(self.node, answer[i]["task_uuid"]).state, "complete")

@@ -342,6 +342,18 @@ class Messages(Hostile):
 			self.assertEqual(self.settled(task), "blocked_by_failures")
 			self.assertEqual(len(self.attempts(task)), 1)
 
+	def test_an_error_has_a_message(self):
+		"""Those who show it may rely on that."""
+		w = self.worker()
+		for said, state, kept in ((None, "recorded", "the handler failed without saying why"), ({}, "recorded", "the handler failed without saying why"),
+		                          ({"error_code": "E1"}, "recorded", "the handler failed without saying why"), ({"message": 7}, "rejected", "error.message must be a string")):
+			task = self.create("one")
+			s = w.take()
+			w.results({**bad(s), "error": None if said is None else {"retryable": False, **said}})
+			self.assertEqual(w.acked(s), state)
+			error = self.client.call("step.get", {"task_uuid": task, "step": "a"})["error"]
+			self.assertEqual((error["message"], error.get("error_code")), (kept, (said or {}).get("error_code")))
+
 	def test_large_metadata(self):
 		w = self.worker()
 		for size, status in (900000, "recorded"), (1100000, "rejected"):

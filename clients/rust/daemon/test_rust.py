@@ -1,6 +1,7 @@
 """The crate's examples against a daemon: a worker and a client, async handlers, processes that are replaced. What all clients do is in protocol/conformance."""
 import json
 import os
+import signal
 import subprocess
 
 import behaviour
@@ -62,6 +63,28 @@ class Examples(behaviour.Base):
         for args, status in ((["--help"], 0), (["--threads", "many"], 2), (["--nonsense"], 2)):
             done = subprocess.run([*self.argv(), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE, check=False)
             self.assertEqual((done.returncode, "--max-concurrency N" in done.stdout + done.stderr), (status, True), json.dumps(args))
+
+    def test_told_to_stop_by_its_parent_and_by_the_service_manager(self):
+        """Which tells all processes of a service: that is once, and what runs is finished. One whose parent has died finishes, too, and ends."""
+        self.program = "async_worker"
+        parent = self.start("--processes", "2", "--threads", "1", wait=False)
+        wait_for(lambda: len(self.node.client.list_workers()) == 2, "two workers")
+        self.apply(self.node, template("waits", [step("s", "async.nap", ms=harness.HOUR_MS)]))
+        task = self.create(self.node, "waits")
+        self.wait_step(self.node, task, "s", "in_progress")
+        busy = next(w["pid"] for w in self.node.client.list_workers() if w["open"])
+        os.kill(busy, signal.SIGTERM)
+        wait_for(lambda: [w["draining"] for w in self.node.client.list_workers() if w["pid"] == busy] == [True], "it to drain")
+        parent.signal(signal.SIGTERM)
+        wait_for(lambda: [w["pid"] for w in self.node.client.list_workers()] == [busy], "the idle one to have ended")
+        self.node.client.cancel_task(task)
+        self.assertEqual(parent.wait(), 0, parent.last_words())
+
+    def test_the_parent_is_killed(self):
+        parent = self.start("--processes", "2", wait=False)
+        wait_for(lambda: len(self.node.client.list_workers()) == 2, "two workers")
+        parent.kill()
+        wait_for(lambda: not self.node.client.list_workers(), "its processes to end")
 
 
 if __name__ == "__main__":

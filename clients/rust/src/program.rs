@@ -3,9 +3,11 @@
 use crate::worker::{Builder, Worker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::process::{Child, Command, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "options:
@@ -24,7 +26,11 @@ struct Options {
     replay: Option<String>,
     quiet: bool,
     help: bool,
+    one_of_several: bool,
 }
+
+/// Says to a process that it is one of several, and hears from the one that has started it on its standard input.
+const ONE_OF_SEVERAL: &str = "--one-of-several";
 
 fn number(name: &str, value: &str) -> Result<usize, String> {
     value.parse().ok().filter(|n| *n <= 100_000).ok_or_else(|| format!("{name}: a number is needed, not {value:?}"))
@@ -37,6 +43,7 @@ fn read(mut builder: Builder, args: impl Iterator<Item = String>) -> Result<(Bui
         match arg.as_str() {
             "--quiet" => options.quiet = true,
             "--help" => options.help = true,
+            ONE_OF_SEVERAL => options.one_of_several = true,
             "--socket" | "--name" | "--namespace" | "--threads" | "--max-concurrency" | "--processes" | "--replay" => {
                 let value = args.next().ok_or_else(|| format!("{arg} needs a value"))?;
                 match arg.as_str() {
@@ -84,7 +91,7 @@ impl Builder {
         let worker = builder.build();
         match options.replay {
             Some(step) => replay(&worker, &step),
-            None => run(&worker),
+            None => run(&worker, options.one_of_several),
         }
     }
 }
@@ -109,15 +116,35 @@ fn signals() -> Signals {
     })
 }
 
-fn run(worker: &Worker) -> ExitCode {
-    let stopper = worker.stopper();
+/// The parent's word on standard input: a byte each time that it is told to stop, the end if it is gone.
+fn follow_parent(stop: impl Fn()) {
+    let mut told = std::io::stdin().lock().bytes();
+    let again = matches!(told.next(), Some(Ok(_)));
+    stop();
+    if again && matches!(told.next(), Some(Ok(_))) {
+        std::process::exit(1);
+    }
+}
+
+fn run(worker: &Worker, one_of_several: bool) -> ExitCode {
+    // A service manager tells every process, and so does the parent: that is once, and what runs is finished.
+    let (stopper, stopped) = (worker.stopper(), AtomicBool::new(false));
+    let stop = Arc::new(move || {
+        if !stopped.swap(true, Ordering::AcqRel) {
+            stopper.stop();
+        }
+    });
+    if one_of_several {
+        let stop = stop.clone();
+        std::thread::spawn(move || follow_parent(&*stop));
+    }
     let mut caught = signals();
     std::thread::spawn(move || {
         for (n, _) in caught.forever().enumerate() {
             if n > 0 {
                 std::process::exit(1);
             }
-            stopper.stop();
+            stop();
         }
     });
     match worker.run() {
@@ -129,17 +156,53 @@ fn run(worker: &Worker) -> ExitCode {
     }
 }
 
-/// This program again, with the same arguments but `--processes`.
+/// The processes of a worker, by the pipes to their standard input, and how often they were told to stop.
+struct Processes {
+    told: AtomicUsize,
+    pipes: Mutex<Vec<Option<ChildStdin>>>,
+}
+
+impl Processes {
+    fn stopping(&self) -> bool {
+        self.told.load(Ordering::Acquire) > 0
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<Option<ChildStdin>>) -> T) -> T {
+        act(&mut self.pipes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Once more. How often that makes.
+    fn tell(&self) -> usize {
+        self.with(|pipes| {
+            for pipe in pipes.iter_mut().flatten() {
+                drop(pipe.write_all(b".")); // one that has ended needs no telling
+            }
+            self.told.fetch_add(1, Ordering::AcqRel) + 1
+        })
+    }
+
+    /// Keep the pipe to a process; it may have been begun too late to have been told.
+    fn keep(&self, place: usize, pipe: Option<ChildStdin>) {
+        self.with(|pipes| {
+            pipes[place] = pipe;
+            if let Some(pipe) = &mut pipes[place] {
+                drop(pipe.write_all(&b"..."[..self.told.load(Ordering::Acquire).min(3)]));
+            }
+        });
+    }
+}
+
+/// This program again, with the same arguments but `--processes`, in a process group of its own: what a terminal sends reaches it by its parent, once.
 fn child() -> std::io::Result<Child> {
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(at) = args.iter().position(|a| a == "--processes") {
         args.drain(at..(at + 2).min(args.len()));
     }
-    Command::new(std::env::current_exe()?).args(args).spawn()
+    Command::new(std::env::current_exe()?).args(args).arg(ONE_OF_SEVERAL).stdin(Stdio::piped()).process_group(0).spawn()
 }
 
-fn keep_one_running(stopping: &AtomicBool) -> bool {
-    while !stopping.load(Ordering::Acquire) {
+fn keep_one_running(all: &Processes, place: usize) -> bool {
+    while !all.stopping() {
         let began = Instant::now();
         let mut running = match child() {
             Ok(running) => running,
@@ -150,19 +213,10 @@ fn keep_one_running(stopping: &AtomicBool) -> bool {
             }
         };
         let pid = running.id();
-        let mut told = false;
-        let status = loop {
-            match running.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
-                Err(_) => return false,
-            }
-            if stopping.load(Ordering::Acquire) && !told {
-                told = true;
-                drop(Command::new("kill").args(["-TERM", &pid.to_string()]).status());
-            }
-        };
-        if stopping.load(Ordering::Acquire) || status.code() == Some(0) {
+        all.keep(place, running.stdin.take());
+        let Ok(status) = running.wait() else { return false };
+        all.keep(place, None);
+        if all.stopping() || status.code() == Some(0) {
             return status.success();
         }
         if status.code() == Some(1) {
@@ -177,17 +231,16 @@ fn keep_one_running(stopping: &AtomicBool) -> bool {
 }
 
 fn supervise(n: usize) -> ExitCode {
-    let stopping = Arc::new(AtomicBool::new(false));
-    let (mut caught, told) = (signals(), stopping.clone());
+    let all = Arc::new(Processes { told: AtomicUsize::new(0), pipes: Mutex::new((0..n).map(|_| None).collect()) });
+    let (mut caught, told) = (signals(), all.clone());
     std::thread::spawn(move || {
-        for (n, _) in caught.forever().enumerate() {
-            if n > 0 {
+        for _ in &mut caught.forever() {
+            if told.tell() > 2 {
                 std::process::exit(1);
             }
-            told.store(true, Ordering::Release);
         }
     });
-    let kept: Vec<_> = (0..n).map(|_| stopping.clone()).map(|s| std::thread::spawn(move || keep_one_running(&s))).collect();
+    let kept: Vec<_> = (0..n).map(|place| (all.clone(), place)).map(|(all, place)| std::thread::spawn(move || keep_one_running(&all, place))).collect();
     let ended: Vec<bool> = kept.into_iter().map(|t| t.join().unwrap_or(false)).collect();
     ExitCode::from(u8::from(ended.contains(&false)))
 }

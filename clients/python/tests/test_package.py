@@ -15,7 +15,7 @@ import zipfile
 import support
 
 from taskerd.domain_events import PublisherRegistry, SubscriberRegistry
-from taskerd.step_handler.functional import handler_class_of
+from taskerd.step_handler.base import handler_class_of
 from taskerd.testing import run_handler
 
 PROJECT = os.path.dirname(support.SRC)

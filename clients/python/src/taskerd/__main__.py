@@ -13,8 +13,6 @@ from typing import List, Optional, Sequence
 from . import _processes
 from ._bridge import LEVELS
 from ._version import __version__
-from .client import TaskerClient
-from .domain_events import InProcessDomainEventPoller, SubscriberRegistry
 from .exceptions import TaskerError
 from .handler import HandlerRegistry
 from .worker import DEFAULT_THREADS, Worker
@@ -118,6 +116,7 @@ def _wasm(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace, modules: List[str]) -> int:
     from ._replay import Recording, replay
+    from .client import TaskerClient
 
     registry = HandlerRegistry.instance()
     try:
@@ -188,8 +187,8 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
             abandon_after=args.abandon_after,
             log_level=None if args.daemon_log_level == "off" else args.daemon_log_level,
         )
-        if SubscriberRegistry.instance().count():
-            SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(args.socket, worker.namespaces))
+        if "taskerd.domain_events.registry" in sys.modules:
+            _start_subscribers(worker)
         if lifeline is not None:
             worker.on_connected = lifeline.ready
             worker.supervised = True
@@ -197,6 +196,13 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
     except (TaskerError, ImportError, OSError) as exc:
         log.error("cannot start: %s", exc)
         return 1
+
+
+def _start_subscribers(worker: Worker) -> None:
+    from .domain_events import InProcessDomainEventPoller, SubscriberRegistry
+
+    if SubscriberRegistry.instance().count():
+        SubscriberRegistry.instance().start_all(InProcessDomainEventPoller.instance(worker.socket, worker.namespaces))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import time
@@ -12,7 +11,6 @@ from . import _otel
 from ._bridge import current_step
 from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, split_limits
 from .context import StepContext
-from .domain_events.collect import step_events
 from .exceptions import ConversionError
 from .handler import HandlerRegistry
 from .registry import HandlerDefinition, ResolutionError, new_handler
@@ -63,7 +61,7 @@ class StepRunner:
         elapsed = (time.perf_counter() - start) * 1000.0
         if not result.is_success:
             _log_failure(context, result)
-        events = step_events(context, result) if "publishes_events" in (context._step or ()) else None
+        events = _step_events(context, result) if "publishes_events" in (context._step or ()) else None
         return self.encode(context, result, elapsed, events)
 
     def encode(
@@ -128,7 +126,7 @@ class StepRunner:
         value = call(context)
         if type(value) is StepHandlerResult:
             return value
-        if inspect.isawaitable(value):
+        if hasattr(value, "__await__"):
             value = self._await(value, context)
         return result_from_value(value)
 
@@ -283,3 +281,9 @@ def _log_failure(context: StepContext, result: StepHandlerResult) -> None:
         result.error_message,
         "\n" + text if isinstance(text, str) else "",
     )
+
+
+def _step_events(context: StepContext, result: StepHandlerResult) -> Optional[List[Dict[str, Any]]]:
+    from .domain_events.collect import step_events  # most workers publish nothing
+
+    return step_events(context, result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import logging
 import os
 import sys
@@ -24,9 +23,7 @@ from .registry import (
     import_path,
     new_handler,
 )
-from .step_handler.base import StepHandler
-from .step_handler.functional import handler_class_of
-from .template_discovery import TemplateParser, TemplatePath
+from .step_handler.base import StepHandler, handler_class_of
 
 __all__ = ["HandlerDiscovery", "HandlerRegistry", "StepHandler"]
 
@@ -63,7 +60,7 @@ class HandlerDiscovery:
                 found = handler_class_of(thing)
             except Exception:  # a lazy proxy that cannot be looked at yet is no handler
                 continue
-            if found is None or inspect.isabstract(found):
+            if found is None or getattr(found, "__abstractmethods__", None):
                 continue
             if base_class is None or issubclass(found, base_class):
                 yield found
@@ -232,6 +229,8 @@ class HandlerRegistry:
         Handlers that the templates name by import path are imported, and registered under their
         ``handler_name`` too. Returns how many handlers were registered.
         """
+        from .template_discovery import TemplateParser, TemplatePath
+
         try:
             path = TemplatePath.find()
             files = [str(p) for p in TemplatePath.files(path)] if path else []

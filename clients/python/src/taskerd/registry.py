@@ -12,8 +12,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Patte
 from ._imports import ImportFailure, is_absent, log_failure
 from .context import StepContext
 from .exceptions import TaskerError
-from .step_handler.base import StepHandler
-from .step_handler.functional import FunctionalHandler, handler_class_of
+from .step_handler.base import StepHandler, handler_class_of
 
 __all__ = [
     "BaseResolver",
@@ -412,7 +411,7 @@ class ResolverChain:
 
 def _known_to(resolver: Any) -> Sequence[str]:
     """What a resolver knows beforehand. One that is no BaseResolver need not have a method for it."""
-    known = getattr(resolver, "registered_callables", None)
+    known: Optional[Callable[[], Sequence[str]]] = getattr(resolver, "registered_callables", None)
     return known() if known else ()
 
 
@@ -428,7 +427,7 @@ def _instance(found: Any, definition: HandlerDefinition) -> Optional[StepHandler
 
 def import_path(cls: type) -> Optional[str]:
     """The path under which ClassLookupResolver finds a class, None if it would not."""
-    if issubclass(cls, FunctionalHandler) or cls.__qualname__ != cls.__name__:
+    if hasattr(cls, "_binding") or cls.__qualname__ != cls.__name__:
         return None
     if cls.__module__ == "taskerd" or cls.__module__.startswith("taskerd."):
         return None

@@ -10,13 +10,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
 
 from . import _bridge
 from ._runner import StepRunner
 from ._runtime import WorkerRuntime
 from ._transport import Complaints, socket_path
-from .client import TaskerClient
 from .exceptions import (
     ConflictError,
     PermissionDeniedError,
@@ -28,7 +27,9 @@ from .exceptions import (
 )
 from .handler import HandlerRegistry
 from .step_handler.base import StepHandler
-from .template_discovery import TemplatePath
+
+if TYPE_CHECKING:
+    from .client import TaskerClient
 
 __all__ = [
     "BootstrapConfig",
@@ -423,16 +424,19 @@ class Worker:
         """Register the templates shipped with the worker. Returns the callables that those name, and those of the
         daemon's other templates if there are resolvers that cannot list what they serve."""
         where = self.templates or os.environ.get("TASKER_TEMPLATE_PATH")
+        open_ended = self.registry.resolver_chain.open_ended
+        callables: List[str] = []
+        if not where and not open_ended:
+            return callables
+        from .client import TaskerClient  # what few workers need
+        from .template_discovery import TemplatePath
+
         files = TemplatePath.files(where) if where else []
         if where:
             self.registry.template_discovery_info = {
                 "template_path": str(where),
                 "files": [str(f) for f in files],
             }
-        open_ended = self.registry.resolver_chain.open_ended
-        callables: List[str] = []
-        if not where and not open_ended:
-            return callables
         with TaskerClient(socket=self.socket) as client:
             self._await_daemon(client, deadline)
             for path in files:

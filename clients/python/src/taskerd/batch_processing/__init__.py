@@ -13,24 +13,29 @@
 
 from __future__ import annotations
 
-from .batchable import Batchable, BatchAggregationScenario
-from .models import (
-    BatchAggregationResult,
-    BatchAnalyzerOutcome,
-    BatchMetadata,
-    BatchWorkerConfig,
-    BatchWorkerContext,
-    BatchWorkerOutcome,
-    CreateBatchesOutcome,
-    CursorConfig,
-    FailureStrategy,
-    NoBatchesOutcome,
-    RustBatchWorkerInputs,
-    RustCursorConfig,
-    aggregate_batch_results,
-    create_batches,
-    no_batches,
-)
+from typing import TYPE_CHECKING
+
+from .._lazy import directory, names_of
+
+if TYPE_CHECKING:
+    from .batchable import Batchable, BatchAggregationScenario
+    from .models import (
+        BatchAggregationResult,
+        BatchAnalyzerOutcome,
+        BatchMetadata,
+        BatchWorkerConfig,
+        BatchWorkerContext,
+        BatchWorkerOutcome,
+        CreateBatchesOutcome,
+        CursorConfig,
+        FailureStrategy,
+        NoBatchesOutcome,
+        RustBatchWorkerInputs,
+        RustCursorConfig,
+        aggregate_batch_results,
+        create_batches,
+        no_batches,
+    )
 
 __all__ = [
     "BatchAggregationResult",
@@ -51,3 +56,17 @@ __all__ = [
     "create_batches",
     "no_batches",
 ]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        ".batchable": "Batchable BatchAggregationScenario",
+        ".models": (
+            "BatchAggregationResult BatchAnalyzerOutcome BatchMetadata BatchWorkerConfig BatchWorkerContext "
+            "BatchWorkerOutcome CreateBatchesOutcome CursorConfig FailureStrategy NoBatchesOutcome "
+            "RustBatchWorkerInputs RustCursorConfig aggregate_batch_results create_batches no_batches"
+        ),
+    },
+    "batchable models",
+)
+__dir__ = directory(__name__, __all__)

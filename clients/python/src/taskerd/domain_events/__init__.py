@@ -22,26 +22,31 @@
 
 from __future__ import annotations
 
-from .models import (
-    DomainEventMetadata,
-    EventDeclaration,
-    ExecutionResult,
-    InProcessDomainEvent,
-    PublishContext,
-    StepEventContext,
-    StepResult,
-)
-from .poller import EventStream, InProcessDomainEventPoller
-from .publisher import BasePublisher, DefaultPublisher
-from .registry import (
-    DuplicatePublisherError,
-    PublisherNotFoundError,
-    PublisherRegistry,
-    RegistryFrozenError,
-    SubscriberRegistry,
-    ValidationError,
-)
-from .subscriber import BaseSubscriber
+from typing import TYPE_CHECKING
+
+from .._lazy import directory, names_of
+
+if TYPE_CHECKING:
+    from .models import (
+        DomainEventMetadata,
+        EventDeclaration,
+        ExecutionResult,
+        InProcessDomainEvent,
+        PublishContext,
+        StepEventContext,
+        StepResult,
+    )
+    from .poller import EventStream, InProcessDomainEventPoller
+    from .publisher import BasePublisher, DefaultPublisher
+    from .registry import (
+        DuplicatePublisherError,
+        PublisherNotFoundError,
+        PublisherRegistry,
+        RegistryFrozenError,
+        SubscriberRegistry,
+        ValidationError,
+    )
+    from .subscriber import BaseSubscriber
 
 __all__ = [
     "BasePublisher",
@@ -63,3 +68,22 @@ __all__ = [
     "SubscriberRegistry",
     "ValidationError",
 ]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        ".models": (
+            "DomainEventMetadata EventDeclaration ExecutionResult InProcessDomainEvent PublishContext "
+            "StepEventContext StepResult"
+        ),
+        ".poller": "EventStream InProcessDomainEventPoller",
+        ".publisher": "BasePublisher DefaultPublisher",
+        ".registry": (
+            "DuplicatePublisherError PublisherNotFoundError PublisherRegistry RegistryFrozenError "
+            "SubscriberRegistry ValidationError"
+        ),
+        ".subscriber": "BaseSubscriber",
+    },
+    "collect models poller publisher registry subscriber",
+)
+__dir__ = directory(__name__, __all__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Type, Union
 
 from ..context import StepContext
 from ..results import ErrorType, StepHandlerResult, result_from_value
@@ -69,3 +69,12 @@ class StepHandler(abc.ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} version {self.version}>"
+
+
+def handler_class_of(thing: Any) -> Optional[Type[StepHandler]]:
+    """The handler class behind a decorated function or a handler class; None for anything else."""
+    made = getattr(thing, "_handler_class", None)
+    candidate = made if made is not None and not isinstance(thing, type) else thing
+    if isinstance(candidate, type) and issubclass(candidate, StepHandler):
+        return candidate
+    return None

@@ -280,12 +280,3 @@ def inputs(*names: Any) -> Callable[[F], F]:
         return function
 
     return decorate
-
-
-def handler_class_of(thing: Any) -> Optional[Type[StepHandler]]:
-    """The handler class behind a decorated function or a handler class; None for anything else."""
-    made = getattr(thing, "_handler_class", None)
-    candidate = made if made is not None and not isinstance(thing, type) else thing
-    if isinstance(candidate, type) and issubclass(candidate, StepHandler):
-        return candidate
-    return None

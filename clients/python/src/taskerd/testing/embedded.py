@@ -19,7 +19,7 @@ from ..client import TaskerClient
 from ..client_models import TaskResponse
 from ..exceptions import TaskerdError
 from ..handler import HandlerRegistry
-from ..step_handler.functional import handler_class_of
+from ..step_handler.base import handler_class_of
 from ..worker import Worker
 
 __all__ = ["EmbeddedTaskerd", "TaskFailed"]

@@ -12,7 +12,7 @@ from ..context import StepContext
 from ..handler import HandlerRegistry
 from ..registry import HandlerEntry
 from ..results import StepHandlerResult
-from ..step_handler.functional import handler_class_of
+from ..step_handler.base import handler_class_of
 
 __all__ = ["RecordingHost", "make_context", "run_handler"]
 

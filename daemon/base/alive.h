@@ -7,6 +7,8 @@
 
 struct alive {
 	_Atomic usec_t since; /* at work since then; 0: it waits, or does not run */
+	_Atomic usec_t asked; /* waits for an answer of the database since then; 0: it does not */
+	_Atomic(const char *) call; /* which answer: of static life, or NULL */
 };
 
 /* The calling thread's from now on, at work; NULL: none any more, and the last one waits for ever. */
@@ -14,10 +16,16 @@ void alive_attach(struct alive *a);
 /* The calling thread begins to wait, and goes on. Nothing if it has no struct alive. */
 void alive_wait(void);
 void alive_work(void);
-/* The value of an expression that waits. */
-#define ALIVE_WAITING(expr)                                                                                                                                     \
+/* Likewise, for the database to answer. */
+void alive_ask(void);
+/* What the calling thread is about to ask. */
+void alive_call(const char *call);
+/* The value of an expression that waits; that waits for the database. */
+#define ALIVE_WAITING(expr) ALIVE_MEANWHILE(alive_wait, expr)
+#define ALIVE_ASKING(expr) ALIVE_MEANWHILE(alive_ask, expr)
+#define ALIVE_MEANWHILE(begin, expr)                                                                                                                                     \
 	({                                                                                                                                                      \
-		alive_wait();                                                                                                                                   \
+		begin();                                                                                                                                        \
 		__auto_type waited_for_ = (expr);                                                                                                               \
 		alive_work();                                                                                                                                   \
 		waited_for_;                                                                                                                                    \

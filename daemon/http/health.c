@@ -41,8 +41,8 @@ void on_detailed(struct exchange *x)
 	const struct http *h = x->http;
 	server_get_health(h->srv, &s);
 	buf_init(&json, 0);
-	buf_printf(&json, "{\"status\":\"%s\",\"version\":\"%s\",\"node\":\"%s\",\"uptime_ms\":%llu,\"checks\":{\"database\":{\"status\":\"%s\"},", word(&s), server_version(), h->opt->node_name,
-		   (unsigned long long)s.uptime_ms, s.database);
+	buf_printf(&json, "{\"status\":\"%s\",\"version\":\"%s\",\"node\":\"%s\",\"uptime_ms\":%llu,\"checks\":{\"database\":{\"status\":\"%s\",\"calls_hanging\":%zu},", word(&s), server_version(), h->opt->node_name,
+		   (unsigned long long)s.uptime_ms, s.database, s.calls_hanging);
 	buf_printf(&json, "\"store\":{\"requests\":%zu,\"bytes\":%zu},\"sessions\":{\"open\":%zu,\"workers\":%zu,\"most\":%d},", s.store_requests, s.store_bytes, s.sessions, s.workers,
 		   h->opt->max_sessions);
 	buf_printf(&json, "\"steps\":{\"running\":%u},\"http\":{\"connections\":%u,\"most\":%d,\"streams\":%u}}}", s.steps_running, HASH_COUNT(h->conns), h->opt->http_max_connections, h->n_streams);

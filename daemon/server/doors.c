@@ -45,7 +45,7 @@ void doors_open(struct server *srv)
 		return;
 	srv->open = true;
 	event_add(srv->ev_listen, NULL);
-	sd_notify(0, "READY=1");
+	service_tell("READY=1");
 	server_status(srv);
 }
 

@@ -1,7 +1,6 @@
 /* Stopping: at a signal, once what runs has ended or the time is up; or handing all over to the next daemon. */
 #include "daemon/server/impl.h"
 
-#include <systemd/sd-daemon.h>
 #include "daemon/server/handoff.h"
 
 static void tell_draining(struct server *srv)
@@ -44,7 +43,7 @@ static void start_draining(struct server *srv)
 	log_event(LOG_STOPPING, NULL, "stopping: %u steps are running, waiting up to %d ms for them", HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
 	srv->draining = true;
 	srv->drain_until = now_mono() + (usec_t)srv->opt->drain_timeout_ms * USEC_PER_MSEC;
-	sd_notify(0, "STOPPING=1");
+	service_tell("STOPPING=1");
 	doors_close(srv);
 	store_set_draining(srv->store);
 	pool_release_backlogs(srv);
@@ -79,7 +78,7 @@ void on_restart_signal(evutil_socket_t sig, short what, void *arg)
 	}
 	srv->stop_signals++;
 	srv->draining = true;
-	sd_notify(0, "STOPPING=1");
+	service_tell("STOPPING=1");
 	doors_close(srv);
 	handoff_begin(srv);
 	if (srv->front_state)

@@ -53,6 +53,7 @@ struct server_health {
 	bool ready;	      /* takes and does work */
 	bool draining;
 	const char *database; /* as server.info has it: waiting, up, lost, stuck */
+	size_t calls_hanging; /* of the database, while it answers others */
 	size_t sessions, workers;
 	unsigned steps_running;
 	size_t store_requests, store_bytes; /* that wait for the database */

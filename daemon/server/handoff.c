@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <systemd/sd-daemon.h>
 
 #define HANDOFF_MS 5000        /* for what is under way to be answered */
 #define KEPT_BYTES_MAX (8u << 20) /* half read, and half written, of one session */
@@ -112,8 +111,7 @@ static int store_fd(const char *name, int fd)
 {
 	char text[96];
 	snprintf(text, sizeof text, "FDSTORE=1\nFDNAME=%s", name);
-	int r = sd_pid_notify_with_fds(0, 0, text, &fd, 1);
-	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;
+	return service_give(text, fd, HANDOFF_MS * USEC_PER_MSEC);
 }
 
 static int write_all(int fd, const unsigned char *p, size_t n)
@@ -167,7 +165,7 @@ static int leave_sessions(struct server *srv, unsigned *ret_kept)
 		r = b.failed ? -ENOMEM : *ret_kept > 0 ? store_state(&b) : 0;
 	buf_done(&b);
 	/* Only when the manager has read it all may the process that it comes from be gone. */
-	return r < 0 ? r : *ret_kept > 0 ? sd_notify_barrier(0, HANDOFF_MS * USEC_PER_MSEC) : 0;
+	return r < 0 ? r : *ret_kept > 0 ? service_barrier(HANDOFF_MS * USEC_PER_MSEC) : 0;
 }
 
 static bool handoff_quiet(struct server *srv)

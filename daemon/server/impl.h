@@ -11,6 +11,7 @@
 #define uthash_fatal(message) need(NULL)
 #include <uthash.h>
 #include "daemon/base/clock.h"
+#include "daemon/base/service.h"
 #include "daemon/auth/auth.h"
 #include "daemon/config/access.h"
 #include "daemon/server/front.h"
@@ -311,6 +312,8 @@ struct server {
 	char db_pgmq[32];
 	char db_error[512];
 	char db_stuck[512]; /* why it writes nothing, or empty */
+	struct store_hang hangs[STORE_HANGS_MAX]; /* calls that it does not answer, as of the last look */
+	size_t n_hangs;
 	char status[600]; /* what the service manager was told last */
 	struct err fatal;
 	bool has_fatal;
@@ -684,6 +687,11 @@ void server_fail(struct server *srv, const struct err *e);
 event_fn on_answers;
 /* Begin what was submitted to the store. */
 void server_kick(struct server *srv);
+/* hangs.c: calls that the database does not answer while it answers others */
+void hangs_tick(struct server *srv);
+/* "hanging": [{thread, call, ms, backend}] */
+void hangs_write(const struct server *srv, struct buf *out);
+transform_fn hangs_add_check; /* to the answer of doctor */
 /* doors.c */
 event_fn on_open, on_accept, on_accept_again;
 int doors_listen(struct server *srv, struct err *e) must_check;

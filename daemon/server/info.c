@@ -46,7 +46,7 @@ static const struct api {
 	{MSG_STATS, "tasker.api_stats", NULL, LOOKS, NULL},
 	{MSG_ANALYTICS, "tasker.api_analytics", NULL, LOOKS, NULL},
 	{MSG_TASK_RESTORE, "tasker.api_task_restore", NULL, ACTS, NULL},
-	{MSG_DOCTOR, "tasker.api_doctor", NULL, LOOKS, NULL},
+	{MSG_DOCTOR, "tasker.api_doctor", hangs_add_check, LOOKS, NULL},
 	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, ACTS, NULL},
 	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS, NULL},
 	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, LOOKS, NULL},
@@ -521,7 +521,7 @@ static void write_database(struct server *srv, struct buf *out)
 {
 	const char *error = !srv->db_up ? srv->db_error : srv->db_stuck;
 	mp_str(out, "database");
-	mp_map(out, error[0] ? 5 : 4);
+	mp_map(out, error[0] ? 6 : 5);
 	mp_str(out, "state");
 	mp_str(out, database_state(srv));
 	mp_str(out, "version");
@@ -530,6 +530,7 @@ static void write_database(struct server *srv, struct buf *out)
 	mp_int(out, srv->db_schema_version);
 	mp_str(out, "pgmq");
 	mp_str(out, srv->db_pgmq);
+	hangs_write(srv, out);
 	if (error[0]) {
 		mp_str(out, "error");
 		mp_str(out, error);

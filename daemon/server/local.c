@@ -97,6 +97,7 @@ void server_get_health(const struct server *srv, struct server_health *ret)
 	const struct session *s, *tmp;
 	*ret = (struct server_health){
 		.database = database_state(srv),
+		.calls_hanging = srv->n_hangs,
 		.draining = srv->draining,
 		.sessions = srv->n_sessions,
 		.steps_running = HASH_COUNT(srv->steps),

@@ -158,6 +158,7 @@ static void put_store(struct render *r)
 	const struct single singles[] = {
 		{"taskerd_database_up", NULL, "Whether the database is reached.", METRIC_GAUGE, srv->db_up},
 		{"taskerd_database_stuck", NULL, "Whether the database is reached but writes nothing, on a full disk for instance.", METRIC_GAUGE, srv->db_stuck[0] != 0},
+		{"taskerd_database_calls_hanging", NULL, "Calls that the database has not answered for as long as a lease lasts, while it answers others.", METRIC_GAUGE, (double)srv->n_hangs},
 		{"taskerd_database_reconnects", NULL, "Connections of the store's threads that were lost.", METRIC_COUNTER, (double)st.reconnects},
 		{"taskerd_database_retries", NULL, "Calls that failed and were made again.", METRIC_COUNTER, (double)st.retries},
 		{"taskerd_store_bytes", "bytes", "Data of clients that waits for the database or its answer.", METRIC_GAUGE, (double)now.bytes},

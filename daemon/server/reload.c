@@ -58,7 +58,9 @@ void server_reload(struct server *srv)
 	struct options fresh;
 	struct buf messages;
 	buf_init(&messages, 1u << 20);
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_mono());
+	char begun[64];
+	snprintf(begun, sizeof begun, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_mono());
+	service_tell(begun);
 	const struct access_rules *rules = srv->opt->access;
 	int rc = options_load(srv->opt->argc, srv->opt->argv, &fresh, &messages);
 	if (rc == 0) {
@@ -75,7 +77,7 @@ void server_reload(struct server *srv)
 	if (rc > 0)
 		take_over(srv);
 	buf_done(&messages);
-	sd_notify(0, "READY=1");
+	service_tell("READY=1");
 	server_status(srv);
 	server_flush(srv);
 }
@@ -96,7 +98,7 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 	struct server *srv = arg;
 	(void)fd, (void)what;
 	if (!store_stalled(srv->store, srv->watchdog_us / 2))
-		sd_notify(0, "WATCHDOG=1");
+		service_tell("WATCHDOG=1");
 	else
 		log_event(LOG_STANDSTILL, NULL, "a thread of the store stands still: the watchdog is not fed");
 }

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 #include "daemon/server/handoff.h"
 #include "daemon/store/proof.h"
 
@@ -13,7 +12,7 @@
 #define STORE_STOP_MS 5000
 #define OPEN_AFTER_MS 2000 /* a start waits so long for the database before it takes connections without */
 
-/* What is new of it: a service manager that is slow to read would hold up the loop. */
+/* What is new of it: the manager need not read the same again and again. */
 void server_status(struct server *srv)
 {
 	char text[sizeof srv->status];
@@ -21,6 +20,9 @@ void server_status(struct server *srv)
 		snprintf(text, sizeof text, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions, HASH_COUNT(srv->steps));
 	else if (srv->db_stuck[0])
 		snprintf(text, sizeof text, "STATUS=the database writes nothing: %s", srv->db_stuck);
+	else if (srv->db_up && srv->n_hangs > 0)
+		snprintf(text, sizeof text, "STATUS=serving %zu sessions, %u steps running; the database does not answer %zu calls: see taskerctl doctor", srv->n_sessions,
+			 HASH_COUNT(srv->steps), srv->n_hangs);
 	else if (srv->db_up)
 		snprintf(text, sizeof text, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions, HASH_COUNT(srv->steps));
 	else
@@ -28,7 +30,7 @@ void server_status(struct server *srv)
 	if (strcmp(text, srv->status) == 0)
 		return;
 	memcpy(srv->status, text, sizeof text);
-	sd_notify(0, text);
+	service_tell(text);
 }
 
 void server_stop(struct server *srv)
@@ -66,10 +68,12 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	handlers_report_missing(srv);
 	watch_tick(srv);
 	rates_tick(srv, now_mono());
+	hangs_tick(srv);
 	tell_load(srv);
 	tokens_tick(srv);
 	sessions_read_on(srv);
 	server_status(srv);
+	(void)service_offer();
 	server_flush(srv);
 }
 

@@ -71,7 +71,7 @@ static void forget_one(const char *name)
 {
 	char text[96];
 	snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	sd_notify(0, text);
+	service_tell(text);
 }
 
 /* Negative: nobody knows whether it has. */
@@ -83,7 +83,7 @@ static int make_manager_forget(const struct left *left)
 		snprintf(name, sizeof name, HANDOFF_SOCKET "%llu", (unsigned long long)left->sockets[i].id);
 		forget_one(name);
 	}
-	return sd_notify_barrier(0, FORGET_MS * USEC_PER_MSEC);
+	return service_barrier(FORGET_MS * USEC_PER_MSEC);
 }
 
 static void shut(int fd)

@@ -18,6 +18,7 @@ void store_conn_set(struct store *s, int slot, PGconn *c)
 {
 	pthread_mutex_lock(&s->lock);
 	s->conns[slot] = c;
+	s->backends[slot] = PQbackendPID(c);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -32,6 +33,7 @@ int store_connect_once(struct worker *w, struct err *e)
 	enum db_failure why;
 	if (w->conn)
 		return 0;
+	alive_call("connecting");
 	int rc = db_connect(w->s->conninfo, w->s->cfg.pooled ? CONN_POOLED : CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
 	if (rc == 0)
 		store_conn_set(w->s, w->index, w->conn);

@@ -26,7 +26,7 @@ static int wait_socket(PGconn *c, short events, int stop_fd, usec_t deadline)
 	struct pollfd fds[2] = {{.fd = PQsocket(c), .events = events}, {.fd = stop_fd, .events = POLLIN}};
 	usec_t now = now_mono();
 	int ms = deadline > now ? (int)((deadline - now) / USEC_PER_MSEC) + 1 : 0;
-	int r = ALIVE_WAITING(poll(fds, 2, ms));
+	int r = ALIVE_ASKING(poll(fds, 2, ms));
 	if (r < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (fds[1].revents)
@@ -160,12 +160,12 @@ static int take_result(PGconn *c, PGresult *result, PGresult **ret, enum db_fail
 
 int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why, struct err *e)
 {
-	return take_result(c, ALIVE_WAITING(PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0)), ret, ret_why, e);
+	return take_result(c, ALIVE_ASKING(PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0)), ret, ret_why, e);
 }
 
 int db_exec(PGconn *c, const char *sql, enum db_failure *ret_why, struct err *e)
 {
-	return take_result(c, ALIVE_WAITING(PQexec(c, sql)), NULL, ret_why, e);
+	return take_result(c, ALIVE_ASKING(PQexec(c, sql)), NULL, ret_why, e);
 }
 
 /* Wait until an answer is whole. A stop request shortens the patience to a second. */

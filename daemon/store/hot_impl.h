@@ -46,6 +46,8 @@ bool add_array(struct params *p, struct pgarray *a);
 /* Who calls, and where its claims are noted: the first parameters of most functions. */
 void add_common(struct params *p, const struct hot_call *call);
 /* Only send it. 0, or -EIO: the connection is at fault. */
+/* What the log calls it. */
+const char *hot_name(enum stmt s);
 int hot_send(PGconn *c, enum stmt s, const struct params *p) must_check;
 int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e) must_check;
 

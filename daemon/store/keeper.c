@@ -100,6 +100,7 @@ void *keeper_main(void *arg)
 {
 	struct keeper k = {.s = arg};
 	alive_attach(&k.s->alive[KEEPER_CONN]);
+	alive_call("limits and retention");
 	while (!rest(&k, k.s->cfg.sweep_interval_ms))
 		if (store_is_up(k.s))
 			look_round(&k);

@@ -30,7 +30,7 @@ static const char *script_text(const char *name)
 /* Run a script of several statements. */
 static int run(PGconn *c, const char *sql, struct err *e)
 {
-	cleanup_(cleanup_pgresult) PGresult *r = ALIVE_WAITING(PQexec(c, sql));
+	cleanup_(cleanup_pgresult) PGresult *r = ALIVE_ASKING(PQexec(c, sql));
 	ExecStatusType st = r ? PQresultStatus(r) : PGRES_FATAL_ERROR;
 	if (st == PGRES_COMMAND_OK || st == PGRES_TUPLES_OK)
 		return 0;

@@ -37,7 +37,7 @@ int hot_attach(PGconn *c, const char *settings, enum db_failure *why, struct err
 	if (db_exec(c, settings, why, e) < 0)
 		return -EIO;
 	for (int i = 0; i < S_COUNT; i++) {
-		cleanup_(cleanup_pgresult) PGresult *r = ALIVE_WAITING(PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL));
+		cleanup_(cleanup_pgresult) PGresult *r = ALIVE_ASKING(PQprepare(c, stmts[i].name, stmts[i].sql, 0, NULL));
 		if (PQresultStatus(r) != PGRES_COMMAND_OK) {
 			*why = db_failed(c, r, e);
 			return -EIO;
@@ -100,6 +100,11 @@ bool add_array(struct params *p, struct pgarray *a)
 	return !a->b.failed;
 }
 
+const char *hot_name(enum stmt s)
+{
+	return stmts[s].name;
+}
+
 int hot_send(PGconn *c, enum stmt s, const struct params *p)
 {
 	return PQsendQueryPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1) ? 0 : -EIO;
@@ -107,7 +112,8 @@ int hot_send(PGconn *c, enum stmt s, const struct params *p)
 
 int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, PGresult **ret, enum db_failure *why, struct err *e)
 {
-	cleanup_(cleanup_pgresult) PGresult *r = ALIVE_WAITING(h->pooled ? PQexecParams(c, stmts[s].sql, p->n, NULL, p->v, p->len, p->fmt, 1)
+	alive_call(stmts[s].name);
+	cleanup_(cleanup_pgresult) PGresult *r = ALIVE_ASKING(h->pooled ? PQexecParams(c, stmts[s].sql, p->n, NULL, p->v, p->len, p->fmt, 1)
 									 : PQexecPrepared(c, stmts[s].name, p->n, p->v, p->len, p->fmt, 1));
 	if (!r || PQresultStatus(r) != PGRES_TUPLES_OK) {
 		*why = db_failed(c, r, e);

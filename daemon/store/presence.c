@@ -16,6 +16,7 @@
 #define NODE_LOCK_CLASS "1852793957"
 /* A killed predecessor's backend may hold the lock until it notices. */
 #define NODE_LOCK_PATIENCE_US (20 * USEC_PER_SEC)
+#define GHOST_PATIENCE_US USEC_PER_SEC /* for a ghost to end when it is told to */
 #define RECLAIM_STEPS "1000"
 #define RECLAIM_ROUNDS 100 /* between two heartbeats */
 
@@ -23,6 +24,7 @@ struct presence {
 	struct store *s;
 	PGconn *conn;
 	bool schema_ok;
+	bool locked; /* this connection has the name's lock */
 	char pgmq[32]; /* whose queues these are */
 	struct notice notice; /* an event that comes in pieces */
 };
@@ -73,22 +75,31 @@ static bool lock_is_a_ghosts(struct presence *p)
 	return PQntuples(r) > 0;
 }
 
+static int try_lock(struct presence *p, enum db_failure *why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	int rc = query(p, "SELECT pg_try_advisory_lock(" NODE_LOCK_CLASS ", hashtext($1))", 1, (const char *[]){p->s->node_name}, &r, why, e);
+	p->locked = rc == 0 && PQgetvalue(r, 0, 0)[0] == 't';
+	return rc;
+}
+
 static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
 {
-	for (usec_t end = now_mono() + NODE_LOCK_PATIENCE_US;;) {
-		cleanup_(cleanup_pgresult) PGresult *r = NULL;
-		int rc = query(p, "SELECT pg_try_advisory_lock(" NODE_LOCK_CLASS ", hashtext($1))", 1, (const char *[]){p->s->node_name}, &r, why, e);
-		if (rc < 0)
+	bool ours = false;
+	for (usec_t begun = now_mono(), now = begun;; now = now_mono()) {
+		int rc = try_lock(p, why, e);
+		if (rc < 0 || p->locked)
 			return rc;
-		if (PQgetvalue(r, 0, 0)[0] == 't')
+		/* A server's process that stands still does not let go of it. Who has registered is told by its incarnation, and goes on; the lock is tried again with each proof of life. */
+		if (ours && p->s->registered && now > begun + GHOST_PATIENCE_US)
 			return 0;
-		if (lock_is_a_ghosts(p))
+		if ((ours = lock_is_a_ghosts(p)))
 			(void)!query(p, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = " NODE_LOCK_CLASS "::oid"
 					" AND objid = (hashtext($1)::bigint & 4294967295)::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
 				     1, (const char *[]){p->s->node_name}, NULL, why, e);
 		*why = p->s->registered ? DB_LOST : DB_REFUSED;
-		if (now_mono() > end)
-			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name", p->s->node_name);
+		if (now > begun + NODE_LOCK_PATIENCE_US)
+			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name (or a process of PostgreSQL that stands still holds its lock: see pg_locks, locktype advisory)", p->s->node_name);
 		struct pollfd f = {.fd = p->s->stop_fd, .events = POLLIN};
 		if (ALIVE_WAITING(poll(&f, 1, 50)) > 0)
 			return err_set(e, -ECANCELED, "shutting_down", "stopping");
@@ -348,6 +359,8 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 		bool templates = false;
 		if (now >= next) {
 			rc = heartbeat(p, why, e);
+			if (rc == 0 && !p->locked)
+				rc = try_lock(p, why, e);
 			if (rc == 0)
 				rc = reclaim(p, why, e);
 			if (looks-- > 0)
@@ -398,6 +411,7 @@ void *presence_main(void *arg)
 {
 	struct presence p = {.s = arg};
 	alive_attach(&p.s->alive[PRESENCE_CONN]);
+	alive_call("proof of life");
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
 		enum db_failure why = DB_LOST;

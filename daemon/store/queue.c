@@ -33,7 +33,7 @@ static pthread_cond_t *choose_idle(struct store *s)
 	return &s->wake[i];
 }
 
-static void wake_one(struct store *s)
+void store_wake_one(struct store *s)
 {
 	pthread_cond_t *c = choose_idle(s);
 	if (c)
@@ -45,7 +45,7 @@ void store_wake_hot(struct store *s)
 	if (!s->hot.head || s->hot_woken)
 		return;
 	s->hot_woken = s->n_idle > 0; /* else whoever is done next looks again */
-	wake_one(s);
+	store_wake_one(s);
 }
 
 static int idle_place(const struct store *s, int index)
@@ -86,7 +86,7 @@ static void wait_for_work(struct worker *w)
 void store_wake_all(struct store *s)
 {
 	while (s->n_idle > 0)
-		wake_one(s);
+		store_wake_one(s);
 	pthread_cond_broadcast(&s->work);
 }
 
@@ -141,7 +141,7 @@ size_t store_take(struct worker *w, struct req **out, bool *ret_api)
 			wait_for_work(w);
 			continue;
 		}
-		bool may_api = s->api.head && (!s->api_busy || s->n_threads == 1);
+		bool may_api = s->api.head && (s->api_running <= s->api_hanging || s->n_threads - s->hanging <= 1);
 		bool api_first = may_api && s->hot_since_api >= HOT_PER_API;
 		if (s->adopted && s->hot.head && !api_first) {
 			s->hot_since_api++;
@@ -154,7 +154,8 @@ size_t store_take(struct worker *w, struct req **out, bool *ret_api)
 			if (!s->api.head)
 				s->api.tail = &s->api.head;
 			s->api.n--;
-			s->api_busy = true;
+			s->api_running++;
+			w->api = true;
 			s->hot_since_api = 0;
 			*ret_api = true;
 			out[0] = req_of(m);
@@ -174,12 +175,14 @@ size_t store_take(struct worker *w, struct req **out, bool *ret_api)
 	return n;
 }
 
-void store_api_finished(struct store *s)
+void store_api_finished(struct worker *w)
 {
+	struct store *s = w->s;
 	pthread_mutex_lock(&s->lock);
-	s->api_busy = false;
+	w->api = false;
+	s->api_running--;
 	if (s->api.head)
-		wake_one(s);
+		store_wake_one(s);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -61,6 +61,21 @@ struct store *store_stop(struct store *s, int timeout_ms);
 /* A thread has been at work for longer than `limit` without waiting for anything: it stands still. */
 bool store_stalled(const struct store *s, usec_t limit);
 
+/* A call that the database has not answered for too long, while it answers others. */
+struct store_hang {
+	char thread[16];  /* "store 1", "presence", "keeper" */
+	const char *call; /* of static life */
+	int backend;	  /* the server's process for it; 0 not known */
+	usec_t since;
+};
+#define STORE_HANGS_MAX 18
+/* Those under way for longer than `limit`. From now on nobody waits for them for a turn; and those of the hot path that take three times as long lose their connection, so that
+ * their threads make them again over another one. Returns how many. */
+size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_HANGS_MAX]);
+/* The loop's own call is such a one: stop waiting for its connection, then give it up. */
+bool store_lane_hangs(const struct store *s, usec_t limit);
+void store_lane_give_up(struct store *s);
+
 /* Counters since start, for metrics and server.info. */
 struct store_stats {
 	uint64_t batches, results, creates, claims, api, reconnects, retries;

@@ -13,6 +13,7 @@ struct list {
 struct worker { /* one store thread */
 	struct store *s;
 	int index;
+	bool api; /* runs an API call; guarded by the store's lock */
 	PGconn *conn;
 	struct hot *hot;
 	char settings[128]; /* the engine's bounds */
@@ -36,7 +37,8 @@ struct store {
 	struct list hot, api;
 	bool hot_woken;	      /* a thread has been woken for what is in hot */
 	struct worker *workers[16]; /* by index, once they run */
-	bool api_busy;	      /* one thread at a time runs API calls, so that another is free for the hot path */
+	int api_running;      /* calls that answer people: one at a time, so that another thread is free for the hot path */
+	int api_hanging, hanging; /* of those, of all calls of threads: unanswered for so long that others do not wait for them (hangs.c) */
 	unsigned hot_since_api; /* so that a busy hot path does not starve them */
 	bool registered;      /* `node` is valid and this incarnation holds the lease */
 	bool adopted;
@@ -48,6 +50,7 @@ struct store {
 
 	/* What store_stop cuts if it must: each thread's connection and, last, presence's and the keeper's. */
 	PGconn *conns[18];
+	int backends[18]; /* likewise, the server's processes for them */
 	struct alive alive[18]; /* likewise */
 	int n_exited;
 	bool presence_exited, keeper_exited;
@@ -76,8 +79,9 @@ struct store *store_destroy(struct store *s);
 void store_list_init(struct list *l);
 /* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
 size_t store_take(struct worker *w, struct req **out, bool *ret_api);
-void store_api_finished(struct store *s);
-/* With the lock held: every waiting thread looks again. */
+void store_api_finished(struct worker *w);
+/* With the lock held: a waiting thread looks again, if there is one; all do. */
+void store_wake_one(struct store *s);
 void store_wake_all(struct store *s);
 /* With the lock held: the thread waits for work, and is the first to be woken. */
 void store_set_idle(struct store *s, int index);
@@ -143,5 +147,5 @@ struct lane {
 	struct one one;
 	PGresult *result;
 };
-/* The loop goes: what it has under way is the thread's. */
+/* What the loop has under way is the thread's from now on: the loop goes, or has waited too long. */
 void lane_abandon(struct store *s);

@@ -115,7 +115,7 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	if (any_unchecked(reqs, n))
 		run_unchecked(w, reqs, n, d);
 	if (api)
-		store_api_finished(w->s);
+		store_api_finished(w);
 	store_count(w->s, kind, n);
 	store_note_call(d, kind, n, began);
 	struct mail **tail = &d->reqs;
@@ -139,9 +139,9 @@ static void adopt(struct worker *w)
 	pthread_mutex_lock(&w->s->lock);
 	while (!w->s->registered && !w->s->stopping)
 		ALIVE_WAITING(pthread_cond_wait(&w->s->work, &w->s->lock));
-	bool mine = w->s->registered && !w->s->adopted && !w->s->api_busy;
+	bool mine = w->s->registered && !w->s->adopted && w->s->api_running == 0;
 	if (mine)
-		w->s->api_busy = true;
+		w->s->api_running++;
 	pthread_mutex_unlock(&w->s->lock);
 	if (!mine)
 		return;
@@ -164,7 +164,7 @@ static void adopt(struct worker *w)
 			break;
 	}
 	pthread_mutex_lock(&w->s->lock);
-	w->s->api_busy = false;
+	w->s->api_running--;
 	w->s->adopted = true;
 	store_wake_all(w->s);
 	pthread_mutex_unlock(&w->s->lock);

@@ -38,6 +38,7 @@ static int api_once(struct worker *w, struct req *q, enum db_failure *why, struc
 	static const char plan[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
 	char sql[128];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	alive_call(q->api.function);
 	int rc = begin(w, q->api.mode == API_READ ? "REPEATABLE READ READ ONLY" : READ_COMMITTED, plan, why, e);
 	snprintf(sql, sizeof sql, "SELECT %s($1::jsonb)", q->api.function);
 	if (rc == 0)

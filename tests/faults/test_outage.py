@@ -69,6 +69,31 @@ class Away(Stage):
 		self.cluster.stop("immediate")
 		wait_for(lambda: node.database_state() == "lost", "the daemon to notice")
 
+	def test_a_service_manager_that_does_not_read(self):
+		"""Its socket is full before the daemon starts; it is started, serves, loses its database and stops all the same."""
+		path = os.path.join(self.place, "deaf")
+		with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+			deaf.bind(path)
+			filler.setblocking(False)
+			filler.connect(path)
+			with self.assertRaises(BlockingIOError):
+				while True:
+					filler.send(b"X=1")
+			node = harness.Daemon(self, "node-a", database=self.db.uri, poll_interval_ms=harness.HOUR_MS)
+			node.environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"}
+			node.start()
+			wire.ready(node)
+			self.apply(node, template("one", [step("a", "h")]))
+			self.create_many(node, "one", 1)
+			with wire.Worker(node.socket, ["h"], 1) as w:
+				s = w.take(1)[0]
+				self.go_away(node)
+				node.process.signal(1)  # reload
+				w.finish(s)
+				self.cluster.start()
+				self.assertEqual(w.acked(s), "recorded")
+			self.assertEqual(node.stop(), 0)
+
 	def test_it_says_so_and_goes_on(self):
 		node = self.one_node(3)
 		with wire.Worker(node.socket, ["h"], 3) as w:

@@ -54,6 +54,23 @@ void store_forget(struct store *s, int slot)
 {
 	(void)s, (void)slot;
 }
+size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_HANGS_MAX])
+{
+	(void)s, (void)limit, (void)ret;
+	return 0;
+}
+
+bool store_lane_hangs(const struct store *s, usec_t limit)
+{
+	(void)s, (void)limit;
+	return false;
+}
+
+void store_lane_give_up(struct store *s)
+{
+	(void)s;
+}
+
 bool store_stalled(const struct store *s, usec_t limit)
 {
 	(void)s, (void)limit;

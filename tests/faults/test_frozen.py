@@ -1,0 +1,122 @@
+"""One process of PostgreSQL stands still (SIGSTOP) while the others go on. What needs it waits, or goes its way over another connection; all else goes on, and operators are told which call
+hangs, in which process."""
+import os
+import signal
+import unittest
+
+from fault import FaultCase, harness, step, template  # first: it finds the others
+import wire
+from harness import wait_for
+
+LEASE_MS = 1000
+HELD_BY_PRESENCE = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1852793957 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+OF_THREADS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' AND pid NOT IN (%s) ORDER BY pid" % HELD_BY_PRESENCE
+
+
+class Frozen(FaultCase):
+	def one_node(self, **options):
+		node = harness.Daemon(self, "node-a", database=self.db.uri, lease_ttl_ms=LEASE_MS, sweep_interval_ms=harness.HOUR_MS, poll_interval_ms=harness.HOUR_MS, **options)
+		node.start()
+		wire.ready(node)
+		self.apply(node, template("one", [step("a", "h")]))
+		return node
+
+	def pids(self, query):
+		return [int(r[0]) for r in self.db.sql(query)]
+
+	def freeze(self, pid):
+		os.kill(pid, signal.SIGSTOP)
+		self.at_end(self.thaw, pid)
+
+	@staticmethod
+	def thaw(pid):
+		try:
+			os.kill(pid, signal.SIGCONT)
+		except ProcessLookupError:
+			pass
+
+	@staticmethod
+	def hanging(node):
+		info = node.info()
+		return info["database"]["hanging"] if info else []
+
+	@staticmethod
+	def metric(node, name):
+		text = node.new_client().request("server.metrics", {"format": "prometheus"})["text"]
+		return float([line for line in text.splitlines() if line.startswith(name + " ")][0].split()[1])
+
+	def test_that_of_a_thread_that_writes(self):
+		"""Results that it was given are recorded over another connection, before it wakes up; what it does then changes nothing."""
+		node = self.one_node(store_threads=2)
+		n = 4
+		self.create_many(node, "one", n)
+		with wire.Worker(node.socket, ["h"], n) as w:
+			steps = w.take(n)
+			threads = self.pids(OF_THREADS)
+			for pid in threads:
+				self.freeze(pid)
+			for s in steps[:2]:
+				w.finish(s)
+			wait_for(lambda: self.hanging(node), "the daemon to say which call hangs")
+			told = self.hanging(node)[0]
+			self.assertIn(told["backend"], threads)
+			self.assertTrue(told["call"].startswith("record"), told)
+			self.assertGreaterEqual(told["ms"], LEASE_MS)
+			self.assertEqual(node.database_state(), "up", "others are answered")
+			for s in steps[2:]:
+				w.finish(s)
+			self.assertEqual([w.acked(s) for s in steps], ["recorded"] * n)
+			self.assertIn('but not the call "record', node.log_text())
+			self.assertIn("process %d stands still" % told["backend"], node.log_text())
+			wait_for(lambda: not self.hanging(node), "nothing to hang any more")
+			self.assertIn("no longer waits for process %d" % told["backend"], node.log_text())
+			for pid in threads:
+				self.thaw(pid)
+		self.doctor(node)
+		self.assertEqual(self.db.attempts("worker_lost"), [])
+		self.assertEqual(len(self.db.attempts("success")), n)
+
+	def test_that_of_a_thread_that_answers_people(self):
+		"""One question is not answered; the next one is, and says so."""
+		node = self.one_node(store_threads=3)
+		with wire.Wire(node.socket) as asker:
+			asker.hello()
+			holder = self.cluster.session(self.db.name)  # locks what the question is about: so its process is known, and stands in the middle of it
+			self.at_end(holder.close)
+			holder.run("BEGIN")
+			holder.run("LOCK TABLE tasker.templates IN ACCESS EXCLUSIVE MODE")
+			question = asker.ask("template.list", {})
+			waiting = wait_for(lambda: self.pids("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' AND wait_event_type = 'Lock'"), "the question to wait")
+			self.freeze(waiting[0])
+			holder.run("ROLLBACK")
+			wait_for(lambda: self.hanging(node), "the daemon to say which call hangs")
+			told = self.hanging(node)
+			self.assertEqual([(h["call"], h["backend"]) for h in told], [("tasker.api_template_list", waiting[0])])
+			self.assertEqual(self.metric(node, "taskerd_database_calls_hanging"), 1)
+			report = node.new_client().request("doctor", {})
+			self.assertFalse(report["ok"])
+			found = [c for c in report["checks"] if not c["ok"]]
+			self.assertEqual([(c["name"], c["found"], c["sample"][0]["backend"]) for c in found], [("database_calls", 1, waiting[0])])
+			self.create_many(node, "one", 3)
+			self.thaw(waiting[0])
+			self.assertEqual([x["name"] for x in asker.answer(question)["templates"]], ["one"])
+		wait_for(lambda: not self.hanging(node), "nothing to hang any more")
+		self.doctor(node)
+
+	def test_that_of_the_lease(self):
+		"""It holds the lock of the node's name and cannot be told to end. The daemon proves its life over another connection, and takes the lock when it is free."""
+		node = self.one_node()
+		held = self.pids(HELD_BY_PRESENCE)
+		self.freeze(held[0])
+		wait_for(lambda: "does not answer" in node.log_text(), "the daemon to notice")
+		node.wait_up()
+		self.create_many(node, "one", 3)
+		self.assertEqual(self.pids(HELD_BY_PRESENCE), held)
+		self.thaw(held[0])
+		wait_for(lambda: self.pids(HELD_BY_PRESENCE) not in ([], held), "the lock to be taken again")
+		node.wait_up()
+		self.doctor(node)
+
+
+if __name__ == "__main__":
+	unittest.main()

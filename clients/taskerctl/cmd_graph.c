@@ -160,9 +160,7 @@ int run_task_tree(struct ctl *c)
 	if (how == DRAW_TEXT && !cli_has(c->cli, "output") && !c->cli->quiet)
 		print_task_line(c, task);
 	code = draw_task(c, task, t, how);
-	if (code == EXIT_OK && how == DRAW_TEXT && !cli_has(c->cli, "output") && json_int(task, "failed_steps", 0) > 0) {
-		ctl_say("\n");
-		put_step_errors(json_object_get(task, "steps"));
-	}
+	if (code == EXIT_OK && how == DRAW_TEXT && !cli_has(c->cli, "output") && json_int(task, "failed_steps", 0) > 0)
+		put_step_errors(json_object_get(task, "steps"), true);
 	return code;
 }

@@ -106,7 +106,7 @@ static const struct column worker_columns[] = {
 };
 const struct listing list_workers = {
     .columns = worker_columns,
-    .empty = "no worker is connected; start one (taskerd-python worker FILE), or see why its service does not run with: systemctl status 'taskerd-worker@*'",
+    .empty = "no worker is connected; start one (taskerd-python worker FILE), or see why its service does not run with: systemctl status 'taskerd-worker@*'; which steps workers were lost in: taskerctl analytics failing -o wide",
     .after = tell_all_broken,
 };
 

@@ -114,7 +114,7 @@ int run_doctor(struct ctl *c)
 	json_array_foreach(checks, i, check) if (!c->cli->quiet || !json_flag(check, "ok"))
 	    print_check(c, check);
 	if (code == EXIT_OK)
-		ctl_note(c, "all %zu checks passed", json_array_size(checks));
+		ctl_note(c, "all %zu checks passed: nothing is stranded; what waits for somebody is shown by: taskerctl status", json_array_size(checks));
 	else
 		ctl_note(c, "%zu of %zu checks found something; look closer with: taskerctl task get UUID",
 		         bad, json_array_size(checks));

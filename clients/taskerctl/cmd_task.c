@@ -56,9 +56,7 @@ static void print_task(const struct ctl *c, const json_t *task)
 	const json_t *steps = json_object_get(task, "steps");
 	put_facts(c, task);
 	list_print_below(c, list_steps.columns, steps);
-	if (json_int(task, "failed_steps", 0) > 0)
-		ctl_say("\n");
-	put_step_errors(steps);
+	put_step_errors(steps, true);
 }
 
 static int check_uuids(const struct ctl *c, int n)

@@ -60,6 +60,7 @@ void ctl_note(const struct ctl *c, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	text_copy(clean, sizeof clean, text);
+	fflush(stdout);
 	fprintf(c->screen ? stdout : stderr, "%s\n", clean); /* what a pager shows is kept until the end: in its order */
 }
 

@@ -139,6 +139,7 @@ int run_task_resume(struct ctl *c);
 int run_task_dump(struct ctl *c);
 int run_task_restore(struct ctl *c);
 int run_stats(struct ctl *c);
+int run_status(struct ctl *c);
 int run_logs(struct ctl *c);
 int run_step_get(struct ctl *c);
 int run_step_result(struct ctl *c);

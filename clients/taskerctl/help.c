@@ -61,7 +61,7 @@ void help_all(struct buf *b)
 	buf_append_str(b, "\nExit codes:\n");
 	for (int i = 0; exit_code_meaning(i); i++)
 		buf_printf(b, "  %2d  %s\n", i, exit_code_meaning(i));
-	buf_append_str(b, "\nMore about a command: taskerctl help COMMAND, and taskerctl(1).\n");
+	buf_append_str(b, "\nMore about a command: taskerctl help COMMAND, and taskerctl(1). Where to begin when something is wrong: taskerctl status.\n");
 }
 
 static void put_exits(struct buf *b, const struct verb *v)

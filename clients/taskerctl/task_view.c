@@ -33,7 +33,8 @@ static void cell_step_wait(struct table *t, const json_t *s, const char *key)
 {
 	int64_t ready, started = (int64_t)now_wall();
 	char text[24];
-	bool known = json_time(s, key, &ready) == 0 && (json_time(s, "started_at", &started) == 0 || strcmp(json_text(s, "state"), "enqueued") == 0);
+	bool waits = strcmp(json_text(s, "state"), "enqueued") == 0;
+	bool known = json_time(s, key, &ready) == 0 && (waits || json_time(s, "started_at", &started) == 0);
 	table_cell(t, NULL, known ? text_duration(started > ready ? started - ready : 0, text) : NULL);
 }
 
@@ -53,7 +54,7 @@ static const struct column columns[] = {
 };
 const struct listing list_steps = {.columns = columns};
 
-void put_step_errors(const json_t *steps)
+void put_step_errors(const json_t *steps, bool below)
 {
 	size_t i;
 	json_t *s;
@@ -64,8 +65,10 @@ void put_step_errors(const json_t *steps)
 		text_copy(message, sizeof message,
 		          json_is_string(e) ? json_string_value(e) : json_text(e, "message"));
 		text_copy(name, sizeof name, json_text(s, "name"));
-		if (*message)
-			ctl_say("%s: %s\n", name, message);
+		if (!*message)
+			continue;
+		ctl_say("%s%s: %s\n", below ? "\n" : "", name, message);
+		below = false;
 	}
 }
 

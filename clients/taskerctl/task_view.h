@@ -11,8 +11,8 @@ int task_uuid_arg(const struct ctl *c);
 int steps_where(struct ctl *c, const char *task, json_t *steps);
 /* Only of those that run now, as far as workers of this node run them. */
 void steps_running_where(struct ctl *c, json_t *steps);
-/* A line for each step that has an error: its name, and the error. */
-void put_step_errors(const json_t *steps);
+/* A line for each step that has an error: its name, and the error; `below` an empty line. */
+void put_step_errors(const json_t *steps, bool below);
 /* "[#####.....]" of `width` characters. */
 void progress_bar(struct buf *b, int64_t done, int64_t total, size_t width);
 

@@ -282,4 +282,58 @@ class Wide(Case):
         self.assertEqual(len(self.daemon.params("task.history")), 1)
 
 
+class Status(Case):
+    """What needs somebody, each with the command to try next."""
+    AGO = "2026-01-02T03:04:05.000000Z"
+    WELL = {"server__info": {"database": {"state": "up"}}, "node__list": {"nodes": [{"node": "n1", "state": "up", "in_progress": 3}, {"node": "old", "state": "down", "in_progress": 0}]},
+            "namespace__list": {"namespaces": [{"namespace": "pay", "paused": False}]},
+            "queue__list": {"queues": [{"namespace": "pay", "handler": "a", "ready": 5, "oldest_ms": 900, "workers": 1}, {"namespace": "pay", "handler": "b", "ready": 0, "workers": 0}]},
+            "worker__list": {"workers": [{"worker_uuid": UUID, "name": "w", "broken": []}]}, "dlq__stats": {"reasons": [{"reason": "manual_dlq", "pending": 0}]}, "dlq__staleness": {"tasks": []},
+            "stats": {"tasks": {"states": {"complete": 7}, "paused": 0}}}
+    # What is otherwise, what is said, and what is to be done.
+    WRONG = [
+        ({"server__info": {"database": {"state": "lost", "error": "connection refused"}}}, "database", "connection refused", "taskerctl node show"),
+        ({"node__list": {"nodes": [{"node": "n2", "host": "h2", "state": "expired", "in_progress": 4}]}}, "node", "n2 on h2 is expired", "taskerctl node list"),
+        ({"namespace__list": {"namespaces": [{"namespace": "pay", "paused": True, "operator": "anna", "reason": "the bank moves", "changed_at": AGO}]}}, "paused", "by anna (the bank moves)",
+         "taskerctl namespace resume pay --reason TEXT"),
+        ({"queue__list": {"queues": [{"namespace": "pay", "handler": "pay.receipt", "ready": 2, "oldest_ms": 5000, "workers": 0}]}}, "no worker", "2 steps wait for pay.receipt in pay",
+         "taskerctl worker list"),
+        ({"queue__list": {"queues": [{"namespace": "pay", "handler": "pay.receipt", "ready": 2, "oldest_ms": 95000, "workers": 3}]}}, "slow", "since 1m35s, though 3 workers",
+         "taskerctl analytics steps --namespace pay --since 1h"),
+        ({"worker__list": {"workers": [{"worker_uuid": UUID, "name": "blue", "broken": [{"name": "x"}]}]}}, "broken", "blue could not load 1", "taskerctl worker show " + UUID),
+        ({"dlq__stats": {"reasons": [{"reason": "max_retries_exceeded", "pending": 12, "oldest_pending_at": AGO}]}}, "dead letters", "12 tasks need somebody (max_retries_exceeded)", "taskerctl dlq queue"),
+        ({"dlq__staleness": {"tasks": [{"task_uuid": UUID, "namespace": "pay", "name": "p", "limit": "max_duration_minutes", "minutes": 60}]}}, "late", "past its max_duration_minutes of 60",
+         "taskerctl task get " + UUID),
+        ({"stats": {"tasks": {"states": {"waiting_for_retry": 9}, "paused": 0}}}, "retries", "9 tasks wait for another attempt", "taskerctl analytics failing --since 1h"),
+        ({"stats": {"tasks": {"states": {}, "paused": 3}}}, "paused", "3 tasks are paused", "taskerctl task list --paused"),
+    ]
+
+    def test_nothing(self):
+        self.serve(**self.WELL)
+        self.assertEqual(self.ctl("status"), "")
+        self.assertIn("nothing needs you", self.err)
+        self.assertEqual(json.loads(self.ctl("status", "--json")), {"ok": True, "findings": []})
+
+    def test_each(self):
+        for answers, what, about, following in self.WRONG:
+            with self.subTest(what=what):
+                self.serve(**{**self.WELL, **answers})
+                got = json.loads(self.ctl("status", "--json", code=1))
+                self.assertEqual([(f["what"], f["next"]) for f in got["findings"]], [(what, following)])
+                self.assertIn(about, got["findings"][0]["about"])
+                lines = self.ctl("status", code=1).splitlines()
+                self.assertEqual(len(lines), 2)
+                self.assertTrue(lines[0].startswith(what))
+                self.assertEqual(lines[1].strip(), following)
+
+    def test_without_a_database_nothing_else_is_asked(self):
+        self.serve(server__info={"database": {"state": "stuck"}})
+        self.ctl("status", code=1)
+        self.assertEqual([m for m, _ in self.daemon.asked if m != "hello"], ["server.info"])
+
+    def test_the_commands_are_some(self):
+        for *_, following in self.WRONG:
+            self.ctl(*following.split()[1:], "--help", socket=False)
+
+
 tap.main(sys.modules[__name__])

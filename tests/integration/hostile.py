@@ -1,10 +1,16 @@
-"""What a local process that means harm sends: frames of the protocol with something wrong in them."""
+"""What a local process that means harm sends: frames of the protocol with something wrong in them; and what is looked at after it."""
+import os
 import struct
+import sys
+import time
 
 import harness
-from wire import frame
+import wire
+from harness import step
+from wire import Closed, descriptors, frame, rss
 
 HELLO = {"protocol": [1, 0], "client": "hostile/1"}
+NOBODY = "01900000-0000-7000-8000-000000000000"
 
 
 def frames(rng, ns, task, uuid):
@@ -51,3 +57,61 @@ def mutate(r, data):
 	if r.randrange(10):
 		data[:4] = struct.pack(">I", max(len(data) - 4, 0))
 	return bytes(data)
+
+
+def fork(work):
+	"""Run work() in a child that ends with it, in silence if the daemon ends it; its pid."""
+	child = os.fork()
+	if child == 0:
+		code = 1
+		try:
+			work()
+			code = 0
+		except (Closed, ConnectionError):
+			code = 0
+		except BaseException as e:  # noqa: B902
+			print("in the child: %r" % e, file=sys.stderr)
+		finally:
+			os._exit(code)
+	return child
+
+
+class Hostile(wire.Case):
+	"""wire.Case with memory and descriptors looked at after each test."""
+
+	growth = 64  # MiB a test may leave behind
+
+	def setUp(self):
+		super().setUp()
+		self.template("one", [step("a", "h", attempts=1)])
+		self.before = rss(self.node.pid), descriptors(self.node.pid)
+
+	def tearDown(self):
+		self.hang_up()
+		self.healthy()
+		self.settle()
+		super().tearDown()
+
+	def settle(self):
+		"""Sessions are gone, and so is what they took."""
+		harness.wait_for(lambda: descriptors(self.node.pid) <= self.before[1], lambda: "descriptors to be closed: %d, %d before" % (descriptors(self.node.pid), self.before[1]))
+		if not wire.SANITIZED:
+			harness.wait_for(lambda: rss(self.node.pid) < self.before[0] + self.growth, lambda: "memory to be given back: %d MiB, %d before" % (rss(self.node.pid), self.before[0]))
+
+	def peak(self, work):
+		"""The largest resident size, in MiB more than before, seen while work() runs in another process."""
+		child, most = fork(work), 0
+		while True:
+			most = max(most, rss(self.node.pid))
+			pid, status = os.waitpid(child, os.WNOHANG)
+			if pid:
+				self.assertEqual(status, 0, "the hostile child failed")
+				return most - self.before[0]
+			time.sleep(0.005)
+
+	def assert_peak(self, most, limit):
+		if not wire.SANITIZED:
+			self.assertLess(most, limit, "MiB at the worst moment")
+
+	def ends(self, w, code="protocol_error"):
+		return w.protocol_error(code)

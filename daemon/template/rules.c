@@ -37,11 +37,12 @@ void rule_namespace(struct check *c, const struct path *p, const struct ynode *n
 		check_error(c, p, n, "found %s, expected " NAMESPACE_EXPECTS, DESCRIBE(n));
 }
 
-/* At most nine digits: the database sorts versions by 32-bit numbers. */
+#define VERSION_DIGITS_MAX 9 /* the database sorts versions by 32-bit numbers */
+
 static const char *skip_number(const char *p)
 {
 	size_t n = strspn(p, "0123456789");
-	return n == 0 || n > 9 || (n > 1 && *p == '0') ? NULL : p + n;
+	return n == 0 || n > VERSION_DIGITS_MAX || (n > 1 && *p == '0') ? NULL : p + n;
 }
 
 /* Identifiers between dots; numbers among them have no leading zero if `strict`. */
@@ -73,10 +74,26 @@ static bool is_semver(const char *p)
 	return p && *p == '\0';
 }
 
+/* What keeps a version from being one of ours though it may be a semantic version. */
+static const char *version_bound(const struct ynode *n)
+{
+	const char *p = n->text;
+	for (int i = 0; i < 3; i++) {
+		size_t digits = strspn(p, "0123456789");
+		if (digits > VERSION_DIGITS_MAX)
+			return ", numbers of at most nine digits";
+		p += digits;
+		if (*p != '.')
+			break;
+		p++;
+	}
+	return n->n > VERSION_MAX ? ", at most 64 characters" : "";
+}
+
 void rule_version(struct check *c, const struct path *p, const struct ynode *n)
 {
 	if (n->n > VERSION_MAX || !is_semver(n->text))
-		check_error(c, p, n, "found %s, expected " VERSION_EXPECTS, DESCRIBE(n));
+		check_error(c, p, n, "found %s, expected " VERSION_EXPECTS "%s", DESCRIBE(n), version_bound(n));
 }
 
 static bool is_event_name(const char *p)

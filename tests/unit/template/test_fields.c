@@ -125,7 +125,13 @@ static const struct row rows[] = {
 	 "version: 1.1234567890.0\n"
 	 "steps:\n"
 	 "- {name: a, handler: {callable: c}}\n",
-	 "f:3:10: error: version: found the text \"1.1234567890.0\", expected a semantic version like 1.4.0 or 2.0.0-rc.1\n", 0},
+	 "f:3:10: error: version: found the text \"1.1234567890.0\", expected a semantic version like 1.4.0 or 2.0.0-rc.1, numbers of at most nine digits\n", 0},
+	{"name: t\n"
+	 "namespace_name: n\n"
+	 "version: 1.0.0-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
+	 "steps:\n"
+	 "- {name: a, handler: {callable: c}}\n",
+	 "f:3:10: error: version: found the text \"1.0.0-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\", expected a semantic version like 1.4.0 or 2.0.0-rc.1, at most 64 characters\n", 0},
 	{ONE "x-anything: {a: [1, 2]}\n",
 	 "", 0},
 	{ONE "descripton: d\n",

@@ -169,7 +169,7 @@ struct tasker_task {
 	const char *context; /* JSON text of an object; NULL: {} */
 	const char *idempotency_key, *run_at;
 	const char *initiator, *source_system, *reason;
-	const char *correlation_id, *parent_correlation_id, *traceparent;
+	const char *correlation_id, *parent_correlation_id, *traceparent, *tracestate;
 	const char *const *tags; /* NULL-terminated, or NULL */
 	int priority;
 };

@@ -109,6 +109,7 @@ static void put_task(struct params *p, const struct tasker_task *task)
 	text(p, "correlation_id", task->correlation_id);
 	text(p, "parent_correlation_id", task->parent_correlation_id);
 	text(p, "traceparent", task->traceparent);
+	text(p, "tracestate", task->tracestate);
 	texts(p, "tags", task->tags);
 	if (task->priority)
 		number(p, "priority", task->priority);

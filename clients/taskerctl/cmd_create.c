@@ -53,6 +53,7 @@ static int common_params(const struct ctl *c, json_t *params)
 	    {"correlation_id", "correlation-id"},
 	    {"parent_correlation_id", "parent-correlation-id"},
 	    {"traceparent", "traceparent"},
+	    {"tracestate", "tracestate"},
 	};
 	struct template_ref ref;
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

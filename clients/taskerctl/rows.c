@@ -149,7 +149,7 @@ static const struct {
                   {"float", COLUMN_NUMBER}, {"bool", COLUMN_BOOL},   {"boolean", COLUMN_BOOL}, {"json", COLUMN_JSON},   {"object", COLUMN_JSON},
                   {"array", COLUMN_JSON}},
   params[] = {{"key", COLUMN_TEXT}, {"priority", COLUMN_INT}, {"tags", COLUMN_TAGS}, {"run_at", COLUMN_TEXT}, {"initiator", COLUMN_TEXT}, {"source_system", COLUMN_TEXT}, {"reason", COLUMN_TEXT},
-              {"correlation_id", COLUMN_TEXT}, {"parent_correlation_id", COLUMN_TEXT}, {"traceparent", COLUMN_TEXT}, {"namespace", COLUMN_TEXT}, {"name", COLUMN_TEXT}, {"version", COLUMN_TEXT}};
+              {"correlation_id", COLUMN_TEXT}, {"parent_correlation_id", COLUMN_TEXT}, {"traceparent", COLUMN_TEXT}, {"tracestate", COLUMN_TEXT}, {"namespace", COLUMN_TEXT}, {"name", COLUMN_TEXT}, {"version", COLUMN_TEXT}};
 
 /* The type that the schema gives to a.b.c; text if it says nothing (or null besides). */
 static enum column_type schema_type(const json_t *schema, const char *path)
@@ -181,7 +181,7 @@ static int param_column(struct rows *r, struct row_column *c, const char *name)
 			c->name = strdup(strcmp(name, "key") == 0 ? "idempotency_key" : name);
 			return c->name ? 0 : -ENOMEM;
 		}
-	return bad(r, "@%s is no parameter of a task: @key, @priority, @tags, @run_at, @initiator, @source_system, @reason, @correlation_id, @parent_correlation_id, @traceparent, @namespace, @name and @version are", name);
+	return bad(r, "@%s is no parameter of a task: @key, @priority, @tags, @run_at, @initiator, @source_system, @reason, @correlation_id, @parent_correlation_id, @traceparent, @tracestate, @namespace, @name and @version are", name);
 }
 
 /* "total", "total:number", "customer.name", "@priority". */

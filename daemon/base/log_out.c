@@ -14,7 +14,7 @@
 #include "protocol/buf.h"
 #include "protocol/utf8.h"
 
-#define MAX_FIELDS 16
+#define MAX_FIELDS 20
 #define OWN_FIELDS 6
 
 /* As a compiler is given paths from a build directory. */

@@ -34,36 +34,46 @@ static int slurp(const char *path, struct buf *out)
 	}
 }
 
-static bool holds_password(const char *database)
+/* Whether it may not be shown as it is. */
+static bool holds_password(struct options *o, const struct option_row *row)
 {
 	struct buf shown;
+	const char *value = *option_text_at(o, row);
 	buf_init(&shown, 8192);
-	if (database)
-		options_redact(database, &shown);
-	const char *text = database ? buf_text(&shown) : NULL;
-	bool r = text && strcmp(text, database) != 0;
+	options_format(o, row, &shown);
+	const char *text = value ? buf_text(&shown) : NULL;
+	bool r = text && strcmp(text, value) != 0;
 	buf_done(&shown);
 	return r;
 }
 
-static const char *const passwords[] = {"database", "session_database"};
+static const struct {
+	const char *name, *option, *where;
+} passwords[] = {{"database", "database", "a credential or ~/.pgpass"},
+		 {"session_database", "session-database", "a credential or ~/.pgpass"},
+		 {"trace_headers", "trace-headers", "or a credential"}};
 #define N_PASSWORDS (sizeof passwords / sizeof *passwords)
 
+static const struct option_row *password_row(size_t i)
+{
+	return option_find(passwords[i].name, strlen(passwords[i].name));
+}
+
 /* A password that everybody may read is worth a word; it is not refused, because the file may be a test's. */
-static void warn_if_readable(struct loading *l, const char *path, const char *name, const char *value)
+static void warn_if_readable(struct loading *l, const char *path, const struct option_row *row)
 {
 	struct stat st;
-	if (stat(path, &st) == 0 && (st.st_mode & 0004) && holds_password(value))
-		buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n", path, name, path);
+	if (stat(path, &st) == 0 && (st.st_mode & 0004) && holds_password(l->o, row))
+		buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n", path, row->name, path);
 }
 
 void loading_warn_listed(struct loading *l)
 {
 	for (size_t i = 0; i < N_PASSWORDS; i++) {
-		const struct option_row *row = option_find(passwords[i], strlen(passwords[i]));
-		if (l->o->source[row - option_table] == FROM_COMMAND_LINE && holds_password(i == 0 ? l->o->database : l->o->session_database))
-			buf_printf(l->messages, "--%s: warning: holds a password, and everyone on this host can list the command line: write it into the configuration file, a credential or ~/.pgpass\n",
-				   i == 0 ? "database" : "session-database");
+		const struct option_row *row = password_row(i);
+		if (l->o->source[row - option_table] == FROM_COMMAND_LINE && holds_password(l->o, row))
+			buf_printf(l->messages, "--%s: warning: holds a password, and everyone on this host can list the command line: write it into the configuration file, %s\n",
+				   passwords[i].option, passwords[i].where);
 	}
 }
 
@@ -71,7 +81,7 @@ static void apply_file(struct loading *l, const char *path, const char *text, si
 {
 	unsigned char *source[N_PASSWORDS], before[N_PASSWORDS];
 	for (size_t i = 0; i < N_PASSWORDS; i++) {
-		source[i] = &l->o->source[option_find(passwords[i], strlen(passwords[i])) - option_table];
+		source[i] = &l->o->source[password_row(i) - option_table];
 		before[i] = *source[i];
 		*source[i] = FROM_DEFAULT;
 	}
@@ -81,7 +91,7 @@ static void apply_file(struct loading *l, const char *path, const char *text, si
 	l->out_of_memory |= errors < 0;
 	for (size_t i = 0; i < N_PASSWORDS; i++)
 		if (*source[i] == FROM_FILE)
-			warn_if_readable(l, path, passwords[i], i == 0 ? l->o->database : l->o->session_database);
+			warn_if_readable(l, path, password_row(i));
 		else
 			*source[i] = before[i];
 }
@@ -153,7 +163,7 @@ void loading_credentials(struct loading *l)
 	for (size_t i = 0; dir && i < option_count; i++) {
 		char path[4096];
 		struct buf text;
-		if (option_table[i].type != OPT_DATABASE)
+		if (!option_is_secret(&option_table[i]))
 			continue;
 		buf_init(&text, CREDENTIAL_MAX + 8192);
 		snprintf(path, sizeof path, "%s/taskerd.%s", dir, option_table[i].name);

@@ -128,6 +128,13 @@ const struct option_row option_table[] = {
      NULL, "the claim that lists the namespaces for which they hold, or is *"},
     {"jwt_leeway_ms", OPT_INT, "30000", 0, 600000, EVERYWHERE | OPT_RELOAD, AT(jwt_leeway_ms), "MS", NULL,
      "how far the issuer's clock may be from this host's"},
+    /* spans */
+    {"trace_url", OPT_URL, NULL, 0, 2048, EVERYWHERE, AT(trace_url), "URL", "none: no spans are sent",
+     "collector that spans of tasks are sent to, by OTLP over HTTP: http://localhost:4318"},
+    {"trace_headers", OPT_HEADERS, NULL, 0, 3072, EVERYWHERE, AT(trace_headers), "HEADERS", "none",
+     "what the collector wants in the header of each request: name=value,name=value; a secret"},
+    {"trace_sample_percent", OPT_INT, "100", 0, 100, EVERYWHERE, AT(trace_sample_percent), "PERCENT", NULL,
+     "how many of the tasks are traced that come without a trace of their own"},
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 

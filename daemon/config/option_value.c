@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/base/listen.h"
+#include "daemon/trace/collector_text.h"
 
 const char *const jwt_algorithm_names[JWT_ALGORITHMS] = {"RS256", "RS384", "RS512", "PS256", "PS384",
                                                          "PS512", "ES256", "ES384", "ES512"};
@@ -30,8 +31,15 @@ bool option_is_text(const struct option_row *row)
 	                            [OPT_LOG_FORMAT] = false,
 	                            [OPT_ROLE] = false,
 	                            [OPT_TEXT] = true,
-	                            [OPT_ALGORITHMS] = false};
+	                            [OPT_ALGORITHMS] = false,
+	                            [OPT_URL] = true,
+	                            [OPT_HEADERS] = true};
 	return text[row->type];
+}
+
+bool option_is_secret(const struct option_row *row)
+{
+	return row->type == OPT_DATABASE || row->type == OPT_HEADERS;
 }
 
 char **option_text_at(struct options *o, const struct option_row *row)
@@ -283,6 +291,24 @@ static int set_any_text(struct options *o, const struct option_row *row, const c
 	return put_text(o, row, strdup(text));
 }
 
+static int set_url(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	if (strlen(text) > (size_t)row->max || !collector_url_ok(text)) {
+		buf_append_str(expected, "a URL like http://localhost:4318 or https://collector.example/v1/traces, without user, query or fragment");
+		return -EINVAL;
+	}
+	return put_text(o, row, strdup(text));
+}
+
+static int set_headers(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
+{
+	if (strlen(text) > (size_t)row->max || !collector_headers_ok(text)) {
+		buf_append_str(expected, "name=value,name=value: names of letters, digits, dots, dashes and underscores, values of visible ASCII with %2C for a comma and %25 for %");
+		return -EINVAL;
+	}
+	return put_text(o, row, strdup(text));
+}
+
 /* 0: there is none of this name. */
 static unsigned algorithm_bit(const char *name, size_t len)
 {
@@ -330,6 +356,7 @@ int option_set(struct options *o, const struct option_row *row, const char *text
 	    [OPT_DATABASE] = set_database, [OPT_LEVEL] = set_level, [OPT_EMBEDDED] = set_embedded,
 	    [OPT_LISTEN] = set_listen,     [OPT_ROLE] = set_role,   [OPT_TEXT] = set_any_text,
 	    [OPT_LOG_FORMAT] = set_log_format, [OPT_ALGORITHMS] = set_algorithms,
+	    [OPT_URL] = set_url,           [OPT_HEADERS] = set_headers,
 	};
 	return setters[row->type](o, row, text, expected);
 }
@@ -448,12 +475,27 @@ void options_redact(const char *database, struct buf *out)
 	redact_keywords(user + at, true, out);
 }
 
+/* The names are no secret. */
+static void redact_headers(const char *text, struct buf *out)
+{
+	for (const char *gap = ""; *text; gap = ",") {
+		size_t n = strcspn(text, "="), len = n + strcspn(text + n, ",");
+		buf_append_str(out, gap);
+		buf_append(out, text, n);
+		buf_append_str(out, "=***");
+		text += len;
+		text += strspn(text, " ,");
+	}
+}
+
 static void put_text_value(const struct option_row *row, const char *text, struct buf *out)
 {
 	if (!text)
 		return;
 	if (row->type == OPT_DATABASE)
 		options_redact(text, out);
+	else if (row->type == OPT_HEADERS)
+		redact_headers(text, out);
 	else
 		buf_append_str(out, text);
 }
@@ -492,6 +534,8 @@ void options_format(const struct options *o, const struct option_row *row, struc
 	case OPT_EMBEDDED:
 	case OPT_LISTEN:
 	case OPT_TEXT:
+	case OPT_URL:
+	case OPT_HEADERS:
 		put_text_value(row, *(char *const *)f, out);
 		break;
 	}

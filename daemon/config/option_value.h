@@ -12,6 +12,8 @@ int option_set(struct options *o, const struct option_row *row, const char *text
 int option_copy(struct options *to, const struct options *from, const struct option_row *row) must_check;
 bool option_equal(const struct options *a, const struct options *b, const struct option_row *row);
 bool option_is_text(const struct option_row *row);
+/* Its value may hold a password. */
+bool option_is_secret(const struct option_row *row);
 /* Free a text field and set it to NULL. */
 void option_clear(struct options *o, const struct option_row *row);
 /* The text field of a row that has one. */

@@ -51,6 +51,9 @@ struct options {
 	char *jwt_issuer, *jwt_audience, *jwt_roles_claim, *jwt_namespaces_claim;
 	unsigned jwt_algorithms; /* bits 1 << enum jwt_algorithm */
 	int jwt_leeway_ms;
+	char *trace_url; /* NULL: no spans are sent */
+	char *trace_headers; /* a secret; or NULL */
+	int trace_sample_percent;
 	unsigned char source[96]; /* enum option_source by row of the table */
 	char *place[96];          /* there: a file with its line, a variable, an option as it is spelled; or NULL */
 	char *access_place;
@@ -72,6 +75,8 @@ enum option_type {
 	OPT_LOG_FORMAT,
 	OPT_TEXT,     /* any, without control characters; at most `max` bytes */
 	OPT_ALGORITHMS, /* of JSON Web Tokens */
+	OPT_URL,      /* of a collector of spans */
+	OPT_HEADERS,  /* name=value,name=value; a secret */
 };
 
 enum option_flags {

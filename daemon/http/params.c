@@ -177,14 +177,21 @@ static int from_query(struct collector *c)
 	return rc;
 }
 
+/* Of a trace what does not fit is as if it were not there, says W3C: no request fails for it. */
+static bool fits(const struct param *p, const char *v)
+{
+	size_t n = strlen(v);
+	return n >= (size_t)p->min && n <= (size_t)p->max;
+}
+
 static int from_headers(struct collector *c)
 {
-	static const struct alias headers[] = {{"Idempotency-Key", "idempotency_key"}, {"traceparent", "traceparent"}};
+	static const struct alias headers[] = {{"Idempotency-Key", "idempotency_key"}, {"traceparent", "traceparent"}, {"tracestate", "tracestate"}};
 	int rc = 0;
 	for (size_t h = 0; rc == 0 && h < sizeof headers / sizeof *headers; h++) {
 		const char *v = evhttp_find_header(evhttp_request_get_input_headers(c->x->req), headers[h].from);
 		int i = spec_index(c->spec, headers[h].to, strlen(headers[h].to));
-		if (v && i >= 0 && !c->given[i]) /* the body is nearer */
+		if (v && i >= 0 && !c->given[i] && (h == 0 || fits(&c->spec[i], v))) /* the body is nearer */
 			rc = put_named(c, headers[h].to, strlen(headers[h].to), v);
 	}
 	return rc;

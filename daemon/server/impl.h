@@ -401,8 +401,8 @@ void message_run(struct session *s, enum msg_id m, uint32_t id, const msgpack_ob
 
 /* notes.c: what the log is told of steps and workers */
 struct note {
-	char task[UUID_TEXT], step[UUID_TEXT], worker[UUID_TEXT], attempt[16];
-	const char *fields[17];
+	char task[UUID_TEXT], step[UUID_TEXT], worker[UUID_TEXT], attempt[16], trace[TRACE_ID_TEXT], span[SPAN_ID_TEXT];
+	const char *fields[21];
 };
 /* The fields, which point into *n. Of a result under way; of a step of that session, or of its worker alone (step NULL). */
 const char *const *note_result(struct note *n, struct server *srv, const struct req *r);
@@ -413,6 +413,12 @@ void note_failure(struct server *srv, const struct req *r);
 void note_refused_events(struct server *srv, const struct req *r);
 void note_worker_gone(struct session *s, const char *why);
 void notes_free(struct server *srv);
+
+/* traces.c: which trace a step belongs to. Where no spans are sent, that which came with its task, or none. */
+/* The map of a step, as step.execute has it. */
+void step_put(const struct server *srv, const struct claim *c, struct buf *out);
+/* The trace and the span of an attempt, for the log. */
+void note_trace(struct note *n, const struct server *srv, const struct trace_context *trace, const struct uuid *task, const struct uuid *step, int fence);
 
 /* admit.c: who may do what */
 struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid);

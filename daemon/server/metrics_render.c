@@ -179,6 +179,20 @@ static void put_store(struct render *r)
 		expo_histogram(&r->x, &(struct label){"call", call_values[i]}, 1, &srv->metrics.call_size[i], &call_sizes);
 }
 
+static void put_traces(struct render *r)
+{
+	struct span_stats st;
+	store_get_span_stats(r->srv->store, &st);
+	const struct choice spans[] = {{"exported", (double)st.exported}, {"failed", (double)st.failed}};
+	const struct single singles[] = {
+		{"taskerd_traces_dropped", NULL, "Tasks whose spans were not sent because too many waited, or the daemon stopped.", METRIC_COUNTER, (double)st.dropped},
+		{"taskerd_traces_waiting", NULL, "Tasks whose spans wait to be sent.", METRIC_GAUGE, (double)st.waiting},
+		{"taskerd_trace_collector_up", NULL, "Whether the collector took the last spans; 0 without one.", METRIC_GAUGE, r->srv->opt->trace_url && st.up},
+	};
+	PUT_CHOICES(r, "taskerd_spans", METRIC_COUNTER, NULL, "Spans that the collector took (exported), or did not (failed).", "result", spans);
+	PUT_SINGLES(r, singles);
+}
+
 /* Sessions by language: that of the clients of this project, everything else is other. */
 static void put_sessions(struct render *r)
 {
@@ -341,6 +355,7 @@ void metrics_render(struct server *srv, enum expo_format format, const struct ac
 	put_templates(&r);
 	put_steps(&r);
 	put_store(&r);
+	put_traces(&r);
 	put_peers(&r);
 	put_events(&r);
 	put_database(&r);

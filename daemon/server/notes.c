@@ -62,7 +62,8 @@ static void put_all(struct note *n, struct server *srv, const struct session *s,
 	if (s)
 		uuid_format(&s->worker_uuid, n->worker);
 	const char *const list[] = {"TASKER_TASK", or_null(n->task), "TASKER_STEP", or_null(n->step), "TASKER_NAMESPACE", h ? h->ns : NULL, "TASKER_TEMPLATE", template_known(srv, template_id),
-				    "TASKER_HANDLER", h ? h->callable : NULL, "TASKER_ATTEMPT", or_null(n->attempt), "TASKER_WORKER", or_null(n->worker), "TASKER_WORKER_NAME", s ? or_null(s->name) : NULL, NULL};
+				    "TASKER_HANDLER", h ? h->callable : NULL, "TASKER_ATTEMPT", or_null(n->attempt), "TASKER_WORKER", or_null(n->worker), "TASKER_WORKER_NAME", s ? or_null(s->name) : NULL,
+				    "TASKER_TRACE_ID", or_null(n->trace), "TASKER_SPAN_ID", or_null(n->span), NULL};
 	_Static_assert(sizeof list == sizeof n->fields, "a note has room for all");
 	memcpy(n->fields, list, sizeof list);
 }
@@ -74,6 +75,7 @@ const char *const *note_result(struct note *n, struct server *srv, const struct 
 	uuid_format(&r->task, n->task);
 	uuid_format(&r->result.step, n->step);
 	snprintf(n->attempt, sizeof n->attempt, "%d", r->result.attempt);
+	note_trace(n, srv, &r->result.trace, &r->task, &r->result.step, r->result.fence);
 	put_all(n, srv, s, r->result.handler_id, r->result.template_id);
 	return n->fields;
 }
@@ -94,6 +96,7 @@ const char *const *note_step(struct note *n, const struct session *s, const stru
 	if (o) {
 		note_template(s->srv, o->claim);
 		snprintf(n->attempt, sizeof n->attempt, "%d", o->claim->attempt);
+		note_trace(n, s->srv, &o->claim->trace, &task, step, o->claim->fence);
 	}
 	put_all(n, s->srv, s, o ? o->claim->handler_id : -1, o ? o->claim->template_id : -1);
 	return n->fields;

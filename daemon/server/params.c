@@ -21,6 +21,7 @@ static const struct param create_params[] = {
 	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false, 0, 128},
 	{"reason", P_STR, false, 0, 128},      {"tags", P_STRS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
 	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent", P_STR, false, 1, 256},
+	{"tracestate", P_STR, false, 1, 512},
 	{"idempotency_key", P_STR, false, 1, 256}, {"run_at", P_TIME, false, 0, 0}, {0}};
 static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}, {0}};
 static const struct param task_params[] = {TASK_UUID, {0}};

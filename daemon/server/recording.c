@@ -27,6 +27,7 @@ struct req *result_req(const struct claim *c, const struct uuid *step, enum outc
 	r->result.slot = c->slot;
 	r->result.publishes = c->publishes;
 	r->result.series = c->series;
+	r->result.trace = c->trace;
 	return r;
 }
 

@@ -203,6 +203,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 		.migrate = srv->em != NULL || srv->opt->migrate,
 		.answers = &srv->answers,
 		.series = srv->metrics.series,
+		.trace = {srv->opt->trace_url, srv->opt->trace_headers, (unsigned)srv->opt->trace_sample_percent},
 	};
 	r = add_events(srv);
 	if (r < 0)

@@ -56,8 +56,7 @@ void step_give(struct session *s, struct open_step *o)
 		session_gather(s);
 	s->execute_items += items;
 	o->confirmed = true; /* sent on this very connection */
-	mp_map(&s->executes, o->claim->fields);
-	buf_join(&s->executes, &o->claim->body);
+	step_put(s->srv, o->claim, &s->executes);
 	s->n_executes++;
 	s->srv->c_steps_sent++;
 	o->given = now_mono();

@@ -20,7 +20,7 @@ struct bulk {
 	} items[];
 };
 
-static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "idempotency_key", "run_at"};
+static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "tracestate", "idempotency_key", "run_at"};
 
 #define OPTIONS_MAX (1u << 20)
 #define BULK_ANSWER (sizeof(struct err) + 100u) /* bytes of the answer for one task: an error, with the names of its fields */

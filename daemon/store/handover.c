@@ -45,6 +45,8 @@ static void put_inherited(struct claim *cl, const struct tcache_template *t, con
 	mp_raw(&cl->body, q->held->body.data + p->carry, p->carry_end - p->carry);
 	cl->parts.carry_end = cl->body.len;
 	cl->parts.n_carry = p->n_carry;
+	cl->parts.traceparent = p->traceparent;
+	cl->trace = q->trace;
 	mp_str(&cl->body, "dependencies");
 	mp_map(&cl->body, (size_t)child->n_ancestors);
 	cl->parts.deps = cl->body.len;

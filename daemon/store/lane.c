@@ -106,6 +106,7 @@ static struct done *answer(struct store *s, struct done *d)
 	store_end_call(w, &lane->call, d->claims);
 	store_count(s, lane->req->kind, 1);
 	store_note_call(d, lane->req->kind, 1, lane->began);
+	spans_note(s->spans, d);
 	lane->req->mail.next = NULL;
 	d->reqs = &lane->req->mail;
 	PQclear(lane->result);

@@ -8,6 +8,7 @@
 #include "daemon/base/mailbox.h"
 #include "daemon/core/retry.h"
 #include "daemon/core/uuid.h"
+#include "daemon/trace/context.h"
 #include "protocol/buf.h"
 
 /* Handlers that a group of like sessions can run. */
@@ -82,6 +83,7 @@ struct req_result {
 	struct buf value; /* the result, MessagePack */
 	bool publishes;		 /* the step declares domain events */
 	unsigned series;	 /* of its template's metrics */
+	struct trace_context trace; /* of its task */
 	struct event_word *words; /* owned */
 	size_t n_words;
 	char words_wrong[160];	 /* why what the worker said of them was not understood, or empty */
@@ -166,6 +168,7 @@ struct claim_parts {
 	bool whole;
 	size_t carry, carry_end; /* pairs about the task, the context among them */
 	unsigned n_carry;
+	size_t traceparent; /* its value, from `carry` on; 0: there is none */
 	size_t deps; /* pairs of the map of dependencies */
 	unsigned n_deps;
 	struct claim_dep {
@@ -191,6 +194,7 @@ struct claim {
 	bool publishes;	     /* the step declares domain events */
 	unsigned series;     /* of its template's metrics */
 	int waited_ms;	     /* in its queue */
+	struct trace_context trace; /* what came with the task */
 };
 struct claim *claim_free(struct claim *c); /* returns NULL */
 

@@ -127,6 +127,14 @@ static void put_true(struct claim *cl, const char *key, bool v)
 	cl->fields++;
 }
 
+static void note_trace(struct claim *cl, const msgpack_object_kv *kv)
+{
+	if (!mp_str_eq(&kv->key, "traceparent") || kv->val.type != MSGPACK_OBJECT_STR)
+		return;
+	cl->parts.traceparent = cl->body.len - cl->parts.carry;
+	traceparent_parse(kv->val.via.str.ptr, kv->val.via.str.size, &cl->trace);
+}
+
 /* The optional fields of the task, already a JSON object: copy its pairs. */
 static int put_meta(struct claim *cl, const char *json, size_t len)
 {
@@ -139,6 +147,7 @@ static int put_meta(struct claim *cl, const char *json, size_t len)
 		rc = mp_decode(tmp.data, tmp.len, &v);
 	for (uint32_t i = 0; rc == 0 && i < v.root.via.map.size; i++) {
 		mp_object(&cl->body, &v.root.via.map.ptr[i].key);
+		note_trace(cl, &v.root.via.map.ptr[i]);
 		mp_object(&cl->body, &v.root.via.map.ptr[i].val);
 		cl->fields++;
 	}
@@ -241,6 +250,18 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 	return rc;
 }
 
+/* Of an adopted claim, which brings nothing else of its task. */
+static void read_trace(struct claim *cl, const PGresult *r, int row)
+{
+	struct claim tmp = {0};
+	size_t n = 0;
+	const char *json = get_json(r, row, C_META, &n);
+	buf_init(&tmp.body, 0);
+	if (json && put_meta(&tmp, json, n) == 0)
+		cl->trace = tmp.trace;
+	buf_done(&tmp.body);
+}
+
 static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, int row, bool payload, struct done *out,
 		      enum db_failure *why, struct err *e)
 {
@@ -265,6 +286,8 @@ static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, con
 		cl->waited_ms = row_int(r, row, C_IDX);
 	else
 		cl->yields = row_int(r, row, C_IDX);
+	if (!payload)
+		read_trace(cl, r, row);
 	cl->series = t ? t->series : 0;
 	cl->handler_id = row_int(r, row, C_HANDLER);
 	cl->slot = call->slot;

@@ -15,6 +15,7 @@ static void free_requests(struct mail *m)
 
 struct store *store_destroy(struct store *s)
 {
+	s->spans = spans_free(s->spans);
 	free_requests(s->hot.head);
 	free_requests(s->api.head);
 	if (s->stop_fd >= 0)
@@ -89,6 +90,7 @@ struct store *store_stop(struct store *s, int timeout_ms)
 	}
 	for (int i = 0; i < s->n_threads; i++)
 		pthread_join(s->threads[i], NULL);
+	spans_stop(s->spans);
 	stop_waiting(s);
 	while (!wait_exited(s, true, 2000))
 		cut_connections(s);

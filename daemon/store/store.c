@@ -8,6 +8,7 @@
 
 void store_post(struct store *s, struct done *d)
 {
+	spans_note(s->spans, d);
 	mailbox_push(s->cfg.answers, &d->mail);
 }
 
@@ -108,7 +109,12 @@ int store_start(const struct store_config *cfg, struct store **ret, struct err *
 		store_destroy(s);
 		return err_set(e, -ENOMEM, "internal", "out of memory or descriptors");
 	}
-	int r = spawn(s, &s->presence, presence_main);
+	int r = spans_start(s, &s->spans, e);
+	if (r < 0) {
+		store_destroy(s);
+		return r;
+	}
+	r = spawn(s, &s->presence, presence_main);
 	s->presence_started = r == 0;
 	if (r == 0)
 		r = spawn(s, &s->keeper, keeper_main);

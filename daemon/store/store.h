@@ -4,6 +4,12 @@
 #pragma once
 #include "daemon/store/request.h"
 
+/* Where the spans of tasks go. The texts must outlive the store. */
+struct trace_config {
+	const char *url, *headers; /* of the collector; NULL: nowhere */
+	unsigned percent;	   /* of the traces that nobody has decided about */
+};
+
 struct store;
 struct store_config {
 	const char *conninfo;
@@ -20,6 +26,7 @@ struct store_config {
 	bool migrate; /* bring the schema up to date on the first connection */
 	struct mailbox *answers; /* struct done */
 	struct series *series; /* of metrics; borrowed */
+	struct trace_config trace;
 };
 
 /* Starts the threads and returns at once; DONE_UP follows when the node is registered. */
@@ -84,6 +91,14 @@ struct store_stats {
 	uint64_t late, removed;		   /* tasks found past a limit of their template; finished ones archived or deleted */
 };
 void store_get_stats(struct store *s, struct store_stats *ret);
+/* What has become of the spans. */
+struct span_stats {
+	uint64_t exported, failed; /* spans: that the collector took; or not */
+	uint64_t dropped;	   /* tasks: for which there was no room, or no time */
+	size_t waiting;		   /* tasks */
+	bool up;		   /* the collector took the last ones */
+};
+void store_get_span_stats(const struct store *s, struct span_stats *ret);
 /* What it is doing. */
 struct store_state {
 	unsigned threads, idle;

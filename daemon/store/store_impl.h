@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include "daemon/base/alive.h"
 #include "daemon/store/hot_impl.h"
+#include "daemon/store/spans.h"
 #include "daemon/store/store.h"
 
 struct list {
@@ -68,6 +69,7 @@ struct store {
 	int stop_fd; /* eventfd, readable when stopping */
 	pthread_t presence, keeper;
 	bool presence_started, keeper_started;
+	struct spans *spans; /* NULL: nobody wants any */
 	int n_threads;
 	pthread_t threads[16];
 };

@@ -13,7 +13,7 @@ import sys
 
 # A layer may include itself and every layer of a lower rank. Layers of one rank do not know each other, but for the pairs below.
 RANKS = {
-    "protocol": 0, "daemon/base": 1, "daemon/core": 2, "daemon/schema": 2, "daemon/metrics": 2,
+    "protocol": 0, "daemon/base": 1, "daemon/core": 2, "daemon/schema": 2, "daemon/metrics": 2, "daemon/trace": 2,
     "daemon/template": 3, "daemon/store": 3, "daemon/embed": 3, "daemon/config": 3,
     "daemon/auth": 4, "daemon/server": 5, "daemon/http": 6, "daemon": 7,
 }
@@ -30,6 +30,7 @@ LIBRARIES = [  # header, who may include it, in the daemon, the protocol and the
     (r"event2/.*|event\.h", {"daemon/base", "daemon/server", "daemon/http"}),
     (r"yaml\.h", {"daemon/template"}),
     (r"cjose/.*", {"daemon/auth"}),
+    (r"curl/.*", {"daemon/trace"}),
     (r"msgpack\.h|msgpack/.*", {"protocol"}),
 ]
 PURE = {"protocol", "daemon/core", "daemon/schema", "daemon/template"}  # no I/O, no clock, no environment, no threads

@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 # What a booted Debian has, and what the packages and the workers of the pages depend on.
 INCLUDE = ",".join((
 	"systemd,systemd-sysv,dbus,procps,man-db,adduser",
-	"postgresql,libevent-core-2.1-7,libevent-extra-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4,libcjose0",
+	"postgresql,libevent-core-2.1-7,libevent-extra-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4,libcjose0,libcurl4",
 	"python3-msgpack,python3-venv,ruby,ruby-msgpack",
 	"gcc,libc6-dev,pkg-config,libmsgpack-dev",
 ))

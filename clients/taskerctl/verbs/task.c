@@ -12,6 +12,7 @@ static const struct opt create_options[] = {
     {"correlation-id", 0, "ID", "ties it to others; by default the task's uuid", NULL},
     {"parent-correlation-id", 0, "ID", "of what caused it", NULL},
     {"traceparent", 0, "TEXT", "W3C trace context, handed to the handlers", NULL},
+    {"tracestate", 0, "TEXT", "what vendors add to the trace context, handed on too", NULL},
     {"from", 0, "FILE", "make a task of each row of this JSON Lines or CSV file (- for standard input)", &kind_file},
     {"format", 'f', "FORMAT", "of --from: jsonl, or csv; else as its name ends (.csv, .tsv)", &kind_rows},
     {"delimiter", 0, "CHAR", "between the columns of CSV, a comma by default", NULL},

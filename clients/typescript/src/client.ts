@@ -59,7 +59,9 @@ export interface CreateTaskOptions {
   priority?: number;
   correlationId?: string;
   parentCorrelationId?: string;
+  /** W3C trace context, handed to the handlers; `tracestate` with a `traceparent` only. */
   traceparent?: string;
+  tracestate?: string;
   /** A repeat with the same key and content returns the first task. */
   idempotencyKey?: string;
   /** When it begins. */

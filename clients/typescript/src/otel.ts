@@ -16,6 +16,7 @@ interface Api {
     getTracer(name: string): { startActiveSpan(name: string, options: Data, context: unknown, fn: (span: Span) => unknown): unknown };
     setSpanContext(context: unknown, spanContext: Data): unknown;
   };
+  createTraceState?(text: string): unknown;
   SpanKind: { CONSUMER: number };
   SpanStatusCode: { ERROR: number };
 }
@@ -47,7 +48,7 @@ export class Tracing {
       'taskerd.attempt': step.attempt,
     };
     const options = { kind: api.SpanKind.CONSUMER, attributes };
-    return api.trace.getTracer('taskerd').startActiveSpan(step.handler.callable, options, this.parent(step['traceparent']), (span) => {
+    return api.trace.getTracer('taskerd').startActiveSpan(step.handler.callable, options, this.parent(step['traceparent'], step['tracestate']), (span) => {
       const end = (error: unknown): void => {
         if (error !== undefined) {
           span.setStatus({ code: api.SpanStatusCode.ERROR, message: messageOf(error) });
@@ -59,11 +60,13 @@ export class Tracing {
     });
   }
 
-  private parent(traceparent: unknown): unknown {
+  private parent(traceparent: unknown, tracestate: unknown): unknown {
     const active = this.api.context.active();
     const [version, traceId, spanId, flags] = typeof traceparent === 'string' ? traceparent.split('-') : [];
     if (version === undefined || !traceId || !spanId || !flags) return active;
-    return this.api.trace.setSpanContext(active, { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true });
+    const spanContext: Data = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
+    if (typeof tracestate === 'string' && this.api.createTraceState) spanContext['traceState'] = this.api.createTraceState(tracestate);
+    return this.api.trace.setSpanContext(active, spanContext);
   }
 }
 

@@ -164,6 +164,7 @@ CREATE TABLE tasker.tasks (
   initiator text, source_system text, reason text,
   tags text[],
   correlation_id text, parent_correlation_id text, traceparent text,
+  tracestate text,                      -- with a traceparent that is one; else it means nothing
   impossible int[]                      -- template steps that will never be made: branches not taken, unused batch workers; NULL if there are none
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX tasks_identity ON tasker.tasks (identity_key) WHERE identity_key IS NOT NULL;

@@ -123,10 +123,10 @@ BEGIN
 END $$;
 
 -- A claimed step's optional fields, or NULL if all have their defaults.
-CREATE FUNCTION tasker.claim_meta(p_priority int, p_correlation text, p_parent text, p_traceparent text) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE AS
+CREATE FUNCTION tasker.claim_meta(p_priority int, p_correlation text, p_parent text, p_traceparent text, p_tracestate text) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS NOT NULL OR p_traceparent IS NOT NULL
           THEN jsonb_strip_nulls(jsonb_build_object('priority', p_priority, 'correlation_id', p_correlation,
-                 'parent_correlation_id', p_parent, 'traceparent', p_traceparent)) END $$;
+                 'parent_correlation_id', p_parent, 'traceparent', p_traceparent, 'tracestate', p_tracestate)) END $$;
 
 -- The rows a dispatcher needs to run steps just claimed. Results of ancestors that are more than the setting tasker.max_dependencies (bytes) together are left out
 -- (status partial); handlers ask for them.
@@ -135,7 +135,7 @@ CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts 
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
   SELECT 'c'::"char", greatest(0, least(date_part('epoch', clock_timestamp() - s.ready_at) * 1000, 2147483647))::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
          t.context, d.deps, s.inputs, s.checkpoint,
-         tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent)
+         tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent, t.tracestate)
   FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m
   CROSS JOIN unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
   CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t

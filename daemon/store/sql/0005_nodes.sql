@@ -50,10 +50,10 @@ BEGIN
   INSERT INTO tasker.node_claims (node_no, slot, seq, task_ids, step_nos, fences) VALUES (p_node, p_slot, p_seq, c_t, c_s, c_f);
   RETURN QUERY
     SELECT 'c'::"char", (s.checkpoint ->> 'yields')::int, NULL::text, t.task_id, t.task_uuid, t.template_id, s.step_no, s.attempts, s.fence, ts.handler_id,
-           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, CASE WHEN t.traceparent IS NOT NULL THEN jsonb_build_object('traceparent', t.traceparent) END
     FROM unnest(c_t, c_s) AS c(task_id, step_no)
     CROSS JOIN LATERAL (SELECT x.step_no, x.template_no, x.attempts, x.fence, x.checkpoint FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
-    CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x.template_id, x.traceparent FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
     CROSS JOIN LATERAL (SELECT x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts;
 END $$;
 

@@ -386,7 +386,7 @@ BEGIN
     'step', jsonb_build_object('step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'task_uuid', t.task_uuid, 'attempt', greatest(s.attempts, 1), 'max_attempts', ts.max_attempts,
       'retryable', ts.retryable, 'namespace', n.name, 'template', tp.name, 'version', tp.version, 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs),
       'template_step', ts.name, 'handler', ts.handler, 'context', t.context, 'inputs', s.inputs, 'checkpoint', s.checkpoint, 'priority', t.priority,
-      'correlation_id', coalesce(t.correlation_id, t.task_uuid::text), 'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent))
+      'correlation_id', coalesce(t.correlation_id, t.task_uuid::text), 'parent_correlation_id', t.parent_correlation_id, 'traceparent', t.traceparent, 'tracestate', t.tracestate))
   INTO v
   FROM tasker.steps s
   JOIN tasker.tasks t ON t.task_id = s.task_id
@@ -659,7 +659,7 @@ CREATE FUNCTION tasker.api_namespace_resume(p jsonb) RETURNS jsonb LANGUAGE sql 
 CREATE FUNCTION tasker.submit_task(
   name text, namespace text DEFAULT 'default', version text DEFAULT NULL, context jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL, priority int DEFAULT 0,
   tags text[] DEFAULT NULL, run_at timestamptz DEFAULT NULL, initiator text DEFAULT NULL, source_system text DEFAULT NULL, reason text DEFAULT NULL,
-  correlation_id text DEFAULT NULL, parent_correlation_id text DEFAULT NULL, traceparent text DEFAULT NULL,
+  correlation_id text DEFAULT NULL, parent_correlation_id text DEFAULT NULL, traceparent text DEFAULT NULL, tracestate text DEFAULT NULL,
   OUT task_uuid uuid, OUT created boolean, OUT state text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -669,7 +669,7 @@ BEGIN
   context := coalesce(context, '{}');
   FOR v_field IN SELECT * FROM (VALUES ('name', name, 1, 255), ('namespace', namespace, 1, 29), ('version', version, 1, 64), ('idempotency_key', idempotency_key, 1, 256),
       ('initiator', initiator, 0, 128), ('source_system', source_system, 0, 128), ('reason', reason, 0, 128), ('correlation_id', correlation_id, 1, 256),
-      ('parent_correlation_id', parent_correlation_id, 1, 256), ('traceparent', traceparent, 1, 256)) AS f(key, value, least, most) LOOP
+      ('parent_correlation_id', parent_correlation_id, 1, 256), ('traceparent', traceparent, 1, 256), ('tracestate', tracestate, 1, 512)) AS f(key, value, least, most) LOOP
     IF v_field.value IS NULL AND v_field.key IN ('name', 'namespace') OR octet_length(v_field.value) NOT BETWEEN v_field.least AND v_field.most THEN
       RAISE EXCEPTION '% must be of % to % bytes', v_field.key, v_field.least, v_field.most USING ERRCODE = 'TK400', COLUMN = v_field.key, HINT = 'Nothing is cut: shorten it.';
     END IF;
@@ -692,7 +692,7 @@ BEGIN
     RAISE EXCEPTION 'run_at must be finite' USING ERRCODE = 'TK400', COLUMN = 'run_at', HINT = 'NULL means now.';
   END IF;
   v_opts := nullif(jsonb_strip_nulls(jsonb_build_object('idempotency_key', idempotency_key, 'priority', nullif(priority, 0), 'tags', to_jsonb(tags), 'run_at', run_at, 'initiator', initiator,
-    'source_system', source_system, 'reason', reason, 'correlation_id', correlation_id, 'parent_correlation_id', parent_correlation_id, 'traceparent', traceparent)), '{}');
+    'source_system', source_system, 'reason', reason, 'correlation_id', correlation_id, 'parent_correlation_id', parent_correlation_id, 'traceparent', traceparent, 'tracestate', tracestate)), '{}');
   IF octet_length(v_opts::text) > 1048576 THEN
     RAISE EXCEPTION 'what goes with the context is larger than 1048576 bytes' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'Shorten the tags.';
   END IF;
@@ -723,7 +723,7 @@ END $$;
 CREATE FUNCTION tasker.create_task(
   name text, namespace text DEFAULT 'default', version text DEFAULT NULL, context jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL, priority int DEFAULT 0,
   tags text[] DEFAULT NULL, run_at timestamptz DEFAULT NULL, initiator text DEFAULT NULL, source_system text DEFAULT NULL, reason text DEFAULT NULL,
-  correlation_id text DEFAULT NULL, parent_correlation_id text DEFAULT NULL, traceparent text DEFAULT NULL)
+  correlation_id text DEFAULT NULL, parent_correlation_id text DEFAULT NULL, traceparent text DEFAULT NULL, tracestate text DEFAULT NULL)
 RETURNS uuid LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT s.task_uuid FROM tasker.submit_task($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) s
+  SELECT s.task_uuid FROM tasker.submit_task($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) s
 $$;

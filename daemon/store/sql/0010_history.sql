@@ -211,3 +211,118 @@ CREATE VIEW tasker_views.tasks_dlq AS
   SELECT d.dlq_uuid AS dlq_entry_uuid, t.task_uuid, d.original_state, d.reason AS dlq_reason, d.created_at AS dlq_timestamp, d.status AS resolution_status, d.resolved_at AS resolution_timestamp,
          d.notes AS resolution_notes, d.resolved_by, d.snapshot AS task_snapshot, d.metadata, d.created_at, d.updated_at
   FROM tasker.dlq d JOIN tasker.tasks t USING (task_id);
+
+-- Traces: what collectors are sent. Each attempt of a step is a span, whatever became of it, and each run of a task is, from its beginning (or its return) to where it came to rest. They are
+-- read from the history, so that it does not matter which node recorded what, or how often it was restarted since.
+
+-- The span of an attempt: the step's UUID and the fence; of a run of a task: its UUID and how many there were before. The daemon makes them too (daemon/trace).
+CREATE FUNCTION tasker.span_id(p_of uuid, p_no int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT encode(substring(sha256(uuid_send(p_of) || int4send(p_no)) FOR 8), 'hex') $$;
+
+CREATE FUNCTION tasker.nanoseconds(p_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT (extract(epoch FROM p_at) * 1000000)::bigint || '000' $$;
+
+-- {"key": value} as OTLP has it; NULL if there is nothing in it. Long texts are cut.
+CREATE FUNCTION tasker.otlp_attributes(p jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT jsonb_agg(jsonb_build_object('key', a.key, 'value', CASE jsonb_typeof(a.value)
+           WHEN 'number' THEN jsonb_build_object('intValue', a.value #>> '{}') ELSE jsonb_build_object('stringValue', left(a.value #>> '{}', 1024)) END))
+  FROM jsonb_each(p) AS a WHERE a.value <> 'null'
+$$;
+
+CREATE FUNCTION tasker.otlp_event(p_name text, p_at timestamptz, p_attributes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT jsonb_strip_nulls(jsonb_build_object('name', p_name, 'timeUnixNano', tasker.nanoseconds(p_at), 'attributes', tasker.otlp_attributes(p_attributes)))
+$$;
+
+-- Clocks of hosts differ: what would end before it began ends when it began. p_message NULL: no error.
+CREATE FUNCTION tasker.otlp_span(p_trace text, p_state text, p_id text, p_parent text, p_name text, p_kind int, p_from timestamptz, p_to timestamptz, p_message text, p_attributes jsonb, p_events jsonb)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT jsonb_strip_nulls(jsonb_build_object('traceId', p_trace, 'spanId', p_id, 'traceState', p_state, 'parentSpanId', p_parent, 'name', p_name, 'kind', p_kind,
+    'startTimeUnixNano', tasker.nanoseconds(p_from), 'endTimeUnixNano', tasker.nanoseconds(greatest(p_from, p_to)), 'attributes', tasker.otlp_attributes(p_attributes), 'events', p_events,
+    'status', CASE WHEN p_message IS NULL THEN '{}' ELSE jsonb_build_object('code', 2, 'message', left(p_message, 1024)) END))::text
+$$;
+
+-- The runs of these tasks that this node has ended, but for those that ended before p_since and are not what the task rests in now. Attempts recorded after `after` and up to
+-- `until` belong to it.
+CREATE FUNCTION tasker.runs_ended(p_node int, p_since timestamptz, p_tasks uuid[])
+RETURNS TABLE (task_id bigint, task_uuid uuid, run int, traceparent text, after timestamptz, until timestamptz) LANGUAGE sql STABLE AS $$
+  SELECT t.task_id, t.task_uuid, e.run, t.traceparent, coalesce(e.after, '-infinity'), CASE WHEN e.last AND t.state::text = e.state THEN 'infinity' ELSE e.at END
+  FROM (SELECT DISTINCT x.uuid FROM unnest(p_tasks) AS x(uuid)) u
+  CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x.traceparent, x.state, x.finished_at, x.finished_by_node, x.created_by_node FROM tasker.tasks x WHERE x.task_uuid = u.uuid OFFSET 0) t
+  CROSS JOIN LATERAL (
+    SELECT y.state, y.at, y.node_no, (row_number() OVER w - 1)::int AS run, lag(y.at) OVER w AS after, lead(y.at) OVER w IS NULL AS last
+    FROM (SELECT x.to_state::text, x.at, x.node_no FROM tasker.task_transitions x
+          WHERE x.task_id = t.task_id AND x.to_state IN ('blocked_by_failures', 'error', 'cancelled', 'resolved_manually')
+          UNION ALL SELECT 'complete', t.finished_at, coalesce(t.finished_by_node, t.created_by_node) WHERE t.state = 'complete') AS y(state, at, node_no)
+    WINDOW w AS (ORDER BY y.at)) e
+  WHERE (e.at >= p_since OR (e.last AND t.state::text = e.state))
+    -- What nobody's daemon did is for the first of those that live.
+    AND coalesce(e.node_no, (SELECT min(n.node_no) FROM tasker.nodes n WHERE n.lease_until > now())) = p_node
+$$;
+
+-- The span of a run. Runs after the first hang below it, the first below whoever made the task (p_parent), if that is in the trace.
+CREATE FUNCTION tasker.run_span(p_task bigint, p_run int, p_trace text, p_parent text, p_after timestamptz, p_until timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT tasker.otlp_span(p_trace, t.tracestate, tasker.span_id(t.task_uuid, p_run), CASE WHEN p_run = 0 THEN p_parent ELSE tasker.span_id(t.task_uuid, 0) END, m.name, 1,
+    CASE WHEN p_run = 0 THEN t.created_at ELSE coalesce((SELECT min(x.at) FROM tasker.task_transitions x WHERE x.task_id = p_task AND x.at > p_after), p_after) END, e.at,
+    CASE WHEN e.state IN ('blocked_by_failures', 'error') THEN coalesce(f.message, e.cause ->> 'message', e.cause ->> 'reason', e.state) END,
+    jsonb_build_object('taskerd.task_uuid', t.task_uuid, 'taskerd.namespace', n.name, 'taskerd.template', m.name, 'taskerd.version', m.version, 'taskerd.state', e.state, 'taskerd.run', p_run + 1,
+      'taskerd.priority', nullif(t.priority, 0), 'taskerd.correlation_id', t.correlation_id, 'taskerd.initiator', t.initiator, 'taskerd.node', nd.node_name),
+    CASE WHEN p_run = 0 AND t.run_at IS NOT NULL THEN jsonb_build_array(tasker.otlp_event('due', t.run_at)) END)
+  FROM tasker.tasks t JOIN tasker.templates m USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+  CROSS JOIN LATERAL (
+    (SELECT x.to_state::text AS state, x.at, x.node_no, x.cause FROM tasker.task_transitions x
+     WHERE x.task_id = t.task_id AND x.at > p_after AND x.at <= p_until AND x.to_state IN ('blocked_by_failures', 'error', 'cancelled', 'resolved_manually') ORDER BY x.at LIMIT 1)
+    UNION ALL SELECT 'complete', t.finished_at, coalesce(t.finished_by_node, t.created_by_node), NULL::jsonb WHERE t.state = 'complete' AND t.finished_at > p_after AND t.finished_at <= p_until
+    ORDER BY 2 LIMIT 1) e
+  LEFT JOIN tasker.nodes nd ON nd.node_no = e.node_no
+  LEFT JOIN LATERAL (
+    SELECT ts.name || ': ' || coalesce(s.error ->> 'message', 'failed') AS message FROM tasker.steps s JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+    WHERE s.task_id = t.task_id AND s.state = 'error' AND e.state IN ('blocked_by_failures', 'error') ORDER BY s.step_no LIMIT 1) f ON true
+  WHERE t.task_id = p_task
+$$;
+
+-- The spans of the attempts of a run, from the one after (p_step, p_fence) on: from when the step was ready (a retry: due) to when its end was recorded.
+CREATE FUNCTION tasker.attempt_spans(p_task bigint, p_run int, p_trace text, p_after timestamptz, p_until timestamptz, p_step int, p_fence int, p_limit int)
+RETURNS TABLE (step_no int, fence int, span text) LANGUAGE sql STABLE AS $$
+  SELECT a.step_no, a.fence, tasker.otlp_span(p_trace, t.tracestate, tasker.span_id(u.uuid, a.fence), tasker.span_id(t.task_uuid, p_run), ts.name, 5,
+    least(coalesce(a.ready_at, a.claimed_at, a.recorded_at), coalesce(a.claimed_at, a.recorded_at), a.recorded_at), a.recorded_at,
+    CASE WHEN a.outcome NOT IN ('success', 'released', 'cancelled') THEN coalesce(a.error ->> 'message', a.outcome::text) END,
+    jsonb_build_object('taskerd.task_uuid', t.task_uuid, 'taskerd.step_uuid', u.uuid, 'taskerd.step', tasker.step_name(ts.name, a.step_no, s.template_no, s.inputs), 'taskerd.namespace', n.name, 'taskerd.template', m.name,
+      'taskerd.version', m.version, 'taskerd.handler', h.callable, 'taskerd.attempt', a.attempt, 'taskerd.max_attempts', ts.max_attempts, 'taskerd.outcome', a.outcome, 'taskerd.node', nd.node_name,
+      'error.type', CASE WHEN a.outcome NOT IN ('success', 'released') THEN coalesce(a.error ->> 'error_type', a.outcome::text) END,
+      'taskerd.queue_ms', (extract(epoch FROM a.claimed_at - a.ready_at) * 1000)::bigint, 'taskerd.execution_ms', round(a.execution_ms)::bigint, 'taskerd.worker_uuid', a.worker_uuid,
+      'taskerd.worker', w.name, 'taskerd.worker_language', w.language, 'taskerd.worker_unit', w.unit, 'process.pid', w.pid),
+    jsonb_path_query_array(jsonb_build_array(tasker.otlp_event('claimed', a.claimed_at), tasker.otlp_event('finished', a.finished_at),
+      CASE WHEN a.outcome NOT IN ('success', 'released', 'cancelled') THEN tasker.otlp_event('exception', coalesce(a.finished_at, a.recorded_at),
+        jsonb_build_object('exception.type', coalesce(a.error ->> 'error_type', a.outcome::text), 'exception.message', coalesce(a.error ->> 'message', a.outcome::text))) END),
+      '$[*] ? (exists(@.timeUnixNano))'))
+  FROM (SELECT x.* FROM tasker.step_attempts x
+        WHERE x.task_id = p_task AND x.step_no >= p_step AND (x.step_no > p_step OR x.fence > p_fence) AND x.recorded_at > p_after AND x.recorded_at <= p_until
+        ORDER BY x.step_no, x.fence LIMIT p_limit) a
+  JOIN tasker.tasks t ON t.task_id = p_task JOIN tasker.templates m USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+  CROSS JOIN LATERAL (SELECT x.template_no, x.inputs FROM tasker.steps x WHERE x.task_id = p_task AND x.step_no = a.step_no OFFSET 0) s
+  CROSS JOIN LATERAL (SELECT x.name, x.max_attempts, x.handler_id FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
+  CROSS JOIN LATERAL (SELECT tasker.step_uuid(t.task_uuid, a.step_no) AS uuid) u
+  JOIN tasker.handlers h USING (handler_id)
+  LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no
+  LEFT JOIN tasker.workers w ON w.worker_uuid = a.worker_uuid
+  ORDER BY a.step_no, a.fence
+$$;
+
+-- Spans of runs (as runs_ended has them), in parallel arrays, from the one after (p_ord, p_step, p_fence) on: at most p_limit. A run's own span counts as step -1 of it.
+CREATE FUNCTION tasker.otlp_spans(p_tasks bigint[], p_runs int[], p_traces text[], p_parents text[], p_after timestamptz[], p_until timestamptz[], p_ord int, p_step int, p_fence int, p_limit int)
+RETURNS TABLE (ord int, step_no int, fence int, span text) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_left int := p_limit; v_n int;
+BEGIN
+  FOR i IN p_ord .. cardinality(p_tasks) LOOP
+    IF i > p_ord OR p_step < -1 THEN
+      RETURN QUERY SELECT i, -1, 0, tasker.run_span(p_tasks[i], p_runs[i], p_traces[i], p_parents[i], p_after[i], p_until[i]);
+      v_left := v_left - 1;
+    END IF;
+    RETURN QUERY SELECT i, a.step_no, a.fence, a.span
+                 FROM tasker.attempt_spans(p_tasks[i], p_runs[i], p_traces[i], p_after[i], p_until[i], CASE WHEN i = p_ord THEN p_step ELSE -1 END, CASE WHEN i = p_ord THEN p_fence ELSE 0 END, v_left) a;
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    v_left := v_left - v_n;
+    EXIT WHEN v_left <= 0;
+  END LOOP;
+END $$;

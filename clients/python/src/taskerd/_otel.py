@@ -36,8 +36,8 @@ class Tracing:
     def run(self, context: StepContext, call: Run) -> StepHandlerResult:
         """Run an attempt in its span."""
         step = context._step or {}
-        traceparent = step.get("traceparent")
-        parent = self._extract({"traceparent": traceparent}) if traceparent else None
+        carrier = {key: step[key] for key in ("traceparent", "tracestate") if step.get(key)}
+        parent = self._extract(carrier) if carrier else None
         tracer = self._trace.get_tracer("taskerd")
         name = str((step.get("handler") or {}).get("callable") or "step")
         attributes = {

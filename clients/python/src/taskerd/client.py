@@ -221,7 +221,7 @@ class TaskerClient(EventCalls):
 
         ``version`` defaults to the newest. ``extra`` are further params of ``task.create``:
         ``tags``, ``priority``, ``correlation_id``, ``parent_correlation_id``, ``traceparent``,
-        ``idempotency_key``, ``initiator``, ``source_system``.
+        ``tracestate``, ``idempotency_key``, ``initiator``, ``source_system``.
         """
         params = task_params(name, namespace, context, version, reason, self._defaults, extra)
         answer = self.request("task.create", params, timeout=timeout)

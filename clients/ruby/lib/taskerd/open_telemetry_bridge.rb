@@ -11,7 +11,7 @@ module Taskerd
 
     def run(context)
       step = context.step
-      parent = step["traceparent"] ? ::OpenTelemetry.propagation.extract({ "traceparent" => step["traceparent"] }) : ::OpenTelemetry::Context.current
+      parent = step["traceparent"] ? ::OpenTelemetry.propagation.extract(step.slice("traceparent", "tracestate").compact) : ::OpenTelemetry::Context.current
       ::OpenTelemetry::Context.with_current(parent) do
         tracer = ::OpenTelemetry.tracer_provider.tracer("taskerd", VERSION)
         tracer.in_span(step["handler"]["callable"], attributes: attributes(step), kind: :consumer) do |span|

@@ -73,7 +73,7 @@ module Taskerd
       # Create a task. The answer comes when it is durable.
       #
       # `version` defaults to the newest. `more` are further params of `task.create`: `tags`, `priority`, `correlation_id`,
-      # `parent_correlation_id`, `traceparent`, `idempotency_key`, `run_at`, `initiator`, `source_system`.
+      # `parent_correlation_id`, `traceparent`, `tracestate`, `idempotency_key`, `run_at`, `initiator`, `source_system`.
       # @return [Types::ClientTaskResponse]
       def create_task(title = nil, name: title, namespace: "default", context: {}, version: nil, reason: "Task requested", timeout: @timeout, **more)
         if name.is_a?(Types::TaskRequest)

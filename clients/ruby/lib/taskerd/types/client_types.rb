@@ -192,7 +192,7 @@ module Taskerd
     # The params of a task that is to be created.
     TaskRequest = Struct.new(
       :name, :namespace, :version, :context, :initiator, :source_system, :reason, :tags, :priority, :correlation_id, :parent_correlation_id,
-      :idempotency_key, :run_at, :traceparent, :requested_at, :options, keyword_init: true
+      :idempotency_key, :run_at, :traceparent, :tracestate, :requested_at, :options, keyword_init: true
     ) do
       # @return [Hash] the params, without those that are nil
       def to_params

@@ -688,8 +688,8 @@ BEGIN
     RAISE EXCEPTION 'priority must be from -100 to 100, it is %', priority USING ERRCODE = 'TK400', COLUMN = 'priority', HINT = 'Higher goes first; 0 is the default.';
   ELSIF cardinality(tags) > 100 OR array_ndims(tags) > 1 OR array_position(tags, NULL) IS NOT NULL THEN
     RAISE EXCEPTION 'tags must be at most 100 texts' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'One dimension, no NULL.';
-  ELSIF NOT isfinite(run_at) THEN
-    RAISE EXCEPTION 'run_at must be finite' USING ERRCODE = 'TK400', COLUMN = 'run_at', HINT = 'NULL means now.';
+  ELSIF NOT isfinite(run_at) OR run_at >= '10000-01-01 00:00:00+00' THEN -- RFC 3339 ends there
+    RAISE EXCEPTION 'run_at must be finite and before the year 10000' USING ERRCODE = 'TK400', COLUMN = 'run_at', HINT = 'NULL means now.';
   END IF;
   v_opts := nullif(jsonb_strip_nulls(jsonb_build_object('idempotency_key', idempotency_key, 'priority', nullif(priority, 0), 'tags', to_jsonb(tags), 'run_at', run_at, 'initiator', initiator,
     'source_system', source_system, 'reason', reason, 'correlation_id', correlation_id, 'parent_correlation_id', parent_correlation_id, 'traceparent', traceparent, 'tracestate', tracestate)), '{}');

@@ -8,7 +8,7 @@ static void tell_scanned(const struct ctl *c, const json_t *answer)
 {
 	const json_t *s = json_object_get(answer, "scanned");
 	if (json_int(s, "tasks", 0) == 0) {
-		ctl_note(c, "no tasks fit");
+		ctl_note(c, "no tasks fit; look further back with --since, or leave it out");
 		return;
 	}
 	ctl_note(c, "of %lld tasks and %lld attempts, created from %s to %s%s", (long long)json_int(s, "tasks", 0), (long long)json_int(s, "attempts", 0), json_text(s, "from"), json_text(s, "to"),
@@ -90,8 +90,7 @@ static json_t *failures(const json_t *answer)
 	return json_sorted(all, most_first, SIZE_MAX);
 }
 
-#define NONE "no tasks of that time; look further back with --since, or at all there are without it"
-const struct listing list_analytics_templates = {.columns = templates, .empty = NONE, .after = tell_scanned},
-                     list_analytics_steps = {.columns = steps, .empty = NONE, .after = tell_scanned},
-                     list_slowest = {.columns = slowest, .empty = NONE, .after = tell_scanned},
+const struct listing list_analytics_templates = {.columns = templates, .after = tell_scanned},
+                     list_analytics_steps = {.columns = steps, .after = tell_scanned},
+                     list_slowest = {.columns = slowest, .after = tell_scanned},
                      list_failing = {.columns = failing, .empty = "no attempt has failed", .items = failures, .after = tell_scanned};

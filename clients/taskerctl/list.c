@@ -23,7 +23,7 @@ void list_print_below(const struct ctl *c, const struct column *columns, const j
 static void print_answer(const struct ctl *c, const struct listing *l, const json_t *answer)
 {
 	cleanup_(cleanup_json) json_t *items = l->items ? l->items(answer) : json_incref(json_object_get(answer, c->cli->verb->list));
-	if (list_print(c, l->columns, items) == 0)
+	if (list_print(c, l->columns, items) == 0 && l->empty)
 		ctl_note(c, "%s", l->empty);
 	if (l->after)
 		l->after(c, answer);

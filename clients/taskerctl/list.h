@@ -4,7 +4,7 @@
 
 struct listing {
 	const struct column *columns;
-	const char *empty; /* said if there is nothing, and what to do about it */
+	const char *empty; /* said if there is nothing, and what to do about it; NULL: `after` says it */
 	/* Ask in more than one request. 0 with *ret, or an exit code after having said why. NULL: verb->asks, once. */
 	int (*ask)(struct ctl *c, json_t *params, json_t **ret);
 	/* What the rows are, a new reference. NULL: the member verb->list of the answer. */

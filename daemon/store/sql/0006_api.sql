@@ -18,7 +18,7 @@ $$;
 CREATE FUNCTION tasker.register_template(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_ns int; v_tid int; v_digest text; v_used boolean; h record; v_core text;
-  v_dynamic boolean := EXISTS (SELECT 1 FROM jsonb_array_elements(p -> 'steps') s WHERE s ->> 'type' <> 'standard');
+  v_dynamic boolean; v_sinks int; v_callables text[];
 BEGIN
   INSERT INTO tasker.namespaces (name) VALUES (p ->> 'namespace') ON CONFLICT (name) DO NOTHING;
   SELECT namespace_id INTO v_ns FROM tasker.namespaces WHERE name = p ->> 'namespace' FOR UPDATE;
@@ -40,7 +40,8 @@ BEGIN
     RAISE EXCEPTION 'template %/% version % exists with other content%', p ->> 'namespace', p ->> 'name', p ->> 'version',
       CASE WHEN v_used THEN ' and has had tasks, or is about to: give the new content a new version' ELSE ': give the new content a new version, or have the old one replaced, which no task has used' END USING ERRCODE = 'TK409';
   END IF;
-  FOR h IN SELECT DISTINCT s ->> 'callable' AS callable FROM jsonb_array_elements(p -> 'steps') s ORDER BY 1 LOOP
+  SELECT bool_or(s ->> 'type' <> 'standard'), count(*) FILTER (WHERE s -> 'children' = '[]'), array_agg(DISTINCT s ->> 'callable') INTO v_dynamic, v_sinks, v_callables FROM jsonb_array_elements(p -> 'steps') s;
+  FOR h IN SELECT c.callable FROM unnest(v_callables) AS c(callable) ORDER BY 1 LOOP
     INSERT INTO tasker.handlers (namespace_id, callable, queue_name)
     VALUES (v_ns, h.callable, 'worker_' || lower(p ->> 'namespace') || '_' || left(encode(sha256(convert_to((p ->> 'namespace') || '/' || h.callable, 'UTF8')), 'hex'), 10))
     ON CONFLICT (namespace_id, callable) DO NOTHING;
@@ -53,15 +54,14 @@ BEGIN
   VALUES (v_ns, p ->> 'name', p ->> 'version', string_to_array(v_core, '.')::int[],
           tasker.prerelease_key(nullif(substr(split_part(p ->> 'version', '+', 1), length(v_core) + 2), '')), p ->> 'digest', p -> 'definition',
           (p ->> 'identity_strategy')::tasker.identity_strategy, p -> 'input_schema', jsonb_array_length(p -> 'steps'),
-          (SELECT count(*) FROM jsonb_array_elements(p -> 'steps') s WHERE s -> 'children' = '[]'),
-          v_dynamic)
+          v_sinks, v_dynamic)
   RETURNING template_id INTO v_tid;
   INSERT INTO tasker.template_steps (template_id, step_no, name, step_type, initial, counts, decision_depth, batch_config, handler_id, handler, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms,
                                      timeout_ms, parents, children, ancestors, ancestors_cut, events, result_schema)
   SELECT v_tid, (s ->> 'no')::int, s ->> 'name', s ->> 'type', true, v_dynamic OR s -> 'children' = '[]', 0, nullif(s -> 'batch_config', 'null'), hd.handler_id, s -> 'handler', (s ->> 'retryable')::boolean, (s ->> 'max_attempts')::int,
          (s ->> 'backoff')::tasker.backoff_kind, (s ->> 'backoff_base_ms')::int, (s ->> 'max_backoff_ms')::int, (s ->> 'timeout_seconds')::bigint * 1000,
-         ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'parents') x), ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'children') x),
-         ARRAY(SELECT x::int FROM jsonb_array_elements_text(s -> 'ancestors') x), (s ->> 'ancestors_cut')::boolean,
+         translate(s ->> 'parents', '[]', '{}')::int[], translate(s ->> 'children', '[]', '{}')::int[],
+         translate(s ->> 'ancestors', '[]', '{}')::int[], (s ->> 'ancestors_cut')::boolean,
          nullif(nullif(s -> 'publishes_events', 'null'), '[]'), s -> 'result_schema'
   FROM jsonb_array_elements(p -> 'steps') s
   JOIN tasker.handlers hd ON hd.namespace_id = v_ns AND hd.callable = s ->> 'callable';
@@ -112,44 +112,45 @@ BEGIN
   RETURN v;
 END $$;
 
--- The steps of a task object.
-CREATE FUNCTION tasker.step_objects(t tasker.tasks) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT coalesce(jsonb_agg(jsonb_build_object(
-           'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
-           'depends_on', tasker.step_names(t.template_id, ts.parents),
-           'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
-           'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error)
-           || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
-           || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
-           || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]')
-  FROM tasker.steps s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
-  WHERE s.task_id = t.task_id
-$$;
-
--- The task object of the protocol, section 7. p_steps: with its steps, if there are no more than p_most: a frame has no items for more, and what cannot be sent need not be made.
-CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object(
+-- The task objects of the protocol, section 7. p_steps: with their steps, if there are no more than p_most: a frame has no items for more, and what cannot be sent need not be made.
+-- A set, so that many cost one start of a query, and one that is looked up by its key.
+CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigint) RETURNS TABLE (task_id bigint, object jsonb) LANGUAGE sql STABLE AS $$
+  SELECT t.task_id, jsonb_build_object(
     'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'version', tp.version, 'state', t.state, 'status', t.state,
     'created_at', tasker.rfc3339(t.created_at), 'finished_at', tasker.rfc3339(t.finished_at),
     'updated_at', tasker.rfc3339(greatest(t.created_at, t.finished_at, c.last)),
     'context', t.context, 'initiator', t.initiator, 'source_system', t.source_system, 'reason', t.reason, 'tags', to_jsonb(t.tags), 'priority', t.priority,
     'correlation_id', coalesce(t.correlation_id, t.task_uuid::text), 'parent_correlation_id', t.parent_correlation_id,
-    'paused', t.paused, 'run_at', tasker.rfc3339(t.run_at), 'total_steps', c.total) || jsonb_build_object(
+    'paused', t.paused, 'run_at', tasker.rfc3339(t.run_at), 'total_steps', c.total,
     'pending_steps', c.pending, 'in_progress_steps', c.running, 'completed_steps', c.done, 'failed_steps', c.failed, 'ready_steps', c.ready, 'waiting_steps', c.waiting,
     'completion_percentage', CASE WHEN c.total = 0 THEN 100 ELSE round(100.0 * c.done / c.total, 2) END,
     'execution_status', CASE WHEN t.state IN ('complete', 'resolved_manually') THEN 'all_complete' WHEN t.state IN ('cancelled', 'error') THEN t.state::text
       WHEN t.state = 'blocked_by_failures' THEN 'blocked_by_failures' WHEN c.running > 0 THEN 'processing' WHEN c.ready > 0 THEN 'has_ready_steps' ELSE 'waiting_for_dependencies' END)
-    || CASE WHEN p_steps AND (p_most IS NULL OR c.total <= p_most) THEN jsonb_build_object('steps', tasker.step_objects(t)) ELSE '{}' END
-  FROM tasker.tasks t
-  JOIN tasker.templates tp ON tp.template_id = t.template_id
-  JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+    || CASE WHEN l.steps IS NOT NULL THEN jsonb_build_object('steps', l.steps) ELSE '{}' END
+  FROM unnest(p_ids) AS u(id)
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT i.namespace_id, i.name, i.version, i.n_steps FROM tasker.templates i WHERE i.template_id = t.template_id OFFSET 0) tp
+  CROSS JOIN LATERAL (SELECT i.name FROM tasker.namespaces i WHERE i.namespace_id = tp.namespace_id OFFSET 0) n
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) END AS total, CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) FILTER (WHERE s.state = 'pending') END AS pending, count(*) FILTER (WHERE s.state = 'in_progress') AS running,
            count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
            count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last
     FROM tasker.steps s WHERE s.task_id = t.task_id) c
-  WHERE t.task_id = p_id
+  LEFT JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+             'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
+             'depends_on', ARRAY(SELECT i.name FROM unnest(ts.parents) AS p(no) CROSS JOIN LATERAL (SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = p.no OFFSET 0) i ORDER BY p.no),
+             'handler', ts.handler ->> 'callable', 'ready_at', tasker.rfc3339(s.ready_at), 'started_at', tasker.rfc3339(s.claimed_at), 'finished_at', tasker.rfc3339(s.finished_at),
+             'retry_at', tasker.rfc3339(s.retry_at), 'result', s.result, 'error', s.error)
+             || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
+             || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
+             || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]') AS steps
+    FROM tasker.steps s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
+    WHERE s.task_id = t.task_id) l ON p_steps AND (p_most IS NULL OR c.total <= p_most)
 $$;
+
+CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT o.object FROM tasker.task_objects(ARRAY[p_id], p_steps, p_most) o $$;
 
 CREATE FUNCTION tasker.task_id_of(p_uuid text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE

@@ -569,12 +569,13 @@ $$;
 CREATE FUNCTION tasker.archive_some(p_tasks bigint[], p_whole boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO tasker.archived_tasks (task_id, task_uuid, namespace, name, version, state, created_at, finished_at, task, history, dlq)
-  SELECT t.task_id, t.task_uuid, n.name, tp.name, tp.version, t.state, t.created_at, t.finished_at, tasker.task_object(t.task_id, p_whole, NULL),
-         CASE WHEN p_whole THEN tasker.history_of(t.task_id) ELSE tasker.transitions_of(t.task_id) END,
+  SELECT t.task_id, t.task_uuid, n.name, tp.name, tp.version, t.state, t.created_at, t.finished_at, o.object, coalesce(h.items, tasker.transitions_of(t.task_id)),
          coalesce((SELECT jsonb_agg(tasker.dlq_object(d, true) ORDER BY d.dlq_id) FROM tasker.dlq d WHERE d.task_id = t.task_id), '[]')
-  FROM unnest(p_tasks) AS u(id)
-  CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = u.id OFFSET 0) t
-  JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  FROM tasker.task_objects(p_tasks, p_whole, NULL) o
+  CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = o.task_id OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT x.* FROM tasker.templates x WHERE x.template_id = t.template_id OFFSET 0) tp
+  CROSS JOIN LATERAL (SELECT x.name FROM tasker.namespaces x WHERE x.namespace_id = tp.namespace_id OFFSET 0) n
+  LEFT JOIN LATERAL (SELECT coalesce(jsonb_agg(i.item ORDER BY i.n), '[]') AS items FROM tasker.history_items(t.task_id, 0, NULL) i) h ON p_whole
   ON CONFLICT DO NOTHING;
 END $$;
 

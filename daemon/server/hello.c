@@ -392,6 +392,16 @@ static bool resume_step(struct session *s, const struct uuid *uuid, const uint8_
 	return step_held(s, &key);
 }
 
+/* Whether the session goes on with a step that it names; *name is what it calls it, whatever else it says. */
+static bool resumes(struct session *s, const msgpack_object *o, const char **name, size_t *n)
+{
+	struct uuid u;
+	if (o->type != MSGPACK_OBJECT_MAP || mp_get_str(o, "step_uuid", name, n) != 1 || uuid_parse(*name, *n, &u) < 0)
+		return false;
+	const msgpack_object *claim = mp_get(o, "claim");
+	return s->worker && claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
+}
+
 void on_session_resume(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	const msgpack_object *steps = mp_get(params, "steps");
@@ -401,13 +411,11 @@ void on_session_resume(struct session *s, uint32_t id, const msgpack_object *par
 	mp_str(&answer, "steps");
 	mp_array(&answer, steps->via.array.size);
 	for (uint32_t i = 0; i < steps->via.array.size; i++) {
-		const msgpack_object *o = &steps->via.array.ptr[i], *claim = o->type == MSGPACK_OBJECT_MAP ? mp_get(o, "claim") : NULL;
+		const msgpack_object *o = &steps->via.array.ptr[i];
 		const char *p = "";
 		size_t n = 0;
 		int64_t attempt = 0;
-		struct uuid u;
-		bool held = claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && s->worker && mp_get_str(o, "step_uuid", &p, &n) == 1 &&
-			    uuid_parse(p, n, &u) == 0 && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
+		bool held = resumes(s, o, &p, &n);
 		if (o->type == MSGPACK_OBJECT_MAP)
 			(void)!mp_get_int(o, "attempt", 0, INT32_MAX, &attempt);
 		mp_map(&answer, 3);

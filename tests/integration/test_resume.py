@@ -92,6 +92,17 @@ class Resume(wire.Case):
 		v.finish(s)
 		self.assertEqual(v.acked(s), "recorded")
 
+	def test_what_cannot_be_resumed_is_answered_by_its_name(self):
+		"""A client finds its step by that."""
+		w, (s,), _ = self.took(1)
+		bad = [{"step_uuid": s["step_uuid"], "attempt": 1, "claim": claim} for claim in (None, b"", bytes(16), "x" * 16)]
+		answer = w.call("session.resume", {"steps": bad})
+		self.assertEqual(answer, {"steps": [{"step_uuid": s["step_uuid"], "attempt": 1, "status": "stale"}] * len(bad)})
+		w.finish(s)
+		self.assertEqual(w.acked(s), "recorded")
+		nobody = self.wire()
+		self.assertEqual(nobody.call("session.resume", {"steps": bad[:1]})["steps"][0]["step_uuid"], s["step_uuid"])
+
 	def test_while_the_old_connection_is_open(self):
 		"""Both ends of it think that it lives."""
 		a, _, _ = self.took(4)

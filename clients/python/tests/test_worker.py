@@ -329,6 +329,36 @@ class Results(WorkerCase):
                 r = self.run_one(echo, handler=handler)
                 self.assertEqual((r["error"]["error_type"], r["error"]["retryable"]), ("handler_not_found", False))
 
+    def test_errors_that_are_hard_to_tell(self):
+        class NoText(Exception):
+            def __str__(self):
+                raise RuntimeError("no text")
+
+        class Bare(PermanentError):
+            def __init__(self, sku):  # does not call ours
+                Exception.__init__(self, f"{sku} is sold out")
+
+        class Odd(RetryableError):
+            metadata = property(lambda self: {}.missing)
+
+            def __init__(self):
+                Exception.__init__(self, "odd")
+
+        for error, text, kind, retryable in (
+            (NoText(), "NoText (its text cannot be had)", "handler_error", True),
+            (Bare("x"), "x is sold out", "permanent_error", False),
+            (Odd(), "odd", "retryable_error", True),
+        ):
+            class Raises(StepHandler):
+                handler_name = "raises"
+
+                def call(self, context, error=error):
+                    raise error
+
+            with self.subTest(text):
+                found = self.run_one(Raises)["error"]
+                self.assertEqual((found["message"], found["error_type"], found["retryable"]), (text, kind, retryable))
+
     def test_async_handlers(self):
         left = []
 

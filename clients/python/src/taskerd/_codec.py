@@ -239,7 +239,7 @@ def to_json_value(value: Any, path: str = "", depth: int = MAX_VALUE_DEPTH) -> A
     if isinstance(value, (uuid.UUID, decimal.Decimal, os.PathLike)):
         return str(value)
     if depth == 0:
-        raise ConversionError("nested too deeply", path)
+        raise ConversionError("nested too deeply, or a value contains itself", path)
     if isinstance(value, Mapping):
         return _map(value, path, depth)
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -14,7 +14,7 @@ from .context import StepContext
 from .exceptions import ConversionError
 from .handler import HandlerRegistry
 from .registry import HandlerDefinition, ResolutionError, new_handler
-from .results import StepHandlerResult, failure_from_exception, result_from_value
+from .results import StepHandlerResult, failure_from_exception, result_from_value, text_of
 
 if TYPE_CHECKING:
     import asyncio  # at run time only where a handler needs it: it takes long to import
@@ -87,7 +87,7 @@ class StepRunner:
             size = f"{len(packed)} bytes, the daemon takes {max_bytes}"
             kind, why = "result_too_large", size if len(packed) > max_bytes else f"more than {max_items} values, keys and containers"
         except Exception as exc:  # user values may fail in any way while they are converted
-            kind, why = "serialization_error", str(exc)
+            kind, why = "serialization_error", text_of(exc)
         _log.error(
             "step %s of handler %r: the result cannot be sent: %s", context._key[0], context.handler_name, why
         )

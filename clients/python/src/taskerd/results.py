@@ -200,6 +200,10 @@ def result_from_value(value: Any) -> StepHandlerResult:
     return StepHandlerResult(True, {"result": value})
 
 
+#: What an error of the library has if nobody has set it.
+_UNSET: Dict[str, Any] = {"retryable": True, "metadata": {}, "error_code": None, "retry_after": None, "context": {}}
+
+
 def failure_from_exception(error: BaseException) -> StepHandlerResult:
     """What an uncaught exception means for the step.
 
@@ -207,17 +211,32 @@ def failure_from_exception(error: BaseException) -> StepHandlerResult:
     ``retry_after``), other errors of the library follow their ``retryable``, everything else is
     retryable.
     """
-    message = str(error) or type(error).__name__
+    try:
+        return _failure_from(error)
+    except Exception as exc:  # an error's own methods and attributes may be anything
+        why = f"{type(error).__name__}, which cannot be told: {text_of(exc)}"
+        return StepHandlerResult.failure(why, ErrorType.HANDLER_ERROR, not isinstance(error, PermanentError))
+
+
+def text_of(error: BaseException) -> str:
+    """An error's text, or its class if that has none or raises."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return f"{type(error).__name__} (its text cannot be had)"
+
+
+def _failure_from(error: BaseException) -> StepHandlerResult:
+    message = text_of(error)
     if isinstance(error, TaskerError):
-        kind, retryable = ErrorType.HANDLER_ERROR, error.retryable
+        own = {k: getattr(error, k, v) for k, v in _UNSET.items()}  # a class of one's own may not call our constructor
+        kind, retryable = ErrorType.HANDLER_ERROR, own["retryable"]
         if isinstance(error, PermanentError):
             kind, retryable = ErrorType.PERMANENT_ERROR, False
         elif isinstance(error, RetryableError):
             kind, retryable = ErrorType.RETRYABLE_ERROR, True
-        result = StepHandlerResult.failure(
-            message, kind, retryable, error.metadata, error.error_code, error.retry_after
-        )
-        result.error_context = {"exception_type": type(error).__name__, **error.context}
+        result = StepHandlerResult.failure(message, kind, retryable, own["metadata"], own["error_code"], own["retry_after"])
+        result.error_context = {"exception_type": type(error).__name__, **own["context"]}
         return result
     metadata = {
         "exception_type": type(error).__name__,

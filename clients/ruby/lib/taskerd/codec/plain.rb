@@ -126,7 +126,7 @@ module Taskerd
       end
 
       def deeper(path, depth)
-        raise Errors::ConversionError.new("nested too deeply", path: path) if depth.zero?
+        raise Errors::ConversionError.new("nested too deeply, or a value contains itself", path: path) if depth.zero?
 
         depth - 1
       end

@@ -86,6 +86,16 @@ class TestWorker < Support::Case
     assert_equal [2, { "reason" => "timeout" }], result.values_at("attempt", "result")
   end
 
+  def test_a_failure_without_words
+    unspeakable = Class.new(StandardError) { def message = raise("no words") }
+    failures = [->(_) { Taskerd::Types::StepHandlerCallResult.error(error_type: "UnexpectedError", message: "") }, ->(_) { raise unspeakable }]
+    _, conn = worker({ "a" => handler { |context| failures[context.get_input("n")].call(nil) } })
+    failures.each_index do |n|
+      conn.execute(step("a", n + 1, "context" => { "n" => n }))
+      assert_equal "the step failed", conn.results.first["error"]["message"]
+    end
+  end
+
   def test_the_same_attempt_with_another_claim_is_a_new_delivery
     runs = Queue.new
     _, conn = worker({ "a" => handler { |_| runs << 1; {} } })

@@ -176,7 +176,7 @@ function successParts(result: StepHandlerResult): Part[] {
 function failureParts(result: StepHandlerResult): Part[] {
   const { traceback, ...metadata } = result.metadata ?? {};
   const error: Data = {
-    message: safeText(result.errorMessage ?? 'the step failed', MAX_MESSAGE),
+    message: safeText(result.errorMessage || 'the step failed', MAX_MESSAGE),
     error_type: safeText(result.errorType ?? 'handler_error', 128),
     retryable: result.retryable,
   };

@@ -92,6 +92,7 @@ describe('results', () => {
     ['a string', () => { throw 'text'; }, { message: 'text', error_type: 'handler_error', retryable: true }, {}], // eslint-disable-line no-throw-literal
     ['nothing', () => { throw undefined; }, { message: 'undefined', error_type: 'handler_error', retryable: true }, {}], // eslint-disable-line no-throw-literal
     ['failure()', () => StepHandlerResult.failure('bad', 'validation_error', false, { status_code: 422 }, 'C'), { message: 'bad', error_type: 'validation_error', retryable: false, error_code: 'C', status_code: 422 }, {}],
+    ['failure() without words', () => StepHandlerResult.failure(''), { message: 'the step failed' }, {}],
     ['a hint', () => new StepHandlerResult({ success: false, errorMessage: 'later', retryable: true, orchestrationMetadata: { headers: { 'Retry-After': '7' } } }), { message: 'later' }, { retry_after_ms: 7000 }],
   ];
   for (const form of ['class', 'function'] as const) {

@@ -150,7 +150,8 @@ module Taskerd
 
         def add_error(item, result)
           metadata = result.metadata.is_a?(Hash) ? result.metadata.transform_keys(&:to_s) : {}
-          error = { "message" => text(result.message, MAX_MESSAGE), "error_type" => text(result.error_type, 128), "retryable" => result.retryable }
+          message = Types.presence(text(result.message, MAX_MESSAGE)) || "the step failed"
+          error = { "message" => message, "error_type" => text(result.error_type, 128), "retryable" => result.retryable }
           code = result.error_code || metadata["error_code"]
           error["error_code"] = text(code, 128) unless code.nil?
           trace = result.backtrace || metadata["backtrace"]

@@ -70,7 +70,7 @@ bool store_stalled(const struct store *s, usec_t limit);
 
 /* A call that the database has not answered for too long, while it answers others. */
 struct store_hang {
-	char thread[16];  /* "store 1", "presence", "keeper" */
+	char thread[20];  /* "store 1", "presence", "keeper" */
 	const char *call; /* of static life */
 	int backend;	  /* the server's process for it; 0 not known */
 	usec_t since;

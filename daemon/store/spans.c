@@ -14,6 +14,8 @@
 #define WAITING_MAX 50000u /* tasks */
 #define TASKS_MAX 100u	   /* asked about at a time */
 #define SPANS_MAX 500	   /* of a request */
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
 #define GATHER_MS 500	   /* how long tasks may gather */
 #define QUERY_MS 30000
 #define REQUEST_MS 10000
@@ -269,7 +271,7 @@ static int send_page(struct spans *sp, char after[3][16])
 		params[i] = buf_text(&sp->arrays[i]);
 	for (int i = 0; i < 3; i++)
 		params[N_ARRAYS + i] = after[i];
-	int rc = query(sp, "SELECT * FROM tasker.otlp_spans($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int, $8::int, $9::int, 500)", N_ARRAYS + 3, params, &r);
+	int rc = query(sp, "SELECT * FROM tasker.otlp_spans($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int, $8::int, $9::int, " TEXT(SPANS_MAX) ")", N_ARRAYS + 3, params, &r);
 	int n = rc < 0 ? 0 : PQntuples(r);
 	buf_init(&text, 0);
 	for (int i = 0; i < n; i++) {
@@ -380,6 +382,7 @@ void spans_stop(struct spans *sp)
 	uint64_t one = 1;
 	if (!sp || !sp->started)
 		return;
+	uint64_t before = atomic_load(&sp->dropped);
 	atomic_store(&sp->stop_at, now_mono() + (usec_t)STOP_MS * USEC_PER_MSEC);
 	atomic_store(&sp->stopping, true);
 	ssize_t ignored = write(sp->stop_fd, &one, sizeof one);
@@ -387,6 +390,9 @@ void spans_stop(struct spans *sp)
 	mailbox_close(&sp->queue);
 	pthread_join(sp->thread, NULL);
 	sp->started = false;
+	uint64_t left = atomic_load(&sp->dropped) - before;
+	if (left > 0)
+		log_warn("spans of %llu tasks were not sent: there was no time for them at the stop", (unsigned long long)left);
 }
 
 struct spans *spans_free(struct spans *sp)

@@ -176,11 +176,13 @@ class Tracing(unittest.TestCase):
 
         @step_handler("traced")
         def traced():
-            seen.append(trace.get_current_span().get_span_context().trace_id)
+            context = trace.get_current_span().get_span_context()
+            seen.append((context.trace_id, context.trace_state.get("vendor")))
             return {}
 
-        run_handler(traced, traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-        self.assertEqual(seen, [0x4BF92F3577B34DA6A3CE929D0E0E4736])
+        traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        run_handler(traced, traceparent=traceparent, tracestate="vendor=1,x=y")
+        self.assertEqual(seen, [(0x4BF92F3577B34DA6A3CE929D0E0E4736, "1")])
 
 
 class Observability(workers.WorkerCase):

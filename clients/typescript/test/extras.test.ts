@@ -29,10 +29,11 @@ test('a handler runs in a span that continues the trace of its task', async () =
     if (context.getInput('bad')) throw new Error('bad');
   });
   await withWorker({ h: handler }, async ({ conn }) => {
-    conn.execute(step('h', 1, { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' }), step('h', 2, { context: { bad: true } }));
+    conn.execute(step('h', 1, { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', tracestate: 'vendor=1,x=y' }), step('h', 2, { context: { bad: true } }));
     await conn.results(2);
   });
   assert.deepEqual([spans[0]?.['name'], spans[0]?.['parent'].traceId, spans[0]?.['attributes']['taskerd.step'], spans[0]?.['ended'], spans[0]?.['status']], ['h', '0af7651916cd43dd8448eb211c80319c', 's1', true, undefined]);
+  assert.equal(spans[0]?.['parent'].traceState.serialize(), 'vendor=1,x=y');
   assert.equal(spans[1]?.['status'].message, 'bad');
   trace.disable();
 });

@@ -588,6 +588,23 @@ START_TEST(test_table)
 }
 END_TEST
 
+/* The headers of a collector: a secret in what is printed, in what is said of mistakes, and on the command line. */
+START_TEST(test_collector)
+{
+	static const char *const good[] = {"--embedded=./x", "--check-config", "--verbose", "--trace-url=https://h:4318/v1/traces", "--trace-headers=x-key=hunter2,b=hunter3", NULL};
+	static const char *const bad[] = {"--embedded=./x", "--check-config", "--trace-url=http://me:hunter2@h", "--trace-headers=x-key=hunter2,hunter3", "--trace-sample-percent=101", NULL};
+	ck_assert_int_eq(load(good), 1);
+	ck_assert_msg(strstr(out, "x-key=***,b=***") && strstr(out, "https://h:4318/v1/traces") && !strstr(out, "hunter"), "%s", out);
+	expect_said("--trace-headers: warning: holds a password, and everyone on this host can list the command line");
+	ck_assert_int_eq(load(bad), -EINVAL);
+	expect_said("--trace-url: expected a URL like http://localhost:4318");
+	expect_said("--trace-headers: expected name=value,name=value");
+	expect_said("--trace-sample-percent: expected a whole number from 0 to 100");
+	ck_assert_ptr_null(strstr(said(), "hunter3"));
+	options_done(&o);
+}
+END_TEST
+
 START_TEST(test_too_many_arguments)
 {
 	char name[] = "taskerd", word[] = "--verbose=no", *argv[300] = {name};
@@ -623,6 +640,7 @@ int main(void)
 	    test_migrate,
 	    test_reload,
 	    test_table,
+	    test_collector,
 	    test_too_many_arguments,
 	};
 	Suite *s = suite_create("config");

@@ -16,6 +16,13 @@ struct timeval http_patience(const struct http *h)
 	return (struct timeval){.tv_sec = h->opt->http_timeout_ms / 1000, .tv_usec = h->opt->http_timeout_ms % 1000 * 1000};
 }
 
+struct timeval http_patience_reading(const struct http *h)
+{
+	struct timeval tv = http_patience(h);
+	tv.tv_sec += 2;
+	return tv;
+}
+
 /* evhttp closes it when it sees the end of file. */
 static void hang_up(struct conn *c)
 {
@@ -26,13 +33,14 @@ static void hang_up(struct conn *c)
 	shutdown(bufferevent_getfd(c->bev), SHUT_RDWR);
 }
 
-static void conn_free(struct conn *c)
+void conn_free(struct conn *c)
 {
 	struct http *h = c->http;
 	h->n_closing -= c->closing;
 	h->input -= c->input;
 	TAILQ_REMOVE(&h->idle, c, link);
 	HASH_DEL(h->conns, c);
+	broken_unwatch(c);
 	bufferevent_decref(c->bev);
 	free(c);
 }
@@ -51,7 +59,9 @@ static void sweep(struct http *h)
 {
 	struct conn *c, *tmp;
 	HASH_ITER(hh, h->conns, c, tmp)
-		if (is_gone(c))
+		if (is_gone(c) && c->refused && !c->closing)
+			broken_linger(c);
+		else if (is_gone(c))
 			conn_free(c);
 }
 
@@ -69,7 +79,7 @@ static void let_go(struct conn *c)
 	bufferevent_event_cb event = NULL;
 	void *evcon;
 	bufferevent_getcb(c->bev, &read, &write, &event, &evcon);
-	if (event) /* evhttp still has it, and is the argument's owner */
+	if (event && !c->leftover) /* evhttp still has it, and is the argument's owner */
 		evhttp_connection_free(evcon);
 	conn_free(c);
 }
@@ -102,6 +112,8 @@ static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, v
 	h->input += info->n_added - info->n_deleted;
 	if (info->n_added > 0 && h->input > max)
 		hang_up(c);
+	if (!c->busy)
+		broken_look(c, info->n_added);
 }
 
 static struct bufferevent *on_accepted(struct event_base *base, void *arg)
@@ -122,6 +134,7 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 	bufferevent_incref(bev);
 	bufferevent_setwatermark(bev, EV_READ, 0, h->opt->http_max_header + h->opt->http_max_body + 65536);
 	evbuffer_add_cb(bufferevent_get_input(bev), on_input, c);
+	broken_watch(c);
 	HASH_ADD_PTR(h->conns, bev, c);
 	TAILQ_INSERT_TAIL(&h->idle, c, link);
 	return bev;
@@ -138,10 +151,13 @@ struct conn *conn_find(struct http *h, struct evhttp_request *req)
 
 void conn_busy(struct conn *c, bool busy)
 {
-	struct timeval patience = http_patience(c->http);
-	if (!busy) /* a request that waited had none for reading */
-		bufferevent_set_timeouts(c->bev, &patience, &patience);
+	struct timeval writing = http_patience(c->http), reading = http_patience_reading(c->http);
+	bufferevent_set_timeouts(c->bev, &reading, &writing); /* a request that waited had none for reading */
 	c->busy = busy;
+	c->header = 0;
+	c->whole = false;
+	if (!busy)
+		broken_look(c, evbuffer_get_length(bufferevent_get_input(c->bev)));
 	c->since = now_mono();
 	TAILQ_REMOVE(&c->http->idle, c, link);
 	TAILQ_INSERT_TAIL(&c->http->idle, c, link);
@@ -153,8 +169,10 @@ void conns_tick(struct http *h)
 	usec_t now = now_mono();
 	sweep(h);
 	TAILQ_FOREACH(c, &h->idle, link)
-		if (!c->busy && now - c->since > patience(h))
+		if (!c->busy && !c->closing && now - c->since > patience(h)) {
+			broken_late(c);
 			hang_up(c);
+		}
 	if (h->paused && HASH_COUNT(h->conns) < (size_t)h->opt->http_max_connections)
 		set_doors(h, true);
 }

@@ -314,8 +314,7 @@ static int begin(struct http *h, struct err *e)
 	evhttp_set_allowed_methods(h->evhttp, ALL_VERBS);
 	evhttp_set_max_headers_size(h->evhttp, (ev_ssize_t)h->opt->http_max_header);
 	evhttp_set_max_body_size(h->evhttp, (ev_ssize_t)h->opt->http_max_body);
-	evhttp_set_flags(h->evhttp, EVHTTP_SERVER_LINGERING_CLOSE); /* who sends too much is told so */
-	struct timeval patience = http_patience(h);
+	struct timeval patience = http_patience_reading(h);
 	evhttp_set_timeout_tv(h->evhttp, &patience);
 	evhttp_set_gencb(h->evhttp, on_request, h);
 	event_add(h->ev_tick, &(struct timeval){.tv_sec = 1});

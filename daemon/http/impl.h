@@ -3,6 +3,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/event_struct.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
@@ -32,10 +33,15 @@ struct conn {
 	UT_hash_handle hh;
 	TAILQ_ENTRY(conn) link; /* the longest idle first */
 	struct http *http;
-	usec_t since; /* of its last request's end */
-	size_t input; /* bytes that are counted in http->input */
-	bool busy;    /* with a request */
+	struct event words; /* evhttp answers by itself */
+	usec_t since;	    /* of its last request's end */
+	size_t input;	    /* bytes that are counted in http->input */
+	bool busy;	    /* with a request */
+	size_t header;	    /* bytes of the next request's header so far */
+	bool whole;	    /* that is all of it */
 	bool closing;
+	bool refused;	/* evhttp has answered by itself, and closes it */
+	bool leftover;	/* evhttp is done with it: what still comes is thrown away */
 };
 
 struct door { /* an address that is listened on */
@@ -90,12 +96,24 @@ void exchange_drop(struct exchange *x, const char *why);
 void exchange_watch_client(struct exchange *x);
 
 /* conns.c */
-struct timeval http_patience(const struct http *h);
+/* For the answer; evhttp has a little more of it for requests, so that conns_tick comes first and says what is wrong. */
+struct timeval http_patience(const struct http *h), http_patience_reading(const struct http *h);
 int conns_begin(struct http *h, struct err *e) must_check;
 void conns_tick(struct http *h);
 void conns_end(struct http *h);
+void conn_free(struct conn *c);
 struct conn *conn_find(struct http *h, struct evhttp_request *req);
 void conn_busy(struct conn *c, bool busy);
+
+/* broken.c: answers to what is no request */
+void broken_watch(struct conn *c);
+void broken_unwatch(struct conn *c);
+/* See what has been received of the next request; `added`: the last bytes of it are new. */
+void broken_look(struct conn *c, size_t added);
+/* Its time is up: say so, if it has begun. */
+void broken_late(struct conn *c);
+/* evhttp is done with it, but the client may still be sending what was refused, and would not see the answer if the connection were closed. */
+void broken_linger(struct conn *c);
 
 /* reply.c: answers. Each ends the exchange. */
 void reply_json(struct exchange *x, int status, struct buf *json);
@@ -110,11 +128,27 @@ void reply_result(struct exchange *x, const msgpack_object *result);
 void reply_empty(struct exchange *x, int status);
 void add_header(struct exchange *x, const char *name, const char *value);
 int http_status_of(const char *code, size_t len);
+const char *http_phrase_of(int status);
+/* The members that each problem has, without the closing brace. */
+void problem_begin(struct buf *json, int status, const char *code, size_t len);
+void problem_put_text(struct buf *json, const char *key, const char *text);
 
 /* params.c: from path, query, headers and body to the parameters of a message. 0, or negative with *e. */
 int exchange_params(struct exchange *x, struct buf *out, struct err *e) must_check;
 
 /* stream.c: server-sent events */
+
+/* The id of a task's event: its time, and which of that time it is. Empty: before all. */
+struct stream_mark {
+	char at[40];
+	unsigned nth;
+};
+/* False: the id (or NULL) is none of a task's event, and *ret is empty. */
+bool stream_mark_read(const char *id, struct stream_mark *ret);
+/* On to the next event. False: that is no time of an event. */
+bool stream_mark_move(struct stream_mark *m, const char *at, size_t len);
+bool stream_mark_covers(const struct stream_mark *seen, const struct stream_mark *m);
+
 void stream_begin(struct exchange *x, const msgpack_object *result);
 void stream_notified(struct exchange *x, const char *method, size_t n, const msgpack_object *params);
 void stream_tick(struct exchange *x);

@@ -1,5 +1,6 @@
 /* From a request to the parameters of its message: variables of the path, the query, two headers, the members of the body. Text becomes what the message's table says; what the
  * table does not know is refused by name. The message checks the rest, as it does for everybody. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +79,7 @@ static int take(struct collector *c, const char *name, size_t len, bool query)
 		return i;
 	}
 	utf8_copy(c->e->path, sizeof c->e->path, name, len);
+	utf8_scrub(c->e->path); /* of a query */
 	return -EINVAL;
 }
 
@@ -160,6 +162,18 @@ static int from_path(struct collector *c)
 	return rc;
 }
 
+/* evhttp takes a percent sign without its digits for itself, and ends a text at an encoded NUL. */
+static int check_escapes(struct collector *c, const char *query)
+{
+	for (const char *p = strchr(query, '%'); p; p = strchr(p + 1, '%')) {
+		if (!isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
+			return refuse(c->e, "", "the query has a %% without two hexadecimal digits behind it (%%25 is the sign itself)");
+		if (p[1] == '0' && p[2] == '0')
+			return refuse(c->e, "", "the query must be without U+0000 (%%00)");
+	}
+	return 0;
+}
+
 static int from_query(struct collector *c)
 {
 	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(c->x->req));
@@ -168,6 +182,8 @@ static int from_query(struct collector *c)
 	int rc = 0;
 	if (!query || !query[0])
 		return 0;
+	if ((rc = check_escapes(c, query)) < 0)
+		return rc;
 	if (evhttp_parse_query_str(query, &pairs) < 0)
 		return refuse(c->e, "", "the query is not a list of name=value, separated by &");
 	TAILQ_FOREACH(kv, &pairs, next)

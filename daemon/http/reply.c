@@ -13,10 +13,11 @@ static const struct {
 	int status;
 	const char *phrase;
 } phrases[] = {{200, "OK"}, {201, "Created"}, {204, "No Content"}, {304, "Not Modified"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-	       {405, "Method Not Allowed"}, {409, "Conflict"}, {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {422, "Unprocessable Content"}, {429, "Too Many Requests"},
-	       {500, "Internal Server Error"}, {503, "Service Unavailable"}};
+	       {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"}, {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
+	       {422, "Unprocessable Content"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
+	       {503, "Service Unavailable"}};
 
-static const char *phrase_of(int status)
+const char *http_phrase_of(int status)
 {
 	for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
 		if (phrases[i].status == status)
@@ -63,7 +64,7 @@ static void send_reply(struct exchange *x, int status, struct evbuffer *body)
 	if (x->http->draining)
 		add_header(x, "Connection", "close");
 	evhttp_connection_set_closecb(evcon, NULL, NULL);
-	evhttp_send_reply(req, status, phrase_of(status), body);
+	evhttp_send_reply(req, status, http_phrase_of(status), body);
 	/* A client that has said all it will (half-closed) is answered all the same. */
 	bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
 	x->req = NULL;
@@ -143,16 +144,21 @@ static void put_json(struct buf *json, const char *key, const msgpack_object *o)
 		buf_append_str(json, "null");
 }
 
-static void put_text(struct buf *json, const char *key, const char *text)
+void problem_put_text(struct buf *json, const char *key, const char *text)
 {
 	msgpack_object o = {.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)strlen(text), text}};
 	put_json(json, key, &o);
 }
 
-static void begin_problem(struct exchange *x, struct buf *json, int status, const char *code, size_t n)
+void problem_begin(struct buf *json, int status, const char *code, size_t n)
 {
 	buf_init(json, 0);
-	buf_printf(json, "{\"type\":\"urn:taskerd:error:%.*s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%.*s\"", (int)n, code, phrase_of(status), status, (int)n, code);
+	buf_printf(json, "{\"type\":\"urn:taskerd:error:%.*s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%.*s\"", (int)n, code, http_phrase_of(status), status, (int)n, code);
+}
+
+static void begin_problem(struct exchange *x, struct buf *json, int status, const char *code, size_t n)
+{
+	problem_begin(json, status, code, n);
 	if (status == 503 || status == 429)
 		add_header(x, "Retry-After", "1");
 }
@@ -196,9 +202,9 @@ void reply_refusal(struct exchange *x, int status, const char *code, const char 
 	err_vset(&e, 0, code, fmt, ap);
 	va_end(ap);
 	begin_problem(x, &json, status, code, strlen(code));
-	put_text(&json, "detail", e.text);
+	problem_put_text(&json, "detail", e.text);
 	if (path && path[0])
-		put_text(&json, "path", path);
+		problem_put_text(&json, "path", path);
 	end_problem(x, &json, status);
 }
 

@@ -1,17 +1,64 @@
 /* Server-sent events: what a session is told (task.event, event.message) as it comes. A stream of a task begins with the task as it is, so that whoever lost a connection has
  * missed nothing that matters; of the events after it those are left out that Last-Event-ID says were seen. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/core/rfc3339.h"
 #include "daemon/http/impl.h"
 #include "protocol/mpjson.h"
 
 #define THE_END "end"
 
 struct stream {
-	char seen[40]; /* time of the last event that the client has, or empty */
-	usec_t said;   /* when something was sent last */
+	struct stream_mark seen, at; /* what the client has; the last event with a time */
+	usec_t said;		     /* when something was sent last */
 };
+
+/* Where a stream is --------------------------------------------------------------------------------------------------------- */
+
+/* Times as the database writes them, all of one length, sort as text. */
+static bool is_time(const char *text, size_t len)
+{
+	return len == sizeof "2030-01-31T09:00:00.000000Z" - 1 && text[len - 1] == 'Z' && text[10] == 'T' && rfc3339_valid(text, len);
+}
+
+bool stream_mark_read(const char *id, struct stream_mark *ret)
+{
+	size_t n = id ? strcspn(id, "/") : 0;
+	unsigned long nth = 1;
+	char *end = NULL;
+	*ret = (struct stream_mark){0};
+	if (n == 0 || !is_time(id, n))
+		return false;
+	if (id[n] && (!isdigit((unsigned char)id[n + 1]) || (nth = strtoul(id + n + 1, &end, 10)) > UINT32_MAX || *end))
+		return false;
+	memcpy(ret->at, id, n);
+	ret->nth = (unsigned)nth;
+	return true;
+}
+
+bool stream_mark_move(struct stream_mark *m, const char *at, size_t len)
+{
+	if (!is_time(at, len))
+		return false;
+	bool same = memcmp(m->at, at, len) == 0;
+	memcpy(m->at, at, len);
+	m->nth = same ? m->nth + 1 : 1;
+	return true;
+}
+
+bool stream_mark_covers(const struct stream_mark *seen, const struct stream_mark *m)
+{
+	int order = strcmp(m->at, seen->at);
+	return order < 0 || (order == 0 && m->nth <= seen->nth);
+}
+
+static size_t mark_format(const struct stream_mark *m, char text[static 48])
+{
+	int n = m->nth > 1 ? snprintf(text, 48, "%s/%u", m->at, m->nth) : snprintf(text, 48, "%s", m->at);
+	return (size_t)n;
+}
 
 /* Writing ---------------------------------------------------------------------------------------------------------------- */
 
@@ -91,15 +138,13 @@ static void send_head(struct exchange *x)
 
 void stream_begin(struct exchange *x, const msgpack_object *result)
 {
-	const char *last = last_event_id(x);
 	x->stream = calloc(1, sizeof *x->stream);
 	if (!x->stream) {
 		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "out of memory");
 		return;
 	}
 	x->http->n_streams++;
-	if (last)
-		snprintf(x->stream->seen, sizeof x->stream->seen, "%.*s", (int)sizeof x->stream->seen - 1, last);
+	(void)stream_mark_read(last_event_id(x), &x->stream->seen);
 	bool head = evhttp_request_get_command(x->req) == EVHTTP_REQ_HEAD;
 	send_head(x);
 	if (head)
@@ -117,24 +162,28 @@ void stream_free(struct exchange *x)
 
 /* Events ----------------------------------------------------------------------------------------------------------------- */
 
-static bool is_seen(const struct exchange *x, const msgpack_object *at)
+/* False: the client has it already. Otherwise its id, if it has one. */
+static bool mark_event(struct exchange *x, const msgpack_object *at, char text[static 48], msgpack_object *id)
 {
-	char text[sizeof x->stream->seen] = "";
-	if (!at || at->type != MSGPACK_OBJECT_STR || at->via.str.size >= sizeof text)
-		return false;
-	memcpy(text, at->via.str.ptr, at->via.str.size);
-	return strcmp(text, x->stream->seen) <= 0; /* RFC 3339 in UTC sorts as text */
+	struct stream *st = x->stream;
+	*id = (msgpack_object){.type = MSGPACK_OBJECT_NIL};
+	if (!at || at->type != MSGPACK_OBJECT_STR || !stream_mark_move(&st->at, at->via.str.ptr, at->via.str.size))
+		return true;
+	*id = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)mark_format(&st->at, text), text}};
+	return !stream_mark_covers(&st->seen, &st->at);
 }
 
 static void task_events(struct exchange *x, const msgpack_object *events)
 {
 	for (uint32_t i = 0; i < events->via.array.size; i++) {
-		const msgpack_object *e = &events->via.array.ptr[i], *at = mp_get(e, "at"), *kind = mp_get(e, "kind");
-		bool last = event_ends_task(e);
-		if (!kind || (is_seen(x, at) && !last))
+		const msgpack_object *e = &events->via.array.ptr[i];
+		bool last = event_ends_task(e), progress = mp_get(e, "progress");
+		char text[48];
+		msgpack_object id;
+		if (!mp_get(e, "kind") || (!mark_event(x, mp_get(e, "at"), text, &id) && !last))
 			continue;
 		/* The last one has its id from the end, which comes with it. */
-		if (!say_event(x, mp_get(e, "progress") ? "progress" : "event", mp_get(e, "progress") ? 8 : 5, at, e))
+		if (!say_event(x, progress ? "progress" : "event", progress ? 8 : 5, &id, e))
 			return;
 		if (last) {
 			say_end(x);

@@ -45,7 +45,7 @@ struct options {
 	char *http_listen;	   /* as listen_parse takes it */
 	bool http_listen_derived;  /* from `socket`: nobody asked for it */
 	enum role http_anonymous_role;
-	int http_max_connections, http_max_streams, http_timeout_ms;
+	int http_max_connections, http_max_streams, http_max_requests_per_user, http_max_streams_per_user, http_timeout_ms;
 	size_t http_max_header, http_max_body;
 	char *jwt_key_file; /* NULL: no JSON Web Tokens are taken */
 	char *jwt_issuer, *jwt_audience, *jwt_roles_claim, *jwt_namespaces_claim;

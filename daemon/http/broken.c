@@ -69,11 +69,15 @@ static void on_words(evutil_socket_t fd, short what, void *arg)
 	struct conn *c = arg;
 	struct evbuffer *out = bufferevent_get_output(c->bev);
 	(void)fd, (void)what;
-	if (c->busy)
+	if (c->refused && conn_is_gone(c))
+		broken_linger(c);
+	if (c->busy || c->refused || c->leftover)
 		return;
 	evbuffer_unfreeze(out, 1); /* the bufferevent keeps its front to itself */
 	replace_words(c, out);
 	evbuffer_freeze(out, 1);
+	if (c->refused)
+		event_add(&c->words, &(struct timeval){.tv_usec = 20000}); /* it is sent by then, or conns_tick sees that it is */
 }
 
 /* Not at once: the answer comes in pieces. Before the loop looks at sockets again it is all there. */
@@ -136,15 +140,17 @@ void broken_late(struct conn *c)
 
 static void on_leftover(struct bufferevent *bev, void *arg)
 {
+	static char away[65536];
 	struct evbuffer *in = bufferevent_get_input(bev);
 	(void)arg;
 	evbuffer_drain(in, evbuffer_get_length(in));
+	for (int i = 0; i < 16 && recv(bufferevent_getfd(bev), away, sizeof away, MSG_DONTWAIT) == sizeof away; i++)
+		;
 }
 
 static void on_leftover_end(struct bufferevent *bev, short what, void *arg)
 {
-	(void)what;
-	bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+	(void)bev, (void)what;
 	conn_free(arg);
 }
 

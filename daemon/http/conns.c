@@ -41,12 +41,13 @@ void conn_free(struct conn *c)
 	TAILQ_REMOVE(&h->idle, c, link);
 	HASH_DEL(h->conns, c);
 	broken_unwatch(c);
+	if (c->leftover)
+		bufferevent_setcb(c->bev, NULL, NULL, NULL, NULL);
 	bufferevent_decref(c->bev);
 	free(c);
 }
 
-/* evhttp has let go of it. */
-static bool is_gone(const struct conn *c)
+bool conn_is_gone(const struct conn *c)
 {
 	bufferevent_data_cb read, write;
 	bufferevent_event_cb event = NULL;
@@ -59,9 +60,9 @@ static void sweep(struct http *h)
 {
 	struct conn *c, *tmp;
 	HASH_ITER(hh, h->conns, c, tmp)
-		if (is_gone(c) && c->refused && !c->closing)
+		if (conn_is_gone(c) && c->refused && !c->closing)
 			broken_linger(c);
-		else if (is_gone(c))
+		else if (conn_is_gone(c))
 			conn_free(c);
 }
 
@@ -165,9 +166,12 @@ void conn_busy(struct conn *c, bool busy)
 
 void conns_tick(struct http *h)
 {
-	struct conn *c;
+	struct conn *c, *tmp;
 	usec_t now = now_mono();
 	sweep(h);
+	HASH_ITER(hh, h->conns, c, tmp)
+		if (c->leftover && now - c->since > patience(h))
+			conn_free(c);
 	TAILQ_FOREACH(c, &h->idle, link)
 		if (!c->busy && !c->closing && now - c->since > patience(h)) {
 			broken_late(c);

@@ -74,9 +74,9 @@ void exchange_run(struct exchange *x)
 	} else if (mp_decode(params.data, params.len, &v) < 0) {
 		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "out of memory");
 	} else {
-		x->session = session_open_local(h->srv, &x->who, &local, x);
+		x->session = session_open_local(h->srv, &x->who, stream, &local, x, &e);
 		if (!x->session)
-			reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "out of memory");
+			reply_err(x, &e);
 		else
 			ask(x, &v.root);
 		mp_value_done(&v);

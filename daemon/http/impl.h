@@ -102,6 +102,8 @@ int conns_begin(struct http *h, struct err *e) must_check;
 void conns_tick(struct http *h);
 void conns_end(struct http *h);
 void conn_free(struct conn *c);
+/* evhttp has let go of it. */
+bool conn_is_gone(const struct conn *c);
 struct conn *conn_find(struct http *h, struct evhttp_request *req);
 void conn_busy(struct conn *c, bool busy);
 

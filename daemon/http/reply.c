@@ -210,9 +210,16 @@ void reply_refusal(struct exchange *x, int status, const char *code, const char 
 
 void reply_err(struct exchange *x, const struct err *e)
 {
-	/* What came in the wrong type of media has a status of its own. */
-	bool media = strcmp(e->path, "Content-Type") == 0;
-	reply_refusal(x, media ? 415 : http_status_of(e->code, strlen(e->code)), e->code, e->path, "%s", e->text);
+	/* What came in the wrong type of media has a status of its own; so has a quota. */
+	int status = strcmp(e->path, "Content-Type") == 0 ? 415 : e->limit ? 429 : http_status_of(e->code, strlen(e->code));
+	struct buf json;
+	begin_problem(x, &json, status, e->code, strlen(e->code));
+	problem_put_text(&json, "detail", e->text);
+	if (e->path[0])
+		problem_put_text(&json, "path", e->path);
+	if (e->limit)
+		buf_printf(&json, ",\"details\":{\"limit\":\"%s\",\"max\":%llu}", e->limit, (unsigned long long)e->max);
+	end_problem(x, &json, status);
 }
 
 /* Results ---------------------------------------------------------------------------------------------------------------- */

@@ -16,7 +16,7 @@ struct consumer {
 	struct server *srv;
 	uint64_t session; /* 0: it is gone, but the database still has the question */
 	uint32_t request;
-	uid_t uid;
+	uint64_t peer;
 	char ns[32];
 	bool patterns;
 	char *args; /* JSON */
@@ -32,7 +32,7 @@ static void consumer_free(struct consumer *c)
 	struct session *s = session_find(c->srv, c->session);
 	if (s)
 		s->n_consumers--;
-	quota_release(c->srv, c->uid);
+	quota_release(c->srv, c->peer);
 	event_del(&c->timer);
 	TAILQ_REMOVE(&c->srv->consumers, c, link);
 	free(c->args);
@@ -280,8 +280,7 @@ void on_event_consume(struct session *s, uint32_t id, const msgpack_object *para
 	c->patterns = mp_get(params, "patterns") != NULL;
 	c->until = now_mono() + (usec_t)wait_ms * USEC_PER_MSEC;
 	event_assign(&c->timer, s->srv->base, -1, 0, on_timer, c);
-	c->uid = s->uid;
-	quota_hold(s->srv, s->uid);
+	c->peer = quota_hold(s);
 	TAILQ_INSERT_TAIL(&s->srv->consumers, c, link);
 	s->n_consumers++;
 	ask(c);

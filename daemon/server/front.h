@@ -37,8 +37,8 @@ struct local {
 	void (*closed)(void *arg, const char *why);
 };
 
-/* A session for `who`, whose rules it takes over. NULL: no memory. */
-struct session *session_open_local(struct server *srv, struct principal *who, const struct local *local, void *arg) must_check;
+/* A session for `who`, whose rules it takes over; `stream`: it goes on after its answer. NULL with *e: no memory, or this user has as many as he may. */
+struct session *session_open_local(struct server *srv, struct principal *who, bool stream, const struct local *local, void *arg, struct err *e) must_check;
 /* A request. The answer comes to local.frame, at the earliest in the next server_flush; it is the only one with this id. */
 void session_ask(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void session_close_local(struct session *s);

@@ -164,7 +164,7 @@ struct session {
 	char principal[PRINCIPAL_NAME_MAX]; /* whom it speaks for; empty: for the user `uid` */
 	const struct local *local; /* a session without a socket: what it is told goes here */
 	void *local_arg;
-	bool without_socket;
+	bool without_socket, streams;
 	struct peer *peer;    /* its user's quotas */
 	size_t counted_bytes; /* there */
 	unsigned counted_slots;
@@ -204,7 +204,7 @@ struct wait {
 	TAILQ_ENTRY(wait) link;
 	uint64_t session;
 	uint32_t request;
-	uid_t uid;
+	uint64_t peer;
 	struct event timer;
 	struct waited *of;
 	bool expired; /* its time was up before anything was known of the task */
@@ -276,7 +276,8 @@ struct server {
 	bool own_socket;
 	uint64_t next_session;
 	struct session *sessions; /* by id */
-	struct peer *peers; /* by uid */
+	struct peer *peers, *peers_by_key; /* by id; by whom */
+	uint64_t next_peer;
 	size_t n_sessions;
 	TAILQ_HEAD(, session) dirty;
 	struct handler *handlers; /* by id */
@@ -447,8 +448,10 @@ void quota_slots(struct session *s, unsigned n);
 /* Whether one more request may be under way. */
 int quota_may_ask(const struct session *s, struct err *e) must_check;
 /* One is, which the store does not know of; it has ended. */
-void quota_hold(struct server *srv, uid_t uid);
-void quota_release(struct server *srv, uid_t uid);
+uint64_t quota_hold(struct session *s);
+void quota_release(struct server *srv, uint64_t peer);
+/* Whether who comes over HTTP may have one more request under way; `stream`: one that goes on. */
+int quota_may_begin(struct server *srv, const struct principal *who, bool stream, struct err *e) must_check;
 /* Send what the session asks for to the store, and count it until it is answered. Takes r. */
 void quota_submit(struct session *s, struct req *r);
 void quota_answered(struct server *srv, struct req *r);

@@ -34,11 +34,19 @@ void principal_of_peer(const struct server *srv, int fd, struct principal *who)
 	*who = (struct principal){.uid = cred.uid, .gid = cred.gid, .pid = cred.pid, .access = peer_access(srv, fd, cred.uid, cred.gid)};
 }
 
-struct session *session_open_local(struct server *srv, struct principal *who, const struct local *local, void *arg)
+static struct session *out_of_memory(struct err *e)
 {
+	err_set(e, -ENOMEM, "overloaded", "out of memory");
+	return NULL;
+}
+
+struct session *session_open_local(struct server *srv, struct principal *who, bool stream, const struct local *local, void *arg, struct err *e)
+{
+	if (quota_may_begin(srv, who, stream, e) < 0)
+		return NULL;
 	struct session *s = session_alloc(srv);
 	if (!s)
-		return NULL;
+		return out_of_memory(e);
 	s->pid = who->pid;
 	s->uid = who->uid;
 	s->gid = who->gid;
@@ -48,8 +56,9 @@ struct session *session_open_local(struct server *srv, struct principal *who, co
 	snprintf(s->client, sizeof s->client, "http");
 	s->local = local;
 	s->local_arg = arg;
+	s->streams = stream;
 	s->state = SESSION_OPEN;
-	return session_begin(s) < 0 ? NULL : s;
+	return session_begin(s) < 0 ? out_of_memory(e) : s;
 }
 
 void session_ask(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)

@@ -8,7 +8,8 @@
 static const char *const settled_names[SETTLED_COUNT] = {
 	[SETTLED_COMPLETE] = "complete", [SETTLED_BLOCKED] = "blocked_by_failures", [SETTLED_ERROR] = "error", [SETTLED_CANCELLED] = "cancelled", [SETTLED_RESOLVED] = "resolved_manually"};
 const char *const quota_names[QUOTA_COUNT] = {[QUOTA_SESSIONS] = "max_sessions", [QUOTA_SESSIONS_PER_UID] = "max_sessions_per_uid", [QUOTA_REQUESTS] = "max_requests_per_uid",
-					      [QUOTA_STEPS] = "max_steps_per_uid", [QUOTA_BYTES] = "max_bytes_per_uid"};
+					      [QUOTA_STEPS] = "max_steps_per_uid", [QUOTA_BYTES] = "max_bytes_per_uid",
+					      [QUOTA_HTTP_REQUESTS] = "http_max_requests_per_user", [QUOTA_HTTP_STREAMS] = "http_max_streams_per_user"};
 
 const struct histogram_kind step_times = {{1000, 5000, 25000, 100000, 500000, 1000000, 2500000, 10000000, 30000000, 60000000, 300000000, 1800000000, 7200000000}, 1e-6};
 const struct histogram_kind call_times = {{500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 10000000}, 1e-6};

@@ -1,5 +1,5 @@
-/* What each user of this host takes up: sessions, requests that are not answered, steps its workers ask for, bytes in memory. One that is over a quota is refused or held back, and
- * the others do not notice. Root and the daemon's own user are not limited. */
+/* What each user takes up: sessions, requests that are not answered, steps its workers ask for, bytes in memory. One that is over a quota is refused or held back, and the others do
+ * not notice. A user is a uid of this host or, over HTTP, whoever a bearer token speaks for; all who show none over TCP are one. Root and the daemon's own user are not limited. */
 #include "daemon/server/impl.h"
 
 #include <errno.h>
@@ -9,11 +9,18 @@
 #include <sys/socket.h>
 #include <time.h>
 
-struct peer {
+struct peer_key { /* no bytes between */
+	char name[PRINCIPAL_NAME_MAX]; /* empty: the user `uid` */
 	uid_t uid;
-	UT_hash_handle hh;
+};
+
+struct peer {
+	uint64_t id;
+	struct peer_key key;
+	UT_hash_handle hh, by_key;
 	bool limited;
 	unsigned sessions, requests, slots;
+	unsigned asks, streams; /* sessions of other front ends, and those of them that go on */
 	size_t bytes;
 	usec_t rests_until; /* nothing of its sessions is read */
 };
@@ -21,46 +28,73 @@ struct peer {
 #define DEAR_US (50 * USEC_PER_MSEC) /* of the loop's time: messages that take more are followed by a rest */
 #define REST_FACTOR 2
 
-static struct peer *peer_find(struct server *srv, uid_t uid)
+static struct peer *peer_by_id(struct server *srv, uint64_t id)
 {
 	struct peer *p;
-	HASH_FIND(hh, srv->peers, &uid, sizeof uid, p);
+	HASH_FIND(hh, srv->peers, &id, sizeof id, p);
 	return p;
 }
 
-static struct peer *peer_get(struct server *srv, uid_t uid)
+static struct peer *peer_find(struct server *srv, uid_t uid, const char *name)
 {
-	struct peer *p = peer_find(srv, uid);
+	struct peer *p;
+	struct peer_key key = {.uid = uid};
+	snprintf(key.name, sizeof key.name, "%s", name);
+	HASH_FIND(by_key, srv->peers_by_key, &key, sizeof key, p);
+	return p;
+}
+
+static struct peer *peer_get(struct server *srv, uid_t uid, const char *name)
+{
+	struct peer *p = peer_find(srv, uid, name);
 	if (p || !(p = calloc(1, sizeof *p)))
 		return p;
-	p->uid = uid;
-	p->limited = uid != 0 && uid != geteuid();
-	HASH_ADD(hh, srv->peers, uid, sizeof p->uid, p);
+	p->id = ++srv->next_peer;
+	p->key.uid = uid;
+	snprintf(p->key.name, sizeof p->key.name, "%s", name);
+	p->limited = name[0] || (uid != 0 && uid != geteuid());
+	HASH_ADD(hh, srv->peers, id, sizeof p->id, p);
+	HASH_ADD(by_key, srv->peers_by_key, key, sizeof p->key, p);
 	return p;
+}
+
+static void peer_free(struct server *srv, struct peer *p)
+{
+	HASH_DEL(srv->peers, p);
+	HASH_DELETE(by_key, srv->peers_by_key, p);
+	free(p);
 }
 
 static void peer_drop(struct server *srv, struct peer *p)
 {
 	if (p->sessions || p->requests || p->slots || p->bytes)
 		return;
-	HASH_DEL(srv->peers, p);
-	free(p);
+	peer_free(srv, p);
 }
 
 void peers_free(struct server *srv)
 {
 	struct peer *p, *tmp;
-	HASH_ITER(hh, srv->peers, p, tmp) {
-		HASH_DEL(srv->peers, p);
-		free(p);
-	}
+	HASH_ITER(hh, srv->peers, p, tmp)
+		peer_free(srv, p);
+}
+
+static const char *peer_name(const struct peer *p, char text[static PRINCIPAL_NAME_MAX + 16])
+{
+	if (p->key.name[0])
+		return p->key.name;
+	if (p->key.uid == (uid_t)-1)
+		return "who shows no token";
+	snprintf(text, PRINCIPAL_NAME_MAX + 16, "uid %u", (unsigned)p->key.uid);
+	return text;
 }
 
 static int over(struct server *srv, const struct peer *p, enum quota which, uint64_t max, const char *whose, struct err *e)
 {
 	const char *what = quota_names[which];
+	char name[PRINCIPAL_NAME_MAX + 16];
 	srv->metrics.quota_refusals[which]++;
-	err_set(e, -EDQUOT, "overloaded", "uid %u has as many %s as one user may: %llu (%s)", (unsigned)p->uid, whose, (unsigned long long)max, what);
+	err_set(e, -EDQUOT, "overloaded", "%s has as many %s as one user may: %llu (%s)", peer_name(p, name), whose, (unsigned long long)max, what);
 	e->limit = what;
 	e->max = max;
 	return -EDQUOT;
@@ -80,7 +114,7 @@ int quota_connect(struct server *srv, int fd, struct err *e)
 	struct ucred cred = {.uid = (uid_t)-1};
 	socklen_t len = sizeof cred;
 	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	const struct peer *p = peer_find(srv, cred.uid);
+	const struct peer *p = peer_find(srv, cred.uid, "");
 	if (srv->n_sessions >= (size_t)srv->opt->max_sessions) {
 		err_set(e, -EDQUOT, "overloaded", "the daemon has as many sessions as it may (max_sessions)");
 		e->limit = quota_names[QUOTA_SESSIONS];
@@ -93,12 +127,33 @@ int quota_connect(struct server *srv, int fd, struct err *e)
 
 int quota_session_begin(struct session *s)
 {
-	struct peer *p = peer_get(s->srv, s->uid);
+	struct peer *p = peer_get(s->srv, s->uid, s->principal);
 	if (!p)
 		return -ENOMEM;
 	s->peer = p;
 	p->sessions++;
+	p->asks += s->without_socket;
+	p->streams += s->streams;
 	return 0;
+}
+
+/* So that there is room for others. */
+static unsigned most_of(int all)
+{
+	return (unsigned)all - (unsigned)all / 4;
+}
+
+int quota_may_begin(struct server *srv, const struct principal *who, bool stream, struct err *e)
+{
+	const struct options *opt = srv->opt;
+	const struct peer *p = peer_find(srv, who->uid, who->name);
+	unsigned asks = opt->http_max_requests_per_user ? (unsigned)opt->http_max_requests_per_user : most_of(opt->http_max_connections);
+	unsigned streams = opt->http_max_streams_per_user ? (unsigned)opt->http_max_streams_per_user : most_of(opt->http_max_streams);
+	if (!p || !p->limited)
+		return 0;
+	if (stream && p->streams >= streams)
+		return over(srv, p, QUOTA_HTTP_STREAMS, streams, "streams", e);
+	return p->asks >= asks ? over(srv, p, QUOTA_HTTP_REQUESTS, asks, "requests under way over HTTP", e) : 0;
 }
 
 void quota_session_end(struct session *s)
@@ -109,6 +164,8 @@ void quota_session_end(struct session *s)
 	quota_slots(s, 0);
 	p->bytes -= s->counted_bytes;
 	p->sessions--;
+	p->asks -= s->without_socket;
+	p->streams -= s->streams;
 	s->peer = NULL;
 	peer_drop(s->srv, p);
 }
@@ -121,7 +178,7 @@ int quota_may_have_slots(const struct session *s, unsigned n, struct err *e)
 	unsigned max = (unsigned)s->srv->opt->max_steps_per_uid;
 	if (!p->limited || p->slots - s->counted_slots + n <= max)
 		return 0;
-	err_set(e, -EDQUOT, "overloaded", "the workers of uid %u may ask for %u steps at a time together (max_steps_per_uid): the others have %u of them, this one wants %u", (unsigned)p->uid, max,
+	err_set(e, -EDQUOT, "overloaded", "the workers of uid %u may ask for %u steps at a time together (max_steps_per_uid): the others have %u of them, this one wants %u", (unsigned)p->key.uid, max,
 		p->slots - s->counted_slots, n);
 	e->limit = quota_names[QUOTA_STEPS];
 	s->srv->metrics.quota_refusals[QUOTA_STEPS]++;
@@ -148,16 +205,15 @@ int quota_may_ask(const struct session *s, struct err *e)
 	return p->bytes >= opt->max_bytes_per_uid ? over(s->srv, p, QUOTA_BYTES, opt->max_bytes_per_uid, "bytes in memory", e) : 0;
 }
 
-void quota_hold(struct server *srv, uid_t uid)
+uint64_t quota_hold(struct session *s)
 {
-	struct peer *p = peer_get(srv, uid);
-	if (p)
-		p->requests++;
+	s->peer->requests++;
+	return s->peer->id;
 }
 
-void quota_release(struct server *srv, uid_t uid)
+void quota_release(struct server *srv, uint64_t peer)
 {
-	struct peer *p = peer_find(srv, uid);
+	struct peer *p = peer_by_id(srv, peer);
 	if (!p || p->requests == 0)
 		return;
 	p->requests--;
@@ -166,7 +222,7 @@ void quota_release(struct server *srv, uid_t uid)
 
 void quota_submit(struct session *s, struct req *r)
 {
-	r->uid = s->peer->uid;
+	r->peer = s->peer->id;
 	r->held = req_bytes(r);
 	r->charged = true;
 	s->peer->requests++;
@@ -176,7 +232,7 @@ void quota_submit(struct session *s, struct req *r)
 
 void quota_answered(struct server *srv, struct req *r)
 {
-	struct peer *p = r->charged ? peer_find(srv, r->uid) : NULL;
+	struct peer *p = r->charged ? peer_by_id(srv, r->peer) : NULL;
 	if (!p)
 		return;
 	r->charged = false;

@@ -58,13 +58,13 @@ struct session *session_alloc(struct server *srv)
 
 int session_begin(struct session *s)
 {
+	s->without_socket = s->local != NULL;
 	if (quota_session_begin(s) < 0) {
 		access_rules_free(s->own_rules);
 		free(s);
 		return -ENOMEM;
 	}
 	HASH_ADD(hh, s->srv->sessions, id, sizeof s->id, s);
-	s->without_socket = s->local != NULL;
 	s->srv->n_sessions += !s->without_socket;
 	return 0;
 }

@@ -46,7 +46,7 @@ static void wait_free(struct server *srv, struct wait *w)
 	struct session *s = session_find(srv, w->session);
 	if (s)
 		s->n_waits--;
-	quota_release(srv, w->uid);
+	quota_release(srv, w->peer);
 	event_del(&w->timer);
 	TAILQ_REMOVE(&t->waits, w, link);
 	free(w);
@@ -266,9 +266,8 @@ void on_task_wait(struct session *s, uint32_t id, const msgpack_object *params)
 		return;
 	}
 	s->n_waits++;
-	quota_hold(s->srv, s->uid);
+	w->peer = quota_hold(s);
 	w->session = s->id;
-	w->uid = s->uid;
 	w->request = id;
 	w->of = t;
 	w->srv = s->srv;

@@ -23,7 +23,7 @@ struct watch {
 	struct watch *next;
 	uint64_t session;
 	uint32_t request; /* task.watch */
-	uid_t uid;
+	uint64_t peer;
 	struct uuid task;
 	bool asking, again, started;
 	char since[40]; /* time of the newest event sent, or empty */
@@ -66,7 +66,7 @@ static void watch_free(struct server *srv, struct watch *w)
 	*at = w->next;
 	if (s)
 		s->n_watches--;
-	quota_release(srv, w->uid);
+	quota_release(srv, w->peer);
 	HASH_ITER(hh, w->seen, k, tmp) {
 		HASH_DEL(w->seen, k);
 		free(k);
@@ -103,8 +103,7 @@ void on_task_watch(struct session *s, uint32_t id, const msgpack_object *params)
 	w->next = s->srv->watches;
 	s->srv->watches = w;
 	s->n_watches++;
-	w->uid = s->uid;
-	quota_hold(s->srv, s->uid);
+	w->peer = quota_hold(s);
 	int len = snprintf(args, sizeof args, "{\"task_uuid\":\"%.*s\",\"lenient\":true}", (int)n, p);
 	text_set(&r->api.args, args, (size_t)len);
 	r->api.function = API_WATCH_GET;

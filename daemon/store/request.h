@@ -148,7 +148,7 @@ struct req {
 	void *user;	      /* for the sender alone */
 	bool counted;	      /* likewise: its session counts it */
 	bool charged;	      /* likewise: a user's quota has room taken for it */
-	unsigned uid;	      /* likewise: of that user */
+	uint64_t peer;	      /* likewise: of that user */
 	size_t held;	      /* likewise: the bytes of it */
 	bool spent;	      /* its offer was part of a call already */
 };

@@ -24,11 +24,14 @@ class Hostile(harness.SharedCase):
 		stage.node = stage.daemon(stage.db, http_listen="127.0.0.1:0", http_timeout_ms=1500, http_max_connections=64, http_max_streams=8, http_max_body="256 KiB", http_max_header="8 KiB")
 		stage.apply(stage.node, template("pair", [step("a", "t.nobody", attempts=1)]))
 		stage.port = web.ports(stage.node)[0]
-		done = subprocess.run([CTL, "--socket=" + stage.node.socket, "-q", "token", "create", "hostile", "--role", "submit", "--role", "read"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-		stage.token = done.stdout.strip()
+		stage.token, stage.other = (cls.make_token(stage, name) for name in ("hostile", "other"))
 		stage.client = web.Web(stage.port, Authorization="Bearer " + stage.token)
 		wait_for(lambda: stage.client.get("/v1/tasks").status == 200, "the token to be known")
 		stage.client.close()
+
+	@staticmethod
+	def make_token(stage, name):
+		return subprocess.run([CTL, "--socket=" + stage.node.socket, "-q", "token", "create", name, "--role", "submit", "--role", "read"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
 
 	@classmethod
 	def tearDownClass(cls):
@@ -50,7 +53,7 @@ class Hostile(harness.SharedCase):
 
 	def others(self):
 		"""Another client, who behaves, is served."""
-		client = web.Web(self.shared.port, Authorization="Bearer " + self.shared.token)
+		client = web.Web(self.shared.port, Authorization="Bearer " + self.shared.other)
 		try:
 			self.assertEqual(client.get("/v1/tasks?limit=1").status, 200)
 		finally:
@@ -281,6 +284,52 @@ class Hostile(harness.SharedCase):
 				sel.register(s, selectors.EVENT_READ)
 			self.assertTrue(sel.select(harness.PATIENCE), "an idle connection is closed")
 
+	def limited(self, answer, limit, maximum):
+		self.assertEqual((answer.status, answer.body["code"], answer.body["details"]), (429, "overloaded", {"limit": limit, "max": maximum}), answer.body)
+		self.assertIn("token:hostile", answer.body["detail"])
+		self.assertTrue(answer.headers["Retry-After"])
+
+	def test_a_token_that_takes_all_it_can(self):
+		"""Requests that wait, and streams: it has its part of them, and another token, and one of nobody, the rest."""
+		noisy, other = ({"Authorization": "Bearer " + token} for token in (self.shared.token, self.shared.other))
+		task = self.node.client.create_task("pair", namespace="t").task_uuid
+		self.addCleanup(lambda: self.node.client.request("task.cancel", {"task_uuid": task, "reason": "a test"}))
+		self.before = (self.tasks(), self.before[1])
+		held = []
+		for _ in range(48):
+			s = self.connect()
+			s.sendall(self.request("GET /v1/tasks/%s/wait?timeout_ms=600000 HTTP/1.1" % task))
+			held.append(s)
+		web_ = web.Web(self.shared.port, **noisy)
+		self.addCleanup(web_.close)
+		wait_for(lambda: web_.get("/v1/tasks?limit=1").status == 429, "its requests to be under way")
+		self.limited(web_.get("/v1/tasks?limit=1"), "http_max_requests_per_user", 48)
+		self.limited(web_.get("/v1/events/stream?patterns=*"), "http_max_requests_per_user", 48)
+		self.assertEqual(web_.get("/health/ready").status, 200)
+		for s in held:
+			s.close()
+		wait_for(lambda: web_.get("/v1/tasks?limit=1").status == 200, "its requests to have ended")
+		streams = []
+		for _ in range(6):
+			streams.append(web_.stream("/v1/events/stream?patterns=*"))
+			self.addCleanup(streams[-1].close)
+		self.assertEqual({s.status for s in streams}, {200})
+		self.limited(web_.get("/v1/events/stream?patterns=*"), "http_max_streams_per_user", 6)
+		self.assertEqual(web_.get("/v1/tasks?limit=1").status, 200)
+		with web.Web(self.shared.port, **other).stream("/v1/events/stream?patterns=*") as s:
+			self.assertEqual((s.status, s.next()[0]), (200, "subscribed"))
+		streams[0].close()
+		wait_for(lambda: self.streams() < 6, "a stream to have ended")
+		with web_.stream("/v1/events/stream?patterns=*") as s:
+			self.assertEqual(s.status, 200)
+
+	def streams(self):
+		client = web.Web(self.shared.port)
+		try:
+			return client.get("/health/detailed").body["checks"]["http"]["streams"]
+		finally:
+			client.close()
+
 	def test_streams_that_nobody_reads(self):
 		"""As many as there may be; events are published for them, of which the daemon keeps no more than its bound."""
 		readers = []
@@ -293,7 +342,7 @@ class Hostile(harness.SharedCase):
 			s.sendall(self.request("GET /v1/events/stream?patterns=* HTTP/1.1"))
 			readers.append(s)
 		first = [s.recv(12) for s in readers]
-		self.assertEqual(sorted(first), [b"HTTP/1.1 200"] * 8 + [b"HTTP/1.1 503"] * 4)
+		self.assertEqual(sorted(first), [b"HTTP/1.1 200"] * 6 + [b"HTTP/1.1 429"] * 6, "three quarters of what all may have")
 		payload = {"x": "y" * 200000}
 		for _ in range(120):
 			self.node.client.request("event.publish", {"name": "loud", "namespace": "t", "delivery_mode": "fast", "payload": payload})

@@ -46,7 +46,7 @@ static int read_words(struct evbuffer *out, bool *ret_body)
 	while ((end = strstr(at, "\r\n\r\n")) && strncmp(at, "HTTP/1.1 100", 12) == 0)
 		at = end + 4;
 	*ret_body = end && end[4];
-	return strncmp(at, "HTTP/1.", 7) == 0 && at[7] ? atoi(at + 8) : 0;
+	return strncmp(at, "HTTP/1.", 7) == 0 && at[7] ? (int)strtol(at + 8, NULL, 10) : 0;
 }
 
 static void replace_words(struct conn *c, struct evbuffer *out)

@@ -16,7 +16,7 @@
 #define SPANS_MAX 500	   /* of a request */
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
-#define GATHER_MS 500	   /* how long tasks may gather */
+#define GATHER_MS 100	   /* how long tasks may gather */
 #define QUERY_MS 30000
 #define REQUEST_MS 10000
 #define TRIES_MAX 5u	   /* with 1, 2, 4 and 8 seconds in between, or what the collector asks for */

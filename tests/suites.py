@@ -441,8 +441,7 @@ def rust():
     """The crate's tests, those of its pages, and its linter; the examples are built for the conformance suite and the benchmark."""
     found = cargo_version()
     if not found or found < RUST_OLDEST:
-        print(f"  skipped: cargo {'.'.join(map(str, RUST_OLDEST))} or newer is not here, but {found}: install rustup, or cargo-web", flush=True)
-        tally.add("rust", 0, [], 1)
+        skip("rust", f"cargo {'.'.join(map(str, RUST_OLDEST))} or newer is not here, but {found}: install rustup, or cargo-web")
         return
     log = LOGS / "rust.log"
     log.unlink(missing_ok=True)
@@ -503,6 +502,38 @@ def faults():
         daemon_tests("faults", "tests/faults", where)
 
 
+def skip(title, why):
+    print(f"  skipped: {title}: {why}", flush=True)
+    tally.add(title, 0, [], 1)
+
+
+PACKAGERS = ("dpkg-buildpackage", "dh", "fakeroot", "lintian", "debootstrap")
+
+
+def packages():
+    """The Debian packages: built as for a release (but for the symbols of debuggers), and gone through in a fresh Debian."""
+    place = OUT / "system"
+    missing = [p for p in PACKAGERS if not shutil.which(p, path="/usr/sbin:/usr/bin:/sbin:/bin")]
+    if missing or os.geteuid() != 0:
+        skip("packages", f"{missing[0]} is not here: contrib/setup system" if missing else "a tree of Debian is made and entered as root")
+        return
+    shutil.rmtree(place / "packages", ignore_errors=True)
+    logs = [LOGS / "packages-build.log", LOGS / "packages-tree.log"]
+    commands = [[ROOT / "contrib/package", place / "packages"], [PYTHON, ROOT / "tests/system/machine.py", place / "base"]]
+    made, tree = side_by_side(2, lambda log, command: run(log, command, {"TASKERD_TEST_SETUP": "no", "TASKERD_NO_NPM": "1", "DEB_BUILD_OPTIONS": "noautodbgsym"}, 900), logs, commands)
+    if made != 0:
+        tail(logs[0], 40)
+        tally.add("packages", 0, ["the build"], log=logs[0])
+    elif tree != 0 and re.search("release file|[Ff]ailed to fetch|download", logs[1].read_text(encoding="utf-8", errors="replace")):
+        tail(logs[1], 5)
+        skip("packages", "the archive of Debian cannot be reached")
+    elif tree != 0:
+        tail(logs[1])
+        tally.add("packages", 0, ["the tree"], log=logs[1])
+    else:
+        python_tests("packages", "tests/system", {"TASKERD_SYSTEM": str(place), "TASKERD_PACKAGES": str(place / "packages")}, ["test_packages.py"])
+
+
 SUITES = {f.__name__: f for f in (
     unit,
     rust, typescript, wasm, integration, asan,
@@ -510,7 +541,7 @@ SUITES = {f.__name__: f for f in (
 )}
 WIDTH = 3  # suites that run beside each other: each waits some of its time
 AFTER = {"conformance": ("rust", "typescript", "wasm")}  # which make the clients for it
-LONG_SUITES = {"asan-all": asan_all, "faults-asan": faults_asan}  # by name only
+LONG_SUITES = {"asan-all": asan_all, "faults-asan": faults_asan, "packages": packages}  # by name only
 
 
 def run_suite(name, before):

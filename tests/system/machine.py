@@ -1,4 +1,4 @@
-"""A Debian machine with systemd in a container: a debootstrap tree, booted by systemd-nspawn, with the packages of this tree installed."""
+"""A Debian machine in a container: a debootstrap tree with the packages of this tree, entered by chroot, or booted with systemd by systemd-nspawn."""
 import glob
 import os
 import shutil
@@ -13,12 +13,12 @@ import shell  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # What a booted Debian has, and what the packages and the workers of the pages depend on.
-INCLUDE = ",".join((
+PACKAGES = ",".join((
 	"systemd,systemd-sysv,dbus,procps,man-db,adduser",
 	"postgresql,libevent-core-2.1-7,libevent-extra-2.1-7,libmsgpackc2,libyaml-0-2,libjansson4,libcjose0,libcurl4",
-	"python3-msgpack,python3-venv,ruby,ruby-msgpack",
-	"gcc,libc6-dev,pkg-config,libmsgpack-dev",
+	"libmsgpack-dev,python3-msgpack,ruby,ruby-msgpack",
 ))
+PAGES = PACKAGES + ",python3-venv,gcc,libc6-dev,pkg-config"
 DEBS = "/root/debs"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PAGER": "cat", "SYSTEMD_PAGER": "cat"}
 PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "120"))
@@ -35,24 +35,43 @@ def run(*argv, status=0, **options):
 	return r.stdout
 
 
-def base_tree(path):
-	"""A bookworm tree with what the packages depend on, made once for each list of that."""
-	ready = os.path.join(path, "ready")
-	if run("cat", ready, status=None) != INCLUDE:
+def base_tree(path, include=PAGES):
+	"""A bookworm tree with these packages, made once for each list of them; another tree that has them all will do."""
+	ready, wanted = os.path.join(path, "ready"), set(include.split(","))
+	if not wanted <= set(run("cat", ready, status=None).split(",")):
 		shutil.rmtree(path, ignore_errors=True)
 		os.makedirs(path)
-		run("debootstrap", "--variant=minbase", "--include=" + INCLUDE, "bookworm", os.path.join(path, "tree"))
+		run("debootstrap", "--variant=minbase", "--include=" + include, "bookworm", os.path.join(path, "tree"))
 		with open(ready, "w", encoding="ascii") as f:
-			f.write(INCLUDE)
+			f.write(include)
 	return os.path.join(path, "tree")
 
 
-def make(name):
+class Story(unittest.TestCase):
+	"""Tests of which each goes on where the one before has stopped: after a failure nothing follows, and it comes with last_words()."""
+
+	broken = False
+
+	def run(self, result=None):
+		if self.broken:
+			return result.addSkip(self, "a test before it has failed")
+		bad = len(result.failures) + len(result.errors)
+		super().run(result)
+		if len(result.failures) + len(result.errors) > bad:
+			type(self).broken = True
+			print(self.last_words())
+		return result
+
+	def last_words(self):
+		return ""
+
+
+def make(name, include=PAGES):
 	"""A machine that is not booted yet. TASKERD_SYSTEM names a directory for the tree and the machines, TASKERD_PACKAGES one with the packages; tests/system/run sets both."""
 	place = os.environ.get("TASKERD_SYSTEM")
 	if not place:
 		raise unittest.SkipTest("needs a tree and packages: tests/system/run")
-	return Machine(base_tree(os.path.join(place, "base")), os.path.join(place, name), os.environ["TASKERD_PACKAGES"])
+	return Machine(base_tree(os.path.join(place, "base"), include), os.path.join(place, name), os.environ["TASKERD_PACKAGES"])
 
 
 def groups(name):
@@ -75,8 +94,7 @@ class Machine:
 
 	def install(self, *names):
 		"""Packages by name; before it is booted in the tree, afterwards inside."""
-		inside = ["dpkg", "-i"] + [DEBS + "/" + os.path.basename(d) for name in names for d in glob.glob(self.path(DEBS + "/" + name + "_*.deb"))]
-		return self.sh(*inside) if self.leader else run("chroot", self.root, *inside, env=ENV)
+		return self.sh("dpkg", "-i", *(DEBS + "/" + os.path.basename(d) for name in names for d in glob.glob(self.path(DEBS + "/" + name + "_*.deb"))))
 
 	def release(self, version):
 		"""The same packages again, as those of a later version."""
@@ -92,6 +110,8 @@ class Machine:
 		return self.root + inside
 
 	def boot(self):
+		if os.geteuid() != 0 or not shutil.which("systemd-nspawn") or not all(os.access(os.path.dirname(group), os.W_OK) for group in self.groups):
+			raise unittest.SkipTest("systemd cannot be booted here: needs root, systemd-nspawn and control groups that can be written")
 		with open(os.path.join(os.path.dirname(self.root), "boot.log"), "wb") as log:
 			for group in self.groups:
 				os.makedirs(group, exist_ok=True)
@@ -109,7 +129,19 @@ class Machine:
 		self.leader = children[0]
 		return self.sh("systemctl", "is-system-running", status=None).strip() in ("running", "degraded")
 
+	def mount(self):
+		"""What programs expect, for a machine that is entered without being booted. It goes with the machine."""
+		run("mount", "-t", "proc", "proc", self.path("/proc"))
+		run("mount", "-t", "tmpfs", "tmpfs", self.path("/run"))
+
+	def start(self, *argv, log):
+		"""A process inside that goes on, with its output in a file of the machine."""
+		with open(self.path(log), "ab") as out:
+			return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self._enter(), *argv], env=ENV, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+
 	def _enter(self):
+		if not self.leader:
+			return ["chroot", self.root]
 		return ["nsenter", "-t", self.leader, "-m", "-u", "-i", "-n", "-p", "-r", "-w"]
 
 	def sh(self, *argv, status=0, stdin=None):
@@ -148,4 +180,11 @@ class Machine:
 		for group in self.groups:
 			for path, _, _ in os.walk(group, topdown=False):
 				os.rmdir(path)
+		for mounted in ("/proc", "/run"):
+			if os.path.ismount(self.path(mounted)):
+				run("umount", "--lazy", self.path(mounted))
 		shutil.rmtree(self.root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+	base_tree(sys.argv[1], PACKAGES)

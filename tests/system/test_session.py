@@ -44,22 +44,18 @@ def pay(context):
 """
 
 
-class Session(unittest.TestCase):
+class Session(machine.Story):
 	m = None
 
 	@classmethod
 	def setUpClass(cls):
-		cls.m = machine.make("session")
+		cls.m = machine.make("session", machine.PACKAGES)
 		cls.addClassCleanup(cls.m.close)
 		cls.m.install(*PACKAGES)
 		cls.m.boot()
 
-	def run(self, result=None):
-		"""A failure comes with the last words of the journal."""
-		bad = len(result.failures) + len(result.errors)
-		super().run(result)
-		if len(result.failures) + len(result.errors) > bad:
-			print(self.m.sh("journalctl", "--no-pager", "-n", "40", status=None))
+	def last_words(self):
+		return self.m.sh("journalctl", "--no-pager", "-n", "40", status=None)
 
 	def ctl(self, *args, status=0):
 		return self.m.sh("taskerctl", *args, status=status)

@@ -133,6 +133,8 @@ class Machine:
 		"""What programs expect, for a machine that is entered without being booted. It goes with the machine."""
 		run("mount", "-t", "proc", "proc", self.path("/proc"))
 		run("mount", "-t", "tmpfs", "tmpfs", self.path("/run"))
+		os.makedirs(self.path("/dev/shm"), exist_ok=True)
+		run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", self.path("/dev/shm"))
 
 	def start(self, *argv, log):
 		"""A process inside that goes on, with its output in a file of the machine."""
@@ -180,7 +182,7 @@ class Machine:
 		for group in self.groups:
 			for path, _, _ in os.walk(group, topdown=False):
 				os.rmdir(path)
-		for mounted in ("/proc", "/run"):
+		for mounted in ("/proc", "/run", "/dev/shm"):
 			if os.path.ismount(self.path(mounted)):
 				run("umount", "--lazy", self.path(mounted))
 		shutil.rmtree(self.root, ignore_errors=True)

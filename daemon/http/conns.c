@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <systemd/sd-daemon.h>
 #include "daemon/http/impl.h"
 
 static usec_t patience(const struct http *h)
@@ -211,12 +212,10 @@ static void say_open(const struct listen_address *given, int fd)
 		log_warn("HTTP on %s is open to other hosts and not encrypted: put a reverse proxy with TLS before it", text);
 }
 
-static int open_door(struct http *h, const struct listen_address *a, struct err *e)
+/* `fd` is its own from here on. */
+static int open_door(struct http *h, const struct listen_address *a, int fd, struct err *e)
 {
 	struct door *d = &h->doors[h->n_doors];
-	int fd = -1, rc = open_fd(h, a, &fd, e);
-	if (rc < 0)
-		return rc;
 	d->listener = evconnlistener_new(h->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (!d->listener || !evhttp_bind_listener(h->evhttp, d->listener)) {
 		close(fd);
@@ -225,18 +224,42 @@ static int open_door(struct http *h, const struct listen_address *a, struct err 
 	evconnlistener_set_error_cb(d->listener, on_accept_error);
 	memcpy(d->path, a->path, sizeof d->path);
 	h->n_doors++;
+	return 0;
+}
+
+static int open_own(struct http *h, const struct listen_address *a, struct err *e)
+{
+	int fd = -1, rc = open_fd(h, a, &fd, e);
+	if (rc < 0 || (rc = open_door(h, a, fd, e)) < 0)
+		return rc;
 	say_open(a, fd);
 	return 0;
+}
+
+/* They stay when the daemon goes, and their files with them. */
+static int open_passed(struct http *h, int fd, struct err *e)
+{
+	static const struct listen_address nowhere;
+	if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
+		return err_set(e, -EINVAL, "internal", "what systemd passed as http is not a listening stream socket");
+	evutil_make_socket_nonblocking(fd);
+	log_info("HTTP on a socket of the service manager");
+	return open_door(h, &nowhere, fd, e);
 }
 
 int conns_begin(struct http *h, struct err *e)
 {
 	struct listen_address at[LISTEN_MAX];
+	const int *passed;
+	size_t n_passed = server_http_sockets(h->srv, &passed);
 	TAILQ_INIT(&h->idle);
 	evhttp_set_bevcb(h->evhttp, on_accepted, h);
-	int n = listen_parse(h->opt->http_listen, at);
+	for (size_t i = 0; i < n_passed; i++)
+		if (open_passed(h, passed[i], e) < 0)
+			return -EINVAL;
+	int n = n_passed ? 0 : listen_parse(h->opt->http_listen, at);
 	for (int i = 0; i < n; i++) {
-		int rc = open_door(h, &at[i], e);
+		int rc = open_own(h, &at[i], e);
 		if (rc < 0 && !h->opt->http_listen_derived)
 			return rc;
 		if (rc < 0) /* nobody asked for it */

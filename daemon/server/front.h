@@ -23,6 +23,8 @@ struct front {
 
 struct event_base *server_base(struct server *srv);
 const struct options *server_options(const struct server *srv);
+/* Sockets that the service manager has passed for HTTP: how many. */
+size_t server_http_sockets(const struct server *srv, const int **ret);
 /* Who knows the tokens. */
 struct auth *server_auth(struct server *srv);
 /* Send what is gathered: at the end of every callback of the loop that may have asked something. */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/types.h>
+#include "daemon/base/listen.h"
 #include "daemon/base/need.h"
 #define uthash_fatal(message) need(NULL)
 #include <uthash.h>
@@ -271,6 +272,8 @@ struct server {
 	struct event ev_lane; /* set while the loop has a call of its own under way */
 	struct event *ev_answers, *ev_listen, *ev_open, *ev_term, *ev_int, *ev_restart, *ev_hup, *ev_embedded, *ev_tick, *ev_poll, *ev_grace, *ev_accept_again, *ev_drain, *ev_watchdog;
 	int listen_fd, embedded_fd;
+	int http_fds[LISTEN_MAX]; /* sockets for HTTP that the service manager has passed */
+	size_t n_http_fds;
 	pthread_t reviver; /* restarts the embedded server while `reviving` */
 	bool reviving;
 	bool own_socket;

@@ -16,6 +16,12 @@ struct auth *server_auth(struct server *srv)
 	return srv->auth;
 }
 
+size_t server_http_sockets(const struct server *srv, const int **ret)
+{
+	*ret = srv->http_fds;
+	return srv->n_http_fds;
+}
+
 const struct options *server_options(const struct server *srv)
 {
 	return srv->opt;

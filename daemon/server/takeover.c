@@ -49,7 +49,16 @@ static void free_names(char **names)
 	free(names);
 }
 
-static int receive(struct left *left, int *ret_listen, struct err *e)
+/* By its FileDescriptorName= it is for HTTP. */
+static bool take_http(struct server *srv, const char *name, int fd)
+{
+	if (strcmp(name, "http") != 0 || srv->n_http_fds == LISTEN_MAX)
+		return false;
+	srv->http_fds[srv->n_http_fds++] = fd;
+	return true;
+}
+
+static int receive(struct server *srv, struct left *left, int *ret_listen, struct err *e)
 {
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names), listeners = 0;
@@ -59,12 +68,12 @@ static int receive(struct left *left, int *ret_listen, struct err *e)
 		return err_set(e, n < 0 ? n : -ENOMEM, "internal", "what the service manager passes cannot be read");
 	}
 	for (int i = 0; i < n; i++)
-		if (!take_passed(left, names[i], SD_LISTEN_FDS_START + i)) {
+		if (!take_passed(left, names[i], SD_LISTEN_FDS_START + i) && !take_http(srv, names[i], SD_LISTEN_FDS_START + i)) {
 			*ret_listen = SD_LISTEN_FDS_START + i;
 			listeners++;
 		}
 	free_names(names);
-	return listeners > 1 ? err_set(e, -EINVAL, "internal", "systemd passed %d sockets, one is expected", listeners) : 0;
+	return listeners > 1 ? err_set(e, -EINVAL, "internal", "systemd passed %d sockets, one is expected, and those for HTTP with FileDescriptorName=http", listeners) : 0;
 }
 
 static void forget_one(const char *name)
@@ -272,7 +281,7 @@ int takeover(struct server *srv, int *ret_listen, struct err *e)
 	struct left left = {.state = -1};
 	unsigned n = 0;
 	*ret_listen = -1;
-	int r = receive(&left, ret_listen, e);
+	int r = receive(srv, &left, ret_listen, e);
 	if (r == 0 && (left.n > 0 || left.state >= 0)) {
 		const char *why = make_manager_forget(&left) < 0 ? "the service manager does not say that it has let go of them" : restore_all(srv, &left, &n);
 		if (why)

@@ -9,6 +9,7 @@ import subprocess
 import unittest
 
 import harness
+import web
 from harness import step, template, wait_for
 
 UNITS = os.path.join(harness.ROOT, "contrib", "systemd")
@@ -267,6 +268,21 @@ class Activation(Service):
 		os.kill(process.pid, signal.SIGTERM)
 		self.assertEqual(process.wait(), 0, process.last_words())
 		self.assertTrue(os.path.exists(path), "the manager's socket is not the daemon's to remove")
+
+	def test_the_first_request_over_http_starts_it(self):
+		"""It is answered on the manager's socket, whatever http_listen says, and that socket stays."""
+		path, http, other = (os.path.join(self.place, name) for name in ("both.sock", "h.sock", "other.sock"))
+		argv = ["systemd-socket-activate", "--listen=" + path, "--listen=" + http, "--fdname=taskerd.socket:http", "--setenv=PATH", harness.taskerd_program(), "--database=" + self.db.uri, "--socket=" + path, "--http-listen=" + other]
+		process = self.track(harness.Process("both", argv, os.path.join(self.place, "both.log")))
+		wait_for(lambda: os.path.exists(http), "the socket")
+		client = web.Web(http)
+		self.addCleanup(client.close)
+		self.assertEqual(client.get("/health/live").status, 200)
+		with harness.TaskerClient(socket=path, timeout=harness.PATIENCE) as c:
+			self.assertTrue(c.server_info()["node"])
+		os.kill(process.pid, signal.SIGTERM)
+		self.assertEqual(process.wait(), 0, process.last_words())
+		self.assertEqual([os.path.exists(p) for p in (path, http, other)], [True, True, False])
 
 
 @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not installed")

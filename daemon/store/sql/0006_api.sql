@@ -40,7 +40,7 @@ BEGIN
     RAISE EXCEPTION 'template %/% version % exists with other content%', p ->> 'namespace', p ->> 'name', p ->> 'version',
       CASE WHEN v_used THEN ' and has had tasks, or is about to: give the new content a new version' ELSE ': give the new content a new version, or have the old one replaced, which no task has used' END USING ERRCODE = 'TK409';
   END IF;
-  SELECT bool_or(s ->> 'type' <> 'standard'), count(*) FILTER (WHERE s -> 'children' = '[]'), array_agg(DISTINCT s ->> 'callable') INTO v_dynamic, v_sinks, v_callables FROM jsonb_array_elements(p -> 'steps') s;
+  SELECT coalesce(bool_or(s ->> 'type' <> 'standard'), false), count(*) FILTER (WHERE s -> 'children' = '[]'), array_agg(DISTINCT s ->> 'callable') INTO v_dynamic, v_sinks, v_callables FROM jsonb_array_elements(p -> 'steps') s;
   FOR h IN SELECT c.callable FROM unnest(v_callables) AS c(callable) ORDER BY 1 LOOP
     INSERT INTO tasker.handlers (namespace_id, callable, queue_name)
     VALUES (v_ns, h.callable, 'worker_' || lower(p ->> 'namespace') || '_' || left(encode(sha256(convert_to((p ->> 'namespace') || '/' || h.callable, 'UTF8')), 'hex'), 10))

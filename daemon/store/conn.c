@@ -48,10 +48,12 @@ static int finish_connecting(PGconn *c, int stop_fd, usec_t deadline, struct err
 	return 0;
 }
 
-/* What a database or a role may have set for everybody, and what matters to connections that stay open. Not all servers know all of it. */
+/* What a database or a role may have set for everybody, and what matters to connections that stay open. Not all servers know all of it. Without an operator: whose that
+ * would be, the search path of the role says. */
 static const char set_session[] =
-	"SELECT pg_catalog.set_config(name, mine, false) FROM pg_catalog.pg_settings JOIN (VALUES ('application_name', 'taskerd'), ('idle_session_timeout', '0'), "
-	"('transaction_timeout', '0'), ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off')) AS wanted (name, mine) USING (name)";
+	"SELECT pg_catalog.set_config(wanted.name, wanted.mine, false) FROM (VALUES ('application_name', 'taskerd'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), "
+	"('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off')) AS wanted (name, mine) "
+	"WHERE pg_catalog.current_setting(wanted.name, true) IS NOT NULL";
 
 /* What stays set as long as the connection lives. */
 static int set_up(PGconn *c, enum conn_kind kind, struct err *e)

@@ -11,7 +11,7 @@ sys.path.insert(0, HERE)
 import pg  # noqa: E402
 from dynflow import NO_BRANCHES, Flow, S, batches, choose  # noqa: E402
 
-N = 2000
+N = 1000
 HOT = ("tasks", "steps", "step_attempts", "template_steps", "batches", "task_transitions")
 WIDE = [S("begin"), *(S("p%d" % i, "standard", ["begin"]) for i in range(N)), S("end", "standard", ["p%d" % i for i in range(N)])]
 LONG = [S("s0")] + [S("s%d" % i, "standard", ["s%d" % (i - 1)]) for i in range(1, N)]

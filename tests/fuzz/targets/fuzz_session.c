@@ -356,7 +356,9 @@ static void server_end(void)
 	consumers_free(&srv);
 	watches_free(&srv);
 	waits_free(&srv);
+	recordings_free(&srv);
 	steps_free(&srv);
+	journals_free(&srv);
 	pools_free(&srv);
 	starts_free(&srv);
 	peers_free(&srv);

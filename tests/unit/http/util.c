@@ -15,7 +15,9 @@ static char *take_line(struct text *t)
 	if (t->p >= t->end)
 		return NULL;
 	size_t n = (size_t)((nl ? nl : t->end) - t->p);
-	char *line = memchr(t->p, '\0', n) ? NULL : strndup(t->p, n);
+	char *line = memchr(t->p, '\0', n) ? NULL : calloc(1, n + 1);
+	if (line)
+		memcpy(line, t->p, n);
 	t->p = nl ? nl + 1 : t->end;
 	return line;
 }

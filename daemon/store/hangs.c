@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #define CUT_AFTER 3		       /* times the limit: results wait no longer for one process */
+#define KEEPER_MIN (15 * USEC_PER_SEC)
 #define API_MAX (330 * USEC_PER_SEC) /* longer than the statement's own limit: somebody may wait for that */
 
 /* Since when the call of this connection is unanswered, and which it is; 0: there is none. */
@@ -36,6 +37,12 @@ static bool is_api(const struct store *s, int i)
 	return i < PRESENCE_CONN && s->workers[i] && s->workers[i]->api;
 }
 
+/* The keeper's calls are long ones, however short a lease is. */
+static usec_t patience(int i, usec_t limit)
+{
+	return i == KEEPER_CONN && limit < KEEPER_MIN ? KEEPER_MIN : limit;
+}
+
 /* With the lock held, so that the connection stays. The loop's own has its own way (lane.c). */
 static void cut(const struct store *s, int i, usec_t waited, usec_t limit)
 {
@@ -53,7 +60,7 @@ size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_
 	for (int i = 0; i < STORE_HANGS_MAX; i++) {
 		const char *call;
 		usec_t since = asked_since(s, i, &call);
-		if (since == 0 || since + limit > now)
+		if (since == 0 || since + patience(i, limit) > now)
 			continue;
 		describe(&ret[n++], s, i, call, since);
 		s->hanging += i < PRESENCE_CONN;

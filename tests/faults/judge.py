@@ -51,7 +51,7 @@ def ledger(c):
 
 def doctor(c):
 	for node in c.nodes:
-		answer = node.client.doctor()
+		answer = harness.ask_doctor(node.client)
 		for bad in answer["checks"]:
 			if not bad["ok"]:
 				yield "by %s: %s" % (node.name, bad)

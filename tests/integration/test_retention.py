@@ -286,7 +286,6 @@ class Growth(harness.Case):
 		self.assertEqual(db.number("SELECT count(*) FROM tasker.archived_tasks WHERE jsonb_array_length(task -> 'steps') = 2 AND jsonb_array_length(history) = 4"), 3000)
 		self.doctor(two)
 
-
 	def test_the_server_dies_in_the_middle_of_a_walk(self):
 		cluster = harness.new_cluster()
 		self.at_end(cluster.close)

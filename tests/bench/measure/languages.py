@@ -72,7 +72,7 @@ def rust():
 LANGUAGES = {
     "c": Language(lambda build, socket: [build / "tests/bench/bench_worker", "--socket", socket, "--concurrency", HELD], 15000),
     "python": Language(lambda _, socket: [PYTHON, "-m", "taskerd", "worker", WORKERS / "noop.py", "--socket", socket, *HOLD], 6000,
-                       env={"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONPYCACHEPREFIX": str(OUT / "pycache")}),
+                       env={"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONPYCACHEPREFIX": str(OUT / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}),
     "ruby": Language(lambda _, socket: [ROOT / "clients/ruby/exe/taskerd", "worker", WORKERS / "noop.rb", "--socket", socket, *HOLD], 6000,
                      lambda: need(["ruby", "-rmsgpack", "-e", ""], "ruby with msgpack is not there"), {"TASKERD_ACTIVE_SUPPORT": "off"}),
     "node": javascript("node"),

@@ -21,6 +21,7 @@
 #define REQUEST_MS 10000
 #define TRIES_MAX 5u	   /* with 1, 2, 4 and 8 seconds in between, or what the collector asks for */
 #define STOP_MS 2000
+#define SEEN_WAYS 8u	   /* places that one of them may have */
 #define SEEN_SIZE 65536u   /* runs that were sent lately: notifications tell of a task again */
 
 struct ask {
@@ -54,6 +55,7 @@ struct spans {
 	PGconn *conn;
 	char since[64]; /* the database's time when it was first asked */
 	struct seen *seen;
+	unsigned turn;
 	struct buf arrays[N_ARRAYS];
 	unsigned n_runs;
 };
@@ -167,9 +169,13 @@ static bool seen_before(struct spans *sp, const struct uuid *task, int run)
 	struct span_id h = span_id_of(task->b, (uint32_t)run);
 	uint16_t at;
 	memcpy(&at, h.b, sizeof at);
-	struct seen *e = &sp->seen[at];
-	if (e->is && e->run == run && uuid_eq(&e->task, task))
-		return true;
+	struct seen *set = &sp->seen[at / SEEN_WAYS * SEEN_WAYS], *e = &set[sp->turn++ % SEEN_WAYS];
+	for (unsigned i = 0; i < SEEN_WAYS; i++) {
+		if (set[i].is && set[i].run == run && uuid_eq(&set[i].task, task))
+			return true;
+		if (!set[i].is)
+			e = &set[i];
+	}
 	*e = (struct seen){*task, run, true};
 	return false;
 }

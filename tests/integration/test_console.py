@@ -517,7 +517,7 @@ class Bulk(Console):
 				self.assertEqual(len(json.load(out)["results"]), rows)
 			return most
 		small = peak(5000)
-		self.assertLess(peak(25000), small + 2048)  # the rows that are more have 5 MB
+		self.assertLess(peak(25000), small + 3072)  # the rows that are more have 5 MB
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ static int apply_value(struct options *o, const struct option_row *row, const st
 	else
 		rc = option_set(o, row, v->text, &expected);
 	const char *why = buf_text(&expected);
-	bool secret = option_is_secret(row); /* it may hold a password */
+	bool secret = option_hides(row, v->text); /* it may hold a password */
 	if (rc == -EINVAL)
 		findings_add(f, FINDING_ERROR, v->line, v->column, row->name, "expected %s%s%s",
 		             why ? why : "another value", secret ? "" : ", found ",

@@ -42,6 +42,11 @@ bool option_is_secret(const struct option_row *row)
 	return row->type == OPT_DATABASE || row->type == OPT_HEADERS;
 }
 
+bool option_hides(const struct option_row *row, const char *text)
+{
+	return option_is_secret(row) || (row->type == OPT_URL && text && strchr(text, '@'));
+}
+
 char **option_text_at(struct options *o, const struct option_row *row)
 {
 	return field(o, row);

@@ -14,6 +14,8 @@ bool option_equal(const struct options *a, const struct options *b, const struct
 bool option_is_text(const struct option_row *row);
 /* Its value may hold a password. */
 bool option_is_secret(const struct option_row *row);
+/* What was written for it is not to be repeated, right or wrong. */
+bool option_hides(const struct option_row *row, const char *text);
 /* Free a text field and set it to NULL. */
 void option_clear(struct options *o, const struct option_row *row);
 /* The text field of a row that has one. */

@@ -58,7 +58,7 @@ void loading_apply(struct loading *l, const struct option_row *row, const char *
 		rc = option_set_source(l->o, row, from, place, from == FROM_ENVIRONMENT || from == FROM_DATABASE_URL ? strcspn(place, " ") : strlen(place));
 	if (rc == -ENOMEM)
 		l->out_of_memory = true;
-	else if (rc < 0 && option_is_secret(row))
+	else if (rc < 0 && option_hides(row, text))
 		loading_complain(l, "%s: expected %s", place, why ? why : "another value");
 	else if (rc < 0)
 		loading_complain(l, "%s: expected %s, found %s", place, why ? why : "another value", QUOTE(text));

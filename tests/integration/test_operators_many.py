@@ -238,6 +238,22 @@ class DynamicWorkflows(OperatorCase):
 		self.assertEqual(collections.Counter(self.states(task).values()), {"complete": 8})
 		self.doctor(self.node)
 
+	def test_those_that_came_back_go_with_their_task(self):
+		"""A task that is cancelled while workers of its batch wait for their second turn, and removed (in a transaction that is rolled back: the ledger is held against it)."""
+		task = self.blocked("left", self.batch("left", parallelism=2))
+		no = self.db.number("SELECT task_id FROM tasker.tasks WHERE task_uuid = '%s'" % task)
+		left = "SELECT count(*) FROM tasker.batch_returns WHERE task_id = %d" % no
+		self.act_task(task, "pause")
+		self.act_task(task, "retry")
+		self.assertEqual(self.db.number(left), 4)  # two have their turn
+		self.act_task(task, "cancel")
+		self.doctor(self.node)
+		self.db.sql("BEGIN")
+		self.db.sql("SELECT tasker.archive_tasks('{%d}'), tasker.remove_tasks('{%d}')" % (no, no))
+		found = self.db.number(left)
+		self.db.sql("ROLLBACK")
+		self.assertEqual(found, 0)
+
 	def test_workers_one_by_one(self):
 		task = self.blocked("single", self.batch("single", parallelism=2))
 		self.act(task, "weigh_001", "skip")

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "daemon/auth/secret.h"
+
 #define NAMESPACES_MAX 256
 
 DEFINE_CLEANUP(cjose_jws_t, cleanup_jws, cjose_jws_release)
@@ -205,6 +207,20 @@ static int check_claims(const json_t *claims, const struct jwt_rules *rules, use
 	return rc == 0 ? grant(claims, rules, who, e) : rc;
 }
 
+/* Three parts with a dot between two. */
+static bool has_form(const char *token, size_t len)
+{
+	const char *end = token + len;
+	for (int parts = 1;; parts++) {
+		const char *dot = memchr(token, '.', (size_t)(end - token));
+		if (!is_base64url(token, (size_t)((dot ? dot : end) - token)))
+			return false;
+		if (!dot)
+			return parts == 3;
+		token = dot + 1;
+	}
+}
+
 int jwt_check(const struct jwt_keys *keys, const struct jwt_rules *rules, const char *token, size_t len, usec_t now, struct principal *who, struct err *e)
 {
 	uint8_t *payload = NULL;
@@ -212,7 +228,7 @@ int jwt_check(const struct jwt_keys *keys, const struct jwt_rules *rules, const 
 	unsigned algorithm = 0;
 	if (len > JWT_MAX)
 		return refuse(e, "it is longer than 8192 bytes");
-	cleanup_(cleanup_jws) cjose_jws_t *jws = cjose_jws_import(token, len, NULL);
+	cleanup_(cleanup_jws) cjose_jws_t *jws = has_form(token, len) ? cjose_jws_import(token, len, NULL) : NULL;
 	if (!jws)
 		return refuse(e, "it is neither a token of this service nor a JSON Web Token");
 	cjose_header_t *header = cjose_jws_get_protected(jws);

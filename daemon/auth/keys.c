@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/auth/secret.h"
+
 #define BITS(first, last) ((2u << (last)) - (1u << (first)))
 #define FOR_RSA BITS(JWT_RS256, JWT_PS512)
 
@@ -180,6 +182,18 @@ static bool is_for_signatures(const json_t *jwk)
 	return !ops;
 }
 
+/* What the library would decode. */
+static bool has_numbers(const json_t *jwk)
+{
+	static const char *const names[] = {"n", "e", "x", "y", "k", "d", "p", "q", "dp", "dq", "qi"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const json_t *v = json_object_get(jwk, names[i]);
+		if (json_is_string(v) && !is_base64url(json_string_value(v), json_string_length(v)))
+			return false;
+	}
+	return true;
+}
+
 static int add_jwk(struct jwt_keys *k, const json_t *jwk, size_t place, struct buf *notes, struct err *e)
 {
 	const char *kid = json_string_value(json_object_get(jwk, "kid"));
@@ -190,7 +204,7 @@ static int add_jwk(struct jwt_keys *k, const json_t *jwk, size_t place, struct b
 		return 0;
 	}
 	cleanup_(cleanup_free) char *text = json_dumps(jwk, JSON_COMPACT);
-	add(k, text ? cjose_jwk_import(text, strlen(text), NULL) : NULL, kid ? kid : "", said_algorithms(jwk), place, notes);
+	add(k, text && has_numbers(jwk) ? cjose_jwk_import(text, strlen(text), NULL) : NULL, kid ? kid : "", said_algorithms(jwk), place, notes);
 	return 0;
 }
 

@@ -80,3 +80,12 @@ void token_wipe(void *p, size_t n)
 {
 	OPENSSL_cleanse(p, n);
 }
+
+bool is_base64url(const char *text, size_t len)
+{
+	static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	for (size_t i = 0; i < len; i++)
+		if (!memchr(chars, text[i], sizeof chars - 1))
+			return false;
+	return len % 4 != 1;
+}

@@ -179,6 +179,14 @@ class JsonWebTokens(Case):
 		self.assertEqual(self.web(good).get("/v1/tasks").status, 200)
 		self.assertNotIn(good.split(".")[2][:40], self.node.log_text())
 
+	def test_what_is_no_base64url(self):
+		"""The library that reads tokens has an assertion for some of these."""
+		head, claims, signature = self.jwt().split(".")
+		for part in "=", "A", "A=", "AAAAA", "AAAAA=", "AAAA=AAAA", head[:5] + "=":
+			for token in ((part, claims, signature), (head, part, signature), (head, claims, part)):
+				with self.subTest(token=token):
+					self.assertIn("neither a token of this service nor a JSON Web Token", self.refused(self.web(".".join(token)), 401).body["detail"])
+
 	def test_keys_change_with_a_reload(self):
 		second, public = make_key(self.shared.place, "two")
 		old, new = self.jwt(), jwt(second)

@@ -201,6 +201,24 @@ START_TEST(every_character_counts)
 }
 END_TEST
 
+/* What is not base64url in a part, wherever it is: padding, blanks, a character too many. Some of these abort the library that reads tokens. */
+START_TEST(parts_that_are_not_base64url)
+{
+	static const char *const parts[] = {"=", "A", "A=", "A===", "AA=", "AAAAA", "AAAAA=", "AAAAA===", "AAAA=AAAA", "AA AA", "AA+A", "AA/A", "\n", "\x80"};
+	static const char *const forms[] = {"%s.e30.AAAA", "eyJhbGciOiJFUzI1NiJ9.%s.AAAA", "eyJhbGciOiJFUzI1NiJ9.e30.%s", "%s", "%s..", "..%s", "eyJhbGciOiJFUzI1NiJ9%s.e30.AAAA"};
+	struct jwt_keys *keys = all_keys();
+	struct principal who;
+	for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+		for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+			char text[128];
+			const char *rest = strstr(forms[f], "%s");
+			snprintf(text, sizeof text, "%.*s%s%s", (int)(rest - forms[f]), forms[f], parts[i], rest + 2);
+			ck_assert_str_eq(judged(keys, &rules, text, &who), "the token is refused: it is neither a token of this service nor a JSON Web Token");
+		}
+	jwt_keys_free(keys);
+}
+END_TEST
+
 START_TEST(claims)
 {
 	static const struct {
@@ -376,6 +394,7 @@ START_TEST(key_sets)
 	ck_assert_ptr_nonnull(strstr(said, "a JSON Web Key Set is expected"));
 	ck_assert_int_eq(keys_in(" {\"keys\": [}"), -1);
 	ck_assert_ptr_nonnull(strstr(said, "not JSON"));
+	ck_assert_int_eq(keys_in("{\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"A=\", \"y\": \"AA\"}, {\"kty\": \"RSA\", \"n\": \"AAAAA\", \"e\": \"A===\"}]}"), -1);
 	ck_assert_int_eq(keys_in("{\"keys\": [7, {}, {\"kty\": \"oct\", \"k\": \"AAAA\"}, {\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}, {\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"AA\", \"y\": \"AA\"}, {\"kty\": \"RSA\", \"use\": \"enc\"}]}"), -1);
 	char *private = cjose_jwk_to_json(ec, true, NULL), *text = NULL;
 	ck_assert(asprintf(&text, "{\"keys\": [%s]}", private) > 0);
@@ -404,6 +423,7 @@ int main(void)
 	tcase_add_test(t, only_the_keys_of_the_file);
 	tcase_add_test(t, headers);
 	tcase_add_test(t, every_character_counts);
+	tcase_add_test(t, parts_that_are_not_base64url);
 	tcase_add_test(t, claims);
 	tcase_add_test(t, payloads_that_are_no_claims);
 	tcase_add_test(t, claims_in_claims);

@@ -50,6 +50,19 @@ def _rust(stage, name, socket):
 	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), stage.ledger.env()))
 
 
+WASM_PYTHON = os.environ.get("TASKERD_WASM_PYTHON") or os.path.join(harness.ROOT, "build-test", "wasm-venv", "bin", "python")  # made by the suite of WASM handlers
+
+
+def _wasm(stage, name, socket):
+	argv = [WASM_PYTHON, os.path.join(os.path.dirname(os.path.abspath(__file__)), "play_wasm.py"), harness.program("tests", "faults", "play.wasm"),
+	        "--socket", socket, "--name", name, "--threads", "3", "--namespace", "t"]
+	return stage.track(harness.Worker(name, argv, os.path.join(stage.place, name + ".log"), {"PYTHONPATH": harness.PYTHON_CLIENT, **stage.ledger.env()}))
+
+
+def _has_wasm():
+	return os.path.exists(WASM_PYTHON) and os.path.exists(os.path.join(os.environ.get("TASKERD_BUILD", ""), "tests", "faults", "play.wasm"))
+
+
 def _has_ruby():
 	return bool(shutil.which("ruby")) and subprocess.run(["ruby", "-e", "require 'msgpack'"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
@@ -60,7 +73,7 @@ def _has_typescript():
 
 # A language is a row here: how a worker is started that has t.play (as integration/handlers/play.py), and whether it can be.
 ALL_LANGUAGES = {"python": (_python, lambda: True), "c": (_c, lambda: True), "ruby": (_ruby, _has_ruby), "typescript": (_typescript, _has_typescript),
-                 "rust": (_rust, lambda: os.path.exists(RUST))}
+                 "rust": (_rust, lambda: os.path.exists(RUST)), "wasm": (_wasm, _has_wasm)}
 
 
 def languages():

@@ -1,78 +1,5 @@
-/* The handlers of protocol/conformance as one WASI command: the adapter puts it under many names, and it does what `handler` in its input says. JSON is handled as text: the
- * value of a key, raw, and numbers and strings out of that. */
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static char *input;
-
-/* A part of the input. */
-struct text {
-	const char *p;
-	size_t n;
-};
-static const struct text missing = {"null", 4};
-
-static const char *skip_string(const char *p)
-{
-	for (p++; *p && *p != '"'; p++)
-		if (*p == '\\')
-			p++;
-	return p + 1;
-}
-
-/* The end of the value at `p`. */
-static const char *skip_value(const char *p)
-{
-	int depth = 0;
-	do {
-		if (*p == '"') {
-			p = skip_string(p);
-			continue;
-		}
-		depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
-		p++;
-	} while (*p && (depth > 0 || !strchr(",}]", *p)));
-	return p;
-}
-
-/* The next entry of the map whose inside begins at *p; false at its end. */
-static bool next_entry(const char **p, struct text *key, struct text *value)
-{
-	if (**p == ',')
-		++*p;
-	if (**p != '"')
-		return false;
-	const char *end = skip_string(*p);
-	*key = (struct text){*p + 1, (size_t)(end - *p) - 2};
-	value->p = end + 1; /* behind the colon: there are no blanks */
-	*p = skip_value(value->p);
-	value->n = (size_t)(*p - value->p);
-	return true;
-}
-
-static struct text get(struct text map, const char *name)
-{
-	const char *p = map.p + 1;
-	struct text key, value;
-	while (map.n > 1 && *map.p == '{' && next_entry(&p, &key, &value))
-		if (key.n == strlen(name) && memcmp(key.p, name, key.n) == 0)
-			return value;
-	return missing;
-}
-
-static long long number(struct text v, long long otherwise)
-{
-	return v.n > 0 && strchr("-0123456789", *v.p) ? strtoll(v.p, NULL, 10) : otherwise;
-}
-
-static bool is(struct text v, const char *what)
-{
-	return v.n == strlen(what) && memcmp(v.p, what, v.n) == 0;
-}
-
-#define RAW(t) (int)(t).n, (t).p
+/* The handlers of protocol/conformance as one WASI command: the adapter puts it under many names, and it does what `handler` in its input says. */
+#include "clients/wasm/conformance/text.h"
 
 static struct text step, config;
 
@@ -290,25 +217,10 @@ static const struct {
                 {"event", event}, {"log", log_line}, {"sizes", sizes}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"wide", wide}, {"deep", deep},
                 {"huge", huge}, {"hang", hang}, {"crash", crash}};
 
-static void read_input(void)
-{
-	size_t size = 1 << 16, n = 0, got;
-	input = malloc(size);
-	while (input && (got = fread(input + n, 1, size - n - 1, stdin)) > 0) {
-		n += got;
-		if (n == size - 1)
-			input = realloc(input, size *= 2);
-	}
-	if (!input)
-		abort();
-	input[n] = '\0';
-	step = (struct text){input, n};
-	config = get(step, "config");
-}
-
 int main(void)
 {
-	read_input();
+	step = read_input();
+	config = get(step, "config");
 	struct text name = get(step, "handler");
 	for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++)
 		if (name.n == strlen(handlers[i].name) + 7 && memcmp(name.p + 6, handlers[i].name, name.n - 7) == 0)

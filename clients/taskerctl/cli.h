@@ -20,7 +20,7 @@ struct kind {
 extern const struct kind kind_file, kind_dir, kind_number, kind_duration, kind_time, kind_json, kind_template,
     kind_template_or_file, kind_template_name, kind_namespace, kind_task, kind_task_or_step, kind_step_name, kind_worker, kind_node,
     kind_dlq_entry, kind_event, kind_verb, kind_task_state, kind_final_state, kind_step_state, kind_dlq_status,
-    kind_dlq_reason, kind_health, kind_drawing, kind_language, kind_style, kind_event_mode, kind_retention, kind_colour, kind_restore_state, kind_rows,
+    kind_dlq_reason, kind_health, kind_action, kind_drawing, kind_language, kind_style, kind_event_mode, kind_retention, kind_colour, kind_restore_state, kind_rows,
     kind_keep, kind_output, kind_profile, kind_shell, kind_role, kind_expiry, kind_token;
 
 struct opt {

@@ -95,7 +95,7 @@ static const struct column stale[] = {
     {"FILED", COL_WIDE, cell_value, "in_dlq"},
     NO_COLUMN,
 };
-const struct listing list_dlq = {.columns = entries, .empty = "no entries fit: nothing of that kind needs a person; count all with: taskerctl dlq stats"},
+const struct listing list_dlq = {.columns = entries, .empty = "no entries fit: nothing of that kind needs a person; count all with: taskerctl dlq stats", .ask = list_ask_pages},
                      list_dlq_queue = {.columns = urgent, .empty = "nothing is pending; see closed entries with: taskerctl dlq list"},
                      list_dlq_stats = {.columns = reasons, .empty = "no entries"},
                      list_staleness = {.columns = stale, .empty = "no task is under a limit; limits are set by lifecycle in a template, see taskerd-template(5)"};

@@ -1,4 +1,4 @@
-/* task history, step history. */
+/* task history, step history, audit. */
 #include "clients/taskerctl/cells.h"
 #include "clients/taskerctl/dump.h"
 #include "clients/taskerctl/list.h"
@@ -92,6 +92,26 @@ int run_task_history(struct ctl *c)
 	list_print_below(c, actions, json_object_get(answer, "actions"));
 	return EXIT_OK;
 }
+
+static const struct column audit[] = {
+    {"AT", 0, cell_second, "at"},
+    {"ACTION", 0, cell_value, "action"},
+    {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
+    {"TASK", 0, cell_value, "task_uuid"},
+    {"STEP", COL_SHRINK, cell_value, "step"},
+    {"BY", COL_SHRINK, cell_who, NULL},
+    {"REASON", COL_SHRINK, cell_value, "reason"},
+    {"FROM", COL_WIDE, cell_value, "from"},
+    {"TO", COL_WIDE, cell_value, "to"},
+    {"USER", COL_WIDE, cell_value, "user"},
+    {"UID", COL_RIGHT | COL_WIDE, cell_value, "uid"},
+    {"PID", COL_RIGHT | COL_WIDE, cell_value, "pid"},
+    {"NODE", COL_WIDE, cell_value, "node"},
+    {"HOST", COL_WIDE, cell_value, "host"},
+    {"REQUEST", COL_WIDE, cell_value, "request"},
+    NO_COLUMN,
+};
+const struct listing list_audit = {.columns = audit, .empty = "nothing fits; all that was done by hand: taskerctl audit; of an archived task: taskerctl task history UUID", .ask = list_ask_pages};
 
 /* ---- steps ---- */
 

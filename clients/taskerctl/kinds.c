@@ -48,6 +48,12 @@ const struct kind kind_dlq_reason = {.name = "dlq_reason",
                                      .what = "the reason of an entry",
                                      .words = WORDS("staleness_timeout", "max_retries_exceeded", "dependency_cycle_detected",
                                                     "worker_unavailable", "manual_dlq")};
+/* Those before a dot stand for all behind it. */
+const struct kind kind_action = {.name = "action",
+                                 .what = "an action",
+                                 .words = WORDS("task", "task.cancel", "task.pause", "task.restore", "task.resume", "task.retry", "task.resolve_manually", "step", "step.complete_manually", "step.reset_for_retry",
+                                                "step.resolve_manually", "step.skip", "dlq", "dlq.add", "dlq.update", "namespace", "namespace.pause", "namespace.resume", "namespace.retention", "queue", "queue.purge",
+                                                "template", "template.apply", "token", "token.create", "token.revoke", "worker", "worker.drain")};
 const struct kind kind_health = {.name = "health", .what = "a word for health", .words = WORDS("healthy", "warning", "stale")};
 const struct kind kind_drawing = {.name = "drawing", .what = "a way to draw", .words = WORDS("text", "mermaid", "dot", "svg")};
 const struct kind kind_language = {

@@ -142,9 +142,17 @@ int option_params(const struct ctl *c, json_t *params)
 	    {"health", "health", put_text, NULL},
 	    {"paused", "paused", put_flag, NULL},
 	    {"all", NULL, NULL, "task.list"}, /* as many pages as there are */
+	    {"all", NULL, NULL, "dlq.list"},
+	    {"all", NULL, NULL, "audit.list"},
 	    {"all", "all", put_flag, NULL},
 	    {"after", "created_after", put_time, NULL},
 	    {"before", "created_before", put_time, NULL},
+	    {"task", "task_uuid", put_text, NULL},
+	    {"action", "action", put_text, "audit.list"},
+	    {"who", "who", put_text, NULL},
+	    {"request", "request", put_text, NULL},
+	    {"since", "after", put_time, "audit.list"},
+	    {"until", "before", put_time, "audit.list"},
 	    {"since", "created_after", put_time, NULL},
 	    {"until", "created_before", put_time, NULL},
 	    {"updated-after", "updated_after", put_time, NULL},
@@ -152,6 +160,8 @@ int option_params(const struct ctl *c, json_t *params)
 	    {"cursor", "cursor", put_text, NULL},
 	    {"tasks", "max_tasks", put_number, NULL},
 	    {"limit", NULL, NULL, "task.list"}, /* of all its pages */
+	    {"limit", NULL, NULL, "dlq.list"},
+	    {"limit", NULL, NULL, "audit.list"},
 	    {"limit", "limit", put_number, NULL},
 	};
 	int code = EXIT_OK;

@@ -83,6 +83,7 @@ const struct route routes[] = {
 	{GET, "/v1/nodes", MSG_NODE_LIST, .answer = "NodeList", .tag = "system", .summary = "Daemons on this database"},
 	{GET, "/v1/queues", MSG_QUEUE_LIST, .answer = "QueueList", .tag = "system", .summary = "Queues of steps"},
 	{POST, "/v1/queues/purge", MSG_QUEUE_PURGE, .flags = ROUTE_BODY, .answer = "Object", .tag = "system", .summary = "Throw away what waits in a queue, and cancel its tasks"},
+	{GET, "/v1/audit", MSG_AUDIT_LIST, .answer = "ActionList", .tag = "system", .summary = "What was done by hand, by whom, from where and why, the newest first"},
 	{GET, "/v1/stats", MSG_STATS, .answer = "Object", .tag = "system", .summary = "How many tasks are in which state, and how many a minute"},
 	{GET, "/v1/analytics", MSG_ANALYTICS, .answer = "Analytics", .tag = "system", .summary = "Durations and failures by template and step, and the slowest tasks"},
 	{GET, "/v1/doctor", MSG_DOCTOR, .answer = "Doctor", .tag = "system", .summary = "Check that nothing is stranded"},

@@ -48,6 +48,7 @@ static const struct api {
 	{MSG_TASK_RESTORE, "tasker.api_task_restore", NULL, ACTS, NULL},
 	{MSG_DOCTOR, "tasker.api_doctor", hangs_add_check, LOOKS, NULL},
 	{MSG_NAMESPACE_RETENTION, "tasker.api_namespace_retention", NULL, ACTS, NULL},
+	{MSG_AUDIT_LIST, "tasker.api_audit_list", NULL, LOOKS, NULL},
 	{MSG_DLQ_LIST, "tasker.api_dlq_list", NULL, LOOKS, NULL},
 	{MSG_DLQ_GET, "tasker.api_dlq_get", NULL, LOOKS, NULL},
 	{MSG_DLQ_STATS, "tasker.api_dlq_stats", NULL, LOOKS, NULL},

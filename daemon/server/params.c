@@ -45,6 +45,8 @@ static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1
 #define ENTRY_OR_TASK {"entry", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}
 static const struct param dlq_list_params[] = {{"status", P_STR, false, 1, 40}, {"reason", P_STR, false, 1, 40}, {"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255},
 					       {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param audit_params[] = {{"task_uuid", P_UUID, false, 0, 0}, {"action", P_STR, false, 1, 64}, {"who", P_STR, false, 1, 256}, {"namespace", P_STR, false, 1, 29}, {"request", P_UUID, false, 0, 0},
+					    {"after", P_TIME, false, 0, 0}, {"before", P_TIME, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param dlq_get_params[] = {ENTRY_OR_TASK, {0}};
 static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 29}, {"limit", P_INT, false, 1, 1000}, {0}};
 static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
@@ -135,6 +137,7 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_TOKEN_CREATE] = token_create_params,
 	[MSG_TOKEN_LIST] = token_list_params,
 	[MSG_TOKEN_REVOKE] = token_revoke_params,
+	[MSG_AUDIT_LIST] = audit_params,
 	[MSG_DLQ_LIST] = dlq_list_params,
 	[MSG_DLQ_GET] = dlq_get_params,
 	[MSG_DLQ_STATS] = template_list_params,

@@ -56,7 +56,7 @@ def ways(ns, task, step, entry):
 		"step.bulk_action": [{"action": "skip", "filter": {"all": True}, **WHY}], "namespace.list": [{}], "namespace.pause": [{"namespace": ns, **WHY}], "namespace.resume": [{"namespace": ns, **WHY}],
 		"template.apply": [{"source": source}], "template.validate": [{"source": source}], "template.list": [{}], "template.get": [{"name": "pair", "namespace": ns}], "worker.list": [{}], "node.list": [{}],
 		"queue.list": [{}], "queue.purge": [{"namespace": ns, "handler": "t.a", **WHY}], "stats": [{}], "analytics": [{}], "worker.get": [{"worker_uuid": NOBODY}], "worker.drain": [{"worker_uuid": NOBODY, **WHY}],
-		"task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "server.metrics": [{}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
+		"task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "server.metrics": [{}], "audit.list": [{}, {"task_uuid": task}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
 		"dlq.update": [{**e, "notes": "seen"} for e in an_entry], "dlq.redrive": [{**e, **WHY} for e in an_entry], "dlq.staleness": [{}], "namespace.retention": [{"namespace": ns}],
 		"token.create": [{"name": "some", "roles": ["read"], "namespaces": [ns], "expires_at": "2999-01-01T00:00:00Z"}], "token.list": [{}], "token.revoke": [{"token": "nosuchtoken"}],
 		"event.subscribe": [{"patterns": ["*"], "namespaces": [ns]}], "event.unsubscribe": [{}], "event.publish": [{"name": "x", "namespace": ns}], "event.consume": [{"namespace": ns}],
@@ -244,7 +244,7 @@ class Namespaces(Shared):
 		wait_for(lambda: len(self.node.client.request("worker.list", {})["workers"]) >= 4, "four workers")
 		lists = {"task.list": "tasks", "template.list": "templates", "namespace.list": "namespaces", "queue.list": "queues", "dlq.list": "entries", "dlq.queue": "entries", "dlq.staleness": "tasks",
 		         "event.list": "queues", "worker.list": "workers"}
-		self.assertEqual(set(lists) | {"dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke", "stats", "analytics", "worker.get", "worker.drain"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
+		self.assertEqual(set(lists) | {"audit.list", "dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke", "stats", "analytics", "worker.get", "worker.drain"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
 		ann, bob, auditor = self.wire(ANN), self.wire(BOB), self.wire(AUDITOR)
 		for method, key in lists.items():
 			with self.subTest(method):
@@ -387,10 +387,36 @@ class Audit(Shared):
 				self.assertTrue(rows)
 				for row in rows:
 					self.assertEqual(row, [str(DEPLOYER + 1000), str(w.other.pid), "node-a", why])
-		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")} - {"token.list", "server.config"}
+		changing = {m for m, (_, role, _) in TABLE.items() if role in ("operate", "admin")} - {"token.list", "server.config", "audit.list"}
 		self.assertEqual(changing, {m for m, _, _ in done})
 		actions = self.node.client.request("task.history", {"task_uuid": second})["actions"]
 		self.assertEqual([(a["action"], a["uid"], a["pid"], a["reason"]) for a in actions][:2], [("dlq.add", DEPLOYER + 1000, w.other.pid, "odd"), ("task.pause", DEPLOYER + 1000, w.other.pid, "a test")])
+
+		self.look_at_it(w, second)
+
+	def look_at_it(self, w, second):
+		"""What audit.list shows is what was noted; each condition of it picks what it says."""
+		column = lambda sql: [row[0] for row in self.db.sql(sql)]  # noqa: E731
+		self.assertLessEqual(set(column("SELECT action FROM tasker.operator_actions")), set(column("SELECT unnest(tasker.operator_words())")))
+		audit = lambda **conditions: self.node.client.request("audit.list", conditions)  # noqa: E731
+		actions, cursor = [], {}
+		while cursor is not None:
+			page = audit(limit=3, **cursor)
+			self.assertLessEqual(len(page["actions"]), 3)
+			actions += page["actions"]
+			cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
+		self.assertEqual([a["request"] for a in actions], column("SELECT request_id FROM tasker.operator_actions ORDER BY action_id DESC"))
+		for key, sql in ("operator", "operator"), ("user", "user_name"), ("reason", "reason"), ("action", "action"), ("from", "from_state"), ("to", "to_state"):
+			self.assertEqual([a[key] for a in actions], column("SELECT %s FROM tasker.operator_actions ORDER BY action_id DESC" % sql))
+		picks = [({"who": str(DEPLOYER + 1000)}, lambda a: a["uid"] == DEPLOYER + 1000), ({"task_uuid": second}, lambda a: a["task_uuid"] == second), ({"action": "task"}, lambda a: a["action"].startswith("task.")),
+		         ({"action": "step.skip"}, lambda a: a["action"] == "step.skip"), ({"namespace": "theirs"}, lambda a: a["namespace"] == "theirs"), ({"request": actions[0]["request"]}, lambda a: a["request"] == actions[0]["request"]),
+		         ({"after": actions[3]["at"]}, lambda a: a["at"] >= actions[3]["at"]), ({"before": actions[3]["at"]}, lambda a: a["at"] < actions[3]["at"]), ({"who": "nobody at all"}, lambda a: False)]
+		for conditions, fits in picks:
+			with self.subTest(conditions):
+				self.assertEqual(audit(limit=1000, **conditions)["actions"], [a for a in actions if fits(a)])
+		skipped = audit(action="step.skip", task_uuid=second)["actions"]
+		self.assertEqual([(a["step"], a["node"], a["pid"]) for a in skipped], [("a", "node-a", w.other.pid)])
+		self.assertEqual({a["namespace"] for a in w.call("audit.list", {"limit": 1000})["actions"]}, {"theirs"}, "of other namespaces, and of none, it is told nothing")
 
 	def test_asking_changes_and_notes_nothing(self):
 		before = self.count("operator_actions")

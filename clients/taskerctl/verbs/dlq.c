@@ -5,7 +5,7 @@ static const struct opt list_options[] = {
     {"reason", 0, "REASON", "staleness_timeout, max_retries_exceeded, worker_unavailable, ...", &kind_dlq_reason},
     OPT_NAMESPACE,
     OPT_NAME,
-    OPT_LIMIT("50"),
+    OPT_PAGES("50"),
     NO_OPTION};
 
 static const struct opt queue_options[] = {OPT_NAMESPACE, OPT_LIMIT("100"), NO_OPTION};

@@ -7,6 +7,17 @@ static const struct opt stats_options[] = {
     {"interval", 'i', "DURATION", "from one look to the next, 2s by default", &kind_duration},
     NO_OPTION};
 
+static const struct opt audit_options[] = {
+    {"task", 0, "TASK", "only what was done to this task and its steps", &kind_task},
+    {"who", 0, "NAME", "only by or for this one: a user or uid, the name of a token, or of who was acted for", NULL},
+    {"action", 0, "ACTION", "only this: task.cancel; or all of a kind: task", &kind_action},
+    OPT_NAMESPACE,
+    {"since", 0, "TIME", "only then or later: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
+    {"until", 0, "TIME", "only before", &kind_time},
+    {"request", 0, "UUID", "only what one request did, however many tasks it was", NULL},
+    OPT_PAGES("50"),
+    NO_OPTION};
+
 const struct opt logs_options[] = {
     {"follow", 'f', NULL, "go on with what comes", NULL},
     {"since", 0, "TIME", "from then on: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
@@ -51,6 +62,19 @@ const struct verb own_verbs[] = {
      .asks = "stats",
      .examples = {{"A look", "taskerctl stats --once"}, {"How fast it goes, for a script", "taskerctl stats --once --json | jq .rates.recorded"}},
      .run = run_stats},
+    {.name = "audit",
+     .summary = "What was done by hand: by whom, from where, and why; newest first",
+     .help = "Actions on tasks, steps, namespaces, queues, workers, templates, dead letters and tokens. What was done to a task goes with it when\n"
+             "retention removes it; of an archived one task history has it. BY is who it was done for, or who did it.",
+     .opts = audit_options,
+     .asks = "audit.list",
+     .list = "actions",
+     .exits = {{EXIT_NOT_FOUND, "there is no such task"}},
+     .examples = {{"What happened to the namespaces", "taskerctl audit --action namespace --output wide"},
+                  {"Who cancelled what today", "taskerctl audit --action task.cancel --since 24h"}},
+     .flags = VERB_PAGES,
+     .listing = &list_audit,
+     .run = run_list},
     {.name = "logs",
      .args = "TASK [STEP]",
      .kinds = {&kind_task, &kind_task_or_step},

@@ -37,9 +37,7 @@ static const struct opt list_options[] = {
     {"before", 0, "TIME", "created before", &kind_time},
     {"updated-after", 0, "TIME", "in which something happened then or later", &kind_time},
     {"updated-before", 0, "TIME", "in which the last thing happened before", &kind_time},
-    OPT_LIMIT("50"),
-    {"cursor", 0, "CURSOR", "go on where a list has ended (next_cursor)", NULL},
-    {"all", 'a', NULL, "all there are", NULL},
+    OPT_PAGES("50"),
     NO_OPTION};
 
 static const struct opt watch_options[] = {

@@ -26,6 +26,12 @@
 	{                                                                                                              \
 		"limit", 'l', "N", "at most this many, " n " by default", &kind_number                                 \
 	}
+/* Of lists that come in pages. */
+#define OPT_PAGES(n)                                                                                                   \
+	OPT_LIMIT(n), {"cursor", 0, "CURSOR", "go on where a list has ended (next_cursor)", NULL},                     \
+	{                                                                                                              \
+		"all", 'a', NULL, "all there are", NULL                                                                \
+	}
 #define OPT_BY_WHOM                                                                                                    \
 	{"reason", 'r', "TEXT", "why; kept in the history with who did it", NULL},                                     \
 	{                                                                                                              \

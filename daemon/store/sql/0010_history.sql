@@ -41,6 +41,81 @@ CREATE FUNCTION tasker.transitions_of(p_task bigint) RETURNS jsonb LANGUAGE sql 
   FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
 $$;
 
+-- Operators ----------------------------------------------------------------------------------------------------------------
+
+-- The words of tasker.operator_actions.action.
+CREATE FUNCTION tasker.operator_words() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT '{step.reset_for_retry,step.resolve_manually,step.complete_manually,step.skip,task.cancel,task.retry,task.resolve_manually,task.pause,task.resume,task.restore,namespace.pause,
+          namespace.resume,namespace.retention,template.apply,queue.purge,worker.drain,dlq.add,dlq.update,token.create,token.revoke}'::text[]
+$$;
+
+CREATE FUNCTION tasker.action_object(o tasker.operator_actions) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('at', tasker.rfc3339(o.at), 'action', o.action, 'task_uuid', t.task_uuid, 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs),
+    'step_uuid', tasker.step_uuid(t.task_uuid, o.step_no), 'namespace', n.name, 'from', o.from_state, 'to', o.to_state, 'reason', o.reason, 'operator', o.operator, 'uid', o.uid,
+    'user', o.user_name, 'pid', o.pid, 'node', nd.node_name, 'host', nd.host, 'request', o.request_id)
+  FROM (SELECT 1) one
+  LEFT JOIN tasker.tasks t ON t.task_id = o.task_id
+  LEFT JOIN tasker.templates tp ON tp.template_id = t.template_id
+  LEFT JOIN tasker.namespaces n ON n.namespace_id = coalesce(o.namespace_id, tp.namespace_id)
+  LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no
+  LEFT JOIN tasker.template_steps ts ON ts.template_id = t.template_id AND ts.step_no = s.template_no
+  LEFT JOIN tasker.nodes nd ON nd.node_no = o.node_no
+$$;
+
+-- The conditions of audit.list on a row o of tasker.operator_actions, as SQL.
+CREATE FUNCTION tasker.audit_condition(p jsonb) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_all text[] := ARRAY['true']; v_words text[]; v_task bigint;
+  c_time CONSTANT text[] := ARRAY['after', 'o.at >= %L', 'before', 'o.at < %L'];
+BEGIN
+  IF p ->> 'task_uuid' IS NOT NULL THEN
+    SELECT t.task_id INTO v_task FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
+    WHERE t.task_uuid = (p ->> 'task_uuid')::uuid AND tasker.is_within(p, n.name);
+    IF v_task IS NULL THEN -- or it is archived: with what was done to it
+      RAISE EXCEPTION 'no task %', p ->> 'task_uuid' USING ERRCODE = 'TK404', COLUMN = 'task_uuid';
+    END IF;
+    v_all := v_all || format('o.task_id = %L', v_task);
+  END IF;
+  IF p ->> 'action' IS NOT NULL THEN
+    v_words := ARRAY(SELECT w FROM unnest(tasker.operator_words()) w WHERE p ->> 'action' IN (w, split_part(w, '.', 1)));
+    IF v_words = '{}' THEN
+      RAISE EXCEPTION 'unknown action %: one of %, or what stands before the dot, is expected', quote_literal(left(p ->> 'action', 40)), array_to_string(tasker.operator_words(), ', ')
+        USING ERRCODE = 'TK400', COLUMN = 'action';
+    END IF;
+    v_all := v_all || format('o.action = ANY (%L)', v_words);
+  END IF;
+  IF p ->> 'who' IS NOT NULL THEN
+    v_all := v_all || format('%L IN (o.operator, o.user_name, o.uid::text)', p ->> 'who');
+  END IF;
+  IF p ->> 'request' IS NOT NULL THEN
+    v_all := v_all || format('o.request_id = %L', p ->> 'request');
+  END IF;
+  IF p ->> 'namespace' IS NOT NULL OR p -> 'within' IS NOT NULL THEN -- what is of none is for those who may see all
+    v_all := v_all || format('coalesce(o.namespace_id, (SELECT tp.namespace_id FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) WHERE t.task_id = o.task_id)) = ANY (%L)',
+      ARRAY(SELECT n.namespace_id FROM tasker.namespaces n WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND tasker.is_within(p, n.name)));
+  END IF;
+  FOR i IN 1 .. cardinality(c_time) BY 2 LOOP
+    IF p ->> c_time[i] IS NOT NULL THEN
+      v_all := v_all || format(c_time[i + 1], (p ->> c_time[i])::timestamptz);
+    END IF;
+  END LOOP;
+  RETURN array_to_string(v_all, ' AND ');
+END $$;
+
+-- What was done by hand, the newest first.
+CREATE FUNCTION tasker.api_audit_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 50);
+  v_below CONSTANT bigint := coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 9223372036854775807);
+  v_ids bigint[];
+BEGIN
+  EXECUTE format('SELECT ARRAY(SELECT o.action_id FROM tasker.operator_actions o WHERE o.action_id < $1 AND %s ORDER BY o.action_id DESC LIMIT $2)', tasker.audit_condition(p)) INTO v_ids USING v_below, v_limit + 1;
+  RETURN jsonb_build_object(
+    'actions', coalesce((SELECT jsonb_agg(tasker.action_object(o) ORDER BY o.action_id DESC) FROM unnest(v_ids[1:v_limit]) AS k(id)
+                         CROSS JOIN LATERAL (SELECT x.* FROM tasker.operator_actions x WHERE x.action_id = k.id OFFSET 0) o), '[]'),
+    'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit]::text END);
+END $$;
+
 -- Steps ------------------------------------------------------------------------------------------------------------------
 
 -- Every state a step was in, and what was done to it by hand. Each attempt tells of four moments: it became ready, began, the worker's word was read, and it was recorded. What is under

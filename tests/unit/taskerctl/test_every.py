@@ -27,7 +27,7 @@ ASKS = {
     "queue purge": ["shop", "shop.pack", "--dry-run"], **{f"analytics {v}": [] for v in ("templates", "steps", "slowest", "failing")},
     "dlq list": [], "dlq show": [UUID], "dlq stats": [], "dlq queue": [], "dlq add": [UUID], "dlq update": [UUID, "--notes", "x"], "dlq redrive": [UUID, *WHY], "dlq staleness": [],
     "events tail": [], "events consume": [], "events publish": ["stock.low"], "events list": [], "token create": ["nightly", "--role", "read"], "token list": [], "token revoke": ["nightly", *WHY],
-    "metrics": [], "status": [], "doctor": [], "stats": ["--once"],
+    "audit": [], "metrics": [], "status": [], "doctor": [], "stats": ["--once"],
 }
 # These make do without one.
 WITHOUT = {"config show", "version"}

@@ -20,6 +20,13 @@
 #define RECLAIM_STEPS "1000"
 #define RECLAIM_ROUNDS 100 /* between two heartbeats */
 
+/* What others tell this node, and what the loop is told of it; DONE_BATCH: read in another way. */
+static const struct {
+	const char *name;
+	enum done_kind kind;
+} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_templates", DONE_BATCH}, {"tasker_cancel", DONE_NOTIFY_CANCEL},
+		{"tasker_nodes", DONE_BATCH}, {"tasker_drain", DONE_NOTIFY_DRAIN}, {"tasker_events", DONE_BATCH}, {"tasker_tokens", DONE_NOTIFY_TOKENS}};
+
 struct presence {
 	struct store *s;
 	PGconn *conn;
@@ -250,6 +257,19 @@ static int announce_up(struct presence *p)
 	return 0;
 }
 
+/* The names end in a secret of the database: see tasker.notify. */
+static int listen_all(struct presence *p, enum db_failure *why, struct err *e)
+{
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	int rc = query(p, "SELECT secret FROM tasker.channels", 0, NULL, &r, why, e);
+	for (size_t i = 0; rc == 0 && i < sizeof channels / sizeof *channels; i++) {
+		char sql[128];
+		snprintf(sql, sizeof sql, "LISTEN \"%s_%s\"", channels[i].name, PQntuples(r) > 0 ? PQgetvalue(r, 0, 0) : "");
+		rc = query(p, sql, 0, NULL, NULL, why, e);
+	}
+	return rc;
+}
+
 static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 {
 	*why = DB_LOST;
@@ -261,21 +281,7 @@ static int connect_once(struct presence *p, enum db_failure *why, struct err *e)
 	if (rc == 0)
 		rc = lock_name(p, why, e);
 	if (rc == 0)
-		rc = query(p, "LISTEN tasker_ready", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_settled", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_templates", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_cancel", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_nodes", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_drain", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_events", 0, NULL, NULL, why, e);
-	if (rc == 0)
-		rc = query(p, "LISTEN tasker_tokens", 0, NULL, NULL, why, e);
+		rc = listen_all(p, why, e);
 	notice_reset(&p->notice);
 	if (rc == 0)
 		rc = p->s->registered ? heartbeat(p, why, e) : first_registration(p, why, e);
@@ -297,17 +303,18 @@ static void add_settled(struct done *d, const char *text, size_t n)
 	}
 }
 
+static bool is_on(const PGnotify *n, const char *channel)
+{
+	size_t len = strlen(channel);
+	return strncmp(n->relname, channel, len) == 0 && n->relname[len] == '_';
+}
+
 /* Payloads are comma-separated; a truncated or empty one means "look at everything". */
 static struct done *read_notification(const PGnotify *n)
 {
-	static const struct {
-		const char *channel;
-		enum done_kind kind;
-	} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_cancel", DONE_NOTIFY_CANCEL}, {"tasker_drain", DONE_NOTIFY_DRAIN},
-			{"tasker_tokens", DONE_NOTIFY_TOKENS}};
 	struct done *d = NULL;
 	for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
-		if (strcmp(n->relname, channels[i].channel) == 0)
+		if (channels[i].kind != DONE_BATCH && is_on(n, channels[i].name))
 			d = done_new(channels[i].kind);
 	if (!d || strlen(n->extra) >= 7900)
 		return d;
@@ -327,11 +334,11 @@ static void drain_notifications(struct presence *p, bool *ret_templates)
 {
 	PGnotify *n;
 	while ((n = PQnotifies(p->conn))) {
-		if (strcmp(n->relname, "tasker_templates") == 0)
+		if (is_on(n, "tasker_templates"))
 			*ret_templates = true;
-		if (strcmp(n->relname, "tasker_nodes") == 0)
+		if (is_on(n, "tasker_nodes"))
 			atomic_store(&p->s->notify, true); /* until the next heartbeat counts them */
-		struct done *d = strcmp(n->relname, "tasker_events") == 0 ? notice_read(&p->notice, p->s->node.node_no, n->extra) : read_notification(n);
+		struct done *d = is_on(n, "tasker_events") ? notice_read(&p->notice, p->s->node.node_no, n->extra) : read_notification(n);
 		if (d)
 			store_post(p->s, d);
 		PQfreemem(n);

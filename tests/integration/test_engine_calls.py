@@ -291,7 +291,7 @@ class Told(OneTask):
 
 	def test_of_a_lost_node(self):
 		listener = self.connect()
-		listener.run("LISTEN tasker_settled")
+		listener.run("LISTEN tasker_settled_%s" % self.e.value("SELECT secret FROM tasker.channels"))
 		self.e.claim(self.a, self.all, 1)
 		self.e.run("UPDATE tasker.nodes SET lease_until = now() - interval '1 second' WHERE node_no = %d" % self.a.no)
 		self.e.run("SELECT tasker.reclaim(%d, true, 10)" % self.b.no)

@@ -117,8 +117,8 @@ class Nodes(Stage):
 		for text in ("", "e", "q", "e ", "q ", "x 1 2", "e 99", "e 99 i", "e 99 i 1", "e 99 i 1 1", "e 99 i 0 0 {}", "e 99 i 2 1 {}", "e 99 i 1 99999 {}", "e 99 i -1 1 {}", "e 99 i 1 2 {", "e 99 i 1 1 {",
 		             "e 99 i 1 1 []", "e 99 i 1 1 {}", 'e 99 i 1 1 {"metadata": 5}', 'e 99 i 1 1 {"metadata": {"namespace": 7}, "event_name": []}', "e 4294967296 i 1 1 " + good, "e 99 " + "i" * 90 + " 1 1 " + good,
 		             "q 99 " + "n" * 200, "q 99 \x01", "e 99 i 1 1 " + "[" * 3000, "e 99 i 3 3 }", "q 99999999999999999999 ns"):
-			self.db.sql("SELECT pg_notify('tasker_events', %s)" % pg.lit(text))
-		self.db.sql("SELECT pg_notify('tasker_events', %s)" % pg.lit("e 99 i 1 1 " + good))
+			self.db.sql("SELECT tasker.notify('tasker_events', %s)" % pg.lit(text))
+		self.db.sql("SELECT tasker.notify('tasker_events', %s)" % pg.lit("e 99 i 1 1 " + good))
 		self.assertEqual(names(self.pushed(w, 1)), ["forged"])
 		self.none_pushed(w)
 		self.healthy(one)
@@ -273,7 +273,7 @@ class Faults(Stage):
 		node.wait_up()
 		self.db.sql("SELECT tasker.send_events(namespace_id, ARRAY['{\"event_name\": \"by.sql\", \"event_id\": \"x\", \"event_version\": \"1\", \"payload\": {}, \"metadata\": {}}'::jsonb], NULL) "
 		            "FROM tasker.namespaces WHERE name = 'ns'")
-		self.db.sql("SELECT pg_notify('tasker_events', 'q 0 ns')")
+		self.db.sql("SELECT tasker.notify('tasker_events', 'q 0 ns')")
 		self.assertEqual([m["event"]["event_name"] for m in self.client.answer(call)["messages"]], ["by.sql"])
 
 	def test_draining_answers_those_who_wait(self):

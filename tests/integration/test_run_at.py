@@ -36,7 +36,7 @@ class RunAt(harness.SharedCase):
 	def hasten(self, *tasks):
 		"""Their time has come, and the nodes are told."""
 		self.db.sql("UPDATE %s q SET vt = now() FROM tasker.tasks t WHERE (q.message ->> 't')::bigint = t.task_id AND t.task_uuid IN (%s)" % (QUEUE, ", ".join(map(lit, tasks))))
-		self.db.sql("SELECT pg_notify('tasker_ready', '0')")
+		self.db.sql("SELECT tasker.notify('tasker_ready', '0')")
 
 	def test_it_rests_until_its_time(self):
 		made = self.make(LATER)
@@ -178,7 +178,7 @@ class OverRestarts(harness.Case):
 		made = daemon.client.request("task.create_many", {"tasks": items})["results"]
 		self.assertEqual({r["state"] for r in made}, {"pending"})
 		db.sql("UPDATE %s SET vt = now()" % QUEUE)
-		db.sql("SELECT pg_notify('tasker_ready', '0')")
+		db.sql("SELECT tasker.notify('tasker_ready', '0')")
 		wait_for(lambda: db.number("SELECT count(*) FROM tasker.tasks WHERE state <> 'pending'") > 0, "some to begin")
 		daemon.kill()
 		daemon.start()

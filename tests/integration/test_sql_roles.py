@@ -128,6 +128,33 @@ class Roles(RoleCase):
 	def test_a_neighbour_may_nothing(self):
 		self.denied(self.session("neighbour"), "SELECT * FROM tasker.tasks", "SELECT * FROM tasker_views.tasks", "SELECT tasker.create_task('by_sql', 't')", "SELECT pgmq.send('x', '{}')", "SELECT tasker.make_queue('x')")
 
+	def test_nobody_else_hears_or_says_anything(self):
+		"""LISTEN and NOTIFY need no rights. A neighbour that knows the source hears nothing by the names that stand there, and nothing happens that it says."""
+		hears, says = self.session("neighbour"), self.session("neighbour")
+		for name in "ready", "settled", "templates", "cancel", "nodes", "drain", "events", "tokens":
+			hears.run("LISTEN tasker_%s" % name)
+		self.denied(says, "SELECT secret FROM tasker.channels", "SELECT tasker.notify('tasker_cancel', '')", "UPDATE tasker.channels SET secret = ''")
+		self.denied(self.session("reader"), "SELECT secret FROM tasker.channels")
+		self.denied(self.session("daemon"), "UPDATE tasker.channels SET secret = ''")
+		other = self.shared.daemon(self.db, name="node-b")
+		self.apply(self.node, template("told", [step("a", "t.gate", gate="told", attempts=1)]))
+		task, began = self.create(self.node, "told"), len(self.ledger)
+		self.ledger.wait_lines(began + 1)
+		uuid, worker = self.node.client.get_step(task, "a").step_uuid, self.node.client.list_workers()[0]["worker_uuid"]
+		forged = 'e 99 i 1 1 {"event_id": "i", "event_name": "forged", "event_version": "1.0", "payload": {}, "metadata": {"namespace": "t", "correlation_id": "c", "fired_at": "t", "fired_by": "f"}}'
+		with self.node.client.subscribe_events("*") as events:
+			for name, text in ("cancel", uuid), ("drain", worker), ("settled", task), ("events", forged):
+				says.run("NOTIFY tasker_%s, %s" % (name, pg.lit(text)))
+			other.client.request("event.publish", {"name": "true", "namespace": "t", "delivery_mode": "fast", "payload": {"words": "of ours"}})
+			self.assertEqual(next(iter(events)).event_name, "true", "what was said before has been heard before")
+		self.assertFalse(self.node.client.list_workers()[0]["draining"])
+		self.ledger.open_gate("told")
+		self.assertEqual((self.finished(other, task).state, self.ledger.notes("cancelled")), ("complete", []))
+		heard = str(hears.run("SELECT 1"))
+		self.assertIn("forged", heard, "it does hear what it says itself")
+		self.assertNotIn("of ours", heard)
+		self.assertEqual(other.stop(), 0)
+
 	def test_only_the_owner_grants(self):
 		self.denied(self.session("daemon"), "SELECT tasker.grant_role('reader', current_user)")
 		with self.assertRaises(pg.PgError) as caught:

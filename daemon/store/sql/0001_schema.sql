@@ -16,6 +16,15 @@ CREATE TYPE tasker.attempt_outcome AS ENUM (
 CREATE TYPE tasker.backoff_kind AS ENUM ('none', 'linear', 'exponential', 'fibonacci');
 CREATE TYPE tasker.identity_strategy AS ENUM ('strict', 'caller_provided', 'always_unique');
 
+-- LISTEN and NOTIFY ask nobody for rights: whoever knows the name of a channel hears, and says, what they like on it. So these names end in what only roles know that may read this table.
+CREATE TABLE tasker.channels (secret text NOT NULL);
+INSERT INTO tasker.channels VALUES (replace(gen_random_uuid()::text, '-', ''));
+
+CREATE FUNCTION tasker.notify(p_channel text, p_payload text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify(p_channel || '_' || c.secret, p_payload) FROM tasker.channels c;
+END $$;
+
 CREATE TABLE tasker.namespaces (
   namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]{0,28}$'),

@@ -118,7 +118,7 @@ BEGIN
     END IF;
   END LOOP;
   IF p_notify AND cardinality(v_ids) > 0 THEN
-    PERFORM pg_notify('tasker_ready', left(array_to_string(v_ids, ','), 7900));
+    PERFORM tasker.notify('tasker_ready', left(array_to_string(v_ids, ','), 7900));
   END IF;
 END $$;
 
@@ -204,7 +204,7 @@ END $$;
 
 -- Tell all nodes of these, in as many notifications as it takes.
 CREATE FUNCTION tasker.notify_uuids(p_channel text, p_uuids uuid[]) RETURNS void LANGUAGE sql AS $$
-  SELECT pg_notify(p_channel, g.list)
+  SELECT tasker.notify(p_channel, g.list)
   FROM (SELECT string_agg(u.uuid::text, ',') AS list FROM unnest(p_uuids) WITH ORDINALITY AS u(uuid, ord) GROUP BY (u.ord - 1) / 200) g
 $$;
 
@@ -256,7 +256,7 @@ BEGIN
   INSERT INTO tasker.operator_actions (request_id, action, task_id, from_state, to_state, uid, user_name, pid, reason, node_no)
   VALUES (gen_random_uuid(), 'task.cancel', v_id, v_state::text, 'cancelled', substring(p_operator FROM '^uid:([0-9]+)')::bigint, substring(p_operator FROM '^user:(.+)$'), substring(p_operator FROM ' pid:([0-9]+)$')::int, coalesce(p_reason, ''), p_node);
   IF p_notify THEN
-    PERFORM pg_notify('tasker_cancel', p_uuid::text);
+    PERFORM tasker.notify('tasker_cancel', p_uuid::text);
   END IF;
   r.status := 'cancelled';
   RETURN NEXT r;

@@ -115,7 +115,7 @@ BEGIN
   r.idx := tasker.until(v_first);
   RETURN NEXT r;
   IF p_notify THEN
-    PERFORM pg_notify('tasker_ready', '0');
+    PERFORM tasker.notify('tasker_ready', '0');
   END IF;
 END $$;
 

@@ -38,7 +38,7 @@ BEGIN
     WHERE t.task_id = p_task AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually')
     RETURNING t.open_sinks = 0 INTO v_complete;
     IF v_complete AND p_notify THEN
-      PERFORM pg_notify('tasker_settled', (SELECT t.task_uuid::text FROM tasker.tasks t WHERE t.task_id = p_task));
+      PERFORM tasker.notify('tasker_settled', (SELECT t.task_uuid::text FROM tasker.tasks t WHERE t.task_id = p_task));
     END IF;
     RETURN CASE WHEN v_complete THEN 2 ELSE 1 END;
   END IF;

@@ -3,7 +3,7 @@
 -- Join, or come back as a new incarnation of the same node. The caller holds the node's advisory lock (class 0x7461736b) on this connection.
 CREATE FUNCTION tasker.node_register(p_name text, p_host text, p_pid int, p_version text, p_ttl_ms int, p_secret bytea DEFAULT sha256(gen_random_uuid()::text::bytea))
 RETURNS TABLE (node_no int, incarnation int, secret bytea) LANGUAGE sql AS $$
-  SELECT pg_notify('tasker_nodes', '');
+  SELECT tasker.notify('tasker_nodes', '');
   INSERT INTO tasker.nodes AS n (node_name, host, pid, version, secret, lease_until)
   VALUES (p_name, p_host, p_pid, p_version, p_secret, now() + p_ttl_ms * interval '1 millisecond')
   ON CONFLICT (node_name) DO UPDATE SET host = excluded.host, pid = excluded.pid, version = excluded.version, state = 'up',

@@ -75,7 +75,7 @@ BEGIN
   IF EXISTS (SELECT 1 FROM tasker.template_steps s WHERE s.template_id = v_tid AND s.events IS NOT NULL) THEN
     PERFORM tasker.event_queue(v_ns);
   END IF;
-  PERFORM pg_notify('tasker_templates', '');
+  PERFORM tasker.notify('tasker_templates', '');
   IF p ? 'by' THEN
     PERFORM tasker.note_action(tasker.actor_of(p), 'template.apply', NULL, v_ns, NULL, concat(p ->> 'name', ' version ', p ->> 'version'));
   END IF;

@@ -584,7 +584,7 @@ BEGIN
   UPDATE tasker.batches b SET n_inside = 0, n_returned = 0 WHERE b.task_id = p_task AND b.template_no = p_template_no;
   DELETE FROM tasker.batch_returns r WHERE r.task_id = p_task AND r.template_no = p_template_no;
   IF p_notify THEN
-    PERFORM pg_notify('tasker_cancel', tasker.step_uuid(v_uuid, e.s)::text) FROM unnest(x_s) AS e(s);
+    PERFORM tasker.notify('tasker_cancel', tasker.step_uuid(v_uuid, e.s)::text) FROM unnest(x_s) AS e(s);
   END IF;
   RETURN QUERY SELECT 'x'::"char", NULL::int, NULL::text, p_task, v_uuid, NULL::int, e.s, e.a, e.f, NULL::int, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
                FROM unnest(x_s, x_a, x_f) AS e(s, a, f);

@@ -645,7 +645,7 @@ BEGIN
   INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
   VALUES (a.request_id, CASE WHEN p_paused THEN 'namespace.pause' ELSE 'namespace.resume' END, v_id, CASE WHEN v_now THEN 'paused' ELSE 'running' END,
           CASE WHEN p_paused THEN 'paused' ELSE 'running' END, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no);
-  PERFORM pg_notify('tasker_templates', '');
+  PERFORM tasker.notify('tasker_templates', '');
   RETURN tasker.namespace_object(v_id);
 END $$;
 

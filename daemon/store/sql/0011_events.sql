@@ -38,7 +38,7 @@ BEGIN
     RETURN;
   END IF;
   FOR i IN 1 .. v_parts LOOP
-    PERFORM pg_notify('tasker_events', format('e %s %s %s %s %s', p_node, p_event ->> 'event_id', i, v_parts, substr(v_text, (i - 1) * v_chars + 1, v_chars)));
+    PERFORM tasker.notify('tasker_events', format('e %s %s %s %s %s', p_node, p_event ->> 'event_id', i, v_parts, substr(v_text, (i - 1) * v_chars + 1, v_chars)));
   END LOOP;
 END $$;
 
@@ -111,7 +111,7 @@ BEGIN
     r.status := q.name; r.idx := cardinality(q.events);
     RETURN NEXT r;
     IF p_notify THEN
-      PERFORM pg_notify('tasker_events', format('q %s %s', p_node, q.name));
+      PERFORM tasker.notify('tasker_events', format('q %s %s', p_node, q.name));
     END IF;
   END LOOP;
   FOR i IN 1 .. cardinality(v_ns) LOOP
@@ -151,7 +151,7 @@ BEGIN
                                                                      'fired_at', tasker.rfc3339(clock_timestamp()), 'fired_by', p ->> 'fired_by'));
   IF v_mode <> 'fast' THEN
     v_msg := (tasker.send_events(v_ns.namespace_id, ARRAY[v_event], ARRAY['{}'::jsonb]))[1];
-    PERFORM pg_notify('tasker_events', format('q %s %s', v_node, v_ns.name));
+    PERFORM tasker.notify('tasker_events', format('q %s %s', v_node, v_ns.name));
   END IF;
   IF v_mode <> 'durable' THEN
     PERFORM tasker.notify_event(v_node, v_event);
@@ -204,7 +204,7 @@ BEGIN
     EXECUTE format(p_statement, 'q_' || v_ns.event_queue) INTO v_done USING v_ids, v_counts, coalesce((p ->> 'visibility_ms')::int, 0);
   END IF;
   IF (p ->> 'visibility_ms')::int = 0 AND cardinality(v_done) > 0 THEN
-    PERFORM pg_notify('tasker_events', format('q 0 %s', v_ns.name));
+    PERFORM tasker.notify('tasker_events', format('q 0 %s', v_ns.name));
   END IF;
   RETURN jsonb_build_object('done', coalesce(cardinality(v_done), 0), 'missing', to_jsonb(ARRAY(SELECT DISTINCT x FROM unnest(v_ids) AS x WHERE x <> ALL (coalesce(v_done, '{}')) ORDER BY x)));
 END $$;

@@ -26,7 +26,7 @@ DECLARE
       'GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA tasker, pgmq TO %1$I',
       'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tasker, pgmq TO %1$I',
       'REVOKE EXECUTE ON FUNCTION tasker.grant_role FROM %1$I',
-      'REVOKE INSERT, UPDATE, DELETE ON tasker.schema_migrations FROM %1$I',
+      'REVOKE INSERT, UPDATE, DELETE ON tasker.schema_migrations, tasker.channels FROM %1$I',
       'REVOKE UPDATE ON tasker.operator_actions, tasker.task_transitions, tasker.step_attempts FROM %1$I', -- what has happened has happened
       'ALTER DEFAULT PRIVILEGES IN SCHEMA tasker, pgmq GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO %1$I',
       'ALTER DEFAULT PRIVILEGES IN SCHEMA tasker, pgmq GRANT USAGE, SELECT ON SEQUENCES TO %1$I',

@@ -58,7 +58,7 @@ BEGIN
           CASE WHEN p -> 'namespaces' IS NOT NULL THEN ARRAY(SELECT DISTINCT n FROM jsonb_array_elements_text(p -> 'namespaces') n ORDER BY n) END, tasker.actor_name(a), v_expires)
   RETURNING * INTO t;
   PERFORM tasker.note_action(a, 'token.create', NULL, NULL, NULL, (tasker.token_object(t) - '{created_at,created_by,revoked_at,revoked_by,last_used_at,state}'::text[])::text);
-  PERFORM pg_notify('tasker_tokens', '');
+  PERFORM tasker.notify('tasker_tokens', '');
   RETURN tasker.token_object(t);
 END $$;
 
@@ -85,7 +85,7 @@ BEGIN
   ELSIF t.revoked_at IS NULL THEN
     UPDATE tasker.tokens x SET revoked_at = clock_timestamp(), revoked_by = tasker.actor_name(a) WHERE x.token_id = t.token_id RETURNING * INTO t;
     PERFORM tasker.note_action(a, 'token.revoke', NULL, NULL, NULL, jsonb_build_object('id', t.token_id, 'name', t.name)::text);
-    PERFORM pg_notify('tasker_tokens', '');
+    PERFORM tasker.notify('tasker_tokens', '');
   END IF;
   RETURN tasker.token_object(t);
 END $$;

@@ -44,7 +44,7 @@ DECLARE
 BEGIN
   PERFORM tasker.note_action(a, 'worker.drain', NULL, NULL, w.name, w.worker_uuid::text);
   UPDATE tasker.workers x SET draining = true WHERE x.worker_uuid = w.worker_uuid RETURNING x.* INTO v_now;
-  PERFORM pg_notify('tasker_drain', w.worker_uuid::text);
+  PERFORM tasker.notify('tasker_drain', w.worker_uuid::text);
   RETURN tasker.worker_object(v_now);
 END $$;
 

@@ -27,7 +27,7 @@ static bool drained(struct server *srv)
 	HASH_ITER(hh, srv->pools, p, next)
 		if (p->lent > 0) /* a call under way may still claim something */
 			return false;
-	return store_depth(srv->store) == 0 && HASH_COUNT(srv->journals) == 0;
+	return store_depth(srv->store) == 0 && templates_under_way(srv) == 0 && HASH_COUNT(srv->journals) == 0;
 }
 
 void on_drain_check(evutil_socket_t fd, short what, void *arg)

@@ -263,6 +263,7 @@ struct server {
 	struct event_base *base;
 	struct store *store;
 	struct mailbox answers;
+	struct template_reader *templates; /* from the first template on */
 	struct embed *em;
 	const struct front *front;
 	void *front_state; /* NULL: not started */
@@ -457,6 +458,8 @@ void quota_release(struct server *srv, uint64_t peer);
 int quota_may_begin(struct server *srv, const struct principal *who, bool stream, struct err *e) must_check;
 /* Send what the session asks for to the store, and count it until it is answered. Takes r. */
 void quota_submit(struct session *s, struct req *r);
+/* Only count it, for what is done elsewhere before. */
+void quota_charge(struct session *s, struct req *r);
 void quota_answered(struct server *srv, struct req *r);
 /* Count the session's buffers. Negative: there is no room for them. */
 int quota_settle(struct session *s, struct err *e) must_check;
@@ -674,8 +677,14 @@ void workers_drain(struct server *srv, struct done *d);
 /* info.c: everything that is answered by one query or from memory */
 /* Of the database, as server.info names it. */
 const char *database_state(const struct server *srv);
+msg_fn on_template_apply, on_template_validate; /* templates.c */
 msg_fn on_server_metrics; /* metrics_scrape.c */
-msg_fn on_ping, on_server_info, on_server_config, on_template_apply, on_template_validate;
+msg_fn on_ping, on_server_info, on_server_config;
+extern const char API_TEMPLATE_REGISTER[];
+void template_applied(struct server *srv, struct req *r);
+/* How many are being read, or wait to be. */
+unsigned templates_under_way(const struct server *srv);
+void templates_stop(struct server *srv);
 /* Write `map` with more pairs to come after its own. */
 void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);
 /* {"<key>": [items]} with each item passed through `fn`. */

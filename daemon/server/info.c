@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "daemon/template/template.h"
 #include "protocol/mpjson.h"
 #include "protocol/scan.h"
 #include "protocol/utf8.h"
@@ -62,9 +61,6 @@ static const struct api {
 	{MSG_TOKEN_LIST, "tasker.api_token_list", NULL, LOOKS, NULL},
 	{MSG_TOKEN_REVOKE, "tasker.api_token_revoke", NULL, ACTS, NULL},
 };
-
-static const char API_REGISTER[] = "tasker.register_template";
-static void template_applied(struct server *srv, struct req *r);
 
 int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv)
 {
@@ -232,7 +228,7 @@ void api_answered(struct server *srv, struct req *r)
 	static const struct {
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
-	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_REGISTER, template_applied},
+	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_TEMPLATE_REGISTER, template_applied},
 		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}, {API_TOKEN_CREATE, token_created}, {API_TOKEN_SYNC, tokens_synced}, {API_METRICS, metrics_answered}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
@@ -358,157 +354,6 @@ static void add_missing_handlers(struct server *srv, const msgpack_object *answe
 		}
 	free(waiting);
 	mp_array_close(out, mark, n);
-}
-
-/* Templates -------------------------------------------------------------------------------------------------------------- */
-
-/* As many findings as go into `max` bytes: what comes first is read first. */
-static void copy_findings(struct buf *out, const msgpack_object *findings, size_t max)
-{
-	size_t mark = mp_array_open(out), n = 0;
-	for (; n < findings->via.array.size; n++) {
-		size_t before = out->len;
-		mp_object(out, &findings->via.array.ptr[n]);
-		if (out->len - mark > max) {
-			out->len = before;
-			break;
-		}
-	}
-	mp_array_close(out, mark, n);
-}
-
-static void write_findings(struct buf *out, const struct findings *f, const char *filename, const struct options *opt)
-{
-	struct buf json, all;
-	struct mp_value v;
-	buf_init(&json, 0);
-	buf_init(&all, 0);
-	mp_str(out, "findings");
-	if (findings_to_json(f, filename, &json) == 0 && buf_text(&json) && json_to_mp(buf_text(&json), json.len, &all, NULL) == 0 && mp_decode(all.data, all.len, &v) == 0) {
-		copy_findings(out, &v.root, opt->max_frame / 2);
-		mp_value_done(&v);
-	} else {
-		mp_array(out, 0); /* out of memory */
-	}
-	buf_done(&json);
-	buf_done(&all);
-}
-
-static int parse_source(struct session *s, const msgpack_object *params, struct template **ret, struct findings *f, char *filename, size_t size)
-{
-	const char *source = "", *name = "";
-	size_t n = 0, name_n = 0;
-	bool strict = false;
-	(void)!mp_get_str(params, "source", &source, &n);
-	(void)!mp_get_bool(params, "strict", &strict);
-	if (mp_get_str(params, "filename", &name, &name_n) == 1)
-		utf8_copy(filename, size, name, name_n);
-	else
-		snprintf(filename, size, "template");
-	struct template_opts opts = {.environment = s->srv->opt->environment, .strict = strict};
-	return template_parse(source, n, &opts, ret, f);
-}
-
-void on_template_validate(struct session *s, uint32_t id, const msgpack_object *params)
-{
-	struct findings f = {0};
-	struct template *t = NULL;
-	char filename[512];
-	int rc = parse_source(s, params, &t, &f, filename, sizeof filename);
-	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 2);
-	mp_str(&s->out, "ok");
-	mp_bool(&s->out, rc == 0);
-	write_findings(&s->out, &f, filename, s->srv->opt);
-	reply_end(s, mark);
-	template_free(t);
-	findings_done(&f);
-}
-
-static void refuse_template(struct session *s, uint32_t id, const struct findings *f, const char *filename)
-{
-	char text[160];
-	snprintf(text, sizeof text, "the template has %zu error%s; see details.findings", f->errors, f->errors == 1 ? "" : "s");
-	size_t mark = error_begin(s, id);
-	mp_map(&s->out, 3);
-	mp_str(&s->out, "code");
-	mp_str(&s->out, "invalid_template");
-	mp_str(&s->out, "message");
-	mp_str(&s->out, text);
-	mp_str(&s->out, "details");
-	mp_map(&s->out, 1);
-	write_findings(&s->out, f, filename, s->srv->opt);
-	error_end(s, mark);
-}
-
-/* The answer of the database, with the findings (warnings) that go with it. */
-struct applied {
-	struct buf findings; /* MessagePack: key and value */
-};
-
-/* What the database registers, and how. */
-static int make_registration(const struct session *s, const struct template *t, const msgpack_object *params, struct buf *json)
-{
-	bool replace = false;
-	int rc = template_to_json(t, json);
-	(void)!mp_get_bool(params, "replace_unused", &replace);
-	if (rc < 0)
-		return rc;
-	json->len--; /* the closing bracket */
-	buf_printf(json, ",\"replace_unused\":%s,", replace ? "true" : "false");
-	rc = operate_put_by(s, json, NULL);
-	buf_append_char(json, '}');
-	return rc < 0 ? rc : json->failed;
-}
-
-void on_template_apply(struct session *s, uint32_t id, const msgpack_object *params)
-{
-	struct findings f = {0};
-	struct template *t = NULL;
-	struct buf json;
-	char filename[512];
-	buf_init(&json, 0);
-	int rc = parse_source(s, params, &t, &f, filename, sizeof filename);
-	struct req *r = NULL;
-	struct applied *a = NULL;
-	struct err e = {0};
-	if (rc == -EINVAL) {
-		refuse_template(s, id, &f, filename);
-	} else if (rc == 0 && admit_namespace(s, MSG_TEMPLATE_APPLY, template_namespace(t), strlen(template_namespace(t)), &e) < 0) {
-		reply_error(s, id, &e);
-	} else if (rc < 0 || make_registration(s, t, params, &json) < 0 || !buf_text(&json) || !(a = calloc(1, sizeof *a))) {
-		reply_errorf(s, id, "overloaded", NULL, "out of memory");
-	} else if ((r = req_for(s, id, REQ_API))) {
-		buf_init(&a->findings, 0);
-		write_findings(&a->findings, &f, filename, s->srv->opt);
-		text_set(&r->api.args, buf_text(&json), json.len);
-		r->api.function = API_REGISTER;
-		r->api.mode = API_WRITE;
-		r->user = TAKE_PTR(a);
-		submit_call(s, r);
-	}
-	free(a);
-	buf_done(&json);
-	template_free(t);
-	findings_done(&f);
-}
-
-static void template_applied(struct server *srv, struct req *r)
-{
-	struct applied *a = r->user;
-	struct session *s = session_find(srv, r->origin.session);
-	struct mp_value v;
-	if (s && session_speaks(s) && r->failed) {
-		reply_error(s, r->origin.request, &r->err);
-	} else if (s && session_speaks(s) && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
-		size_t mark = reply_begin(s, r->origin.request);
-		copy_map(&s->out, &v.root, 1);
-		buf_join(&s->out, &a->findings);
-		reply_end(s, mark);
-		mp_value_done(&v);
-	}
-	buf_done(&a->findings);
-	free(a);
 }
 
 /* server.info ------------------------------------------------------------------------------------------------------------ */

@@ -220,13 +220,18 @@ void quota_release(struct server *srv, uint64_t peer)
 	peer_drop(srv, p);
 }
 
-void quota_submit(struct session *s, struct req *r)
+void quota_charge(struct session *s, struct req *r)
 {
 	r->peer = s->peer->id;
 	r->held = req_bytes(r);
 	r->charged = true;
 	s->peer->requests++;
 	s->peer->bytes += r->held;
+}
+
+void quota_submit(struct session *s, struct req *r)
+{
+	quota_charge(s, r);
 	store_submit(s->srv->store, r);
 }
 

@@ -227,6 +227,7 @@ static void finish(struct server *srv)
 	if (srv->front_state)
 		srv->front->stop(srv->front_state);
 	srv->auth = auth_free(srv->auth);
+	templates_stop(srv);
 	if (srv->store) {
 		if (srv->handing)
 			handoff_forget(srv);

@@ -171,6 +171,39 @@ class Plans(unittest.TestCase):
 		with self.reads(flow, 20 * N):
 			flow.counted(lambda: flow.e.run("SELECT tasker.archive_tasks('{1}')"))
 
+	def test_pages(self):
+		"""A page reads what it lists and what lies between that and the page before; never what came before."""
+		flow = self.flow(WIDE)
+		flow.create(n=2)
+		flow.record([(c, {}) for c in list(flow.open.values())], credits=0)
+		flow.claim()
+		flow.record([(c, ValueError("x")) for c in list(flow.open.values()) if c.step % 200 == 0], credits=0)
+		for params, found in ({"action": "skip", "filter": {"all": True}}, 2 * N), ({"action": "reset_for_retry", "filter": {"step_state": "error"}}, 2 * N // 200):
+			total, seen, cursor = 0, [], None
+			while True:
+				page = flow.ask("api_step_bulk_action", dry_run=True, reason="r", limit=100 if found > 100 else 2, cursor=cursor, **params)
+				seen += [i["step_uuid"] for i in page["items"]]
+				total += sum(flow.rows.values())
+				cursor = page["next_cursor"]
+				if not cursor:
+					break
+			self.assertEqual((len(set(seen)), len(seen)), (found, found))
+			self.assertLess(total, 20 * 2 * N, params)
+
+	def test_named_tasks(self):
+		"""An action on tasks that are named, by uuid or correlation id, does not look at others."""
+		flow = self.flow([S("a")])
+		flow.create(credits=0, n=N)
+		task = flow.e.value("SELECT task_uuid FROM tasker.tasks ORDER BY task_id DESC LIMIT 1")
+		flow.e.run("UPDATE tasker.tasks SET correlation_id = 'c' || task_id WHERE task_id % 2 = 1")
+		for condition in {"task_uuids": [task]}, {"correlation_id": task}, {"correlation_id": "c%d" % (N // 2 + 1)}:
+			for method, action in ("api_task_bulk_action", "pause"), ("api_step_bulk_action", "skip"):
+				with self.reads(flow, 60):
+					self.assertEqual(len(flow.ask(method, action=action, filter=condition, dry_run=True, reason="r")["items"]), 1, condition)
+			if "correlation_id" in condition:
+				with self.reads(flow, 60):
+					self.assertEqual(len(flow.ask("api_task_list", **condition)["tasks"]), 1)
+
 
 class Linear(unittest.TestCase):
 	"""What a step costs does not grow with its task, in rows read and written."""

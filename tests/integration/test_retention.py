@@ -68,6 +68,24 @@ class Archive(Retention):
 		for table in ("steps", "step_attempts", "task_transitions"):
 			self.assertEqual(self.db.number("SELECT count(*) FROM tasker.%s x WHERE NOT EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.task_id = x.task_id)" % table), 0)
 
+	def test_all_that_happened_is_told_as_before(self):
+		"""Failures, what was done by hand, states that it rested in."""
+		task = str(self.create(self.node, "broken"))
+		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
+		self.ask("step.action", task_uuid=task, step="a", action="reset_for_retry", reason="again")
+		self.assertEqual(self.finished(self.node, task).state, "blocked_by_failures")
+		self.ask("step.action", task_uuid=task, step="a", action="complete_manually", result={"by": "hand"}, reason="it is done")
+		age(self.db, 11, task)
+		before, history = self.ask("task.get", task_uuid=task), self.ask("task.history", task_uuid=task)
+		self.assertEqual((before["state"], len(history["attempts"]), len(history["actions"])), ("complete", 2, 2))
+		self.walk()
+		self.assertEqual(self.rows(task), 0)
+		after = self.ask("task.get", task_uuid=task)
+		self.assertIsNotNone(after.pop("archived_at"))
+		self.assertEqual((after, self.ask("task.history", task_uuid=task)), (before, history))
+		self.assertEqual(len(self.ask("task.history", task_uuid=task, limit=3)["attempts"]), 1)
+		self.assertEqual([e["outcome"] for e in self.ask("task.history", task_uuid=task, step="a")["events"] if e["kind"] == "attempt"], ["permanent_error"] * 2)
+
 	def watched(self, task):
 		with self.node.new_client() as client:
 			return [{"state": getattr(e, "state", None) or e["state"]} for e in client.watch(task)][-1:]
@@ -283,7 +301,7 @@ class Growth(harness.Case):
 			one.start()
 		wait_for(lambda: archived() == 3000, lambda: "all to be archived; %d are" % archived())
 		self.assertEqual(db.number("SELECT count(*) FROM tasker.tasks"), 0)
-		self.assertEqual(db.number("SELECT count(*) FROM tasker.archived_tasks WHERE jsonb_array_length(task -> 'steps') = 2 AND jsonb_array_length(history) = 4"), 3000)
+		self.assertEqual(db.number("SELECT count(*) FROM tasker.archived_tasks WHERE cardinality(steps) = 2 AND cardinality(attempts) = 2 AND whole"), 3000)
 		self.doctor(two)
 
 	def test_the_server_dies_in_the_middle_of_a_walk(self):

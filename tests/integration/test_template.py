@@ -5,6 +5,7 @@ import threading
 import unittest
 
 import harness
+import wire
 from harness import step, template
 from taskerd.exceptions import ConflictError, InvalidTemplateError, NotFoundError
 
@@ -165,6 +166,57 @@ class Environments(harness.Case):
 		plain = self.daemon(self.database(), name="plain")
 		self.apply(plain, source)
 		self.assertEqual([s["timeout_ms"] for s in plain.client.get_template("env", namespace="t")["steps"]], [None, None])
+
+
+class Large(harness.Case):
+	"""A template that takes long to read holds up nobody, and what its own session asks about templates meanwhile comes after it."""
+
+	def setUp(self):
+		super().setUp()
+		self.db = self.database()
+		self.node = self.daemon(self.db)
+		self.wire = wire.Wire(self.node.socket)
+		self.at_end(self.wire.close)
+		self.wire.hello()
+
+	def large(self, name, n=6000):
+		return template(name, [step("a"), *(step("s%d" % i, after=["a"]) for i in range(n))])
+
+	def frames(self, *requests):
+		"""Send them in one go; their ids."""
+		ids = [1000 + i for i in range(len(requests))]
+		self.wire.asked.update(ids)
+		self.wire.send(*([0, i, method, params] for i, (method, params) in zip(ids, requests)))
+		return ids
+
+	def test_others_are_answered_meanwhile(self):
+		slow, wrong, ping = self.frames(("template.validate", {"source": self.large("large")}), ("template.validate", {"source": "name: [", "filename": "odd.yaml"}), ("ping", {}))
+		self.wire.until(lambda: len(self.wire.responses) == 3, "the answers")
+		self.assertEqual(list(self.wire.responses), [ping, slow, wrong])
+		self.assertIs(self.wire.answer(slow)["ok"], True)
+		said = self.wire.answer(wrong)
+		self.assertEqual((said["ok"], said["findings"][0]["file"]), (False, "odd.yaml"))
+
+	def test_registered_in_the_order_of_their_coming(self):
+		first, second, third = self.frames(("template.apply", {"source": self.large("same", 3000)}), ("template.apply", {"source": template("same", [step("a")])}), ("template.apply", {"source": template("other", [step("a")])}))
+		self.assertTrue(self.wire.answer(first)["created"])
+		self.assertTrue(self.wire.answer(third)["created"])
+		with self.assertRaises(wire.Refused) as caught:
+			self.wire.answer(second)
+		self.assertEqual(caught.exception.code, "conflict")
+
+	def test_who_asked_is_gone(self):
+		self.frames(("template.validate", {"source": self.large("gone")}), ("ping", {}))
+		self.wire.until(lambda: self.wire.responses, "the ping")
+		self.wire.close()
+		self.assertTrue(self.node.client.request("template.validate", {"source": template("next", [step("a")])})["ok"])
+
+	def test_the_daemon_stops_meanwhile(self):
+		"""What it has taken it does."""
+		self.frames(("template.apply", {"source": self.large("stopped", 3000)}), ("ping", {}))
+		self.wire.until(lambda: self.wire.responses, "the ping")
+		self.node.stop()
+		self.assertEqual(self.db.number("SELECT n_steps FROM tasker.templates"), 3001)
 
 
 if __name__ == "__main__":

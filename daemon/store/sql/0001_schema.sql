@@ -111,28 +111,6 @@ CREATE TABLE tasker.nodes (
   info jsonb                            -- store_threads, sessions, workers, open_steps, as of the last proof of life
 ) WITH (fillfactor = 50);
 
--- Finished tasks that retention has moved out of the way: what task.get and task.history would have answered.
-CREATE TABLE tasker.archived_tasks (
-  task_id bigint PRIMARY KEY,
-  task_uuid uuid NOT NULL UNIQUE,
-  namespace text NOT NULL, name text NOT NULL, version text NOT NULL,
-  state tasker.task_state NOT NULL,
-  created_at timestamptz NOT NULL,
-  finished_at timestamptz NOT NULL,
-  archived_at timestamptz NOT NULL DEFAULT now(),
-  task jsonb NOT NULL,                  -- the task object of the protocol, with steps
-  history jsonb NOT NULL,               -- {transitions, attempts, actions}, whole
-  dlq jsonb NOT NULL                    -- dead-letter entries, with snapshots
-);
-CREATE INDEX archived_tasks_at ON tasker.archived_tasks (archived_at);
--- A fifth less processor time for archiving, where the server can.
-DO $$
-BEGIN
-  EXECUTE 'ALTER TABLE tasker.archived_tasks ALTER task SET COMPRESSION lz4, ALTER history SET COMPRESSION lz4';
-EXCEPTION WHEN feature_not_supported OR syntax_error THEN
-  NULL; -- built without it, or older than 14
-END $$;
-
 -- What a node holds: one row for each call that claimed steps and is not all recorded. A restarted node, or another node after the lease has run out, finds running
 -- steps here, without an index on a column that every transition changes. A row is a slot: when all it lists is recorded, the node's next call writes over it, so that a
 -- step on its way costs one update in place. What is listed and no longer running under its fence means nothing.
@@ -291,3 +269,25 @@ CREATE TABLE tasker.operator_actions (
 );
 CREATE INDEX operator_actions_request ON tasker.operator_actions (request_id);
 CREATE INDEX operator_actions_task ON tasker.operator_actions (task_id, step_no);
+
+-- Finished tasks that retention has moved out of the way: their rows as they were, so that archiving costs little more than removing. task.get and task.history read them.
+CREATE TABLE tasker.archived_tasks (
+  task_id bigint PRIMARY KEY,
+  task_uuid uuid NOT NULL UNIQUE,
+  archived_at timestamptz NOT NULL DEFAULT now(),
+  whole boolean NOT NULL,               -- false: more than one value may hold; steps are without what they were given and gave, and there are no attempts
+  task tasker.tasks NOT NULL,
+  steps tasker.steps[] NOT NULL,
+  attempts tasker.step_attempts[] NOT NULL,
+  transitions tasker.task_transitions[] NOT NULL,
+  actions tasker.operator_actions[] NOT NULL,
+  dlq jsonb                             -- dead-letter entries, with snapshots; NULL if there were none
+);
+CREATE INDEX archived_tasks_at ON tasker.archived_tasks (archived_at);
+-- Less processor time for archiving, where the server can.
+DO $$
+BEGIN
+  EXECUTE 'ALTER TABLE tasker.archived_tasks ALTER task SET COMPRESSION lz4, ALTER steps SET COMPRESSION lz4, ALTER attempts SET COMPRESSION lz4';
+EXCEPTION WHEN feature_not_supported OR syntax_error THEN
+  NULL; -- built without it, or older than 14
+END $$;

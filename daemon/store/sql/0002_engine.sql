@@ -268,5 +268,5 @@ CREATE FUNCTION tasker.task_states(p_uuids uuid[]) RETURNS SETOF tasker.hot_row 
          NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
   FROM unnest(p_uuids) WITH ORDINALITY AS u(uuid, ord)
   CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = u.uuid
-                      UNION ALL SELECT x.state FROM tasker.archived_tasks x WHERE x.task_uuid = u.uuid LIMIT 1) t
+                      UNION ALL SELECT (x.task).state FROM tasker.archived_tasks x WHERE x.task_uuid = u.uuid LIMIT 1) t
 $$;

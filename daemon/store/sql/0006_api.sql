@@ -112,6 +112,17 @@ BEGIN
   RETURN v;
 END $$;
 
+-- A task and its steps, wherever they are: among the live ones or in the archive.
+CREATE FUNCTION tasker.task_rows(p_task bigint) RETURNS SETOF tasker.tasks LANGUAGE sql STABLE ROWS 1 AS $$
+  SELECT t.* FROM tasker.tasks t WHERE t.task_id = p_task
+  UNION ALL SELECT (a.task).* FROM tasker.archived_tasks a WHERE a.task_id = p_task
+$$;
+
+CREATE FUNCTION tasker.step_rows(p_task bigint) RETURNS SETOF tasker.steps LANGUAGE sql STABLE AS $$
+  SELECT s.* FROM tasker.steps s WHERE s.task_id = p_task
+  UNION ALL SELECT s.* FROM tasker.archived_tasks a CROSS JOIN LATERAL unnest(a.steps) AS s WHERE a.task_id = p_task
+$$;
+
 -- The task objects of the protocol, section 7. p_steps: with their steps, if there are no more than p_most: a frame has no items for more, and what cannot be sent need not be made.
 -- A set, so that many cost one start of a query, and one that is looked up by its key.
 CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigint) RETURNS TABLE (task_id bigint, object jsonb) LANGUAGE sql STABLE AS $$
@@ -128,14 +139,14 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
       WHEN t.state = 'blocked_by_failures' THEN 'blocked_by_failures' WHEN c.running > 0 THEN 'processing' WHEN c.ready > 0 THEN 'has_ready_steps' ELSE 'waiting_for_dependencies' END)
     || CASE WHEN l.steps IS NOT NULL THEN jsonb_build_object('steps', l.steps) ELSE '{}' END
   FROM unnest(p_ids) AS u(id)
-  CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.task_rows(u.id) i OFFSET 0) t
   CROSS JOIN LATERAL (SELECT i.namespace_id, i.name, i.version, i.n_steps FROM tasker.templates i WHERE i.template_id = t.template_id OFFSET 0) tp
   CROSS JOIN LATERAL (SELECT i.name FROM tasker.namespaces i WHERE i.namespace_id = tp.namespace_id OFFSET 0) n
   CROSS JOIN LATERAL (
     SELECT CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) END AS total, CASE WHEN t.state = 'pending' THEN tp.n_steps ELSE count(*) FILTER (WHERE s.state = 'pending') END AS pending, count(*) FILTER (WHERE s.state = 'in_progress') AS running,
            count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
            count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last
-    FROM tasker.steps s WHERE s.task_id = t.task_id) c
+    FROM tasker.step_rows(t.task_id) s) c
   LEFT JOIN LATERAL (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
              'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
@@ -145,8 +156,7 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
              || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
              || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
              || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]') AS steps
-    FROM tasker.steps s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
-    WHERE s.task_id = t.task_id) l ON p_steps AND (p_most IS NULL OR c.total <= p_most)
+    FROM tasker.step_rows(t.task_id) s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts) l ON p_steps AND (p_most IS NULL OR c.total <= p_most)
 $$;
 
 CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS
@@ -165,25 +175,22 @@ EXCEPTION WHEN invalid_text_representation THEN
   RAISE EXCEPTION '% is not a task uuid', quote_literal(left(p_uuid, 64)) USING ERRCODE = 'TK400';
 END $$;
 
--- A task that has been archived; NULLs if it has not.
-CREATE FUNCTION tasker.archived_task(p_uuid text) RETURNS tasker.archived_tasks LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  a tasker.archived_tasks;
+-- A task that has been archived; NULLs if it has not. Not the row: all of it would be read.
+CREATE FUNCTION tasker.archived_task(p_uuid text, OUT task_id bigint, OUT archived_at timestamptz, OUT whole boolean) LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  SELECT x.* INTO a FROM tasker.archived_tasks x WHERE x.task_uuid = p_uuid::uuid;
-  RETURN a;
+  SELECT x.task_id, x.archived_at, x.whole INTO task_id, archived_at, whole FROM tasker.archived_tasks x WHERE x.task_uuid = p_uuid::uuid;
 EXCEPTION WHEN invalid_text_representation THEN
-  RETURN NULL; -- task_id_of says so
+  NULL; -- task_id_of says so
 END $$;
 
 CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  a tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
+  a record := tasker.archived_task(p ->> 'task_uuid');
   v_steps boolean := coalesce((p ->> 'steps')::boolean, true);
   v_task jsonb;
 BEGIN
   IF a.task_id IS NOT NULL THEN
-    v_task := a.task - CASE WHEN v_steps AND jsonb_array_length(a.task -> 'steps') <= 9700 THEN '' ELSE 'steps' END || jsonb_build_object('archived_at', tasker.rfc3339(a.archived_at));
+    v_task := tasker.task_object(a.task_id, v_steps AND a.whole) || jsonb_build_object('archived_at', tasker.rfc3339(a.archived_at));
   ELSE
     v_task := tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), v_steps);
   END IF;
@@ -201,14 +208,17 @@ $$ SELECT jsonb_build_object('status', CASE WHEN EXISTS (
      WHERE t.task_uuid = (p ->> 'task_uuid')::uuid AND a.step_no = (p ->> 'step_no')::int AND a.fence = (p ->> 'fence')::int
        AND a.outcome IN ('success', 'handler_error', 'permanent_error', 'invalid_result')) THEN 'duplicate' ELSE 'stale' END) $$;
 
+-- The first state a task rested in.
+CREATE FUNCTION tasker.born_as(t tasker.tasks) RETURNS tasker.task_state LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN t.run_at IS NOT NULL THEN 'pending' WHEN t.open_sinks = 0 AND t.finished_at = t.created_at THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state $$;
+
 -- Every state a task rested in.
 CREATE VIEW tasker.task_history AS
-  SELECT task_id, NULL::tasker.task_state AS from_state, CASE WHEN run_at IS NOT NULL THEN 'pending' WHEN open_sinks = 0 AND finished_at = created_at THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state AS to_state,
-         created_at AS at, created_by_node AS node_no, '{"event": "created"}'::jsonb AS cause FROM tasker.tasks
+  SELECT t.task_id, NULL::tasker.task_state AS from_state, tasker.born_as(t) AS to_state, t.created_at AS at, t.created_by_node AS node_no, '{"event": "created"}'::jsonb AS cause FROM tasker.tasks t
   UNION ALL
   SELECT task_id, from_state, to_state, at, node_no, cause FROM tasker.task_transitions
   UNION ALL
-  SELECT t.task_id, coalesce((SELECT tr.to_state FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id ORDER BY tr.at DESC LIMIT 1), CASE WHEN t.run_at IS NOT NULL THEN 'pending' ELSE 'steps_in_process' END::tasker.task_state), 'complete',
+  SELECT t.task_id, coalesce((SELECT tr.to_state FROM tasker.task_transitions tr WHERE tr.task_id = t.task_id ORDER BY tr.at DESC LIMIT 1), tasker.born_as(t)), 'complete',
          t.finished_at, t.finished_by_node, '{"event": "all_steps_successful"}'::jsonb
   FROM tasker.tasks t WHERE t.state = 'complete' AND t.finished_at <> t.created_at;
 
@@ -385,12 +395,12 @@ END $$;
 CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_id bigint; v_large boolean;
-  v_archived tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
+  v_archived record := tasker.archived_task(p ->> 'task_uuid');
   v_since timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
 BEGIN
   IF v_archived.task_id IS NOT NULL THEN
-    RETURN jsonb_build_object('events', jsonb_build_array(jsonb_build_object('kind', 'task', 'state', v_archived.state, 'at', tasker.rfc3339(v_archived.finished_at),
-      'key', concat('t', extract(epoch FROM v_archived.finished_at), v_archived.state))));
+    RETURN (SELECT jsonb_build_object('events', jsonb_build_array(jsonb_build_object('kind', 'task', 'state', t.state, 'at', tasker.rfc3339(t.finished_at), 'key', concat('t', extract(epoch FROM t.finished_at), t.state))))
+            FROM tasker.task_rows(v_archived.task_id) t);
   END IF;
   v_id := tasker.task_id_of(p ->> 'task_uuid');
   v_large := 9700 < (SELECT tp.n_steps + coalesce((SELECT sum(b.n_workers) FROM tasker.batches b WHERE b.task_id = v_id), 0) FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) WHERE t.task_id = v_id);

@@ -429,9 +429,8 @@ END $$;
 -- Many at a time ---------------------------------------------------------------------------------------------------------
 
 CREATE TYPE tasker.action_filter AS (
-  namespace text, name text, version text, state text, tag text, created_after timestamptz, created_before timestamptz,
-  correlation_id text, step text, step_state text, error_type text, task_uuids uuid[],
-  within text[]);                       -- namespaces that who asks is restricted to; NULL: to none
+  source text, condition text,          -- where tasks t are to be found, and what they must fulfil, as SQL; see list_source, list_condition
+  step text, step_state tasker.step_state, error_type text);
 
 CREATE FUNCTION tasker.bad_filter(p_key text, p_what text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -461,54 +460,67 @@ BEGIN
   IF p = '{}' THEN
     RAISE EXCEPTION 'an empty filter means everything: name a condition, or say {"all": true}' USING ERRCODE = 'TK400', COLUMN = 'filter';
   END IF;
-  f.within := CASE WHEN p_request ? 'within' THEN ARRAY(SELECT jsonb_array_elements_text(p_request -> 'within')) END;
-  f.namespace := p ->> 'namespace'; f.name := p ->> 'name'; f.version := p ->> 'version'; f.tag := p ->> 'tag';
-  f.correlation_id := p ->> 'correlation_id'; f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
+  f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
   FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'created_after', 'created_before', 'task_uuids'] LOOP
     BEGIN
       v_text := p ->> v_key;
       CASE v_key
-      WHEN 'state' THEN f.state := v_text::tasker.task_state;
+      WHEN 'state' THEN PERFORM v_text::tasker.task_state;
       WHEN 'step_state' THEN f.step_state := v_text::tasker.step_state;
-      WHEN 'created_after' THEN f.created_after := v_text::timestamptz;
-      WHEN 'created_before' THEN f.created_before := v_text::timestamptz;
-      ELSE IF p ? v_key THEN
-             f.task_uuids := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(p -> v_key) u);
-           END IF;
+      WHEN 'task_uuids' THEN
+        IF p ? v_key THEN
+          f.source := format('(SELECT i.* FROM unnest(%L::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_uuid = u.id OFFSET 0) i) t',
+                             ARRAY(SELECT DISTINCT u::uuid FROM jsonb_array_elements_text(p -> v_key) u));
+        END IF;
+      ELSE PERFORM v_text::timestamptz;
       END CASE;
     EXCEPTION WHEN data_exception THEN
       PERFORM tasker.bad_filter(v_key, CASE v_key WHEN 'state' THEN 'is no state of tasks: ' || quote_literal(left(v_text, 40)) WHEN 'step_state' THEN 'is no state of steps: ' || quote_literal(left(v_text, 40))
         WHEN 'task_uuids' THEN 'must be an array of 1 to 1000 uuids' ELSE 'is no time: ' || quote_literal(left(v_text, 40)) END);
     END;
   END LOOP;
+  f.condition := tasker.list_condition(p || jsonb_strip_nulls(jsonb_build_object('within', p_request -> 'within')));
+  IF f.source IS NULL THEN
+    f.source := tasker.list_source(p ->> 'correlation_id');
+  ELSIF p ? 'correlation_id' THEN
+    f.condition := f.condition || format(' AND coalesce(t.correlation_id, t.task_uuid::text) = %L', p ->> 'correlation_id');
+  END IF;
   RETURN f;
 END $$;
 
--- Tasks from a cursor on that a filter picks, by id. A step's conditions: some step fulfils them all.
--- p_live: only tasks that are not finished; p_counted: only those in which something has failed, or was done by hand.
-CREATE FUNCTION tasker.filtered_tasks(f tasker.action_filter, p_after bigint, p_limit int, p_live boolean DEFAULT false, p_counted boolean DEFAULT false) RETURNS SETOF bigint LANGUAGE plpgsql STABLE AS $$
+-- Tasks from a cursor on that a filter picks, by id. p_live: only tasks that are not finished; p_counted: only those in which something has failed, or was done by hand;
+-- p_steps: only those of which some step fulfils all conditions on steps.
+CREATE FUNCTION tasker.filtered_tasks(f tasker.action_filter, p_after bigint, p_limit int, p_live boolean, p_counted boolean, p_steps boolean) RETURNS SETOF bigint LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_sort = off AS $$ -- or without statistics all that is left might be sorted for each page
 DECLARE
-  v_templates int[];
+  v_where text := f.condition;
 BEGIN
-  IF f.namespace IS NOT NULL OR f.name IS NOT NULL OR f.version IS NOT NULL OR f.within IS NOT NULL THEN
-    v_templates := ARRAY(SELECT tp.template_id FROM tasker.templates tp JOIN tasker.namespaces n USING (namespace_id)
-      WHERE (f.namespace IS NULL OR n.name = f.namespace) AND (f.name IS NULL OR tp.name = f.name) AND (f.version IS NULL OR tp.version = f.version)
-        AND (f.within IS NULL OR n.name = ANY (f.within)));
+  IF p_counted OR f.error_type IS NOT NULL OR f.step_state IN ('error', 'waiting_for_retry', 'cancelled') THEN
+    v_where := v_where || ' AND t.n_active IS NOT NULL';
   END IF;
-  RETURN QUERY
-    SELECT t.task_id FROM tasker.tasks t
-    WHERE t.task_id > p_after AND (v_templates IS NULL OR t.template_id = ANY (v_templates)) AND (f.state IS NULL OR t.state = f.state::tasker.task_state)
-      AND (f.tag IS NULL OR f.tag = ANY (t.tags)) AND (f.created_after IS NULL OR t.created_at >= f.created_after) AND (f.created_before IS NULL OR t.created_at < f.created_before)
-      AND (f.correlation_id IS NULL OR coalesce(t.correlation_id, t.task_uuid::text) = f.correlation_id) AND (f.task_uuids IS NULL OR t.task_uuid = ANY (f.task_uuids))
-      AND (t.n_active IS NOT NULL OR f.error_type IS NULL AND NOT p_counted) AND NOT (p_live AND t.state IN ('complete', 'error', 'cancelled', 'resolved_manually'))
-      AND (f.step IS NULL AND f.step_state IS NULL AND f.error_type IS NULL OR EXISTS (SELECT 1 FROM tasker.filtered_steps(f, t.task_id, t.template_id)))
-    ORDER BY t.task_id LIMIT p_limit;
+  IF p_live THEN
+    v_where := v_where || ' AND t.state NOT IN (''complete'', ''error'', ''cancelled'', ''resolved_manually'')';
+  END IF;
+  IF p_steps AND num_nonnulls(f.step, f.step_state, f.error_type) > 0 THEN
+    v_where := v_where || ' AND EXISTS (SELECT 1 FROM tasker.filtered_steps($3, NULL, ARRAY[t.task_id], 0, -1, 1))';
+  END IF;
+  RETURN QUERY EXECUTE format('SELECT t.task_id FROM %s WHERE t.task_id > $1 AND %s ORDER BY t.task_id LIMIT $2', f.source, v_where) USING p_after, p_limit, f;
 END $$;
 
-CREATE FUNCTION tasker.filtered_steps(f tasker.action_filter, p_task bigint, p_template int) RETURNS SETOF int LANGUAGE sql STABLE AS $$
-  SELECT s.step_no FROM tasker.steps s
-  WHERE s.task_id = p_task AND (f.step_state IS NULL OR s.state = f.step_state::tasker.step_state) AND (f.error_type IS NULL OR s.error ->> 'error_type' = f.error_type)
-    AND (f.step IS NULL OR EXISTS (SELECT 1 FROM tasker.template_steps ts WHERE ts.template_id = p_template AND ts.step_no = s.template_no AND f.step IN (ts.name, tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs))))
+-- Steps of these tasks, in their order, that a filter picks, from the one after (p_task, p_step) on. p_action: only those that it can be done to.
+CREATE FUNCTION tasker.filtered_steps(f tasker.action_filter, p_action text, p_tasks bigint[], p_task bigint, p_step int, p_limit int) RETURNS TABLE (task_id bigint, step_no int) LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$ -- or all of a task's steps might be sorted for each page
+  SELECT t.task_id, s.step_no
+  FROM unnest(p_tasks) AS u(id)
+  CROSS JOIN LATERAL (SELECT i.task_id, i.template_id, i.state FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
+  CROSS JOIN LATERAL (
+    SELECT i.step_no FROM tasker.steps i
+    WHERE i.task_id = t.task_id AND i.step_no > CASE WHEN t.task_id = p_task THEN p_step ELSE -1 END
+      AND (f.step_state IS NULL OR i.state = f.step_state) AND (f.error_type IS NULL OR i.error ->> 'error_type' = f.error_type)
+      AND (p_action IS NULL OR tasker.step_refusal(p_action, t.state, i) IS NULL)
+      AND (f.step IS NULL OR EXISTS (SELECT 1 FROM tasker.template_steps ts WHERE ts.template_id = t.template_id AND ts.step_no = i.template_no AND f.step IN (ts.name, tasker.step_name(ts.name, i.step_no, i.template_no, i.inputs))))
+    ORDER BY i.step_no OFFSET 0) s
+  LIMIT p_limit
 $$;
 
 CREATE FUNCTION tasker.read_cursor(p jsonb, p_pattern text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
@@ -529,7 +541,7 @@ DECLARE
   v_ids bigint[]; v_more boolean; v_can bigint[]; v_items jsonb;
 BEGIN
   PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
-  v_ids := ARRAY(SELECT * FROM tasker.filtered_tasks(f, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0), v_limit + 1));
+  v_ids := ARRAY(SELECT * FROM tasker.filtered_tasks(f, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0), v_limit + 1, false, false, true));
   v_more := cardinality(v_ids) > v_limit;
   v_ids := v_ids[1:v_limit];
   IF NOT v_dry THEN
@@ -562,26 +574,29 @@ DECLARE
   v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
   v_task bigint := coalesce(split_part(tasker.read_cursor(p, '^[0-9]{1,18}/[0-9]{1,9}$'), '/', 1)::bigint, 0);
   v_step int := coalesce(split_part(p ->> 'cursor', '/', 2)::int, -1);
-  v_t bigint[] := '{}'; v_s int[] := '{}'; c_t bigint[]; c_s int[]; v_batch bigint[]; v_items jsonb; v_more boolean := false; v_after bigint; v_repeat boolean;
+  v_t bigint[] := '{}'; v_s int[] := '{}'; c_t bigint[]; c_s int[]; v_batch bigint[]; v_items jsonb; v_more boolean := false; v_after bigint; v_repeat boolean; v_looked int := 0; v_next text;
 BEGIN
   PERFORM tasker.check_step_action(p);
   v_repeat := EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id);
   v_after := v_task - 1; -- the cursor's own task may have more
   LOOP
-    v_batch := ARRAY(SELECT * FROM tasker.filtered_tasks(f, v_after, 200, f.step_state IS NULL, p ->> 'action' = 'reset_for_retry'));
+    v_batch := ARRAY(SELECT * FROM tasker.filtered_tasks(f, v_after, 200, f.step_state IS NULL, p ->> 'action' = 'reset_for_retry', false));
     EXIT WHEN v_batch = '{}';
     v_after := v_batch[cardinality(v_batch)];
-    SELECT v_t || coalesce(array_agg(x.task_id), '{}'), v_s || coalesce(array_agg(x.step_no), '{}') INTO v_t, v_s FROM (
-      SELECT s.task_id, s.step_no FROM tasker.tasks t
-      CROSS JOIN LATERAL tasker.filtered_steps(f, t.task_id, t.template_id) k(no)
-      CROSS JOIN LATERAL (SELECT i.task_id, i.step_no, i AS whole FROM tasker.steps i WHERE i.task_id = t.task_id AND i.step_no = k.no OFFSET 0) s
-      WHERE t.task_id = ANY (v_batch) AND (s.task_id, s.step_no) > (v_task, v_step)
-        AND (f.step_state IS NOT NULL OR tasker.step_refusal(p ->> 'action', t.state, s.whole) IS NULL)
-      ORDER BY s.task_id, s.step_no LIMIT v_limit + 1 - cardinality(v_t)) x;
+    SELECT v_t || coalesce(array_agg(x.task_id), '{}'), v_s || coalesce(array_agg(x.step_no), '{}') INTO v_t, v_s
+    FROM tasker.filtered_steps(f, CASE WHEN f.step_state IS NULL THEN p ->> 'action' END, v_batch, v_task, v_step, v_limit + 1 - cardinality(v_t)) x;
     v_more := cardinality(v_t) > v_limit;
     EXIT WHEN v_more;
+    v_looked := v_looked + cardinality(v_batch);
+    IF v_looked >= 20000 THEN -- what is rare is found by a few calls
+      v_next := v_after || '/999999999';
+      EXIT;
+    END IF;
   END LOOP;
   v_t := v_t[1:v_limit]; v_s := v_s[1:v_limit];
+  IF v_more THEN
+    v_next := v_t[v_limit] || '/' || v_s[v_limit];
+  END IF;
   IF NOT v_dry THEN
     PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) l;
     PERFORM 1 FROM (SELECT s.step_no FROM unnest(v_t, v_s) AS k(t, n) CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s ORDER BY s.task_id, s.step_no FOR NO KEY UPDATE OF s) l;
@@ -596,7 +611,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
   CROSS JOIN LATERAL (SELECT tasker.step_refusal(p ->> 'action', t.state, s.whole) AS why) w;
   IF v_repeat THEN -- the answer was lost: say again what was done
-    RETURN jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'refused', 0, 'next_cursor', CASE WHEN v_more THEN v_t[v_limit] || '/' || v_s[v_limit] END) || (
+    RETURN jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'refused', 0, 'next_cursor', v_next) || (
       SELECT jsonb_build_object('done', count(*), 'items', jsonb_agg(jsonb_build_object('task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, o.step_no),
              'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', o.to_state, 'outcome', 'done') ORDER BY o.action_id))
       FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = o.task_id AND i.step_no = o.step_no OFFSET 0) s
@@ -607,7 +622,7 @@ BEGIN
     PERFORM tasker.act_on_steps(a, p ->> 'action', c_t, c_s, p -> 'result');
   END IF;
   RETURN jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(c_t), 0) END,
-    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(c_t), 0), 'next_cursor', CASE WHEN v_more THEN v_t[v_limit] || '/' || v_s[v_limit] END,
+    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(c_t), 0), 'next_cursor', v_next,
     'items', coalesce((SELECT jsonb_agg(i - 't' - 's' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', s.state) ELSE '{}' END ORDER BY ord)
                        FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord)
                        CROSS JOIN LATERAL (SELECT x.state FROM tasker.steps x WHERE x.task_id = (i ->> 't')::bigint AND x.step_no = (i ->> 's')::int OFFSET 0) s), '[]'));

@@ -545,7 +545,8 @@ CREATE TABLE tasker.retention_walk (
 INSERT INTO tasker.retention_walk DEFAULT VALUES;
 
 -- The rule for a state of a namespace's tasks. policy: {"complete": minutes, "error": ..., "archived": ..., "delete": boolean}, what is absent is kept for ever.
-CREATE FUNCTION tasker.retention_rule(p_namespace int, p_state tasker.task_state, p_policy jsonb, OUT keep interval, OUT archive boolean, OUT own boolean) LANGUAGE sql STABLE AS $$
+-- A set, which becomes part of the query that asks for many.
+CREATE FUNCTION tasker.retention_rule(p_namespace int, p_state tasker.task_state, p_policy jsonb) RETURNS TABLE (keep interval, archive boolean, own boolean) LANGUAGE sql STABLE ROWS 1 AS $$
   SELECT CASE WHEN r.namespace_id IS NULL THEN (p_policy ->> p_state::text)::int * interval '1 minute' ELSE r.keep END,
          coalesce(r.archive, NOT coalesce((p_policy ->> 'delete')::boolean, false)), r.namespace_id IS NOT NULL
   FROM (SELECT 1) one LEFT JOIN tasker.retention r ON r.namespace_id = p_namespace AND r.state = p_state
@@ -565,28 +566,32 @@ CREATE FUNCTION tasker.remove_tasks(p_tasks bigint[]) RETURNS void LANGUAGE sql 
   DELETE FROM tasker.tasks x WHERE x.task_id = ANY (p_tasks);
 $$;
 
--- p_whole: with steps and attempts.
-CREATE FUNCTION tasker.archive_some(p_tasks bigint[], p_whole boolean) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  INSERT INTO tasker.archived_tasks (task_id, task_uuid, namespace, name, version, state, created_at, finished_at, task, history, dlq)
-  SELECT t.task_id, t.task_uuid, n.name, tp.name, tp.version, t.state, t.created_at, t.finished_at, o.object, coalesce(h.items, tasker.transitions_of(t.task_id)),
-         coalesce((SELECT jsonb_agg(tasker.dlq_object(d, true) ORDER BY d.dlq_id) FROM tasker.dlq d WHERE d.task_id = t.task_id), '[]')
-  FROM tasker.task_objects(p_tasks, p_whole, NULL) o
-  CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = o.task_id OFFSET 0) t
-  CROSS JOIN LATERAL (SELECT x.* FROM tasker.templates x WHERE x.template_id = t.template_id OFFSET 0) tp
-  CROSS JOIN LATERAL (SELECT x.name FROM tasker.namespaces x WHERE x.namespace_id = tp.namespace_id OFFSET 0) n
-  LEFT JOIN LATERAL (SELECT coalesce(jsonb_agg(i.item ORDER BY i.n), '[]') AS items FROM tasker.history_items(t.task_id, 0, NULL) i) h ON p_whole
-  ON CONFLICT DO NOTHING;
-END $$;
+-- p_whole: with all that steps were given and gave, and with their attempts.
+CREATE FUNCTION tasker.archive_some(p_tasks bigint[], p_whole boolean) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO tasker.archived_tasks (task_id, task_uuid, whole, task, steps, attempts, transitions, actions, dlq)
+  SELECT t.task_id, t.task_uuid, p_whole, t.task,
+         CASE WHEN p_whole THEN ARRAY(SELECT s FROM tasker.steps s WHERE s.task_id = t.task_id ORDER BY s.step_no)
+              ELSE ARRAY(SELECT ROW(s.task_id, s.step_no, s.template_no, s.state, s.pending_parents, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at, s.finished_at, s.retry_at, NULL, s.result_bytes, NULL, NULL, NULL)::tasker.steps
+                         FROM tasker.steps s WHERE s.task_id = t.task_id ORDER BY s.step_no) END,
+         CASE WHEN p_whole THEN ARRAY(SELECT a FROM tasker.step_attempts a WHERE a.task_id = t.task_id) ELSE '{}' END,
+         ARRAY(SELECT x FROM tasker.task_transitions x WHERE x.task_id = t.task_id),
+         ARRAY(SELECT x FROM tasker.operator_actions x WHERE x.task_id = t.task_id),
+         (SELECT jsonb_agg(tasker.dlq_object(d, true) ORDER BY d.dlq_id) FROM tasker.dlq d WHERE d.task_id = t.task_id)
+  FROM unnest(p_tasks) AS u(id)
+  CROSS JOIN LATERAL (SELECT x.task_id, x.task_uuid, x AS task FROM tasker.tasks x WHERE x.task_id = u.id OFFSET 0) t
+  ON CONFLICT DO NOTHING
+$$;
 
--- A value in the database has a largest size (256 MiB of JSON). A task that is larger is archived without steps and attempts, so that it does not stop the walk.
+-- A value in the database has a largest size (1 GiB). A task that is larger is archived without what its steps gave, so that it does not stop the walk.
 CREATE FUNCTION tasker.archive_tasks(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_large bigint[] := ARRAY(SELECT s.task_id FROM tasker.steps s WHERE s.task_id = ANY (p_tasks) GROUP BY s.task_id HAVING sum(s.result_bytes::bigint) > 200 * 1048576);
 BEGIN
-  PERFORM tasker.archive_some(ARRAY(SELECT u.id FROM unnest(p_tasks) AS u(id) WHERE u.id <> ALL (v_large)), true);
-  PERFORM tasker.archive_some(v_large, false);
-EXCEPTION WHEN program_limit_exceeded THEN
+  PERFORM tasker.archive_some(CASE WHEN v_large = '{}' THEN p_tasks ELSE ARRAY(SELECT u.id FROM unnest(p_tasks) AS u(id) WHERE u.id <> ALL (v_large)) END, true);
+  IF v_large <> '{}' THEN
+    PERFORM tasker.archive_some(v_large, false);
+  END IF;
+EXCEPTION WHEN program_limit_exceeded OR internal_error OR out_of_memory THEN -- as it is told depends on which value it is
   IF cardinality(p_tasks) = 1 THEN
     PERFORM tasker.archive_some(p_tasks, false);
   ELSE
@@ -596,7 +601,7 @@ EXCEPTION WHEN program_limit_exceeded THEN
   END IF;
 END $$;
 
--- One stretch of the walk: look at up to 2000 tasks in the order of their ids, remove those whose time is over, at most p_limit or about 5000 steps. A task with an
+-- One stretch of the walk: look at up to twice p_limit tasks in the order of their ids, remove those whose time is over, at most p_limit or about 5000 steps. A task with an
 -- open dead-letter entry stays. Returns whether the walk goes on.
 CREATE FUNCTION tasker.walk_tasks(p_policy jsonb, p_youngest interval, p_limit int, INOUT at_id bigint, OUT removed int, OUT more boolean) LANGUAGE plpgsql AS $$
 DECLARE
@@ -604,7 +609,7 @@ DECLARE
 BEGIN
   removed := 0;
   WITH page AS MATERIALIZED (
-    SELECT t.task_id, t.template_id, t.state, t.created_at, t.finished_at FROM tasker.tasks t WHERE t.task_id > at_id ORDER BY t.task_id LIMIT 2000),
+    SELECT t.task_id, t.template_id, t.state, t.created_at, t.finished_at FROM tasker.tasks t WHERE t.task_id > at_id ORDER BY t.task_id LIMIT 2 * p_limit),
   due AS MATERIALIZED (
     SELECT p.task_id, r.archive
     FROM page p
@@ -632,7 +637,7 @@ BEGIN
   END IF;
   at_id := coalesce(v_cut - 1, v_last, at_id);
   -- Ids are given in the order of creation, near enough: behind a page of tasks that are all too young there is nothing to do.
-  more := v_cut IS NOT NULL OR v_seen = 2000 AND v_old;
+  more := v_cut IS NOT NULL OR v_seen = 2 * p_limit AND v_old;
 END $$;
 
 -- What else grows: sessions of workers long gone, archived tasks and archived messages whose time is over. At most p_limit of each; says whether there may be more.

@@ -2,6 +2,21 @@
 
 -- Tasks ------------------------------------------------------------------------------------------------------------------
 
+-- What an answer says of an entry of the history.
+CREATE FUNCTION tasker.transition_item(p_from tasker.task_state, p_to tasker.task_state, p_at timestamptz, p_node text, p_cause jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+$$ SELECT jsonb_build_object('kind', 'transition', 'from', p_from, 'to', p_to, 'at', tasker.rfc3339(p_at), 'node', p_node, 'cause', p_cause) $$;
+
+CREATE FUNCTION tasker.attempt_item(a tasker.step_attempts, p_task uuid, p_step text, p_node text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('kind', 'attempt', 'step', p_step, 'step_uuid', tasker.step_uuid(p_task, a.step_no), 'attempt', a.attempt,
+    'outcome', a.outcome, 'node', p_node, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
+    'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
+$$;
+
+CREATE FUNCTION tasker.action_item(o tasker.operator_actions, p_step text, p_node text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', CASE WHEN o.step_no IS NOT NULL THEN p_step END, 'from', o.from_state, 'to', o.to_state,
+    'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', p_node)
+$$;
+
 -- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}: at most p_limit items after the first p_from. What is not among them is not made.
 CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigint) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE AS $$
   SELECT k.n, CASE k.rank WHEN 2 THEN a.item WHEN 1 THEN o.item ELSE k.item END
@@ -9,7 +24,7 @@ CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigin
     SELECT row_number() OVER (ORDER BY x.at, x.rank, x.step_no, x.seq) AS n, x.rank, x.step_no, x.seq, x.row, x.item
     FROM (
       SELECT h.at, CASE WHEN h.from_state IS NULL THEN 0 ELSE 3 END AS rank, 0 AS step_no, 0::bigint AS seq, NULL::tid AS row,
-             jsonb_build_object('kind', 'transition', 'from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', nd.node_name, 'cause', h.cause) AS item
+             tasker.transition_item(h.from_state, h.to_state, h.at, nd.node_name, h.cause) AS item
       FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
       UNION ALL
       SELECT a.recorded_at, 2, a.step_no, a.fence::bigint, a.ctid, NULL FROM tasker.step_attempts a WHERE a.task_id = p_task
@@ -20,25 +35,39 @@ CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigin
   LEFT JOIN LATERAL (SELECT tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name FROM tasker.steps s
                      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts WHERE s.task_id = p_task AND s.step_no = k.step_no OFFSET 0) s ON k.rank IN (1, 2)
   LEFT JOIN LATERAL (
-    SELECT jsonb_build_object('kind', 'attempt', 'step', s.name, 'step_uuid', tasker.step_uuid(t.task_uuid, a.step_no), 'attempt', a.attempt,
-             'outcome', a.outcome, 'node', nd.node_name, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
-             'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata) AS item
+    SELECT tasker.attempt_item(a, t.task_uuid, s.name, nd.node_name) AS item
     FROM tasker.step_attempts a LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no WHERE k.rank = 2 AND a.ctid = k.row OFFSET 0) a ON true
   LEFT JOIN LATERAL (
-    SELECT jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', CASE WHEN o.step_no IS NOT NULL THEN s.name END, 'from', o.from_state, 'to', o.to_state,
-             'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', nd.node_name) AS item
+    SELECT tasker.action_item(o, s.name, nd.node_name) AS item
     FROM tasker.operator_actions o LEFT JOIN tasker.nodes nd ON nd.node_no = o.node_no WHERE k.rank = 1 AND o.ctid = k.row OFFSET 0) o ON true
   ORDER BY k.n
 $$;
 
--- The same as one value, for the archive.
-CREATE FUNCTION tasker.history_of(p_task bigint) RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT coalesce(jsonb_agg(h.item ORDER BY h.n), '[]') FROM tasker.history_items(p_task, 0, NULL) h $$;
-
--- Of those the transitions.
-CREATE FUNCTION tasker.transitions_of(p_task bigint) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT coalesce(jsonb_agg(jsonb_build_object('kind', 'transition', 'from', h.from_state, 'to', h.to_state, 'at', tasker.rfc3339(h.at), 'node', nd.node_name, 'cause', h.cause) ORDER BY h.at), '[]')
-  FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
+-- The same of an archived task, whole.
+CREATE FUNCTION tasker.archived_items(p_task bigint) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE
+SET enable_nestloop = off SET enable_hashjoin = on AS $$ -- nobody knows how long an array is
+  WITH a AS (SELECT x.* FROM tasker.archived_tasks x WHERE x.task_id = p_task),
+  t AS MATERIALIZED (SELECT i.* FROM tasker.task_rows(p_task) i),
+  r AS (SELECT x.* FROM a CROSS JOIN LATERAL unnest(a.transitions) AS x),
+  s AS MATERIALIZED (
+    SELECT x.step_no, tasker.step_name(ts.name, x.step_no, x.template_no, x.inputs) AS name
+    FROM t CROSS JOIN a CROSS JOIN LATERAL unnest(a.steps) AS x
+    CROSS JOIN LATERAL (SELECT i.name FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = x.template_no OFFSET 0) ts)
+  SELECT row_number() OVER (ORDER BY x.at, x.rank, x.step_no, x.seq), x.item
+  FROM (
+    SELECT h.at, h.rank, 0 AS step_no, 0::bigint AS seq, tasker.transition_item(h.from_state, h.to_state, h.at, nd.node_name, h.cause) AS item
+    FROM (
+      SELECT t.created_at AS at, 0 AS rank, NULL::tasker.task_state AS from_state, tasker.born_as(t) AS to_state, t.created_by_node AS node_no, '{"event": "created"}'::jsonb AS cause FROM t
+      UNION ALL SELECT r.at, 3, r.from_state, r.to_state, r.node_no, r.cause FROM r
+      UNION ALL SELECT t.finished_at, 3, coalesce((SELECT r.to_state FROM r ORDER BY r.at DESC LIMIT 1), tasker.born_as(t)), 'complete', t.finished_by_node, '{"event": "all_steps_successful"}'
+      FROM t WHERE t.state = 'complete' AND t.finished_at <> t.created_at) h
+    LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no
+    UNION ALL
+    SELECT x.recorded_at, 2, x.step_no, x.fence, tasker.attempt_item(x, t.task_uuid, s.name, nd.node_name)
+    FROM t CROSS JOIN a CROSS JOIN LATERAL unnest(a.attempts) AS x LEFT JOIN s ON s.step_no = x.step_no LEFT JOIN tasker.nodes nd ON nd.node_no = x.node_no
+    UNION ALL
+    SELECT x.at, 1, coalesce(x.step_no, 0), x.action_id, tasker.action_item(x, s.name, nd.node_name)
+    FROM a CROSS JOIN LATERAL unnest(a.actions) AS x LEFT JOIN s ON s.step_no = x.step_no LEFT JOIN tasker.nodes nd ON nd.node_no = x.node_no) x
 $$;
 
 -- Operators ----------------------------------------------------------------------------------------------------------------
@@ -173,7 +202,7 @@ END $$;
 -- its events.
 CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  a tasker.archived_tasks := tasker.archived_task(p ->> 'task_uuid');
+  a record := tasker.archived_task(p ->> 'task_uuid');
   v_id bigint; v_from bigint; v_items jsonb; v_last bigint; v_more boolean;
   v_limit int := coalesce((p ->> 'limit')::int, 500);
   v_step text := p ->> 'step';
@@ -191,7 +220,7 @@ BEGIN
     UNION ALL
     SELECT h.n, h.item FROM tasker.step_items(v_id, CASE WHEN v_step IS NOT NULL AND v_id IS NOT NULL THEN tasker.step_no_of(v_id, v_step) END) h WHERE a.task_id IS NULL AND v_step IS NOT NULL
     UNION ALL
-    SELECT e.ord, e.item FROM jsonb_array_elements(a.history) WITH ORDINALITY AS e(item, ord)
+    SELECT e.n, e.item FROM tasker.archived_items(a.task_id) e
     WHERE v_step IS NULL OR e.item ->> 'step' = v_step OR e.item ->> 'step_uuid' = v_step),
   sized AS (
     SELECT i.n, i.item, row_number() OVER w AS k, sum(octet_length(i.item::text)) OVER w AS size FROM items i WHERE i.n > v_from WINDOW w AS (ORDER BY i.n))

@@ -6,7 +6,7 @@
 CREATE FUNCTION tasker.api_namespaces_of(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('namespaces', coalesce(jsonb_agg(coalesce(
     (SELECT n.name FROM tasker.tasks t JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id WHERE t.task_uuid = k.task),
-    (SELECT a.namespace FROM tasker.archived_tasks a WHERE a.task_uuid = k.task))), '[]'))
+    (SELECT n.name FROM tasker.archived_tasks a JOIN tasker.templates tp ON tp.template_id = (a.task).template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id WHERE a.task_uuid = k.task))), '[]'))
   FROM (SELECT x.u::uuid AS task FROM jsonb_array_elements_text(p -> 'tasks') AS x(u)
         UNION ALL
         SELECT (SELECT t.task_uuid FROM tasker.dlq d JOIN tasker.tasks t ON t.task_id = d.task_id WHERE d.dlq_uuid = x.u::uuid) FROM jsonb_array_elements_text(p -> 'entries') AS x(u)) k
@@ -38,7 +38,7 @@ DECLARE
       'GRANT USAGE ON SCHEMA tasker_views, tasker TO %1$I',
       'GRANT SELECT ON ALL TABLES IN SCHEMA tasker_views TO %1$I',
       'GRANT SELECT ON tasker.task_history, tasker.step_history TO %1$I',
-      'GRANT EXECUTE ON FUNCTION tasker.step_uuid, tasker.step_name, tasker.derived_uuid TO %1$I']
+      'GRANT EXECUTE ON FUNCTION tasker.step_uuid, tasker.step_name, tasker.derived_uuid, tasker.born_as TO %1$I']
     END;
 BEGIN
   IF v_statements IS NULL THEN

@@ -22,10 +22,19 @@ CREATE FUNCTION tasker.updated_at(t tasker.tasks) RETURNS timestamptz LANGUAGE s
     (SELECT max(coalesce(s.finished_at, s.claimed_at)) FROM tasker.steps s WHERE s.task_id = t.task_id) END)
 $$;
 
--- The conditions of task.list on a row t of tasker.tasks, as SQL. The cheap ones come first.
+-- Where tasks t with a correlation id are, as SQL; NULL: anywhere. Of a task that was given none it is its uuid: two look-ups that are merged, since a condition with OR has no index.
+CREATE FUNCTION tasker.list_source(p_correlation text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN p_correlation IS NULL THEN 'tasker.tasks t'
+    WHEN p_correlation ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+      format('(SELECT x.* FROM tasker.tasks x WHERE x.correlation_id = %1$L UNION ALL SELECT x.* FROM tasker.tasks x WHERE x.task_uuid = %1$L AND x.correlation_id IS NULL) t', p_correlation)
+    ELSE format('(SELECT x.* FROM tasker.tasks x WHERE x.correlation_id = %L) t', p_correlation) END
+$$;
+
+-- The other conditions of task.list on a row t of tasker.tasks, as SQL. The cheap ones come first.
 CREATE FUNCTION tasker.list_condition(p jsonb) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_all text[] := '{}'; v_task bigint;
+  v_all text[] := '{}';
   c_time CONSTANT text[] := ARRAY['created_after', 't.created_at >= %L', 'created_before', 't.created_at < %L', 'updated_after', 'tasker.updated_at(t) >= %L', 'updated_before', 'tasker.updated_at(t) < %L'];
 BEGIN
   IF p ->> 'namespace' IS NOT NULL OR p ->> 'name' IS NOT NULL OR p ->> 'version' IS NOT NULL OR p -> 'within' IS NOT NULL THEN
@@ -45,12 +54,6 @@ BEGIN
   END IF;
   IF p ->> 'priority_max' IS NOT NULL THEN
     v_all := v_all || format('t.priority <= %L', p ->> 'priority_max');
-  END IF;
-  IF p ->> 'correlation_id' IS NOT NULL THEN -- of a task that was given none it is its uuid
-    IF p ->> 'correlation_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
-      SELECT t.task_id INTO v_task FROM tasker.tasks t WHERE t.task_uuid = (p ->> 'correlation_id')::uuid AND t.correlation_id IS NULL;
-    END IF;
-    v_all := v_all || CASE WHEN v_task IS NULL THEN format('t.correlation_id = %L', p ->> 'correlation_id') ELSE format('(t.correlation_id = %L OR t.task_id = %L)', p ->> 'correlation_id', v_task) END;
   END IF;
   IF p ->> 'tag' IS NOT NULL THEN
     v_all := v_all || format('t.tags @> %L', ARRAY[p ->> 'tag']);
@@ -97,7 +100,8 @@ DECLARE
   v_indexed CONSTANT boolean := coalesce(p ->> 'tag', p ->> 'created_after', p ->> 'created_before') IS NOT NULL;
 BEGIN
   IF p ->> 'correlation_id' IS NOT NULL THEN
-    EXECUTE format('SELECT ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE %s AND t.task_id < $1 ORDER BY t.task_id DESC LIMIT $2)', v_condition) INTO o_ids USING p_below, p_most;
+    EXECUTE format('SELECT ARRAY(SELECT t.task_id FROM %s WHERE %s AND t.task_id < $1 ORDER BY t.task_id DESC LIMIT $2)', tasker.list_source(p ->> 'correlation_id'), v_condition)
+      INTO o_ids USING p_below, p_most;
     RETURN;
   END IF;
   SELECT w.o_ids, w.o_low INTO o_ids, o_low FROM tasker.walk_tasks(v_condition, p_below, p_most, CASE WHEN v_indexed THEN 5000 ELSE p_budget END) w;

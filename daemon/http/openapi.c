@@ -29,11 +29,12 @@ static void put_schema(struct buf *b, const struct param *p, bool nullable)
 	static const struct {
 		const char *type, *more;
 	} types[] = {[P_STR] = {"string", ""},	[P_INT] = {"integer", ""}, [P_BOOL] = {"boolean", ""}, [P_UUID] = {"string", ",\"format\":\"uuid\""}, [P_MAP] = {"object", ""}, [P_ARRAY] = {"array", ""},
-		     [P_STRS] = {"array", ",\"items\":{\"type\":\"string\"}"}, [P_INTS] = {"array", ",\"items\":{\"type\":\"integer\",\"minimum\":0}"},
+		     [P_STRS] = {"array", ",\"items\":{\"type\":\"string\"}"}, [P_TAGS] = {"array", ",\"items\":{\"type\":\"string\",\"maxLength\":256}"},
+		     [P_INTS] = {"array", ",\"items\":{\"type\":\"integer\",\"minimum\":0}"},
 		     [P_TIME] = {"string", ",\"format\":\"date-time\""}, [P_ANY] = {NULL, ""}};
 	const char *type = types[p->type].type;
 	const char *low = p->type == P_INT ? "minimum" : p->type == P_STR ? "minLength" : "minItems", *high = p->type == P_INT ? "maximum" : p->type == P_STR ? "maxLength" : "maxItems";
-	bool bounded = p->type == P_INT || p->type == P_STR || p->type == P_ARRAY || p->type == P_STRS || p->type == P_INTS;
+	bool bounded = p->type == P_INT || p->type == P_STR || p->type == P_ARRAY || p->type == P_STRS || p->type == P_TAGS || p->type == P_INTS;
 	buf_append_char(b, '{');
 	if (type)
 		buf_printf(b, nullable ? "\"type\":[\"%s\",\"null\"]" : "\"type\":\"%s\"", type);

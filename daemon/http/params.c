@@ -135,6 +135,7 @@ static int put_value(const struct param *p, const char *text, struct buf *out, s
 		mp_bool(out, text[0] == 't');
 		return 0;
 	case P_STRS:
+	case P_TAGS:
 	case P_INTS:
 		return put_list(text, p, out, e);
 	case P_MAP:

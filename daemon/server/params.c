@@ -19,7 +19,7 @@ static const struct param checkpoint_params[] = {STEP_UUID, {"attempt", P_INT, t
 static const struct param create_params[] = {
 	{"name", P_STR, true, 1, 255},	       {"namespace", P_STR, false, 1, 29},	 {"version", P_STR, false, 1, 64},
 	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false, 0, 128},
-	{"reason", P_STR, false, 0, 128},      {"tags", P_STRS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
+	{"reason", P_STR, false, 0, 128},      {"tags", P_TAGS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
 	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent", P_STR, false, 1, 256},
 	{"tracestate", P_STR, false, 1, 512},
 	{"idempotency_key", P_STR, false, 1, 256}, {"run_at", P_TIME, false, 0, 0}, {0}};
@@ -89,7 +89,7 @@ static const struct param purge_params[] = {{"namespace", P_STR, true, 1, 29}, {
 static const struct param analytics_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"version", P_STR, false, 1, 64}, {"created_after", P_TIME, false, 0, 0},
 						{"created_before", P_TIME, false, 0, 0}, {"tag", P_STR, false, 1, 256}, {"max_tasks", P_INT, false, 1, 100000}, {"limit", P_INT, false, 1, 1000}, {0}};
 static const struct param restore_params[] = {{"name", P_STR, true, 1, 255}, {"namespace", P_STR, true, 1, 29}, {"version", P_STR, true, 1, 64}, {"context", P_MAP, true, 0, 0},
-					      {"priority", P_INT, false, -100, 100}, {"tags", P_STRS, false, 0, 100}, {"correlation_id", P_STR, false, 1, 256}, BY_WHOM, {0}};
+					      {"priority", P_INT, false, -100, 100}, {"tags", P_TAGS, false, 0, 100}, {"correlation_id", P_STR, false, 1, 256}, BY_WHOM, {0}};
 static const struct param namespace_params[] = {{"namespace", P_STR, true, 1, 29}, BY_WHOM, {0}};
 
 static const struct param *const params_of[MSG_COUNT] = {
@@ -169,8 +169,18 @@ const struct param *message_params(enum msg_id m)
 /* Checking --------------------------------------------------------------------------------------------------------------- */
 
 static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
-					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_INTS] = "an array of positive integers", [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z",
+					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_TAGS] = "an array of strings of at most 256 bytes", [P_INTS] = "an array of positive integers", [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z",
 					 [P_ANY] = "any value"};
+
+#define TAG_MAX 256 /* an index holds them */
+
+static bool tags_ok(const msgpack_object *a)
+{
+	for (uint32_t i = 0; i < a->via.array.size; i++)
+		if (a->via.array.ptr[i].via.str.size > TAG_MAX)
+			return false;
+	return true;
+}
 
 static bool strings_ok(const msgpack_object *a, int64_t max)
 {
@@ -217,6 +227,8 @@ static bool value_ok(const msgpack_object *o, const struct param *p)
 		return o->type == MSGPACK_OBJECT_MAP;
 	case P_ARRAY:
 		return o->type == MSGPACK_OBJECT_ARRAY && length_ok(o->via.array.size, p);
+	case P_TAGS:
+		return strings_ok(o, p->max) && tags_ok(o);
 	case P_STRS:
 		return strings_ok(o, p->max) && o->via.array.size >= (uint64_t)p->min;
 	case P_INTS:

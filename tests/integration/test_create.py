@@ -102,6 +102,14 @@ class Create(harness.SharedCase):
 		with self.assertRaises(TemplateNotFoundError):
 			self.node.client.create_task("plain", namespace="nowhere", context={})
 
+	def test_tags_have_a_length(self):
+		"""An index holds them."""
+		self.make(tags=["x" * 256] * 100)
+		for tags in ["x" * 257], ["a", "x" * 60000], ["\u00e9" * 129], ["x"] * 101:
+			with self.assertRaises(BadRequestError) as caught:
+				self.make(tags=tags)
+			self.assertIn("tags must be an array of strings of at most 256 bytes of 0 to 100 elements", str(caught.exception))
+
 	def test_bulk_with_bad_items_among_good(self):
 		good = {"name": "plain", "namespace": "t", "context": {"n": 1}}
 		items = [good, {**good, "name": "nothing"}, {**good, "priority": 1000}, {**good, "idempotency_key": "b-1"}, {**good, "idempotency_key": "b-1"},

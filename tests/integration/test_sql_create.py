@@ -192,6 +192,7 @@ class SqlCreate(harness.SharedCase):
 			("tasker.create_task('plain', 't', context => jsonb_build_object('x', repeat('y', 1048576)))", "TK400", "at most 1048576"),
 			("tasker.create_task('plain', 't', context => jsonb_build_object('x', %s::jsonb))" % lit(deep), "TK400", "nested more than 24"),
 			("tasker.create_task('plain', 't', tags => ARRAY['a', NULL])", "TK400", "tags must be"), ("tasker.create_task('plain', 't', tags => array_fill('t'::text, ARRAY[101]))", "TK400", "tags must be"),
+			("tasker.create_task('plain', 't', tags => ARRAY[repeat('x', 257)])", "TK400", "at most 100 texts of at most 256 bytes"),
 			("tasker.create_task('plain', 't', run_at => 'infinity')", "TK400", "run_at must be finite"),
 			("tasker.create_task('plain', 't', run_at => '10000-01-01')", "TK400", "before the year 10000")):
 			with self.subTest(call=call[:80]):

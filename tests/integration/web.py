@@ -1,5 +1,6 @@
 """HTTP over a Unix socket or a port, for tests: requests, problems, and streams of server-sent events."""
 import collections
+import contextlib
 import http.client
 import json
 import re
@@ -55,7 +56,8 @@ class Web:
 			body = json.dumps(body).encode()
 			headers.setdefault("Content-Type", "application/json")
 		self._connection = self._connection or self.connect()
-		self._connection.request(verb, path, body, headers)
+		with contextlib.suppress(BrokenPipeError):  # refused before all of it was sent: the answer is there
+			self._connection.request(verb, path, body, headers)
 		r = self._connection.getresponse()
 		data, kind = r.read(), r.getheader("Content-Type") or ""
 		return Answer(r.status, r.headers, json.loads(data) if "json" in kind and data else data.decode())

@@ -701,8 +701,8 @@ BEGIN
     RAISE EXCEPTION 'context has a number outside the range of a double' USING ERRCODE = 'TK400', COLUMN = 'context', HINT = 'Send it as a string.';
   ELSIF priority NOT BETWEEN -100 AND 100 THEN
     RAISE EXCEPTION 'priority must be from -100 to 100, it is %', priority USING ERRCODE = 'TK400', COLUMN = 'priority', HINT = 'Higher goes first; 0 is the default.';
-  ELSIF cardinality(tags) > 100 OR array_ndims(tags) > 1 OR array_position(tags, NULL) IS NOT NULL THEN
-    RAISE EXCEPTION 'tags must be at most 100 texts' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'One dimension, no NULL.';
+  ELSIF cardinality(tags) > 100 OR array_ndims(tags) > 1 OR array_position(tags, NULL) IS NOT NULL OR EXISTS (SELECT 1 FROM unnest(tags) AS x(tag) WHERE octet_length(x.tag) > 256) THEN
+    RAISE EXCEPTION 'tags must be at most 100 texts of at most 256 bytes' USING ERRCODE = 'TK400', COLUMN = 'tags', HINT = 'One dimension, no NULL.';
   ELSIF NOT isfinite(run_at) OR run_at >= '10000-01-01 00:00:00+00' THEN -- RFC 3339 ends there
     RAISE EXCEPTION 'run_at must be finite and before the year 10000' USING ERRCODE = 'TK400', COLUMN = 'run_at', HINT = 'NULL means now.';
   END IF;

@@ -501,6 +501,7 @@ class Random(unittest.TestCase):
 					self.assertEqual(flow.state(task), "complete", (seed, steps, flow.states(task)))
 					flow.doctor()
 			self.assertEqual({k: n for k, n in flow.ran.items() if n != 1}, {})
+			self.doCleanups()
 
 
 if __name__ == "__main__":

@@ -49,15 +49,15 @@ size_t utf8_span(const void *data, size_t n)
 {
 	const unsigned char *p = data;
 	size_t i = 0;
-	for (;;) {
-		i += ascii_span(p + i, n - i);
-		if (i == n)
-			return n;
-		size_t m = multibyte(p + i, n - i);
+	while (i < n) {
+		size_t m = ascii_span(p + i, n - i);
+		if (m == 0)
+			m = multibyte(p + i, n - i);
 		if (m == 0)
 			return i;
 		i += m;
 	}
+	return n;
 }
 
 size_t utf8_prefix(const void *data, size_t n, size_t max)

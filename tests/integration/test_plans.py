@@ -22,7 +22,7 @@ BRANCHES = [S("begin"), S("route", "decision", ["begin"]), *(S("b%d" % i, "stand
 class Reading(Flow):
 	"""A Flow that keeps account of what its calls read, in rows of the hot tables."""
 
-	read = None
+	lent = False  # its tables are as they were when they were made
 
 	def begin(self):
 		for table in HOT:

@@ -3,7 +3,7 @@
 #include "daemon/store/hot.h"
 #include "daemon/store/tcache.h"
 
-/* None of the step's children has another parent, and all of them could be claimed by handover_claim: its end may be recorded by tasker.record_one. */
+/* None of the step's children has another parent, and all of them could be claimed by handover_claim: its end may be recorded by tasker.record_one or record_many. */
 bool handover_possible(const struct tcache_template *t, const struct req_result *q);
 /* The claim of a new task's root, likewise; its task_id is the caller's to set. */
 struct claim *handover_root(struct hot *h, PGconn *c, const struct hot_call *call, const struct req *q, int template_id, int no, enum db_failure *why, struct err *e);

@@ -13,7 +13,7 @@
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
 static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB, PG_BOOL};
-enum { RECORD_EVENTS = N_RECORD - 2, RECORD_INHERITS };
+static const enum pg_type next_types[N_NEXT] = {PG_INT8, PG_INT4, PG_INT8, PG_INT4, PG_INT4, PG_INT8, PG_INT4};
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
 
 struct hot *hot_new(bool pooled, struct series *series)
@@ -30,6 +30,8 @@ struct hot *hot_new(bool pooled, struct series *series)
 		pgarray_init(&h->record[i], record_types[i]);
 	for (size_t i = 0; i < N_CREATE; i++)
 		pgarray_init(&h->create[i], create_types[i]);
+	for (size_t i = 0; i < N_NEXT; i++)
+		pgarray_init(&h->next[i], next_types[i]);
 	pgarray_init(&h->handlers, PG_INT4);
 	pgarray_init(&h->quotas, PG_INT4);
 	pgarray_init(&h->uuids, PG_UUID);
@@ -52,6 +54,8 @@ struct hot *hot_free(struct hot *h)
 		pgarray_done(&h->record[i]);
 	for (size_t i = 0; i < N_CREATE; i++)
 		pgarray_done(&h->create[i]);
+	for (size_t i = 0; i < N_NEXT; i++)
+		pgarray_done(&h->next[i]);
 	pgarray_done(&h->handlers);
 	pgarray_done(&h->quotas);
 	pgarray_done(&h->uuids);
@@ -157,6 +161,24 @@ static int know_events(struct hot *h, PGconn *c, struct req_result *q, enum db_f
 	return 0;
 }
 
+void put_success(struct hot *h, const struct req_result *q)
+{
+	static const struct uuid zero;
+	struct pgarray *a = h->record;
+	pgarray_int8(&a[REC_TASK], q->task_id);
+	pgarray_int4(&a[REC_STEP], q->step_no);
+	pgarray_int4(&a[REC_FENCE], q->fence);
+	pgarray_jsonb(&a[REC_RESULT], q->result.s, q->result.n);
+	pgarray_jsonb(&a[REC_META], q->meta.s, q->meta.n);
+	pgarray_float4(&a[REC_EXEC], q->execution_ms);
+	if (uuid_eq(&q->worker, &zero))
+		pgarray_null(&a[REC_WORKER]);
+	else
+		pgarray_uuid(&a[REC_WORKER], &q->worker);
+	pgarray_time(&a[REC_FINISHED], q->finished);
+	pgarray_int4(&a[REC_BYTES], (int32_t)q->result.n);
+}
+
 static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, enum db_failure *why, struct err *e)
 {
 	struct pgarray *a = h->record;
@@ -167,25 +189,13 @@ static int record_arrays(struct hot *h, PGconn *c, struct req **reqs, size_t n, 
 		int64_t delay = q->delay_ms = retry_delay(h, c, q, why, e);
 		if (delay < 0 || (q->publishes && know_events(h, c, q, why, e) < 0))
 			return -EIO;
-		pgarray_int8(&a[0], q->task_id);
-		pgarray_int4(&a[1], q->step_no);
-		pgarray_int4(&a[2], q->fence);
-		pgarray_text(&a[3], outcome_names[q->outcome], strlen(outcome_names[q->outcome]));
-		pgarray_bool(&a[4], q->retry);
-		pgarray_int8(&a[5], delay);
-		pgarray_jsonb(&a[6], q->result.s, q->result.n);
-		pgarray_jsonb(&a[7], q->error.s, q->error.n);
-		pgarray_jsonb(&a[8], q->meta.s, q->meta.n);
-		pgarray_float4(&a[9], q->execution_ms);
-		static const struct uuid zero;
-		if (uuid_eq(&q->worker, &zero))
-			pgarray_null(&a[10]);
-		else
-			pgarray_uuid(&a[10], &q->worker);
-		pgarray_time(&a[11], q->finished);
-		pgarray_int4(&a[12], (int32_t)q->result.n);
-		pgarray_jsonb(&a[RECORD_EVENTS], q->known.s, q->known.n);
-		pgarray_bool(&a[RECORD_INHERITS], inherits(h, c, q));
+		put_success(h, q);
+		pgarray_text(&a[REC_OUTCOME], outcome_names[q->outcome], strlen(outcome_names[q->outcome]));
+		pgarray_bool(&a[REC_RETRY], q->retry);
+		pgarray_int8(&a[REC_DELAY], delay);
+		pgarray_jsonb(&a[REC_ERROR], q->error.s, q->error.n);
+		pgarray_jsonb(&a[REC_EVENTS], q->known.s, q->known.n);
+		pgarray_bool(&a[REC_INHERITS], inherits(h, c, q));
 	}
 	return 0;
 }
@@ -220,7 +230,7 @@ static bool add_events(struct hot *h, struct params *p, struct req **reqs, size_
 {
 	for (size_t i = 0; i < n; i++)
 		if (reqs[i]->result.publishes)
-			return add_array(p, &h->record[RECORD_EVENTS]);
+			return add_array(p, &h->record[REC_EVENTS]);
 	add_text(p, NULL);
 	return true;
 }
@@ -240,7 +250,7 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 		int rc = record_arrays(h, c, reqs, n, why, e);
 		if (rc < 0)
 			return rc;
-		ok = add_arrays(&p, h->record, RECORD_EVENTS) && add_events(h, &p, reqs, n) && add_array(&p, &h->record[RECORD_INHERITS]) && ok;
+		ok = add_arrays(&p, h->record, REC_EVENTS) && add_events(h, &p, reqs, n) && add_array(&p, &h->record[REC_INHERITS]) && ok;
 	} else if (s == S_CREATE) {
 		create_arrays(h, reqs, n);
 		ok = add_arrays(&p, h->create, N_CREATE) && ok;
@@ -278,7 +288,7 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 		rc = schemas_check_contexts(h->names, h->templates, c, reqs, n, why, e);
 	if (rc < 0)
 		return rc;
-	int done = n == 1 ? one_run(h, c, call, reqs[0], out, why, e) : 0;
+	int done = n == 1 ? one_run(h, c, call, reqs[0], out, why, e) : reqs[0]->kind == REQ_RESULT ? many_run(h, c, call, reqs, n, out, why, e) : 0;
 	if (done != 0)
 		return done < 0 ? done : 0;
 	rc = run_all(h, c, call, reqs, n, &r, why, e);

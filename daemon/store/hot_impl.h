@@ -1,4 +1,4 @@
-/* Inside of the hot calls: parameters (params.c), rows (rows.c), the single-row path (one.c), batches (hot.c). */
+/* Inside of the hot calls: parameters (params.c), rows (rows.c), the single-row path (one.c), batches (hot.c), of the usual case (many.c). */
 #pragma once
 #include "daemon/store/hot.h"
 #include "daemon/store/pgarray.h"
@@ -8,11 +8,14 @@
 /* Columns of tasker.hot_row. */
 enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
 
-enum stmt { S_RECORD, S_RECORD_ONE, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_START_CHECKED, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
+enum stmt { S_RECORD, S_RECORD_ONE, S_RECORD_MANY, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_START_CHECKED, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
 
 #define MAX_PARAMS 23
-#define N_RECORD 15
 #define N_CREATE 7
+#define N_NEXT 7
+
+/* The arrays of record_results; record_many takes some of them. */
+enum record_array { REC_TASK, REC_STEP, REC_FENCE, REC_OUTCOME, REC_RETRY, REC_DELAY, REC_RESULT, REC_ERROR, REC_META, REC_EXEC, REC_WORKER, REC_FINISHED, REC_BYTES, REC_EVENTS, REC_INHERITS, N_RECORD };
 
 struct hot {
 	bool pooled;
@@ -23,6 +26,7 @@ struct hot {
 	struct pgarray record[N_RECORD], create[N_CREATE];
 	struct pgarray handlers, quotas, uuids;
 	struct pgarray children, child_handlers, takes; /* of record_one */
+	struct pgarray next[N_NEXT]; /* of record_many: what follows from the results */
 };
 
 struct params {
@@ -79,6 +83,15 @@ bool one_must_load(struct hot *h, const struct one *one, const PGresult *r);
 bool one_is_refusal(const struct err *e);
 /* Both, and what is between them. */
 int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
+
+/* A task is complete. */
+void note_completed(struct done *out, const struct uuid *task, unsigned series);
+
+/* What all results have, into the arrays for the call. */
+void put_success(struct hot *h, const struct req_result *q);
+/* Those of the batch that are simple successes. 1: committed; of the requests that have no status nothing was changed, and many_left finds them. 0: not such a batch, nothing
+ * was changed; negative as hot_run. */
+int many_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
 
 /* After start_tasks: check the contexts among its rows and begin, or end, their tasks. 0, or negative as hot_run. */
 int start_check(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, struct done *out, enum db_failure *why, struct err *e) must_check;

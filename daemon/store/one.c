@@ -46,7 +46,7 @@ static int note_children(struct hot *h, const struct hot_call *call, const struc
 	return 0;
 }
 
-static void note_completed(struct done *out, const struct uuid *task, unsigned series)
+void note_completed(struct done *out, const struct uuid *task, unsigned series)
 {
 	struct settled *s = calloc(1, sizeof *s);
 	if (!s)

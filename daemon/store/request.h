@@ -89,6 +89,7 @@ struct req_result {
 	char words_wrong[160];	 /* why what the worker said of them was not understood, or empty */
 	struct text known;	 /* of the store thread: p_events of tasker.publish_events */
 	unsigned events_refused; /* answer */
+	bool general; /* of the store thread: record_results is to do it */
 };
 
 struct req_create {

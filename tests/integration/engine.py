@@ -215,6 +215,27 @@ class Engine:
 		rows += [Row("q", None, None, None, None, None, None, h) for h in {c[1] for c, take in zip(children, takes) if not take}]
 		return rows + ([Row("s", None, "complete", item.task, None, None, None, None)] if what == "2" else [])
 
+	def record_many(self, node, results):
+		"""`results`: (item, children, takes), each as for record_one. Rows as of record(), but for items that were left; raises TK002 if it is not a case for record_many."""
+		items = [r[0] for r in results]
+		made = [(i.task, c[0], c[1], take) for i, children, takes in results for c, take in zip(children, takes)]
+		take, queue = [m for m in made if m[3]], [m for m in made if not m[3]]
+		sinks = [(i.task, n) for n, (i, children, _) in enumerate(results, 1) if not children]
+
+		def columns(rows, *types):
+			return ", ".join(array([r[k] for r in rows], t) if rows else "NULL" for k, t in enumerate(types))
+
+		refused, settled = self.run("SELECT refused, settled FROM tasker.record_many(%s, false, %s, %s, array_fill(NULL::uuid, ARRAY[%d]), array_fill(now(), ARRAY[%d]), %s, %s, %s)" % (
+			self.node_args(node), columns([(i.task, i.step, i.fence) for i in items], "bigint", "int", "int"),
+			columns([('{"r": 1}', 8, None, 1.5)] * len(items), "jsonb", "int", "jsonb", "real"), len(items), len(items),
+			columns(take, "bigint", "int"), columns(queue, "bigint", "int", "int"), columns(sinks, "bigint", "int")))[0]
+		refused, settled = (json.loads((x or "{}").replace("{", "[").replace("}", "]")) for x in (refused, settled))
+		left = {items[n - 1].task for n in refused}
+		rows = [Row("a", n, "recorded", i.task, i.step, None, i.fence, None) for n, i in enumerate(items, 1) if n not in refused]
+		rows += [Row("c", None, None, m[0], m[1], 1, 1, m[2]) for m in take if m[0] not in left]
+		rows += [Row("q", None, None, None, None, None, None, h) for h in {m[2] for m in queue if m[0] not in left}]
+		return rows + [Row("s", None, "complete", items[n - 1].task, None, None, None, None) for n in settled]
+
 	def record_call(self, node, items, credits, cap):
 		columns = (
 			([i.task for i in items], "bigint"), ([i.step for i in items], "int"), ([i.fence for i in items], "int"),

@@ -1,4 +1,4 @@
-"""create_one and record_one: the single-row calls leave exactly what the calls for batches leave, or nothing at all."""
+"""create_one, record_one, record_many: the calls for the usual cases leave exactly what the general calls leave, or nothing at all."""
 import os
 import sys
 import unittest
@@ -243,6 +243,83 @@ class Record(Single):
 		self.e.run("UPDATE tasker.nodes SET lease_until = now() - interval '1 second' WHERE node_no = %d" % self.a.no)
 		self.refused("TK002", lambda: self.one(task, 0, 1, [True, True]))
 		self.assertIsNotNone(self.one(task, 0, 1, [False, False]))  # what is done is done
+
+
+class Many(Record):
+	"""The same by record_many, and what only a batch can be."""
+
+	def results(self, *items, take=True):
+		"""`items`: (task, step), of attempt 1; as record_many has them."""
+		children = [self.children(step) for _, step in items]
+		return [(Item(task, step, 1, "success", True, 0), [(c, self.handler()) for c in found], [take] * len(found)) for (task, step), found in zip(items, children)]
+
+	def one(self, task, step, fence, takes):
+		rows = self.e.record_many(self.a, [(Item(task, step, fence, "success", True, 0), [(c, self.handler()) for c in self.children(step)], takes)])
+		return [(r.kind, r.status, r.step) for r in rows if r.kind in "as"]
+
+	def batch(self, *items, take=True):
+		return sorted((r.kind, r.idx or 0, r.task, r.step) for r in self.e.record_many(self.a, self.results(*items, take=take)) if r.kind in "acs")
+
+	def assert_no_case(self, task, step, fence, takes):
+		before = self.everything()
+		try:
+			self.assertEqual(self.one(task, step, fence, takes), [])
+		except PgError as e:
+			self.assertEqual(e.sqlstate, "TK002")
+		self.assertEqual(self.everything(), before)
+
+	def test_batches_leave_what_single_calls_leave(self):
+		for take in (True, False):
+			many, single = [self.start(10 + n + 100 * take) for n in range(3)], [self.start(20 + n + 100 * take) for n in range(3)]
+			for steps in ((0,), (1, 2), (3, 4, 5)):
+				rows = self.batch(*[(t, s) for s in steps for t in many], take=take)
+				self.assertEqual(sum(r[0] == "a" for r in rows), 3 * len(steps))
+				self.assertEqual(sorted(r[2] for r in rows if r[0] == "s"), many if 5 in steps else [])  # once each: three sinks are one task
+				for t in single:
+					for s in steps:
+						super().one(t, s, 1, [take] * len(self.children(s)))
+				for m, s in zip(many, single):
+					self.assertEqual(self.known(m), self.known(s))
+				self.e.claim(self.a, self.all, 100)
+		self.assert_sound()
+
+	def test_those_that_count_are_left(self):
+		one, other, third = (self.start(n) for n in range(3))
+		self.batch((one, 0), (other, 0), (third, 0))
+		self.e.record(self.a, [Item(other, 1, 1, "handler_error", True, 0)], {}, 0)
+		before = self.known(other)
+		rows = self.batch((other, 2), (one, 1), (third, 2))
+		self.assertEqual(rows, sorted([("a", 2, one, 1), ("a", 3, third, 2), ("c", 0, one, 3), ("c", 0, one, 4), ("c", 0, third, 5)]))
+		self.assertEqual(self.known(other), before)
+		self.e.record(self.a, [Item(other, 2, 1, "success", True, 0)], {}, 0)
+		self.assertEqual(self.batch((third, 5), (one, 3), take=False), [("a", 1, third, 5), ("a", 2, one, 3)])
+		self.assert_sound()
+
+	def test_one_that_is_not_current_spoils_all(self):
+		one, other = self.start(1), self.start(2)
+		for bad in ((other, 1), (one, 0), (other + 1, 0), (self.task, 0)):
+			with self.subTest(bad):
+				self.refused("TK002", lambda: self.batch((one, 0), bad))
+		self.assertEqual(len(self.batch((one, 0), (other, 0))), 6)
+		self.assert_sound()
+
+	def test_other_nodes_are_told(self):
+		task = self.start(1)
+		for step in range(5):
+			self.batch((task, step))
+		listener = self.connect()
+		listener.run("LISTEN tasker_settled")
+		self.assertEqual(self.e.run("SELECT settled FROM tasker.record_many(%s, true, ARRAY[%d], '{5}', '{1}', '{null}', '{4}', NULL, '{1}', '{NULL}', '{now}', NULL, NULL, NULL, NULL, NULL, ARRAY[%d], '{1}')" % (
+			self.e.node_args(self.a), task, task))[0][0], "{1}")
+		self.assertIn(uuid_no(1), str(listener.run("SELECT 1")))
+
+
+class InFlightMany(InFlight):
+	"""The same promises for a claim that record_many made."""
+
+	def record_on_old(self):
+		rows = self.old.record_many(self.a, [(self.item(0, 1), [(1, next(iter(self.all)))], [True])])
+		self.assertEqual([r.step for r in rows if r.kind == "c"], [1])
 
 
 class InFlightSingly(InFlight):

@@ -419,7 +419,7 @@ class Episode:
 		credits, cap = self.random_credits()
 		self.choose_slot(node)
 		slot = self.engine.slot
-		kinds = self.by_kind(self.record_alone(node, items, credits, cap) or self.record_all(node, items, credits, cap, slot))
+		kinds = self.by_kind(self.record_known(node, items, credits, cap) or self.record_all(node, items, credits, cap, slot))
 		self.forget_slot(node, kinds)
 		cap = 0 if node.expired else cap
 		answers = {r.idx: r for r in kinds["a"]}
@@ -436,20 +436,41 @@ class Episode:
 		self.engine.slot = slot
 		return self.engine.record(node, items, credits, cap)
 
-	def record_alone(self, node, items, credits, cap):
-		"""Rows of record_one where the daemon would call it: one success of a step whose children have no other parent."""
-		s = self.world.step(items[0][:2])
-		if len(items) != 1 or items[0].outcome != "success" or s is None or node.expired:
+	def record_known(self, node, items, credits, cap):
+		"""Rows of record_one or record_many where the daemon would call it: successes of steps whose children have no other parent."""
+		if node.expired:
 			return None
-		steps = [x.definition for x in self.world.tasks[items[0].task].steps]
-		children = [c for c in steps if s.definition["no"] in c["parents"]]
-		if any(c["parents"] != [s.definition["no"]] for c in children):
-			return None
-		left, takes = dict(credits), []
-		for c in children:
-			takes.append(sum(takes) < cap and left.get(c["handler_id"], 0) > 0)
-			left[c["handler_id"]] = left.get(c["handler_id"], 0) - takes[-1]
-		return self.engine.record_one(node, items[0], [(c["no"], c["handler_id"]) for c in children], takes)
+		left, results = dict(credits), []
+		for item in items:
+			s = self.world.step(item[:2])
+			if item.outcome != "success" or s is None:
+				return None
+			children = [c for c in (x.definition for x in self.world.tasks[item.task].steps) if s.definition["no"] in c["parents"]]
+			if any(c["parents"] != [s.definition["no"]] for c in children):
+				return None
+			results.append((item, [(c["no"], c["handler_id"]) for c in children], [False] * len(children)))
+		# Of what is ready, the credits go to the first tasks and steps.
+		for item, children, takes in sorted(results):
+			for n, (_, handler) in enumerate(children):
+				takes[n] = cap > 0 and left.get(handler, 0) > 0
+				cap -= takes[n]
+				left[handler] = left.get(handler, 0) - takes[n]
+		return self.engine.record_one(node, *results[0]) if len(items) == 1 else self.record_several(node, results)
+
+	def record_several(self, node, results):
+		"""None, and nothing has changed: not all of them are such cases."""
+		slot = self.engine.slot
+		self.engine.run("BEGIN")
+		try:
+			rows = self.engine.record_many(node, results)
+		except PgError as e:
+			if e.sqlstate != "TK002":
+				raise
+			rows = []
+		whole = sum(r.kind == "a" for r in rows) == len(results)
+		self.engine.run("COMMIT" if whole else "ROLLBACK")
+		self.engine.slot = slot
+		return rows if whole else None
 
 	def apply_results(self, items, answers):
 		"""Do in the model what the answers say was done, checking that it was right; the handlers whose queues got a message."""

@@ -70,6 +70,92 @@ BEGIN
   RETURN 1;
 END $$;
 
+-- The same for a batch: successes of steps all of whose children have no other parent. The caller has laid out what follows from them: children to be claimed for the calling
+-- node (p_take_*, attempt 1, fence 1), children for their queues (p_queue_*), and of items whose steps have no children the tasks and positions (p_sink_*); NULL where there are none.
+-- refused: positions of items whose tasks count, of which nothing has been changed: record_results does them. settled: one position for each task that is complete now.
+-- SQLSTATE TK002: one of them is not such a case, nothing is changed. Arrays are read by subscript: a set of rows for each array costs more than the writing of an attempt.
+CREATE FUNCTION tasker.record_many(
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean,
+  p_task bigint[], p_step int[], p_fence int[], p_result jsonb[], p_bytes int[], p_meta jsonb[], p_exec_ms real[], p_worker uuid[], p_finished timestamptz[],
+  p_take_task bigint[], p_take_step int[], p_queue_task bigint[], p_queue_step int[], p_queue_handler int[], p_sink_task bigint[], p_sink_item int[],
+  OUT refused int[], OUT settled int[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL; -- as in hot_begin
+  v_now timestamptz; -- taken under the tasks' locks
+  v_counted bigint[]; v_uuids uuid[]; v_done int; v_more int := 0;
+BEGIN
+  SELECT array_agg(l.task_id) FILTER (WHERE l.n_active IS NOT NULL) INTO v_counted
+  FROM (SELECT t.task_id, t.n_active FROM tasker.tasks t WHERE t.task_id = ANY (p_task) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  v_now := clock_timestamp();
+  IF v_counted IS NOT NULL THEN
+    refused := ARRAY(SELECT i FROM generate_subscripts(p_task, 1) AS i WHERE p_task[i] = ANY (v_counted));
+    SELECT array_agg(p_task[i]), array_agg(p_step[i]), array_agg(p_fence[i]), array_agg(p_result[i]), array_agg(p_bytes[i]), array_agg(p_meta[i]), array_agg(p_exec_ms[i]), array_agg(p_worker[i]), array_agg(p_finished[i])
+    INTO p_task, p_step, p_fence, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished FROM generate_subscripts(p_task, 1) AS i WHERE i <> ALL (refused);
+    IF p_task IS NULL THEN
+      RETURN;
+    END IF;
+    SELECT array_agg(p_take_task[i]), array_agg(p_take_step[i]) INTO p_take_task, p_take_step
+    FROM generate_subscripts(p_take_task, 1) AS i WHERE p_take_task[i] <> ALL (v_counted);
+    SELECT array_agg(p_queue_task[i]), array_agg(p_queue_step[i]), array_agg(p_queue_handler[i]) INTO p_queue_task, p_queue_step, p_queue_handler
+    FROM generate_subscripts(p_queue_task, 1) AS i WHERE p_queue_task[i] <> ALL (v_counted);
+    SELECT array_agg(p_sink_task[i]), array_agg(p_sink_item[i]) INTO p_sink_task, p_sink_item
+    FROM generate_subscripts(p_sink_task, 1) AS i WHERE p_sink_task[i] <> ALL (v_counted);
+  END IF;
+
+  WITH u AS (
+    UPDATE tasker.steps s SET state = 'complete', result = p_result[k.i], result_bytes = p_bytes[k.i], error = NULL, finished_at = v_now
+    FROM (SELECT i, x.c FROM generate_subscripts(p_task, 1) AS i
+          CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.steps y WHERE y.task_id = p_task[i] AND y.step_no = p_step[i] AND y.state = 'in_progress' AND y.fence = p_fence[i] OFFSET 0) x) k
+    WHERE s.ctid = k.c
+    RETURNING k.i, s.attempts, s.ready_at, s.claimed_at)
+  INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
+  SELECT p_task[u.i], p_step[u.i], u.attempts, p_fence[u.i], 'success', p_node, p_worker[u.i], u.ready_at, u.claimed_at, p_finished[u.i], v_now, p_exec_ms[u.i], p_meta[u.i] FROM u;
+  GET DIAGNOSTICS v_done = ROW_COUNT;
+  v_done := v_done - cardinality(p_task);
+
+  IF p_take_task IS NOT NULL THEN
+    UPDATE tasker.steps s SET state = 'in_progress', pending_parents = 0, attempts = 1, fence = 1, node_no = p_node, ready_at = v_now, claimed_at = v_now
+    FROM (SELECT x.c FROM generate_subscripts(p_take_task, 1) AS i
+          CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.steps y WHERE y.task_id = p_take_task[i] AND y.step_no = p_take_step[i] AND y.state = 'pending' AND y.fence = 0 OFFSET 0) x) k
+    WHERE s.ctid = k.c;
+    GET DIAGNOSTICS v_more = ROW_COUNT;
+    v_done := v_done + v_more - cardinality(p_take_task);
+    PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, p_take_task, p_take_step, array_fill(1, ARRAY[cardinality(p_take_task)]));
+  END IF;
+  IF p_queue_task IS NOT NULL THEN
+    UPDATE tasker.steps s SET state = 'enqueued', pending_parents = 0, ready_at = v_now
+    FROM (SELECT x.c FROM generate_subscripts(p_queue_task, 1) AS i
+          CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.steps y WHERE y.task_id = p_queue_task[i] AND y.step_no = p_queue_step[i] AND y.state = 'pending' AND y.fence = 0 OFFSET 0) x) k
+    WHERE s.ctid = k.c;
+    GET DIAGNOSTICS v_more = ROW_COUNT;
+    v_done := v_done + v_more - cardinality(p_queue_task);
+    PERFORM tasker.enqueue(p_queue_task, p_queue_step, array_fill(0, ARRAY[cardinality(p_queue_task)]), p_queue_handler,
+                           array_fill(NULL::timestamptz, ARRAY[cardinality(p_queue_task)]), p_notify);
+  END IF;
+  IF v_done <> 0 THEN
+    RAISE EXCEPTION 'a step is not as its template made it, or an attempt is not current' USING ERRCODE = 'TK002';
+  END IF;
+
+  IF p_sink_task IS NOT NULL THEN
+    WITH u AS (
+      UPDATE tasker.tasks t SET
+        open_sinks = t.open_sinks - k.n,
+        state = CASE WHEN t.open_sinks = k.n THEN 'complete' ELSE t.state END,
+        finished_at = CASE WHEN t.open_sinks = k.n THEN v_now END,
+        finished_by_node = CASE WHEN t.open_sinks = k.n THEN p_node END
+      FROM (SELECT g.n, g.item, x.c
+            FROM (SELECT p_sink_task[i] AS task_id, count(*)::int AS n, max(p_sink_item[i]) AS item FROM generate_subscripts(p_sink_task, 1) AS i GROUP BY p_sink_task[i]) g
+            CROSS JOIN LATERAL (SELECT y.ctid AS c FROM tasker.tasks y WHERE y.task_id = g.task_id OFFSET 0) x) k
+      WHERE t.ctid = k.c
+      RETURNING k.item, t.task_uuid, t.open_sinks)
+    SELECT array_agg(u.item), array_agg(u.task_uuid) INTO settled, v_uuids FROM u WHERE u.open_sinks = 0;
+    IF p_notify AND v_uuids IS NOT NULL THEN
+      PERFORM tasker.notify_uuids('tasker_settled', v_uuids);
+    END IF;
+  END IF;
+END $$;
+
 -- Give the calling node steps from the queues of p_handler, up to p_quota[i] of each and p_cap in all, beginning with any of them. c rows; a q row for every queue that
 -- may hold more; a d row for every queue that has only messages for later. The message is deleted here: from now on the node's lease guards the step.
 CREATE FUNCTION tasker.claim(

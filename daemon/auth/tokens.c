@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/hash.h"
 #include "daemon/base/need.h"
-#define uthash_fatal(message) need(NULL)
-#include <uthash.h>
 
 struct token {
 	char id[TOKEN_ID_LEN + 1];

@@ -12,13 +12,12 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/listen.h"
 #include "daemon/base/log.h"
+#include "daemon/base/hash.h"
 #include "daemon/base/need.h"
 #include "daemon/http/http.h"
 #include "daemon/http/routes.h"
 #include "daemon/server/params.h"
 #include "protocol/buf.h"
-#define uthash_fatal(message) need(NULL)
-#include <uthash.h>
 
 #define INPUT_MAX (64u << 20)	 /* bytes received by all connections together and not yet handled, if http_max_body is not larger */
 #define HEARTBEAT_S 15		 /* how often a silent stream says something, so that proxies and the kernel notice a dead one */

@@ -1,12 +1,33 @@
 /* Who may do what. Each message names the role it needs and how it tells its namespace (the message table); here that is held against what the rules of the option `access`
  * grant the peer. What a request names by its uuid is looked up first, and of what the peer may not see it is said that it is not there. Without rules nothing here happens. */
-#include "daemon/server/impl.h"
+#include "daemon/server/admit.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "daemon/auth/auth.h"
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/config/access.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/hello.h"
+#include "daemon/server/message.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/submit.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
+#include "protocol/msg.h"
 
 const char API_NAMESPACES_OF[] = "tasker.api_namespaces_of";
 

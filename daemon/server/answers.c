@@ -1,8 +1,37 @@
 /* The store's answers: from the mailbox, and over the connection that the loop has borrowed. */
-#include "daemon/server/impl.h"
+#include "daemon/server/answers.h"
 
+#include <event2/event.h>
 #include <stdio.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mailbox.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/api.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/doors.h"
+#include "daemon/server/embedded.h"
+#include "daemon/server/front.h"
 #include "daemon/server/handoff.h"
+#include "daemon/server/hello.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/orphans.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/session.h"
+#include "daemon/server/starts.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/subscribe.h"
+#include "daemon/server/tasks.h"
+#include "daemon/server/tokens.h"
+#include "daemon/server/waits.h"
+#include "daemon/server/watch.h"
+#include "daemon/server/workers.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
 
 /* What was asked for ------------------------------------------------------------------------------------------------------- */
 
@@ -115,11 +144,7 @@ static void on_settled(struct server *srv, struct done *d)
 		waits_recheck(srv);
 	bool waited_for = false;
 	for (struct settled *t = d->settled; t; t = t->next) {
-		struct waited *w;
-		HASH_FIND(hh, srv->waited, &t->task, sizeof t->task, w);
-		waited_for = waited_for || w;
-		task_settled_elsewhere(srv, &t->task);
-		watch_touch(srv, &t->task);
+		waited_for = waited_for || task_is_waited_for(srv, &t->task);
 	}
 	if (waited_for)
 		waits_recheck(srv);

@@ -1,10 +1,28 @@
 /* Durable domain events over the socket. A call that finds no message waits here: a hint (something was published, or given back), the time of the next hidden message, a slow poll or its own end makes
  * it ask the database again. What was taken for a session that is gone is given back at once. */
-#include "daemon/server/impl.h"
+#include "daemon/server/consume.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/server/api.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/front.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/submit.h"
+#include "daemon/server/subscribe.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
 #include "protocol/utf8.h"
 

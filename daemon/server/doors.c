@@ -1,15 +1,29 @@
 /* The listening socket: opening it, taking connections or saying why not, closing it. */
-#include "daemon/server/impl.h"
+#include "daemon/server/doors.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
 #include "daemon/base/listen.h"
+#include "daemon/base/log.h"
+#include "daemon/base/service.h"
+#include "daemon/server/front.h"
 #include "daemon/server/handoff.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "protocol/buf.h"
 #include "protocol/frame.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 static void make_parent(const char *path)
 {

@@ -1,7 +1,26 @@
 /* Stopping: at a signal, once what runs has ended or the time is up; or handing all over to the next daemon. */
-#include "daemon/server/impl.h"
+#include "daemon/server/drain.h"
 
+#include <event2/event.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/base/service.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/doors.h"
+#include "daemon/server/front.h"
 #include "daemon/server/handoff.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/templates.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/mp.h"
 
 static void tell_draining(struct server *srv)
 {
@@ -27,7 +46,7 @@ static bool drained(struct server *srv)
 	HASH_ITER(hh, srv->pools, p, next)
 		if (p->lent > 0) /* a call under way may still claim something */
 			return false;
-	return store_depth(srv->store) == 0 && templates_under_way(srv) == 0 && HASH_COUNT(srv->journals) == 0;
+	return store_depth(srv->store) == 0 && templates_under_way(srv) == 0 && journals_empty(srv);
 }
 
 void on_drain_check(evutil_socket_t fd, short what, void *arg)

@@ -1,9 +1,18 @@
 /* The embedded PostgreSQL while the daemon runs: watched, and started again if it ends. */
-#include "daemon/server/impl.h"
+#include "daemon/server/embedded.h"
 
+#include <event2/event.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
+#include <unistd.h>
+#include "daemon/base/err.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mailbox.h"
 #include "daemon/embed/embed.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
 
 /* Crash recovery can take long, so a thread of its own waits for it; it owns srv->em until its answer has been read. */
 static void *revive_main(void *arg)

@@ -10,6 +10,26 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/queue.h>
+#include <unistd.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/base/service.h"
+#include "daemon/config/options.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/front.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/tasks.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 #define HANDOFF_MS 5000        /* for what is under way to be answered */
 #define KEPT_BYTES_MAX (8u << 20) /* half read, and half written, of one session */

@@ -1,6 +1,11 @@
 /* Sessions over a restart: handoff.c leaves them with the service manager, takeover.c is given them by it. */
 #pragma once
-#include "daemon/server/impl.h"
+#include <stdbool.h>
+#include "daemon/base/err.h"
+#include "daemon/config/options.h"
+#include "protocol/buf.h"
+
+struct server;
 
 /* The form of what is left. Another number is not read: its sockets are closed, and their workers resume. */
 #define HANDOFF_SCHEMA 1u

@@ -1,7 +1,14 @@
 /* Calls that the database does not answer while it answers others: said in the log, in the status, to whoever asks, and to doctor. */
-#include "daemon/server/impl.h"
+#include "daemon/server/hangs.h"
 
+#include <event2/event.h>
 #include <string.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/server/state.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 
 static bool same(const struct store_hang *a, const struct store_hang *b)
 {

@@ -1,11 +1,40 @@
 /* The handshake, resuming, and what a worker says about itself. */
-#include "daemon/server/impl.h"
+#include "daemon/server/hello.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/config/access.h"
+#include "daemon/config/options.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/api.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/tasks.h"
+#include "daemon/server/unit.h"
 #include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 #include "protocol/utf8.h"
 
 static void copy_text(char *out, size_t size, const msgpack_object *map, const char *key)

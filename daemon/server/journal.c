@@ -1,5 +1,18 @@
 /* Claims of one call are forgotten together: its slot in the node's journal is free when the last of them is recorded. */
-#include "daemon/server/impl.h"
+#include "daemon/server/journal.h"
+
+#include <stdlib.h>
+#include "daemon/base/hash.h"
+#include "daemon/base/need.h"
+#include "daemon/server/state.h"
+#include "daemon/store/store.h"
+
+/* Steps claimed by one call and not yet all recorded. */
+struct journal {
+	int slot;
+	UT_hash_handle hh;
+	unsigned open;
+};
 
 void journal_hold(struct server *srv, int slot)
 {
@@ -22,6 +35,11 @@ void journal_release(struct server *srv, int slot)
 	HASH_DEL(srv->journals, j);
 	free(j);
 	store_forget(srv->store, slot);
+}
+
+bool journals_empty(const struct server *srv)
+{
+	return !srv->journals;
 }
 
 void journals_free(struct server *srv)

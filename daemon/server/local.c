@@ -1,10 +1,29 @@
 /* Sessions without a socket, for another front end in this process: what would be written to the socket is handed over instead. */
+#include "daemon/server/local.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include "daemon/server/impl.h"
+#include "daemon/auth/auth.h"
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/config/options.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/front.h"
+#include "daemon/server/info.h"
+#include "daemon/server/message.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
 #include "protocol/frame.h"
+#include "protocol/msg.h"
 
 struct event_base *server_base(struct server *srv)
 {

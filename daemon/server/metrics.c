@@ -1,9 +1,20 @@
 /* Counting. What is shown of it, and how, is in metrics_render.c. */
-#include "daemon/server/impl.h"
+#include "daemon/server/metrics.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/core/uuid.h"
+#include "daemon/metrics/histogram.h"
+#include "daemon/metrics/series.h"
 #include "daemon/server/metrics_kinds.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 
 static const char *const settled_names[SETTLED_COUNT] = {
 	[SETTLED_COMPLETE] = "complete", [SETTLED_BLOCKED] = "blocked_by_failures", [SETTLED_ERROR] = "error", [SETTLED_CANCELLED] = "cancelled", [SETTLED_RESOLVED] = "resolved_manually"};

@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 #include "daemon/metrics/expo.h"
 #include "daemon/metrics/series.h"
+#include "daemon/server/message.h"
 #include "daemon/store/request.h"
 #include "protocol/mp.h"
 
@@ -38,6 +39,8 @@ struct metrics {
 	struct event *timer;
 };
 
+extern const char API_METRICS[];
+
 /* Negative: no memory. */
 int metrics_init(struct server *srv) must_check;
 void metrics_done(struct server *srv);
@@ -65,3 +68,4 @@ typedef void scrape_fn(struct server *srv, void *arg);
 struct scrape *metrics_scrape(struct server *srv, scrape_fn *fn, void *arg);
 void metrics_forget(struct server *srv, struct scrape *scrape);
 void metrics_answered(struct server *srv, struct req *r);
+msg_fn on_server_metrics;

@@ -1,5 +1,7 @@
 #include "daemon/server/metrics_process.h"
 
+#include "daemon/server/metrics_process.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +9,6 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-#include "daemon/base/cleanup.h"
 
 /* A small file of /proc. "" if it cannot be read. */
 static void read_file(const char *path, char *out, size_t size)

@@ -1,9 +1,24 @@
 /* What is shown of the daemon's state as metrics. A new one is a row here, and in docs/observability.md; a test holds one against the other. */
-#include "daemon/server/impl.h"
-
+#include <stdio.h>
 #include <string.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/config/access.h"
+#include "daemon/metrics/expo.h"
+#include "daemon/metrics/histogram.h"
+#include "daemon/metrics/series.h"
+#include "daemon/server/metrics.h"
 #include "daemon/server/metrics_kinds.h"
 #include "daemon/server/metrics_process.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 /* One value of a label each, in the order of an array of counters. */
 static const char *const settled_values[] = {"complete", "blocked_by_failures", "error", "cancelled", "resolved_manually"};
@@ -137,7 +152,7 @@ static void put_steps(struct render *r)
 		{"taskerd_handlers_without_workers", NULL, "Handlers that steps wait for and no worker of this node offers.", METRIC_GAUGE, missing},
 		{"taskerd_steps_waiting_for_resume", NULL, "Steps that ran before a restart of the daemon and whose workers have not come back yet.", METRIC_GAUGE,
 		 HASH_COUNT(srv->orphans)},
-		{"taskerd_results_under_way", NULL, "Results that wait for their commit.", METRIC_GAUGE, HASH_COUNT(srv->recording)},
+		{"taskerd_results_under_way", NULL, "Results that wait for their commit.", METRIC_GAUGE, recordings_count(srv)},
 	};
 	PUT_CHOICES(r, "taskerd_step_slots", METRIC_GAUGE, NULL,
 		    "Steps that the workers of this node may run at a time (total), do run (running), that are claimed and wait for a free worker (backlog), or may be claimed by calls under way (lent).",

@@ -1,9 +1,28 @@
 /* Scrapes: what only the database knows is asked when somebody wants to know it, at most every METRICS_FRESH_US, and server.metrics. */
-#include "daemon/server/impl.h"
-
 #include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/log.h"
+#include "daemon/config/access.h"
+#include "daemon/metrics/expo.h"
+#include "daemon/server/api.h"
+#include "daemon/server/front.h"
+#include "daemon/server/metrics.h"
 #include "daemon/server/metrics_kinds.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 const char API_METRICS[] = "tasker.api_metrics";
 

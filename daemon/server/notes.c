@@ -1,8 +1,23 @@
 /* What the log is told of steps and workers: the fields by which a task's story is found (journalctl TASKER_TASK=...), for the daemon's own lines and those that workers send. */
-#include "daemon/server/impl.h"
+#include "daemon/server/notes.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/traces.h"
+#include "daemon/store/request.h"
+#include "daemon/template/template.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/utf8.h"
 
 /* A template's name by its id: claims carry it only among what they hand to workers. */

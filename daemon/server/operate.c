@@ -1,11 +1,21 @@
 /* What people do by hand: requests that change something and note who asked for it and why. The engine tells all nodes, this one too, by NOTIFY what follows. */
-#include "daemon/server/impl.h"
+#include "daemon/server/operate.h"
 
 #include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/submit.h"
+#include "daemon/server/watch.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
 
 /* The user's name as the local file has it, or empty: a directory service could keep the loop waiting. */

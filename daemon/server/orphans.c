@@ -1,5 +1,15 @@
 /* What ran here before a restart: steps that are claimed for this node and wait, for a while, for the workers that run them. */
-#include "daemon/server/impl.h"
+#include "daemon/server/orphans.h"
+
+#include <event2/event.h>
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/store/request.h"
 
 void steps_adopted(struct server *srv, struct claim *claims)
 {

@@ -1,10 +1,16 @@
 #include "daemon/server/params.h"
 
+#include "daemon/server/params.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "daemon/base/err.h"
 #include "daemon/core/rfc3339.h"
-#include "daemon/server/impl.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/bounds.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 #define TASK_UUID {"task_uuid", P_UUID, true, 0, 0}
 #define STEP_UUID {"step_uuid", P_UUID, true, 0, 0}

@@ -2,10 +2,31 @@
  * ready are claimed against them in the very transaction that makes them ready (hand-over). What comes back is given to sessions; what nobody here can take any more is given back.
  *
  * free credits = slots of the sessions - steps open on them - steps in the backlog - credits lent. */
-#include "daemon/server/impl.h"
+#include "daemon/server/pool.h"
 
+#include <event2/event.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/base/need.h"
+#include "daemon/config/access.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/front.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/session.h"
+#include "daemon/server/starts.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/msg.h"
 
 static unsigned pool_free(const struct pool *p)
 {

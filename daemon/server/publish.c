@@ -1,11 +1,24 @@
 /* Domain events that come from outside: those that clients publish, and the words of workers' publishers about the events of their steps. */
-#include "daemon/server/impl.h"
+#include "daemon/server/publish.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/config/options.h"
 #include "daemon/core/pattern.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/submit.h"
+#include "daemon/server/subscribe.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/utf8.h"
 
 #define WORDS_MAX 64u /* of one result */

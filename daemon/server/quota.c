@@ -1,13 +1,28 @@
 /* What each user takes up: sessions, requests that are not answered, steps its workers ask for, bytes in memory. One that is over a quota is refused or held back, and the others do
  * not notice. A user is a uid of this host or, over HTTP, whoever a bearer token speaks for; all who show none over TCP are one. Root and the daemon's own user are not limited. */
-#include "daemon/server/impl.h"
+#include "daemon/server/quota.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include "daemon/auth/auth.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/config/options.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/front.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/subscribe.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
 
 struct peer_key { /* no bytes between */
 	char name[PRINCIPAL_NAME_MAX]; /* empty: the user `uid` */
@@ -292,7 +307,8 @@ static size_t held_by(const struct buf *b)
 
 static size_t bytes_of(const struct session *s)
 {
-	return held_by(&s->in) + held_by(&s->out) + held_by(&s->acks) + held_by(&s->executes) + (s->subscriber ? held_by(&s->subscriber->events) : 0);
+	const struct buf *events = subscriber_unsent(s);
+	return held_by(&s->in) + held_by(&s->out) + held_by(&s->acks) + held_by(&s->executes) + (events ? held_by(events) : 0);
 }
 
 static void count_bytes(struct session *s)

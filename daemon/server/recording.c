@@ -1,11 +1,42 @@
 /* Recording how attempts end: the request to the store, who sends the same again meanwhile, and what the worker is told. */
-#include "daemon/server/impl.h"
+#include "daemon/server/recording.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/base/need.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/rates.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_calls.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/watch.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
 
 const char API_ATTEMPT_STATUS[] = "tasker.api_attempt_status";
+
+/* A worker's result on its way to the database. Who sends it again meanwhile is answered when it is there. */
+struct recording {
+	struct step_key key;
+	UT_hash_handle hh;
+	unsigned n_again;
+	struct {
+		uint64_t session;
+		int attempt;
+	} again[4];
+};
 
 struct req *result_req(const struct claim *c, const struct uuid *step, enum outcome outcome)
 {
@@ -92,6 +123,11 @@ static void recording_end(struct server *srv, const struct step_key *key, const 
 	}
 	HASH_DEL(srv->recording, g);
 	free(g);
+}
+
+unsigned recordings_count(const struct server *srv)
+{
+	return HASH_COUNT(srv->recording);
 }
 
 void recordings_free(struct server *srv)

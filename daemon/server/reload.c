@@ -1,9 +1,25 @@
 /* What the service manager asks for and is told: reading the configuration again, and the watchdog. */
-#include "daemon/config/option_show.h"
-#include "daemon/server/impl.h"
+#include "daemon/server/reload.h"
 
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include "daemon/auth/auth.h"
+#include "daemon/auth/keys.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/log.h"
+#include "daemon/base/service.h"
+#include "daemon/config/option_show.h"
+#include "daemon/config/options.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/api.h"
+#include "daemon/server/front.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "protocol/buf.h"
 
 static void log_lines(const char *text, bool error)
 {
@@ -90,26 +106,4 @@ void on_server_config(struct session *s, uint32_t id, const msgpack_object *para
 	options_describe(s->srv->opt, "daemon", &answer);
 	reply_answer(s, id, &answer);
 	buf_done(&answer);
-}
-
-/* Fed only while the loop turns, or this would not run, and no thread of the store stands still. */
-static void on_watchdog(evutil_socket_t fd, short what, void *arg)
-{
-	struct server *srv = arg;
-	(void)fd, (void)what;
-	if (!store_stalled(srv->store, srv->watchdog_us / 2))
-		service_tell("WATCHDOG=1");
-	else
-		log_event(LOG_STANDSTILL, NULL, "a thread of the store stands still: the watchdog is not fed");
-}
-
-int server_watchdog(struct server *srv)
-{
-	if (sd_watchdog_enabled(0, &srv->watchdog_us) <= 0)
-		return 0;
-	usec_t period = srv->watchdog_us / 3;
-	srv->ev_watchdog = event_new(srv->base, -1, EV_PERSIST, on_watchdog, srv);
-	if (!srv->ev_watchdog)
-		return -ENOMEM;
-	return event_add(srv->ev_watchdog, &(struct timeval){.tv_sec = (time_t)(period / USEC_PER_SEC), .tv_usec = (suseconds_t)(period % USEC_PER_SEC)});
 }

@@ -1,9 +1,32 @@
 /* Results from workers: which attempt they are of, what they say, and the request to record it. */
-#include "daemon/server/impl.h"
+#include "daemon/server/results.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/config/options.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/publish.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_calls.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/submit.h"
 #include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 
 /* What a result says ------------------------------------------------------------------------------------------------------- */
 

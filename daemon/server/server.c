@@ -1,12 +1,53 @@
 /* The loop thread: set-up, timers, tear-down. What it does: answers.c (the store's), doors.c (connections), session.c and message.c (what they say), drain.c (signals to stop). */
-#include "daemon/server/impl.h"
+#include "daemon/server/server.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+#include "daemon/auth/auth.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mailbox.h"
+#include "daemon/base/service.h"
+#include "daemon/config/options.h"
+#include "daemon/server/answers.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/doors.h"
+#include "daemon/server/drain.h"
+#include "daemon/server/embedded.h"
+#include "daemon/server/front.h"
 #include "daemon/server/handoff.h"
+#include "daemon/server/hangs.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/orphans.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/rates.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/reload.h"
+#include "daemon/server/session.h"
+#include "daemon/server/starts.h"
+#include "daemon/server/state.h"
+#include "daemon/server/templates.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/tasks.h"
+#include "daemon/server/tokens.h"
+#include "daemon/server/waits.h"
+#include "daemon/server/watch.h"
+#include "daemon/server/watchdog.h"
 #include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
 
 #define TICK_MS 1000
 #define STORE_STOP_MS 5000

@@ -2,16 +2,48 @@
  * or acknowledgements costs one system call. A session that dies inside a callback is marked and freed by server_flush, after the turn.
  *
  * A worker process's death is seen twice: as end of file, and by its pidfd, which also speaks when a child has inherited the socket. */
-#include "daemon/server/impl.h"
+#include "daemon/server/session.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <unistd.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
+#include "daemon/config/access.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/answers.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/front.h"
+#include "daemon/server/hello.h"
+#include "daemon/server/local.h"
+#include "daemon/server/message.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/subscribe.h"
+#include "daemon/server/waits.h"
+#include "daemon/server/watch.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
 #include "protocol/frame.h"
+#include "protocol/mp.h"
 
 static void read_session(struct session *s);
 static void on_readable(evutil_socket_t fd, short what, void *arg);
@@ -526,7 +558,7 @@ static void flush_session(struct session *s)
 	}
 	if (!all)
 		event_add(&s->wr, NULL);
-	else if (s->subscriber && s->subscriber->lost > 0)
+	else if (subscriber_lost(s))
 		session_mark_dirty(s); /* it has caught up: now it is told */
 	pace(s, s->out.len - s->out_off);
 	struct err e = {0};

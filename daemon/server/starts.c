@@ -1,8 +1,16 @@
 /* Tasks that begin later wait in a queue of the database; any node starts those that are due. This node looks when it is told of one, when the next one's time has
  * come, and with the slow poll. */
-#include "daemon/server/impl.h"
+#include "daemon/server/starts.h"
 
+#include <event2/event.h>
 #include <stdio.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/server/front.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
 
 static void on_time(evutil_socket_t fd, short what, void *arg)
 {

@@ -1,10 +1,28 @@
 /* What workers ask and say about the steps they run, besides results: checkpoints, the results of ancestors, lines for the log. */
-#include "daemon/server/impl.h"
+#include "daemon/server/step_calls.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/log.h"
+#include "daemon/config/options.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/api.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/results.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/submit.h"
 #include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
 #include "protocol/utf8.h"
 

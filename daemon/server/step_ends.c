@@ -1,7 +1,27 @@
 /* How an attempt ends without a result of its worker: its time is up, the worker is lost or may no longer work, the step is cancelled. */
-#include "daemon/server/impl.h"
+#include "daemon/server/step_ends.h"
 
+#include <event2/event.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/hash.h"
+#include "daemon/base/need.h"
+#include "daemon/config/access.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/front.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 void step_send_cancel(struct open_step *o, const char *reason)
 {

@@ -1,8 +1,29 @@
 /* Steps this node holds. An open step is in the table by attempt and in its session's list; when its result arrives (results.c), or its attempt ends without one (step_ends.c),
  * its identity moves into the request to the store (recording.c) and the session's place is free again. */
-#include "daemon/server/impl.h"
+#include "daemon/server/steps.h"
 
+#include <event2/event.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/need.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/traces.h"
+#include "daemon/server/watch.h"
 #include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/scan.h"
 
 struct open_step *step_new(struct server *srv, struct claim *c)

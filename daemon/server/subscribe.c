@@ -1,11 +1,25 @@
 /* Fast domain events: sessions subscribe to patterns of names; what is published, here or on another node, is pushed to those it fits. A session that does not read loses
  * events rather than hold up the daemon or fill its memory, and is told how many. */
-#include "daemon/server/impl.h"
+#include "daemon/server/subscribe.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/err.h"
+#include "daemon/config/access.h"
 #include "daemon/core/pattern.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 #include "protocol/scan.h"
 
 #define MESSAGE_OVERHEAD 64u /* of an event.message frame, in bytes or items, around its first event */
@@ -15,6 +29,18 @@ struct subscription {
 	size_t len;
 	char **namespaces; /* NULL: all */
 	size_t n_namespaces;
+};
+
+/* What a session has subscribed to, and what of it is not yet sent. */
+struct subscriber {
+	LIST_ENTRY(subscriber) link;
+	struct session *session;
+	struct subscription *list;
+	size_t n;
+	struct buf events; /* gathered until the flush */
+	unsigned n_events;
+	size_t items;
+	uint64_t lost; /* since the last message */
 };
 
 static void subscription_done(struct subscription *u)
@@ -39,6 +65,16 @@ void subscriber_free(struct session *s)
 	free(b->list);
 	free(b);
 	s->subscriber = NULL;
+}
+
+const struct buf *subscriber_unsent(const struct session *s)
+{
+	return s->subscriber ? &s->subscriber->events : NULL;
+}
+
+bool subscriber_lost(const struct session *s)
+{
+	return s->subscriber && s->subscriber->lost > 0;
 }
 
 /* Subscribing ------------------------------------------------------------------------------------------------------------ */

@@ -3,14 +3,35 @@
  * The manager would pass it all to the next start too, so it is made to forget it before the first byte is read or written: a daemon that dies from then on leaves closed
  * sockets, whose workers resume. Nothing that was left is taken on trust: the kernel says who the peer is, rules and quotas are asked as for a new session, and a
  * step is a session's only if the database says that this node still holds it. What does not pass is shut down, for closing it here is not enough while the manager has it. */
-#include "daemon/server/handoff.h"
-
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/listen.h"
+#include "daemon/base/log.h"
+#include "daemon/base/need.h"
+#include "daemon/base/service.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/handoff.h"
+#include "daemon/server/hello.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/unit.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 
 #define STATE_MAX (1u << 30)
 #define FORGET_MS 5000
@@ -178,6 +199,13 @@ static bool append_bytes(const msgpack_object *m, const char *key, struct buf *o
 	buf_append(out, p, n);
 	return !out->failed;
 }
+
+/* A step of a session that was kept over a restart. */
+struct kept_step {
+	struct step_key key;
+	int attempt;
+	bool ended;
+};
 
 static bool read_step(const msgpack_object *o, struct kept_step *k)
 {

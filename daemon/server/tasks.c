@@ -1,10 +1,32 @@
 /* Creating tasks, one and many, and cancelling them. */
-#include "daemon/server/impl.h"
+#include "daemon/server/tasks.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "daemon/auth/auth.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mailbox.h"
+#include "daemon/config/options.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/message.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/submit.h"
+#include "daemon/server/waits.h"
+#include "daemon/store/request.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 
 /* Creating --------------------------------------------------------------------------------------------------------------- */
 

@@ -1,14 +1,30 @@
 /* Templates: read and checked by a thread, because a large one takes a second of it; the loop goes on meanwhile. One at a time and in the order of their coming, so that what a
  * session sends one after the other is read and registered in that order. The thread is started by the first template. It gets copies, and shares nothing. */
-#include "daemon/server/impl.h"
+#include "daemon/server/templates.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/base/cleanup.h"
+#include "daemon/base/err.h"
+#include "daemon/base/mailbox.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/front.h"
+#include "daemon/server/known_here.h"
+#include "daemon/server/operate.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/submit.h"
+#include "daemon/store/request.h"
 #include "daemon/template/template.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
 #include "protocol/utf8.h"
 

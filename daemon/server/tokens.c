@@ -1,11 +1,29 @@
 /* Bearer tokens: making them, and knowing them. A secret exists in this process and in the answer, and nowhere else. */
-#include "daemon/server/impl.h"
+#include "daemon/server/tokens.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "daemon/auth/auth.h"
 #include "daemon/auth/secret.h"
+#include "daemon/auth/tokens.h"
+#include "daemon/base/cleanup.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
 #include "daemon/base/listen.h"
+#include "daemon/base/log.h"
+#include "daemon/config/access.h"
+#include "daemon/server/admit.h"
+#include "daemon/server/api.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+#include "protocol/msg.h"
 
 const char API_TOKEN_SYNC[] = "tasker.api_token_sync";
 const char API_TOKEN_CREATE[] = "tasker.api_token_create";

@@ -1,7 +1,14 @@
 /* Traces: which one a step belongs to, for its handler and for the log. */
-#include "daemon/server/impl.h"
+#include "daemon/server/traces.h"
 
 #include <string.h>
+#include "daemon/core/uuid.h"
+#include "daemon/server/notes.h"
+#include "daemon/server/state.h"
+#include "daemon/store/request.h"
+#include "daemon/trace/context.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 
 /* Bytes of a short string with its head. */
 static size_t string_size(const unsigned char *p)

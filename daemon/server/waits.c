@@ -1,12 +1,61 @@
 /* Waiting for tasks without polling. A wait is registered first and the database asked second, so that a task that settles in between is not missed; after that
  * the task's own settling (here, or told by another node) ends it. Questions that gather while one is under way go together. */
-#include "daemon/server/impl.h"
+#include "daemon/server/waits.h"
 
+#include <event2/event.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/err.h"
+#include "daemon/base/hash.h"
 #include "daemon/core/states.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/front.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/watch.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/mp.h"
 
 #define ASK_MAX 1000u /* tasks in one question */
+
+/* A client waiting for a task to settle. */
+struct wait {
+	TAILQ_ENTRY(wait) link;
+	uint64_t session;
+	uint32_t request;
+	uint64_t peer;
+	struct event timer;
+	struct waited *of;
+	bool expired; /* its time was up before anything was known of the task */
+	struct server *srv;
+};
+
+/* What is known of a task that somebody waits for. */
+enum asked { NOT_ASKED, TO_ASK, ASKED, KNOWN };
+
+struct waited {
+	struct uuid task;
+	enum asked asked;
+	TAILQ_ENTRY(waited) ask_link;
+	char state[32]; /* last heard, or empty */
+	UT_hash_handle hh;
+	TAILQ_HEAD(, wait) waits;
+};
+
+/* A task this daemon has lately made and begun: until it hears that the task has settled, it has not. */
+struct recent {
+	struct uuid task;
+	bool complete;
+	UT_hash_handle hh;
+	TAILQ_ENTRY(recent) link;
+};
 
 static void reply_wait(struct server *srv, const struct wait *w, const char *state)
 {
@@ -60,6 +109,13 @@ static void wait_free(struct server *srv, struct wait *w)
 static struct waited *waited_find(struct server *srv, const struct uuid *task)
 {
 	struct waited *t;
+	HASH_FIND(hh, srv->waited, task, sizeof *task, t);
+	return t;
+}
+
+bool task_is_waited_for(const struct server *srv, const struct uuid *task)
+{
+	const struct waited *t;
 	HASH_FIND(hh, srv->waited, task, sizeof *task, t);
 	return t;
 }

@@ -1,10 +1,26 @@
 /* Watching tasks: a stream of events for each watcher. Something that happens to the task here, a hint from another node, or the tick asks the database what is new
  * since a little before the last event seen; what was sent already is known by its key. At most one question is under way for each watch. */
-#include "daemon/server/impl.h"
+#include "daemon/server/watch.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include "daemon/base/hash.h"
 #include "daemon/core/states.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/api.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/front.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/reply.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/submit.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
 #include "protocol/scan.h"
 #include "protocol/utf8.h"
 

@@ -109,6 +109,22 @@ def check_includes(path, text):
                 problem(path, n, f"<{name}> is for {', '.join(sorted(users))} only")
 
 
+def check_include_cycles(headers):
+    """`headers`: path -> text. Headers that include each other in a circle have no order in which they can be read."""
+    includes = {path: [h for h in re.findall(r'^\s*#\s*include\s*"([^"]+)"', text, re.M) if h in headers] for path, text in headers.items()}
+    done = set()
+
+    def visit(path, way):
+        if path in way:
+            problem(path, 1, "includes itself: " + " -> ".join(way[way.index(path):] + [path]))
+        elif path not in done:
+            for target in includes[path]:
+                visit(target, way + [path])
+            done.add(path)
+    for path in sorted(headers):
+        visit(path, [])
+
+
 def check_calls(path, code):
     pure = layer_of(path) in PURE
     for n, line in enumerate(code.splitlines(), 1):
@@ -154,6 +170,7 @@ def main():
     root = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..", ".."))
     files = sorted(source_files(root))
     c_files = [f for f in files if f.endswith((".c", ".h"))]
+    headers = {}
     for path in files:
         if os.path.splitext(path)[1] not in TEXT or "/corpus/" in path:
             continue
@@ -167,6 +184,9 @@ def main():
             check_calls(path, without_comments(text))
             if path.endswith(".h") and not re.search(r"^#pragma once|^#ifndef \w+_H$", text, re.M):
                 problem(path, 1, "can be included twice")
+            if path.endswith(".h"):
+                headers[path] = text
+    check_include_cycles(headers)
     check_sizes(root, [f for f in c_files if f.endswith(".c")])
     for p in problems:
         print(p)

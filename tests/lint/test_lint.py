@@ -32,6 +32,13 @@ class Lint(unittest.TestCase):
         for part in parts:
             self.assertIn(part, out)
 
+    def test_headers_that_include_each_other(self):
+        one, other = '#pragma once\n#include "daemon/core/b.h"\n', '#pragma once\n#include "daemon/core/a.h"\n'
+        status, out = self.run_on({"daemon/core/a.h": one, "daemon/core/b.h": other})
+        self.assertEqual(status, 1, out)
+        self.assertIn("daemon/core/a.h:1: includes itself: daemon/core/a.h -> daemon/core/b.h -> daemon/core/a.h", out)
+        self.expect("daemon/core/a.h", one)
+
     def test_layers(self):
         for path, include, fine in (
                 ("daemon/core/a.c", "daemon/base/err.h", True), ("daemon/core/a.c", "daemon/store/store.h", False),

@@ -6,18 +6,49 @@
  * Promises: whatever is said, what the daemon sends is whole frames of well-formed envelopes, no request is answered twice, no worker has more steps than it asked for, and when
  * all connections are gone nothing of them is left. */
 #include <assert.h>
+#include <event2/event.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "daemon/server/impl.h"
+#include "daemon/base/clock.h"
+#include "daemon/base/err.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mailbox.h"
+#include "daemon/config/access.h"
+#include "daemon/config/options.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/api.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/consume.h"
+#include "daemon/server/front.h"
+#include "daemon/server/journal.h"
+#include "daemon/server/metrics.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/quota.h"
+#include "daemon/server/recording.h"
+#include "daemon/server/session.h"
+#include "daemon/server/starts.h"
+#include "daemon/server/state.h"
+#include "daemon/server/step_ends.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/tasks.h"
+#include "daemon/server/waits.h"
+#include "daemon/server/watch.h"
 #include "daemon/store/proof.h"
+#include "daemon/store/request.h"
+#include "daemon/store/store.h"
+#include "daemon/template/findings.h"
+#include "daemon/template/yaml_tree.h"
+#include "protocol/buf.h"
 #include "protocol/frame.h"
+#include "protocol/mp.h"
 #include "protocol/mpjson.h"
+#include "protocol/msg.h"
 #include "protocol/scan.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,0 +1,201 @@
+/* What only this process knows, added to what the database answers: what its workers run, and which handlers they offer. */
+#include "daemon/server/known_here.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include "daemon/base/hash.h"
+#include "daemon/core/uuid.h"
+#include "daemon/server/bounds.h"
+#include "daemon/server/pool.h"
+#include "daemon/server/rates.h"
+#include "daemon/server/session.h"
+#include "daemon/server/state.h"
+#include "daemon/server/steps.h"
+#include "daemon/server/workers.h"
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+
+void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
+{
+	mp_map(out, map->via.map.size + more);
+	for (uint32_t i = 0; i < map->via.map.size; i++) {
+		mp_object(out, &map->via.map.ptr[i].key);
+		mp_object(out, &map->via.map.ptr[i].val);
+	}
+}
+
+void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn)
+{
+	const msgpack_object *a = mp_get(answer, key);
+	mp_map(out, 1);
+	mp_str(out, key);
+	mp_array(out, a ? a->via.array.size : 0);
+	for (uint32_t i = 0; a && i < a->via.array.size; i++)
+		fn(srv, &a->via.array.ptr[i], out);
+}
+
+/* Workers ---------------------------------------------------------------------------------------------------------------- */
+
+/* Its own numbers stand for what the database remembers. Leaves room for `more` pairs. */
+static void put_worker(const msgpack_object *w, const struct session *s, struct buf *out, uint32_t more)
+{
+	uint32_t own = 0;
+	for (uint32_t i = 0; i < w->via.map.size; i++)
+		own += mp_str_eq(&w->via.map.ptr[i].key, "max_concurrency") || mp_str_eq(&w->via.map.ptr[i].key, "draining");
+	mp_map(out, w->via.map.size - own + 5 + more);
+	for (uint32_t i = 0; i < w->via.map.size; i++) {
+		const msgpack_object_kv *kv = &w->via.map.ptr[i];
+		if (mp_str_eq(&kv->key, "max_concurrency") || mp_str_eq(&kv->key, "draining"))
+			continue;
+		mp_object(out, &kv->key);
+		mp_object(out, &kv->val);
+	}
+	mp_str(out, "max_concurrency");
+	mp_uint(out, s->max_concurrency);
+	mp_str(out, "open");
+	mp_uint(out, s->open);
+	mp_str(out, "done");
+	mp_uint(out, s->rate.done);
+	mp_str(out, "rate");
+	mp_double(out, rate_rounded(&s->rate));
+	mp_str(out, "draining");
+	mp_bool(out, s->draining);
+}
+
+static void one_worker(struct server *srv, const msgpack_object *w, struct buf *out)
+{
+	const struct session *s = worker_of(srv, w);
+	if (s)
+		put_worker(w, s, out, 0);
+	else
+		mp_object(out, w);
+}
+
+void add_worker_load(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	each_item(srv, answer, "workers", out, one_worker);
+}
+
+static void put_step(struct server *srv, const struct open_step *o, struct buf *out)
+{
+	char text[UUID_TEXT];
+	struct handler *h = NULL;
+	int id = o->claim ? o->claim->handler_id : 0;
+	HASH_FIND_INT(srv->handlers, &id, h);
+	mp_map(out, 5);
+	uuid_format(&o->key.uuid, text);
+	mp_str(out, "step_uuid");
+	mp_str(out, text);
+	mp_str(out, "task_uuid");
+	if (o->claim)
+		uuid_format(&o->claim->task, text);
+	mp_str(out, o->claim ? text : NULL);
+	mp_str(out, "attempt");
+	mp_int(out, o->claim ? o->claim->attempt : 0);
+	mp_str(out, "handler");
+	mp_str(out, h ? h->callable : NULL);
+	mp_str(out, "ended");
+	mp_bool(out, o->ended);
+}
+
+/* A worker, and what it runs. */
+void add_worker_steps(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	const struct session *s = worker_of(srv, answer);
+	const struct open_step *o;
+	size_t n = 0;
+	if (!s) {
+		mp_object(out, answer);
+		return;
+	}
+	put_worker(answer, s, out, 1);
+	mp_str(out, "running");
+	size_t mark = mp_array_open(out);
+	TAILQ_FOREACH(o, &s->steps, link) {
+		if (n == RUNNING_SHOWN_MAX)
+			break;
+		put_step(srv, o, out);
+		n++;
+	}
+	mp_array_close(out, mark, n);
+}
+
+/* Queues and handlers ------------------------------------------------------------------------------------------------------ */
+
+static unsigned workers_for(struct server *srv, const struct handler *h)
+{
+	struct session *s, *tmp;
+	unsigned n = 0;
+	HASH_ITER(hh, srv->sessions, s, tmp)
+		n += s->worker && s->state == SESSION_OPEN && handler_matches(s, h);
+	return n;
+}
+
+static void one_queue(struct server *srv, const msgpack_object *q, struct buf *out)
+{
+	int64_t id = 0;
+	struct handler *h = NULL;
+	if (mp_get_int(q, "handler_id", 0, INT32_MAX, &id) == 1) {
+		int key = (int)id;
+		HASH_FIND_INT(srv->handlers, &key, h);
+	}
+	copy_map(out, q, 3);
+	mp_str(out, "workers");
+	mp_uint(out, h ? workers_for(srv, h) : 0);
+	mp_str(out, "done");
+	mp_uint(out, h ? h->rate.done : 0);
+	mp_str(out, "rate");
+	mp_double(out, h ? rate_rounded(&h->rate) : 0);
+}
+
+void add_queue_workers(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	each_item(srv, answer, "queues", out, one_queue);
+}
+
+static bool offered(struct server *srv, const msgpack_object *ns, const msgpack_object *callable)
+{
+	struct handler *h, *tmp;
+	HASH_ITER(hh, srv->handlers, h, tmp)
+		if (mp_str_eq(ns, h->ns) && mp_str_eq(callable, h->callable))
+			return workers_for(srv, h) > 0;
+	return false;
+}
+
+static int by_text(const void *a, const void *b)
+{
+	const msgpack_object_str *x = &(*(const msgpack_object *const *)a)->via.str, *y = &(*(const msgpack_object *const *)b)->via.str;
+	int order = memcmp(x->ptr, y->ptr, x->size < y->size ? x->size : y->size);
+	return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/* The callables of steps that wait in a queue, sorted. Returns how many. */
+static size_t waiting_callables(const msgpack_object_array *steps, const msgpack_object **ret)
+{
+	size_t n = 0;
+	for (uint32_t i = 0; i < steps->size; i++) {
+		const msgpack_object *callable = mp_get(&steps->ptr[i], "handler");
+		if (callable && callable->type == MSGPACK_OBJECT_STR && callable->via.str.size > 0 && mp_str_eq(mp_get(&steps->ptr[i], "state"), "enqueued"))
+			ret[n++] = callable;
+	}
+	qsort(ret, n, sizeof *ret, by_text);
+	return n;
+}
+
+void add_missing_handlers(struct server *srv, const msgpack_object *answer, struct buf *out)
+{
+	const msgpack_object *steps = NULL, *ns = mp_get(answer, "namespace");
+	copy_map(out, answer, 1);
+	mp_str(out, "missing_handlers");
+	size_t mark = mp_array_open(out), n = 0;
+	const msgpack_object **waiting = ns && mp_get_array(answer, "steps", &steps) == 1 ? calloc(steps->via.array.size + 1u, sizeof *waiting) : NULL;
+	size_t n_waiting = waiting ? waiting_callables(&steps->via.array, waiting) : 0;
+	for (size_t i = 0; i < n_waiting; i++)
+		if ((i == 0 || by_text(&waiting[i - 1], &waiting[i]) != 0) && !offered(srv, ns, waiting[i])) {
+			mp_object(out, waiting[i]);
+			n++;
+		}
+	free(waiting);
+	mp_array_close(out, mark, n);
+}

@@ -1,0 +1,17 @@
+/* What only this process knows, added to what the database answers. */
+#pragma once
+#include <stdint.h>
+#include "protocol/buf.h"
+#include "protocol/mp.h"
+
+struct server;
+
+/* Writes an answer of the database anew, with what only this process knows. */
+typedef void transform_fn(struct server *srv, const msgpack_object *answer, struct buf *out);
+
+transform_fn add_worker_load, add_worker_steps, add_queue_workers, add_missing_handlers;
+
+/* Write `map` with more pairs to come after its own. */
+void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);
+/* {"<key>": [items]} with each item passed through `fn`. */
+void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn);

@@ -1,0 +1,17 @@
+/* Creating tasks, and cancelling them. */
+#pragma once
+#include "daemon/config/options.h"
+#include "daemon/server/message.h"
+#include "daemon/store/request.h"
+
+struct server;
+
+extern const char API_CANCEL_GET[];
+
+/* The most tasks of one task.create_many: the answer, whatever becomes of each, must go into a frame. */
+unsigned bulk_max(const struct options *opt);
+msg_fn on_task_create, on_task_create_many, on_task_cancel;
+void create_answered(struct server *srv, struct req *r);
+/* Free what unanswered requests of bulks share (only when stopping). */
+void bulk_abandon(struct mail *reqs);
+void cancel_answered(struct server *srv, struct req *r);

@@ -1,15 +1,19 @@
-/* To be preloaded (LD_PRELOAD) into a process whose memory is to run out, or whose wall clock is to jump, at a moment that a test chooses: what happens stands in the file
- * that INJECT names, which the test writes to while the process runs. Packaged tools of that kind act from the start, or some time after they were told, and change waiting
+/* To be preloaded (LD_PRELOAD) into a process whose memory is to run out, whose wall clock is to jump, whose n-th call to read or write is to fail or to be its last, at a moment that
+ * a test chooses: what happens stands in the file that INJECT names, which the test writes to while the process runs. Packaged tools of that kind act from the start, or some time after they were told, and change waiting
  * too. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +23,10 @@ struct control {
 	_Atomic int64_t fail;	  /* how many fail then; 0: none */
 	_Atomic int64_t failed;	  /* have failed so far */
 	_Atomic int64_t shift_ns; /* what the wall clock is ahead */
+	_Atomic int64_t call_skip;   /* calls that work before the one that does not */
+	_Atomic int64_t call_armed;  /* whether there is to be one */
+	_Atomic int64_t call_error;  /* what it fails with; 0, -1: the process is killed before it, after it */
+	_Atomic int64_t call_struck; /* so far */
 };
 
 static struct control *control;
@@ -101,4 +109,89 @@ time_t time(time_t *ret)
 	if (ret)
 		*ret = t.tv_sec;
 	return t.tv_sec;
+}
+
+/* ---- calls ---- */
+
+static long die(void)
+{
+	return kill(getpid(), SIGKILL) + pause();
+}
+
+/* Whether it is this call's turn. Only what the world can spoil: sockets and files, not the pipes and counters by which threads wake each other. */
+static int is_struck(int fd)
+{
+	struct control *c = control;
+	struct stat st;
+	if (!c || atomic_load_explicit(&c->call_armed, memory_order_relaxed) <= 0 || fstat(fd, &st) < 0 || !(S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)))
+		return 0;
+	if (atomic_fetch_sub(&c->call_skip, 1) > 0 || atomic_exchange(&c->call_armed, 0) <= 0)
+		return 0;
+	atomic_fetch_add(&c->call_struck, 1);
+	return 1;
+}
+
+/* A system call, with what is to happen to it. */
+static long call(long no, int fd, long a, long b, long c, long d, long e)
+{
+	int struck = is_struck(fd);
+	int64_t error = struck ? atomic_load(&control->call_error) : 0;
+	if (struck && error > 0) {
+		errno = (int)error;
+		return -1;
+	}
+	if (struck && error == 0)
+		return die();
+	long ret = syscall(no, fd, a, b, c, d, e);
+	return struck ? die() : ret;
+}
+
+ssize_t read(int fd, void *p, size_t n)
+{
+	return call(SYS_read, fd, (long)p, (long)n, 0, 0, 0);
+}
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+	return call(SYS_write, fd, (long)p, (long)n, 0, 0, 0);
+}
+
+ssize_t readv(int fd, const struct iovec *v, int n)
+{
+	return call(SYS_readv, fd, (long)v, n, 0, 0, 0);
+}
+
+ssize_t writev(int fd, const struct iovec *v, int n)
+{
+	return call(SYS_writev, fd, (long)v, n, 0, 0, 0);
+}
+
+ssize_t recv(int fd, void *p, size_t n, int flags)
+{
+	return call(SYS_recvfrom, fd, (long)p, (long)n, flags, 0, 0);
+}
+
+ssize_t send(int fd, const void *p, size_t n, int flags)
+{
+	return call(SYS_sendto, fd, (long)p, (long)n, flags, 0, 0);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	return call(SYS_recvmsg, fd, (long)m, flags, 0, 0, 0);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	return call(SYS_sendmsg, fd, (long)m, flags, 0, 0, 0);
+}
+
+int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict size, int flags)
+{
+	return (int)call(SYS_accept4, fd, (long)address, (long)size, flags, 0, 0);
+}
+
+int connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+	return (int)call(SYS_connect, fd, (long)address, (long)size, 0, 0, 0);
 }

@@ -1,4 +1,4 @@
-"""What inject.c reads: memory that runs out and a wall clock that jumps, in a process that runs."""
+"""What inject.c reads: memory that runs out, a wall clock that jumps, calls that fail, in a process that runs."""
 import mmap
 import os
 import struct
@@ -6,7 +6,8 @@ import struct
 from fault import harness
 
 NS = 10 ** 9
-FORMAT = "qqqq"  # skip, fail, failed, shift
+BEFORE, AFTER = 0, -1
+FORMAT = "qqqqqqqq"  # of allocations skip, fail, failed; shift of the clock; of calls skip, armed, error, struck
 
 
 class Injector:
@@ -33,8 +34,20 @@ class Injector:
 		self._set(0, skip)
 		self._set(1, n)
 
+	def strike_call(self, skip, error):
+		"""After `skip` calls that read or write one fails with this errno. BEFORE, AFTER: the process is killed before or after it."""
+		self._set(5, 0)
+		self._set(4, skip)
+		self._set(6, error)
+		self._set(5, 1)
+
 	def heal(self):
 		self._set(1, 0)
+		self._set(5, 0)
+
+	@property
+	def struck(self):
+		return self._get(7)
 
 	@property
 	def failed(self):

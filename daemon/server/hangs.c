@@ -40,16 +40,25 @@ static void compare(const struct server *srv, const struct store_hang *now, size
 				  srv->hangs[i].backend, ms_of(&srv->hangs[i]));
 }
 
+static usec_t limit_of(const struct server *srv)
+{
+	return (usec_t)srv->opt->lease_ttl_ms * USEC_PER_MSEC;
+}
+
 /* While the database is away all calls wait, and that has been said. */
-void hangs_tick(struct server *srv)
+static void look(struct server *srv)
 {
 	struct store_hang now[STORE_HANGS_MAX];
-	usec_t limit = (usec_t)srv->opt->lease_ttl_ms * USEC_PER_MSEC;
-	size_t n = srv->db_up ? store_hanging(srv->store, limit, now) : 0;
+	size_t n = srv->db_up ? store_hanging(srv->store, limit_of(srv), now) : 0;
 	compare(srv, now, n);
 	memcpy(srv->hangs, now, n * sizeof *now);
 	srv->n_hangs = n;
-	if (n == 0 || !store_lane_hangs(srv->store, limit))
+}
+
+void hangs_tick(struct server *srv)
+{
+	look(srv);
+	if (srv->n_hangs == 0 || !store_lane_hangs(srv->store, limit_of(srv)))
 		return;
 	event_del(&srv->ev_lane); /* first: its thread may close the connection */
 	store_lane_give_up(srv->store);
@@ -96,6 +105,7 @@ void hangs_add_check(struct server *srv, const msgpack_object *answer, struct bu
 {
 	const msgpack_object *checks = NULL, *ok = mp_get(answer, "ok");
 	uint32_t n = mp_get_array(answer, "checks", &checks) == 1 ? checks->via.array.size : 0;
+	look(srv); /* the question itself may have taken long, and has its answer now */
 	mp_map(out, 2);
 	mp_str(out, "ok");
 	mp_bool(out, ok && ok->type == MSGPACK_OBJECT_BOOLEAN && ok->via.boolean && srv->n_hangs == 0);

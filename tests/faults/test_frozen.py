@@ -102,6 +102,21 @@ class Frozen(FaultCase):
 		wait_for(lambda: not self.hanging(node), "nothing to hang any more")
 		self.doctor(node)
 
+	def test_doctor_does_not_take_itself_for_one(self):
+		"""Its own call took longer than a lease; when it answers, nothing waits any more."""
+		node = self.one_node()
+		with wire.Wire(node.socket) as asker:
+			asker.hello()
+			holder = self.cluster.session(self.db.name)
+			self.at_end(holder.close)
+			holder.run("BEGIN")
+			holder.run("LOCK TABLE tasker.operator_actions IN ACCESS EXCLUSIVE MODE")
+			question = asker.ask("doctor", {})
+			wait_for(lambda: [h["call"] for h in self.hanging(node)] == ["tasker.api_doctor"], "the daemon to say which call hangs")
+			holder.run("ROLLBACK")
+			answer = asker.answer(question)
+			self.assertTrue(answer["ok"], answer["checks"][-1])
+
 	def test_that_of_the_lease(self):
 		"""It holds the lock of the node's name and cannot be told to end. The daemon proves its life over another connection, and takes the lock when it is free."""
 		node = self.one_node()

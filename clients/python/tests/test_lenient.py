@@ -54,6 +54,16 @@ class Order:
     free: Optional[dict] = None
 
 
+class Names(unittest.TestCase):
+    def test_where_programs_look_for_them(self):
+        import taskerd.registry
+        import taskerd.template_discovery
+
+        self.assertIs(taskerd.registry.HandlerRegistry, HandlerRegistry)
+        self.assertIs(taskerd.template_discovery.HandlerDiscovery, taskerd.HandlerDiscovery)
+        self.assertEqual([taskerd.version, taskerd.version()], [taskerd.__version__] * 2)
+
+
 class Functions(unittest.TestCase):
     def test_a_function_that_returns_a_coroutine(self):
         async def later(n):

@@ -404,6 +404,7 @@ class TestDaemon < Minitest::Test
     daemon.apply(File.join(dir, "config/tasks/t.yaml"))
     script = file("server.rb", <<~RUBY)
       require "taskerd"
+      Taskerd::Worker::Bootstrap.instance.on_shutdown { puts "said early" }
       bootstrap = Taskerd::Worker::Bootstrap.start!
       bootstrap.on_shutdown { puts "bye" }
       puts bootstrap.health_check[:status]
@@ -418,7 +419,7 @@ class TestDaemon < Minitest::Test
     task = daemon.client.create_task(name: "boot", namespace: "ruby")
     assert_equal({ "booted" => true }, daemon.client.wait_for_task(task.task_uuid, timeout: PATIENCE).step("a").results)
     assert_equal 0, stop(pid).exitstatus, File.read(log)
-    assert_includes File.read(log), "bye"
+    assert_includes File.read(log), "said early\nbye"
     assert File.exist?(handlers)
   end
 end

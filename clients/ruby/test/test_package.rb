@@ -176,6 +176,44 @@ class TestPackage < Minitest::Test
     assert_equal [], failures
   end
 
+  def write(name, text)
+    path = File.join(@dir, name)
+    FileUtils.mkdir_p(File.dirname(path))
+    File.write(path, text)
+  end
+
+  # Applications with an autoloader require nothing, and the order of the files is that of the alphabet.
+  def test_a_file_may_use_what_a_later_one_defines
+    write("h/auto/a_one.rb", "module Auto\n  class AOne < ZBase\n    def call(_) = { z: z }\n  end\nend\n")
+    write("h/auto/z_base.rb", "module Auto\n  class ZBase < YBase\n    def z = y\n  end\nend\n")
+    write("h/auto/y_base.rb", "module Auto\n  class YBase < Taskerd::StepHandler::Base\n    def y = 1\n  end\nend\n")
+    failures = []
+    assert_includes Taskerd::Loading.load(File.join(@dir, "h"), failures).map(&:name), "Auto::AOne"
+    assert_equal [], failures
+  end
+
+  def test_a_constant_that_no_file_defines_is_named_with_its_line
+    write("h/lost.rb", "\nclass Lost < NotDefined\nend\n")
+    write("h/not_defined.rb", "raise 'broken itself'\n")
+    write("h/z_other.rb", "class ZOther < NowhereAtAll\nend\n")
+    failures = []
+    Taskerd::Loading.load(File.join(@dir, "h"), failures)
+    found = failures.to_h { |failure| [File.basename(failure.path), [failure.line, failure.error]] }
+    assert_equal ["lost.rb", "not_defined.rb", "z_other.rb"], found.keys.sort
+    assert_equal [1, "RuntimeError: broken itself"], found["not_defined.rb"]
+    assert_equal [2, "NameError: uninitialized constant NotDefined"], found["lost.rb"]
+    assert_equal 1, found["z_other.rb"].first
+    assert_equal 3, failures.size
+  end
+
+  def test_the_bootstrap_before_anything_was_started
+    out, status = run_ruby("-w", "-I", LIB, "-r", "taskerd", "-e", <<~RUBY)
+      idle = Taskerd::Worker::Bootstrap.instance
+      p [idle.running?, idle.status[:running], idle.health_check[:healthy], Taskerd::Worker::Bootstrap.running?]
+    RUBY
+    assert_equal [0, "[false, false, false, false]\n"], [status, out]
+  end
+
   def test_signatures
     require "rbs"
     loader = RBS::EnvironmentLoader.new

@@ -150,8 +150,15 @@ if TYPE_CHECKING:
     from .worker import BootstrapConfig, BootstrapResult, Worker, WorkerState, WorkerStatus
     from .aio import AsyncTaskerClient
 
+class _Version(str):
+    """Text that may be called: both ``taskerd.version`` and ``taskerd.version()`` are the version."""
+
+    def __call__(self) -> str:
+        return str(self)
+
+
 #: The version of this library.
-version = __version__
+version = _Version(__version__)
 
 
 def get_version() -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Pattern, Sequence, Type, Union
 
 from ._imports import ImportFailure, is_absent, log_failure
+from ._lazy import names_of
 from .context import StepContext
 from .exceptions import TaskerError
 from .step_handler.base import StepHandler, handler_class_of
@@ -26,6 +27,9 @@ __all__ = [
     "ResolverNotFoundError",
     "new_handler",
 ]
+
+# Programs look for them here too, and their home imports this module.
+__getattr__ = names_of(__name__, {"taskerd.handler": "HandlerDiscovery HandlerRegistry"})
 
 #: What may be registered under a name: a class, an instance, or a function that makes a handler.
 HandlerEntry = Union[Type[StepHandler], StepHandler, Callable[[], StepHandler]]

@@ -8,7 +8,12 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Set, Union
 
+from ._lazy import names_of
+
 __all__ = ["TemplateParser", "TemplatePath"]
+
+# Programs look for it here too.
+__getattr__ = names_of(__name__, {"taskerd.handler": "HandlerDiscovery"})
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _WORKSPACE_MARKERS = ("pyproject.toml", "setup.py", ".git")

@@ -38,7 +38,8 @@ module Taskerd
       def load(place, failures)
         known = StepHandler::Base.known
         before = known.size
-        files(place).each { |file| load_one(file, failures) }
+        all = files(place)
+        all.each { |file| load_one(file, failures, all) unless failures.any? { |failure| failure.path == file } }
         found = handlers_in(known[before..])
         found.empty? ? handlers_in(known.select { |klass| defined_below?(klass, place) }) : found
       end
@@ -79,7 +80,7 @@ module Taskerd
         file.split("/").any? { |part| part.start_with?(".", "_") } || file.end_with?("_spec.rb", "_test.rb", "_helper.rb")
       end
 
-      def load_one(file, failures)
+      def load_one(file, failures, others)
         tries = 0
         begin
           require file
@@ -87,9 +88,23 @@ module Taskerd
           tries += 1
           retry if tries < 4 && provide(e)
           fail_with(file, e, failures)
+        rescue NameError => e
+          needed = defining(e, others) or raise
+          load_one(needed, failures, others -= [needed])
+          retry
         end
       rescue StandardError, ScriptError, SystemStackError, SystemExit => e
         fail_with(file, e, failures)
+      end
+
+      # The file that autoloading would have found for a constant that is missing: handlers of Rails applications count on it.
+      def defining(error, files)
+        return unless error.instance_of?(NameError) && /\A[A-Z]/.match?(error.name)
+
+        inside = error.receiver.is_a?(Module) && error.receiver != Object ? error.receiver.name.to_s.split("::") : []
+        path = [*inside, error.name.to_s].map { |part| Handlers.snake_case(part) }
+        candidates = [path.join("/"), path.last].uniq.map { |name| "/#{name}.rb" }
+        candidates.filter_map { |name| files.find { |file| file.end_with?(name) && !$LOADED_FEATURES.include?(file) } }.first
       end
 
       # A file that was written beside a copy of the library names it by a relative path.

@@ -5,7 +5,7 @@ module Taskerd
     # The worker of a process that is nothing but a worker, set up by the environment: handlers from `RUBY_HANDLER_PATH` and from
     # where applications keep them, templates from `TASKER_TEMPLATE_PATH`, the namespace from `TASKER_NAMESPACE`.
     class Bootstrap
-      @lock = Mutex.new
+      @lock = Monitor.new # files that are loaded on the way may ask for the instance
 
       class << self
         # Start the worker in the background. SIGINT and SIGTERM drain it. A second start returns the running one.
@@ -13,14 +13,16 @@ module Taskerd
         # @return [Bootstrap]
         def start!(_config = nil, **options)
           @lock.synchronize do
-            @instance = new(**options).start unless @instance&.running?
-            @instance
+            return @instance if @instance&.running?
+
+            @instance = new(**options).succeed(@instance)
+            @instance.start
           end
         end
 
-        # @return [Bootstrap] the one that was started; ConfigurationError if none was
+        # @return [Bootstrap] the one that was started, or one that tells that none was, and keeps what `on_shutdown` gets for the one that will be
         def instance
-          @instance || raise(Errors::ConfigurationError, "no worker was started in this process")
+          @instance || @lock.synchronize { @instance ||= new }
         end
 
         # @return [Boolean]
@@ -47,6 +49,12 @@ module Taskerd
         options[:name] ||= worker_id if worker_id
         options[:connect_timeout] = 30.0 unless options.key?(:connect_timeout)
         @service = Service.new(registry, **options.slice(*Service.instance_method(:initialize).parameters.map(&:last)))
+      end
+
+      # @api private
+      def succeed(former)
+        @at_shutdown.concat(former.at_shutdown) if former
+        self
       end
 
       # @api private
@@ -96,6 +104,10 @@ module Taskerd
       def wait(timeout = nil)
         @service.wait(timeout)
       end
+
+      protected
+
+      attr_reader :at_shutdown
 
       private
 

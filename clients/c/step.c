@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "protocol/mpjson.h"
+#include "protocol/utf8.h"
 
 /* Entries of a result that are not the handler's: room left for them in a frame. */
 #define RESULT_OVERHEAD 512u
@@ -127,12 +128,23 @@ int step_succeed_raw(struct tasker_step *s, struct buf *b, struct tasker_error *
 	return 0;
 }
 
+/* Texts for people come from anywhere: a byte that is not part of a character becomes a question mark. */
+static void put_words(struct buf *b, const char *text)
+{
+	size_t n = strlen(text), good = utf8_span(text, n);
+	char *mended = good < n ? strdup(text) : NULL;
+	for (; mended && good < n; good += utf8_span(text + good, n - good))
+		mended[good++] = '?';
+	mp_str(b, mended ? mended : text);
+	free(mended);
+}
+
 static size_t put_text(struct buf *b, const char *key, const char *value)
 {
 	if (!value)
 		return 0;
 	mp_str(b, key);
-	mp_str(b, value);
+	put_words(b, value);
 	return 1;
 }
 
@@ -144,7 +156,7 @@ static void put_lines(struct buf *b, const char *key, const char *const *lines)
 	mp_str(b, key);
 	mp_array(b, n);
 	for (size_t i = 0; i < n; i++)
-		mp_str(b, lines[i]);
+		put_words(b, lines[i]);
 }
 
 static int put_failure(struct buf *b, const struct tasker_failure *f, struct tasker_error *err)
@@ -183,7 +195,6 @@ int tasker_step_fail(tasker_step *s, const struct tasker_failure *f, struct task
 	const struct scan_limits limits = {.max_items = 65536, .max_depth = SCAN_MAX_DEPTH - 4};
 	buf_init(&b, 1u << 20);
 	int rc = put_failure(&b, f, err);
-	/* The texts come from anywhere; what is no UTF-8 would cost the connection. */
 	if (rc == 0 && scan_value(b.data, b.len, &limits, &why) < 0)
 		rc = tasker_fail_(err, -EINVAL, "invalid_value", "the failure cannot be sent: %s", why.what);
 	if (rc < 0) {
@@ -430,7 +441,7 @@ int tasker_step_log(tasker_step *s, const char *level, const char *message, stru
 	mp_str(&b, "level");
 	mp_str(&b, level);
 	mp_str(&b, "message");
-	mp_str(&b, message);
+	put_words(&b, message);
 	int rc = step_note(s, "step.log", &b, err);
 	buf_done(&b);
 	return rc;

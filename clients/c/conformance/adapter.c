@@ -309,6 +309,25 @@ static int log_line(tasker_step *s, struct tasker_error *err)
 	return rc < 0 ? rc : tasker_step_succeed(s, "{\"logged\":true}", err);
 }
 
+/* A byte that no UTF-8 has, in the place that is named. */
+static int broken_text(tasker_step *s, struct tasker_error *err)
+{
+	const struct tasker_failure failure = {.message = "broken: \xff"};
+	char *in = config_text(s, "in");
+	int rc = 0;
+	if (in && strcmp(in, "error") == 0) {
+		rc = tasker_step_fail(s, &failure, err);
+	} else if (in && strcmp(in, "log") == 0) {
+		rc = tasker_step_log(s, "warn", "broken: \xff", err);
+		if (rc == 0)
+			rc = tasker_step_succeed(s, "{\"logged\":true}", err);
+	} else {
+		rc = tasker_step_succeed(s, "{\"value\":\"broken: \xff\"}", err);
+	}
+	free(in);
+	return rc;
+}
+
 static int progress(tasker_step *s, struct tasker_error *err)
 {
 	char json[48];
@@ -455,6 +474,7 @@ static const struct body bodies[] = {{"conf.echo", echo, false},
                                      {"conf.nan", not_a_number, false},
                                      {"conf.infinite", infinite, false},
                                      {"conf.nul", nul, false},
+                                     {"conf.broken_text", broken_text, false},
                                      {"conf.deep", deep, false},
                                      {"conf.wide", wide, false},
                                      {"conf.huge", huge, false},

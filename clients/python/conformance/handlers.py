@@ -265,6 +265,17 @@ def nul(context, config):
     return {"value": "a\0b"}
 
 
+@handler("conf.broken_text")
+def broken_text(context, config):
+    text = "broken: \ud800"
+    if config["in"] == "error":
+        raise ValueError(text)
+    if config["in"] == "log":
+        _log.warning(text)
+        return {"logged": True}
+    return {"value": text}
+
+
 @handler("conf.cyclic")
 def cyclic(context, config):
     made = {}

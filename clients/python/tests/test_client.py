@@ -92,7 +92,7 @@ class Calls(ClientCase):
     def test_reading(self):
         history = {"transitions": [], "attempts": [
             {"step": "one", "step_uuid": "s-1", "attempt": 1, "outcome": "success", "worker_uuid": "w",
-             "recorded_at": "r", "execution_ms": 1.5},
+             "recorded_at": "r", "execution_ms": 1.5, "audit_uuid": "u"},
             {"step": "two", "step_uuid": "s-2", "attempt": 1, "outcome": "timeout"},
         ]}  # fmt: skip
         self.serve({"task.get": lambda p: task(), "task.history": lambda p: history})
@@ -108,7 +108,7 @@ class Calls(ClientCase):
         with self.assertRaises(ex.NotFoundError):
             client.get_step(TASK, "three")
         (row,) = client.get_step_audit_history(TASK, "s-1")
-        self.assertEqual((row.success, row.execution_time_ms, row.step_name), (True, 1.5, "one"))
+        self.assertEqual((row.success, row.execution_time_ms, row.step_name, row.audit_uuid), (True, 1.5, "one", "u"))
         self.done(client)
 
     def test_lists(self):
@@ -132,7 +132,11 @@ class Calls(ClientCase):
         page = client.list_tasks(limit=3, offset=6)
         self.assertEqual(([t.task_uuid for t in page.tasks], page.pagination.page), (["t6"], 3))
         self.assertFalse(page.pagination.has_next)
-        self.assertEqual(client.list_tasks(limit=3, offset=99).tasks, [])
+        self.assertEqual((page.pagination.total_count, page.pagination.total_pages), (7, 3))
+        page = client.list_tasks(limit=4, cursor=client.list_tasks(limit=4).pagination.next_cursor)
+        self.assertEqual((page.pagination.has_next, page.pagination.total_count), (False, None))
+        page = client.list_tasks(limit=3, offset=99)
+        self.assertEqual((page.tasks, page.pagination.total_count), ([], None))
         self.assertEqual(len(list(client.iter_tasks())), 7)
         self.done(client)
 

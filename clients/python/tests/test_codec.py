@@ -242,6 +242,20 @@ class UserValues(unittest.TestCase):
                     codec.plain(value, "r")
                 self.assertEqual(caught.exception.path, path)
 
+    def test_halves_of_surrogate_pairs_are_refused_with_their_place(self):
+        pack = codec.new_packer()
+        for value, path in (({"a": ["ok", {"b": "x\ud800"}]}, "a[1].b"), ({"a": {"\udcff": 1}}, "a")):
+            for packing in (lambda: codec.pack_checked(pack, value), lambda: codec.pack_message(pack, (0, 1, "m"), value)):
+                with self.assertRaises(ConversionError) as caught:
+                    packing()
+                self.assertEqual(caught.exception.path, path)
+                self.assertIn("surrogate", str(caught.exception))
+        self.assertEqual(codec.pack_checked(pack, {"a": "\U0001d11e"}), pack({"a": "\U0001d11e"}))
+
+    def test_texts_for_people_are_mended(self):
+        self.assertEqual(codec.safe_text("é\ud800\0", 3), "é\\ud800\\0")
+        self.assertEqual(codec.safe_text("abc", 2), "ab")
+
     def test_depth(self):
         def nested(n):
             value = 1

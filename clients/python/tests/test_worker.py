@@ -436,12 +436,22 @@ class Results(WorkerCase):
     def test_a_failure_survives_extras_that_cannot_be_stored(self):
         @step_handler("odd")
         def odd():
-            raise RetryableError("odd \udc80 \0 text", metadata={"obj": object(), "bytes": b"x", "s": "\udcff", "ok": 1})
+            raise RetryableError("odd \udc80 \0 text", metadata={"obj": object(), "bytes": b"x", "s": "\udcff", "ok": 1, "k\udcff": 2})
 
         r = self.run_one(odd)
         self.assertTrue(r["error"]["retryable"])
         self.assertIn("odd", r["error"]["message"])
         self.assertNotIn("\0", r["error"]["message"])
+        self.assertEqual((r["metadata"]["ok"], r["metadata"]["k\\udcff"], r["metadata"]["s"]), (1, 2, "'\\udcff'"))
+
+    def test_a_result_with_half_of_a_surrogate_pair_is_final_and_names_the_place(self):
+        @step_handler("half")
+        def half():
+            return {"a": [{"b": "x\ud800"}]}
+
+        error = self.run_one(half)["error"]
+        self.assertEqual((error["error_type"], error["retryable"]), ("serialization_error", False))
+        self.assertIn("result.a[0].b: text with '\\ud800'", error["message"])
 
     def test_an_oversized_failure_keeps_its_meaning(self):
         @step_handler("wordy")

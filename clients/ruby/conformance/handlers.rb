@@ -115,6 +115,14 @@ module Conf
   handler("conf.nan") { |_, _| { value: Float::NAN } }
   handler("conf.infinite") { |_, _| { value: Float::INFINITY } }
   handler("conf.nul") { |_, _| { value: "a\0b" } }
+  handler("conf.broken_text") do |_, config|
+    text = "broken: \xED\xA0\x80"
+    raise ArgumentError, text if config["in"] == "error"
+    next({ value: text }) unless config["in"] == "log"
+
+    Taskerd.logger.warn(text)
+    { logged: true }
+  end
   handler("conf.cyclic") { |_, _| {}.tap { |made| made[:self] = made } }
   handler("conf.deep") { |_, config| { value: (1..config["depth"]).inject(nil) { |made, _| [made].compact } } }
   handler("conf.wide") { |_, _| { value: 9_007_199_254_740_993 } }

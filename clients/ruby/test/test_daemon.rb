@@ -116,6 +116,10 @@ class TestDaemon < Minitest::Test
     assert_equal 1, failed.task.step("final").attempts
     history = daemon.client.get_step_audit_history(failed.task.task_uuid, "again")
     assert_equal [false, false, true], history.map(&:success)
+    assert_equal 3, history.map(&:audit_uuid).compact.uniq.size
+    assert_equal failed.task.created_at, failed.task.step("final").created_at
+    assert_operator failed.task.step("final").updated_at, :>=, failed.task.step("again").updated_at
+    assert_equal 1, daemon.client.list_tasks(name: "failures").pagination[:total_count]
   end
 
   def test_resolvers_of_ones_own

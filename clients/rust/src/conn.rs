@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 const LIBRARY: &str = concat!("taskerd-rust/", env!("CARGO_PKG_VERSION"));
 const PROTOCOL: (i64, i64) = (1, 0);
+/// Bytes that a read may bring at least, and those that a buffer keeps.
+const CHUNK: usize = 65_536;
+const KEPT: usize = 1 << 20;
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The socket a program without an explicit path uses: `$TASKERD_SOCKET`, `$XDG_RUNTIME_DIR/taskerd/taskerd.sock` if it exists,
@@ -37,7 +40,7 @@ pub(crate) struct Welcome {
 }
 
 impl Welcome {
-    fn read(v: &Value) -> Result<Self> {
+    pub fn read(v: &Value) -> Result<Self> {
         if let [Value::Int(major), Value::Int(minor), ..] = v.array("protocol") {
             if *major != PROTOCOL.0 {
                 let message = format!("the daemon speaks protocol {major}.{minor}, this library {}.{}", PROTOCOL.0, PROTOCOL.1);
@@ -63,20 +66,22 @@ impl Welcome {
 /// The reading end: whole frames of what arrives.
 pub(crate) struct Frames {
     stream: UnixStream,
+    /// What is between `start` and `end` has been read; the rest is room.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
     pub max_frame: usize,
     pub max_items: usize,
 }
 
 impl Frames {
     fn new(stream: UnixStream) -> Self {
-        Frames { stream, buffer: Vec::new(), start: 0, max_frame: 65_536, max_items: 4_096 }
+        Frames { stream, buffer: Vec::new(), start: 0, end: 0, max_frame: 65_536, max_items: 4_096 }
     }
 
     /// The next message that is here already.
     pub fn buffered(&mut self) -> Result<Option<Message>> {
-        let rest = &self.buffer[self.start..];
+        let rest = &self.buffer[self.start..self.end];
         let Some(head) = rest.first_chunk::<4>() else { return Ok(None) };
         let n = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
         if n == 0 || n > self.max_frame {
@@ -88,19 +93,29 @@ impl Frames {
         message.map(Some).map_err(|why| Error::new("protocol_error", format!("the daemon sent a broken message: {why}")))
     }
 
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == 0 && self.buffer.len() > KEPT {
+            self.buffer = Vec::new(); // a large frame has come and gone
+        }
+        if self.buffer.len() - self.end < CHUNK {
+            self.buffer.resize((self.end + CHUNK).next_power_of_two(), 0);
+        }
+    }
+
     /// Waits for more bytes.
     pub fn fill(&mut self) -> Result<()> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        let len = self.buffer.len();
-        self.buffer.resize(len + 65_536, 0);
+        self.make_room();
         let got = loop {
-            match self.stream.read(&mut self.buffer[len..]) {
+            match self.stream.read(&mut self.buffer[self.end..]) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
-        self.buffer.truncate(len + *got.as_ref().unwrap_or(&0));
+        self.end += *got.as_ref().unwrap_or(&0);
         match got {
             Ok(0) => Err(Error::lost("taskerd closed it")),
             Ok(_) => Ok(()),

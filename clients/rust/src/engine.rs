@@ -16,6 +16,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// While steps wait for a thread, a result waits this long for others to go with it: what comes together the daemon records together. A worker that has
+/// nothing more to begin sends at once.
+const LINGER: Duration = Duration::from_micros(500);
+/// Results that go without waiting for more.
+const ENOUGH: usize = 256;
 
 /// A result as it goes over the wire.
 struct Kept {
@@ -25,7 +30,7 @@ struct Kept {
 }
 
 pub(crate) struct Link {
-    pub stream: UnixStream,
+    pub stream: Arc<UnixStream>,
     pub welcome: Welcome,
     /// `worker.update {draining}` was sent.
     draining: bool,
@@ -69,6 +74,8 @@ struct State {
     queue: VecDeque<Step>,
     held: HashMap<Key, Held>,
     unsent: VecDeque<Kept>,
+    /// Since when the first of them waits.
+    unsent_since: Option<Instant>,
     sent: HashMap<Key, VecDeque<Kept>>,
     /// In the order of sending, for sending again.
     sent_order: VecDeque<Key>,
@@ -83,8 +90,10 @@ struct State {
     ended: bool,
     /// Threads that wait for a step.
     idle: usize,
-    /// The writing thread waits.
+    /// The writing thread waits,
     writer_idle: bool,
+    /// and knows of results: it need not be told of each.
+    writer_lingers: bool,
     threads_wanted: usize,
     stats: Stats,
 }
@@ -106,6 +115,14 @@ fn wait<'a, T>(condition: &Condvar, guard: std::sync::MutexGuard<'a, T>, timeout
 impl State {
     fn held_now(&self) -> usize {
         self.held.len() + self.unsent.len() + self.sent_order.len()
+    }
+
+    /// How long the results there are may wait for more; `None`: what there is goes now.
+    fn linger(&self) -> Option<Duration> {
+        if self.queue.is_empty() || !self.notes.is_empty() || self.stopping > 0 || self.unsent.len() >= ENOUGH {
+            return None;
+        }
+        self.unsent_since.and_then(|since| LINGER.checked_sub(since.elapsed())).filter(|left| !left.is_zero())
     }
 
     fn acknowledged(&mut self, key: &Key) -> bool {
@@ -160,6 +177,7 @@ impl State {
         }
         // Every item takes a byte or more, so this bounds the items as well.
         let limit = link.welcome.max_frame.min(link.welcome.max_items).saturating_sub(256);
+        self.unsent_since = None;
         while !self.unsent.is_empty() {
             let mut n = 0;
             let mut used = 0;
@@ -251,7 +269,10 @@ impl Engine {
 
     fn keep(&self, state: &mut State, step: &Step, bytes: Vec<u8>) {
         state.unsent.push_back(Kept { key: step.0.key.clone(), claim: step.0.claim.clone(), bytes });
-        self.wake_writer(state);
+        state.unsent_since.get_or_insert_with(Instant::now);
+        if !state.writer_lingers || state.linger().is_none() {
+            self.wake_writer(state);
+        }
     }
 
     // ---- what the daemon sends ----
@@ -279,13 +300,13 @@ impl Engine {
 
     fn on_steps(self: &Arc<Self>, mut params: Value) {
         let Some(Value::Array(steps)) = params.take("steps") else { return };
+        let steps: Vec<Step> = steps.into_iter().filter_map(|v| Step::read(v, self.clone())).collect();
         let mut state = lock(&self.state);
         if state.stopping > 0 {
             return;
         }
         let mut fresh = 0;
-        for v in steps {
-            let Some(step) = Step::read(v, self.clone()) else { continue };
+        for step in steps {
             let held = Held { step: step.clone(), stage: Stage::Waiting, cancelled: None, connection: state.connection };
             if state.held.insert(step.0.key.clone(), held).is_none() {
                 state.queue.push_back(step);
@@ -375,7 +396,7 @@ impl Engine {
     pub fn attach(&self, stream: UnixStream, welcome: Welcome) {
         let mut state = lock(&self.state);
         state.stats.connects += 1;
-        state.link = Some(Link { stream, welcome, draining: false, ready: false });
+        state.link = Some(Link { stream: Arc::new(stream), welcome, draining: false, ready: false });
     }
 
     /// What goes to others is not to be answered by handlers that still run; results are sent whatever the daemon says.
@@ -492,7 +513,7 @@ impl Engine {
     }
 
     /// One turn: waits until there is something to send and gives it, with where to send it. `None` when the worker ends.
-    pub fn outgoing(&self, spawn: &dyn Fn(usize)) -> Option<(UnixStream, Vec<u8>, bool)> {
+    pub fn outgoing(&self, spawn: &dyn Fn(usize)) -> Option<(Arc<UnixStream>, Vec<u8>, bool)> {
         let mut state = lock(&self.state);
         let mut beat = Instant::now();
         loop {
@@ -504,7 +525,8 @@ impl Engine {
                 spawn(std::mem::take(&mut state.threads_wanted));
             }
             let heartbeat = state.link.as_ref().map_or(Duration::from_secs(1), |l| l.welcome.heartbeat / 3);
-            let mut out = if state.link.is_some() { state.outgoing() } else { Vec::new() };
+            let linger = state.linger();
+            let mut out = if state.link.is_some() && linger.is_none() { state.outgoing() } else { Vec::new() };
             let done = state.stopping > 0 && state.held_now() == 0;
             if done {
                 wire::notification(&mut out, "goodbye", |p| wire::put_map(p, 0));
@@ -512,17 +534,17 @@ impl Engine {
                 wire::notification(&mut out, "heartbeat", |p| wire::put_map(p, 0));
             }
             if let (false, Some(link)) = (out.is_empty(), &state.link) {
-                if let Ok(stream) = link.stream.try_clone() {
-                    return Some((stream, out, done));
-                }
+                return Some((link.stream.clone(), out, done));
             }
             if state.link.is_none() {
                 beat = Instant::now();
             }
             let left = heartbeat.saturating_sub(beat.elapsed()).max(Duration::from_millis(1));
             state.writer_idle = true;
-            state = wait(&self.write, state, left.min(look_again.max(Duration::from_millis(1))));
-            state.writer_idle = false;
+            state.writer_lingers = linger.is_some();
+            let look_again = look_again.max(Duration::from_millis(1));
+            state = wait(&self.write, state, left.min(linger.unwrap_or(look_again)));
+            (state.writer_idle, state.writer_lingers) = (false, false);
         }
     }
 
@@ -564,5 +586,82 @@ impl Host for Engine {
             }
             Err(RecvTimeoutError::Disconnected) => Err(Error::lost("it broke")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+
+    /// A worker that is connected, and holds so many steps.
+    fn busy(steps: i64) -> Arc<Engine> {
+        let registry = Registry { handlers: HashMap::new(), publishers: HashMap::new() };
+        let engine = Arc::new(Engine::new(registry, None, Box::new(|_| {})));
+        let none = Value::Map(Vec::new());
+        engine.attach(UnixStream::pair().unwrap().0, Welcome::read(&none).unwrap());
+        engine.ready();
+        let step = |n: i64| Value::Map(vec![("step_uuid".into(), Value::Str(format!("step-{n}"))), ("attempt".into(), Value::Int(1))]);
+        engine.on_message("step.execute", Value::Map(vec![("steps".into(), Value::Array((0..steps).map(step).collect()))]));
+        engine
+    }
+
+    fn run_one(engine: &Engine) {
+        let step = engine.next_step().unwrap();
+        assert!(engine.finish(&step, &Ok(Outcome::done(serde_json::json!({}))), Instant::now()));
+    }
+
+    /// How many results each frame of what is sent now has.
+    fn sent(engine: &Engine) -> Vec<usize> {
+        let (_, out, _) = engine.outgoing(&|_| {}).unwrap();
+        let mut rest = &out[..];
+        let mut counts = Vec::new();
+        while let Some((head, body)) = rest.split_first_chunk::<4>() {
+            let n = u32::from_be_bytes(*head) as usize;
+            match wire::message(&body[..n], usize::MAX) {
+                Ok(wire::Message::Notification { method, params }) if method == "step.result" => counts.push(params.array("results").len()),
+                _ => panic!("not results"),
+            }
+            rest = &body[n..];
+        }
+        counts
+    }
+
+    #[test]
+    fn results_go_together_once_nothing_is_left_to_begin() {
+        let engine = busy(3);
+        for _ in 0..2 {
+            run_one(&engine);
+            assert!(lock(&engine.state).unsent_since.is_some());
+        }
+        run_one(&engine);
+        assert!(lock(&engine.state).linger().is_none());
+        assert_eq!(sent(&engine), [3]);
+    }
+
+    #[test]
+    fn a_result_does_not_wait_for_a_long_handler() {
+        let engine = busy(3);
+        run_one(&engine);
+        let _long = engine.next_step().unwrap();
+        assert_eq!(lock(&engine.state).queue.len(), 1);
+        assert_eq!(sent(&engine), [1]);
+        assert!(lock(&engine.state).unsent_since.is_none());
+    }
+
+    #[test]
+    fn what_the_daemon_waits_for_does_not_linger() {
+        let waiting = |change: &dyn Fn(&mut State)| {
+            let engine = busy(2);
+            run_one(&engine);
+            let mut state = lock(&engine.state);
+            state.unsent_since = Some(Instant::now() + Duration::from_secs(60));
+            change(&mut state);
+            state.linger().is_some()
+        };
+        assert!(waiting(&|_| {}));
+        assert!(!waiting(&|state| state.notes.push(0)));
+        assert!(!waiting(&|state| state.stopping = 1));
+        assert!(!waiting(&|state| state.unsent_since = Some(Instant::now().checked_sub(LINGER).unwrap())));
     }
 }

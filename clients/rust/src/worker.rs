@@ -246,8 +246,8 @@ impl Worker {
         let (engine, extra) = (self.engine.clone(), self.extra());
         std::thread::spawn(move || {
             let spawn = |n| spawn_handlers(&engine, n, &extra);
-            while let Some((mut stream, out, last)) = engine.outgoing(&spawn) {
-                if stream.write_all(&out).is_err() || last {
+            while let Some((stream, out, last)) = engine.outgoing(&spawn) {
+                if (&*stream).write_all(&out).is_err() || last {
                     // The reading side sees the end, after what the daemon may still have to say.
                     drop(stream.shutdown(std::net::Shutdown::Both));
                     engine.detach();

@@ -124,6 +124,13 @@ export const functions = [
   handler('conf.nan', () => ({ value: NaN })),
   handler('conf.infinite', () => ({ value: Infinity })),
   handler('conf.nul', () => ({ value: 'a\0b' })),
+  handler('conf.broken_text', (_, config) => {
+    const text = 'broken: \ud800';
+    if (config['in'] === 'error') throw new Error(text);
+    if (config['in'] !== 'log') return { value: text };
+    createLogger()['warn'](text);
+    return { logged: true };
+  }),
   handler('conf.cyclic', () => {
     const made: Data = {};
     made['self'] = made;

@@ -284,14 +284,15 @@ export class AsyncTaskerClient {
   async listTasks(options: ListTasksOptions = {}): Promise<ClientTaskListResponse> {
     const { limit = 50, offset = 0, namespace, status, name } = options;
     let { cursor } = options;
+    const whole = cursor === undefined;
     const filter = { namespace, state: status, name };
     for (let skip = offset; skip > 0; ) {
       const page = await this.map('task.list', { ...filter, limit: Math.min(skip, 1000), cursor });
       skip -= Array.isArray(page['tasks']) ? page['tasks'].length : 0;
-      if (typeof page['next_cursor'] !== 'string') return taskListResponse({}, limit, offset);
+      if (typeof page['next_cursor'] !== 'string') return taskListResponse({}, limit, offset, whole);
       cursor = page['next_cursor'];
     }
-    return taskListResponse(await this.map('task.list', { ...filter, limit, cursor }), limit, offset);
+    return taskListResponse(await this.map('task.list', { ...filter, limit, cursor }), limit, offset, whole);
   }
 
   /** All tasks, newest first, read page by page. */

@@ -10,6 +10,9 @@ export interface ClientStepResponse extends Data {
   step_uuid: string;
   task_uuid: string;
   name: string;
+  /** With its task, as far as is known. */
+  created_at: string | null;
+  updated_at: string | null;
   state: string;
   /** The same as `state`. */
   current_state: string;
@@ -56,6 +59,7 @@ export interface ClientTaskResponse extends Data {
 export interface ClientPaginationInfo {
   page: number;
   per_page: number;
+  /** The daemon does not count lists: the totals are known on the last page (unless a cursor has led there), and null on others. */
   total_count: number | null;
   total_pages: number | null;
   has_next: boolean;
@@ -71,6 +75,7 @@ export interface ClientTaskListResponse {
 
 /** How one attempt of a step went. */
 export interface ClientStepAuditResponse extends Data {
+  audit_uuid: string | null;
   workflow_step_uuid: string;
   task_uuid: string;
   step_name: string;
@@ -107,7 +112,7 @@ export interface CreateOutcome {
 
 const DONE = new Set(['complete', 'resolved_manually']);
 
-function stepResponse(row: Data, taskUuid: string, done: ReadonlySet<unknown>): ClientStepResponse {
+function stepResponse(row: Data, task: Data, done: ReadonlySet<unknown>): ClientStepResponse {
   const state = String(row['state'] ?? '');
   const parents = Array.isArray(row['depends_on']) ? (row['depends_on'] as string[]) : [];
   const completed = parents.filter((name) => done.has(name)).length;
@@ -115,10 +120,14 @@ function stepResponse(row: Data, taskUuid: string, done: ReadonlySet<unknown>): 
   const attempts = Number(row['attempts'] ?? 0);
   const max = Number(row['max_attempts'] ?? 0);
   const optional = (key: string): string | null => (typeof row[key] === 'string' ? row[key] : null);
+  const createdAt = typeof task['created_at'] === 'string' ? task['created_at'] : null;
+  const moments = [createdAt, optional('ready_at'), optional('started_at'), optional('finished_at')].filter((at) => at !== null);
   return {
     ...row,
     step_uuid: String(row['step_uuid'] ?? ''),
-    task_uuid: taskUuid,
+    task_uuid: String(task['task_uuid'] ?? ''),
+    created_at: createdAt,
+    updated_at: moments.sort().at(-1) ?? null,
     name: String(row['name'] ?? ''),
     state,
     current_state: state,
@@ -162,20 +171,22 @@ export function taskResponse(data: Data): ClientTaskResponse {
     missing_handlers: Array.isArray(data['missing_handlers']) ? (data['missing_handlers'] as string[]) : [],
     completed_at: typeof data['finished_at'] === 'string' ? data['finished_at'] : null,
     finished: FINISHED_STATES.has(state),
-    steps: rows.map((row) => stepResponse(row, taskUuid, done)),
+    steps: rows.map((row) => stepResponse(row, data, done)),
   };
 }
 
-/** From the daemon's answer to `task.list`. */
-export function taskListResponse(data: Data, limit: number, offset: number): ClientTaskListResponse {
+/** From the daemon's answer to `task.list`. `whole`: the list was read from its beginning, not from a cursor. */
+export function taskListResponse(data: Data, limit: number, offset: number, whole: boolean): ClientTaskListResponse {
   const cursor = typeof data['next_cursor'] === 'string' ? data['next_cursor'] : null;
+  const tasks = (Array.isArray(data['tasks']) ? data['tasks'].filter(isMap) : []).map(taskResponse);
+  const total = whole && cursor === null && (tasks.length > 0 || offset === 0) ? offset + tasks.length : null;
   return {
-    tasks: (Array.isArray(data['tasks']) ? data['tasks'].filter(isMap) : []).map(taskResponse),
+    tasks,
     pagination: {
       page: Math.floor(offset / limit) + 1,
       per_page: limit,
-      total_count: null,
-      total_pages: null,
+      total_count: total,
+      total_pages: total === null ? null : Math.ceil(total / limit),
       has_next: cursor !== null,
       has_previous: offset > 0,
       next_cursor: cursor,
@@ -194,6 +205,7 @@ export function auditRows(taskUuid: string, step: string, history: Data): Client
       const outcome = String(row['outcome'] ?? '');
       return {
         ...row,
+        audit_uuid: (row['audit_uuid'] ?? null) as string | null,
         workflow_step_uuid: String(row['step_uuid'] ?? ''),
         task_uuid: taskUuid,
         step_name: String(row['step'] ?? ''),

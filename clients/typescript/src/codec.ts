@@ -37,6 +37,8 @@ export type Envelope = [1, number, Data | null, unknown] | [2, string, Data];
 
 const INT64_MIN = -(1n << 63n);
 const INT64_MAX = (1n << 63n) - 1n;
+/** Halves of surrogate pairs without the other half, which no encoding of text has. */
+const HALVES = /\p{Surrogate}/u;
 const START_SIZE = 1 << 14;
 const KEEP_SIZE = 1 << 20;
 
@@ -147,6 +149,7 @@ export class Encoder {
 
   private longText(value: string, n: number): void {
     if (value.includes('\0')) throw new ConversionError('U+0000 cannot be stored');
+    if (HALVES.test(value)) throw new ConversionError('text with half of a surrogate pair cannot be stored');
     const { buf } = this;
     // The header's size is settled by a guess; a wrong one costs a second write of the string.
     let head = n < 32 ? 1 : n < 256 ? 2 : n < 65536 ? 3 : 5;
@@ -350,6 +353,12 @@ export class Encoder {
     // One level down, so that a toJSON that always makes a new object ends.
     this.any(made, depth - 1);
   }
+}
+
+/** Any text in a form that can be sent and stored, no longer than so many characters. */
+export function safeText(value: unknown, limit: number): string {
+  const text = String(value).slice(0, limit).replaceAll('\0', '\\0');
+  return text.replace(/\p{Surrogate}/gu, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
 }
 
 /** The proof that a session was given an attempt: the one value that travels as `bin`. */

@@ -1,6 +1,6 @@
 /** One attempt: find the handler, run it, turn what comes out into the bytes of a result. */
 
-import { Encoder, isMap, isThenable, splitLimits, DEFAULT_LIMITS, type Data } from './codec.js';
+import { Encoder, isMap, isThenable, safeText, splitLimits, DEFAULT_LIMITS, type Data } from './codec.js';
 import { RUNNING, StepContext, type Attempt } from './context.js';
 import { ConversionError, retryAfterOf } from './errors.js';
 import { hasPublishers, stepEvents } from './events/collect.js';
@@ -158,11 +158,6 @@ function withoutExtras(result: StepHandlerResult, kind: string, why: string): St
   const wait = retryAfter(result);
   const metadata = wait === undefined ? {} : { retry_after: wait };
   return StepHandlerResult.failure(String(result.errorMessage), result.errorType ?? 'handler_error', result.retryable, metadata, result.errorCode);
-}
-
-/** Any text in a form that can be sent and stored. */
-export function safeText(value: unknown, limit: number): string {
-  return String(value).slice(0, limit).replaceAll('\0', '\\0');
 }
 
 type Part = [string, unknown];

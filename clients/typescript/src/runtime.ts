@@ -5,12 +5,12 @@
  * acknowledged. Results that become ready in the same turn of the event loop leave in one frame.
  */
 
-import { Claim, Encoder, NOTIFICATION, REQUEST, RESPONSE, arrayHeader, isMap, splitLimits, type Data, type Envelope } from './codec.js';
+import { Claim, Encoder, NOTIFICATION, REQUEST, RESPONSE, arrayHeader, isMap, splitLimits, type Data, type Envelope, safeText } from './codec.js';
 import { ABANDONED, Attempt, FINISHED, RUNNING, WAITING, type StepHost, type WireStep } from './context.js';
 import { ConnectionLostError, ProtocolError, RequestTimeoutError, TaskerdError } from './errors.js';
 import { log, quoted } from './log.js';
 import { StepHandlerResult } from './results.js';
-import { safeText, type StepRunner } from './runner.js';
+import type { StepRunner } from './runner.js';
 import { Backoff, Complaints, Session, type Welcome, type WorkerHello } from './transport.js';
 
 /** Refusals of the handshake that waiting will not change. */

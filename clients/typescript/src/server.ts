@@ -75,6 +75,7 @@ export class WorkerServer {
     }
     this.startedAt = performance.now();
     this.state = 'running';
+    if (!server?.isRunning()) server = this;
     return this;
   }
 
@@ -238,7 +239,7 @@ function bootstrapped(status: 'started' | 'already_running', message: string): B
   return { success: true, handleId: id, workerId: id, status, message };
 }
 
-/** The server that `bootstrapWorker` has started. */
+/** The server that was started first, by `bootstrapWorker` or by itself. */
 export function workerOfProcess(): WorkerServer | undefined {
   return server;
 }

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import type { AsyncTaskerClient } from './client.js';
-import { isMap, type Data } from './codec.js';
+import { isMap, safeText, type Data } from './codec.js';
 import { HandlerSystem, templateFiles } from './discovery.js';
 import { ConflictError, ConnectionLostError, PermissionDeniedError, TaskerdError, WorkerAlreadyRunningError, WorkerBootstrapError } from './errors.js';
 import { describeFailure, type ImportFailure } from './loader.js';
@@ -286,8 +286,7 @@ export class Worker {
 /** What `hello` says of files that could not be imported. */
 function brokenOf(failures: readonly ImportFailure[]): Data {
   if (failures.length === 0) return {};
-  const cut = (text: string, limit: number): string => text.slice(0, limit).replaceAll('\0', '');
-  const broken = failures.slice(0, 64).map(({ file, line, error }) => ({ name: cut(basename(file), 60), file: cut(file, 255), line: line ?? undefined, message: cut(error, 255) }));
+  const broken = failures.slice(0, 64).map(({ file, line, error }) => ({ name: safeText(basename(file), 60), file: safeText(file, 255), line: line ?? undefined, message: safeText(error, 255) }));
   return { broken };
 }
 

@@ -3,7 +3,7 @@
 import { decode as packagedDecode } from '@msgpack/msgpack';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Encoder, FrameReader, checkEnvelope, decode, toJsonValue, Claim } from '../dist/codec.js';
+import { Encoder, FrameReader, checkEnvelope, decode, safeText, toJsonValue, Claim } from '../dist/internal.js';
 import { ConversionError, ProtocolError } from 'taskerd';
 import { vectors, type Data } from './support.js';
 
@@ -109,7 +109,6 @@ describe('values', () => {
     ['a bigint that is small', 5n, 5],
     ['a bigint that fits 64 bits', -(1n << 63n), -(1n << 63n)],
     ['minus zero', -0, 0],
-    ['a lone surrogate', 'a\ud800b', 'a\ufffdb'],
     ['__proto__', JSON.parse('{"__proto__": {"a": 1}}'), JSON.parse('{"__proto__": {"a": 1}}')],
     ['a sparse list', [1, , 3], [1, null, 3]], // eslint-disable-line no-sparse-arrays
     ['strings of every length', Array.from({ length: 300 }, (_, i) => 'ä'.repeat(i)), Array.from({ length: 300 }, (_, i) => 'ä'.repeat(i))],
@@ -132,6 +131,9 @@ describe('values', () => {
     ['U+0000', { a: 'x\0y' }, /^a: U\+0000/],
     ['U+0000 in a long string', { a: `${'x'.repeat(100)}\0` }, /^a: U\+0000/],
     ['U+0000 in a key', { 'k\0': 1 }, /U\+0000/],
+    ['half of a surrogate pair', { a: ['x\ud800'] }, /^a\[0\]: text with half of a surrogate pair/],
+    ['the other half, in a long string', { a: `${'x'.repeat(100)}\udc00` }, /^a: text with half/],
+    ['half of a surrogate pair in a key', { 'k\ud834': 1 }, /half of a surrogate pair/],
     ['an integer of 65 bits', { a: 1n << 64n }, /^a: integer does not fit 64 bits/],
     ['a key that is an object', new Map([[{}, 1]]), /map key of type object/],
     ['a getter that throws', { get a() { throw new Error('gone'); } }, /gone/],
@@ -142,6 +144,12 @@ describe('values', () => {
       assert.deepEqual(toJsonValue({ after: 1 }), { after: 1 });
     });
   }
+
+  test('texts for people are mended', () => {
+    assert.equal(safeText('\u00e9\ud800\0', 9), '\u00e9\\ud800\\0');
+    assert.equal(safeText('a\ud834\udd1e', 2), 'a\\ud834');
+    assert.equal(toJsonValue('\ud834\udd1e'), '\ud834\udd1e');
+  });
 
   test('the path begins with the name that is given', () => {
     assert.throws(() => toJsonValue({ a: NaN }, 'result'), (error: unknown) => error instanceof ConversionError && error.path === 'result.a');

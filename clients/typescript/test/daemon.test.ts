@@ -183,6 +183,10 @@ describe('against a daemon', { skip }, () => {
     assert.equal(outcomes[7]?.error?.code, 'template_not_found');
     assert.equal((await client.listTasks({ namespace: 'ts', limit: 10 })).tasks.length, 10);
     assert.equal(old.listTasks({ namespace: 'ts', limit: 10, offset: 1200 }).pagination.has_previous, true);
+    const { pagination: last } = await client.listTasks({ namespace: 'ts', limit: 1000, offset: 1000, name: create.name });
+    assert.deepEqual([last.total_count, last.total_pages, last.has_next], [1500, 2, false]);
+    const [step] = (await client.getTask(first.task_uuid)).steps;
+    assert.ok(step?.created_at && step.updated_at && step.updated_at >= step.created_at);
 
     const seen: string[] = [];
     const watched = (async () => {
@@ -274,7 +278,7 @@ describe('against a daemon', { skip }, () => {
   test('a worker server, with handlers registered before and after the start', async () => {
     const server = new WorkerServer();
     await server.start({ socket: daemon.socket, maxConcurrentHandlers: 2, logLevel: 'off' });
-    assert.equal(server.isRunning(), true);
+    assert.deepEqual([server.isRunning(), isWorkerRunning()], [true, true]);
     server.getHandlerSystem().register('late', defineHandler('late', () => ({ late: true })));
     assert.deepEqual(results(await daemon.run(ONE('late'))), { one: { late: true } });
     assert.equal((await server.healthCheck()).healthy, true);
@@ -283,7 +287,7 @@ describe('against a daemon', { skip }, () => {
     server.onShutdown(() => (hooked = true));
     await server.shutdown();
     assert.equal(server.status().processedCount, 1);
-    assert.deepEqual([hooked, server.getState(), server.isRunning()], [true, 'stopped', false]);
+    assert.deepEqual([hooked, server.getState(), server.isRunning(), isWorkerRunning()], [true, 'stopped', false, false]);
   });
 
   test('the worker of the process', async () => {

@@ -189,6 +189,8 @@ describe('batches', () => {
     assert.deepEqual(made.result?.['batch_processing_outcome'], { type: 'create_batches', worker_template_name: 'work', worker_count: 1, cursor_configs: [{ batch_id: 'b', start_cursor: 0, end_cursor: 3, batch_size: 3 }], total_items: 3 });
     assert.deepEqual([made.result?.['note'], made.metadata['note']], [1, 1]);
     assert.deepEqual(mixin.batchAnalyzerSuccess(mixin.createBatchOutcome(4, 2)).result?.['worker_count'], 2);
+    const named = (name?: string): unknown => (mixin.batchAnalyzerSuccess(mixin.createBatchOutcome(4, 2), {}, name).result?.['batch_processing_outcome'] as Data)['worker_template_name'];
+    assert.deepEqual([named(), named('work')], [undefined, 'work']); // without one the template says it
     assert.equal(isNoBatches(mixin.noBatchesResult('none').result?.['batch_processing_outcome']), true);
     assert.equal(isCreateBatches(createBatches('w', 1, [{ start_cursor: 1, end_cursor: 2 }], 1)), true);
     assert.equal(isCreateBatches(noBatches()), false);

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { setLevels } from '../dist/log.js';
+import { setLevels } from '../dist/internal.js';
 import { HandlerRegistry, Worker, type HandlerEntry, type WorkerOptions } from 'taskerd';
 
 setLevels({ own: 'off' });

@@ -168,6 +168,20 @@ static int nul(void)
 	return print("{\"value\":\"a\\u0000b\"}");
 }
 
+static int broken_text(void)
+{
+	struct text in = get(config, "in");
+	if (in.n > 4 && memcmp(in.p, "\"log\"", 5) == 0) {
+		fputs("broken: \xff\n", stderr);
+		return print("{\"logged\":true}");
+	}
+	if (in.n > 6 && memcmp(in.p, "\"error\"", 7) == 0) {
+		fputs("broken: \xff\n", stderr);
+		return 1;
+	}
+	return print("{\"value\":\"broken: \\ud800\"}");
+}
+
 static int wide(void)
 {
 	return print("{\"value\":9007199254740993}");
@@ -214,7 +228,7 @@ static const struct {
 	int (*run)(void);
 } handlers[] = {{"echo", echo}, {"value", value}, {"nothing", nothing}, {"fail", fail}, {"error_retryable", error_retryable}, {"error_permanent", error_permanent},
                 {"retry_after", retry_after}, {"flaky", flaky}, {"decision", decision}, {"analyze", analyze}, {"batch", batch}, {"aggregate", aggregate},
-                {"event", event}, {"log", log_line}, {"sizes", sizes}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"wide", wide}, {"deep", deep},
+                {"event", event}, {"log", log_line}, {"sizes", sizes}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"broken_text", broken_text}, {"wide", wide}, {"deep", deep},
                 {"huge", huge}, {"hang", hang}, {"crash", crash}};
 
 int main(void)

@@ -1,5 +1,9 @@
 -- What has happened to tasks and steps, and the reference's tables as views.
 
+-- A uuid of what has none of its own, made of its names.
+CREATE FUNCTION tasker.derived_uuid(VARIADIC p text[]) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT md5(array_to_string(p, chr(31)))::uuid $$;
+
 -- Tasks ------------------------------------------------------------------------------------------------------------------
 
 -- What an answer says of an entry of the history.
@@ -7,7 +11,7 @@ CREATE FUNCTION tasker.transition_item(p_from tasker.task_state, p_to tasker.tas
 $$ SELECT jsonb_build_object('kind', 'transition', 'from', p_from, 'to', p_to, 'at', tasker.rfc3339(p_at), 'node', p_node, 'cause', p_cause) $$;
 
 CREATE FUNCTION tasker.attempt_item(a tasker.step_attempts, p_task uuid, p_step text, p_node text) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object('kind', 'attempt', 'step', p_step, 'step_uuid', tasker.step_uuid(p_task, a.step_no), 'attempt', a.attempt,
+  SELECT jsonb_build_object('kind', 'attempt', 'audit_uuid', tasker.derived_uuid('audit', p_task::text, a.step_no::text, a.fence::text), 'step', p_step, 'step_uuid', tasker.step_uuid(p_task, a.step_no), 'attempt', a.attempt,
     'outcome', a.outcome, 'node', p_node, 'worker_uuid', a.worker_uuid, 'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at),
     'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at), 'execution_ms', a.execution_ms, 'error', a.error, 'metadata', a.metadata)
 $$;
@@ -241,9 +245,6 @@ END $$;
 -- Read-only, with the names and the essential columns that users of the reference know, for their queries and dashboards. A schema of its own, since `tasks` and others are
 -- names of ours with other columns: SET search_path = tasker_views. Identifiers that we have no uuid for are derived from their names. A condition on task_uuid is cheap.
 CREATE SCHEMA tasker_views;
-
-CREATE FUNCTION tasker.derived_uuid(VARIADIC p text[]) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-$$ SELECT md5(array_to_string(p, chr(31)))::uuid $$;
 
 CREATE VIEW tasker_views.task_namespaces AS
   SELECT tasker.derived_uuid('namespace', n.name) AS task_namespace_uuid, n.name, n.description, n.created_at, n.created_at AS updated_at FROM tasker.namespaces n;

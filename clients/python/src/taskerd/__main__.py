@@ -8,14 +8,17 @@ import os
 import signal
 import socket
 import sys
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
-from . import _processes
 from ._bridge import LEVELS
+from ._environment import LIFELINE
 from ._version import __version__
 from .exceptions import TaskerError
 from .handler import HandlerRegistry
 from .worker import DEFAULT_THREADS, Worker
+
+if TYPE_CHECKING:
+    from ._processes import Lifeline
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,20 +158,31 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.error("name at least one MODULE, or set PYTHON_HANDLER_PATH")
     if args.threads < 1 or args.processes < 1 or (args.prefetch is not None and args.prefetch < 0):
         parser.error("--threads and --processes must be at least 1, --prefetch at least 0")
-    if args.processes > 1 and _processes.LIFELINE not in os.environ:
+    if args.processes > 1 and LIFELINE not in os.environ:
         return _supervise(args, arguments)
     return _worker(args, modules)
 
 
 def _supervise(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     name = args.name or os.environ.get("HOSTNAME") or f"{socket.gethostname()}-{os.getpid()}"
+    from . import _processes
+
     return _processes.Supervisor(_processes.worker_command(arguments), args.processes, name).run()
+
+
+def _lifeline() -> "Optional[Lifeline]":
+    """To the process that has started this one as one of several."""
+    if LIFELINE not in os.environ:
+        return None
+    from ._processes import Lifeline
+
+    return Lifeline.from_environment()
 
 
 def _worker(args: argparse.Namespace, modules: List[str]) -> int:
     log = logging.getLogger("taskerd.worker")
     namespace = os.environ.get("TASKER_NAMESPACE")
-    lifeline = _processes.Lifeline.from_environment()
+    lifeline = _lifeline()
     if lifeline is not None:
         lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
     registry = HandlerRegistry.instance()

@@ -6,6 +6,7 @@ import contextvars
 import logging
 from typing import Any, Dict, Optional
 
+from ._codec import safe_text
 from .context import StepContext
 
 __all__ = ["LEVELS", "LogBridge", "current_step"]
@@ -34,10 +35,6 @@ def _level_name(level: int) -> str:
     return "trace"
 
 
-def _text(value: Any) -> str:
-    return str(value)[:MAX_MESSAGE].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 class LogBridge(logging.Handler):
     """A handler of ``logging`` for the root logger. Lines written outside of steps, and those of this library
     itself, stay here."""
@@ -51,12 +48,12 @@ class LogBridge(logging.Handler):
             return
         try:
             fields = getattr(record, "fields", None)
-            named = {str(k): _text(v) for k, v in fields.items()} if isinstance(fields, dict) else {}
+            named = {safe_text(k, 256): safe_text(v, MAX_MESSAGE) for k, v in fields.items()} if isinstance(fields, dict) else {}
             message = record.getMessage() if not named else _without_tail(record)
             if record.exc_info and record.exc_info[1] is not None:
-                named["exception"] = _text(logging.Formatter().formatException(record.exc_info))
+                named["exception"] = safe_text(logging.Formatter().formatException(record.exc_info), MAX_MESSAGE)
             named.setdefault("logger", record.name)
-            context._log(_level_name(record.levelno), _text(message), named)
+            context._log(_level_name(record.levelno), safe_text(message, MAX_MESSAGE), named)
         except Exception:
             self.handleError(record)
 

@@ -12,6 +12,7 @@ from ._codec import (
     count_items,
     frame,
     pack_checked,
+    pack_message,
     plain,
     split_limits,
 )
@@ -65,7 +66,7 @@ def without_none(params: Mapping[str, Any]) -> Dict[str, Any]:
 def request_payload(pack: Pack, ident: int, method: str, params: Mapping[str, Any]) -> bytes:
     """The packed request; InvalidValueError if a value cannot be sent."""
     try:
-        return pack_checked(pack, [REQUEST, ident, method, plain(params, "")])
+        return pack_message(pack, (REQUEST, ident, method), params)
     except ConversionError as exc:
         raise InvalidValueError(str(exc), path=exc.path or None) from exc
 
@@ -220,6 +221,7 @@ def audit(task_uuid: str, step: str, history: Mapping[str, Any]) -> List[StepAud
                 execution_time_ms=row.get("execution_ms"),
                 result=row.get("result"),
                 error=row.get("error"),
+                audit_uuid=row.get("audit_uuid"),
             )
         )
     return found

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import decimal
 import enum
 import numbers
 import os
 import socket
 import struct
+import sys
 import uuid
-from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 import msgpack
 
@@ -236,7 +236,7 @@ def to_json_value(value: Any, path: str = "", depth: int = MAX_VALUE_DEPTH) -> A
         return real
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
-    if isinstance(value, (uuid.UUID, decimal.Decimal, os.PathLike)):
+    if isinstance(value, (uuid.UUID, os.PathLike)) or _is_decimal(value):
         return str(value)
     if depth == 0:
         raise ConversionError("nested too deeply, or a value contains itself", path)
@@ -253,6 +253,17 @@ def to_json_value(value: Any, path: str = "", depth: int = MAX_VALUE_DEPTH) -> A
     raise ConversionError(f"a value of type {type(value).__name__} cannot be stored", path)
 
 
+def _is_decimal(value: Any) -> bool:
+    decimal = sys.modules.get("decimal")  # who has one has imported it
+    return decimal is not None and isinstance(value, decimal.Decimal)
+
+
+def safe_text(value: Any, limit: int) -> str:
+    """Any text in a form that can be sent and stored: no lone surrogates, no U+0000."""
+    cut = str(value)[:limit].replace("\0", "\\0")
+    return cut if cut.isascii() else cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _map(value: Mapping[Any, Any], path: str, depth: int) -> Dict[str, Any]:
     out: Dict[str, Any] = {}
     for key, item in value.items():
@@ -266,6 +277,11 @@ def _map(value: Mapping[Any, Any], path: str, depth: int) -> Dict[str, Any]:
 def _checked_text(text: str, path: str) -> str:
     if "\0" in text:
         raise ConversionError("U+0000 cannot be stored", path)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as exc:
+            raise ConversionError(f"text with {text[exc.start]!r}, half of a surrogate pair, cannot be stored", path) from exc
     return text
 
 
@@ -292,7 +308,18 @@ def pack_checked(pack: Pack, value: Any, path: str = "") -> bytes:
     try:
         return pack(value)
     except (ValueError, OverflowError) as exc:  # a lone surrogate, a string above 4 GiB
+        to_json_value(value, path)  # knows the place
         raise ConversionError(str(exc), path) from exc
+
+
+def pack_message(pack: Pack, head: Sequence[Any], params: Mapping[str, Any]) -> bytes:
+    """The same for an envelope: ``head``, and params in which the place is named."""
+    params = plain(params)
+    try:
+        return pack([*head, params])
+    except (ValueError, OverflowError) as exc:
+        to_json_value(params)
+        raise ConversionError(str(exc)) from exc
 
 
 def count_items(value: Any) -> int:

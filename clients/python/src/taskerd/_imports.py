@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import pkgutil
 import traceback
 from dataclasses import dataclass
 from types import ModuleType
@@ -88,6 +87,10 @@ def import_tree(name: str, failures: Optional[List[ImportFailure]] = None) -> It
         return
     yield module
     places = list(getattr(module, "__path__", ()))
+    if not places:
+        return
+    import pkgutil  # most handlers are in a single file
+
     below = {info.name for info in pkgutil.iter_modules(places)}
     for place in places:  # directories without __init__.py are packages too, but are not listed
         if os.path.isdir(place):

@@ -19,14 +19,13 @@ import time
 from types import FrameType
 from typing import Callable, Dict, List, Optional, Sequence
 
+from ._environment import LIFELINE
 from ._transport import Backoff
 
 __all__ = ["LIFELINE", "Lifeline", "Supervisor"]
 
 _log = logging.getLogger("taskerd.worker")
 
-#: Names the child's end of the socket pair.
-LIFELINE = "TASKERD_WORKER_LIFELINE"
 #: A child that lived this long is started again at once.
 GOOD_SECONDS = 30.0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Awaitable, Dict, List, Mapping, Optional,
 
 from . import _otel
 from ._bridge import current_step
-from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, split_limits
+from ._codec import DEFAULT_LIMITS, Pack, fits, new_packer, plain, safe_text, split_limits, to_json_value
 from .context import StepContext
 from .exceptions import ConversionError
 from .handler import HandlerRegistry
@@ -87,7 +87,10 @@ class StepRunner:
             size = f"{len(packed)} bytes, the daemon takes {max_bytes}"
             kind, why = "result_too_large", size if len(packed) > max_bytes else f"more than {max_items} values, keys and containers"
         except Exception as exc:  # user values may fail in any way while they are converted
-            kind, why = "serialization_error", text_of(exc)
+            if events:
+                _log.error("step %s: its events cannot be sent: %s", context._key[0], text_of(exc))
+                return self.encode(context, result, elapsed_ms)
+            kind, why = "serialization_error", _why(result, exc)
         _log.error(
             "step %s of handler %r: the result cannot be sent: %s", context._key[0], context.handler_name, why
         )
@@ -188,10 +191,15 @@ def _without_extras(result: StepHandlerResult, kind: str, why: str) -> StepHandl
     )
 
 
-def _text(value: Any, limit: int) -> str:
-    """Any text in a form that can be sent and stored: no lone surrogates, no U+0000."""
-    cut = str(value)[:limit].replace("\0", "\\0")
-    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+def _why(result: StepHandlerResult, error: Exception) -> str:
+    """What cannot be sent of a result, with its place, which the packer does not know."""
+    if isinstance(error, UnicodeEncodeError):
+        try:
+            to_json_value(result.result, "result")
+            to_json_value(result.metadata, "metadata")
+        except ConversionError as exc:
+            return str(exc)
+    return text_of(error)
 
 
 def _unresolved(name: str, why: str) -> StepHandlerResult:
@@ -217,13 +225,13 @@ def _item(context: StepContext, result: StepHandlerResult, elapsed_ms: float) ->
         return item
     metadata, backtrace = _split_backtrace(result.metadata)
     error: Dict[str, Any] = {
-        "message": _text(result.error_message or "the step failed", MAX_MESSAGE),
-        "error_type": _text(result.error_type or "handler_error", 128),
+        "message": safe_text(result.error_message or "the step failed", MAX_MESSAGE),
+        "error_type": safe_text(result.error_type or "handler_error", 128),
         "retryable": bool(result.retryable),
     }
     code = result.error_code or metadata.get("error_code")
     if code is not None:
-        error["error_code"] = _text(code, 128)
+        error["error_code"] = safe_text(code, 128)
     if backtrace:
         error["backtrace"] = backtrace
     if type(metadata.get("status_code")) is int:
@@ -244,9 +252,9 @@ def _lenient(value: Mapping[str, Any], path: str) -> Dict[str, Any]:
     out: Dict[str, Any] = {}
     for key, item in value.items():
         try:
-            out[str(key)] = plain(item, f"{path}.{key}")
+            out[safe_text(key, 256)] = to_json_value(item, f"{path}.{key}")
         except ConversionError:
-            out[str(key)] = repr(item)[:1024]
+            out[safe_text(key, 256)] = safe_text(repr(item), 1024)
     return out
 
 
@@ -256,7 +264,7 @@ def _split_backtrace(metadata: Mapping[str, Any]) -> Tuple[Mapping[str, Any], Li
     if not isinstance(text, str):
         return metadata, []
     rest = {k: v for k, v in metadata.items() if k != "traceback"}
-    return rest, [_text(line, 1024) for line in text.splitlines()[-MAX_BACKTRACE:]]
+    return rest, [safe_text(line, 1024) for line in text.splitlines()[-MAX_BACKTRACE:]]
 
 
 def _retry_after(result: StepHandlerResult, metadata: Mapping[str, Any]) -> Optional[int]:

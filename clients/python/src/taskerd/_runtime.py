@@ -28,8 +28,9 @@ from ._codec import (
     frame,
     list_frame_prefix,
     new_packer,
-    pack_checked,
+    pack_message,
     plain,
+    safe_text,
     split_limits,
 )
 from ._pool import HandlerPool
@@ -55,6 +56,8 @@ FATAL_CODES = frozenset(
 )
 RESUME_TIMEOUT = 30.0
 DEPENDENCY_TIMEOUT = 60.0
+#: Characters of a line of the log.
+MAX_LOG = 8192
 #: Progress and log lines are dropped while more than this waits to be sent.
 MAX_BACKLOG = 1 << 20
 #: A connection that lived this long, or on which a result was acknowledged, was good: the next reconnect
@@ -268,15 +271,15 @@ class WorkerRuntime:
 
     def send_log(self, step_uuid: Optional[str], level: str, message: str, fields: Mapping[str, Any]) -> None:
         """``step.log``; dropped while there is no connection."""
-        params: Dict[str, Any] = {"level": level, "message": str(message)}
+        params: Dict[str, Any] = {"level": level, "message": safe_text(message, MAX_LOG)}
         if step_uuid is not None:
             params["step_uuid"] = step_uuid
         if fields:
-            params["fields"] = {str(k): str(v) for k, v in fields.items()}
+            params["fields"] = {safe_text(k, MAX_LOG): safe_text(v, MAX_LOG) for k, v in fields.items()}
         self._notify("step.log", params)
 
     def _notify(self, method: str, params: Mapping[str, Any]) -> None:
-        data = frame(pack_checked(self._runner.packer(), [NOTIFICATION, method, params]))
+        data = frame(pack_message(self._runner.packer(), (NOTIFICATION, method), params))
         if not self.connected.is_set():
             return
         self._control.append(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 import time
 import weakref
@@ -55,6 +54,8 @@ class Backoff:
 
     def next(self, at_least: float = 0.0) -> float:
         """Seconds to wait now."""
+        import random  # few ever wait
+
         delay = random.uniform(0.0, self._bound)
         self._bound = min(self._cap, self._bound * 2)
         return max(delay, at_least)

@@ -306,16 +306,16 @@ class TaskerClient(EventCalls):
     ) -> TaskListResponse:
         """Tasks, newest first. For the next page pass ``pagination.next_cursor`` as ``cursor``; ``offset``
         works too but reads what it skips."""
-        skip = offset
+        skip, whole = offset, cursor is None
         while skip > 0:
             params = list_params(min(skip, 1000), namespace, status, name, cursor)
             page = self.request("task.list", params)
             skip -= len(page.get("tasks") or ())
             cursor = page.get("next_cursor")
             if cursor is None:
-                return TaskListResponse.from_dict({}, limit=limit, offset=offset)
+                return TaskListResponse.from_dict({}, limit=limit, offset=offset, whole=whole)
         answer = self.request("task.list", list_params(limit, namespace, status, name, cursor))
-        return TaskListResponse.from_dict(answer, limit=limit, offset=offset)
+        return TaskListResponse.from_dict(answer, limit=limit, offset=offset, whole=whole)
 
     def iter_tasks(
         self, *, namespace: Optional[str] = None, status: Optional[str] = None, name: Optional[str] = None

@@ -140,7 +140,7 @@ class TaskResponse:
         task = _known(cls, {k: v for k, v in data.items() if k != "steps"})
         rows = data.get("steps") or ()
         steps = [StepResponse.from_dict({"task_uuid": task.task_uuid, **row}) for row in rows]
-        return dataclasses.replace(task, steps=_with_parents(steps))
+        return dataclasses.replace(task, steps=_in_task(task, steps))
 
     @property
     def status(self) -> str:
@@ -165,11 +165,14 @@ class TaskResponse:
         raise KeyError(name)
 
 
-def _with_parents(steps: List[StepResponse]) -> List[StepResponse]:
+def _in_task(task: TaskResponse, steps: List[StepResponse]) -> List[StepResponse]:
+    """Steps with what follows from their task and the others."""
     done = {s.name for s in steps if s.state in ("complete", "resolved_manually")}
     return [
         dataclasses.replace(
             s,
+            created_at=task.created_at,
+            updated_at=max(filter(None, (task.created_at, s.ready_at, s.started_at, s.finished_at)), default=None),
             total_parents=len(s.depends_on),
             completed_parents=sum(1 for name in s.depends_on if name in done),
             dependencies_satisfied=all(name in done for name in s.depends_on),
@@ -180,7 +183,8 @@ def _with_parents(steps: List[StepResponse]) -> List[StepResponse]:
 
 @dataclass(frozen=True)
 class PaginationInfo:
-    """Place of a page in a list. The daemon does not count lists, so the totals are None."""
+    """Place of a page in a list. The daemon does not count lists: the totals are known on the last page
+    (unless a cursor has led there), and None on others."""
 
     page: int = 1
     per_page: int = 50
@@ -199,14 +203,21 @@ class TaskListResponse:
     pagination: PaginationInfo
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], *, limit: int = 50, offset: int = 0) -> "TaskListResponse":
-        """From the daemon's answer."""
+    def from_dict(
+        cls, data: Mapping[str, Any], *, limit: int = 50, offset: int = 0, whole: bool = False
+    ) -> "TaskListResponse":
+        """From the daemon's answer. ``whole``: the list was read from its beginning, not from a cursor."""
         cursor = data.get("next_cursor")
+        tasks = [TaskResponse.from_dict(row) for row in data.get("tasks") or ()]
+        last = whole and cursor is None and (bool(tasks) or offset == 0)
+        total = offset + len(tasks) if last else None
         return cls(
-            [TaskResponse.from_dict(row) for row in data.get("tasks") or ()],
+            tasks,
             PaginationInfo(
                 page=offset // limit + 1,
                 per_page=limit,
+                total_count=total,
+                total_pages=None if total is None else -(-total // limit),
                 has_next=cursor is not None,
                 has_previous=offset > 0,
                 next_cursor=cursor,

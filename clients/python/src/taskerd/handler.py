@@ -8,11 +8,11 @@ import logging
 import os
 import sys
 import threading
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Type, Union
 
 from ._imports import ImportFailure, import_tree, log_failure
+from ._environment import template_place
 from .registry import (
     ClassLookupResolver,
     ExplicitMappingResolver,
@@ -42,14 +42,15 @@ class HandlerDiscovery:
         cannot be imported are put there, and only one that does not exist is an error.
         """
         if os.sep in name or name.endswith(".py") or (os.path.isdir(name) and not _is_importable(name)):
-            path = Path(name).resolve()
-            if not path.exists():
+            path = os.path.realpath(name)
+            if not os.path.exists(path):
                 raise ModuleNotFoundError(f"no such file or directory: {name}", name=name)
-            parent = str(path.parent)
+            parent, name = os.path.split(path)
             if parent not in sys.path:
                 sys.path.insert(0, parent)
             importlib.invalidate_caches()
-            name = path.stem if path.is_file() else path.name
+            if os.path.isfile(path):
+                name = os.path.splitext(name)[0]
         return list(import_tree(name, failures))
 
     @staticmethod
@@ -223,22 +224,25 @@ class HandlerRegistry:
         named = {f.module for f in self._failures}
         return [*self._failures, *(f for f in found if f.module not in named)]
 
+    def _bootstrap_templates(self, path: str) -> int:
+        from .template_discovery import TemplateParser, TemplatePath
+
+        files = [str(p) for p in TemplatePath.files(path)]
+        self.template_discovery_info = {"template_path": path, "files": files}
+        return sum(self._register_path(c) for f in files for c in TemplateParser.extract_handler_callables(f))
+
     def bootstrap_handlers(self) -> int:
         """Look for template files, and in test environments scan the modules imported so far.
 
         Handlers that the templates name by import path are imported, and registered under their
         ``handler_name`` too. Returns how many handlers were registered.
         """
-        from .template_discovery import TemplateParser, TemplatePath
-
         try:
-            path = TemplatePath.find()
-            files = [str(p) for p in TemplatePath.files(path)] if path else []
-            self.template_discovery_info = {"template_path": str(path) if path else None, "files": files}
+            path = template_place()
+            count = self._bootstrap_templates(path) if path is not None else 0
         except OSError as exc:
-            files = []
+            count = 0
             _log.warning("templates cannot be listed: %s", exc)
-        count = sum(self._register_path(c) for f in files for c in TemplateParser.extract_handler_callables(f))
         if os.environ.get("TASKER_ENV") != "test":
             return count
         for name, module in list(sys.modules.items()):

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Set, Union
 
+from ._environment import template_place
 from ._lazy import names_of
 
 __all__ = ["TemplateParser", "TemplatePath"]
@@ -16,7 +17,6 @@ __all__ = ["TemplateParser", "TemplatePath"]
 __getattr__ = names_of(__name__, {"taskerd.handler": "HandlerDiscovery"})
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_WORKSPACE_MARKERS = ("pyproject.toml", "setup.py", ".git")
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -28,20 +28,8 @@ class TemplatePath:
     @staticmethod
     def find() -> Optional[Path]:
         """The first of these directories that exists. A TASKER_TEMPLATE_PATH that does not is an error."""
-        named = os.environ.get("TASKER_TEMPLATE_PATH")
-        if named:
-            if not Path(named).exists():
-                raise FileNotFoundError(f"TASKER_TEMPLATE_PATH: no such directory: {named}")
-            return Path(named)
-        places = []
-        workspace = os.environ.get("WORKSPACE_PATH")
-        if workspace:
-            places.append(Path(workspace))
-        here = Path.cwd()
-        enclosing = (d for d in (here, *here.parents) if any((d / m).exists() for m in _WORKSPACE_MARKERS))
-        places.extend(list(enclosing)[:1])
-        places.append(here)
-        return next((p / "config" / "tasks" for p in places if (p / "config" / "tasks").is_dir()), None)
+        place = template_place()
+        return Path(place) if place is not None else None
 
     @staticmethod
     def find_template_config_directory() -> Optional[Path]:

@@ -53,9 +53,14 @@ module Taskerd
       end
 
       def text(value)
+        mended(value)[0, MAX_MESSAGE].tr("\0", "?")
+      end
+
+      # Whatever it is made of, as UTF-8.
+      def mended(value)
         text = value.to_s
         text = text.encode(Encoding::UTF_8, invalid: :replace, undef: :replace) unless text.encoding == Encoding::UTF_8
-        text.scrub("?")[0, MAX_MESSAGE].tr("\0", "?")
+        text.scrub("?")
       end
     end
 
@@ -145,7 +150,8 @@ module Taskerd
       LogBridge.emit(bridged, message, fields) unless LogBridge.level.nil?
       return true if rank < @rank
 
-      tail = fields.empty? ? "" : " #{fields.map { |k, v| "#{k}=#{v}" }.join(" ")}"
+      message = LogBridge.mended(message)
+      tail = fields.empty? ? "" : " #{fields.map { |k, v| "#{k}=#{LogBridge.mended(v)}" }.join(" ")}"
       @out.write("#{Time.now.strftime("%Y-%m-%d %H:%M:%S.%L")} #{name.upcase} #{Thread.current.name || "main"}: #{message}#{tail}\n")
       true
     rescue IOError, SystemCallError # nobody reads it any more

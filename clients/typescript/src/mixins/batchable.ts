@@ -65,14 +65,14 @@ export class BatchableMixin {
     return { cursorConfigs: cursorRanges(totalItems, batchSize, stepSize), totalItems, batchMetadata };
   }
 
-  /** The analyzer is done: a worker for each range, or none if there is no range. */
-  batchAnalyzerSuccess(outcome: Ranges, metadata?: Data, workerTemplateName = 'batch_worker'): StepHandlerResult {
+  /** The analyzer is done: a worker for each range, or none if there is no range. Without a name the template says of which step. */
+  batchAnalyzerSuccess(outcome: Ranges, metadata?: Data, workerTemplateName?: string): StepHandlerResult {
     const data = outcome as Data;
     const configs = (data['cursorConfigs'] ?? data['cursor_configs'] ?? []) as unknown[];
     const shared = (data['batchMetadata'] ?? data['batch_metadata'] ?? {}) as Data;
     const marked = { batch_analyzer: true, ...metadata };
     if (configs.length === 0) return StepHandlerResult.success({ batch_processing_outcome: noBatches(), ...shared }, marked);
-    const template = (data['workerTemplateName'] ?? data['worker_template_name'] ?? workerTemplateName) as string;
+    const template = (data['workerTemplateName'] ?? data['worker_template_name'] ?? workerTemplateName) as string | undefined;
     const result = batchesResult(template, configs, (data['totalItems'] ?? data['total_items']) as number | undefined);
     if (Object.keys(shared).length > 0) result['batch_metadata'] = shared;
     return StepHandlerResult.success(result, marked);
@@ -203,10 +203,10 @@ export class BatchableMixin {
 }
 
 /** The part of an analyzer's result that the daemon reads, with the counts that handlers read. */
-export function batchesResult(workerTemplateName: string, configs: readonly unknown[], totalItems?: number | null): Data {
+export function batchesResult(workerTemplateName: string | undefined, configs: readonly unknown[], totalItems?: number | null): Data {
   const cursors = configs.map((config, i) => cursorMap(config, i + 1));
   const total = totalItems ?? cursors.reduce((sum, cursor) => sum + cursor.batch_size, 0);
-  const outcome = createBatches(workerTemplateName, cursors.length, cursors, total);
+  const outcome = { ...createBatches('', cursors.length, cursors, total), worker_template_name: workerTemplateName };
   return { batch_processing_outcome: outcome, worker_count: cursors.length, total_items: total };
 }
 

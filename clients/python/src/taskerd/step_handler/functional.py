@@ -17,15 +17,29 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import Any, Awaitable, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Awaitable,
+    Callable,
+    ClassVar,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
-from ..batch_processing.batchable import Batchable
 from ..context import StepContext
 from ..results import StepHandlerResult, failure_from_exception, result_from_value
 from ._binding import DEPENDS, INPUTS, Binding, is_model
 from .base import StepHandler
-from .mixins.api import APIMixin
-from .mixins.decision import DecisionMixin, DecisionPointOutcome
+
+if TYPE_CHECKING:
+    from .mixins.decision import DecisionPointOutcome
 
 __all__ = [
     "BatchConfig",
@@ -58,11 +72,15 @@ class Decision:
     @classmethod
     def route(cls, steps: Union[str, List[str]], **routing_context: Any) -> "Decision":
         """Have these steps created."""
+        from .mixins.decision import DecisionPointOutcome
+
         return cls(DecisionPointOutcome.create_steps(steps, None, routing_context))
 
     @classmethod
     def skip(cls, reason: str = "", **routing_context: Any) -> "Decision":
         """Create no step."""
+        from .mixins.decision import DecisionPointOutcome
+
         return cls(DecisionPointOutcome.no_branches(reason, routing_context))
 
     @property
@@ -129,48 +147,6 @@ class FunctionalHandler(StepHandler):
         return result_from_value(value)
 
 
-class _DecisionFunction(DecisionMixin, FunctionalHandler):
-    def _finish(self, value: Any) -> StepHandlerResult:
-        if isinstance(value, Decision):
-            return self.decision_success_with_outcome(value.outcome)
-        if isinstance(value, DecisionPointOutcome):
-            return self.decision_success_with_outcome(value)
-        return result_from_value(value)
-
-
-class _AnalyzerFunction(Batchable, FunctionalHandler):
-    _worker_template: ClassVar[str]
-
-    def _finish(self, value: Any) -> StepHandlerResult:
-        if not isinstance(value, BatchConfig):
-            return result_from_value(value)
-        ranges = self.create_cursor_ranges(value.total_items, value.batch_size)
-        if not ranges:
-            return self.no_batches_outcome("empty_dataset", value.metadata)
-        return self.batch_analyzer_success(
-            worker_template_name=self._worker_template,
-            cursor_configs=ranges,
-            total_items=value.total_items,
-            batch_metadata=value.metadata,
-        )
-
-
-class _WorkerFunction(Batchable, FunctionalHandler):
-    def _arguments(self, context: StepContext) -> Dict[str, Any]:
-        arguments = self._binding.arguments(context)
-        if self._binding.takes("batch_context"):
-            arguments["batch_context"] = self.get_batch_context(context)
-        return arguments
-
-
-class _ApiFunction(APIMixin, FunctionalHandler):
-    def _arguments(self, context: StepContext) -> Dict[str, Any]:
-        arguments = self._binding.arguments(context)
-        if self._binding.takes("api"):
-            arguments["api"] = self
-        return arguments
-
-
 def _handler(
     kind: Type[FunctionalHandler], decorator: str, name: str, version: str, **members: Any
 ) -> Callable[[F], F]:
@@ -201,7 +177,9 @@ def step_handler(name: str, version: str = "1.0.0") -> Callable[[F], F]:
 
 def decision_handler(name: str, version: str = "1.0.0") -> Callable[[F], F]:
     """Make a function the handler of a decision; it returns a ``Decision``."""
-    return _handler(_DecisionFunction, "decision_handler", name, version)
+    from ._special import DecisionFunction
+
+    return _handler(DecisionFunction, "decision_handler", name, version)
 
 
 def batch_analyzer(
@@ -211,7 +189,9 @@ def batch_analyzer(
 
     ``worker_template`` is the template's step that does the work.
     """
-    return _handler(_AnalyzerFunction, "batch_analyzer", name, version, _worker_template=worker_template)
+    from ._special import AnalyzerFunction
+
+    return _handler(AnalyzerFunction, "batch_analyzer", name, version, _worker_template=worker_template)
 
 
 def batch_worker(name: str, version: str = "1.0.0", analyzer_step: Optional[str] = None) -> Callable[[F], F]:
@@ -219,7 +199,9 @@ def batch_worker(name: str, version: str = "1.0.0", analyzer_step: Optional[str]
 
     ``analyzer_step`` is for readers; the template says which step makes the batches.
     """
-    return _handler(_WorkerFunction, "batch_worker", name, version)
+    from ._special import WorkerFunction
+
+    return _handler(WorkerFunction, "batch_worker", name, version)
 
 
 def api_handler(
@@ -231,8 +213,10 @@ def api_handler(
 ) -> Callable[[F], F]:
     """Make a function a handler that calls an HTTP service; its argument ``api`` has ``get``, ``post``,
     ``api_success``, ``api_failure`` and so on."""
+    from ._special import ApiFunction
+
     return _handler(
-        _ApiFunction,
+        ApiFunction,
         "api_handler",
         name,
         version,

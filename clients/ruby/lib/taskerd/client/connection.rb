@@ -119,13 +119,14 @@ module Taskerd
       def list_tasks(limit: 50, offset: 0, namespace: nil, status: nil, name: nil, cursor: nil)
         filter = { namespace: namespace, state: status, name: name }
         skip = offset
+        whole = cursor.nil?
         while skip.positive?
           page = request("task.list", { **filter, limit: [skip, 1000].min, cursor: cursor })
           skip -= (page["tasks"] || []).size
           cursor = page["next_cursor"]
-          return Types::ClientTaskListResponse.from_wire({}, limit, offset) if cursor.nil?
+          return Types::ClientTaskListResponse.from_wire({}, limit, offset, whole) if cursor.nil?
         end
-        Types::ClientTaskListResponse.from_wire(request("task.list", { **filter, limit: limit, cursor: cursor }), limit, offset)
+        Types::ClientTaskListResponse.from_wire(request("task.list", { **filter, limit: limit, cursor: cursor }), limit, offset, whole)
       end
 
       # All tasks, newest first, read page by page.

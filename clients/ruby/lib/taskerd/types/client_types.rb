@@ -86,6 +86,8 @@ module Taskerd
         task.steps = rows.map do |row|
           step = ClientStepResponse.from_wire({ "task_uuid" => task.task_uuid, **row })
           parents = row["depends_on"] || []
+          step.created_at = task.created_at
+          step.updated_at = [task.created_at, step.ready_at, step.started_at, step.finished_at].compact.max
           step.total_parents = parents.size
           step.completed_parents = parents.count { |name| done[name] }
           step.dependencies_satisfied = step.total_parents == step.completed_parents
@@ -118,14 +120,17 @@ module Taskerd
       end
     end
 
-    # A page of tasks, newest first, without steps. `pagination` is a Hash; `next_cursor` leads on.
+    # A page of tasks, newest first, without steps. `pagination` is a Hash; `next_cursor` leads on. The daemon does not count lists: the totals
+    # are known on the last page (unless a cursor has led there), and nil on others.
     ClientTaskListResponse = Struct.new(:tasks, :pagination, keyword_init: true) do
       # @api private
-      def self.from_wire(answer, limit, offset)
+      def self.from_wire(answer, limit, offset, whole)
         cursor = answer["next_cursor"]
-        pagination = { page: (offset / limit) + 1, per_page: limit, total_count: nil, total_pages: nil, has_next: !cursor.nil?,
+        tasks = (answer["tasks"] || []).map { |row| ClientTaskResponse.from_wire(row) }
+        total = offset + tasks.size if whole && cursor.nil? && (tasks.any? || offset.zero?)
+        pagination = { page: (offset / limit) + 1, per_page: limit, total_count: total, total_pages: total && (total.to_f / limit).ceil, has_next: !cursor.nil?,
                        has_previous: offset.positive?, next_cursor: cursor }
-        new(tasks: (answer["tasks"] || []).map { |row| ClientTaskResponse.from_wire(row) }, pagination: Taskerd.indifferent(pagination))
+        new(tasks: tasks, pagination: Taskerd.indifferent(pagination))
       end
 
       def next_cursor
@@ -150,7 +155,8 @@ module Taskerd
         rows.map do |row|
           new(workflow_step_uuid: row["step_uuid"], task_uuid: task_uuid, step_name: row["step"], attempt: row["attempt"], outcome: row["outcome"],
               success: row["outcome"] == "success", worker_uuid: row["worker_uuid"], recorded_at: row["recorded_at"],
-              execution_time_ms: row["execution_ms"], result: row["result"], error: row["error"], from_state: "in_progress")
+              execution_time_ms: row["execution_ms"], result: row["result"], error: row["error"], audit_uuid: row["audit_uuid"],
+              from_state: "in_progress")
         end
       end
     end

@@ -97,7 +97,7 @@ class Roles(RoleCase):
 		self.denied(self.session("daemon"), "DROP TABLE tasker.tasks", "ALTER TABLE tasker.tasks ADD x int", "TRUNCATE tasker.tasks", "CREATE TABLE tasker.mine (i int)", "CREATE TABLE pgmq.mine (i int)",
 		            "CREATE FUNCTION pgmq.send(text, jsonb) RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE FUNCTION tasker.rfc3339(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
 		            "CREATE OR REPLACE FUNCTION tasker.rfc3339(p timestamptz) RETURNS text LANGUAGE sql AS 'SELECT NULL::text'", "CREATE TRIGGER t BEFORE INSERT ON tasker.tasks FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-		            "UPDATE tasker.operator_actions SET reason = 'x'", "UPDATE tasker.step_attempts SET outcome = 'success'", "INSERT INTO tasker.schema_migrations VALUES (999, 'x')", "SELECT tasker.grant_role('daemon', 'other')",
+		            "UPDATE tasker.operator_actions SET reason = 'x'", "UPDATE tasker.step_attempts SET outcome = 'success'", "UPDATE tasker.task_transitions SET task_id = 1", "DELETE FROM tasker.schema_migrations", "INSERT INTO tasker.schema_migrations VALUES (999, 'x')", "SELECT tasker.grant_role('daemon', 'other')",
 		            "CREATE ROLE other", "CREATE SCHEMA other", "DROP FUNCTION tasker.create_task", "ALTER SCHEMA tasker OWNER TO CURRENT_USER", "SELECT pg_read_file('/etc/passwd')", "DROP TABLE pgmq.q_orchestration_task_requests")
 
 	def test_what_the_submitter_may(self):

@@ -43,6 +43,7 @@ SANITIZERS = {
     "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:second_deadlock_stack=1",
 }
 # What under a sanitizer runs each kind of request, row and frame once; tests/run asan-all runs the others too, which takes a quarter of an hour.
+TSAN_TESTS = [f"test_{name}.py" for name in ("traces", "operators", "http", "http_auth", "handoff", "events", "drain", "watch", "retention", "dlq", "resume", "restart", "nodes")]  # of tsan-all
 ASAN_TESTS = [f"test_{name}.py" for name in ("smoke", "cancel", "create", "dynamic", "events", "history", "http", "limits", "resume", "template", "watch", "workflow")]
 
 
@@ -298,17 +299,23 @@ def asan_all():
     asan(["test*.py"])
 
 
-def tsan():
+def tsan(patterns=("test_smoke.py",), fault_patterns=()):
     """What has threads: a program without them has no races to be found."""
-    where = build("tsan", "daemon/taskerd", "tests/bench/bench_worker", programs_of("threads"))
+    where = build("tsan", "daemon/taskerd", "tests/bench/bench_worker", *(["clients/taskerctl/taskerctl"] if fault_patterns else []), programs_of("threads"))
     if not where:
         return
     # The runtime of gcc 12 cannot place its shadow memory under the address randomisation of newer kernels.
     prefix = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     env = sanitizer_env(where)
     meson_tests("tsan unit", where, ["--suite", "threads"], {**env, "CK_FORK": "no"}, 4, prefix)
-    daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, ["test_smoke.py"])
+    daemon_tests("tsan integration", "tests/integration", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, patterns)
+    if fault_patterns:
+        daemon_tests("tsan faults", "tests/faults", where, {**env, "TASKERD_RUN_PREFIX": " ".join(prefix)}, fault_patterns)
     sanitizer_reports("tsan", where)
+
+
+def tsan_all():
+    tsan(["test_smoke.py", *TSAN_TESTS], ["test_frozen.py"])
 
 
 def python():
@@ -543,7 +550,7 @@ SUITES = {f.__name__: f for f in (
 )}
 WIDTH = 3  # suites that run beside each other: each waits some of its time
 AFTER = {"conformance": ("rust", "typescript", "wasm")}  # which make the clients for it
-LONG_SUITES = {"asan-all": asan_all, "faults-asan": faults_asan, "packages": packages}  # by name only
+LONG_SUITES = {"asan-all": asan_all, "tsan-all": tsan_all, "faults-asan": faults_asan, "packages": packages}  # by name only
 
 
 def run_suite(name, before):

@@ -288,7 +288,7 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 		rc = schemas_check_contexts(h->names, h->templates, c, reqs, n, why, e);
 	if (rc < 0)
 		return rc;
-	int done = n == 1 ? one_run(h, c, call, reqs[0], out, why, e) : reqs[0]->kind == REQ_RESULT ? many_run(h, c, call, reqs, n, out, why, e) : 0;
+	int done = n == 1 ? one_run(h, c, call, reqs[0], out, why, e) : many_run(h, c, call, reqs, n, out, why, e);
 	if (done != 0)
 		return done < 0 ? done : 0;
 	rc = run_all(h, c, call, reqs, n, &r, why, e);

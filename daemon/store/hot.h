@@ -36,5 +36,5 @@ int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct do
 int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
 int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;
 int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;
-/* After hot_run: those of the batch of results that want another call, in `ret`; returns how many. */
+/* After hot_run: those of the batch that want another call, in `ret`; returns how many. */
 size_t many_left(struct req **reqs, size_t n, struct req **ret);

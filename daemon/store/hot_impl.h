@@ -8,7 +8,7 @@
 /* Columns of tasker.hot_row. */
 enum col { C_KIND, C_IDX, C_STATUS, C_TASK_ID, C_TASK, C_TEMPLATE, C_STEP, C_ATTEMPT, C_FENCE, C_HANDLER, C_CONTEXT, C_DEPS, C_INPUTS, C_CHECKPOINT, C_META };
 
-enum stmt { S_RECORD, S_RECORD_ONE, S_RECORD_MANY, S_CREATE_ONE, S_CREATE, S_CLAIM, S_START, S_START_CHECKED, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
+enum stmt { S_RECORD, S_RECORD_ONE, S_RECORD_MANY, S_CREATE_ONE, S_CREATE_MANY, S_CREATE, S_CLAIM, S_START, S_START_CHECKED, S_RECOVER, S_ADOPT, S_CANCEL, S_STATES, S_COUNT };
 
 #define MAX_PARAMS 23
 #define N_CREATE 7
@@ -58,6 +58,8 @@ int hot_execute(struct hot *h, PGconn *c, enum stmt s, const struct params *p, P
 /* A task was made: its template's metrics are found. */
 void note_created(struct hot *h, struct req *q);
 int row_int(const PGresult *r, int row, enum col c); /* 0 for NULL */
+/* An integer of any size in the only row; 0 for NULL. */
+int64_t row_number(const PGresult *r, int col);
 void row_status(const PGresult *r, int row, char *out, size_t size);
 /* Rows of tasker.hot_row into *out and the requests. `payload`: c rows have what a worker needs. 0 or negative. */
 int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, bool payload, struct req **reqs, size_t n, struct done *out, enum db_failure *why,
@@ -89,7 +91,7 @@ void note_completed(struct done *out, const struct uuid *task, unsigned series);
 
 /* What all results have, into the arrays for the call. */
 void put_success(struct hot *h, const struct req_result *q);
-/* Those of the batch that are simple successes. 1: committed; of the requests that have no status nothing was changed, and many_left finds them. 0: not such a batch, nothing
+/* Those of the batch of results or creates that are the usual case. 1: committed; of the requests that have no status nothing was changed, and many_left finds them. 0: not such a batch, nothing
  * was changed; negative as hot_run. */
 int many_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
 

@@ -58,7 +58,7 @@ void note_completed(struct done *out, const struct uuid *task, unsigned series)
 	out->settled = s;
 }
 
-static int64_t number(const PGresult *r, int col)
+int64_t row_number(const PGresult *r, int col)
 {
 	uint64_t be = 0;
 	size_t n = (size_t)PQgetlength(r, 0, col);
@@ -130,7 +130,7 @@ static int finish_result(struct hot *h, const struct hot_call *call, const struc
 			 struct err *e)
 {
 	const struct tcache_template *t = tcache_find(h->templates, q->result.template_id);
-	int64_t what = number(r, 0);
+	int64_t what = row_number(r, 0);
 	if (what == 0)
 		return 0;
 	snprintf(q->status, sizeof q->status, "recorded");
@@ -152,13 +152,13 @@ static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, 
 	q->task = q->create.task;
 	note_created(h, q);
 	if (!flag(r, NEW_TAKEN)) {
-		done_add_id(out, (int)number(r, NEW_HANDLER));
+		done_add_id(out, (int)row_number(r, NEW_HANDLER));
 		return 1;
 	}
-	struct claim *cl = handover_root(h, c, call, q, (int)number(r, NEW_TEMPLATE), (int)number(r, NEW_ROOT), why, e);
+	struct claim *cl = handover_root(h, c, call, q, (int)row_number(r, NEW_TEMPLATE), (int)row_number(r, NEW_ROOT), why, e);
 	if (!cl)
 		return -ENOMEM;
-	cl->task_id = number(r, NEW_TASK);
+	cl->task_id = row_number(r, NEW_TASK);
 	cl->next = out->claims;
 	out->claims = cl;
 	q->handed_over = true;
@@ -173,7 +173,7 @@ int one_finish(struct hot *h, PGconn *c, const struct hot_call *call, const stru
 
 bool one_must_load(struct hot *h, const struct one *one, const PGresult *r)
 {
-	return one->stmt == S_CREATE_ONE && flag(r, NEW_TAKEN) && !tcache_find(h->templates, (int)number(r, NEW_TEMPLATE));
+	return one->stmt == S_CREATE_ONE && flag(r, NEW_TAKEN) && !tcache_find(h->templates, (int)row_number(r, NEW_TEMPLATE));
 }
 
 bool one_is_refusal(const struct err *e)

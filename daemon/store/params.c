@@ -18,6 +18,7 @@ static const struct {
 	[S_RECORD_MANY] = {"record_many", "SELECT * FROM tasker.record_many($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int8[],$7::int[],$8::int[],$9::jsonb[],$10::int[],$11::jsonb[],"
 					  "$12::real[],$13::uuid[],$14::timestamptz[],$15::int8[],$16::int[],$17::int8[],$18::int[],$19::int[],$20::int8[],$21::int[])"},
 	[S_CREATE_ONE] = {"create_one", "SELECT * FROM tasker.create_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::uuid,$8::text,$9::text,$10::text,$11::jsonb,$12::int)"},
+	[S_CREATE_MANY] = {"create_many", "SELECT * FROM tasker.create_many($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int,$8::uuid[],$9::jsonb[],$10::text,$11::text,$12::text,$13::int)"},
 	[S_CREATE] = {"create", "SELECT * FROM tasker.create_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::uuid[],$10::text[],$11::text[],$12::text[],$13::jsonb[],$14::jsonb[],$15::int[])"},
 	[S_CLAIM] = {"claim", "SELECT * FROM tasker.claim($1::int,$2::int,$3::int,$4::int8,$5::int[],$6::int[],$7::int)"},
 	[S_START] = {"start", "SELECT * FROM tasker.start_tasks($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int)"},

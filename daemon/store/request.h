@@ -89,7 +89,6 @@ struct req_result {
 	char words_wrong[160];	 /* why what the worker said of them was not understood, or empty */
 	struct text known;	 /* of the store thread: p_events of tasker.publish_events */
 	unsigned events_refused; /* answer */
-	bool general; /* of the store thread: record_results is to do it */
 };
 
 struct req_create {
@@ -152,6 +151,7 @@ struct req {
 	uint64_t peer;	      /* likewise: of that user */
 	size_t held;	      /* likewise: the bytes of it */
 	bool spent;	      /* its offer was part of a call already */
+	bool general;	      /* of the store thread: not a usual case */
 };
 
 struct req *req_new(enum req_kind kind, struct origin origin);

@@ -59,7 +59,7 @@ static void run_unchecked(struct worker *w, struct req **reqs, size_t n, struct 
 		store_fail(reqs, n, &e);
 }
 
-/* Results of a batch that its first call has left. */
+/* What the first call of a batch has left. */
 static void run_left(struct worker *w, struct req **reqs, size_t n, struct done *out)
 {
 	cleanup_(cleanup_free) struct req **again = need(malloc(n * sizeof(struct req *)));
@@ -121,10 +121,10 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 		store_run_api(w, reqs[0]);
 	else
 		store_call(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, store_new_call(w), false, reqs, n, d);
+	if (n > 1)
+		run_left(w, reqs, n, d);
 	if (any_unchecked(reqs, n))
 		run_unchecked(w, reqs, n, d);
-	if (kind == REQ_RESULT && n > 1)
-		run_left(w, reqs, n, d);
 	if (api)
 		store_api_finished(w);
 	store_count(w->s, kind, n);

@@ -109,7 +109,7 @@ def _end(sock):
 class Tap:
 	"""A watcher to be armed while traffic goes on: it delays what passes, or cuts a database connection between a commit and its answer."""
 
-	CALLS = tuple(b"\0" + name + b"\0" for name in (b"record", b"record_one", b"record_many", b"create", b"create_one", b"claim", b"start")) + (b"COMMIT\0",)
+	CALLS = tuple(b"\0" + name + b"\0" for name in (b"record", b"record_one", b"record_many", b"create", b"create_one", b"create_many", b"claim", b"start")) + (b"COMMIT\0",)
 	READY = b"Z\0\0\0\5I"
 
 	def __init__(self):

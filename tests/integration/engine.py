@@ -192,6 +192,15 @@ class Engine:
 			self.node_args(node), array(handlers, "int"), lit(task_uuid), lit(name), lit(version), lit(context), checked))
 		return rows[0][0] and int(rows[0][0])
 
+	def create_many(self, node, uuids, name, handlers, cap, version=None, context="{}", checked=0):
+		"""Ids of the new tasks, in order, and of those whose roots were claimed; or (None, None) if it is not a case for create_many."""
+		template, taken = self.run("SELECT template, taken FROM tasker.create_many(%s, false, %s, %d, %s, %s, 'ns', %s, %s, %d)" % (
+			self.node_args(node), array(handlers, "int"), cap, array(uuids, "uuid"), array([context] * len(uuids), "jsonb"), lit(name), lit(version), checked))[0]
+		if template is None:
+			return None, None
+		ids = dict(self.run("SELECT task_uuid, task_id FROM tasker.tasks WHERE task_uuid = ANY (%s)" % array(uuids, "uuid")))
+		return [int(ids[u]) for u in uuids], json.loads(taken.replace("{", "[").replace("}", "]"))
+
 	def claim(self, node, credits, cap):
 		return self.hot("claim(%s, %s)" % (self.node_args(node), self.credit_args(credits, cap)))
 

@@ -296,7 +296,7 @@ class Told(OneTask):
 		self.e.run("UPDATE tasker.nodes SET lease_until = now() - interval '1 second' WHERE node_no = %d" % self.a.no)
 		self.e.run("SELECT tasker.reclaim(%d, true, 10)" % self.b.no)
 		self.assertEqual(self.e.value("SELECT state FROM tasker.tasks"), "blocked_by_failures")
-		self.assertIn(self.uuid, str(listener.run("SELECT 1")))
+		pg.wait_for(lambda: self.uuid in str(listener.run("SELECT 1")), "a word of the task that has settled")
 
 
 class SeveralNodes(unittest.TestCase):

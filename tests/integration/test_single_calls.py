@@ -1,4 +1,4 @@
-"""create_one, record_one, record_many: the calls for the usual cases leave exactly what the general calls leave, or nothing at all."""
+"""create_one, create_many, record_one, record_many: the calls for the usual cases leave exactly what the general calls leave, or nothing at all."""
 import os
 import sys
 import unittest
@@ -6,6 +6,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import engine  # noqa: E402
+import pg  # noqa: E402
 from engine import Item, Node  # noqa: E402
 from pg import PgError, lit  # noqa: E402
 from test_engine_calls import InFlight, OneTask, shape  # noqa: E402
@@ -138,6 +139,31 @@ class Create(Single):
 	def test_a_replaced_daemon_claims_nothing(self):
 		self.e.register("a")
 		self.refused("TK001", lambda: self.one(1, handlers=self.all))
+
+
+class CreateMany(Create):
+	"""The same by create_many, and what only a batch can be."""
+
+	def one(self, n, name="t", handlers=(), **more):
+		ids, taken = self.e.create_many(self.a, [uuid_no(n)], name, list(handlers), len(handlers), **more)
+		self.assertIn(taken, (None, [], ids))
+		return ids and ids[0]
+
+	def test_the_first_are_claimed(self):
+		for n, cap in enumerate((0, 2, 5, 9)):
+			with self.subTest(cap=cap):
+				uuids = [uuid_no(100 * n + k) for k in range(5)]
+				ids, taken = self.e.create_many(self.a, uuids, "t", list(self.all), cap)
+				self.assertEqual(taken, ids[:cap])
+				made = [r for r in self.e.create(self.a, [(uuid_no(100 * n + 50 + k), "t", {}, None) for k in range(5)], self.all, cap) if r.kind == "a"]
+				self.assertEqual([self.known(t) for t in ids], [self.known(r.task) for r in made])
+				self.assertEqual(len({r.task for r in self.e.claim(self.a, self.all, 100) if r.kind == "c"} & set(ids)), 5 - len(taken))
+		self.assert_sound()
+
+	def test_all_or_none(self):
+		self.one(3)
+		self.refused("23505", lambda: self.e.create_many(self.a, [uuid_no(n) for n in range(5)], "t", list(self.all), 2))
+		self.assertEqual(len(self.e.create_many(self.a, [uuid_no(n) for n in range(10, 15)], "t", list(self.all), 2)[0]), 5)
 
 
 class Record(Single):
@@ -311,7 +337,7 @@ class Many(Record):
 		listener.run("LISTEN tasker_settled")
 		self.assertEqual(self.e.run("SELECT settled FROM tasker.record_many(%s, true, ARRAY[%d], '{5}', '{1}', '{null}', '{4}', NULL, '{1}', '{NULL}', '{now}', NULL, NULL, NULL, NULL, NULL, ARRAY[%d], '{1}')" % (
 			self.e.node_args(self.a), task, task))[0][0], "{1}")
-		self.assertIn(uuid_no(1), str(listener.run("SELECT 1")))
+		pg.wait_for(lambda: uuid_no(1) in str(listener.run("SELECT 1")), "a word of the task that has settled")
 
 
 class InFlightMany(InFlight):

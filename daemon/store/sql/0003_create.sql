@@ -44,6 +44,53 @@ BEGIN
   END IF;
 END $$;
 
+-- The same for tasks of one name: p_uuid and p_context are parallel. The first p_cap roots are claimed if their handler is one of p_handlers, the others enqueued. template NULL: not such a
+-- case, nothing is changed, and create_tasks does it. taken: the ids of the tasks whose roots were claimed, in order.
+CREATE FUNCTION tasker.create_many(
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handlers int[], p_cap int, p_uuid uuid[], p_context jsonb[], p_ns text, p_name text, p_version text, p_checked int,
+  OUT template int, OUT root int, OUT root_handler int, OUT taken bigint[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL; -- as in hot_begin
+  v_found int; v_sinks int; v_queue text; v_ids bigint[]; v_no int[]; v_parents int[];
+  v_now CONSTANT timestamptz := now();
+BEGIN
+  SELECT t.template_id, t.n_sinks, t.root_no, t.root_handler INTO v_found, v_sinks, root, root_handler
+  FROM (SELECT t.* FROM tasker.namespaces n JOIN tasker.templates t ON t.namespace_id = n.namespace_id
+        WHERE n.name = p_ns AND t.name = p_name AND (p_version IS NULL OR t.version = p_version)
+        ORDER BY t.prerelease IS NULL DESC, t.version_key DESC, t.prerelease DESC LIMIT 1) t
+  WHERE t.root_no IS NOT NULL AND t.used AND t.identity_strategy = 'always_unique' AND t.lifecycle IS NULL AND (t.input_schema IS NULL OR t.template_id = p_checked);
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  template := v_found;
+  IF p_cap > 0 AND (root_handler = ANY (p_handlers)) IS NOT TRUE THEN
+    p_cap := 0;
+  END IF;
+  SELECT array_agg(ts.step_no ORDER BY ts.step_no), array_agg(cardinality(ts.parents) ORDER BY ts.step_no) INTO v_no, v_parents
+  FROM tasker.template_steps ts WHERE ts.template_id = v_found;
+  v_ids := ARRAY(SELECT nextval('tasker.tasks_task_id_seq') FROM generate_subscripts(p_uuid, 1));
+  INSERT INTO tasker.tasks (task_id, task_uuid, template_id, state, open_sinks, created_by_node, context) OVERRIDING SYSTEM VALUE
+  SELECT v_ids[i], p_uuid[i], v_found, 'steps_in_process', v_sinks, p_node, p_context[i] FROM generate_subscripts(p_uuid, 1) AS i;
+  INSERT INTO tasker.steps (task_id, step_no, template_no, state, pending_parents, attempts, fence, node_no, ready_at, claimed_at)
+  SELECT v_ids[i], v_no[k], v_no[k], CASE WHEN v_no[k] <> root THEN 'pending' WHEN i <= p_cap THEN 'in_progress' ELSE 'enqueued' END::tasker.step_state, v_parents[k],
+         (v_no[k] = root AND i <= p_cap)::int, (v_no[k] = root AND i <= p_cap)::int, CASE WHEN v_no[k] = root AND i <= p_cap THEN p_node END,
+         CASE WHEN v_no[k] = root THEN v_now END, CASE WHEN v_no[k] = root AND i <= p_cap THEN v_now END
+  FROM generate_subscripts(p_uuid, 1) AS i CROSS JOIN generate_subscripts(v_no, 1) AS k;
+  taken := v_ids[1:p_cap];
+  v_ids := v_ids[p_cap + 1:];
+  IF v_ids <> '{}' THEN
+    SELECT h.queue_name INTO v_queue FROM tasker.handlers h WHERE h.handler_id = root_handler;
+    PERFORM pgmq.send_batch(v_queue, ARRAY(SELECT jsonb_build_object('t', v_ids[i], 's', root, 'f', 0) FROM generate_subscripts(v_ids, 1) AS i), tasker.ready_vt(clock_timestamp(), 0));
+    IF p_notify THEN
+      PERFORM pg_notify('tasker_ready', root_handler::text);
+    END IF;
+  END IF;
+  IF taken <> '{}' THEN
+    PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, taken, array_fill(root, ARRAY[cardinality(taken)]), array_fill(1, ARRAY[cardinality(taken)]));
+  END IF;
+END $$;
+
 -- The steps of tasks that begin now. Ready ones are claimed within the credits (see tasker.create_tasks), else enqueued. c and q rows.
 CREATE FUNCTION tasker.begin_tasks(p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_handler int[], p_quota int[], p_cap int, p_ids bigint[], p_tids int[],
                                    p_uuids uuid[] DEFAULT NULL)

@@ -222,13 +222,15 @@ BEGIN
     RETURN;
   END IF;
 
-  -- A step coming out of a backoff changes its task's counters: task rows first.
-  SELECT bool_or(true) INTO v_waiting FROM (
-    SELECT 1 FROM tasker.tasks t
-    WHERE t.task_id = ANY (ARRAY(
-      SELECT s.task_id FROM unnest(m_t, m_s) AS m(task_id, step_no)
-      CROSS JOIN LATERAL (SELECT z.task_id FROM tasker.steps z WHERE z.task_id = m.task_id AND z.step_no = m.step_no AND z.state = 'waiting_for_retry' OFFSET 0) s))
-    ORDER BY t.task_id FOR NO KEY UPDATE) x;
+  -- A step coming out of a backoff changes its task's counters: task rows first. It has been claimed before, so its fence is not 0.
+  IF m_f <> array_fill(0, ARRAY[cardinality(m_f)]) THEN
+    SELECT bool_or(true) INTO v_waiting FROM (
+      SELECT 1 FROM tasker.tasks t
+      WHERE t.task_id = ANY (ARRAY(
+        SELECT s.task_id FROM unnest(m_t, m_s) AS m(task_id, step_no)
+        CROSS JOIN LATERAL (SELECT z.task_id FROM tasker.steps z WHERE z.task_id = m.task_id AND z.step_no = m.step_no AND z.state = 'waiting_for_retry' OFFSET 0) s))
+      ORDER BY t.task_id FOR NO KEY UPDATE) x;
+  END IF;
   IF v_waiting THEN
     WITH w AS (
       SELECT m.task_id, count(DISTINCT m.step_no)::int AS n
@@ -248,14 +250,15 @@ BEGIN
 
   WITH u AS (
     UPDATE tasker.steps s SET state = 'in_progress', node_no = p_node, claimed_at = clock_timestamp(), attempts = s.attempts + 1, fence = s.fence + 1, retry_at = NULL
-    FROM (SELECT m.fence, z.c FROM unnest(m_t, m_s, m_f) AS m(task_id, step_no, fence)
-          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.steps x WHERE x.task_id = m.task_id AND x.step_no = m.step_no OFFSET 0) z
-          ORDER BY m.task_id, m.step_no) k
+    FROM (SELECT m_f[m.no] AS fence, z.c FROM generate_subscripts(m_t, 1) AS m(no)
+          CROSS JOIN LATERAL (SELECT x.ctid AS c FROM tasker.steps x WHERE x.task_id = m_t[m.no] AND x.step_no = m_s[m.no] OFFSET 0) z
+          ORDER BY m_t[m.no], m_s[m.no]) k
     WHERE s.ctid = k.c AND s.fence = k.fence AND s.state IN ('enqueued', 'waiting_for_retry')
     RETURNING s.task_id, s.step_no, s.attempts, s.fence)
   SELECT array_agg(task_id), array_agg(step_no), array_agg(attempts), array_agg(fence) INTO c_t, c_s, c_a, c_f FROM u;
   IF c_t IS NOT NULL THEN
-    RETURN QUERY SELECT * FROM tasker.hold(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_a, c_f);
+    PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_f);
+    RETURN QUERY SELECT * FROM tasker.claimed_rows(c_t, c_s, c_a, c_f);
   END IF;
 END $$;
 
@@ -414,14 +417,14 @@ CREATE FUNCTION tasker.complete_steps(
 LANGUAGE plpgsql AS $$
 BEGIN
   WITH r AS MATERIALIZED (
-    SELECT u.ord, u.task_id, u.step_no, u.fence, u.result, u.bytes, u.meta, u.exec_ms, u.worker, u.finished, s.c, s.attempts, s.ready_at, s.claimed_at, t.template_id, s.template_no, ts.counts, ts.parent
-    FROM unnest(p_task, p_step, p_fence, p_outcome, p_result, p_bytes, p_meta, p_exec_ms, p_worker, p_finished) WITH ORDINALITY
-         AS u(task_id, step_no, fence, outcome, result, bytes, meta, exec_ms, worker, finished, ord)
-    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no, x.attempts, x.ready_at, x.claimed_at FROM tasker.steps x
-                        WHERE x.task_id = u.task_id AND x.step_no = u.step_no AND x.state = 'in_progress' AND x.fence = u.fence OFFSET 0) s
-    CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t
+    SELECT u.ord, p_result[u.ord] AS result, p_bytes[u.ord] AS bytes, p_meta[u.ord] AS meta, p_exec_ms[u.ord] AS exec_ms, p_worker[u.ord] AS worker, p_finished[u.ord] AS finished,
+           s.c, t.template_id, s.template_no, ts.counts, ts.parent
+    FROM generate_subscripts(p_task, 1) AS u(ord)
+    CROSS JOIN LATERAL (SELECT x.ctid AS c, x.template_no FROM tasker.steps x
+                        WHERE x.task_id = p_task[u.ord] AND x.step_no = p_step[u.ord] AND x.state = 'in_progress' AND x.fence = p_fence[u.ord] OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.template_id FROM tasker.tasks x WHERE x.task_id = p_task[u.ord] OFFSET 0) t
     CROSS JOIN LATERAL (SELECT x.counts, x.children <> '{}' AS parent FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
-    WHERE u.outcome = 'success'),
+    WHERE p_outcome[u.ord] = 'success'),
   u AS (
     UPDATE tasker.steps s SET state = 'complete', result = r.result, result_bytes = r.bytes, error = NULL, finished_at = p_now
     FROM r WHERE s.ctid = r.c

@@ -24,6 +24,8 @@ import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import leftovers
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build-test"
 LOGS = OUT / "logs"
@@ -32,10 +34,10 @@ WASMTIME = "wasmtime==50.0.1"
 SCHEMATHESIS = "schemathesis==4.32.5"
 
 BUILDS = {  # name: (environment, options of meson setup)
-    "gcc": ({"CC": "gcc"}, []),
-    "clang": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, ["-Doptimization=0", "-Ddebug=false"]),  # it is for its warnings
-    "asan": ({"CC": "gcc"}, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]),
-    "tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"]),
+    "gcc": ({"CC": "gcc"}, ["-Ddebug=false"]),
+    # By the other compiler, whose warnings are errors as well. Making it takes longer than running it: so without optimisation, and with the lines of reports alone.
+    "asan": ({"CC": "clang-14" if shutil.which("clang-14") else "clang"}, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0", "-Dc_args=-g1"]),
+    "tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=0", "-Dc_args=-g1"]),
 }
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
@@ -90,7 +92,7 @@ def run(log, args, env=None, limit=600):
         out.write(f"$ {' '.join(map(str, args))}\n".encode())
         out.flush()
         child = subprocess.Popen(args, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                 env={**os.environ, **(env or {})}, start_new_session=True)
+                                 env={**os.environ, "TMPDIR": place.of(current.get()), **(env or {})}, start_new_session=True)
         end = os.pidfd_open(child.pid)
         in_time = select.select([end], [], [], limit)[0]
         os.close(end)
@@ -118,6 +120,8 @@ def tail(log, lines=25):
     print("\n".join("    | " + line for line in text[-lines:]), flush=True)
 
 
+place = None  # of what the suites put into files for a while
+wanted = []  # suites of this run
 building, built = collections.defaultdict(threading.Lock), {}
 
 
@@ -147,12 +151,20 @@ def build_now(name, targets):
     return where
 
 
+def introspect(where, what):
+    return json.loads(subprocess.run(["meson", "introspect", what, where], stdout=subprocess.PIPE, check=True).stdout)
+
+
 def programs_of(name):
     """What finds the programs of the unit tests of a suite in a build directory."""
-    def find(where):
-        tests = json.loads(subprocess.run(["meson", "introspect", "--tests", where], stdout=subprocess.PIPE, check=True).stdout)
-        return [os.path.relpath(t["cmd"][0], where) for t in tests if any(s.endswith(":" + name) for s in t["suite"])]
-    return find
+    return lambda where: [os.path.relpath(t["cmd"][0], where) for t in introspect(where, "--tests") if any(s.endswith(":" + name) for s in t["suite"])]
+
+
+def all_but_units(where):
+    """What ninja makes when nothing is named, but for the programs of unit tests."""
+    units = {t["cmd"][0] for t in introspect(where, "--tests")}
+    names = [t["filename"][0] for t in introspect(where, "--targets") if t["build_by_default"]]
+    return [os.path.relpath(name, where) for name in names if name not in units]
 
 
 def count_junit(path):
@@ -265,15 +277,15 @@ def sanitizer_reports(title, where):
 # ---- suites ------------------------------------------------------------------------------------------------------------
 
 
+def gcc():
+    """What is shipped, which most suites run. Unit tests that run under ASan, which sees more, are neither made nor run here."""
+    return build("gcc", *([all_but_units] if asan in wanted else []))
+
+
 def unit():
-    where = build("gcc")
+    where = gcc()
     if where:
-        meson_tests("unit", where)
-
-
-def clang():
-    if build("clang"):
-        tally.add("build with clang", 1, [])
+        meson_tests("unit", where, ["--suite", "lint", "--suite", "no-sanitizer"] if asan in wanted else [])
 
 
 def asan(patterns=ASAN_TESTS):
@@ -325,7 +337,7 @@ def python():
 
 def ruby():
     """The Ruby client's own tests, against a daemon they play and a real one."""
-    where, log = build("gcc"), LOGS / "ruby.log"
+    where, log = gcc(), LOGS / "ruby.log"
     if not where:
         return
     log.unlink(missing_ok=True)
@@ -373,7 +385,7 @@ def typescript_package(log):
 
 def typescript():
     """The TypeScript client's own tests on each runtime, against a daemon they play and a real one."""
-    where, log = build("gcc"), LOGS / "typescript.log"
+    where, log = gcc(), LOGS / "typescript.log"
     log.unlink(missing_ok=True)
     package = where and typescript_package(log)
     if not package:
@@ -396,21 +408,21 @@ def typescript():
 
 
 def integration():
-    where = build("gcc")
+    where = gcc()
     if where:
         daemon_tests("integration", "tests/integration", where)
 
 
 def docs():
     """README.md and the pages of docs/, as a reader follows them."""
-    where = build("gcc")
+    where = gcc()
     if where:
         daemon_tests("docs", "tests/docs", where)
 
 
 def conformance():
     """Every client that is built or installed against the scenarios of protocol/conformance."""
-    where = build("gcc")
+    where = gcc()
     if not where:
         return
     log = LOGS / "conformance.log"
@@ -427,7 +439,7 @@ def conformance():
 
 
 def c():
-    where = build("gcc")
+    where = gcc()
     if where:
         daemon_tests("libtasker", "clients/c/tests", where)
 
@@ -465,7 +477,7 @@ def rust():
     tally.add("rust clippy", int(lint == 0), [] if lint == 0 else ["warnings"], log=log)
     if bad or lint:
         tail(log, 60)
-    where = build("gcc")
+    where = gcc()
     if where and not bad:
         daemon_tests("rust examples", "clients/rust/daemon", where)
 
@@ -487,7 +499,7 @@ def virtualenv(suite, package, module):
 
 
 def in_virtualenv(suite, tests, package, module):
-    where = build("gcc")
+    where = gcc()
     interpreter = where and virtualenv(suite, package, module)
     if not interpreter:
         return
@@ -506,7 +518,7 @@ def web():
 
 
 def faults():
-    where = build("gcc")
+    where = gcc()
     if where:
         daemon_tests("faults", "tests/faults", where)
 
@@ -546,7 +558,7 @@ def packages():
 SUITES = {f.__name__: f for f in (
     unit,
     rust, typescript, wasm, integration, asan,
-    clang, conformance, python, ruby, c, web, docs, faults, tsan,
+    conformance, python, ruby, c, web, docs, faults, tsan,
 )}
 WIDTH = 3  # suites that run beside each other: each waits some of its time
 AFTER = {"conformance": ("rust", "typescript", "wasm")}  # which make the clients for it
@@ -569,13 +581,17 @@ def run_suite(name, before):
 
 def prepare():
     """A new record of times; what other versions of PostgreSQL and Python have left is removed. The bytecode of Python is kept beside the builds: half of
-    what a process in Python costs is its compilation."""
+    what a process in Python costs is its compilation. Rust is not optimised: that takes longer than it saves."""
+    global place  # pylint: disable=global-statement
+    place = leftovers.Place()
     for old in (*OUT.glob("initdb*"), OUT / "bytecode", LOGS):
         shutil.rmtree(old, ignore_errors=True)
     LOGS.mkdir(parents=True)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(OUT / "bytecode")
+    os.environ["TASKERD_TEST_RUN"] = place.run
     os.environ["TASKERD_TEST_INITDB"] = str(OUT / "initdb")
+    os.environ.update(CARGO_PROFILE_RELEASE_OPT_LEVEL="0", CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS="true", CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS="true")
 
 
 def main():
@@ -586,11 +602,15 @@ def main():
         return 2
     began = time.monotonic()
     prepare()
-    wanted = [name for name in (*SUITES, *LONG_SUITES) if name in names or "all" in names and name in SUITES]
+    chosen = [name for name in (*SUITES, *LONG_SUITES) if name in names or "all" in names and name in SUITES]
+    wanted.extend(SUITES[name] for name in chosen if name in SUITES)
     with ThreadPoolExecutor(WIDTH) as pool:
         running = {}
-        for name in wanted:
+        for name in chosen:
             running[name] = pool.submit(contextvars.Context().run, run_suite, name, [running[n] for n in AFTER.get(name, ()) if n in running])
+    left = place.left()
+    if left:
+        tally.add("nothing is left behind", 0, left)
     for failure in tally.failures:
         print(f"FAILED {failure}")
     print(f"{tally.skipped} skipped; {time.monotonic() - began:.0f} s, {sum(spent.values()):.0f} s of processor; logs in {os.path.relpath(LOGS, ROOT)}")
@@ -599,4 +619,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(leftovers.watched(main))

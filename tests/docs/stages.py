@@ -74,9 +74,12 @@ class Stage:
 		shutil.rmtree(self.place, ignore_errors=True)
 
 
-# Mounts and a network of its own: files in /etc, /run and /var/lib are of this machine, and so are the hosts db, db1 and db2.
+# Mounts, a network and processes of its own: files in /etc, /run and /var/lib are of this machine, and so are the hosts db, db1 and db2. What the pages
+# start in the background ends with its shell, which is the first process.
+NAMESPACES = ["unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
 MACHINE = r"""set -e
 mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir /run/over
 for d in etc var/lib; do
 	mkdir -p "/run/over/$d/up" "/run/over/$d/work"
@@ -115,7 +118,7 @@ class Machine(Stage):
 	"""A host of its own, with a database server `db`."""
 
 	def __init__(self):
-		super().__init__(["unshare", "--mount", "--net"])
+		super().__init__(NAMESPACES)
 		try:
 			self.must(MACHINE)
 			self.must(SERVER)

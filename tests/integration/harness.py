@@ -499,7 +499,7 @@ class Stage:
 		self._name, self._databases = re.sub(r"\W", "_", name)[:40].lower(), 0
 		self._tracked, self._logs = [], {}
 		self._closing = contextlib.ExitStack()
-		self.place = tempfile.mkdtemp(prefix="tsk-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+		self.place = tempfile.mkdtemp(prefix="tsk-" + os.environ.get("TASKERD_TEST_RUN", ""), dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 		os.chmod(self.place, 0o711)  # a PostgreSQL run by root is another user, and has to pass
 		self._closing.callback(shutil.rmtree, self.place, True)
 		self._closing.callback(self._end_processes)

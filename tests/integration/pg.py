@@ -253,7 +253,7 @@ class PgCluster:
 		base = tempfile.gettempdir()
 		if not durable and os.access("/dev/shm", os.W_OK):
 			base = "/dev/shm"
-		self.top = tempfile.mkdtemp(prefix="tpg-", dir=base)
+		self.top = tempfile.mkdtemp(prefix="tpg-" + os.environ.get("TASKERD_TEST_RUN", ""), dir=base)
 		self._guard = subprocess.Popen(
 			[sys.executable, "-E", "-S", os.path.abspath(__file__), "--guard", self.top], stdin=subprocess.PIPE,
 			stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/")

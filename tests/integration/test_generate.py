@@ -13,6 +13,7 @@ from harness import ROOT, program, taskerd_program
 
 TEMPLATE = os.path.join(harness.HANDLERS, "generate.yaml")
 PACKAGE = os.environ.get("TASKERD_TYPESCRIPT") or os.path.join(ROOT, "build-test", "typescript")  # the TypeScript client, built
+RUST = {"CARGO_TARGET_DIR": os.path.join(ROOT, "build-test", "rust-target")}  # has the same crates, built for the Rust client
 ADDRESS = {"street": "s", "geo": {"lat": 1.5}}
 WHOLE = {"order_id": 7, "lines": [{"sku": "a", "count": 2, "price": 1.5}, {"sku": "b", "count": 1}], "class": "gold", "x-y": True, "x_y": "other", "2nd": 2.0, "self": "me", "type": "t",
          "from_dict": "f", "ship_to": ADDRESS, "bill_to": {"street": "b"}, "tags": ["x"], "counts": {"a": 1}, "places": {"home": ADDRESS}, "anything": [1, {"a": None}], "camelCase": 3,
@@ -109,11 +110,17 @@ class Types(Case):
 		os.makedirs(os.path.join(self.place, "src"))
 		self.types("rust", "src/gen_types.rs")
 		with open(os.path.join(self.place, "Cargo.toml"), "w", encoding="utf-8") as f:
-			f.write('[package]\nname = "gen"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nserde = { version = "1", features = ["derive"] }\nserde_json = "1"\n[profile.dev]\ndebug = false\n')
+			f.write('[package]\nname = "gen"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n%s[profile.release]\nopt-level = 2\n' % self.crates("serde", "serde_json"))
 		with open(os.path.join(self.place, "src", "main.rs"), "w", encoding="utf-8") as f:
 			f.write('mod gen_types;\nfn main() {\n    let all: Vec<gen_types::OrderFulfilmentInput> = serde_json::from_reader(std::io::stdin()).unwrap();\n    println!("{}", serde_json::to_string(&all).unwrap());\n}\n')
-		done = self.run_(cargo, "run", "--quiet", stdin=json.dumps([WHOLE, LEAST]), CARGO_TARGET_DIR=os.path.join(os.environ["TASKERD_BUILD"], "generated-rust"))
+		done = self.run_(cargo, "run", "--quiet", "--release", stdin=json.dumps([WHOLE, LEAST]), **RUST)
 		self.assertEqual(json.loads(done.stdout), [WHOLE, LEAST])
+
+	def crates(self, *names):
+		"""The lines of the client's Cargo.toml about them."""
+		with open(os.path.join(ROOT, "clients", "rust", "Cargo.toml"), encoding="utf-8") as f:
+			lines = f.read().splitlines()
+		return "".join(next(line for line in lines if line.startswith(name + " = ")) + "\n" for name in names)
 
 	def test_c(self):
 		"""The scaffold's handlers read the context by it; here only that each compiler takes it without a warning."""
@@ -166,9 +173,9 @@ class Scaffolds(Case):
 	@unittest.skipUnless(os.environ.get("TASKERD_LONG"), "builds the Rust client: TASKERD_LONG=1 runs it")
 	def test_rust(self):
 		path = self.scaffold("rust")
-		crate, target = os.path.join(ROOT, "clients", "rust"), os.path.join(os.environ["TASKERD_BUILD"], "generated-rust")
-		self.run_(needs("cargo"), "build", "--quiet", "--config", 'patch.crates-io.taskerd.path="%s"' % crate, cwd=path, CARGO_TARGET_DIR=target)
-		self.run_("sh", "./test.sh", cwd=path, CARGO_TARGET_DIR=target)
+		crate = os.path.join(ROOT, "clients", "rust")
+		self.run_(needs("cargo"), "build", "--quiet", "--config", 'patch.crates-io.taskerd.path="%s"' % crate, cwd=path, **RUST)
+		self.run_("sh", "./test.sh", cwd=path, **RUST)
 
 	def test_typescript(self):
 		tsc = os.path.join(PACKAGE, "node_modules", ".bin", "tsc")

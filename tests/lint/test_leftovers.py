@@ -1,0 +1,58 @@
+#!/usr/bin/python3
+"""tests/leftovers.py names what a run leaves behind, however that has detached itself, and nothing else."""
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RUN = """
+import os, subprocess, sys
+sys.path.insert(0, %r)
+import leftovers
+leftovers.PATIENCE = 0.5
+
+def main():
+	place = leftovers.Place()
+	os.environ.update(TMPDIR=place.of("some"), TASKERD_TEST_RUN=place.run)
+	subprocess.run(["bash", "-c", sys.argv[1]], check=True)
+	print("\\n".join(place.left()))
+	return 3
+sys.exit(leftovers.watched(main))
+"""
+
+
+class Leftovers(unittest.TestCase):
+	def left(self, script):
+		done = subprocess.run([sys.executable, "-c", RUN % TESTS, script], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+		self.assertEqual(done.returncode, 3)
+		return done.stdout.strip()
+
+	def test_nothing(self):
+		self.assertEqual(self.left("sleep 0 & wait; d=$(mktemp -d); rmdir $d"), "")
+
+	def test_a_process_that_has_detached_itself(self):
+		found = self.left("cd /usr; (setsid setsid sleep 1234 >/dev/null 2>&1 &)")
+		self.assertRegex(found, r"^process \d+ in /usr: sleep 1234$")
+		self.assertFalse(os.path.exists("/proc/" + found.split()[1]), "it is ended")
+
+	def test_what_ends_by_itself_has_time_to(self):
+		self.assertEqual(self.left("(setsid sleep 0.2 >/dev/null 2>&1 &)"), "")
+
+	def test_files(self):
+		self.assertRegex(self.left("mktemp -d --suffix=.x"), r"in the TMPDIR of suite some/tmp\.\w+\.x$")
+
+	def test_files_of_another_run_are_not_ours(self):
+		other = tempfile.mktemp(prefix="tsk-", dir="/dev/shm")
+		self.addCleanup(os.rmdir, other)
+		self.assertEqual(self.left("mkdir " + other), "")
+
+	def test_files_beside_it(self):
+		path = self.left("mktemp -d /dev/shm/tsk-${TASKERD_TEST_RUN}XXXXXX").split()[-1]
+		self.assertTrue(path.startswith("/dev/shm/tsk-"))
+		os.rmdir(path)
+
+
+if __name__ == "__main__":
+	unittest.main()

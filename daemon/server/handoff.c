@@ -122,7 +122,7 @@ static void put_session(struct buf *b, const struct session *s)
 	mp_str(b, "draining");
 	mp_bool(b, s->draining);
 	put_bytes(b, "in", s->in.data, s->in.len);
-	put_bytes(b, "out", s->out.data + s->out_off, s->out.len - s->out_off);
+	put_bytes(b, "out", s->out.len > 0 ? s->out.data + s->out_off : NULL, s->out.len - s->out_off);
 	put_worker(b, s);
 	put_steps(b, s);
 }

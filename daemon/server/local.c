@@ -117,7 +117,7 @@ void local_flush(struct session *s)
 	struct buf out = s->out;
 	size_t done = 0, off, len;
 	buf_init(&s->out, 0);
-	while (s->local && frame_peek(out.data + done, out.len - done, UINT32_MAX, &off, &len) == 1) {
+	while (s->local && done < out.len && frame_peek(out.data + done, out.len - done, UINT32_MAX, &off, &len) == 1) {
 		s->local->frame(s->local_arg, out.data + done + off, len);
 		done += off + len;
 	}

@@ -84,11 +84,13 @@ static void put_worker(struct buf *b, const struct session *s)
 		mp_nil(b);
 		return;
 	}
-	mp_map(b, 5);
+	mp_map(b, 6);
 	put_text(b, "name", s->name);
 	put_uint(b, "max_concurrency", s->max_concurrency);
 	put_list(b, "namespaces", s->namespaces, s->n_namespaces);
 	put_list(b, "handlers", s->handlers, s->n_handlers);
+	mp_str(b, "open_ended");
+	mp_bool(b, s->open_ended);
 	mp_str(b, "broken");
 	mp_array(b, s->n_broken);
 	buf_join(b, &s->broken);

@@ -148,6 +148,8 @@ int session_read_worker(struct session *s, const msgpack_object *w, struct err *
 		r = copy_strings(w, "handlers", HANDLERS_MAX, CALLABLE_MAX, &s->handlers, &s->n_handlers, e);
 	if (r >= 0)
 		r = read_broken(s, w, e);
+	if (r >= 0 && mp_get_bool(w, "open_ended", &s->open_ended) < 0)
+		r = bad_field(e, "worker.open_ended", "worker.open_ended must be a boolean");
 	if (r < 0)
 		return r;
 	s->max_concurrency = (unsigned)conc;

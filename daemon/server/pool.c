@@ -19,6 +19,7 @@
 #include "daemon/server/front.h"
 #include "daemon/server/journal.h"
 #include "daemon/server/metrics.h"
+#include "daemon/server/reply.h"
 #include "daemon/server/session.h"
 #include "daemon/server/starts.h"
 #include "daemon/server/state.h"
@@ -26,6 +27,7 @@
 #include "daemon/server/steps.h"
 #include "daemon/store/request.h"
 #include "daemon/store/store.h"
+#include "protocol/mp.h"
 #include "protocol/msg.h"
 
 static unsigned pool_free(const struct pool *p)
@@ -439,19 +441,32 @@ static bool take_handler(struct server *srv, struct handler_row *row)
 	return true;
 }
 
+/* It may be able to run what templates name now. */
+static void tell_of_templates(struct session *s)
+{
+	size_t mark = notify_begin(s, "templates.changed");
+	mp_map(&s->out, 0);
+	notify_end(s, mark);
+}
+
 void handlers_loaded(struct server *srv, struct done *d)
 {
 	bool changed = false;
 	struct session *s, *tmp;
+	unsigned before = HASH_COUNT(srv->handlers);
 	for (size_t i = 0; i < d->n_handlers; i++)
 		changed |= take_handler(srv, &d->handlers[i]);
 	if (!changed)
 		return;
-	HASH_ITER(hh, srv->sessions, s, tmp)
+	bool more = HASH_COUNT(srv->handlers) > before;
+	HASH_ITER(hh, srv->sessions, s, tmp) {
 		if (s->worker && s->state == SESSION_OPEN && s->held == 0) {
 			pool_leave(s);
 			pool_join(s);
 		}
+		if (more && s->open_ended && s->state == SESSION_OPEN && s->fd >= 0)
+			tell_of_templates(s);
+	}
 }
 
 void handlers_report_missing(struct server *srv)

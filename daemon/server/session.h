@@ -61,7 +61,7 @@ struct session {
 	usec_t connected, last_frame;
 	struct ratelimit step_logs;
 	/* worker */
-	bool worker;
+	bool worker, open_ended; /* open_ended: it can run more than the handlers that it names */
 	char token[33];
 	struct uuid worker_uuid;
 	char name[64], client[64], language[32];

@@ -128,6 +128,14 @@ class Port(harness.Case):
 		self.assertIn("not_here", task.step("unknown").error["message"])
 		self.assertEqual(task.step("unknown").attempts, 1)
 
+	def test_resolvers_of_ones_own_serve_templates_that_come_later(self):
+		self.python_worker(self.node, module="own_resolvers.py")
+		for name in ("late", "later"):
+			steps = [step("first", f"pay:{name}.first"), step("second", f"own/{name}", ["first"], method="refund")]
+			self.apply(self.node, template(name, steps))
+			task = self.finished(self.node, self.create(self.node, name))
+			self.assertEqual(self.results(task, "first", "second"), [{"did": "call"}, {"did": "refund"}])
+
 	def test_subscribers_get_the_events_of_the_namespaces_that_their_worker_serves(self):
 		for namespace in ("t", "other"):
 			self.apply(self.node, template("n", [step("a", "own.payments")], namespace=namespace))

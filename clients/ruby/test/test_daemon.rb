@@ -142,6 +142,11 @@ class TestDaemon < Minitest::Test
       refused = done.step("c")
       assert_match(/not_here/, refused.error["message"])
       assert_equal 1, refused.attempts
+      %w[late later].each do |name|
+        daemon.apply(template(name, [step_of("one", "pay:#{name}")]))
+        task = daemon.client.create_task(name: name, namespace: "ruby")
+        assert_equal({ "by" => "pay:#{name}", "config" => nil }, daemon.client.wait_for_task(task.task_uuid, timeout: PATIENCE).step("one").results)
+      end
     end
   end
 

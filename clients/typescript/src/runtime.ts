@@ -75,6 +75,8 @@ export class WorkerRuntime implements StepHost {
   };
   /** Called at every connection. */
   onConnected: (() => void) | undefined;
+  /** Called when the daemon may have templates that this worker has not seen. */
+  onTemplates: (() => void) | undefined;
 
   private readonly open = new Map<string, Attempt>();
   private readonly unacked = new Map<string, { attempt: Attempt; data: Buffer }>();
@@ -106,6 +108,7 @@ export class WorkerRuntime implements StepHost {
     'step.execute': (params) => this.onExecute(params),
     'result.ack': (params) => this.onAck(params),
     'step.cancel': (params) => this.onCancel(params),
+    'templates.changed': () => this.onTemplates?.(),
     'server.draining': () => log.info('taskerd is stopping; running steps go on, their results follow after the reconnect'),
     'worker.finish': () => {
       log.info('an operator sends this worker home; it finishes what it runs, and ends');
@@ -299,6 +302,7 @@ export class WorkerRuntime implements StepHost {
         closed: (reason) => link.over(reason ?? new ConnectionLostError('taskerd closed the connection')),
       });
       if (this.link !== link) return;
+      this.onTemplates?.();
       const { server, workerUuid, resumed } = session.welcome;
       log.info(`connected to ${server} (${this.options.path}) as ${workerUuid}${resumed ? ', session resumed' : ''}`);
       if (this.aborted) link.over(undefined);

@@ -123,6 +123,7 @@ export class Worker {
     }
     const runtime = this.makeRuntime(await loadTracing());
     this.runtime = runtime;
+    if (this.openEnded().open_ended) this.followTemplates(runtime);
     if (this.options.daemonLogLevel) setLevels({ daemon: this.options.daemonLogLevel });
     bridgeConsole();
     void runtime.finished.then(unbridgeConsole);
@@ -141,7 +142,7 @@ export class Worker {
     const { ackTimeoutMs = 10_000, abandonAfterMs = 30_000, handlerTimeoutMs = null } = this.options;
     return new WorkerRuntime({
       path: this.socket,
-      hello: { name: this.name, namespaces: this.namespaces, handlers: this.offered, max_concurrency: this.concurrency + this.prefetch, ...brokenOf(this.system.importFailures) },
+      hello: { name: this.name, namespaces: this.namespaces, handlers: this.offered, max_concurrency: this.concurrency + this.prefetch, ...this.openEnded(), ...brokenOf(this.system.importFailures) },
       runner: new StepRunner(this.registry, tracing),
       concurrency: this.concurrency,
       ackTimeoutMs,
@@ -217,6 +218,34 @@ export class Worker {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  /** What `hello` says of resolvers that cannot list what they serve. */
+  private openEnded(): { open_ended?: true } {
+    return this.registry.resolverChain.openEnded ? { open_ended: true } : {};
+  }
+
+  /** Offer what resolvers can serve of templates that come later, or came while there was no connection. */
+  private followTemplates(runtime: WorkerRuntime): void {
+    let looked: Promise<void> = Promise.resolve();
+    runtime.onTemplates = () => {
+      looked = looked.then(() => this.lookAtTemplates(runtime));
+    };
+  }
+
+  private async lookAtTemplates(runtime: WorkerRuntime): Promise<void> {
+    if (runtime.ended || runtime.isDraining) return;
+    const { AsyncTaskerClient: Client } = await import('./client.js');
+    const client = new Client({ socket: this.socket });
+    try {
+      const known = await knownHandlers(client);
+      if (known.length > 0) this.callables = known;
+    } catch {
+      return; // the next connection looks again
+    } finally {
+      await client.close();
+    }
+    if (!runtime.isDraining) this.announce();
   }
 
   // -- looking at it -----------------------------------------------------------------------------

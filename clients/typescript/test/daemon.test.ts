@@ -235,6 +235,12 @@ describe('against a daemon', { skip }, () => {
     assert.deepEqual(a?.result, { did: 'refund' });
     assert.match(String(b?.error?.['message']), /not_here/);
     assert.equal(b?.attempts, 1);
+    for (const name of ['late', 'later']) {
+      const template = { name, namespace_name: 'ts', version: '1.0.0', steps: [{ name: 'one', handler: { callable: `pay:${name}` } }] };
+      await daemon.client.applyTemplate(JSON.stringify(template));
+      const { task_uuid: uuid } = await daemon.client.createTask({ name, namespace: 'ts' });
+      assert.equal((await daemon.client.waitForTask(uuid, { timeoutMs: PATIENCE })).state, 'complete');
+    }
     await worker.stop();
   });
 

@@ -151,6 +151,8 @@ class WorkerRuntime:
         self.failure: Optional[BaseException] = None
         #: Called once when the worker has ended.
         self.at_end: Optional[Callable[[], None]] = None
+        #: Called when the daemon may have templates that this worker has not seen.
+        self.at_templates: Callable[[], None] = lambda: None
         self.connected = threading.Event()
         self.finished = threading.Event()
         self.counters: Dict[str, int] = dict.fromkeys(
@@ -197,6 +199,7 @@ class WorkerRuntime:
             "step.cancel": self._on_cancel,
             "server.draining": self._on_server_draining,
             "worker.finish": self._on_finish,
+            "templates.changed": lambda params: self.at_templates(),
             "error": self._on_error,
         }
 
@@ -393,6 +396,7 @@ class WorkerRuntime:
             link.close()
             raise
         self.connected.set()
+        self.at_templates()
         _log.info(
             "connected to %s (%s) as %s%s",
             welcome.server,

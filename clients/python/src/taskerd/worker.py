@@ -265,6 +265,7 @@ class Worker:
                 "namespaces": self.namespaces,
                 "handlers": self._handlers,
                 "max_concurrency": self.threads + self.prefetch,
+                **({"open_ended": True} if self.registry.resolver_chain.open_ended else {}),
                 **({"broken": [f.to_wire() for f in failures[:MAX_BROKEN]]} if failures else {}),
             },
             runner=StepRunner(self.registry),
@@ -276,6 +277,8 @@ class Worker:
         if self.log_level is not None:
             bridge = _bridge.install(self.log_level)
             runtime.at_end = lambda: _bridge.remove(bridge)
+        if self.registry.resolver_chain.open_ended:
+            self._follow_templates(runtime)
         runtime.start()
         self._await_connection(runtime, deadline)
         if self.on_connected is not None:
@@ -446,6 +449,32 @@ class Worker:
             if open_ended:
                 callables.extend(_known(client))
         return callables
+
+    def _follow_templates(self, runtime: WorkerRuntime) -> None:
+        """Offer what resolvers can serve of templates that come later, or came while there was no connection."""
+        due = threading.Event()
+        runtime.at_templates = due.set
+
+        def follow() -> None:
+            while not runtime.finished.is_set():
+                if due.wait(1.0):
+                    due.clear()
+                    self._look_at_templates(runtime)
+
+        threading.Thread(target=follow, name="taskerd-templates", daemon=True).start()
+
+    def _look_at_templates(self, runtime: WorkerRuntime) -> None:
+        from .client import TaskerClient
+
+        try:
+            with TaskerClient(socket=self.socket) as client:
+                handlers = sorted({*self._handlers, *self.registry.offered(_known(client))})
+        except (TaskerError, OSError):
+            return  # the next connection looks again
+        if handlers != sorted(self._handlers) and not runtime.draining:
+            _log.info("templates have brought handlers: %s", ", ".join(sorted(set(handlers) - set(self._handlers))))
+            self._handlers = handlers
+            runtime.offer(handlers=handlers)
 
     def _await_daemon(self, client: TaskerClient, deadline: Optional[float]) -> None:
         complaints = Complaints()

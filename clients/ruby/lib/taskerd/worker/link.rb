@@ -10,6 +10,8 @@ module Taskerd
       attr_reader :sent_at
       # True once results may be sent.
       attr_accessor :ready
+      # What was said of the worker in `hello`.
+      attr_accessor :offered
       # Id of the request `session.resume` under way.
       attr_accessor :resume_id
 

@@ -17,6 +17,7 @@ module Taskerd
         when "step.cancel" then on_cancel(params)
         when "server.draining" then Logger.instance.info("taskerd is stopping; running steps go on, their results follow after the reconnect")
         when "worker.finish" then on_finish
+        when "templates.changed" then @at_templates&.call
         when "error" then Logger.instance.error("taskerd complains: #{DaemonError.from_wire(params).message}")
         end
       rescue KeyError, TypeError, NoMethodError, ArgumentError => e

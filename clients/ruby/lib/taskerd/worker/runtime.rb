@@ -34,6 +34,8 @@ module Taskerd
       attr_reader :failure
       # @return [Hash] how many of what
       attr_reader :counters
+      # Called when the daemon may have templates that this worker has not seen; with the session's lock.
+      attr_accessor :at_templates
       # Called once when the worker has ended.
       attr_accessor :at_end
 
@@ -77,6 +79,12 @@ module Taskerd
       # End now; the daemon sees the connection close with steps open.
       def abort
         @abort = true
+        poke
+      end
+
+      # Offer other handlers. The daemon learns of them in a handshake: the connection is made anew, with all that is held.
+      def offer(handlers)
+        @lock.synchronize { @worker = { **@worker, "handlers" => handlers } }
         poke
       end
 
@@ -199,7 +207,7 @@ module Taskerd
         serve(link)
         true
       rescue Client::ConnectionLostError, Client::ProtocolError, SystemCallError, IOError => e
-        Logger.instance.warn("connection to taskerd lost: #{e.message}")
+        Logger.instance.public_send(link.offered.equal?(@worker) ? :warn : :info, "connection to taskerd lost: #{e.message}")
         false
       ensure
         @lock.synchronize do
@@ -215,8 +223,10 @@ module Taskerd
           @earlier.clear
           @welcome && { "session" => @welcome.session, "held" => @open.size + @unacked.size }
         end
-        opened = Transport.open(@path, worker: @worker, resume: resume)
+        offered = @worker
+        opened = Transport.open(@path, worker: offered, resume: resume)
         link = Link.new(opened)
+        link.offered = offered
         @lock.synchronize { begin_session(link, opened) }
         Logger.instance.info("connected to #{@welcome.server} (#{@path}) as #{@welcome.worker_uuid}" \
                              "#{", session resumed" if @welcome.resumed}")
@@ -238,6 +248,7 @@ module Taskerd
 
         @connected = true
         @changed.broadcast
+        @at_templates&.call
       end
 
       # Returns when the worker has drained; raises when the connection is lost.
@@ -246,6 +257,7 @@ module Taskerd
         until @abort
           wait = @lock.synchronize do
             raise link.broken if link.broken
+            raise Client::ConnectionLostError, "reconnecting to offer other handlers" unless link.offered.equal?(@worker)
             return if link.ready && @drain_wanted && drained?(link)
 
             look_after(link, beat)

@@ -76,6 +76,7 @@ module Taskerd
         LazyConstants.preload
         @runtime = make_runtime
         LogBridge.level = @log_level
+        follow_templates if @registry.open_ended?
         @runtime.start
         await_connection(deadline)
         @on_connected&.call
@@ -174,6 +175,25 @@ module Taskerd
         directory || @registry.open_ended? ? Templates.new(self, directory).callables(deadline) : []
       end
 
+      # Offer what resolvers can serve of templates that come later, or came while there was no connection.
+      def follow_templates
+        due = Thread::Queue.new
+        @runtime.at_templates = -> { due << true unless due.closed? }
+        @runtime.at_end = -> { due.close }
+        Thread.new { look_at_templates while due.pop }.name = "taskerd-templates"
+      end
+
+      def look_at_templates
+        handlers = @handlers | @registry.offered(Templates.new(self, nil).known_now)
+        return if handlers.size == @handlers.size || @runtime.draining?
+
+        Logger.instance.info("templates have brought handlers: #{(handlers - @handlers).join(", ")}")
+        @handlers = handlers.sort
+        @runtime.offer(@handlers)
+      rescue Errors::Error, SystemCallError
+        nil # the next connection looks again
+      end
+
       def no_handlers
         broken = @registry.load_failures.map(&:to_s)
         broken.empty? ? "name the files that define them" : broken.join("; ")
@@ -183,6 +203,7 @@ module Taskerd
         broken = @registry.load_failures.first(64).map(&:to_wire)
         worker = { "name" => @name, "namespaces" => @namespaces, "handlers" => @handlers, "max_concurrency" => @threads + @prefetch }
         worker["broken"] = broken unless broken.empty?
+        worker["open_ended"] = true if @registry.open_ended?
         Runtime.new(path: @socket, worker: worker, runner: Runner.new(@registry), threads: @threads, ack_timeout: @ack_timeout,
                     abandon_after: @abandon_after)
       end

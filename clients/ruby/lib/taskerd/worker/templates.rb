@@ -24,6 +24,14 @@ module Taskerd
         client&.close
       end
 
+      # @return [Array<Hash>] handler entries of all templates that the daemon has now
+      def known_now
+        client = Client::Connection.new(socket: @service.socket)
+        known(client)
+      ensure
+        client&.close
+      end
+
       private
 
       def await_daemon(client, deadline)

@@ -40,6 +40,11 @@ class Single(OneTask):
 	def handler(self):
 		return next(iter(self.all))
 
+	def listener(self, channel):
+		session = self.connect()
+		session.run("LISTEN %s_%s" % (channel, self.e.value("SELECT secret FROM tasker.channels")))
+		return session
+
 	def refused(self, sqlstate, call):
 		"""`call` fails so, and has changed nothing."""
 		before = self.everything()
@@ -159,6 +164,14 @@ class CreateMany(Create):
 				self.assertEqual([self.known(t) for t in ids], [self.known(r.task) for r in made])
 				self.assertEqual(len({r.task for r in self.e.claim(self.a, self.all, 100) if r.kind == "c"} & set(ids)), 5 - len(taken))
 		self.assert_sound()
+
+	def test_other_nodes_are_told_of_what_is_queued(self):
+		listener = self.listener("tasker_ready")
+		call = "SELECT template FROM tasker.create_many(%s, true, %s, 1, %s, ARRAY['{}', '{}']::jsonb[], 'ns', 't', NULL, 0)"
+		for n in (1, 3):
+			uuids = engine.array([uuid_no(n), uuid_no(n + 1)], "uuid")
+			self.e.run(call % (self.e.node_args(self.a), engine.array(list(self.all) if n == 1 else [], "int"), uuids))
+			pg.wait_for(lambda: 'payload "%d"' % self.handler() in str(listener.run("SELECT 1")), "a word of the queue")
 
 	def test_all_or_none(self):
 		self.one(3)
@@ -333,8 +346,7 @@ class Many(Record):
 		task = self.start(1)
 		for step in range(5):
 			self.batch((task, step))
-		listener = self.connect()
-		listener.run("LISTEN tasker_settled")
+		listener = self.listener("tasker_settled")
 		self.assertEqual(self.e.run("SELECT settled FROM tasker.record_many(%s, true, ARRAY[%d], '{5}', '{1}', '{null}', '{4}', NULL, '{1}', '{NULL}', '{now}', NULL, NULL, NULL, NULL, NULL, ARRAY[%d], '{1}')" % (
 			self.e.node_args(self.a), task, task))[0][0], "{1}")
 		pg.wait_for(lambda: uuid_no(1) in str(listener.run("SELECT 1")), "a word of the task that has settled")

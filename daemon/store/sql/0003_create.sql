@@ -83,7 +83,7 @@ BEGIN
     SELECT h.queue_name INTO v_queue FROM tasker.handlers h WHERE h.handler_id = root_handler;
     PERFORM pgmq.send_batch(v_queue, ARRAY(SELECT jsonb_build_object('t', v_ids[i], 's', root, 'f', 0) FROM generate_subscripts(v_ids, 1) AS i), tasker.ready_vt(clock_timestamp(), 0));
     IF p_notify THEN
-      PERFORM pg_notify('tasker_ready', root_handler::text);
+      PERFORM tasker.notify('tasker_ready', root_handler::text);
     END IF;
   END IF;
   IF taken <> '{}' THEN

@@ -391,12 +391,20 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 	}
 }
 
+static bool keeps_lease(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	bool keeps = s->keep_lease;
+	pthread_mutex_unlock(&s->lock);
+	return keeps;
+}
+
 static void leave(struct presence *p)
 {
 	char node[16], inc[16];
 	enum db_failure why;
 	struct err e;
-	if (!p->conn || !p->s->registered || p->s->keep_lease)
+	if (!p->conn || !p->s->registered || keeps_lease(p->s))
 		return;
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
 	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);

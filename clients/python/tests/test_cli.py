@@ -37,6 +37,10 @@ HANDLERS = """
         context.heartbeat("forked")
         os.waitpid(child, 0)
 
+    @step_handler("closes")
+    def closes():
+        os.closerange(3, 64)
+
     class ByClass(StepHandler):
         handler_name = "by_class"
         def call(self, context):
@@ -66,7 +70,7 @@ class Cli(CliCase):
         conn = self.daemon.accept()
         worker = conn.hello()["worker"]
         self.assertEqual((worker["name"], worker["namespaces"], worker["max_concurrency"]), ("n1", ["a", "b"], 4))
-        self.assertEqual(worker["handlers"], ["by_class", "forks", "hello", "my_handlers.ByClass", "until"])
+        self.assertEqual(worker["handlers"], ["by_class", "closes", "forks", "hello", "my_handlers.ByClass", "until"])
         conn.execute(step("hello", 1, context={"name": "x"}))
         results = conn.results(1)
         self.assertEqual(results[0]["result"], {"hello": "x"})
@@ -77,6 +81,17 @@ class Cli(CliCase):
         conn.expect_end()
         status, out, err = self.end(process)
         self.assertEqual((status, out), (0, ""), err)
+
+    def test_a_handler_that_closes_the_worker_s_connection_ends_the_worker(self):
+        process = self.run_cli("worker", "my_handlers", "--threads", "1")
+        conn = self.daemon.accept()
+        conn.hello()
+        conn.execute(step("closes", 1))
+        conn.expect_end()
+        status, _, err = self.end(process)
+        self.assertEqual(status, 1, err)
+        self.assertIn("Bad file descriptor", err)
+        self.assertNotIn("Traceback", err)
 
     def test_sigint_lets_a_running_step_finish(self):
         process = self.run_cli("worker", "./my_handlers.py", "--threads", "1")

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 import stat
+import sys
 import tempfile
 import textwrap
 import unittest
@@ -62,6 +63,16 @@ class Names(unittest.TestCase):
         self.assertIs(taskerd.registry.HandlerRegistry, HandlerRegistry)
         self.assertIs(taskerd.template_discovery.HandlerDiscovery, taskerd.HandlerDiscovery)
         self.assertEqual([taskerd.version, taskerd.version()], [taskerd.__version__] * 2)
+
+
+class Reasons(unittest.TestCase):
+    def test_a_module_that_spoils_packages_does_not_reach_the_worker(self):
+        with mock.patch.multiple("msgpack", Packer=None, packb=None, Unpacker=None, unpackb=None), mock.patch.multiple("json", dumps=None, loads=None):
+            self.assertEqual(run_handler(step_handler("spoilt")(lambda: {"n": 1})).result, {"n": 1})
+
+    def test_a_handler_that_exits(self):
+        result = run_handler(step_handler("exits")(lambda: sys.exit(3)))
+        self.assertEqual((result.error_message, result.retryable), ("sys.exit(3) was called", True))
 
 
 class Functions(unittest.TestCase):

@@ -170,12 +170,21 @@ class Broken(ManyCase):
         self.write("pkg/good.py", HANDLERS)
         self.write("pkg/bad.py", "x = 1\nimport not_installed_here\n")
         self.write("pkg/worse.py", "def f(:\n")
+        self.write("pkg/script.py", "import sys\nif True:\n    sys.exit(5)\n")
+        self.write("pkg/speechless.py", """
+            class Speechless(Exception):
+                def __str__(self):
+                    raise RuntimeError("no text")
+            raise Speechless
+        """)  # fmt: skip
         process = self.run_cli("worker", "pkg")
         conn = self.daemon.accept()
         self.assertEqual(conn.hello()["worker"]["handlers"], ["crash", "logs", "pid"])
-        told = sorted((conn.expect("step.log") for _ in range(2)), key=lambda p: p["message"])
+        told = sorted((conn.expect("step.log") for _ in range(4)), key=lambda p: p["message"])
         self.assertIn("pkg/bad.py:2: ModuleNotFoundError", told[0]["message"])
-        self.assertIn("pkg/worse.py:1: SyntaxError", told[1]["message"])
+        self.assertIn("pkg/script.py:3: SystemExit: sys.exit(5) was called", told[1]["message"])
+        self.assertRegex(told[2]["message"], r"pkg/speechless.py:\d: Speechless: Speechless \(its text cannot be had\)")
+        self.assertIn("pkg/worse.py:1: SyntaxError", told[3]["message"])
         self.assertEqual((told[0]["level"], told[0].get("step_uuid")), ("error", None))
         process.send_signal(signal.SIGTERM)
         self.drain(conn)

@@ -102,6 +102,12 @@ class TestHandlers < Minitest::Test
 
   # -- what handlers return ----------------------------------------------------------------------
 
+  def test_a_handler_that_exits
+    left, said = [-> { exit 3 }, -> { abort "no settings" }].map { |how| run_handler(base { |_| how.call }) }
+    assert_equal ["exit was called with status 3", true], [left.message, left.retryable]
+    assert_equal "exit was called with status 1: no settings", said.message
+  end
+
   def test_what_a_class_may_return
     success = Taskerd::Types::StepHandlerCallResult::Success
     { { success: true, result: { a: 1 } } => { a: 1 }, { "success" => true, "x" => 1 } => { "success" => true, "x" => 1 }, { a: 1 } => { a: 1 }, nil => nil, 7 => 7,

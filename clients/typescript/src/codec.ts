@@ -9,6 +9,7 @@
 
 import { Buffer } from 'node:buffer';
 import { ConversionError, ProtocolError } from './errors.js';
+import { messageOf } from './results.js';
 
 export const REQUEST = 0;
 export const RESPONSE = 1;
@@ -96,8 +97,9 @@ export class Encoder {
     try {
       this.any(value, depth);
     } catch (error) {
-      if (!(error instanceof ConversionError) || error.path) throw error;
-      throw new ConversionError(error.message, pathOf(path, this.keys));
+      if (error instanceof ConversionError && error.path) throw error;
+      // Getters, proxies and toJSON are the application's code, which may throw anything.
+      throw new ConversionError(messageOf(error), pathOf(path, this.keys));
     }
   }
 

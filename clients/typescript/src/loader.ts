@@ -67,8 +67,20 @@ function prepareBun(): void {
   });
 }
 
-/** Import a file; throws what the import throws. */
+/** Import a file; throws what the import throws. A file that was written as a script and ends the process does not get its way. */
 export async function importFile(path: string): Promise<Module> {
+  const { exit } = process;
+  process.exit = (code) => {
+    throw new Error(`process.exit(${code ?? ''}) was called`);
+  };
+  try {
+    return await imported(path);
+  } finally {
+    process.exit = exit;
+  }
+}
+
+async function imported(path: string): Promise<Module> {
   const { href } = pathToFileURL(resolvePath(path));
   if (NODE && !prepared && !/\.m?ts$/.test(path)) {
     // Node's hooks cost a thread, and time at the start. Most JavaScript does without.

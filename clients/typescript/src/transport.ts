@@ -137,7 +137,7 @@ export function helloFrame(worker?: WorkerHello, resume?: Data): Buffer {
   const payload = encoder.pack([REQUEST, 0, 'hello', params]);
   encoder.value([REQUEST, 0, 'hello', params]);
   if (payload.length > HELLO_MAX_FRAME || encoder.items > HELLO_MAX_ITEMS) {
-    const said = `the handshake takes ${payload.length} bytes, ${HELLO_MAX_FRAME} are allowed: offer fewer handlers in one process`;
+    const said = `the handshake takes ${payload.length} bytes and ${encoder.items} values, ${HELLO_MAX_FRAME} and ${HELLO_MAX_ITEMS} are allowed: offer fewer handlers in one process`;
     throw new TooLargeError('too_large', said);
   }
   return new Encoder().frame([REQUEST, 0, 'hello', params]);

@@ -136,6 +136,8 @@ describe('values', () => {
     ['half of a surrogate pair in a key', { 'k\ud834': 1 }, /half of a surrogate pair/],
     ['an integer of 65 bits', { a: 1n << 64n }, /^a: integer does not fit 64 bits/],
     ['a key that is an object', new Map([[{}, 1]]), /map key of type object/],
+    ['a toJSON that throws', { a: [{ toJSON() { throw new Error('gone'); } }] }, /^a\[0\]: gone/],
+    ['a proxy that throws', { a: new Proxy({}, { ownKeys() { throw new Error('trapped'); } }) }, /^a: trapped/],
     ['a getter that throws', { get a() { throw new Error('gone'); } }, /gone/],
   ];
   for (const [name, value, message] of refused) {

@@ -138,9 +138,9 @@ describe('against a daemon', { skip }, () => {
   test('broken files are named with file and line, the others are served', async () => {
     const cli = await worker([join(FIXTURES, 'broken')]);
     assert.deepEqual(results(await daemon.run(ONE('broken.good'))), { one: { good: true } });
-    for (const place of [/syntax\.js:3/, /throws\.ts:4/, /missing\.ts:(3|null)?/]) assert.match(cli.text, place);
+    for (const place of [/syntax\.js:3/, /throws\.ts:4/, /missing\.ts:(3|null)?/, /exits\.ts:2: Error: process\.exit\(5\) was called/]) assert.match(cli.text, place);
     const { broken } = (await daemon.client.listWorkers()).find((known) => (known['handlers'] as string[]).includes('broken.good')) as Data;
-    assert.deepEqual(broken.map((row: Data) => row.name).sort(), ['missing.ts', 'syntax.js', 'throws.ts']);
+    assert.deepEqual(broken.map((row: Data) => row.name).sort(), ['exits.ts', 'missing.ts', 'syntax.js', 'throws.ts']);
     assert.equal(await cli.terminate(), 0);
   });
 

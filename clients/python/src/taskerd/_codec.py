@@ -36,7 +36,9 @@ DEFAULT_LIMITS: Dict[str, int] = {
 MAX_VALUE_DEPTH = 26
 
 _LENGTH = struct.Struct(">I")
+# Taken now: what handler modules do to that package later does not reach the worker.
 _unpackb: Callable[..., Any] = msgpack.unpackb
+_Packer: Callable[..., Any] = msgpack.Packer
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 
 Pack = Callable[[Any], bytes]
@@ -44,7 +46,7 @@ Pack = Callable[[Any], bytes]
 
 def new_packer() -> Pack:
     """A function that packs one value. Not for use by two threads at once."""
-    packer = msgpack.Packer(use_bin_type=True)
+    packer = _Packer(use_bin_type=True)
     return packer.pack  # type: ignore[no-any-return]
 
 

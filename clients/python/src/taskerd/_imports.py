@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from .results import text_of
+
 __all__ = ["ImportFailure", "import_tree", "log_failure"]
 
 _log = logging.getLogger("taskerd.handler")
+
+#: What ends an import, but not the worker: modules written as scripts call sys.exit().
+IMPORT_ERRORS = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class ImportFailure:
     def of(cls, module: str, error: BaseException) -> "ImportFailure":
         """From what the import raised."""
         file, line = _place(module, error)
-        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        text = error.msg if isinstance(error, SyntaxError) else text_of(error)
         return cls(module, file, line, f"{type(error).__name__}: {text}")
 
 
@@ -80,7 +85,7 @@ def import_tree(name: str, failures: Optional[List[ImportFailure]] = None) -> It
     a module that does not exist at all, and without a list every failure, is raised."""
     try:
         module = importlib.import_module(name)
-    except Exception as exc:
+    except IMPORT_ERRORS as exc:
         if failures is None or is_absent(name, exc):
             raise
         failures.append(ImportFailure.of(name, exc))

@@ -12,6 +12,7 @@ sends again what was not acknowledged.
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import selectors
 import socket
@@ -758,9 +759,9 @@ class WorkerRuntime:
         for request in [*self._requests.values(), *(c for c in self._control if isinstance(c, _Request))]:
             request.error = lost
             request.done.set()
-        self._selector.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        for resource in (self._selector, self._wake_in, self._wake_out):
+            with contextlib.suppress(OSError):  # a handler may have closed what is not its own
+                resource.close()
         if self.at_end is not None:
             self.at_end()
         self.finished.set()

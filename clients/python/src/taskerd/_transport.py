@@ -119,8 +119,8 @@ def hello_frame(
     payload = new_packer()(message)
     if len(payload) > HELLO_MAX_FRAME or count_items(message) > HELLO_MAX_ITEMS:
         raise TooLargeError(
-            f"the handshake takes {len(payload)} bytes, {HELLO_MAX_FRAME} are allowed: "
-            "offer fewer handlers in one process"
+            f"the handshake takes {len(payload)} bytes and {count_items(message)} values, {HELLO_MAX_FRAME} and "
+            f"{HELLO_MAX_ITEMS} are allowed: offer fewer handlers in one process"
         )
     return frame(payload)
 

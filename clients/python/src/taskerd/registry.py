@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Pattern, Sequence, Type, Union
 
-from ._imports import ImportFailure, is_absent, log_failure
+from ._imports import IMPORT_ERRORS, ImportFailure, is_absent, log_failure
 from ._lazy import names_of
 from .context import StepContext
 from .exceptions import TaskerError
@@ -250,14 +250,14 @@ class ClassLookupResolver(BaseResolver):
         if module is None and module_name not in self.failures:
             try:
                 module = importlib.import_module(module_name)
-            except Exception as exc:
+            except IMPORT_ERRORS as exc:
                 self._failed(module_name, exc)
         if module is None:
             return None
         found = getattr(module, class_name, None)
         return found if isinstance(found, type) and issubclass(found, StepHandler) else None
 
-    def _failed(self, module: str, error: Exception) -> None:
+    def _failed(self, module: str, error: BaseException) -> None:
         """Most names with dots are no import paths at all; a module that exists and is broken is told, once."""
         if not is_absent(module, error):
             self.failures[module] = ImportFailure.of(module, error)

@@ -221,6 +221,8 @@ def failure_from_exception(error: BaseException) -> StepHandlerResult:
 def text_of(error: BaseException) -> str:
     """An error's text, or its class if that has none or raises."""
     try:
+        if isinstance(error, SystemExit):
+            return f"sys.exit({error.code!r}) was called"
         return str(error) or type(error).__name__
     except Exception:
         return f"{type(error).__name__} (its text cannot be had)"

@@ -143,9 +143,10 @@ module Taskerd
         params["resume"] = resume if resume
         message = [Codec::REQUEST, 0, "hello", params]
         payload = Codec.pack_checked(message)
-        if payload.bytesize > Codec::HELLO_MAX_FRAME || Codec.count_items(message) > Codec::HELLO_MAX_ITEMS
-          raise Client::TooLargeError, "the handshake takes #{payload.bytesize} bytes, #{Codec::HELLO_MAX_FRAME} are allowed: " \
-                                       "offer fewer handlers in one process"
+        items = Codec.count_items(message)
+        if payload.bytesize > Codec::HELLO_MAX_FRAME || items > Codec::HELLO_MAX_ITEMS
+          raise Client::TooLargeError, "the handshake takes #{payload.bytesize} bytes and #{items} values, #{Codec::HELLO_MAX_FRAME} and " \
+                                       "#{Codec::HELLO_MAX_ITEMS} are allowed: offer fewer handlers in one process"
         end
         Codec.frame(payload)
       end

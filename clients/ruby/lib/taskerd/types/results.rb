@@ -251,6 +251,8 @@ module Taskerd
       # An exception's message. It is the application's code, which may fail itself.
       def text(error)
         found = error.message.to_s
+        return "exit was called with status #{error.status}#{": #{found}" unless found == "exit"}" if error.is_a?(SystemExit)
+
         found.empty? ? error.class.name.to_s : found
       rescue StandardError
         error.class.name.to_s

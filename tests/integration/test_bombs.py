@@ -6,7 +6,7 @@ import unittest
 import harness
 import wire
 from harness import step, template
-from wire import Refused, User
+from wire import User
 
 ANN, BOB = 70001, 70002
 DEAR = {"allOf": [{"pattern": "^(((a{1,30}){1,30}){1,30})$"} for _ in range(3000)]}  # half a second, in 130 KiB

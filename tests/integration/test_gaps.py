@@ -5,7 +5,7 @@ import dynflow
 import harness
 import wire
 from dynflow import S, Flow
-from harness import HOUR_MS, step, template, wait_for
+from harness import HOUR_MS, step, template
 from taskerd.exceptions import TaskerdError
 
 

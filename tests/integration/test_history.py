@@ -6,7 +6,7 @@ import unittest
 
 import harness
 import pg
-from harness import step, template, wait_for
+from harness import step, template
 from taskerd.exceptions import TaskerdError
 
 

@@ -6,7 +6,7 @@ import unittest
 import harness
 import wire
 from harness import step, template, wait_for
-from wire import Closed, Refused, User, pack, rss
+from wire import Closed, Refused, User, rss
 
 ANN, BOB = 70001, 70002
 MIB = 1 << 20

@@ -6,7 +6,6 @@ import harness
 import wire
 from harness import step
 from shapes import NOBODY, STEP_ROW, TASK, TIME, UUID, vectors
-from wire import bad
 
 
 class Requests(wire.Case):

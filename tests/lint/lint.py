@@ -5,6 +5,7 @@ not used here, sizes, and words that do not belong into a finished file.
 Usage: lint.py [SOURCE_DIR]. Prints FILE:LINE: what is wrong; the exit status is 1 if anything is.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -42,10 +43,11 @@ BANNED = {
     "atoll": "no error", "atof": "no error", "sscanf": "no overflow check", "alloca": "no bound", "localtime": "shared buffer",
     "gmtime": "shared buffer", "ctime": "shared buffer", "asctime": "shared buffer", "tmpnam": "race", "mktemp": "race",
 }
+SOURCES = (".c", ".h", ".py", ".rb", ".ts", ".rs", ".sql")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_COMPLEXITY = 800, 100, 20
 UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/" + "work" + r"(?![\w-])")
-TEXT = (".c", ".h", ".py", ".sql", ".md", ".scd", ".build", ".txt", ".yaml", ".yml", ".json", ".toml", ".sh", ".in", ".service", "")
+TEXT = (".c", ".h", ".py", ".rb", ".ts", ".rs", ".sql", ".md", ".scd", ".build", ".txt", ".yaml", ".yml", ".json", ".toml", ".sh", ".in", ".service", "")
 
 problems = []
 
@@ -143,11 +145,26 @@ def check_words(path, text):
             problem(path, n, "a path of one machine")
 
 
-def check_sizes(root, c_files):
-    for path in c_files:
-        lines = sum(1 for _ in open(os.path.join(root, path), encoding="utf-8"))
-        if lines > MAX_FILE_LINES:
-            problem(path, lines, f"{lines} lines, at most {MAX_FILE_LINES}")
+def check_length(path, text):
+    lines = text.count("\n")
+    if lines > MAX_FILE_LINES:
+        problem(path, lines, f"{lines} lines, at most {MAX_FILE_LINES}")
+
+
+def check_python_functions(path, text):
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as e:
+        problem(path, e.lineno or 0, f"not Python: {e.msg}")
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = node.end_lineno - node.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                problem(path, node.lineno, f"{node.name}: {lines} lines, at most {MAX_FUNCTION_LINES}")
+
+
+def check_c_functions(root, c_files):
     if not shutil.which("pmccabe"):
         print("pmccabe is not installed: function sizes are not checked")
         return
@@ -179,6 +196,10 @@ def main():
         except UnicodeDecodeError:
             continue
         check_words(path, text)
+        if path.endswith(SOURCES):
+            check_length(path, text)
+        if path.endswith(".py"):
+            check_python_functions(path, text)
         if path in c_files:
             check_includes(path, text)
             check_calls(path, without_comments(text))
@@ -187,7 +208,7 @@ def main():
             if path.endswith(".h"):
                 headers[path] = text
     check_include_cycles(headers)
-    check_sizes(root, [f for f in c_files if f.endswith(".c")])
+    check_c_functions(root, [f for f in c_files if f.endswith(".c")])
     for p in problems:
         print(p)
     print(f"{len(files)} files, {len(c_files)} of them C, {len(problems)} problems")

@@ -80,6 +80,11 @@ class Lint(unittest.TestCase):
     def test_sizes(self):
         self.expect("daemon/base/a.c", "int x;\n" * 800)
         self.expect("daemon/base/a.c", "int x;\n" * 801, "801 lines, at most 800")
+        for ending in (".h", ".py", ".rb", ".ts", ".rs", ".sql"):
+            self.expect("clients/x/a" + ending, "#pragma once\n" * 801 if ending == ".h" else "\n" * 801, f"clients/x/a{ending}:801: 801 lines, at most 800")
+        self.expect("tests/a.py", "x = 1\ndef f():\n" + "\tx\n" * 100, "tests/a.py:2: f: 101 lines, at most 100")
+        self.expect("tests/a.py", "def f():\n" + "\tx\n" * 99)
+        self.expect("tests/a.py", "def f(:\n", "tests/a.py:1: not Python")
         if shutil.which("pmccabe"):
             self.expect("daemon/base/a.c", "int f(int x)\n{\n" + "\tx++;\n" * 97 + "\treturn x;\n}\n", "f: 101 lines, at most 100")
             self.expect("daemon/base/a.c", "int f(int x)\n{\n" + "\tif (x)\n\t\tx++;\n" * 20 + "\treturn x;\n}\n",

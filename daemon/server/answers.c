@@ -145,6 +145,8 @@ static void on_settled(struct server *srv, struct done *d)
 	bool waited_for = false;
 	for (struct settled *t = d->settled; t; t = t->next) {
 		waited_for = waited_for || task_is_waited_for(srv, &t->task);
+		task_settled_elsewhere(srv, &t->task);
+		watch_touch(srv, &t->task);
 	}
 	if (waited_for)
 		waits_recheck(srv);

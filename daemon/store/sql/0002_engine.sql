@@ -133,30 +133,34 @@ $$ SELECT CASE WHEN p_priority <> 0 OR p_correlation IS NOT NULL OR p_parent IS 
 -- (Workers of a batch are many, and the result of their batchable lists them all: they are given no more than 16 KiB each, so that a batch costs what its workers cost.)
 CREATE FUNCTION tasker.claimed_rows(p_tasks bigint[], p_steps int[], p_attempts int[], p_fences int[])
 RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
-  SELECT 'c'::"char", greatest(0, least(date_part('epoch', clock_timestamp() - s.ready_at) * 1000, 2147483647))::int, CASE WHEN d.cut THEN 'partial' END, t.task_id, t.task_uuid, t.template_id, c.step_no, c.attempt, c.fence, ts.handler_id,
-         t.context, d.deps, s.inputs, s.checkpoint,
+  SELECT 'c'::"char", greatest(0, least(date_part('epoch', clock_timestamp() - s.ready_at) * 1000, 2147483647))::int, CASE WHEN d.cut THEN 'partial' END, p_tasks[c.i], t.task_uuid, t.template_id,
+         p_steps[c.i], p_attempts[c.i], p_fences[c.i], ts.handler_id, t.context, d.deps, s.inputs, s.checkpoint,
          tasker.claim_meta(t.priority::int, t.correlation_id, t.parent_correlation_id, t.traceparent, t.tracestate)
   FROM (SELECT coalesce(current_setting('tasker.max_dependencies', true), '1048576')::bigint AS bytes) m
-  CROSS JOIN unnest(p_tasks, p_steps, p_attempts, p_fences) AS c(task_id, step_no, attempt, fence)
-  CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_id = c.task_id OFFSET 0) t
-  CROSS JOIN LATERAL (SELECT x.template_no, x.inputs, x.checkpoint, x.ready_at FROM tasker.steps x WHERE x.task_id = c.task_id AND x.step_no = c.step_no OFFSET 0) s
+  CROSS JOIN generate_subscripts(p_tasks, 1) AS c(i)
+  CROSS JOIN LATERAL (SELECT x.task_uuid, x.template_id, x.context, x.priority, x.correlation_id, x.parent_correlation_id, x.traceparent, x.tracestate
+                      FROM tasker.tasks x WHERE x.task_id = p_tasks[c.i] OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT x.template_no, x.inputs, x.checkpoint, x.ready_at FROM tasker.steps x WHERE x.task_id = p_tasks[c.i] AND x.step_no = p_steps[c.i] OFFSET 0) s
   CROSS JOIN LATERAL (SELECT x.handler_id, x.ancestors, x.worker_ancestors FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = s.template_no OFFSET 0) ts
-  CROSS JOIN LATERAL (SELECT CASE WHEN s.template_no = c.step_no THEN m.bytes ELSE least(m.bytes, 16384) END AS bytes) l
   LEFT JOIN LATERAL (
-    SELECT jsonb_object_agg(p.name, p.result) FILTER (WHERE p.total <= l.bytes) AS deps, bool_or(p.total > l.bytes) AS cut
-    FROM (SELECT a.name, a.result, sum(coalesce(a.result_bytes, 4)) OVER () AS total
-          FROM (SELECT x.step_no::text AS name, x.result, x.result_bytes
-                FROM unnest(ts.ancestors) AS a(no) -- not = ANY: that may become a filter over all steps of the task
-                CROSS JOIN LATERAL (SELECT y.step_no, y.result, y.result_bytes FROM tasker.steps y
-                                    WHERE y.task_id = c.task_id AND y.step_no = a.no AND y.state IN ('complete', 'resolved_manually') OFFSET 0) x
-                UNION ALL
-                SELECT tasker.step_name(tw.name, x.step_no, w.no, x.inputs), x.result, x.result_bytes
-                FROM unnest(ts.worker_ancestors) AS w(no)
-                CROSS JOIN LATERAL (SELECT y.name FROM tasker.template_steps y WHERE y.template_id = t.template_id AND y.step_no = w.no OFFSET 0) tw
-                CROSS JOIN LATERAL tasker.instances(c.task_id, w.no) AS i(no)
-                CROSS JOIN LATERAL (SELECT y.step_no, y.inputs, y.result, y.result_bytes FROM tasker.steps y
-                                    WHERE y.task_id = c.task_id AND y.step_no = i.no AND tasker.satisfied(y.state, y.result) OFFSET 0) x) a) p
-  ) d ON ts.ancestors <> '{}'
+    SELECT g.deps, g.cut
+    FROM (SELECT CASE WHEN s.template_no = p_steps[c.i] THEN m.bytes ELSE least(m.bytes, 16384) END AS bytes WHERE ts.ancestors <> '{}' OFFSET 0) l -- no row: what follows is not begun
+    CROSS JOIN LATERAL (
+      SELECT jsonb_object_agg(p.name, p.result) FILTER (WHERE p.total <= l.bytes) AS deps, bool_or(p.total > l.bytes) AS cut
+      FROM (SELECT a.name, a.result, sum(coalesce(a.result_bytes, 4)) OVER () AS total
+            FROM (SELECT x.step_no::text AS name, x.result, x.result_bytes
+                  FROM unnest(ts.ancestors) AS a(no) -- not = ANY: that may become a filter over all steps of the task
+                  CROSS JOIN LATERAL (SELECT y.step_no, y.result, y.result_bytes FROM tasker.steps y
+                                      WHERE y.task_id = p_tasks[c.i] AND y.step_no = a.no AND y.state IN ('complete', 'resolved_manually') OFFSET 0) x
+                  UNION ALL
+                  SELECT tasker.step_name(tw.name, x.step_no, w.no, x.inputs), x.result, x.result_bytes
+                  FROM unnest(ts.worker_ancestors) AS w(no)
+                  CROSS JOIN LATERAL (SELECT y.name FROM tasker.template_steps y WHERE y.template_id = t.template_id AND y.step_no = w.no OFFSET 0) tw
+                  CROSS JOIN LATERAL tasker.instances(p_tasks[c.i], w.no) AS i(no)
+                  CROSS JOIN LATERAL (SELECT y.step_no, y.inputs, y.result, y.result_bytes FROM tasker.steps y
+                                      WHERE y.task_id = p_tasks[c.i] AND y.step_no = i.no AND tasker.satisfied(y.state, y.result) OFFSET 0) x) a) p
+      OFFSET 0) g
+  ) d ON true
 $$;
 
 -- Note in a slot of the journal what a node now holds. The slot is free: all that it lists is recorded. If a commit's outcome is lost, tasker.recover_claims(slot, seq)

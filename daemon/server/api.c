@@ -264,7 +264,7 @@ void api_answered(struct server *srv, struct req *r)
 	bool acts = a && a->does == ACTS;
 	if (r->api.function == API_WORKER_DRAIN)
 		worker_drain_answered(srv, &r->answer);
-	reply_transformed(s, r, a ? a->transform : NULL, acts || r->api.function == API_CANCEL_GET ? reply_done : reply_answer);
+	reply_transformed(s, r, a ? a->transform : NULL, acts || r->api.function == API_CANCEL_GET || r->api.function == API_CANCEL_REST ? reply_done : reply_answer);
 	if (acts)
 		operated(srv, &r->answer);
 }

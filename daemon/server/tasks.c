@@ -356,6 +356,7 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 }
 
 const char API_CANCEL_GET[] = "tasker.api_task_get"; /* told from task.get by its address */
+const char API_CANCEL_REST[] = "tasker.api_task_cancel_rest";
 
 void cancel_answered(struct server *srv, struct req *r)
 {
@@ -372,15 +373,18 @@ void cancel_answered(struct server *srv, struct req *r)
 		reply_errorf(s, r->origin.request, "not_found", "task_uuid", "no task %s", uuid);
 	} else if (strcmp(r->status, "conflict") == 0) {
 		reply_errorf(s, r->origin.request, "conflict", NULL, "task %s is finished: %s", uuid, r->state);
+	} else if (strcmp(r->status, "busy") == 0) {
+		reply_errorf(s, r->origin.request, "conflict", NULL, "task %s is large, and an action on it is under way: %s", uuid, r->state);
 	} else {
+		bool begun = strcmp(r->status, "begun") == 0; /* and is to be gone on with */
 		struct req *get = req_for(s, r->origin.request, REQ_API);
 		char args[80];
 		if (!get)
 			return;
 		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"lenient\":true}", uuid);
 		text_set(&get->api.args, args, (size_t)n);
-		get->api.function = API_CANCEL_GET;
-		get->api.mode = API_READ;
+		get->api.function = begun ? API_CANCEL_REST : API_CANCEL_GET;
+		get->api.mode = begun ? API_WRITE : API_READ;
 		submit_call(s, get);
 	}
 }

@@ -6,7 +6,7 @@
 
 struct server;
 
-extern const char API_CANCEL_GET[];
+extern const char API_CANCEL_GET[], API_CANCEL_REST[];
 
 /* The most tasks of one task.create_many: the answer, whatever becomes of each, must go into a frame. */
 unsigned bulk_max(const struct options *opt);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include "daemon/base/log.h"
 
+#define LEFT_ALONE_MS 5000 /* a long action that nobody has gone on with for so long is ours */
 #define DEADLINES 200 /* looked at in one transaction; their uuids fit into a notification */
 #define ROUNDS_MAX 1000 /* of one chore, before the next one has its turn */
 #define CALL_TIMEOUT_MS 120000
@@ -73,7 +74,7 @@ static int chore(struct keeper *k, const char *sql, const char *arg, const char 
 		if (rc == 0 && more && rest(k, ms < BREATH_MAX_MS ? ms : BREATH_MAX_MS))
 			break;
 	}
-	if (total > 0)
+	if (total > 0 && counter)
 		atomic_fetch_add(counter, (uint64_t)total);
 	if (total > 0)
 		log_info("%ld %s", total, what);
@@ -86,6 +87,10 @@ static void look_round(struct keeper *k)
 	struct err e = {0};
 	snprintf(limit, sizeof limit, "%d", DEADLINES);
 	int rc = connect_for_a_look(k, &e);
+	char left_alone[16];
+	snprintf(left_alone, sizeof left_alone, "%d", LEFT_ALONE_MS);
+	if (rc == 0)
+		rc = chore(k, "SELECT did, more FROM tasker.go_on_for_others($1::int, $2::int)", left_alone, "actions on large tasks finished that others had begun", NULL, &e);
 	if (rc == 0)
 		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &k->s->n_late, &e);
 	if (rc == 0)

@@ -2,6 +2,7 @@
  * or a part of them while others are idle. While that is written the next batch gathers: no timer, no tuning. */
 #include "daemon/store/store_impl.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
@@ -184,6 +185,23 @@ void store_api_finished(struct worker *w)
 	if (s->api.head)
 		store_wake_one(s);
 	pthread_mutex_unlock(&s->lock);
+}
+
+bool store_api_again(struct worker *w, struct req *r)
+{
+	struct store *s = w->s;
+	struct err e = {0};
+	pthread_mutex_lock(&s->lock);
+	bool stopping = s->stopping;
+	if (!stopping)
+		list_push(&s->api, &r->mail);
+	pthread_mutex_unlock(&s->lock);
+	if (stopping) {
+		err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping; what was begun is finished by it or another one");
+		store_fail(&r, 1, &e);
+	} else
+		store_api_finished(w);
+	return !stopping;
 }
 
 /* Giving work ------------------------------------------------------------------------------------------------------------ */

@@ -82,6 +82,8 @@ void store_list_init(struct list *l);
 /* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
 size_t store_take(struct worker *w, struct req **out, bool *ret_api);
 void store_api_finished(struct worker *w);
+/* There is more of it to do: queue it again, after what others have asked meanwhile. False: not any more, and it has failed. */
+bool store_api_again(struct worker *w, struct req *r);
 /* With the lock held: a waiting thread looks again, if there is one; all do. */
 void store_wake_one(struct store *s);
 void store_wake_all(struct store *s);
@@ -95,7 +97,8 @@ void *store_thread_main(void *store);
 void store_count(struct store *s, enum req_kind kind, size_t n);
 /* How long the call that an answer is of has taken. */
 void store_note_call(struct done *d, enum req_kind kind, size_t n, usec_t began);
-void store_run_api(struct worker *w, struct req *q); /* transaction.c */
+/* transaction.c. True: it is to be called again. */
+bool store_run_api(struct worker *w, struct req *q);
 
 /* Body of the presence thread. */
 void *presence_main(void *store);

@@ -114,15 +114,20 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 {
 	struct done *d = need(done_new(DONE_BATCH));
 	enum req_kind kind = reqs[0]->kind;
+	bool again = false;
 	usec_t began = w->lane ? w->lane->began : now_mono();
 	if (w->lane)
 		run_lane(w, d);
 	else if (kind == REQ_API)
-		store_run_api(w, reqs[0]);
+		again = store_run_api(w, reqs[0]);
 	else
 		store_call(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, store_new_call(w), false, reqs, n, d);
 	if (n > 1)
 		run_left(w, reqs, n, d);
+	if (again && store_api_again(w, reqs[0])) {
+		done_free(d);
+		return;
+	}
 	if (any_unchecked(reqs, n))
 		run_unchecked(w, reqs, n, d);
 	if (api)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include "protocol/mpjson.h"
 
 #define READ_COMMITTED "READ COMMITTED" /* whatever the database has as its default */
@@ -32,8 +33,11 @@ int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e)
 	return rc;
 }
 
+/* What a function answers that has done a part, and is to be called again for the next one. */
+#define AGAIN "\"again\""
+
 /* Reads see one snapshot and an ordinary planner. */
-static int api_once(struct worker *w, struct req *q, enum db_failure *why, struct err *e)
+static int api_once(struct worker *w, struct req *q, bool *ret_again, enum db_failure *why, struct err *e)
 {
 	static const char plan[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
 	char sql[128];
@@ -49,6 +53,7 @@ static int api_once(struct worker *w, struct req *q, enum db_failure *why, struc
 	struct mpjson_error je;
 	buf_reset(&q->answer);
 	*why = DB_REFUSED;
+	*ret_again = q->api.mode == API_WRITE && PQntuples(r) == 1 && strcmp(PQgetvalue(r, 0, 0), AGAIN) == 0;
 	if (PQntuples(r) != 1 || PQgetisnull(r, 0, 0))
 		mp_nil(&q->answer);
 	else if (json_to_mp(PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0), &q->answer, &je) < 0)
@@ -58,23 +63,24 @@ static int api_once(struct worker *w, struct req *q, enum db_failure *why, struc
 
 /* Unlike a batch, an API call that finds no database fails soon: someone waits for it, and nothing is lost. Writes are idempotent, so that one lost
  * answer is tried again. */
-void store_run_api(struct worker *w, struct req *q)
+bool store_run_api(struct worker *w, struct req *q)
 {
+	bool again = false;
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
 		enum db_failure why = DB_LOST;
 		int rc = store_connect_once(w, &e);
 		if (rc == 0)
-			rc = api_once(w, q, &why, &e);
+			rc = api_once(w, q, &again, &why, &e);
 		if (rc == 0) {
 			snprintf(q->status, sizeof q->status, "ok");
-			return;
+			return again;
 		}
 		if (why == DB_LOST)
 			store_disconnect(w);
 		if (tries >= 2 || (why != DB_LOST && why != DB_RETRY) || store_backoff(w->s, tries)) {
 			store_fail(&q, 1, &e);
-			return;
+			return false;
 		}
 	}
 }

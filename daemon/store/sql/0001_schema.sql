@@ -270,6 +270,27 @@ CREATE TABLE tasker.operator_actions (
 CREATE INDEX operator_actions_request ON tasker.operator_actions (request_id);
 CREATE INDEX operator_actions_task ON tasker.operator_actions (task_id, step_no);
 
+-- Who asks, in the parameters of functions.
+CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text, pid int);
+
+-- Actions on tasks with very many steps, which are done in stretches, a transaction each; see 0008_operators.sql.
+CREATE TABLE tasker.long_actions (
+  task_id bigint PRIMARY KEY,
+  action text NOT NULL,
+  actor tasker.actor NOT NULL,
+  from_state tasker.task_state NOT NULL,
+  at_step int NOT NULL DEFAULT -1,      -- steps up to this one have been looked at
+  at timestamptz NOT NULL DEFAULT clock_timestamp(), -- of the last stretch
+  keeper int                            -- the node whose keeper goes on with it, since nobody else did
+);
+
+-- What the request that began some of them is to be answered, once they are done.
+CREATE TABLE tasker.long_answers (
+  request_id uuid PRIMARY KEY,
+  answer jsonb NOT NULL,
+  at timestamptz NOT NULL DEFAULT now()
+);
+
 -- Finished tasks that retention has moved out of the way: their rows as they were, so that archiving costs little more than removing. task.get and task.history read them.
 CREATE TABLE tasker.archived_tasks (
   task_id bigint PRIMARY KEY,

@@ -212,23 +212,33 @@ CREATE FUNCTION tasker.notify_uuids(p_channel text, p_uuids uuid[]) RETURNS void
   FROM (SELECT string_agg(u.uuid::text, ',') AS list FROM unnest(p_uuids) WITH ORDINALITY AS u(uuid, ord) GROUP BY (u.ord - 1) / 200) g
 $$;
 
+-- Live steps, in a range of numbers, of tasks that are to end in p_state become cancelled. x rows: running steps, to be told. Unless it is the whole range, the tasks, which count, go on
+-- counting. The caller holds the tasks' row locks.
+CREATE FUNCTION tasker.cancel_steps(p_tasks bigint[], p_state tasker.task_state, p_cause jsonb, p_message text, p_from int DEFAULT 0, p_to int DEFAULT 2147483647) RETURNS SETOF tasker.hot_row LANGUAGE sql AS $$
+  WITH was AS MATERIALIZED (
+    SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
+    WHERE s.task_id = ANY (p_tasks) AND s.step_no BETWEEN p_from AND p_to
+      AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') AND (s.state <> 'error' OR p_state = 'cancelled' AND s.result IS NULL) FOR NO KEY UPDATE),
+  u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = clock_timestamp(), retry_at = NULL
+        FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
+  a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
+        SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, clock_timestamp(), clock_timestamp(),
+               jsonb_build_object('message', p_message, 'reason', p_cause -> 'reason')
+        FROM was w WHERE w.state = 'in_progress'),
+  n AS (UPDATE tasker.tasks t SET n_active = t.n_active - g.active, n_waiting = t.n_waiting - g.waiting, n_failed = t.n_failed - g.failed
+        FROM (SELECT w.task_id, count(*) FILTER (WHERE w.state IN ('enqueued', 'in_progress'))::int AS active, count(*) FILTER (WHERE w.state = 'waiting_for_retry')::int AS waiting,
+                     count(*) FILTER (WHERE w.state = 'error')::int AS failed FROM was w WHERE p_to < 2147483647 GROUP BY w.task_id) g
+        WHERE t.task_id = g.task_id)
+  SELECT 'x'::"char", NULL::int, NULL::text, w.task_id, t.task_uuid, NULL::int, w.step_no, w.attempts, w.fence, NULL::int,
+         NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
+  FROM was w JOIN tasker.tasks t USING (task_id) WHERE w.state = 'in_progress'
+$$;
+
 -- End tasks in p_state (cancelled, error, resolved_manually): every live step becomes cancelled, running attempts end as cancelled. The caller holds the row locks and has
 -- seen that the tasks are not finished. x rows: running steps, to be told; s rows.
 CREATE FUNCTION tasker.end_tasks(p_node int, p_tasks bigint[], p_state tasker.task_state, p_cause jsonb, p_message text) RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 BEGIN
-  RETURN QUERY
-    WITH was AS MATERIALIZED (
-      SELECT s.task_id, s.step_no, s.state, s.attempts, s.fence, s.node_no, s.ready_at, s.claimed_at FROM tasker.steps s
-      WHERE s.task_id = ANY (p_tasks) AND s.state NOT IN ('complete', 'cancelled', 'resolved_manually') AND (s.state <> 'error' OR p_state = 'cancelled' AND s.result IS NULL) FOR NO KEY UPDATE),
-    u AS (UPDATE tasker.steps s SET state = 'cancelled', node_no = NULL, finished_at = clock_timestamp(), retry_at = NULL
-          FROM was WHERE s.task_id = was.task_id AND s.step_no = was.step_no),
-    a AS (INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, ready_at, claimed_at, finished_at, recorded_at, error)
-          SELECT w.task_id, w.step_no, w.attempts, w.fence, 'cancelled', w.node_no, w.ready_at, w.claimed_at, clock_timestamp(), clock_timestamp(),
-                 jsonb_build_object('message', p_message, 'reason', p_cause -> 'reason')
-          FROM was w WHERE w.state = 'in_progress')
-    SELECT 'x'::"char", NULL::int, NULL::text, w.task_id, t.task_uuid, NULL::int, w.step_no, w.attempts, w.fence, NULL::int,
-           NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb
-    FROM was w JOIN tasker.tasks t USING (task_id) WHERE w.state = 'in_progress';
+  RETURN QUERY SELECT * FROM tasker.cancel_steps(p_tasks, p_state, p_cause, p_message);
   INSERT INTO tasker.task_transitions (task_id, from_state, to_state, at, node_no, cause)
   SELECT t.task_id, t.state, p_state, clock_timestamp(), p_node, p_cause FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks);
   RETURN QUERY
@@ -239,7 +249,8 @@ BEGIN
   PERFORM tasker.on_unblocked(p_tasks, p_cause ->> 'operator', p_cause ->> 'reason');
 END $$;
 
--- Cancel a task. p_operator: who asks, uid:0 pid:1234, or user:NAME. Status of the a row: cancelled | conflict (already finished) | not_found.
+-- Cancel a task. p_operator: who asks, uid:0 pid:1234, or user:NAME. Status of the a row: cancelled | conflict (already finished) | not_found; begun: it is large, and api_task_cancel_rest
+-- does it | busy: with another action (state) on a large task.
 CREATE FUNCTION tasker.cancel_task(p_node int, p_uuid uuid, p_reason text, p_operator text, p_notify boolean)
 RETURNS SETOF tasker.hot_row LANGUAGE plpgsql AS $$
 DECLARE
@@ -253,6 +264,15 @@ BEGIN
     RETURN;
   ELSIF v_state IN ('complete', 'error', 'cancelled', 'resolved_manually') THEN
     r.status := 'conflict'; r.meta := jsonb_build_object('state', v_state);
+    RETURN NEXT r;
+    RETURN;
+  ELSIF tasker.is_large(v_id) THEN
+    r.meta := (SELECT jsonb_build_object('state', l.action) FROM tasker.long_actions l WHERE l.task_id = v_id);
+    r.status := CASE WHEN r.meta IS NULL THEN 'begun' WHEN r.meta ->> 'state' = 'cancel' THEN 'begun' ELSE 'busy' END;
+    IF r.meta IS NULL THEN
+      PERFORM tasker.begin_long(ROW(gen_random_uuid(), p_node, substring(p_operator FROM '^uid:([0-9]+)')::bigint, substring(p_operator FROM '^user:(.+)$'), NULL, coalesce(p_reason, ''),
+                                    substring(p_operator FROM ' pid:([0-9]+)$')::int)::tasker.actor, 'cancel', v_id);
+    END IF;
     RETURN NEXT r;
     RETURN;
   END IF;

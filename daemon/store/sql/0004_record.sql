@@ -397,12 +397,13 @@ CREATE FUNCTION tasker.begin_counting(p_tasks bigint[]) RETURNS void LANGUAGE sq
 $$;
 
 -- Take the steps of paused tasks (others are passed over) out of their queues: what was enqueued or waits for a retry is pending again, and its message has an old
--- fence. The caller holds the row locks.
-CREATE FUNCTION tasker.hold_back(p_tasks bigint[]) RETURNS void LANGUAGE sql AS $$
+-- fence. Without a range of step numbers: all steps, but of tasks for which a long action does so (or not) in stretches, none. The caller holds the row locks.
+CREATE FUNCTION tasker.hold_back(p_tasks bigint[], p_from int DEFAULT NULL, p_to int DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
   WITH was AS MATERIALIZED (
     SELECT s.ctid AS c, s.task_id, s.state FROM tasker.steps s
-    WHERE s.task_id = ANY (ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.paused))
-      AND s.state IN ('enqueued', 'waiting_for_retry') FOR NO KEY UPDATE),
+    WHERE s.task_id = ANY (ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks) AND t.paused
+                                 AND (p_from IS NOT NULL OR NOT EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = t.task_id))))
+      AND s.step_no BETWEEN coalesce(p_from, 0) AND coalesce(p_to, 2147483647) AND s.state IN ('enqueued', 'waiting_for_retry') FOR NO KEY UPDATE),
   u AS (UPDATE tasker.steps s SET state = 'pending', fence = s.fence + 1 FROM was WHERE s.ctid = was.c RETURNING was.task_id, was.state)
   UPDATE tasker.tasks t SET n_active = t.n_active - g.active, n_waiting = t.n_waiting - g.waiting
   FROM (SELECT u.task_id, count(*) FILTER (WHERE u.state = 'enqueued')::int AS active, count(*) FILTER (WHERE u.state <> 'enqueued')::int AS waiting FROM u GROUP BY u.task_id) g

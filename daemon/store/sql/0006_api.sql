@@ -342,7 +342,9 @@ BEGIN
          WHERE t.state = 'pending' AND NOT t.paused AND NOT EXISTS (SELECT 1 FROM pgmq.q_orchestration_task_requests m WHERE tasker.whole(m.message, 't') = t.task_id) $q$),
     tasker.doctor_check('paused_tasks_rest', 'a paused task has nothing queued, and counts',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.paused AND (t.n_active IS NULL AND t.state <> 'pending' OR EXISTS (
-         SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'waiting_for_retry'))) $q$),
+         SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'waiting_for_retry')) AND NOT EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = t.task_id)) $q$),
+    tasker.doctor_check('long_actions_go_on', 'an action that is done in stretches is on a task that exists, and had one in the last hour',
+      $q$ SELECT l.task_id, t.task_uuid, l.action, l.at FROM tasker.long_actions l LEFT JOIN tasker.tasks t USING (task_id) WHERE t.task_id IS NULL OR l.at < clock_timestamp() - interval '1 hour' $q$),
     tasker.doctor_check('blocked_tasks_can_move', 'a blocked task has a step that failed, or was cancelled with its batch, and nothing that moves by itself',
       $q$ SELECT t.task_uuid FROM tasker.tasks t WHERE t.state = 'blocked_by_failures' AND NOT t.paused AND (
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))

@@ -681,6 +681,6 @@ BEGIN
          SELECT count(*) FILTER (WHERE i.inside) AS inside, count(*) FILTER (WHERE NOT i.inside) AS waiting
          FROM (SELECT s.state <> ''pending'' OR (s.step_no <= b.template_no + b.n_released * b.stride AND NOT EXISTS (SELECT 1 FROM tasker.batch_returns r WHERE r.task_id = b.task_id AND r.step_no = s.step_no)) AS inside
                FROM tasker.steps s WHERE s.task_id = b.task_id AND s.template_no = b.template_no AND s.state IN (''pending'', ''enqueued'', ''in_progress'', ''waiting_for_retry'')) i) k
-       WHERE b.parallelism IS NOT NULL AND ' || c_live || $q$ AND (k.inside > b.parallelism OR k.waiting > 0 AND k.inside < b.parallelism
+       WHERE b.parallelism IS NOT NULL AND ' || c_live || $q$ AND NOT EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = b.task_id AND l.action IN ('cancel', 'resolve_manually')) AND (k.inside > b.parallelism OR k.waiting > 0 AND k.inside < b.parallelism
          OR k.inside <> b.n_inside OR b.n_returned <> (SELECT count(*) FROM tasker.batch_returns r WHERE r.task_id = b.task_id AND r.template_no = b.template_no)) $q$));
 END $$;

@@ -2,8 +2,6 @@
 -- re-evaluates the tasks (settle), and tells the nodes by NOTIFY what became ready, what settled and which running attempts are over. An action that the state does not
 -- allow changes nothing and is the error TK409, which names the state: of two operators at once the second finds what the first has done.
 
-CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text, pid int);
-
 -- Of a request's parameters; "by" is the daemon's own addition.
 CREATE FUNCTION tasker.actor_of(p jsonb) RETURNS tasker.actor LANGUAGE sql STABLE AS $$
   SELECT ROW(coalesce((p -> 'by' ->> 'request')::uuid, gen_random_uuid()), (SELECT n.node_no FROM tasker.nodes n WHERE n.node_name = p -> 'by' ->> 'node'),
@@ -22,6 +20,10 @@ CREATE FUNCTION tasker.cause_of(p_action text, a tasker.actor) RETURNS jsonb LAN
   SELECT jsonb_strip_nulls(jsonb_build_object('event', p_action, 'reason', a.reason, 'operator', coalesce(a.operator, a.user_name, 'uid:' || a.uid), 'uid', a.uid, 'user', a.user_name))
 $$;
 
+-- Why a large task cannot be acted on now.
+CREATE FUNCTION tasker.busy_with(p_task bigint) RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT format('the task is large, and an action on it is under way: %s', l.action) FROM tasker.long_actions l WHERE l.task_id = p_task $$;
+
 -- Steps ------------------------------------------------------------------------------------------------------------------
 
 -- Why an action cannot be done to a step; NULL if it can.
@@ -29,6 +31,7 @@ CREATE FUNCTION tasker.step_refusal(p_action text, p_task tasker.task_state, s t
   SELECT CASE
     WHEN p_task = 'error' THEN 'the task is finished: error; task retry resets it with all its failed steps'
     WHEN p_task IN ('complete', 'cancelled', 'resolved_manually') THEN format('the task is finished: %s', p_task)
+    WHEN EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = s.task_id) THEN tasker.busy_with(s.task_id)
     WHEN s.state = 'error' AND s.result IS NOT NULL THEN 'the step is in error, and its batch has gone on without it'
     WHEN p_action = 'reset_for_retry' THEN CASE WHEN s.state NOT IN ('error', 'waiting_for_retry', 'cancelled') THEN
       format('the step is %s: only one that is in error, cancelled or waiting_for_retry can be reset', s.state) END
@@ -179,6 +182,7 @@ END $$;
 CREATE FUNCTION tasker.task_refusal(p_action text, t tasker.tasks) RETURNS text LANGUAGE sql STABLE AS $$
   SELECT CASE
     WHEN t.state IN ('complete', 'cancelled', 'resolved_manually') OR (t.state = 'error' AND p_action <> 'retry') THEN format('the task is finished: %s', t.state)
+    WHEN EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = t.task_id) THEN tasker.busy_with(t.task_id)
     WHEN p_action = 'pause' AND t.paused THEN format('the task is paused already (%s)', t.state)
     WHEN p_action = 'resume' AND NOT t.paused THEN format('the task is not paused (%s)', t.state)
     WHEN p_action = 'resolve_manually' AND t.state <> 'blocked_by_failures' THEN format('the task is %s: only one that is blocked_by_failures can be resolved', t.state)
@@ -209,8 +213,8 @@ BEGIN
   END IF;
 END $$;
 
--- Put the ready steps of tasks that are paused no more back into their queues.
-CREATE FUNCTION tasker.let_go(p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Put the ready steps (in a range of numbers) of tasks that are paused no more back into their queues.
+CREATE FUNCTION tasker.let_go(p_tasks bigint[], p_from int DEFAULT 0, p_to int DEFAULT 2147483647) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   e_t bigint[]; e_s int[]; e_f int[]; e_h int[]; e_at timestamptz[];
 BEGIN
@@ -219,7 +223,7 @@ BEGIN
            retry_at = CASE WHEN s.retry_at > clock_timestamp() THEN s.retry_at END
     FROM (SELECT x.c, ts.handler_id FROM unnest(p_tasks) AS u(id)
           CROSS JOIN LATERAL (SELECT i.template_id FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
-          CROSS JOIN LATERAL (SELECT i.ctid AS c, i.template_no FROM tasker.steps i WHERE i.task_id = u.id AND i.state = 'pending' AND i.pending_parents = 0 OFFSET 0) x
+          CROSS JOIN LATERAL (SELECT i.ctid AS c, i.template_no FROM tasker.steps i WHERE i.task_id = u.id AND i.step_no BETWEEN p_from AND p_to AND i.state = 'pending' AND i.pending_parents = 0 OFFSET 0) x
           CROSS JOIN LATERAL (SELECT i.handler_id FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = x.template_no OFFSET 0) ts) k
     WHERE s.ctid = k.c
     RETURNING s.task_id, s.step_no, s.fence, k.handler_id, s.retry_at),
@@ -233,13 +237,13 @@ BEGIN
   END IF;
 END $$;
 
--- Do it, to tasks that allow it: the caller holds their row locks.
-CREATE FUNCTION tasker.act_on_tasks(a tasker.actor, p_action text, p_tasks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Do it, to tasks that allow it: the caller holds their row locks. p_was: the states they were in, by id, if that has changed.
+CREATE FUNCTION tasker.act_on_tasks(a tasker.actor, p_action text, p_tasks bigint[], p_was jsonb DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_cause CONSTANT jsonb := tasker.cause_of('task.' || p_action, a);
-  v_ended uuid[]; v_settled uuid[]; v_t bigint[]; v_s int[]; v_was jsonb;
+  v_ended uuid[]; v_settled uuid[]; v_t bigint[]; v_s int[];
+  v_was jsonb := coalesce(p_was, (SELECT jsonb_object_agg(t.task_id, t.state) FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks)));
 BEGIN
-  SELECT jsonb_object_agg(t.task_id, t.state) INTO v_was FROM tasker.tasks t WHERE t.task_id = ANY (p_tasks);
   CASE p_action
   WHEN 'cancel', 'resolve_manually' THEN
     SELECT array_agg(tasker.step_uuid(r.task_uuid, r.step_no)) FILTER (WHERE r.kind = 'x'), array_agg(r.task_uuid) FILTER (WHERE r.kind = 's') INTO v_ended, v_settled
@@ -269,6 +273,87 @@ BEGIN
   PERFORM tasker.notify_uuids('tasker_settled', v_settled);
 END $$;
 
+-- Large tasks ------------------------------------------------------------------------------------------------------------
+
+-- What is done to very many steps would hold the task's row for seconds, and so would whoever waits for it hold up what else is in his batch. So it is done in stretches, each a transaction.
+-- Meanwhile the task is one that could be found so at any time: paused (also while it is cancelled, or before it is resumed), with some of its steps cancelled, reset or let go, and its
+-- counters right. The caller of the request repeats it until it is done ('"again"'); if nobody does, the keeper of any node goes on.
+CREATE FUNCTION tasker.is_large(p_task bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT tp.n_steps + coalesce((SELECT sum(b.n_workers) FROM tasker.batches b WHERE b.task_id = t.task_id), 0) > 2000
+  FROM tasker.tasks t CROSS JOIN LATERAL (SELECT x.n_steps FROM tasker.templates x WHERE x.template_id = t.template_id OFFSET 0) tp WHERE t.task_id = p_task
+$$;
+
+-- The caller holds the task's row lock, here and below.
+CREATE FUNCTION tasker.begin_long(a tasker.actor, p_action text, p_task bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO tasker.long_actions (task_id, action, actor, from_state) SELECT t.task_id, p_action, a, t.state FROM tasker.tasks t WHERE t.task_id = p_task;
+  IF p_action = 'retry' THEN
+    PERFORM tasker.reopen_tasks(a, ARRAY[p_task], tasker.cause_of('task.retry', a));
+  ELSIF p_action <> 'resume' THEN
+    PERFORM tasker.begin_counting(ARRAY[p_task]);
+    UPDATE tasker.tasks SET paused = true WHERE task_id = p_task;
+  END IF;
+END $$;
+
+-- The first p_most steps after a stretch that an action is for.
+CREATE FUNCTION tasker.steps_ahead(l tasker.long_actions, p_most int) RETURNS int[] LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+  SELECT ARRAY(
+    SELECT s.step_no FROM tasker.steps s
+    WHERE s.task_id = l.task_id AND s.step_no > l.at_step AND CASE l.action
+      WHEN 'pause' THEN s.state IN ('enqueued', 'waiting_for_retry')
+      WHEN 'resume' THEN s.state = 'pending' AND s.pending_parents = 0
+      WHEN 'retry' THEN s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL
+      ELSE s.state NOT IN ('complete', 'cancelled', 'resolved_manually') AND (s.state <> 'error' OR l.action = 'cancel' AND s.result IS NULL) END
+    ORDER BY s.step_no LIMIT p_most)
+$$;
+
+-- One stretch. Whether that was the last one, which does what is left and what the action does to the task itself.
+CREATE FUNCTION tasker.go_on(p_task bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  c_finished CONSTANT tasker.task_state[] := '{complete,error,cancelled,resolved_manually}';
+  v_state tasker.task_state; l tasker.long_actions; v_most int; v_steps int[]; v_to int;
+BEGIN
+  SELECT t.state INTO v_state FROM tasker.tasks t WHERE t.task_id = p_task FOR NO KEY UPDATE;
+  SELECT x.* INTO l FROM tasker.long_actions x WHERE x.task_id = p_task;
+  IF l.task_id IS NULL THEN
+    RETURN true;
+  END IF;
+  v_most := CASE l.action WHEN 'retry' THEN 300 ELSE 1000 END;
+  v_steps := tasker.steps_ahead(l, v_most);
+  v_to := v_steps[v_most];
+  IF v_state = ANY (c_finished) OR v_to IS NULL THEN
+    DELETE FROM tasker.long_actions WHERE task_id = p_task;
+    IF v_state <> ALL (c_finished) THEN -- else it has come to its end by itself
+      PERFORM tasker.act_on_tasks(l.actor, l.action, ARRAY[p_task], jsonb_build_object(p_task, l.from_state));
+    END IF;
+    RETURN true;
+  END IF;
+  CASE l.action
+  WHEN 'pause' THEN PERFORM tasker.hold_back(ARRAY[p_task], v_steps[1], v_to);
+  WHEN 'resume' THEN PERFORM tasker.let_go(ARRAY[p_task], v_steps[1], v_to);
+  WHEN 'retry' THEN PERFORM tasker.act_on_steps(l.actor, 'reset_for_retry', array_fill(p_task, ARRAY[v_most]), v_steps, NULL);
+  ELSE PERFORM tasker.notify_uuids('tasker_cancel', array_agg(tasker.step_uuid(r.task_uuid, r.step_no)))
+    FROM tasker.cancel_steps(ARRAY[p_task], CASE WHEN l.action = 'cancel' THEN 'cancelled' ELSE 'resolved_manually' END::tasker.task_state, tasker.cause_of('task.' || l.action, l.actor),
+                             CASE WHEN l.action = 'cancel' THEN 'task cancelled' ELSE 'task resolved by hand' END, v_steps[1], v_to) r;
+  END CASE;
+  UPDATE tasker.long_actions SET at_step = v_to, at = clock_timestamp() WHERE task_id = p_task;
+  RETURN false;
+END $$;
+
+-- For the keepers: a stretch of an action that nobody has gone on with for a while. Returns whether it was the last one, and whether there was one.
+CREATE FUNCTION tasker.go_on_for_others(p_node int, p_after_ms int, OUT did int, OUT more boolean) LANGUAGE plpgsql AS $$
+DECLARE
+  v_task bigint;
+BEGIN
+  SELECT l.task_id INTO v_task FROM tasker.long_actions l
+  WHERE l.keeper = p_node OR l.at < clock_timestamp() - p_after_ms * interval '1 millisecond' ORDER BY l.at LIMIT 1;
+  more := v_task IS NOT NULL;
+  did := (more AND tasker.go_on(v_task))::int;
+  UPDATE tasker.long_actions l SET keeper = p_node WHERE l.task_id = v_task AND l.keeper IS DISTINCT FROM p_node;
+  DELETE FROM tasker.long_answers x WHERE x.at < now() - interval '1 day';
+END $$;
+
 -- Requests ---------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION tasker.check_action(p_action text, VARIADIC p_known text[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -286,12 +371,30 @@ DECLARE
 BEGIN
   PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
   SELECT t.* INTO v_task FROM tasker.tasks t WHERE t.task_id = v_id FOR NO KEY UPDATE;
-  IF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+  IF EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = v_id AND (l.actor).request_id = a.request_id) THEN
+    IF NOT tasker.go_on(v_id) THEN
+      RETURN '"again"';
+    END IF;
+  ELSIF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
     v_why := tasker.task_refusal(p ->> 'action', v_task);
     IF v_why IS NOT NULL THEN
       RAISE EXCEPTION 'task %: %', v_task.task_uuid, v_why USING ERRCODE = 'TK409';
+    ELSIF tasker.is_large(v_id) THEN
+      PERFORM tasker.begin_long(a, p ->> 'action', v_id);
+      RETURN '"again"';
     END IF;
     PERFORM tasker.act_on_tasks(a, p ->> 'action', ARRAY[v_id]);
+  END IF;
+  RETURN tasker.task_object(v_id, true);
+END $$;
+
+-- A cancel that cancel_task has begun.
+CREATE FUNCTION tasker.api_task_cancel_rest(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_id CONSTANT bigint := tasker.task_id_of(p ->> 'task_uuid');
+BEGIN
+  IF NOT tasker.go_on(v_id) THEN
+    RETURN '"again"';
   END IF;
   RETURN tasker.task_object(v_id, true);
 END $$;
@@ -424,208 +527,6 @@ BEGIN
     PERFORM tasker.act_on_steps(a, p ->> 'action', ARRAY[k.task_id], ARRAY[k.step_no], p -> 'result');
   END IF;
   RETURN tasker.step_object(k.task_id, k.step_no);
-END $$;
-
--- Many at a time ---------------------------------------------------------------------------------------------------------
-
-CREATE TYPE tasker.action_filter AS (
-  source text, condition text,          -- where tasks t are to be found, and what they must fulfil, as SQL; see list_source, list_condition
-  step text, step_state tasker.step_state, error_type text);
-
-CREATE FUNCTION tasker.bad_filter(p_key text, p_what text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  RAISE EXCEPTION 'filter.% %', p_key, p_what USING ERRCODE = 'TK400', COLUMN = 'filter.' || p_key;
-END $$;
-
-CREATE FUNCTION tasker.read_filter(p jsonb, p_request jsonb) RETURNS tasker.action_filter LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  f tasker.action_filter; v_key text; v_value jsonb; v_text text;
-BEGIN
-  p := jsonb_strip_nulls(p);
-  FOR v_key, v_value IN SELECT * FROM jsonb_each(p) LOOP
-    IF v_key <> ALL (ARRAY['namespace', 'name', 'version', 'state', 'tag', 'created_after', 'created_before', 'correlation_id', 'step', 'step_state', 'error_type', 'task_uuids', 'all']) THEN
-      PERFORM tasker.bad_filter(left(v_key, 40), 'is not known');
-    ELSIF v_key = 'all' THEN
-      IF v_value <> 'true' THEN
-        PERFORM tasker.bad_filter(v_key, 'must be true');
-      END IF;
-    ELSIF v_key = 'task_uuids' THEN
-      IF jsonb_typeof(v_value) <> 'array' OR jsonb_array_length(v_value) NOT BETWEEN 1 AND 1000 THEN
-        PERFORM tasker.bad_filter(v_key, 'must be an array of 1 to 1000 uuids');
-      END IF;
-    ELSIF jsonb_typeof(v_value) <> 'string' OR octet_length(v_value #>> '{}') NOT BETWEEN 1 AND 256 THEN
-      PERFORM tasker.bad_filter(v_key, 'must be a string of 1 to 256 bytes');
-    END IF;
-  END LOOP;
-  IF p = '{}' THEN
-    RAISE EXCEPTION 'an empty filter means everything: name a condition, or say {"all": true}' USING ERRCODE = 'TK400', COLUMN = 'filter';
-  END IF;
-  f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
-  FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'created_after', 'created_before', 'task_uuids'] LOOP
-    BEGIN
-      v_text := p ->> v_key;
-      CASE v_key
-      WHEN 'state' THEN PERFORM v_text::tasker.task_state;
-      WHEN 'step_state' THEN f.step_state := v_text::tasker.step_state;
-      WHEN 'task_uuids' THEN
-        IF p ? v_key THEN
-          f.source := format('(SELECT i.* FROM unnest(%L::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_uuid = u.id OFFSET 0) i) t',
-                             ARRAY(SELECT DISTINCT u::uuid FROM jsonb_array_elements_text(p -> v_key) u));
-        END IF;
-      ELSE PERFORM v_text::timestamptz;
-      END CASE;
-    EXCEPTION WHEN data_exception THEN
-      PERFORM tasker.bad_filter(v_key, CASE v_key WHEN 'state' THEN 'is no state of tasks: ' || quote_literal(left(v_text, 40)) WHEN 'step_state' THEN 'is no state of steps: ' || quote_literal(left(v_text, 40))
-        WHEN 'task_uuids' THEN 'must be an array of 1 to 1000 uuids' ELSE 'is no time: ' || quote_literal(left(v_text, 40)) END);
-    END;
-  END LOOP;
-  f.condition := tasker.list_condition(p || jsonb_strip_nulls(jsonb_build_object('within', p_request -> 'within')));
-  IF f.source IS NULL THEN
-    f.source := tasker.list_source(p ->> 'correlation_id');
-  ELSIF p ? 'correlation_id' THEN
-    f.condition := f.condition || format(' AND coalesce(t.correlation_id, t.task_uuid::text) = %L', p ->> 'correlation_id');
-  END IF;
-  RETURN f;
-END $$;
-
--- Tasks from a cursor on that a filter picks, by id. p_live: only tasks that are not finished; p_counted: only those in which something has failed, or was done by hand;
--- p_steps: only those of which some step fulfils all conditions on steps.
-CREATE FUNCTION tasker.filtered_tasks(f tasker.action_filter, p_after bigint, p_limit int, p_live boolean, p_counted boolean, p_steps boolean) RETURNS SETOF bigint LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_sort = off AS $$ -- or without statistics all that is left might be sorted for each page
-DECLARE
-  v_where text := f.condition;
-BEGIN
-  IF p_counted OR f.error_type IS NOT NULL OR f.step_state IN ('error', 'waiting_for_retry', 'cancelled') THEN
-    v_where := v_where || ' AND t.n_active IS NOT NULL';
-  END IF;
-  IF p_live THEN
-    v_where := v_where || ' AND t.state NOT IN (''complete'', ''error'', ''cancelled'', ''resolved_manually'')';
-  END IF;
-  IF p_steps AND num_nonnulls(f.step, f.step_state, f.error_type) > 0 THEN
-    v_where := v_where || ' AND EXISTS (SELECT 1 FROM tasker.filtered_steps($3, NULL, ARRAY[t.task_id], 0, -1, 1))';
-  END IF;
-  RETURN QUERY EXECUTE format('SELECT t.task_id FROM %s WHERE t.task_id > $1 AND %s ORDER BY t.task_id LIMIT $2', f.source, v_where) USING p_after, p_limit, f;
-END $$;
-
--- Steps of these tasks, in their order, that a filter picks, from the one after (p_task, p_step) on. p_action: only those that it can be done to.
-CREATE FUNCTION tasker.filtered_steps(f tasker.action_filter, p_action text, p_tasks bigint[], p_task bigint, p_step int, p_limit int) RETURNS TABLE (task_id bigint, step_no int) LANGUAGE sql STABLE
-SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$ -- or all of a task's steps might be sorted for each page
-  SELECT t.task_id, s.step_no
-  FROM unnest(p_tasks) AS u(id)
-  CROSS JOIN LATERAL (SELECT i.task_id, i.template_id, i.state FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
-  CROSS JOIN LATERAL (
-    SELECT i.step_no FROM tasker.steps i
-    WHERE i.task_id = t.task_id AND i.step_no > CASE WHEN t.task_id = p_task THEN p_step ELSE -1 END
-      AND (f.step_state IS NULL OR i.state = f.step_state) AND (f.error_type IS NULL OR i.error ->> 'error_type' = f.error_type)
-      AND (p_action IS NULL OR tasker.step_refusal(p_action, t.state, i) IS NULL)
-      AND (f.step IS NULL OR EXISTS (SELECT 1 FROM tasker.template_steps ts WHERE ts.template_id = t.template_id AND ts.step_no = i.template_no AND f.step IN (ts.name, tasker.step_name(ts.name, i.step_no, i.template_no, i.inputs))))
-    ORDER BY i.step_no OFFSET 0) s
-  LIMIT p_limit
-$$;
-
-CREATE FUNCTION tasker.read_cursor(p jsonb, p_pattern text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-  IF coalesce(p ->> 'cursor' !~ p_pattern, false) THEN
-    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
-  END IF;
-  RETURN p ->> 'cursor';
-END $$;
-
--- The answer of both: {dry_run, action, items: [{..., outcome: done | would_be_done | refused, state, message}], done, refused, next_cursor}. A dry run locks nothing.
-CREATE FUNCTION tasker.api_task_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE
-  a CONSTANT tasker.actor := tasker.actor_of(p);
-  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
-  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
-  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
-  v_ids bigint[]; v_more boolean; v_can bigint[]; v_items jsonb;
-BEGIN
-  PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
-  v_ids := ARRAY(SELECT * FROM tasker.filtered_tasks(f, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0), v_limit + 1, false, false, true));
-  v_more := cardinality(v_ids) > v_limit;
-  v_ids := v_ids[1:v_limit];
-  IF NOT v_dry THEN
-    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_ids) ORDER BY t.task_id FOR NO KEY UPDATE) l;
-  END IF;
-  SELECT jsonb_agg(jsonb_build_object('id', t.task_id, 'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'state', t.state, 'message', w.why,
-           'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY t.task_id),
-         array_agg(t.task_id ORDER BY t.task_id) FILTER (WHERE w.why IS NULL)
-  INTO v_items, v_can
-  FROM tasker.tasks t
-  JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
-  CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id AND o.task_id = t.task_id) THEN NULL
-                             ELSE tasker.task_refusal(p ->> 'action', t) END AS why) w
-  WHERE t.task_id = ANY (v_ids);
-  IF NOT v_dry AND v_can IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
-    PERFORM tasker.act_on_tasks(a, p ->> 'action', v_can);
-  END IF;
-  RETURN jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(v_can), 0) END,
-    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(v_can), 0), 'next_cursor', CASE WHEN v_more THEN v_ids[v_limit]::text END,
-    'items', coalesce((SELECT jsonb_agg(i - 'id' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', t.state) ELSE '{}' END ORDER BY ord)
-                       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord) JOIN tasker.tasks t ON t.task_id = (i ->> 'id')::bigint), '[]'));
-END $$;
-
--- Without a condition on the step's state: those that the action can be done to.
-CREATE FUNCTION tasker.api_step_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE
-  a CONSTANT tasker.actor := tasker.actor_of(p);
-  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
-  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
-  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
-  v_task bigint := coalesce(split_part(tasker.read_cursor(p, '^[0-9]{1,18}/[0-9]{1,9}$'), '/', 1)::bigint, 0);
-  v_step int := coalesce(split_part(p ->> 'cursor', '/', 2)::int, -1);
-  v_t bigint[] := '{}'; v_s int[] := '{}'; c_t bigint[]; c_s int[]; v_batch bigint[]; v_items jsonb; v_more boolean := false; v_after bigint; v_repeat boolean; v_looked int := 0; v_next text;
-BEGIN
-  PERFORM tasker.check_step_action(p);
-  v_repeat := EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id);
-  v_after := v_task - 1; -- the cursor's own task may have more
-  LOOP
-    v_batch := ARRAY(SELECT * FROM tasker.filtered_tasks(f, v_after, 200, f.step_state IS NULL, p ->> 'action' = 'reset_for_retry', false));
-    EXIT WHEN v_batch = '{}';
-    v_after := v_batch[cardinality(v_batch)];
-    SELECT v_t || coalesce(array_agg(x.task_id), '{}'), v_s || coalesce(array_agg(x.step_no), '{}') INTO v_t, v_s
-    FROM tasker.filtered_steps(f, CASE WHEN f.step_state IS NULL THEN p ->> 'action' END, v_batch, v_task, v_step, v_limit + 1 - cardinality(v_t)) x;
-    v_more := cardinality(v_t) > v_limit;
-    EXIT WHEN v_more;
-    v_looked := v_looked + cardinality(v_batch);
-    IF v_looked >= 20000 THEN -- what is rare is found by a few calls
-      v_next := v_after || '/999999999';
-      EXIT;
-    END IF;
-  END LOOP;
-  v_t := v_t[1:v_limit]; v_s := v_s[1:v_limit];
-  IF v_more THEN
-    v_next := v_t[v_limit] || '/' || v_s[v_limit];
-  END IF;
-  IF NOT v_dry THEN
-    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) l;
-    PERFORM 1 FROM (SELECT s.step_no FROM unnest(v_t, v_s) AS k(t, n) CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s ORDER BY s.task_id, s.step_no FOR NO KEY UPDATE OF s) l;
-  END IF;
-  SELECT jsonb_agg(jsonb_build_object('t', s.task_id, 's', s.step_no, 'task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'message', w.why,
-           'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY s.task_id, s.step_no),
-         array_agg(s.task_id ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL), array_agg(s.step_no ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL)
-  INTO v_items, c_t, c_s
-  FROM unnest(v_t, v_s) AS k(t, n)
-  CROSS JOIN LATERAL (SELECT i.*, i AS whole FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s
-  CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = s.task_id OFFSET 0) t
-  CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
-  CROSS JOIN LATERAL (SELECT tasker.step_refusal(p ->> 'action', t.state, s.whole) AS why) w;
-  IF v_repeat THEN -- the answer was lost: say again what was done
-    RETURN jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'refused', 0, 'next_cursor', v_next) || (
-      SELECT jsonb_build_object('done', count(*), 'items', jsonb_agg(jsonb_build_object('task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, o.step_no),
-             'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', o.to_state, 'outcome', 'done') ORDER BY o.action_id))
-      FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = o.task_id AND i.step_no = o.step_no OFFSET 0) s
-      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
-      WHERE o.request_id = a.request_id);
-  END IF;
-  IF NOT v_dry AND c_t IS NOT NULL THEN
-    PERFORM tasker.act_on_steps(a, p ->> 'action', c_t, c_s, p -> 'result');
-  END IF;
-  RETURN jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(c_t), 0) END,
-    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(c_t), 0), 'next_cursor', v_next,
-    'items', coalesce((SELECT jsonb_agg(i - 't' - 's' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', s.state) ELSE '{}' END ORDER BY ord)
-                       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord)
-                       CROSS JOIN LATERAL (SELECT x.state FROM tasker.steps x WHERE x.task_id = (i ->> 't')::bigint AND x.step_no = (i ->> 's')::int OFFSET 0) s), '[]'));
 END $$;
 
 -- Namespaces -------------------------------------------------------------------------------------------------------------

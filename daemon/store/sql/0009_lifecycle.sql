@@ -559,6 +559,7 @@ CREATE FUNCTION tasker.remove_tasks(p_tasks bigint[]) RETURNS void LANGUAGE sql 
   DELETE FROM tasker.task_deadlines x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.batches x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.batch_returns x WHERE x.task_id = ANY (p_tasks);
+  DELETE FROM tasker.long_actions x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.step_attempts x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.task_transitions x WHERE x.task_id = ANY (p_tasks);
   DELETE FROM tasker.steps x WHERE x.task_id = ANY (p_tasks);

@@ -1,4 +1,4 @@
--- Looking for tasks. No index covers a column that the hot path changes, so a list is a walk over the primary key, newest first, in chunks that grow and within a budget: what is common is found at
+-- Looking for tasks, and acting on many that were found. No index covers a column that the hot path changes, so a list is a walk over the primary key, newest first, in chunks that grow and within a budget: what is common is found at
 -- once, what is rare by a few calls. A correlation id has an index, tags and times of creation have one each that is asked when the walk does not find enough soon.
 
 CREATE FUNCTION tasker.list_states(p jsonb) RETURNS tasker.task_state[] LANGUAGE plpgsql STABLE AS $$
@@ -121,4 +121,232 @@ BEGIN
   RETURN jsonb_build_object(
     'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[1:v_limit]) AS i), '[]'),
     'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit] ELSE v_low END::text);
+END $$;
+
+-- Many at a time ---------------------------------------------------------------------------------------------------------
+
+CREATE TYPE tasker.action_filter AS (
+  source text, condition text,          -- where tasks t are to be found, and what they must fulfil, as SQL; see list_source, list_condition
+  step text, step_state tasker.step_state, error_type text);
+
+CREATE FUNCTION tasker.bad_filter(p_key text, p_what text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'filter.% %', p_key, p_what USING ERRCODE = 'TK400', COLUMN = 'filter.' || p_key;
+END $$;
+
+CREATE FUNCTION tasker.read_filter(p jsonb, p_request jsonb) RETURNS tasker.action_filter LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  f tasker.action_filter; v_key text; v_value jsonb; v_text text;
+BEGIN
+  p := jsonb_strip_nulls(p);
+  FOR v_key, v_value IN SELECT * FROM jsonb_each(p) LOOP
+    IF v_key <> ALL (ARRAY['namespace', 'name', 'version', 'state', 'tag', 'created_after', 'created_before', 'correlation_id', 'step', 'step_state', 'error_type', 'task_uuids', 'all']) THEN
+      PERFORM tasker.bad_filter(left(v_key, 40), 'is not known');
+    ELSIF v_key = 'all' THEN
+      IF v_value <> 'true' THEN
+        PERFORM tasker.bad_filter(v_key, 'must be true');
+      END IF;
+    ELSIF v_key = 'task_uuids' THEN
+      IF jsonb_typeof(v_value) <> 'array' OR jsonb_array_length(v_value) NOT BETWEEN 1 AND 1000 THEN
+        PERFORM tasker.bad_filter(v_key, 'must be an array of 1 to 1000 uuids');
+      END IF;
+    ELSIF jsonb_typeof(v_value) <> 'string' OR octet_length(v_value #>> '{}') NOT BETWEEN 1 AND 256 THEN
+      PERFORM tasker.bad_filter(v_key, 'must be a string of 1 to 256 bytes');
+    END IF;
+  END LOOP;
+  IF p = '{}' THEN
+    RAISE EXCEPTION 'an empty filter means everything: name a condition, or say {"all": true}' USING ERRCODE = 'TK400', COLUMN = 'filter';
+  END IF;
+  f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
+  FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'created_after', 'created_before', 'task_uuids'] LOOP
+    BEGIN
+      v_text := p ->> v_key;
+      CASE v_key
+      WHEN 'state' THEN PERFORM v_text::tasker.task_state;
+      WHEN 'step_state' THEN f.step_state := v_text::tasker.step_state;
+      WHEN 'task_uuids' THEN
+        IF p ? v_key THEN
+          f.source := format('(SELECT i.* FROM unnest(%L::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_uuid = u.id OFFSET 0) i) t',
+                             ARRAY(SELECT DISTINCT u::uuid FROM jsonb_array_elements_text(p -> v_key) u));
+        END IF;
+      ELSE PERFORM v_text::timestamptz;
+      END CASE;
+    EXCEPTION WHEN data_exception THEN
+      PERFORM tasker.bad_filter(v_key, CASE v_key WHEN 'state' THEN 'is no state of tasks: ' || quote_literal(left(v_text, 40)) WHEN 'step_state' THEN 'is no state of steps: ' || quote_literal(left(v_text, 40))
+        WHEN 'task_uuids' THEN 'must be an array of 1 to 1000 uuids' ELSE 'is no time: ' || quote_literal(left(v_text, 40)) END);
+    END;
+  END LOOP;
+  f.condition := tasker.list_condition(p || jsonb_strip_nulls(jsonb_build_object('within', p_request -> 'within')));
+  IF f.source IS NULL THEN
+    f.source := tasker.list_source(p ->> 'correlation_id');
+  ELSIF p ? 'correlation_id' THEN
+    f.condition := f.condition || format(' AND coalesce(t.correlation_id, t.task_uuid::text) = %L', p ->> 'correlation_id');
+  END IF;
+  RETURN f;
+END $$;
+
+-- Tasks from a cursor on that a filter picks, by id. p_live: only tasks that are not finished; p_counted: only those in which something has failed, or was done by hand;
+-- p_steps: only those of which some step fulfils all conditions on steps.
+CREATE FUNCTION tasker.filtered_tasks(f tasker.action_filter, p_after bigint, p_limit int, p_live boolean, p_counted boolean, p_steps boolean) RETURNS SETOF bigint LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_sort = off AS $$ -- or without statistics all that is left might be sorted for each page
+DECLARE
+  v_where text := f.condition;
+BEGIN
+  IF p_counted OR f.error_type IS NOT NULL OR f.step_state IN ('error', 'waiting_for_retry', 'cancelled') THEN
+    v_where := v_where || ' AND t.n_active IS NOT NULL';
+  END IF;
+  IF p_live THEN
+    v_where := v_where || ' AND t.state NOT IN (''complete'', ''error'', ''cancelled'', ''resolved_manually'')';
+  END IF;
+  IF p_steps AND num_nonnulls(f.step, f.step_state, f.error_type) > 0 THEN
+    v_where := v_where || ' AND EXISTS (SELECT 1 FROM tasker.filtered_steps($3, NULL, ARRAY[t.task_id], 0, -1, 1))';
+  END IF;
+  RETURN QUERY EXECUTE format('SELECT t.task_id FROM %s WHERE t.task_id > $1 AND %s ORDER BY t.task_id LIMIT $2', f.source, v_where) USING p_after, p_limit, f;
+END $$;
+
+-- Steps of these tasks, in their order, that a filter picks, from the one after (p_task, p_step) on. p_action: only those that it can be done to.
+CREATE FUNCTION tasker.filtered_steps(f tasker.action_filter, p_action text, p_tasks bigint[], p_task bigint, p_step int, p_limit int) RETURNS TABLE (task_id bigint, step_no int) LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$ -- or all of a task's steps might be sorted for each page
+  SELECT t.task_id, s.step_no
+  FROM unnest(p_tasks) AS u(id)
+  CROSS JOIN LATERAL (SELECT i.task_id, i.template_id, i.state FROM tasker.tasks i WHERE i.task_id = u.id OFFSET 0) t
+  CROSS JOIN LATERAL (
+    SELECT i.step_no FROM tasker.steps i
+    WHERE i.task_id = t.task_id AND i.step_no > CASE WHEN t.task_id = p_task THEN p_step ELSE -1 END
+      AND (f.step_state IS NULL OR i.state = f.step_state) AND (f.error_type IS NULL OR i.error ->> 'error_type' = f.error_type)
+      AND (p_action IS NULL OR tasker.step_refusal(p_action, t.state, i) IS NULL)
+      AND (f.step IS NULL OR EXISTS (SELECT 1 FROM tasker.template_steps ts WHERE ts.template_id = t.template_id AND ts.step_no = i.template_no AND f.step IN (ts.name, tasker.step_name(ts.name, i.step_no, i.template_no, i.inputs))))
+    ORDER BY i.step_no OFFSET 0) s
+  LIMIT p_limit
+$$;
+
+CREATE FUNCTION tasker.read_cursor(p jsonb, p_pattern text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF coalesce(p ->> 'cursor' !~ p_pattern, false) THEN
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
+  END IF;
+  RETURN p ->> 'cursor';
+END $$;
+
+-- A stretch of one of the large tasks of a request; when all are done, its answer, with the states that they are in now.
+CREATE FUNCTION tasker.bulk_rest(p_request uuid) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_task bigint := (SELECT l.task_id FROM tasker.long_actions l WHERE (l.actor).request_id = p_request ORDER BY l.task_id LIMIT 1);
+  v_answer jsonb;
+BEGIN
+  IF v_task IS NOT NULL THEN
+    PERFORM tasker.go_on(v_task);
+    RETURN '"again"';
+  END IF;
+  DELETE FROM tasker.long_answers x WHERE x.request_id = p_request RETURNING x.answer INTO v_answer;
+  RETURN v_answer || jsonb_build_object('items', (
+    SELECT jsonb_agg(e.i || CASE WHEN e.i ->> 'outcome' = 'done' THEN jsonb_build_object('state', t.state) ELSE '{}' END ORDER BY e.ord)
+    FROM jsonb_array_elements(v_answer -> 'items') WITH ORDINALITY AS e(i, ord) CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = (e.i ->> 'task_uuid')::uuid OFFSET 0) t));
+END $$;
+
+-- The answer of both: {dry_run, action, items: [{..., outcome: done | would_be_done | refused, state, message}], done, refused, next_cursor}. A dry run locks nothing.
+CREATE FUNCTION tasker.api_task_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
+  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
+  v_ids bigint[]; v_more boolean; v_can bigint[]; v_large bigint[]; v_items jsonb; v_answer jsonb;
+BEGIN
+  PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
+  IF EXISTS (SELECT 1 FROM tasker.long_answers x WHERE x.request_id = a.request_id) THEN
+    RETURN tasker.bulk_rest(a.request_id);
+  END IF;
+  v_ids := ARRAY(SELECT * FROM tasker.filtered_tasks(f, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0), v_limit + 1, false, false, true));
+  v_more := cardinality(v_ids) > v_limit;
+  v_ids := v_ids[1:v_limit];
+  IF NOT v_dry THEN
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_ids) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+  END IF;
+  SELECT jsonb_agg(jsonb_build_object('id', t.task_id, 'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'state', t.state, 'message', w.why,
+           'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY t.task_id),
+         array_agg(t.task_id ORDER BY t.task_id) FILTER (WHERE w.why IS NULL)
+  INTO v_items, v_can
+  FROM tasker.tasks t
+  JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+  CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id AND o.task_id = t.task_id) THEN NULL
+                             ELSE tasker.task_refusal(p ->> 'action', t) END AS why) w
+  WHERE t.task_id = ANY (v_ids);
+  IF NOT v_dry AND v_can IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+    v_large := ARRAY(SELECT u.id FROM unnest(v_can) AS u(id) WHERE tasker.is_large(u.id));
+    PERFORM tasker.begin_long(a, p ->> 'action', u.id) FROM unnest(v_large) AS u(id);
+    PERFORM tasker.act_on_tasks(a, p ->> 'action', ARRAY(SELECT u.id FROM unnest(v_can) AS u(id) WHERE u.id <> ALL (v_large)));
+  END IF;
+  v_answer := jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(v_can), 0) END,
+    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(v_can), 0), 'next_cursor', CASE WHEN v_more THEN v_ids[v_limit]::text END,
+    'items', coalesce((SELECT jsonb_agg(i - 'id' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', t.state) ELSE '{}' END ORDER BY ord)
+                       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord) JOIN tasker.tasks t ON t.task_id = (i ->> 'id')::bigint), '[]'));
+  IF v_large <> '{}' THEN
+    INSERT INTO tasker.long_answers (request_id, answer) VALUES (a.request_id, v_answer);
+    RETURN '"again"';
+  END IF;
+  RETURN v_answer;
+END $$;
+
+-- Without a condition on the step's state: those that the action can be done to.
+CREATE FUNCTION tasker.api_step_bulk_action(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  a CONSTANT tasker.actor := tasker.actor_of(p);
+  f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
+  v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
+  v_task bigint := coalesce(split_part(tasker.read_cursor(p, '^[0-9]{1,18}/[0-9]{1,9}$'), '/', 1)::bigint, 0);
+  v_step int := coalesce(split_part(p ->> 'cursor', '/', 2)::int, -1);
+  v_t bigint[] := '{}'; v_s int[] := '{}'; c_t bigint[]; c_s int[]; v_batch bigint[]; v_items jsonb; v_more boolean := false; v_after bigint; v_repeat boolean; v_looked int := 0; v_next text;
+BEGIN
+  PERFORM tasker.check_step_action(p);
+  v_repeat := EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id);
+  v_after := v_task - 1; -- the cursor's own task may have more
+  LOOP
+    v_batch := ARRAY(SELECT * FROM tasker.filtered_tasks(f, v_after, 200, f.step_state IS NULL, p ->> 'action' = 'reset_for_retry', false));
+    EXIT WHEN v_batch = '{}';
+    v_after := v_batch[cardinality(v_batch)];
+    SELECT v_t || coalesce(array_agg(x.task_id), '{}'), v_s || coalesce(array_agg(x.step_no), '{}') INTO v_t, v_s
+    FROM tasker.filtered_steps(f, CASE WHEN f.step_state IS NULL THEN p ->> 'action' END, v_batch, v_task, v_step, v_limit + 1 - cardinality(v_t)) x;
+    v_more := cardinality(v_t) > v_limit;
+    EXIT WHEN v_more;
+    v_looked := v_looked + cardinality(v_batch);
+    IF v_looked >= 20000 THEN -- what is rare is found by a few calls
+      v_next := v_after || '/999999999';
+      EXIT;
+    END IF;
+  END LOOP;
+  v_t := v_t[1:v_limit]; v_s := v_s[1:v_limit];
+  IF v_more THEN
+    v_next := v_t[v_limit] || '/' || v_s[v_limit];
+  END IF;
+  IF NOT v_dry THEN
+    PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_t) ORDER BY t.task_id FOR NO KEY UPDATE) l;
+    PERFORM 1 FROM (SELECT s.step_no FROM unnest(v_t, v_s) AS k(t, n) CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s ORDER BY s.task_id, s.step_no FOR NO KEY UPDATE OF s) l;
+  END IF;
+  SELECT jsonb_agg(jsonb_build_object('t', s.task_id, 's', s.step_no, 'task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'message', w.why,
+           'outcome', CASE WHEN w.why IS NOT NULL THEN 'refused' WHEN v_dry THEN 'would_be_done' ELSE 'done' END) ORDER BY s.task_id, s.step_no),
+         array_agg(s.task_id ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL), array_agg(s.step_no ORDER BY s.task_id, s.step_no) FILTER (WHERE w.why IS NULL)
+  INTO v_items, c_t, c_s
+  FROM unnest(v_t, v_s) AS k(t, n)
+  CROSS JOIN LATERAL (SELECT i.*, i AS whole FROM tasker.steps i WHERE i.task_id = k.t AND i.step_no = k.n OFFSET 0) s
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.tasks i WHERE i.task_id = s.task_id OFFSET 0) t
+  CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
+  CROSS JOIN LATERAL (SELECT tasker.step_refusal(p ->> 'action', t.state, s.whole) AS why) w;
+  IF v_repeat THEN -- the answer was lost: say again what was done
+    RETURN jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'refused', 0, 'next_cursor', v_next) || (
+      SELECT jsonb_build_object('done', count(*), 'items', jsonb_agg(jsonb_build_object('task_uuid', t.task_uuid, 'step_uuid', tasker.step_uuid(t.task_uuid, o.step_no),
+             'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', o.to_state, 'outcome', 'done') ORDER BY o.action_id))
+      FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id CROSS JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = o.task_id AND i.step_no = o.step_no OFFSET 0) s
+      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
+      WHERE o.request_id = a.request_id);
+  END IF;
+  IF NOT v_dry AND c_t IS NOT NULL THEN
+    PERFORM tasker.act_on_steps(a, p ->> 'action', c_t, c_s, p -> 'result');
+  END IF;
+  RETURN jsonb_build_object('dry_run', v_dry, 'action', p ->> 'action', 'done', CASE WHEN v_dry THEN 0 ELSE coalesce(cardinality(c_t), 0) END,
+    'refused', coalesce(jsonb_array_length(v_items), 0) - coalesce(cardinality(c_t), 0), 'next_cursor', v_next,
+    'items', coalesce((SELECT jsonb_agg(i - 't' - 's' || CASE WHEN i ->> 'outcome' = 'done' THEN jsonb_build_object('state', s.state) ELSE '{}' END ORDER BY ord)
+                       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(i, ord)
+                       CROSS JOIN LATERAL (SELECT x.state FROM tasker.steps x WHERE x.task_id = (i ->> 't')::bigint AND x.step_no = (i ->> 's')::int OFFSET 0) s), '[]'));
 END $$;

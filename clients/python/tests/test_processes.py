@@ -192,6 +192,27 @@ class Broken(ManyCase):
         self.assertEqual(status, 0)
         self.assertIn("module 'pkg.bad' cannot be imported", err)
 
+    def test_two_of_one_name(self):
+        self.write("pair/__init__.py", "from .one import first\n")
+        for module, function in (("one", "first"), ("two", "second")):
+            self.write(f"pair/{module}.py", f"""
+                from taskerd.step_handler.functional import step_handler
+                @step_handler("pair.same")
+                def {function}():
+                    return {{"from": "{function}"}}
+            """)  # fmt: skip
+        process = self.run_cli("worker", "pair", "--threads", "1")
+        conn = self.daemon.accept()
+        conn.hello()
+        conn.execute(step("pair.same", 1))
+        results = conn.results(1)
+        self.assertEqual(results[0]["result"], {"from": "second"})
+        conn.ack(results)
+        process.send_signal(signal.SIGTERM)
+        self.drain(conn)
+        err = self.end(process)[2]
+        self.assertEqual(err.count("two handlers are called 'pair.same': in pair.one and pair.two; the second is used"), 1, err)
+
     def test_nothing_left(self):
         self.write("only.py", "raise ValueError('no settings')\n")
         status, _, err = self.end(self.run_cli("worker", "only"))

@@ -206,6 +206,15 @@ class TestPackage < Minitest::Test
     assert_equal 3, failures.size
   end
 
+  def test_two_handlers_of_one_name_are_told
+    write("h/one.rb", "PairOne = Taskerd::StepHandler::Functional.step_handler('pair.same') { { n: 1 } }\n")
+    write("h/two.rb", "\nPairTwo = Taskerd::StepHandler::Functional.step_handler('pair.same') { { n: 2 } }\n")
+    out, status = run_ruby("-w", "-I", LIB, "-r", "taskerd", "-e", "Taskerd::Registry::HandlerRegistry.instance.discover_handlers(#{File.join(@dir, "h").inspect})")
+    assert_equal 0, status, out
+    assert_includes out, "two handlers are called pair.same: PairOne at #{@dir}/h/one.rb:1 and PairTwo at #{@dir}/h/two.rb:2; the second is used"
+    assert_equal 1, out.scan("two handlers").size
+  end
+
   def test_the_bootstrap_before_anything_was_started
     out, status = run_ruby("-w", "-I", LIB, "-r", "taskerd", "-e", <<~RUBY)
       idle = Taskerd::Worker::Bootstrap.instance

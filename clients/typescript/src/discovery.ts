@@ -119,10 +119,16 @@ export class HandlerSystem {
     }
     if (count > 0 && this.importFailures.length === 0) return count;
     const found = new Map<string, HandlerEntry>();
+    const origin = new Map<string, string>();
     for (const file of sourceFiles(place)) {
       if (this.importFailures.some((failure) => failure.file === file)) continue;
       const loaded = await this.tryImport(file);
-      for (const [name, entry] of loaded ? handlersIn(loaded) : []) found.set(name, entry);
+      for (const [name, entry] of loaded ? handlersIn(loaded) : []) {
+        const first = origin.get(name);
+        if (first && found.get(name) !== entry) log.warn(`two handlers are called '${name}': in ${first} and ${file}; the second is used`);
+        found.set(name, entry);
+        origin.set(name, file);
+      }
     }
     for (const [name, entry] of found) if (this.registry.entry(name) !== entry) this.register(name, entry);
     return Math.max(count, found.size);

@@ -138,7 +138,7 @@ describe('against a daemon', { skip }, () => {
   test('broken files are named with file and line, the others are served', async () => {
     const cli = await worker([join(FIXTURES, 'broken')]);
     assert.deepEqual(results(await daemon.run(ONE('broken.good'))), { one: { good: true } });
-    for (const place of [/syntax\.js:3/, /throws\.ts:4/, /missing\.ts:(3|null)?/, /exits\.ts:2: Error: process\.exit\(5\) was called/]) assert.match(cli.text, place);
+    for (const place of [/syntax\.js:3/, /throws\.ts:4/, /missing\.ts:(3|null)?/, /exits\.ts:2: Error: process\.exit\(5\) was called/, /two handlers are called 'broken\.good': in \S+again\.ts and \S+good\.ts; the second is used/]) assert.match(cli.text, place);
     const { broken } = (await daemon.client.listWorkers()).find((known) => (known['handlers'] as string[]).includes('broken.good')) as Data;
     assert.deepEqual(broken.map((row: Data) => row.name).sort(), ['exits.ts', 'missing.ts', 'syntax.js', 'throws.ts']);
     assert.equal(await cli.terminate(), 0);

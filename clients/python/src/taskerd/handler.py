@@ -30,6 +30,14 @@ __all__ = ["HandlerDiscovery", "HandlerRegistry", "StepHandler"]
 _log = logging.getLogger("taskerd.handler")
 
 
+def _note_second(first: Optional[Type[StepHandler]], second: Type[StepHandler]) -> None:
+    if first is not None and first is not second:
+        _log.warning(
+            "two handlers are called %r: in %s and %s; the second is used",
+            second.handler_name, first.__module__, second.__module__,
+        )  # fmt: skip
+
+
 class HandlerDiscovery:
     """Finds handlers in modules."""
 
@@ -199,6 +207,7 @@ class HandlerRegistry:
                 if path:
                     self._paths.add(path)
                 elif cls.handler_name:
+                    _note_second(found.get(cls.handler_name), cls)
                     found[cls.handler_name] = cls
         for name, cls in found.items():
             self.register(name, cls)

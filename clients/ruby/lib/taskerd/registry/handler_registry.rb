@@ -44,7 +44,11 @@ module Taskerd
 
       # Offer a class under every name that templates may know it by.
       def register_class(klass)
-        klass.callables.each { |name| register(name, klass) }
+        klass.callables.each do |name|
+          first = @resolver_chain.explicit.entry(name)
+          note_second(name, first, klass) if first.is_a?(Class) && first != klass
+          register(name, klass)
+        end
       end
 
       # Stop offering a name; false if it was not offered.
@@ -142,6 +146,13 @@ module Taskerd
 
         Loading.load(file, @load_failures).each { |klass| register_class(klass) }
         is_registered(callable)
+      end
+
+      private
+
+      def note_second(name, *classes)
+        places = classes.map { |klass| [klass.name || klass.inspect, klass.name && Object.const_source_location(klass.name)&.join(":")].compact.join(" at ") }
+        Taskerd::Logger.instance.warn("two handlers are called #{name}: #{places.join(" and ")}; the second is used")
       end
     end
   end

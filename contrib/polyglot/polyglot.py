@@ -67,9 +67,9 @@ def typescript(stage):
     if not cli.exists():
         package.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(ROOT / "clients/typescript", package, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "dist"))
-        # What compiles it and lets Node read TypeScript; the other runtimes of its tests are not needed here.
+        # What compiles and bundles it, and lets Node read TypeScript; the other runtimes of its tests are not needed here.
         wanted = json.loads((package / "package.json").read_text(encoding="utf-8"))
-        names = ["typescript", "@types/node", "@msgpack/msgpack", "@swc/wasm-typescript"]
+        names = ["esbuild", "typescript", "@types/node", "@msgpack/msgpack", "@swc/wasm-typescript"]
         given = {**wanted.get("dependencies", {}), **wanted.get("devDependencies", {}), **wanted.get("optionalDependencies", {})}
         wanted.update({"devDependencies": {n: given[n] for n in names if n in given}, "optionalDependencies": {}})
         (package / "package.json").write_text(json.dumps(wanted), encoding="utf-8")

@@ -338,12 +338,6 @@ void json_join(const json_t *list, struct buf *b)
 	    buf_printf(b, "%s%s", i ? ", " : "", json_string_value(s) ? json_string_value(s) : "?");
 }
 
-void json_set_namespace(json_t *params, const struct cli *cli)
-{
-	if (cli_namespace(cli))
-		json_object_set_new(params, "namespace", json_string(cli_namespace(cli)));
-}
-
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option)
 {
 	const char *v = strcmp(option, "namespace") == 0 ? cli_namespace(cli) : cli_get(cli, option);

@@ -97,8 +97,6 @@ int json_time(const json_t *o, const char *key, int64_t *ret_us);
 const char *json_age(const json_t *o, const char *key, char dst[24]);
 /* "a, b, c" of an array of strings. */
 void json_join(const json_t *list, struct buf *b);
-/* The namespace that --namespace or the profile names, as "namespace". */
-void json_set_namespace(json_t *params, const struct cli *cli);
 /* "key: value" if the option was given. */
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option);
 

@@ -46,9 +46,8 @@ struct gen_model {
 /* 0, or -ENOMEM. The template must outlive the model. */
 int gen_model_build(struct gen_model *m, const json_t *template) must_check;
 void gen_model_done(struct gen_model *m);
-/* The record of the task's context, of a step's result, or NULL: they have no schema with properties. */
+/* The record of the task's context, or NULL: it has no schema with properties. */
 const struct gen_record *gen_input_of(const struct gen_model *m);
-const struct gen_record *gen_result_of(const struct gen_model *m, const json_t *step);
 /* A small value that fits a schema (as far as types, required fields, enums, minima and lengths go). A new reference. */
 json_t *gen_example(const json_t *schema);
 

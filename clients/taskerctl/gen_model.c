@@ -305,11 +305,6 @@ const struct gen_record *gen_input_of(const struct gen_model *m)
 	return known(m, json_object_get(m->template, "input_schema"));
 }
 
-const struct gen_record *gen_result_of(const struct gen_model *m, const json_t *step)
-{
-	return known(m, json_object_get(step, "result_schema"));
-}
-
 /* ---- examples ---- */
 
 static json_t *example(const json_t *schema, const json_t *root, int depth);

@@ -35,7 +35,5 @@ void expo_begin(struct expo *x, enum expo_format format, struct buf *out);
 void expo_end(struct expo *x);
 /* The samples that follow are of this family. `name` without _total; `unit` (seconds, bytes: the end of the name) or NULL. All must be static texts. */
 void expo_family(struct expo *x, const char *name, enum metric_type type, const char *unit, const char *help);
-/* Up to EXPO_LABELS_MAX labels. */
-#define EXPO_LABELS_MAX 6
 void expo_sample(struct expo *x, const struct label *labels, size_t n, double v);
 void expo_histogram(struct expo *x, const struct label *labels, size_t n, const struct histogram *h, const struct histogram_kind *kind);

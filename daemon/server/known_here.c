@@ -25,7 +25,8 @@ void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
 	}
 }
 
-void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn)
+/* {"<key>": [items]} with each item passed through `fn`. */
+static void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn)
 {
 	const msgpack_object *a = mp_get(answer, key);
 	mp_map(out, 1);

@@ -13,5 +13,3 @@ transform_fn add_worker_load, add_worker_steps, add_queue_workers, add_missing_h
 
 /* Write `map` with more pairs to come after its own. */
 void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);
-/* {"<key>": [items]} with each item passed through `fn`. */
-void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn);

@@ -62,10 +62,6 @@ void metrics_called(struct server *srv, const struct done *d);
 /* Append all metrics; `access` NULL: those of every namespace, else those that it may read. The sticky error of `out` tells whether there was memory for it. On the loop thread. */
 void metrics_render(struct server *srv, enum expo_format format, const struct access *access, struct buf *out);
 
-/* Call `fn` as soon as what is asked of the database is fresh (METRICS_FRESH_US), or cannot be had soon: at once, or from the loop later. The result is NULL in the first case, and
- * else can be given to metrics_forget. Who waits when the daemon stops is called then. */
-typedef void scrape_fn(struct server *srv, void *arg);
-struct scrape *metrics_scrape(struct server *srv, scrape_fn *fn, void *arg);
-void metrics_forget(struct server *srv, struct scrape *scrape);
+/* What was asked of the database for them has been answered. */
 void metrics_answered(struct server *srv, struct req *r);
 msg_fn on_server_metrics;

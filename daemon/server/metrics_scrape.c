@@ -26,6 +26,8 @@
 
 const char API_METRICS[] = "tasker.api_metrics";
 
+typedef void scrape_fn(struct server *srv, void *arg);
+
 struct scrape {
 	TAILQ_ENTRY(scrape) link;
 	scrape_fn *fn;
@@ -83,7 +85,8 @@ static bool is_fresh(const struct server *srv)
 	return srv->metrics.db_at && now_mono() - srv->metrics.db_at < METRICS_FRESH_US;
 }
 
-struct scrape *metrics_scrape(struct server *srv, scrape_fn *fn, void *arg)
+/* Call `fn` as soon as what is asked of the database is fresh, or cannot be had soon: at once, or from the loop later. Who waits when the daemon stops is called then. */
+static void scrape(struct server *srv, scrape_fn *fn, void *arg)
 {
 	struct metrics *m = &srv->metrics;
 	if (!m->timer)
@@ -92,21 +95,12 @@ struct scrape *metrics_scrape(struct server *srv, scrape_fn *fn, void *arg)
 	if (!s || !ask(srv)) {
 		free(s);
 		fn(srv, arg);
-		return NULL;
+		return;
 	}
 	*s = (struct scrape){.fn = fn, .arg = arg};
 	if (TAILQ_EMPTY(&m->waiting))
 		event_add(m->timer, &(struct timeval){.tv_sec = METRICS_PATIENCE_MS / 1000, .tv_usec = METRICS_PATIENCE_MS % 1000 * 1000});
 	TAILQ_INSERT_TAIL(&m->waiting, s, link);
-	return s;
-}
-
-void metrics_forget(struct server *srv, struct scrape *scrape)
-{
-	if (!scrape)
-		return;
-	TAILQ_REMOVE(&srv->metrics.waiting, scrape, link);
-	free(scrape);
 }
 
 void metrics_answered(struct server *srv, struct req *r)
@@ -200,5 +194,5 @@ void on_server_metrics(struct session *s, uint32_t id, const msgpack_object *par
 	a->session = s->id;
 	a->request = id;
 	s->asked++;
-	metrics_scrape(s->srv, answer, a);
+	scrape(s->srv, answer, a);
 }

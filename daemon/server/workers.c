@@ -15,7 +15,7 @@
 
 const char API_WORKER_DRAIN[] = "tasker.api_worker_drain";
 
-struct session *worker_find(struct server *srv, const char *text, size_t n)
+static struct session *worker_find(struct server *srv, const char *text, size_t n)
 {
 	struct uuid u;
 	struct session *s, *tmp;
@@ -34,7 +34,8 @@ struct session *worker_of(struct server *srv, const msgpack_object *w)
 	return mp_get_str(w, "worker_uuid", &p, &n) == 1 ? worker_find(srv, p, n) : NULL;
 }
 
-void worker_drain(struct session *s)
+/* It is to finish what it runs, and to end. */
+static void worker_drain(struct session *s)
 {
 	if (s->told_to_finish)
 		return;

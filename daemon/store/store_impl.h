@@ -62,7 +62,6 @@ struct store {
 	_Atomic bool notify; /* peers are there */
 	_Atomic bool up;
 	_Atomic bool stuck; /* a thread was told that nothing can be written */
-	_Atomic int down_count;
 	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries, n_reclaims, n_reclaimed_steps, n_leases_lost, n_late, n_removed;
 	struct store_load load; /* under the lock */
 	struct worker *lent; /* of the loop thread alone: whose connection it has, or NULL */

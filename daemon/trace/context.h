@@ -7,7 +7,6 @@
 #include "daemon/base/cleanup.h"
 
 #define TRACEPARENT_LEN 55 /* of version 00 */
-#define TRACESTATE_MAX 512
 #define TRACE_ID_TEXT 33   /* bytes, with the NUL */
 #define SPAN_ID_TEXT 17
 

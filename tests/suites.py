@@ -562,11 +562,11 @@ def packages():
 SUITES = {f.__name__: f for f in (
     unit,
     rust, typescript, wasm, integration, asan,
-    conformance, python, ruby, c, web, docs, faults, tsan,
+    packages, conformance, python, ruby, c, web, docs, faults, tsan,
 )}
 WIDTH = 3  # suites that run beside each other: each waits some of its time
 AFTER = {"conformance": ("rust", "typescript", "wasm")}  # which make the clients for it
-LONG_SUITES = {"asan-all": asan_all, "tsan-all": tsan_all, "faults-asan": faults_asan, "packages": packages}  # by name only
+LONG_SUITES = {"asan-all": asan_all, "tsan-all": tsan_all, "faults-asan": faults_asan}  # by name only
 
 
 def run_suite(name, before):

@@ -142,6 +142,17 @@ static const struct column node_columns[] = {
 };
 const struct listing list_nodes = {.columns = node_columns, .empty = "no node is registered; see the daemon that answers with: taskerctl version"};
 
+/* "alpha 3: 12.5/s, beta 1: 0.0/s": how many workers each node has for it, and how fast they are. */
+static void cell_shares(struct table *t, const json_t *q, const char *key)
+{
+	cleanup_(cleanup_buf) struct buf b = {0};
+	size_t i;
+	json_t *n;
+	buf_init(&b, 0);
+	json_array_foreach(json_object_get(q, key), i, n) buf_printf(&b, "%s%s %lld: %.1f/s", i ? ", " : "", json_text(n, "node"), (long long)json_int(n, "workers", 0), json_number_value(json_object_get(n, "rate")));
+	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
+}
+
 static const struct column queue_columns[] = {
     {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
     {"HANDLER", COL_SHRINK, cell_value, "handler"},
@@ -154,6 +165,7 @@ static const struct column queue_columns[] = {
     {"NEXT IN", COL_RIGHT | COL_WIDE, cell_ms, "next_ms"},
     {"QUEUED", COL_RIGHT | COL_WIDE, cell_value, "queued"},
     {"DONE", COL_RIGHT | COL_WIDE, cell_value, "done"},
+    {"NODES", COL_WIDE, cell_shares, "nodes"},
     NO_COLUMN,
 };
 const struct listing list_queues = {.columns = queue_columns, .empty = "there are no queues; they come with templates: taskerctl template apply FILE"};

@@ -35,6 +35,13 @@ static void print_server(const json_t *info)
 	else
 		snprintf(line, sizeof line, "%s", json_text(db, "state"));
 	put_fact("database", line);
+	size_t i;
+	json_t *h;
+	json_array_foreach(json_object_get(db, "hanging"), i, h)
+	{
+		snprintf(line, sizeof line, "for %s: %.60s; %.150s", text_duration(json_int(h, "ms", 0) * 1000, age), json_text(h, "call"), json_text(h, "why"));
+		put_fact("waiting", line);
+	}
 }
 
 int run_version(struct ctl *c)

@@ -61,6 +61,15 @@ static void put_line(const struct ctl *c, struct buf *out, const char *title, co
 	buf_append_char(out, '\n');
 }
 
+static double sum_of(const json_t *items, const char *key)
+{
+	double n = 0;
+	size_t i;
+	json_t *item;
+	json_array_foreach(items, i, item) n += json_number_value(json_object_get(item, key));
+	return n;
+}
+
 static double rate_of(const json_t *all, const char *key)
 {
 	return json_number_value(json_object_get(json_object_get(all, "rates"), key));
@@ -80,7 +89,8 @@ static void put_head(const struct ctl *c, struct buf *out, const json_t *all)
 	snprintf(line, sizeof line, "%lld created, %lld finished, %lld of them failed, in the last minute; %lld dead letters pending", (long long)json_int(tasks, "created_per_minute", 0),
 	         (long long)json_int(tasks, "finished_per_minute", 0), (long long)json_int(tasks, "failed_per_minute", 0), (long long)json_int(json_object_get(all, "stats"), "dlq_pending", 0));
 	put_line(c, out, "tasks", line);
-	snprintf(line, sizeof line, "%lld of %lld places taken; %lld steps ready, %lld delayed", (long long)sum(json_object_get(all, "workers"), "open"),
+	snprintf(line, sizeof line, "%.1f results a second on all nodes; %lld of %lld places taken; %lld steps ready, %lld delayed", sum_of(json_object_get(all, "queues"), "rate"),
+	         (long long)sum(json_object_get(all, "workers"), "open"),
 	         (long long)sum(json_object_get(all, "workers"), "max_concurrency"), (long long)sum(json_object_get(all, "queues"), "ready"), (long long)sum(json_object_get(all, "queues"), "delayed"));
 	put_line(c, out, "steps", line);
 }

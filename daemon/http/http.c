@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <event2/http_struct.h>
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
 
@@ -205,13 +206,17 @@ static const char *framing_fault(struct evhttp_request *req)
 	const struct evkeyvalq *in = evhttp_request_get_input_headers(req);
 	const char *coding = evhttp_find_header(in, "Transfer-Encoding"), *length = evhttp_find_header(in, "Content-Length");
 	const struct evkeyval *kv;
-	unsigned n = 0;
+	unsigned n = 0, hosts = 0;
 	bool may = evhttp_request_get_command(req) & (EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_PATCH);
+	TAILQ_FOREACH(kv, in, next)
+		hosts += evutil_ascii_strcasecmp(kv->key, "Host") == 0;
 	TAILQ_FOREACH(kv, in, next)
 		n += evutil_ascii_strcasecmp(kv->key, "Content-Length") == 0 || evutil_ascii_strcasecmp(kv->key, "Transfer-Encoding") == 0;
 	TAILQ_FOREACH(kv, in, next)
 		if (!is_token(kv->key))
 			return "the name of a header is none";
+	if (hosts > 1 || (hosts == 0 && (req->major > 1 || req->minor > 0)))
+		return "one Host is expected";
 	if (n > 1)
 		return "one Content-Length or Transfer-Encoding is expected";
 	if (coding && (!may || evutil_ascii_strcasecmp(coding, "chunked") != 0))

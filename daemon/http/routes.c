@@ -91,6 +91,8 @@ const struct route routes[] = {
 	{GET, "/v1/config", MSG_SERVER_CONFIG, .answer = "Object", .tag = "system", .summary = "The options in effect, without secrets"},
 	{GET, "/metrics", MSG_SERVER_METRICS, .flags = ROUTE_TEXT, .fixed = "{\"format\":\"prometheus\"}", .answer = "Metrics", .tag = "system", .summary = "Metrics for Prometheus"},
 	/* without the protocol */
+	{GET, "/config", MSG_SERVER_CONFIG, .answer = "Object", .tag = "system", .summary = "The same as /v1/config"},
+	{GET, "/api-docs/openapi.json", MSG_COUNT, on_openapi, .answer = "Object", .tag = "health", .summary = "The same as /openapi.json"},
 	{GET, "/health", MSG_COUNT, on_live, .answer = "Health", .tag = "health", .summary = "The same as /health/live"},
 	{GET, "/health/live", MSG_COUNT, on_live, .answer = "Health", .tag = "health", .summary = "The daemon's loop turns: if not, start it again"},
 	{GET, "/health/ready", MSG_COUNT, on_ready, .answer = "Health", .tag = "health", .summary = "The daemon takes and does work: if not (503), send it elsewhere"},

@@ -1,64 +1,18 @@
 /* Server-sent events: what a session is told (task.event, event.message) as it comes. A stream of a task begins with the task as it is, so that whoever lost a connection has
  * missed nothing that matters; of the events after it those are left out that Last-Event-ID says were seen. */
-#include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "daemon/core/rfc3339.h"
 #include "daemon/http/impl.h"
 #include "protocol/mpjson.h"
 
 #define THE_END "end"
 
 struct stream {
-	struct stream_mark seen, at; /* what the client has; the last event with a time */
-	usec_t said;		     /* when something was sent last */
+	struct stream_mark seen, at; /* what the client had when it came; the newest event with a time */
+	struct stream_late had, late; /* likewise of what may come later than newer ones */
+	char until[40];		      /* as the newest answer of the database has it: `late` has that of the one before, all of which is sent */
+	usec_t said;		      /* when something was sent last */
 };
-
-/* Where a stream is --------------------------------------------------------------------------------------------------------- */
-
-/* Times as the database writes them, all of one length, sort as text. */
-static bool is_time(const char *text, size_t len)
-{
-	return len == sizeof "2030-01-31T09:00:00.000000Z" - 1 && text[len - 1] == 'Z' && text[10] == 'T' && rfc3339_valid(text, len);
-}
-
-bool stream_mark_read(const char *id, struct stream_mark *ret)
-{
-	size_t n = id ? strcspn(id, "/") : 0;
-	unsigned long nth = 1;
-	char *end = NULL;
-	*ret = (struct stream_mark){0};
-	if (n == 0 || !is_time(id, n))
-		return false;
-	if (id[n] && (!isdigit((unsigned char)id[n + 1]) || (nth = strtoul(id + n + 1, &end, 10)) > UINT32_MAX || *end))
-		return false;
-	memcpy(ret->at, id, n);
-	ret->nth = (unsigned)nth;
-	return true;
-}
-
-bool stream_mark_move(struct stream_mark *m, const char *at, size_t len)
-{
-	if (!is_time(at, len))
-		return false;
-	bool same = memcmp(m->at, at, len) == 0;
-	memcpy(m->at, at, len);
-	m->nth = same ? m->nth + 1 : 1;
-	return true;
-}
-
-bool stream_mark_covers(const struct stream_mark *seen, const struct stream_mark *m)
-{
-	int order = strcmp(m->at, seen->at);
-	return order < 0 || (order == 0 && m->nth <= seen->nth);
-}
-
-static size_t mark_format(const struct stream_mark *m, char text[static 48])
-{
-	int n = m->nth > 1 ? snprintf(text, 48, "%s/%u", m->at, m->nth) : snprintf(text, 48, "%s", m->at);
-	return (size_t)n;
-}
 
 /* Writing ---------------------------------------------------------------------------------------------------------------- */
 
@@ -144,7 +98,8 @@ void stream_begin(struct exchange *x, const msgpack_object *result)
 		return;
 	}
 	x->http->n_streams++;
-	(void)stream_mark_read(last_event_id(x), &x->stream->seen);
+	if (stream_mark_read(last_event_id(x), &x->stream->seen))
+		stream_late_read(last_event_id(x), &x->stream->had);
 	bool head = evhttp_request_get_command(x->req) == EVHTTP_REQ_HEAD;
 	send_head(x);
 	if (head)
@@ -162,15 +117,50 @@ void stream_free(struct exchange *x)
 
 /* Events ----------------------------------------------------------------------------------------------------------------- */
 
+/* Which event it is, in 32 bits. */
+static uint32_t hash_of(const msgpack_object *event)
+{
+	static const char *const fields[] = {"kind", "at", "state", "step_uuid"};
+	const msgpack_object *attempt = mp_get(event, "attempt");
+	uint32_t h = 2166136261u ^ (attempt && attempt->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? (uint32_t)attempt->via.u64 : 0);
+	const char *p;
+	size_t n;
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+		for (n = 0, (void)mp_get_str(event, fields[i], &p, &n); n > 0; n--)
+			h = (h ^ (unsigned char)*p++) * 16777619u;
+	return h;
+}
+
 /* False: the client has it already. Otherwise its id, if it has one. */
-static bool mark_event(struct exchange *x, const msgpack_object *at, char text[static 48], msgpack_object *id)
+static bool mark_event(struct exchange *x, const msgpack_object *event, char text[static STREAM_ID], msgpack_object *id)
 {
 	struct stream *st = x->stream;
+	struct stream_mark own = {.nth = 1};
+	const char *at;
+	size_t n;
 	*id = (msgpack_object){.type = MSGPACK_OBJECT_NIL};
-	if (!at || at->type != MSGPACK_OBJECT_STR || !stream_mark_move(&st->at, at->via.str.ptr, at->via.str.size))
+	if (mp_get_str(event, "at", &at, &n) != 1 || !stream_is_time(at, n))
 		return true;
-	*id = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)mark_format(&st->at, text), text}};
-	return !stream_mark_covers(&st->seen, &st->at);
+	memcpy(own.at, at, n);
+	if (strcmp(own.at, st->at.at) >= 0) {
+		(void)stream_mark_move(&st->at, at, n);
+		own.nth = st->at.nth;
+	}
+	uint32_t hash = hash_of(event);
+	stream_late_add(&st->late, own.at, hash);
+	*id = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)stream_id(&st->at, &st->late, text), text}};
+	return !stream_mark_covers(&st->seen, &own) || stream_late_is_new(&st->had, own.at, hash);
+}
+
+/* Frames of one answer say the same. */
+static void note_until(struct stream *st, const msgpack_object *params)
+{
+	const char *p;
+	size_t n;
+	if (mp_get_str(params, "complete_until", &p, &n) != 1 || !stream_is_time(p, n) || memcmp(st->until, p, n) == 0)
+		return;
+	memcpy(st->late.from, st->until[0] ? st->until : p, n);
+	memcpy(st->until, p, n);
 }
 
 static void task_events(struct exchange *x, const msgpack_object *events)
@@ -178,9 +168,9 @@ static void task_events(struct exchange *x, const msgpack_object *events)
 	for (uint32_t i = 0; i < events->via.array.size; i++) {
 		const msgpack_object *e = &events->via.array.ptr[i];
 		bool last = event_ends_task(e), progress = mp_get(e, "progress");
-		char text[48];
+		char text[STREAM_ID];
 		msgpack_object id;
-		if (!mp_get(e, "kind") || (!mark_event(x, mp_get(e, "at"), text, &id) && !last))
+		if (!mp_get(e, "kind") || (!mark_event(x, e, text, &id) && !last))
 			continue;
 		/* The last one has its id from the end, which comes with it. */
 		if (!say_event(x, progress ? "progress" : "event", progress ? 8 : 5, &id, e))
@@ -210,9 +200,10 @@ void stream_notified(struct exchange *x, const char *method, size_t n, const msg
 	if (!x->stream)
 		return; /* an ordinary request is answered, whatever else there is */
 	int m = msg_find(method, n, MSG_TO_CLIENT);
-	if (m == MSG_TASK_EVENT && mp_get_array(params, "events", &events) == 1)
+	if (m == MSG_TASK_EVENT && mp_get_array(params, "events", &events) == 1) {
+		note_until(x->stream, params);
 		task_events(x, events);
-	else if (m == MSG_EVENT_MESSAGE)
+	} else if (m == MSG_EVENT_MESSAGE)
 		domain_events(x, params);
 	else if (m == MSG_SERVER_DRAINING)
 		(void)say_event(x, "draining", 8, NULL, params);

@@ -68,7 +68,9 @@ static void write_list(const struct server *srv, struct buf *out)
 {
 	mp_array(out, (uint32_t)srv->n_hangs);
 	for (size_t i = 0; i < srv->n_hangs; i++) {
-		mp_map(out, 4);
+		mp_map(out, 5);
+		mp_str(out, "why");
+		mp_str(out, srv->hangs[i].why);
 		mp_str(out, "thread");
 		mp_str(out, srv->hangs[i].thread);
 		mp_str(out, "call");
@@ -96,7 +98,7 @@ static void write_check(const struct server *srv, struct buf *out)
 	mp_str(out, "found");
 	mp_uint(out, srv->n_hangs);
 	mp_str(out, "detail");
-	mp_str(out, "calls of this node that the database does not answer while it answers others: look at the process in pg_stat_activity and in ps(1)");
+	mp_str(out, "calls of this node that the database does not answer while it answers others: see why; it may be the process in ps(1)");
 	mp_str(out, "sample");
 	write_list(srv, out);
 }

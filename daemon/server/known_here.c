@@ -1,10 +1,12 @@
 /* What only this process knows, added to what the database answers: what its workers run, and which handlers they offer. */
 #include "daemon/server/known_here.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include "daemon/base/hash.h"
+#include "daemon/config/options.h"
 #include "daemon/core/uuid.h"
 #include "daemon/server/bounds.h"
 #include "daemon/server/pool.h"
@@ -124,13 +126,80 @@ void add_worker_steps(struct server *srv, const msgpack_object *answer, struct b
 
 /* Queues and handlers ------------------------------------------------------------------------------------------------------ */
 
-static unsigned workers_for(struct server *srv, const struct handler *h)
+unsigned workers_for(struct server *srv, const struct handler *h)
 {
 	struct session *s, *tmp;
 	unsigned n = 0;
 	HASH_ITER(hh, srv->sessions, s, tmp)
 		n += s->worker && s->state == SESSION_OPEN && handler_matches(s, h);
 	return n;
+}
+
+#define MATCHES_MAX 200000u /* of sessions and handlers: what the loop may spend on it */
+
+/* Also the handlers of other nodes' workers are known here, so most may be idle. */
+static unsigned workers_of(struct server *srv, const struct handler *h)
+{
+	return HASH_COUNT(srv->sessions) * HASH_COUNT(srv->handlers) > MATCHES_MAX ? 0 : workers_for(srv, h);
+}
+
+void handlers_load(struct server *srv, char *out, size_t size)
+{
+	struct handler *h, *tmp;
+	size_t at = 1;
+	out[0] = '{';
+	HASH_ITER(hh, srv->handlers, h, tmp) {
+		unsigned workers = workers_of(srv, h);
+		if ((workers == 0 && h->rate.done == 0) || at + 80 > size)
+			continue;
+		at += (size_t)snprintf(out + at, size - at, "%s\"%d\":[%u,%llu,%.2f]", at > 1 ? "," : "", h->id, workers, (unsigned long long)h->rate.done, rate_rounded(&h->rate));
+	}
+	snprintf(out + at, size - at, "}");
+}
+
+/* What is done for a queue: by a node, or by all. */
+struct share {
+	int64_t workers, done;
+	double rate;
+};
+
+static void put_figures(struct buf *out, const struct share *f)
+{
+	mp_str(out, "workers");
+	mp_uint(out, (uint64_t)f->workers);
+	mp_str(out, "done");
+	mp_uint(out, (uint64_t)f->done);
+	mp_str(out, "rate");
+	mp_double(out, f->rate);
+}
+
+static size_t put_share(struct buf *out, const char *node, const struct share *f)
+{
+	mp_map(out, 4);
+	mp_str(out, "node");
+	mp_str(out, node);
+	put_figures(out, f);
+	return 1;
+}
+
+/* Another node's, as of its last proof of life: this one's are known better here. */
+static size_t add_share(struct server *srv, const msgpack_object *node, struct share *all, struct buf *out)
+{
+	struct share f = {0};
+	const msgpack_object *rate = mp_get(node, "rate");
+	if (mp_str_eq(mp_get(node, "node"), srv->opt->node_name))
+		return 0;
+	(void)mp_get_int(node, "workers", 0, INT32_MAX, &f.workers);
+	(void)mp_get_int(node, "done", 0, INT64_MAX, &f.done);
+	if (rate && (rate->type == MSGPACK_OBJECT_FLOAT64 || rate->type == MSGPACK_OBJECT_FLOAT32))
+		f.rate = rate->via.f64;
+	else if (rate && rate->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+		f.rate = (double)rate->via.u64;
+	all->workers += f.workers;
+	all->done += f.done;
+	all->rate += f.rate;
+	mp_object(out, node);
+	return 1;
 }
 
 static void one_queue(struct server *srv, const msgpack_object *q, struct buf *out)
@@ -141,13 +210,25 @@ static void one_queue(struct server *srv, const msgpack_object *q, struct buf *o
 		int key = (int)id;
 		HASH_FIND_INT(srv->handlers, &key, h);
 	}
-	copy_map(out, q, 3);
-	mp_str(out, "workers");
-	mp_uint(out, h ? workers_for(srv, h) : 0);
-	mp_str(out, "done");
-	mp_uint(out, h ? h->rate.done : 0);
-	mp_str(out, "rate");
-	mp_double(out, h ? rate_rounded(&h->rate) : 0);
+	struct share all = {.workers = h ? workers_for(srv, h) : 0, .done = h ? (int64_t)h->rate.done : 0, .rate = h ? rate_rounded(&h->rate) : 0};
+	const struct share own = all;
+	const msgpack_object *nodes = NULL;
+	size_t n = mp_get_array(q, "nodes", &nodes) == 1 ? nodes->via.array.size : 0;
+	mp_map(out, q->via.map.size + 4u - (nodes != NULL));
+	for (uint32_t i = 0; i < q->via.map.size; i++) {
+		if (mp_str_eq(&q->via.map.ptr[i].key, "nodes"))
+			continue;
+		mp_object(out, &q->via.map.ptr[i].key);
+		mp_object(out, &q->via.map.ptr[i].val);
+	}
+	mp_str(out, "nodes");
+	size_t mark = mp_array_open(out), shares = 0;
+	if (own.workers || own.done)
+		shares += put_share(out, srv->opt->node_name, &own);
+	for (size_t i = 0; i < n; i++)
+		shares += add_share(srv, &nodes->via.array.ptr[i], &all, out);
+	mp_array_close(out, mark, shares);
+	put_figures(out, &all);
 }
 
 void add_queue_workers(struct server *srv, const msgpack_object *answer, struct buf *out)

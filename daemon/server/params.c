@@ -36,6 +36,7 @@ static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {
 					   {"tag", P_STR, false, 1, 256}, {"correlation_id", P_STR, false, 1, 256}, {"version", P_STR, false, 1, 64},
 					   {"states", P_STRS, false, 1, 12}, {"paused", P_BOOL, false, 0, 0}, {"priority_min", P_INT, false, -100, 100}, {"priority_max", P_INT, false, -100, 100},
 					   {"created_after", P_TIME, false, 0, 0}, {"created_before", P_TIME, false, 0, 0}, {"updated_after", P_TIME, false, 0, 0}, {"updated_before", P_TIME, false, 0, 0},
+					   {"initiator", P_STR, false, 1, 128}, {"source_system", P_STR, false, 1, 128}, {"page", P_INT, false, 1, 100000},
 					   {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param wait_params[] = {TASK_UUID, {"timeout_ms", P_INT, false, 0, INT32_MAX}, {0}};
 static const struct param cancel_params[] = {TASK_UUID, {"reason", P_STR, false, 0, 1024}, {0}};

@@ -26,6 +26,7 @@
 #include "daemon/server/handoff.h"
 #include "daemon/server/hangs.h"
 #include "daemon/server/journal.h"
+#include "daemon/server/known_here.h"
 #include "daemon/server/metrics.h"
 #include "daemon/server/notes.h"
 #include "daemon/server/orphans.h"
@@ -95,6 +96,7 @@ static void tell_load(struct server *srv)
 {
 	struct session *s, *tmp;
 	struct store_load l = {.sessions = (unsigned)srv->n_sessions};
+	handlers_load(srv, l.handlers, sizeof l.handlers);
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		l.workers += s->worker && s->state == SESSION_OPEN;
 		l.open_steps += s->open;

@@ -1,5 +1,5 @@
 /* Watching tasks: a stream of events for each watcher. Something that happens to the task here, a hint from another node, or the tick asks the database what is new
- * since a little before the last event seen; what was sent already is known by its key. At most one question is under way for each watch. */
+ * since the time until which the last answer was complete; what was sent already is known by its key. At most one question is under way for each watch. */
 #include "daemon/server/watch.h"
 
 #include <stdio.h>
@@ -42,7 +42,7 @@ struct watch {
 	uint64_t peer;
 	struct uuid task;
 	bool asking, again, started;
-	char since[40]; /* time of the newest event sent, or empty */
+	char since[40]; /* nothing before it will come any more; or empty */
 	struct seen *seen;
 };
 
@@ -57,7 +57,7 @@ static void ask(struct server *srv, struct watch *w, const char *function)
 							   : snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
 	text_set(&r->api.args, args, (size_t)n);
 	r->api.function = function;
-	r->api.mode = API_READ;
+	r->api.mode = API_WRITE; /* each query sees what was committed before it: first who still writes, then the events */
 	r->task = w->task;
 	w->asking = true;
 	w->again = false;
@@ -164,7 +164,7 @@ static bool is_new(struct watch *w, const msgpack_object *event)
 /* Events on their way, as many as go into a frame. */
 struct outgoing {
 	struct session *s;
-	const struct uuid *task;
+	const struct watch *watch;
 	struct buf events;
 	size_t n, items;
 };
@@ -178,11 +178,15 @@ static void flush_events(struct outgoing *o)
 	}
 	if (o->n == 0)
 		return;
-	uuid_format(o->task, uuid);
+	uuid_format(&o->watch->task, uuid);
 	size_t frame = notify_begin(o->s, "task.event");
-	mp_map(&o->s->out, 2);
+	mp_map(&o->s->out, o->watch->since[0] ? 3 : 2);
 	mp_str(&o->s->out, "task_uuid");
 	mp_str(&o->s->out, uuid);
+	if (o->watch->since[0]) {
+		mp_str(&o->s->out, "complete_until");
+		mp_str(&o->s->out, o->watch->since);
+	}
 	mp_str(&o->s->out, "events");
 	mp_array(&o->s->out, o->n);
 	buf_join(&o->s->out, &o->events);
@@ -248,15 +252,12 @@ static void send_event(struct outgoing *o, const msgpack_object *event)
 	(void)!end_event(o, mark);
 }
 
-static void note_time(struct watch *w, const msgpack_object *event)
+static void note_time(struct watch *w, const msgpack_object *answer)
 {
-	const msgpack_object *at = mp_get(event, "at");
-	if (!at || at->type != MSGPACK_OBJECT_STR || at->via.str.size >= sizeof w->since)
-		return;
-	char text[sizeof w->since] = "";
-	memcpy(text, at->via.str.ptr, at->via.str.size);
-	if (strcmp(text, w->since) > 0) /* RFC 3339 in UTC sorts as text */
-		memcpy(w->since, text, sizeof text);
+	const char *at;
+	size_t n;
+	if (mp_get_str(answer, "complete_until", &at, &n) == 1 && n < sizeof w->since)
+		snprintf(w->since, sizeof w->since, "%.*s", (int)n, at);
 }
 
 bool event_ends_task(const msgpack_object *event)
@@ -274,14 +275,13 @@ bool event_ends_task(const msgpack_object *event)
 /* Send what is new, in order, in as many frames as it takes; true if the task is finished. */
 static bool send_events(struct session *s, struct watch *w, const msgpack_object *events)
 {
-	struct outgoing o = {.s = s, .task = &w->task};
+	struct outgoing o = {.s = s, .watch = w};
 	bool finished = false;
 	buf_init(&o.events, 0);
 	for (uint32_t i = 0; i < events->via.array.size; i++) {
 		const msgpack_object *e = &events->via.array.ptr[i];
 		if (e->type != MSGPACK_OBJECT_MAP || !is_new(w, e))
 			continue;
-		note_time(w, e);
 		send_event(&o, e);
 		finished = finished || event_ends_task(e);
 	}
@@ -311,6 +311,7 @@ static void events_answered(struct server *srv, struct session *s, struct watch 
 	w->asking = false;
 	if (r->failed || mp_decode(r->answer.data, r->answer.len, &v) < 0)
 		return; /* the tick asks again */
+	note_time(w, &v.root);
 	bool finished = mp_get_array(&v.root, "events", &events) == 1 && send_events(s, w, events);
 	mp_value_done(&v);
 	if (finished)
@@ -376,7 +377,7 @@ void watch_progress(struct server *srv, const struct open_step *o, const msgpack
 		struct session *s = uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
 		if (!s || !session_speaks(s))
 			continue;
-		struct outgoing out = {.s = s, .task = &w->task};
+		struct outgoing out = {.s = s, .watch = w};
 		buf_init(&out.events, 0);
 		write_progress(&out.events, o, progress, NULL);
 		if (!end_event(&out, 0)) {

@@ -19,6 +19,7 @@ void store_conn_set(struct store *s, int slot, PGconn *c)
 	pthread_mutex_lock(&s->lock);
 	s->conns[slot] = c;
 	s->backends[slot] = PQbackendPID(c);
+	s->blocked[slot][0] = '\0';
 	pthread_mutex_unlock(&s->lock);
 }
 

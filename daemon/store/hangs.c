@@ -4,6 +4,7 @@
 #include "daemon/store/store_impl.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define CUT_AFTER 3		       /* times the limit: results wait no longer for one process */
@@ -30,6 +31,7 @@ static void describe(struct store_hang *h, const struct store *s, int i, const c
 		snprintf(h->thread, sizeof h->thread, i == PRESENCE_CONN ? "presence" : "keeper");
 	else
 		snprintf(h->thread, sizeof h->thread, "store %d", i + 1);
+	memcpy(h->why, s->blocked[i], sizeof h->why);
 }
 
 static bool is_api(const struct store *s, int i)
@@ -60,8 +62,10 @@ size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_
 	for (int i = 0; i < STORE_HANGS_MAX; i++) {
 		const char *call;
 		usec_t since = asked_since(s, i, &call);
-		if (since == 0 || since + patience(i, limit) > now)
+		if (since == 0 || since + patience(i, limit) > now) {
+			s->blocked[i][0] = '\0';
 			continue;
+		}
 		describe(&ret[n++], s, i, call, since);
 		s->hanging += i < PRESENCE_CONN;
 		s->api_hanging += is_api(s, i);

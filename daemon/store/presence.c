@@ -11,6 +11,7 @@
 #include "daemon/base/need.h"
 #include "daemon/store/migrate.h"
 #include "daemon/store/notice.h"
+#include "protocol/utf8.h"
 
 /* First key of the node locks: "node" in ASCII; the second is a hash of the name. */
 #define NODE_LOCK_CLASS "1852793957"
@@ -154,7 +155,7 @@ static int announce_up(struct presence *p);
 
 static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 {
-	char node[16], inc[16], ttl[16], info[160];
+	char node[16], inc[16], ttl[16], info[sizeof(struct store_load) + 160];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	pthread_mutex_lock(&p->s->lock);
 	bool draining = p->s->draining;
@@ -163,7 +164,8 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
 	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);
 	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
-	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u}", p->s->cfg.threads, l.sessions, l.workers, l.open_steps);
+	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u,\"handlers\":%s}", p->s->cfg.threads, l.sessions, l.workers, l.open_steps,
+		 l.handlers[0] ? l.handlers : "{}");
 	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4, $5::jsonb)", 5, (const char *[]){node, inc, ttl, draining ? "draining" : "up", info}, &r, why, e);
 	if (rc < 0)
 		return rc;
@@ -178,6 +180,41 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 		announce_up(p);
 	}
 	return 0;
+}
+
+/* What the server's process of a call that hangs waits for: the one of all that hold its lock whose transaction is the oldest, or what else the server says. */
+static int explain(struct presence *p, int slot, int backend, enum db_failure *why, struct err *e)
+{
+	static const char sql[] =
+		"SELECT CASE WHEN k.pid IS NOT NULL THEN format('process %s (%s, user %s, %s) holds what it waits for, in a transaction of %s s', k.pid,"
+		"   coalesce(nullif(k.application_name, ''), 'no name'), coalesce(k.usename, '?'), coalesce(k.state, '?'), coalesce(round(extract(epoch FROM clock_timestamp() - k.xact_start))::text, '?'))"
+		" WHEN a.wait_event IS NOT NULL THEN format('it waits for %s %s', a.wait_event_type, a.wait_event) ELSE 'it is at work' END"
+		" FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (SELECT b.* FROM unnest(pg_catalog.pg_blocking_pids(a.pid)) AS u(pid) JOIN pg_catalog.pg_stat_activity b USING (pid)"
+		"   ORDER BY b.xact_start LIMIT 1) k ON true WHERE a.pid = $1::int";
+	char pid[16];
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	snprintf(pid, sizeof pid, "%d", backend);
+	int rc = query(p, sql, 1, (const char *[]){pid}, &r, why, e);
+	if (rc < 0 || PQntuples(r) == 0)
+		return rc;
+	pthread_mutex_lock(&p->s->lock);
+	if (p->s->backends[slot] == backend)
+		utf8_copy(p->s->blocked[slot], sizeof p->s->blocked[slot], PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0));
+	pthread_mutex_unlock(&p->s->lock);
+	return 0;
+}
+
+static int explain_hangs(struct presence *p, enum db_failure *why, struct err *e)
+{
+	int backends[STORE_HANGS_MAX], rc = 0;
+	pthread_mutex_lock(&p->s->lock);
+	bool any = p->s->hanging > 0;
+	memcpy(backends, p->s->backends, sizeof backends);
+	pthread_mutex_unlock(&p->s->lock);
+	for (int i = 0; any && rc == 0 && i < PRESENCE_CONN && p->s->workers[i]; i++)
+		if (backends[i])
+			rc = explain(p, i, backends[i], why, e);
+	return rc;
 }
 
 /* Take back what one dead node held (a thousand steps a call), and tell the loop which queues got messages. */
@@ -370,6 +407,8 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 				rc = try_lock(p, why, e);
 			if (rc == 0)
 				rc = reclaim(p, why, e);
+			if (rc == 0)
+				rc = explain_hangs(p, why, e);
 			if (looks-- > 0)
 				look_at_everything(p);
 			next = now + interval;

@@ -59,6 +59,7 @@ void store_keep_lease(struct store *s);
 /* What nodes see of each other besides. */
 struct store_load {
 	unsigned sessions, workers, open_steps;
+	char handlers[16384]; /* JSON: {"ID": [workers, results recorded, a second]} of those that are not idle */
 };
 void store_set_load(struct store *s, const struct store_load *l);
 /* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the cluster, join the threads, free. A database that stands
@@ -73,6 +74,7 @@ struct store_hang {
 	char thread[20];  /* "store 1", "presence", "keeper" */
 	const char *call; /* of static life */
 	int backend;	  /* the server's process for it; 0 not known */
+	char why[240];	  /* what that process waits for, as the server says; empty: not known yet */
 	usec_t since;
 };
 #define STORE_HANGS_MAX 18

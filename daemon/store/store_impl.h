@@ -52,6 +52,7 @@ struct store {
 	/* What store_stop cuts if it must: each thread's connection and, last, presence's and the keeper's. */
 	PGconn *conns[18];
 	int backends[18]; /* likewise, the server's processes for them */
+	char blocked[18][240]; /* what those wait for that do not answer */
 	struct alive alive[18]; /* likewise */
 	int n_exited;
 	bool presence_exited, keeper_exited;

@@ -2,6 +2,7 @@
 hangs, in which process."""
 import os
 import signal
+import subprocess
 import unittest
 
 from fault import FaultCase, harness, step, template  # first: it finds the others
@@ -116,6 +117,26 @@ class Frozen(FaultCase):
 			holder.run("ROLLBACK")
 			answer = asker.answer(question)
 			self.assertTrue(answer["ok"], answer["checks"][-1])
+
+	def test_one_that_waits_for_a_lock(self):
+		"""Whose it is, operators are told without asking the database themselves."""
+		node = self.one_node(store_threads=3)
+		with wire.Wire(node.socket) as asker, self.cluster.session(self.db.name) as holder:
+			asker.hello()
+			holder.run("SET application_name = 'migration'")
+			holder.run("BEGIN")
+			holder.run("LOCK TABLE tasker.templates IN ACCESS EXCLUSIVE MODE")
+			pid = holder.run("SELECT pg_backend_pid()")[0][0]
+			question = asker.ask("template.list", {})
+			why = lambda: [h["why"] for h in self.hanging(node) if h["why"]]  # noqa: E731
+			self.assertRegex(wait_for(why, "the daemon to say what the call waits for")[0], r"^process %s \(migration, user \w+, idle in transaction\) holds what it waits for, in a transaction of \d+ s$" % pid)
+			ctl = harness.program("clients", "taskerctl", "taskerctl")
+			told = subprocess.run([ctl, "--socket=" + node.socket, "status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.PATIENCE, check=False)
+			self.assertEqual(told.returncode, 1)
+			self.assertIn("process %s (migration" % pid, told.stdout)
+			holder.run("ROLLBACK")
+			asker.answer(question)
+		wait_for(lambda: not self.hanging(node), "nothing to hang any more")
 
 	def test_that_of_the_lease(self):
 		"""It holds the lock of the node's name and cannot be told to end. The daemon proves its life over another connection, and takes the lock when it is free."""

@@ -33,6 +33,12 @@ class Nodes(harness.Case):
 		nodes = self.share(2, 200)
 		listed = {n["node"]: n["state"] for n in nodes[0].client.list_nodes()}
 		self.assertEqual(listed, {"node-0": "up", "node-1": "up"})
+		for node in nodes:  # each knows what all have done, and whose part it was
+			queues = lambda node=node: node.client.request("queue.list")["queues"]  # noqa: E731
+			wait_for(lambda: sum(q["done"] for q in queues()) == 800, lambda: "all results to be told by both: %s" % queues())
+			self.assertEqual({n["node"] for q in queues() for n in q["nodes"]}, {"node-0", "node-1"})
+			self.assertEqual(sum(n["done"] for q in queues() for n in q["nodes"]), 800)
+			self.assertEqual({q["workers"] for q in queues()}, {2})
 		self.assertEqual(nodes[0].stop(), 0)
 		listed = {n["node"]: n["state"] for n in nodes[1].client.list_nodes()}
 		self.assertEqual(listed, {"node-0": "down", "node-1": "up"})

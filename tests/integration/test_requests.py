@@ -46,7 +46,7 @@ class Requests(wire.Case):
 			                ({"name": "x", "run_at": "2030-01-01T00:00:00"}, "run_at"), ({"name": "x", "run_at": "1969-12-31T00:00:00Z"}, "run_at")],
 			"task.create_many": [({}, "tasks"), ({"tasks": {}}, "tasks"), ({"tasks": []}, "tasks"), ({"tasks": [{}] * 5001}, "tasks")],
 			"task.get": [({}, "task_uuid"), ({"task_uuid": "x"}, "task_uuid"), ({"task_uuid": 1}, "task_uuid"), ({"task_uuid": u + " "}, "task_uuid"), ({"task_uuid": u, "steps": 1}, "steps")],
-			"task.list": [({"namespace": 1}, "namespace"), ({"name": 1}, "name"), ({"state": 1}, "state"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit"), ({"limit": "5"}, "limit"), ({"cursor": 5}, "cursor"),
+			"task.list": [({"page": 0}, "page"), ({"page": 1, "cursor": "5"}, "page"), ({"initiator": ""}, "initiator"), ({"source_system": 1}, "source_system"), ({"namespace": 1}, "namespace"), ({"name": 1}, "name"), ({"state": 1}, "state"), ({"limit": 0}, "limit"), ({"limit": 1001}, "limit"), ({"limit": "5"}, "limit"), ({"cursor": 5}, "cursor"),
 			              ({"states": []}, "states"), ({"states": ["x"] * 13}, "states"), ({"paused": "no"}, "paused"), ({"priority_min": 101}, "priority_min"), ({"created_after": "soon"}, "created_after"),
 			              ({"updated_before": 1}, "updated_before"), ({"version": "x" * 65}, "version"), ({"tag": ""}, "tag"), ({"correlation_id": []}, "correlation_id")],
 			"task.wait": [({}, "task_uuid"), ({"task_uuid": u, "timeout_ms": -1}, "timeout_ms"), ({"task_uuid": u, "timeout_ms": "1"}, "timeout_ms"), ({"task_uuid": u, "timeout_ms": 2 ** 40}, "timeout_ms")],
@@ -240,7 +240,14 @@ class Requests(wire.Case):
 			if cursor is None:
 				break
 		self.assertEqual(got, made[::-1])
-		self.assertEqual([t["task_uuid"] for t in self.client.call("task.list", {"namespace": self.ns, "limit": 1})["tasks"]], [other])
+		numbered = [self.client.call("task.list", {"namespace": self.ns, "name": "pair", "limit": 3, "page": n}) for n in (1, 2, 3, 4)]
+		self.assertEqual([[t["task_uuid"] for t in p["tasks"]] for p in numbered], [got[:3], got[3:6], got[6:], []])
+		self.assertEqual(numbered[1]["pagination"], {"page": 2, "per_page": 3, "total_count": 7, "total_pages": 3, "has_next": True, "has_previous": True, "whole": True})
+		self.assertEqual([p["pagination"]["has_next"] for p in numbered], [True, True, False, False])
+		mine = self.create("pair", initiator="ann", source_system="till")
+		for key, value in ("initiator", "ann"), ("source_system", "till"):
+			self.assertEqual([t["task_uuid"] for t in self.client.call("task.list", {"namespace": self.ns, key: value})["tasks"]], [mine])
+		self.assertEqual([t["task_uuid"] for t in self.client.call("task.list", {"namespace": self.ns, "limit": 1, "name": "other"})["tasks"]], [other])
 		self.client.call("task.cancel", {"task_uuid": other, "reason": "why not"})
 		self.assertEqual([t["task_uuid"] for t in self.client.call("task.list", {"namespace": self.ns, "state": "cancelled"})["tasks"]], [other])
 		self.assertEqual(self.client.call("task.list", {"namespace": "' OR 1=1 --"})["tasks"], [])
@@ -421,7 +428,7 @@ class Requests(wire.Case):
 		self.assertEqual(nodes[0]["pid"], self.node.pid)
 		self.assertGreaterEqual(nodes[0]["in_progress"], 1)
 		queue = next(q for q in self.client.call("queue.list")["queues"] if q["namespace"] == self.ns)
-		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int, "paused": bool, "queued": int, "done": int, "rate": (int, float)}, {"oldest_ms": (int, float), "next_ms": (int, float), "handler_id": int})
+		wire.need("queue", queue, {"namespace": str, "handler": str, "queue": str, "ready": int, "delayed": int, "workers": int, "paused": bool, "queued": int, "done": int, "rate": (int, float), "nodes": list}, {"oldest_ms": (int, float), "next_ms": (int, float), "handler_id": int})
 		self.assertEqual((queue["handler"], queue["ready"], queue["workers"]), ("h", 0, 1))
 		doctor = wire.need("doctor", self.client.call("doctor"), {"ok": bool, "checks": list})
 		for check in doctor["checks"]:

@@ -89,7 +89,7 @@ def check_notification(method, params):
 		if params["reason"] not in ("timeout", "task_cancelled", "stale", "batch_failed", "access_withdrawn", "shutdown"):
 			raise Breach("reason %s" % params["reason"])
 	elif method == "task.event":
-		need(method, params, {"task_uuid": str, "events": list})
+		need(method, params, {"task_uuid": str, "events": list}, {"complete_until": str})
 		for event in params["events"]:
 			need("event", event, *EVENT)
 			if event["kind"] not in ("task", "step"):

@@ -392,13 +392,22 @@ BEGIN
   RETURN jsonb_build_object('ok', NOT EXISTS (SELECT 1 FROM jsonb_array_elements(v) c WHERE NOT (c ->> 'ok')::boolean), 'checks', v);
 END $$;
 
--- What has happened to a task, in order, each event with a key that is its identity. since: leave out what is more than ten seconds older. Of a very large task only its own states: each
--- call looks at all steps.
-CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+-- No transaction will write an earlier time any more: the start of the oldest one that writes, or may begin to (a function takes its time, then waits for a lock). What the role of the daemons
+-- may not see is not looked at: others have no part in what happens to a task that there is.
+CREATE FUNCTION tasker.complete_until() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+  SELECT least(clock_timestamp(), min(a.xact_start)) - interval '1 second' FROM pg_catalog.pg_stat_activity a
+  WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend' AND a.xact_start IS NOT NULL
+    AND (a.backend_xid IS NOT NULL OR a.state = 'active' AND a.xact_start > clock_timestamp() - interval '1 minute')
+$$;
+
+-- What has happened to a task, in order, each event with a key that is its identity. since: leave out what is more than ten seconds older. A transaction may commit long after the times that it writes, so who asks again asks
+-- from complete_until on, which is looked up before the events (VOLATILE: each query has a snapshot of its own). Of a very large task only its own states: each call looks at all steps.
+CREATE FUNCTION tasker.api_task_events(p jsonb) RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   v_id bigint; v_large boolean;
   v_archived record := tasker.archived_task(p ->> 'task_uuid');
-  v_since timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
+  v_since CONSTANT timestamptz := coalesce((p ->> 'since')::timestamptz - interval '10 seconds', '-infinity');
+  v_until CONSTANT timestamptz := tasker.complete_until();
 BEGIN
   IF v_archived.task_id IS NOT NULL THEN
     RETURN (SELECT jsonb_build_object('events', jsonb_build_array(jsonb_build_object('kind', 'task', 'state', t.state, 'at', tasker.rfc3339(t.finished_at), 'key', concat('t', extract(epoch FROM t.finished_at), t.state))))
@@ -406,7 +415,7 @@ BEGIN
   END IF;
   v_id := tasker.task_id_of(p ->> 'task_uuid');
   v_large := 9700 < (SELECT tp.n_steps + coalesce((SELECT sum(b.n_workers) FROM tasker.batches b WHERE b.task_id = v_id), 0) FROM tasker.tasks t JOIN tasker.templates tp USING (template_id) WHERE t.task_id = v_id);
-  RETURN jsonb_build_object('events', coalesce((
+  RETURN jsonb_build_object('complete_until', tasker.rfc3339(v_until), 'events', coalesce((
     SELECT jsonb_agg(e.event || jsonb_build_object('at', tasker.rfc3339(e.at), 'key', e.key) ORDER BY e.at, e.rank, e.step_no)
     FROM (
       SELECT h.at, CASE WHEN h.from_state IS NULL THEN -1 ELSE 9 END AS rank, 0 AS step_no, concat('t', extract(epoch FROM h.at), h.to_state) AS key, jsonb_build_object('kind', 'task', 'state', h.to_state) AS event

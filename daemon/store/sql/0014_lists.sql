@@ -55,6 +55,12 @@ BEGIN
   IF p ->> 'priority_max' IS NOT NULL THEN
     v_all := v_all || format('t.priority <= %L', p ->> 'priority_max');
   END IF;
+  IF p ->> 'initiator' IS NOT NULL THEN
+    v_all := v_all || format('t.initiator = %L', p ->> 'initiator');
+  END IF;
+  IF p ->> 'source_system' IS NOT NULL THEN
+    v_all := v_all || format('t.source_system = %L', p ->> 'source_system');
+  END IF;
   IF p ->> 'tag' IS NOT NULL THEN
     v_all := v_all || format('t.tags @> %L', ARRAY[p ->> 'tag']);
   END IF;
@@ -112,11 +118,32 @@ BEGIN
   END IF;
 END $$;
 
+-- A page by its number, for those who count pages: of the newest 100,000 that fit.
+CREATE FUNCTION tasker.numbered_page(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_page CONSTANT int := (p ->> 'page')::int;
+  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 25);
+  v_ids bigint[]; v_low bigint; v_pages int;
+BEGIN
+  IF p ->> 'cursor' IS NOT NULL THEN
+    RAISE EXCEPTION 'page and cursor do not go together' USING ERRCODE = 'TK400', COLUMN = 'page';
+  END IF;
+  SELECT f.o_ids, f.o_low INTO v_ids, v_low FROM tasker.find_tasks(p, 9223372036854775807, 100000, 200000) f;
+  v_pages := ceil(cardinality(v_ids)::numeric / v_limit);
+  RETURN jsonb_build_object(
+    'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[(v_page - 1) * v_limit + 1 : v_page * v_limit]) AS i), '[]'), 'next_cursor', NULL,
+    'pagination', jsonb_build_object('page', v_page, 'per_page', v_limit, 'total_count', cardinality(v_ids), 'total_pages', v_pages, 'has_next', v_page < v_pages, 'has_previous', v_page > 1,
+                                     'whole', v_low IS NULL AND cardinality(v_ids) < 100000));
+END $$;
+
 CREATE FUNCTION tasker.api_task_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 50);
   v_ids bigint[]; v_low bigint;
 BEGIN
+  IF p ->> 'page' IS NOT NULL THEN
+    RETURN tasker.numbered_page(p);
+  END IF;
   SELECT f.o_ids, f.o_low INTO v_ids, v_low FROM tasker.find_tasks(p, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 9223372036854775807), v_limit + 1, 200000) f;
   RETURN jsonb_build_object(
     'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[1:v_limit]) AS i), '[]'),

@@ -54,14 +54,17 @@ CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql ST
 DECLARE
   q record; v jsonb := '[]'; m record;
 BEGIN
-  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id)
+  FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id,
+             (SELECT jsonb_agg(jsonb_build_object('node', nd.node_name, 'workers', x.f -> 0, 'done', x.f -> 1, 'rate', x.f -> 2) ORDER BY nd.node_name)
+              FROM tasker.nodes nd CROSS JOIN LATERAL (SELECT nd.info -> 'handlers' -> h.handler_id::text AS f) x WHERE nd.state <> 'down' AND nd.lease_until > now() AND x.f IS NOT NULL) AS nodes
+           FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id)
            WHERE tasker.is_within(p, n.name) AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') ORDER BY n.name, h.callable LOOP
     EXECUTE format('SELECT count(*) FILTER (WHERE vt <= now()) AS ready, count(*) FILTER (WHERE vt > now()) AS delayed,
                            round(extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now() AND isfinite(enqueued_at))) * 1000) AS oldest_ms,
                            round(extract(epoch FROM min(vt) FILTER (WHERE vt > now()) - now()) * 1000) AS next_ms,
                            coalesce(pg_sequence_last_value(pg_get_serial_sequence(%L, ''msg_id'')), 0) AS queued FROM pgmq.%I', 'pgmq.' || quote_ident('q_' || q.queue_name), 'q_' || q.queue_name) INTO m;
     v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', m.ready, 'delayed', m.delayed, 'oldest_ms', m.oldest_ms,
-                                 'next_ms', m.next_ms, 'queued', m.queued, 'paused', q.paused);
+                                 'next_ms', m.next_ms, 'queued', m.queued, 'paused', q.paused, 'nodes', coalesce(q.nodes, '[]'));
   END LOOP;
   RETURN jsonb_build_object('queues', v);
 END $$;

@@ -85,10 +85,15 @@ static void stream_holds(const struct exchange *x)
 {
 	static const char first[] = "1970-01-01T00:00:00.000000Z", last[] = "9999-12-31T23:59:59.999999Z";
 	struct stream_mark seen, now = {0};
+	struct stream_late late;
+	char text[STREAM_ID];
 	bool is_one = stream_mark_read(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Last-Event-ID"), &seen);
 	must(is_one == (seen.at[0] != '\0'));
-	if (is_one)
-		must(stream_mark_covers(&seen, &seen));
+	if (is_one) {
+		stream_late_read(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Last-Event-ID"), &late);
+		stream_late_add(&late, last, 1);
+		must(stream_mark_covers(&seen, &seen) && !stream_late_is_new(&late, last, 1) && stream_id(&seen, &late, text) == strlen(text));
+	}
 	must(stream_mark_move(&now, first, strlen(first)) && stream_mark_covers(&seen, &now) == (is_one && (strcmp(seen.at, first) != 0 || seen.nth > 0)));
 	must(stream_mark_move(&now, last, strlen(last)) && (!stream_mark_covers(&seen, &now) || strcmp(seen.at, last) == 0));
 	now = seen;

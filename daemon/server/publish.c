@@ -44,42 +44,55 @@ static int word_json(const struct options *opt, const msgpack_object *word, cons
 	return rc;
 }
 
-static int read_word(const struct options *opt, const msgpack_object *o, struct req_result *q, struct err *e)
+/* What the publisher says of one event. If that cannot be used, the event is left out: its default payload may be what the publisher was there to change. */
+static int read_word(const struct options *opt, const msgpack_object *o, struct event_word *w, struct err *e)
+{
+	const char *failed = NULL;
+	size_t n = 0;
+	const msgpack_object *metadata = NULL;
+	if (mp_get_bool(o, "skip", &w->skip) < 0)
+		return err_set(e, -EINVAL, "bad_request", "skip must be true or false");
+	if (mp_get_str(o, "failed", &failed, &n) < 0)
+		return err_set(e, -EINVAL, "bad_request", "failed must be a string");
+	if (mp_get_map(o, "metadata", &metadata) < 0)
+		return err_set(e, -EINVAL, "bad_request", "metadata must be a map");
+	if (failed)
+		return err_set(e, -EINVAL, "bad_request", "its publisher has failed: %.*s", (int)(n < 250 ? n : 250), failed);
+	int rc = word_json(opt, o, "payload", &w->payload, e);
+	return rc == 0 ? word_json(opt, o, "metadata", &w->metadata, e) : rc;
+}
+
+static int add_word(const struct options *opt, const msgpack_object *o, struct req_result *q, struct err *e)
 {
 	const char *name = "";
 	size_t n = 0;
 	struct event_word *w = &q->words[q->n_words];
-	const msgpack_object *metadata = NULL;
 	if (o->type != MSGPACK_OBJECT_MAP || mp_get_str(o, "name", &name, &n) != 1 || n == 0 || memchr(name, 0, n))
 		return err_set(e, -EINVAL, "bad_request", "each needs a name");
-	if (mp_get_bool(o, "skip", &w->skip) < 0)
-		return err_set(e, -EINVAL, "bad_request", "skip must be true or false");
-	if (mp_get_map(o, "metadata", &metadata) < 0)
-		return err_set(e, -EINVAL, "bad_request", "metadata must be a map");
 	w->name = mp_str_copy(name, n);
 	if (!w->name)
 		return err_set(e, -ENOMEM, "overloaded", "out of memory");
 	q->n_words++;
-	int rc = word_json(opt, o, "payload", &w->payload, e);
-	return rc == 0 ? word_json(opt, o, "metadata", &w->metadata, e) : rc;
+	if (read_word(opt, o, w, e) == 0)
+		return 0;
+	w->skip = true;
+	utf8_scrub(e->text);
+	w->failed = strdup(e->text);
+	return w->failed ? 0 : err_set(e, -ENOMEM, "overloaded", "out of memory");
 }
 
 void read_event_words(const struct options *opt, const msgpack_object *events, struct req_result *q)
 {
 	struct err e = {0};
-	int rc = 0;
 	if (events->type != MSGPACK_OBJECT_ARRAY || events->via.array.size > WORDS_MAX) {
 		snprintf(q->words_wrong, sizeof q->words_wrong, "events must be an array of at most %u maps", WORDS_MAX);
 		return;
 	}
 	q->words = calloc(events->via.array.size + 1u, sizeof *q->words);
-	for (uint32_t i = 0; q->words && rc == 0 && i < events->via.array.size; i++)
-		if ((rc = read_word(opt, &events->via.array.ptr[i], q, &e)) < 0)
+	for (uint32_t i = 0; q->words && i < events->via.array.size; i++)
+		if (add_word(opt, &events->via.array.ptr[i], q, &e) < 0)
 			snprintf(q->words_wrong, sizeof q->words_wrong, "events[%u]: %.100s", i, e.text);
 	utf8_scrub(q->words_wrong);
-	/* Half of it would be worse than the defaults. */
-	if (rc < 0)
-		event_words_free(q);
 }
 
 /* Events of clients ------------------------------------------------------------------------------------------------------ */

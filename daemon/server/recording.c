@@ -265,6 +265,7 @@ void late_result_ask(struct session *s, const struct uuid *step, int attempt, co
 	r->api.function = API_ATTEMPT_STATUS;
 	r->api.mode = API_READ;
 	r->user = late;
+	r->user_free = free;
 	store_submit(s->srv->store, r);
 }
 

@@ -263,6 +263,16 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 
 /* Tear-down -------------------------------------------------------------------------------------------------------------- */
 
+/* Answers that nobody will read. */
+static void abandon(struct mail *reqs)
+{
+	for (struct mail *m = reqs; m; m = m->next) {
+		struct req *r = req_of(m);
+		if (r->user_free)
+			r->user_free(r->user);
+	}
+}
+
 /* Everything in the reverse order of its making; what the store still had to say is dropped unread. */
 static void finish(struct server *srv)
 {
@@ -282,7 +292,7 @@ static void finish(struct server *srv)
 	if (srv->answers.fd > 0) {
 		for (struct mail *m = mailbox_take(&srv->answers), *next; m; m = next) {
 			next = m->next;
-			bulk_abandon(((struct done *)m)->reqs);
+			abandon(((struct done *)m)->reqs);
 			done_free((struct done *)m);
 		}
 		mailbox_done(&srv->answers);

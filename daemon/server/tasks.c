@@ -44,14 +44,13 @@ struct bulk {
 
 static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "tracestate", "idempotency_key", "run_at"};
 
-#define OPTIONS_MAX (1u << 20)
 #define BULK_ANSWER (sizeof(struct err) + 100u) /* bytes of the answer for one task: an error, with the names of its fields */
 
 static int read_options(const msgpack_object *params, struct text *ret, struct err *e)
 {
 	struct buf b;
 	int rc = 0;
-	buf_init(&b, OPTIONS_MAX);
+	buf_init(&b, 0); /* each of them has its bound */
 	for (size_t i = 0; rc == 0 && i < sizeof option_keys / sizeof *option_keys; i++) {
 		const msgpack_object *o = mp_get(params, option_keys[i]);
 		if (!o)
@@ -66,8 +65,6 @@ static int read_options(const msgpack_object *params, struct text *ret, struct e
 		ret->s = buf_take_text(&b);
 	}
 	buf_done(&b);
-	if (rc == -EMSGSIZE)
-		return err_limit(e, rc, "max_options", OPTIONS_MAX, "what goes with the context is larger than %u bytes as JSON", OPTIONS_MAX);
 	if (rc == -ENOMEM)
 		return err_set(e, rc, "overloaded", "out of memory");
 	return rc;
@@ -148,6 +145,14 @@ static void bulk_free(struct bulk *b)
 	free(b);
 }
 
+/* One of its requests will not be answered. */
+static void bulk_unref(void *arg)
+{
+	struct bulk *b = arg;
+	if (--b->left == 0)
+		bulk_free(b);
+}
+
 static void bulk_fail(struct bulk *b, uint32_t i, const struct err *e)
 {
 	b->items[i].err = malloc(sizeof *e);
@@ -218,6 +223,7 @@ static bool bulk_submit(struct session *s, uint32_t id, struct bulk *b, uint32_t
 		return false;
 	}
 	r->user = b;
+	r->user_free = bulk_unref;
 	if (i == 0)
 		pool_lend_any(s->srv, r, (unsigned)s->srv->opt->batch_max);
 	b->left++;
@@ -299,15 +305,6 @@ static void bulk_answered(struct server *srv, struct req *r)
 	bulk_free(b);
 }
 
-void bulk_abandon(struct mail *reqs)
-{
-	for (struct mail *m = reqs; m; m = m->next) {
-		struct req *r = req_of(m);
-		struct bulk *b = r->kind == REQ_CREATE ? r->user : NULL;
-		if (b && --b->left == 0)
-			bulk_free(b);
-	}
-}
 
 void create_answered(struct server *srv, struct req *r)
 {

@@ -12,6 +12,4 @@ extern const char API_CANCEL_GET[], API_CANCEL_REST[];
 unsigned bulk_max(const struct options *opt);
 msg_fn on_task_create, on_task_create_many, on_task_cancel;
 void create_answered(struct server *srv, struct req *r);
-/* Free what unanswered requests of bulks share (only when stopping). */
-void bulk_abandon(struct mail *reqs);
 void cancel_answered(struct server *srv, struct req *r);

@@ -166,6 +166,13 @@ struct applied {
 	struct buf findings; /* MessagePack: key and value */
 };
 
+static void applied_free(void *arg)
+{
+	struct applied *a = arg;
+	buf_done(&a->findings);
+	free(a);
+}
+
 /* What is to be registered goes to the database. */
 static void submit_template(struct session *s, struct reading *g)
 {
@@ -186,6 +193,7 @@ static void submit_template(struct session *s, struct reading *g)
 		r->api.function = API_TEMPLATE_REGISTER;
 		r->api.mode = API_WRITE;
 		r->user = TAKE_PTR(a);
+		r->user_free = applied_free;
 		submit_call(s, r);
 	}
 	free(a);
@@ -240,8 +248,7 @@ void template_applied(struct server *srv, struct req *r)
 		reply_end(s, mark);
 		mp_value_done(&v);
 	}
-	buf_done(&a->findings);
-	free(a);
+	applied_free(a);
 }
 
 /* Requests --------------------------------------------------------------------------------------------------------------- */

@@ -250,7 +250,11 @@ static void put_refused(struct buf *out, const struct declared_events *d, const 
 	for (size_t i = 0; i < d->n; i++) {
 		char why[320];
 		const struct event_word *w = word_for(q, d->list[i].name);
-		if (!event_fires(d->list[i].condition, q->outcome, final) || (w && w->skip))
+		if (!event_fires(d->list[i].condition, q->outcome, final))
+			continue;
+		if (w && w->failed)
+			complain(c, w->name, w->failed);
+		if (w && w->skip)
 			continue;
 		if (payload_fits(&d->list[i], w && w->payload.s ? &w->payload : standard, why, sizeof why))
 			continue;

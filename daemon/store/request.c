@@ -81,6 +81,7 @@ void event_words_free(struct req_result *r)
 		free(r->words[i].name);
 		free(r->words[i].payload.s);
 		free(r->words[i].metadata.s);
+		free(r->words[i].failed);
 	}
 	free(r->words);
 	r->words = NULL;

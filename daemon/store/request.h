@@ -61,6 +61,7 @@ struct claim;
 struct event_word {
 	char *name;
 	struct text payload, metadata; /* JSON, or NULL */
+	char *failed;		       /* why the event is left out, or NULL */
 	bool skip;
 };
 
@@ -146,6 +147,7 @@ struct req {
 	struct err err;	      /* set if failed */
 	bool failed;
 	void *user;	      /* for the sender alone */
+	void (*user_free)(void *user); /* likewise: what to do with it if nobody is there any more to be answered; or NULL */
 	bool counted;	      /* likewise: its session counts it */
 	bool charged;	      /* likewise: a user's quota has room taken for it */
 	uint64_t peer;	      /* likewise: of that user */

@@ -345,6 +345,14 @@ class Publishers(EventCase):
 		self.publish([declared("a.one"), declared("a.two"), declared("a.three", "failure")], [{"name": "a.one", "payload": None, "skip": True}, {"name": "a.three", "payload": 1}])
 		self.assertEqual(names(self.drain()), ["a.two"])
 
+	def test_a_publisher_that_fails(self):
+		before = self.counters()["events_refused"]
+		attempt = self.publish([declared("a.one"), declared("a.two")], [{"name": "a.one", "failed": "no key to mask with"}])
+		self.assertEqual(attempt["outcome"], "success")
+		self.assertEqual(attempt["metadata"]["event_errors"], [{"name": "a.one", "message": "its publisher has failed: no key to mask with"}])
+		self.assertEqual(names(self.drain()), ["a.two"])
+		self.assertEqual(self.counters()["events_refused"], before + 1)
+
 	def test_what_is_not_declared_is_told(self):
 		attempt = self.publish([declared("a.one")], [{"name": "b.other", "payload": 1}])
 		self.assertEqual(attempt["metadata"]["event_errors"], [{"name": "b.other", "message": "the step declares no event of this name"}])
@@ -354,18 +362,22 @@ class Publishers(EventCase):
 
 	def test_nonsense_never_fails_the_step(self):
 		before = self.counters()["events_refused"]
-		cases = ["text", 7, {"name": "a.one"}, [7], [{}], [{"name": ""}], [{"name": 5}], [{"name": "a.one", "skip": "yes"}], [{"name": "a.one", "metadata": []}],
-		         [{"name": "a.one", "payload": float("inf")}], [{"name": "a.one", "payload": b"bytes"}], [{"name": "a.one", "payload": {"deep": "x" * (1 << 20)}}],
-		         [{"name": "a.one"}] * 65, [{"name": "a.one", "payload": 2 ** 64 - 1}], [{"name": "a.one", "payload": "\0"}]]
-		for said in cases:
+		of_none = ["text", 7, {"name": "a.one"}, [7], [{}], [{"name": ""}], [{"name": 5}], [{"name": "a.one"}] * 65]
+		of_one = [{"skip": "yes"}, {"metadata": []}, {"failed": 7}, {"payload": float("inf")}, {"payload": b"bytes"}, {"payload": {"deep": "x" * (1 << 20)}},
+		          {"payload": 2 ** 64 - 1}, {"payload": "\0"}]
+		for said in of_none + [[{"name": "a.one", **case}] for case in of_one]:
 			with self.subTest(said=repr(said)[:80]):
 				attempt = self.publish([declared("a.one")], said)
 				self.assertEqual(attempt["outcome"], "success")
 				(error,) = attempt["metadata"]["event_errors"]
-				self.assertIn("events", error["message"])
-				(e,) = self.drain()
-				self.assertEqual(e["payload"]["payload"], {"r": 1}, "the default")
-		self.assertEqual(self.counters()["events_refused"], before + len(cases))
+				if said in of_none:
+					self.assertIn("events", error["message"])
+					(e,) = self.drain()
+					self.assertEqual(e["payload"]["payload"], {"r": 1}, "the default")
+				else:
+					self.assertEqual(error["name"], "a.one")
+					self.assertEqual(self.drain(), [], "its default payload may be what was to be changed")
+		self.assertEqual(self.counters()["events_refused"], before + len(of_none) + len(of_one))
 		self.assertIn("domain events of step", self.node.log_text())
 
 	def test_metadata_of_the_attempt_is_kept(self):

@@ -294,7 +294,7 @@ static int publish(tasker_step *s, struct tasker_error *err)
 			continue;
 		snprintf(payload, sizeof payload, "{\"amount\":%lld,\"by\":\"%s\"}", (long long)amount,
 		         publisher);
-		rc = amount < 0 ? tasker_step_event_skip(s, name, err)
+		rc = amount < 0 || amount == 13 ? tasker_step_event_skip(s, name, err)
 		                : tasker_step_event(s, name, payload, "{\"note\":\"conf\"}", err);
 	}
 	return rc < 0 ? rc : tasker_step_succeedf(s, err, "{\"amount\":%lld}", (long long)amount);

@@ -330,6 +330,8 @@ class Publisher(BasePublisher):
         return ctx.result["amount"] >= 0
 
     def transform_payload(self, ctx):
+        if ctx.result["amount"] == 13:
+            raise ValueError("13 brings bad luck")
         return {"amount": ctx.result["amount"], "by": "conf.publisher"}
 
     def additional_metadata(self, ctx):

@@ -37,6 +37,18 @@ HANDLERS = """
         context.heartbeat("forked")
         os.waitpid(child, 0)
 
+    @step_handler("comes_back_twice")
+    @inputs("how")
+    def comes_back_twice(how):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            child = os.fork()
+        if child == 0:
+            if how == "exits":
+                raise SystemExit(0)
+            return {"i": "am the child"}
+        return {"child": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+
     @step_handler("closes")
     def closes():
         os.closerange(3, 64)
@@ -70,7 +82,7 @@ class Cli(CliCase):
         conn = self.daemon.accept()
         worker = conn.hello()["worker"]
         self.assertEqual((worker["name"], worker["namespaces"], worker["max_concurrency"]), ("n1", ["a", "b"], 4))
-        self.assertEqual(worker["handlers"], ["by_class", "closes", "forks", "hello", "my_handlers.ByClass", "until"])
+        self.assertEqual(worker["handlers"], ["by_class", "closes", "comes_back_twice", "forks", "hello", "my_handlers.ByClass", "until"])
         conn.execute(step("hello", 1, context={"name": "x"}))
         results = conn.results(1)
         self.assertEqual(results[0]["result"], {"hello": "x"})
@@ -139,6 +151,21 @@ class Cli(CliCase):
         finally:
             with open(fifo, "w", encoding="utf-8"):
                 pass  # lets the child end
+
+    def test_a_child_of_a_handler_that_comes_back_is_no_worker(self):
+        process = self.run_cli("worker", "my_handlers", "--threads", "1")
+        conn = self.daemon.accept()
+        conn.hello()
+        for n, how, status in (1, "returns", 0), (2, "exits", 1):
+            conn.execute(step("comes_back_twice", n, context={"how": how}))
+            (result,) = conn.results(1)
+            conn.ack([result])
+            self.assertEqual(result["result"], {"child": status})
+        process.send_signal(signal.SIGTERM)
+        conn.expect("worker.update")
+        conn.expect("goodbye")
+        conn.expect_end()
+        self.assertEqual(self.end(process)[0], 0)
 
     def test_sigusr1_reports(self):
         process = self.run_cli("worker", "my_handlers")

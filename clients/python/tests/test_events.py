@@ -120,12 +120,12 @@ class Publishing(workers.WorkerCase):
         self.assertEqual(self.events(Recorder(should=False), [declared("a")]), [{"name": "a", "skip": True}])
         self.assertEqual(self.events(Recorder(before=None), [declared("a")]), [{"name": "a", "skip": True}])
 
-    def test_a_hook_that_fails_leaves_the_default_and_the_step_alone(self):
+    def test_a_hook_that_fails_leaves_the_event_out_and_the_step_alone(self):
         p = Recorder(fail="broken")
         PublisherRegistry.instance().register(p)
         result = self.run_one(fire, publishes_events=[declared("a")], context={"n": 1})
         self.assertTrue(result["success"])
-        self.assertNotIn("events", result)
+        self.assertEqual(result["events"], [{"name": "a", "failed": "broken"}])
         self.assertEqual(p.seen, [("error", "a", "broken")])
 
     def test_conditions(self):
@@ -151,7 +151,8 @@ class Publishing(workers.WorkerCase):
 
         PublisherRegistry.instance().register(Huge())
         result = self.run_one(fire, publishes_events=[declared("a")], context={"n": 1})
-        self.assertEqual((result["success"], result["result"], result.get("events")), (True, {"n": 1}, None))
+        self.assertEqual((result["success"], result["result"]), (True, {"n": 1}))
+        self.assertEqual(result["events"], [{"name": "a", "failed": "too large to be sent with the result"}])
 
 
 class Publisher(unittest.TestCase):

@@ -218,6 +218,7 @@ fn garbage(step: &Step) -> Result<Value, Failure> {
 }
 
 fn publisher(_: &Value, result: &Value, _: &Step) -> Publish {
+    assert!(result["amount"] != 13, "13 brings bad luck");
     if result["amount"].as_i64().is_some_and(|n| n < 0) {
         return Publish::Skip;
     }

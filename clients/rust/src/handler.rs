@@ -34,6 +34,8 @@ pub enum Publish {
     Payload(Value, Value),
     /// Nothing is published.
     Skip,
+    /// Nothing is published, and the attempt's `event_errors` say why. So it is too if a publisher panics.
+    Failed(String),
 }
 
 /// Makes the payload of events whose template names it as `publisher`; it runs after the handler, and what it makes is published with the step's result or

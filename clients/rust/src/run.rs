@@ -84,10 +84,11 @@ impl Registry {
                 Ok(outcome) => outcome.result.clone(),
                 Err(failure) => Value::Object(error_fields(failure)),
             };
-            let made = catch_unwind(AssertUnwindSafe(|| publisher.publish(event, &body, step))).unwrap_or(Publish::Default);
+            let made = catch_unwind(AssertUnwindSafe(|| publisher.publish(event, &body, step))).unwrap_or_else(|payload| Publish::Failed(panicked(&*payload).message));
             events.extend(match made {
                 Publish::Default => None,
                 Publish::Skip => Some(json!({"name": event["name"], "skip": true})),
+                Publish::Failed(why) => Some(json!({"name": event["name"], "failed": cut(&why, 300)})),
                 Publish::Payload(payload, Value::Null) => Some(json!({"name": event["name"], "payload": payload})),
                 Publish::Payload(payload, metadata) => Some(json!({"name": event["name"], "payload": payload, "metadata": metadata})),
             });
@@ -102,6 +103,7 @@ impl Registry {
             Ok(outcome) => wire::check_json(&outcome.result).map_err(|why| unsendable(&why)),
             Err(_) => Ok(()),
         };
+        let left_out: Vec<Value> = events.iter().map(|e| json!({"name": e["name"], "failed": "too large to be sent with the result"})).collect();
         let fits = |packed: &[u8]| packed.len() + OVERHEAD <= room.0 && (packed.len() + OVERHEAD <= room.1 || wire::count(packed) + OVERHEAD <= room.1);
         let failed = match checked {
             Err(failure) => failure,
@@ -112,7 +114,7 @@ impl Registry {
                 }
                 match attempt {
                     Err(failure) => Failure { context: Map::new(), ..failure.clone() },
-                    Ok(_) if !events.is_empty() && fits(&entry(step, attempt, &[], began, true)) => return entry(step, attempt, &[], began, true),
+                    Ok(_) if !events.is_empty() && fits(&entry(step, attempt, &left_out, began, true)) => return entry(step, attempt, &left_out, began, true),
                     Ok(_) => Failure::library(
                         "result_too_large",
                         false,
@@ -125,8 +127,12 @@ impl Registry {
     }
 }
 
+/// At most so many characters of a text, in a form that can be stored.
+fn cut(s: &str, n: usize) -> String {
+    s.chars().take(n).collect::<String>().replace('\0', "\\0")
+}
+
 fn error_fields(f: &Failure) -> Map<String, Value> {
-    let cut = |s: &str, n: usize| s.chars().take(n).collect::<String>().replace('\0', "\\0");
     let mut fields = Map::new();
     fields.insert("message".into(), cut(&f.message, MAX_MESSAGE).into());
     fields.insert("error_type".into(), cut(&f.error_type, 128).into());

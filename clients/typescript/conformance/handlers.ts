@@ -223,6 +223,7 @@ class Publisher extends BasePublisher {
   }
 
   override transformPayload(stepResult: StepResult): Data {
+    if (stepResult.result.amount === 13) throw new Error('13 brings bad luck');
     return { amount: stepResult.result.amount, by: 'conf.publisher' };
   }
 

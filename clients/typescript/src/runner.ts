@@ -93,7 +93,7 @@ export class StepRunner {
       if (packed.length <= maxBytes && this.encoder.items <= maxItems) return packed;
       if (events) {
         log.error(`step ${attempt.step.step_uuid}: its events are too large to be sent with the result`);
-        return this.encode(attempt, result, elapsedMs);
+        return this.encode(attempt, result, elapsedMs, leftOut(events, 'too large to be sent with the result'));
       }
       kind = 'result_too_large';
       const what = packed.length > maxBytes ? `${packed.length} bytes, the daemon takes ${maxBytes}` : `more than ${maxItems} items`;
@@ -145,6 +145,12 @@ function read(value: unknown): StepHandlerResult {
   } catch (error) {
     return failureFromError(error);
   }
+}
+
+/** Of these events none is published; undefined if that is so already. */
+function leftOut(events: Data[], why: string): Data[] | undefined {
+  if (!events.some((e) => 'payload' in e)) return undefined;
+  return events.map((e) => ('payload' in e ? { name: e['name'], failed: why } : e));
 }
 
 function unresolved(name: unknown, why: string): StepHandlerResult {

@@ -397,6 +397,8 @@ describe('events', () => {
     const publish = (result: Data): Promise<boolean> => publisher.publish({ eventName: 'e', stepResult: { success: true, result, metadata: {} } });
     assert.deepEqual([await publish({ a: 1 }), await publish({ stop: 1 }), await publish({ bad: 1 })], [true, false, false]);
     assert.deepEqual(publisher.told, ['e', 'bad']);
+    const failed = await publisher.collect({ eventName: 'e', stepResult: { success: true, result: { bad: 1 }, metadata: {} } });
+    assert.deepEqual(failed, { outcome: 'failed', failed: 'bad' });
   });
 
   test('the registry of publishers', () => {

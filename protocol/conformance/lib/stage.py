@@ -39,14 +39,15 @@ class Ledger:
 	"""What the handlers leave behind, and the gates they wait at."""
 
 	def __init__(self, place):
-		self.path, self.gates = os.path.join(place, "conf-ledger"), os.path.join(place, "conf-gates")
-		os.mkdir(self.gates)
-		os.chmod(self.gates, 0o777)
+		self.path, self.gates, self.tmp = (os.path.join(place, name) for name in ("conf-ledger", "conf-gates", "tmp"))
+		for path in self.gates, self.tmp:
+			os.mkdir(path)
+			os.chmod(path, 0o777)
 		open(self.path, "wb").close()
 		os.chmod(self.path, 0o666)
 
 	def env(self):
-		return {"CONFORMANCE_LEDGER": self.path, "CONFORMANCE_GATES": self.gates}
+		return {"CONFORMANCE_LEDGER": self.path, "CONFORMANCE_GATES": self.gates, "TMPDIR": self.tmp}  # an adapter that is killed leaves what it had there
 
 	def lines(self, event=None):
 		with open(self.path, encoding="utf-8") as f:

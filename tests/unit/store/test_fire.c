@@ -119,6 +119,17 @@ START_TEST(words_about_others)
 }
 END_TEST
 
+START_TEST(a_publisher_that_failed)
+{
+	result("{\"id\":1}");
+	say("a.ok", NULL, true);
+	r->result.words[0].failed = strdup("no key");
+	ck_assert_int_eq(fire_prepare(&declared, &r->result, true), 1);
+	ck_assert_ptr_nonnull(strstr(r->result.known.s, "{\"name\":\"a.ok\",\"skip\":true}"));
+	ck_assert_str_eq(r->result.meta.s, "{\"event_errors\":[{\"name\":\"a.ok\",\"message\":\"no key\"}]}");
+}
+END_TEST
+
 START_TEST(metadata_of_other_types)
 {
 	result("{}");
@@ -163,6 +174,7 @@ int main(void)
 	tcase_add_test(t, of_a_failure);
 	tcase_add_test(t, words);
 	tcase_add_test(t, words_about_others);
+	tcase_add_test(t, a_publisher_that_failed);
 	tcase_add_loop_test(t, metadata_of_other_types, 0, 2);
 	tcase_add_test(t, not_everything_is_told);
 	tcase_add_loop_test(t, bad_declarations, 0, 4);

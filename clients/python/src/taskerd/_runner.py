@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Awaitable, Dict, List, Mapping, Optional, Tuple
@@ -49,6 +52,7 @@ class StepRunner:
     def run(self, context: StepContext) -> bytes:
         """Run one attempt. Returns the packed item of ``step.result``; never raises."""
         start = time.perf_counter()
+        pid = os.getpid()
         if self._tracing is not None:
             result = self.attempt(context)
         else:  # the same, without the call
@@ -58,6 +62,8 @@ class StepRunner:
             except BaseException as exc:
                 result = failure_from_exception(exc)
             current_step.set(None)
+        if os.getpid() != pid:
+            _end_child(result)
         elapsed = (time.perf_counter() - start) * 1000.0
         if not result.is_success:
             _log_failure(context, result)
@@ -81,15 +87,15 @@ class StepRunner:
             max_bytes, max_items = self.room
             if fits(packed, item, max_bytes, max_items):
                 return packed
-            if events:  # the result counts, its events get what the daemon gives them
+            if events:  # the result counts, and is sent without them
                 _log.error("step %s: its events are too large to be sent with the result", context._key[0])
-                return self.encode(context, result, elapsed_ms)
+                return self.encode(context, result, elapsed_ms, _left_out(events, "too large to be sent with the result"))
             size = f"{len(packed)} bytes, the daemon takes {max_bytes}"
             kind, why = "result_too_large", size if len(packed) > max_bytes else f"more than {max_items} values, keys and containers"
         except Exception as exc:  # user values may fail in any way while they are converted
             if events:
                 _log.error("step %s: its events cannot be sent: %s", context._key[0], text_of(exc))
-                return self.encode(context, result, elapsed_ms)
+                return self.encode(context, result, elapsed_ms, _left_out(events, safe_text(text_of(exc), 300)))
             kind, why = "serialization_error", _why(result, exc)
         _log.error(
             "step %s of handler %r: the result cannot be sent: %s", context._key[0], context.handler_name, why
@@ -289,6 +295,21 @@ def _log_failure(context: StepContext, result: StepHandlerResult) -> None:
         result.error_message,
         "\n" + text if isinstance(text, str) else "",
     )
+
+
+def _end_child(result: StepHandlerResult) -> None:
+    """The handler has forked, and the child came here too, by returning or by ``sys.exit``: it is no worker, and would stay for ever."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0 if result.is_success else 1)
+
+
+def _left_out(events: List[Dict[str, Any]], why: str) -> Optional[List[Dict[str, Any]]]:
+    """Of these events none is published; None if that is so already."""
+    if all("payload" not in e for e in events):
+        return None
+    return [{"name": e["name"], "failed": why} if "payload" in e else e for e in events]
 
 
 def _step_events(context: StepContext, result: StepHandlerResult) -> Optional[List[Dict[str, Any]]]:

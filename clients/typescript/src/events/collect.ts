@@ -39,8 +39,8 @@ async function eventFor(entry: Data, context: StepContext, attempt: Attempt, res
   if (!publisher || !fires(declaration.condition ?? 'success', result.success, final)) return undefined;
   const [stepResult, stepContext] = publisherView(context, attempt, result);
   const made = await publisher.collect({ eventName: declaration.name, stepResult, eventDeclaration: declaration, stepContext });
-  // An event whose hooks have failed gets the default payload.
-  if (made.outcome === 'failed') return undefined;
+  // Its default payload may be what the hooks that failed were there to change.
+  if (made.outcome === 'failed') return { name: declaration.name, failed: made.failed };
   if (made.outcome === 'stopped') return { name: declaration.name, skip: true };
   return { name: declaration.name, payload: made.payload, metadata: made.metadata };
 }

@@ -5,7 +5,7 @@
  * when an attempt has ended, and the daemon publishes what came out together with the attempt's result.
  */
 
-import { toJsonValue, type Data } from '../codec.js';
+import { safeText, toJsonValue, type Data } from '../codec.js';
 import { createLogger, log, quoted, type Logger } from '../log.js';
 import { messageOf } from '../results.js';
 import type { EventDeclaration, PublishContext, StepEventContext, StepResult } from './models.js';
@@ -18,6 +18,8 @@ export interface Published {
   outcome: 'published' | 'stopped' | 'failed';
   payload?: unknown;
   metadata?: Data;
+  /** Why it failed. */
+  failed?: string;
 }
 
 type Maybe<T> = T | Promise<T>;
@@ -87,13 +89,14 @@ export abstract class BasePublisher {
   /** Run the hooks for an event and say what came out. Never rejects. */
   async collect({ eventName, stepResult, eventDeclaration, stepContext }: PublishContext): Promise<Published> {
     let payload: Data = {};
+    let made: Published | undefined;
     try {
       const about = [stepResult, eventDeclaration, stepContext] as const;
       if (!(await this.shouldPublish(...about))) return { outcome: 'stopped' };
       payload = await this.transformPayload(...about);
       const metadata = { ...this.baseMetadata(stepContext), ...(await this.additionalMetadata(...about)) };
       if (!(await this.beforePublish(eventName, payload, metadata))) return { outcome: 'stopped' };
-      const made: Published = {
+      made = {
         outcome: 'published',
         payload: toJsonValue(payload, 'payload', DEPTH),
         metadata: toJsonValue(metadata, 'metadata', DEPTH) as Data,
@@ -102,7 +105,7 @@ export abstract class BasePublisher {
       return made;
     } catch (error) {
       await this.failed(eventName, error instanceof Error ? error : new Error(messageOf(error)), payload);
-      return { outcome: 'failed' };
+      return made ?? { outcome: 'failed', failed: safeText(messageOf(error), 300) };
     }
   }
 

@@ -53,7 +53,5 @@ def _events(
         if publisher is None:
             continue
         seen = seen or StepEventContext.from_attempt(context, result)
-        made = publisher.collect(seen, declaration)
-        if made is not None:
-            found.append(made)
+        found.append(publisher.collect(seen, declaration))
     return found[:MAX_EVENTS] or None

@@ -13,7 +13,8 @@ import datetime
 import logging
 from typing import Any, Dict, Optional
 
-from .._codec import to_json_value
+from .._codec import safe_text, to_json_value
+from ..results import text_of
 from .models import EventDeclaration, StepEventContext
 
 __all__ = ["BasePublisher", "DefaultPublisher"]
@@ -31,7 +32,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self.found: Optional[Data] = None
-        self.failed = False
+        self.failed: Optional[str] = None
 
 
 _collector: "contextvars.ContextVar[Optional[_Collector]]" = contextvars.ContextVar("taskerd_event", default=None)
@@ -120,15 +121,15 @@ class BasePublisher(abc.ABC):
     def _failed(self, name: str, error: Exception, payload: Any) -> None:
         collector = _collector.get()
         if collector is not None:
-            collector.failed = True
+            collector.failed = safe_text(text_of(error), 300)
         try:
             self.on_publish_error(name, error, payload)
         except Exception:
             _log.exception("publisher %s: on_publish_error has failed itself", self.publisher_name)
 
-    def collect(self, ctx: StepEventContext, declaration: EventDeclaration) -> Optional[Data]:
-        """The entry of ``step.result`` for a declared event; None leaves the default payload, which is
-        what an event gets whose hooks failed."""
+    def collect(self, ctx: StepEventContext, declaration: EventDeclaration) -> Data:
+        """The entry of ``step.result`` for a declared event. One whose hooks failed is not published: its
+        default payload may be what they were there to change."""
         collector = _Collector()
         token = _collector.set(collector)
         ctx.event_name = declaration.name
@@ -140,7 +141,9 @@ class BasePublisher(abc.ABC):
             _collector.reset(token)
         if collector.found is not None:
             return {**collector.found, "name": declaration.name}
-        return None if collector.failed else {"name": declaration.name, "skip": True}
+        if collector.failed is not None:
+            return {"name": declaration.name, "failed": collector.failed}
+        return {"name": declaration.name, "skip": True}
 
 
 class DefaultPublisher(BasePublisher):

@@ -92,7 +92,7 @@ module Taskerd
 
       # @api private
       def failed(event_name, error, payload)
-        Collect.failed
+        Collect.failed(error)
         on_publish_error(event_name, error, payload)
       rescue StandardError => e
         Taskerd::Logger.instance.error("publisher #{self.class}: on_publish_error has failed itself: #{e.message}")
@@ -165,14 +165,14 @@ module Taskerd
                                 "metadata" => Codec::Plain.of(metadata, "metadata", DEPTH) } if collector
         end
 
-        def failed
+        def failed(error)
           collector = Thread.current.thread_variable_get(:taskerd_event)
-          collector[:failed] = true if collector
+          collector[:failed] = LogBridge.text(error.message)[0, 300] if collector
         end
 
         private
 
-        # The entry for a declared event; nil leaves the default payload, which is what an event gets whose hooks failed.
+        # The entry for a declared event. One whose hooks failed is not published: its default payload may be what they were there to change.
         def entry(publisher, declaration, context, result)
           collector = {}
           Thread.current.thread_variable_set(:taskerd_event, collector)
@@ -184,7 +184,7 @@ module Taskerd
           end
           return { **collector[:found], "name" => declaration["name"] } if collector[:found]
 
-          collector[:failed] ? nil : { "name" => declaration["name"], "skip" => true }
+          { "name" => declaration["name"], **(collector[:failed] ? { "failed" => collector[:failed] } : { "skip" => true }) }
         ensure
           Thread.current.thread_variable_set(:taskerd_event, nil)
         end

@@ -47,7 +47,7 @@ module Taskerd
         packed = Codec.pack(item)
         max_bytes, max_items = @room
         return packed if Codec.fits?(packed, item, max_bytes, max_items)
-        return without_events(context, result, elapsed_ms) if events
+        return without_events(context, result, elapsed_ms, events) if events
 
         unsendable(context, result, elapsed_ms, "result_too_large", "#{packed.bytesize} bytes, the daemon takes #{max_bytes}")
       rescue StandardError, SystemStackError, NoMemoryError => e # values of the application may fail in any way
@@ -97,9 +97,10 @@ module Taskerd
                                            message: "handler #{spec["callable"].inspect} cannot be resolved: #{why}")
       end
 
-      def without_events(context, result, elapsed_ms)
+      def without_events(context, result, elapsed_ms, events)
         Logger.instance.error("step #{context.step_uuid}: its events are too large to be sent with the result")
-        encode(context, result, elapsed_ms)
+        left_out = events.map { |e| e.key?("payload") ? { "name" => e["name"], "failed" => "too large to be sent with the result" } : e }
+        encode(context, result, elapsed_ms, left_out == events ? nil : left_out)
       end
 
       # What is sent instead: a success that cannot be stored is a permanent failure, a failure goes without the extras

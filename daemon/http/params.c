@@ -35,7 +35,7 @@ static int refuse(struct err *e, const char *path, const char *fmt, ...)
 
 static int spec_index(const struct param *spec, const char *name, size_t len)
 {
-	for (int i = 0; spec[i].name && i < (int)PARAMS_MAX; i++)
+	for (int i = 0; i < (int)PARAMS_MAX && spec[i].name; i++)
 		if (strlen(spec[i].name) == len && memcmp(spec[i].name, name, len) == 0)
 			return i;
 	return -ENOENT;

@@ -5,6 +5,7 @@
 
 #include "daemon/schema/schema_impl.h"
 #include "daemon/schema/uri.h"
+#include "protocol/mp.h"
 
 /* One part of a JSON pointer, "~1" and "~0" undone, in place. */
 static size_t unescape_token(char *token, size_t len)
@@ -90,7 +91,7 @@ static int find_target(struct compiler *c, struct pending *p, uint32_t *ret)
 	const struct jnode *ref = jnode(&s->doc, p->kw->node);
 	const char *rest;
 	cleanup_(cleanup_free) char *uri = uri_resolve(s->resources[p->from->resource].uri, ref->u.text, ref->n, &rest);
-	cleanup_(cleanup_free) char *fragment = rest ? strndup(rest, (size_t)(ref->u.text + ref->n - rest)) : strdup("");
+	cleanup_(cleanup_free) char *fragment = mp_str_copy(rest ? rest : "", rest ? (size_t)(ref->u.text + ref->n - rest) : 0);
 	if (!uri || !fragment)
 		return -ENOMEM;
 	uint32_t resource = find_resource(s, uri);

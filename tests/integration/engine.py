@@ -92,7 +92,7 @@ def lend(test):
 def _rest(e):
 	e.run("ROLLBACK")
 	e.run("TRUNCATE %s RESTART IDENTITY" % e.value(
-		"SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables WHERE schemaname IN ('tasker', 'probe') AND tablename <> 'retention_walk'"))
+		"SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables WHERE schemaname IN ('tasker', 'probe') AND tablename <> 'retention_walk' OR schemaname = 'pgmq' AND tablename <> 'meta'"))
 	e.seq, e.slot = FIRST_SEQ, None
 	_resting.append(e)
 

@@ -55,7 +55,7 @@ class Proxy(harness.SharedCase):
 				raise AssertionError("%s has no %s" % (CONF, old))
 			conf = conf.replace(old, new)
 		with open(os.path.join(place, "nginx.conf"), "w", encoding="utf-8") as f:
-			f.write("daemon off;\nworker_processes 1;\npid %s/nginx.pid;\nerror_log %s/error.log;\n%sevents {}\nhttp {\n%s\n%s\n}\n" % (
+			f.write("daemon off;\nmaster_process off;\npid %s/nginx.pid;\nerror_log %s/error.log;\n%sevents {}\nhttp {\n%s\n%s\n}\n" % (
 				place, place, "user root;\n" if os.geteuid() == 0 else "", "".join("%s_temp_path %s/%s;\n" % (k, place, k) for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")), conf))
 		args = [NGINX, "-p", place, "-c", os.path.join(place, "nginx.conf"), "-e", os.path.join(place, "error.log")]
 		tried = subprocess.run([*args, "-t"], capture_output=True, text=True, check=False)

@@ -6,7 +6,6 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { setLevels } from '../dist/internal.js';
 import { HandlerRegistry, Worker, type HandlerEntry, type WorkerOptions } from 'taskerd';
@@ -26,8 +25,8 @@ export function vectors(name: string): Data[] {
 }
 
 const made: string[] = [];
-after(() => {
-  for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true });
+process.on('exit', () => {
+  for (const path of made) rmSync(path, { recursive: true, force: true });
 });
 
 /** A directory of the test's own, with a short name. */

@@ -13,6 +13,8 @@ from .mixins.decision import DecisionMixin, DecisionPointOutcome
 
 
 class DecisionFunction(DecisionMixin, FunctionalHandler):
+    """A function that decides which steps come into being."""
+
     def _finish(self, value: Any) -> StepHandlerResult:
         if isinstance(value, Decision):
             return self.decision_success_with_outcome(value.outcome)
@@ -22,6 +24,8 @@ class DecisionFunction(DecisionMixin, FunctionalHandler):
 
 
 class AnalyzerFunction(Batchable, FunctionalHandler):
+    """A function that divides the work among batch workers."""
+
     _worker_template: ClassVar[str]
 
     def _finish(self, value: Any) -> StepHandlerResult:
@@ -39,6 +43,8 @@ class AnalyzerFunction(Batchable, FunctionalHandler):
 
 
 class WorkerFunction(Batchable, FunctionalHandler):
+    """A function that does one batch."""
+
     def _arguments(self, context: StepContext) -> Dict[str, Any]:
         arguments = self._binding.arguments(context)
         if self._binding.takes("batch_context"):
@@ -47,6 +53,8 @@ class WorkerFunction(Batchable, FunctionalHandler):
 
 
 class ApiFunction(APIMixin, FunctionalHandler):
+    """A function that is given a client for HTTP."""
+
     def _arguments(self, context: StepContext) -> Dict[str, Any]:
         arguments = self._binding.arguments(context)
         if self._binding.takes("api"):

@@ -297,7 +297,7 @@ class Faults(Stage):
 
 class PythonWorker(harness.Case):
 	def test_publishers_and_a_subscriber(self):
-		"""Custom publishers of a real worker replace or suppress; one that breaks, or is nowhere, leaves the default. A client listens, another consumes."""
+		"""Custom publishers of a real worker replace or suppress; one that breaks publishes nothing and says so, one that is nowhere leaves the default. A client listens, another consumes."""
 		db = self.database()
 		node = self.daemon(db)
 		events = [declared("pay.twice", "success", "broadcast", publisher="shop.doubled"), declared("pay.silent", publisher="shop.silent"), declared("pay.broken", publisher="shop.broken"),
@@ -320,10 +320,12 @@ class PythonWorker(harness.Case):
 		wait_for(one_more, "the listener to hear something")
 		self.assertEqual((heard[0].event_name, heard[0].payload["payload"]), ("pay.twice", {"twice": 10}))
 		messages = []
-		while len(messages) < 3 * len(tasks):
+		while len(messages) < 2 * len(tasks):
 			messages += node.client.consume_events("default", limit=100, wait=20)
 		by_name = {m["event"]["event_name"]: m["event"] for m in messages}
-		self.assertEqual({n: e["payload"]["payload"] for n, e in by_name.items()}, {"pay.twice": {"twice": 10}, "pay.nowhere": {"amount": 5}, "pay.broken": {"amount": 5}})
+		self.assertEqual({n: e["payload"]["payload"] for n, e in by_name.items()}, {"pay.twice": {"twice": 10}, "pay.nowhere": {"amount": 5}})
+		(attempt,) = node.client.request("task.history", {"task_uuid": tasks[-1]})["attempts"]
+		self.assertEqual(attempt["metadata"]["event_errors"], [{"name": "pay.broken", "message": "its publisher has failed: this publisher is broken"}])
 		self.assertEqual(by_name["pay.twice"]["metadata"]["extra"], 1)
 		self.assertEqual(node.client.ack_events(messages, "default")["done"], len(messages))
 		self.verify(db, node)

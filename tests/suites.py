@@ -562,7 +562,7 @@ def packages():
 SUITES = {f.__name__: f for f in (
     unit,
     rust, typescript, wasm, integration, asan,
-    packages, conformance, python, ruby, c, web, docs, faults, tsan,
+    packages, faults, conformance, python, ruby, c, web, docs, tsan,
 )}
 WIDTH = 3  # suites that run beside each other: each waits some of its time
 AFTER = {"conformance": ("rust", "typescript", "wasm")}  # which make the clients for it

@@ -25,9 +25,11 @@ export function vectors(name: string): Data[] {
 }
 
 const made: string[] = [];
-process.on('exit', () => {
+function clean(): void {
   for (const path of made) rmSync(path, { recursive: true, force: true });
-});
+}
+process.on('exit', clean);
+(globalThis as { addEventListener?: (event: string, then: () => void) => void }).addEventListener?.('unload', clean); // Deno's tests end so
 
 /** A directory of the test's own, with a short name. */
 export function scratch(): string {

@@ -92,7 +92,7 @@ def run(log, args, env=None, limit=600):
         out.write(f"$ {' '.join(map(str, args))}\n".encode())
         out.flush()
         child = subprocess.Popen(args, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                 env={**os.environ, "TMPDIR": place.of(current.get()), **(env or {})}, start_new_session=True)
+                                 env={**os.environ, **({"TMPDIR": place.of(current.get())} if place else {}), **(env or {})}, start_new_session=True)
         end = os.pidfd_open(child.pid)
         in_time = select.select([end], [], [], limit)[0]
         os.close(end)

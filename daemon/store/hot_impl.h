@@ -86,6 +86,10 @@ bool one_is_refusal(const struct err *e);
 /* Both, and what is between them. */
 int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e) must_check;
 
+/* A step that the recording of `q` has made ready: it is in its queue, or `taken` for this node, which makes a claim of it. */
+int note_child(struct hot *h, const struct hot_call *call, const struct tcache_template *t, int child, bool taken, const struct req *q, struct done *out, enum db_failure *why,
+	       struct err *e) must_check;
+
 /* A task is complete. */
 void note_completed(struct done *out, const struct uuid *task, unsigned series);
 

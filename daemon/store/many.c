@@ -191,23 +191,15 @@ static int note_children(struct hot *h, const struct hot_call *call, const struc
 	const struct req *q = m->reqs[at];
 	const struct tcache_template *t = tcache_find(h->templates, q->result.template_id);
 	const struct tcache_step *s = &t->steps[q->result.step_no];
-	for (int i = 0; i < s->n_children; i++) {
+	int rc = 0;
+	for (int i = 0; rc == 0 && i < s->n_children; i++) {
 		const struct taken *next = *ret_taken < m->n_taken ? &m->taken[*ret_taken] : NULL;
 		bool taken = next && next->item == at && next->child == i;
 		*ret_taken += taken;
-		if (q->general)
-			continue;
-		if (!taken) {
-			done_add_id(out, t->steps[s->children[i]].handler_id);
-			continue;
-		}
-		struct claim *cl = handover_claim(h->prover, call, t, s->children[i], 1, q, why, e);
-		if (!cl)
-			return -ENOMEM;
-		cl->next = out->claims;
-		out->claims = cl;
+		if (!q->general)
+			rc = note_child(h, call, t, s->children[i], taken, q, out, why, e);
 	}
-	return 0;
+	return rc;
 }
 
 /* The call has committed. */

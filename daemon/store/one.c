@@ -28,22 +28,29 @@ static bool choose_children(struct hot *h, const struct tcache_template *t, cons
 	return s->n_children > 0;
 }
 
+int note_child(struct hot *h, const struct hot_call *call, const struct tcache_template *t, int child, bool taken, const struct req *q, struct done *out, enum db_failure *why,
+	       struct err *e)
+{
+	if (!taken) {
+		done_add_id(out, t->steps[child].handler_id);
+		return 0;
+	}
+	struct claim *cl = handover_claim(h->prover, call, t, child, 1, q, why, e);
+	if (!cl)
+		return -ENOMEM;
+	cl->next = out->claims;
+	out->claims = cl;
+	return 0;
+}
+
 static int note_children(struct hot *h, const struct hot_call *call, const struct tcache_template *t, const struct req *q, const bool *takes, struct done *out,
 			 enum db_failure *why, struct err *e)
 {
 	const struct tcache_step *s = &t->steps[q->result.step_no];
-	for (int i = 0; i < s->n_children; i++) {
-		if (!takes[i]) {
-			done_add_id(out, t->steps[s->children[i]].handler_id);
-			continue;
-		}
-		struct claim *cl = handover_claim(h->prover, call, t, s->children[i], 1, q, why, e);
-		if (!cl)
-			return -ENOMEM;
-		cl->next = out->claims;
-		out->claims = cl;
-	}
-	return 0;
+	int rc = 0;
+	for (int i = 0; rc == 0 && i < s->n_children; i++)
+		rc = note_child(h, call, t, s->children[i], takes[i], q, out, why, e);
+	return rc;
 }
 
 void note_completed(struct done *out, const struct uuid *task, unsigned series)

@@ -86,7 +86,7 @@ class Frozen(FaultCase):
 			holder.run("BEGIN")
 			holder.run("LOCK TABLE tasker.templates IN ACCESS EXCLUSIVE MODE")
 			question = asker.ask("template.list", {})
-			waiting = wait_for(lambda: self.pids("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' AND wait_event_type = 'Lock'"), "the question to wait")
+			waiting = wait_for(lambda: self.pids("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' AND wait_event_type = 'Lock' AND query LIKE '%api_template_list%'"), "the question to wait")  # not a thread that is still being started
 			self.freeze(waiting[0])
 			holder.run("ROLLBACK")
 			wait_for(lambda: self.hanging(node), "the daemon to say which call hangs")

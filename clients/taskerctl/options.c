@@ -32,7 +32,8 @@ int ctl_time_option(const struct ctl *c, const char *option, json_t *params, con
 	return EXIT_OK;
 }
 
-int parse_range(const char *s, int64_t min, int64_t max, int64_t *ret_from, int64_t *ret_to)
+/* "5", "5..", "..5" or "-5..5". 0 or -EINVAL. */
+static int parse_range(const char *s, int64_t min, int64_t max, int64_t *ret_from, int64_t *ret_to)
 {
 	const char *dots = strstr(s, "..");
 	char from[24];

@@ -4,8 +4,6 @@
 
 /* A time, as it is (RFC 3339) or so long ago ("2h"): `key` of params. 0, or an exit code after having said why. */
 int ctl_time_option(const struct ctl *c, const char *option, json_t *params, const char *key) must_check;
-/* "5", "5..", "..5" or "-5..5". 0 or -EINVAL. */
-int parse_range(const char *s, int64_t min, int64_t max, int64_t *ret_from, int64_t *ret_to) must_check;
 /* Microseconds since 1970 as RFC 3339. Returns `dst`. */
 const char *time_text(int64_t us, char dst[40]);
 /* The options of the verb that say what is asked for, as parameters of its request. 0, or an exit code after having said why. */

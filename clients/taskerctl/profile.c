@@ -16,7 +16,8 @@
 
 const char *const profile_key_names[PROFILE_KEYS] = {"socket", "namespace", "output", "color", "pager", "timeout"};
 
-size_t profile_files(char paths[2][512])
+/* The files that are read, the user's first; two of them, or one, or none. Returns how many. */
+static size_t profile_files(char paths[2][512])
 {
 	const char *only = getenv("TASKERCTL_CONFIG"), *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
 	size_t n = 0;

@@ -19,8 +19,6 @@ struct profiles {
 	void *store;                   /* what the texts live in */
 };
 
-/* The files that are read, the user's first; two of them, or one, or none. Returns how many. */
-size_t profile_files(char paths[2][512]);
 /* Read them. 0; -EINVAL with every mistake as FILE:LINE:COLUMN in `why`; -ENOMEM. */
 int profiles_read(struct profiles *ret, struct buf *why);
 void profiles_done(struct profiles *p);

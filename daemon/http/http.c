@@ -56,7 +56,8 @@ static void ask(struct exchange *x, const msgpack_object *params)
 	session_ask(x->session, THE_REQUEST, x->route->msg, params);
 }
 
-void exchange_run(struct exchange *x)
+/* The client is known: do what it asks for. */
+static void exchange_run(struct exchange *x)
 {
 	struct http *h = x->http;
 	struct buf params;
@@ -92,7 +93,7 @@ static int fd_of(const struct exchange *x)
 	return bufferevent_getfd(evhttp_connection_get_bufferevent(evhttp_request_get_connection(x->req)));
 }
 
-bool exchange_over_unix(const struct exchange *x)
+static bool exchange_over_unix(const struct exchange *x)
 {
 	struct sockaddr_storage a = {0};
 	socklen_t len = sizeof a;

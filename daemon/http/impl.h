@@ -86,9 +86,6 @@ struct exchange {
 /* http.c */
 /* Over: its session is closed, it is freed. */
 void exchange_end(struct exchange *x);
-/* The client is known: do what it asks for. */
-void exchange_run(struct exchange *x);
-bool exchange_over_unix(const struct exchange *x);
 /* Close the connection without another word. */
 void exchange_drop(struct exchange *x, const char *why);
 /* Learn that the client goes away while it waits for an answer. */
@@ -128,7 +125,6 @@ void reply_refusal(struct exchange *x, int status, const char *code, const char 
 void reply_result(struct exchange *x, const msgpack_object *result);
 void reply_empty(struct exchange *x, int status);
 void add_header(struct exchange *x, const char *name, const char *value);
-int http_status_of(const char *code, size_t len);
 const char *http_phrase_of(int status);
 /* The members that each problem has, without the closing brace. */
 void problem_begin(struct buf *json, int status, const char *code, size_t len);

@@ -32,7 +32,7 @@ static const struct {
 		{"invalid_template", 422}, {"conflict", 409},	   {"permission_denied", 403}, {"overloaded", 503},   {"database_unavailable", 503}, {"shutting_down", 503},
 		{"unknown_method", 405}, {"internal", 500}};
 
-int http_status_of(const char *code, size_t len)
+static int http_status_of(const char *code, size_t len)
 {
 	for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
 		if (strlen(statuses[i].code) == len && memcmp(statuses[i].code, code, len) == 0)

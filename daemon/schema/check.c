@@ -62,7 +62,7 @@ bool violate(struct run *r, uint32_t value, uint32_t keyword, const char *fmt, .
 	return false;
 }
 
-bool give_up(struct run *r, uint32_t value, const char *why)
+static bool give_up(struct run *r, uint32_t value, const char *why)
 {
 	unsigned quiet = r->quiet;
 	if (r->gave_up)

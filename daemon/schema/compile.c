@@ -55,7 +55,7 @@ void schema_problems_done(struct schema_problems *p)
 
 /* ---- resources and anchors ---- */
 
-int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len)
+static int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len)
 {
 	struct schema *s = c->s;
 	const char *fragment;
@@ -218,7 +218,8 @@ static void visit(struct compiler *c, struct snode *s, unsigned depth)
 	s->visit = SEEN;
 }
 
-void find_circles(struct compiler *c)
+/* Refuse schemas that lead to themselves without going into the value. */
+static void find_circles(struct compiler *c)
 {
 	for (struct snode *s = c->s->made; s; s = s->made)
 		visit(c, s, 0);

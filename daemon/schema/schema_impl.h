@@ -97,9 +97,6 @@ int schema_problem(struct compiler *c, uint32_t node, bool warning, const char *
 int compile_node(struct compiler *c, uint32_t node, struct snode **ret) must_check;
 /* Find what the references mean. 0 or -ENOMEM. */
 int resolve_references(struct compiler *c) must_check;
-/* Refuse schemas that lead to themselves without going into the value. */
-void find_circles(struct compiler *c);
-int add_resource(struct compiler *c, uint32_t node, const char *id, size_t len) must_check;
 int add_anchor(struct compiler *c, uint32_t node, const char *name, uint32_t len, bool dynamic) must_check;
 
 /* ---- checking ---- */
@@ -125,7 +122,6 @@ struct run {
 bool check_schema(struct run *r, const struct snode *s, uint32_t value, struct marks *m);
 /* Note a violation; returns false. */
 bool violate(struct run *r, uint32_t value, uint32_t keyword, const char *fmt, ...) printf_like(4, 5);
-bool give_up(struct run *r, uint32_t value, const char *why);
 bool run_spend(struct run *r, uint32_t value, uint64_t cost);
 /* 1, 0, or -1 if it gave up. */
 int run_regex(struct run *r, const struct regex *re, uint32_t value, const char *text, size_t len);

@@ -126,7 +126,8 @@ void add_worker_steps(struct server *srv, const msgpack_object *answer, struct b
 
 /* Queues and handlers ------------------------------------------------------------------------------------------------------ */
 
-unsigned workers_for(struct server *srv, const struct handler *h)
+/* Connected workers here that offer it. */
+static unsigned workers_for(struct server *srv, const struct handler *h)
 {
 	struct session *s, *tmp;
 	unsigned n = 0;

@@ -15,7 +15,5 @@ transform_fn add_worker_load, add_worker_steps, add_queue_workers, add_missing_h
 
 /* Write `map` with more pairs to come after its own. */
 void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);
-/* Connected workers here that offer it. */
-unsigned workers_for(struct server *srv, const struct handler *h);
 /* What other nodes may know of the handlers here, as JSON: {"ID": [workers, results, a second]}. */
 void handlers_load(struct server *srv, char *out, size_t size);

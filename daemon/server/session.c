@@ -250,7 +250,7 @@ void session_close_after_flush(struct session *s)
 	session_mark_dirty(s);
 }
 
-void session_detached_timeout(struct session *s)
+static void session_detached_timeout(struct session *s)
 {
 	lose_worker(s, "the worker did not come back");
 	die(s);

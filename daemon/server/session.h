@@ -105,7 +105,6 @@ void session_mark_dirty(struct session *s);
 void session_gather(struct session *s);
 /* Take over the steps of a detached session of the same peer. */
 void session_adopt(struct session *to, struct session *from);
-void session_detached_timeout(struct session *s);
 /* Do not read it, nor judge its silence; go on with it. */
 void session_hold(struct session *s);
 void session_release_hold(struct session *s);

@@ -141,7 +141,8 @@ struct claim *claim_free(struct claim *c)
 	return NULL;
 }
 
-struct fired *fired_free(struct fired *f)
+/* returns NULL */
+static struct fired *fired_free(struct fired *f)
 {
 	if (f) {
 		buf_done(&f->body);

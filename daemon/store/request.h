@@ -222,7 +222,6 @@ struct fired {
 	unsigned n;	 /* so many are in the namespace's queue; 0: unknown */
 	struct buf body; /* or one to be pushed: MessagePack */
 };
-struct fired *fired_free(struct fired *f); /* returns NULL */
 
 enum done_kind {
 	DONE_BATCH,	/* answers to requests */

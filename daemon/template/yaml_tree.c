@@ -52,7 +52,7 @@ void *yaml_tree_alloc(struct yaml_tree *t, size_t size)
 	return p;
 }
 
-char *yaml_tree_strndup(struct yaml_tree *t, const char *text, size_t len)
+static char *yaml_tree_strndup(struct yaml_tree *t, const char *text, size_t len)
 {
 	char *copy = yaml_tree_alloc(t, len + 1);
 	if (copy && len > 0)

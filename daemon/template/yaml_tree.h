@@ -61,10 +61,8 @@ DEFINE_CLEANUP(struct yaml_tree, cleanup_yaml_tree, yaml_tree_free)
 
 const struct ynode *yaml_tree_root(const struct yaml_tree *t);
 
-/* Memory that lives as long as the tree, zeroed; NULL if there is none. Strings are copied and
- * NUL-terminated. */
+/* Memory that lives as long as the tree, zeroed; NULL if there is none. */
 void *yaml_tree_alloc(struct yaml_tree *t, size_t size);
-char *yaml_tree_strndup(struct yaml_tree *t, const char *text, size_t len);
 
 /* The value under `key`, or NULL if `map` is NULL, is not a map or has no such key. */
 const struct ynode *ynode_get(const struct ynode *map, const char *key);

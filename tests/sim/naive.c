@@ -25,7 +25,7 @@ static bool in_state(const struct naive *n, unsigned no, enum step_state state)
 	return n->steps[no].exists && n->steps[no].state == state;
 }
 
-bool naive_satisfied(const struct naive *n, unsigned no)
+static bool naive_satisfied(const struct naive *n, unsigned no)
 {
 	const struct naive_step *s = &n->steps[no];
 	return s->exists && (s->tolerated || s->state == STEP_COMPLETE || s->state == STEP_RESOLVED_MANUALLY);

@@ -81,7 +81,6 @@ void naive_begin(struct naive *n, const struct sim_template *t);
 /* What the model must answer; the naive one has then changed accordingly. */
 int naive_apply(struct naive *n, const struct sim_event *e);
 unsigned naive_numbers(const struct naive *n); /* every step's number is below */
-bool naive_satisfied(const struct naive *n, unsigned no);
 unsigned naive_pending(const struct naive *n, unsigned no); /* parents it waits for */
 unsigned naive_in_state(const struct naive *n, enum step_state state);
 unsigned naive_live(const struct naive *n, unsigned worker);

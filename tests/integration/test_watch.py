@@ -41,6 +41,28 @@ class Watch(harness.SharedCase):
 			self.node.client.cancel_task(task)
 			self.assertEqual([e["state"] for e in watch if e["kind"] == "task"][-1], "cancelled")
 
+	def test_steps_that_no_attempt_has_ended(self):
+		"""What people end, and what is cancelled with the rest, is told once, whether it ran, waited or was not ready yet."""
+		self.apply(self.node, template("w_hand", [step(n, "t.gate", gate="w_hand") for n in ("skipped", "resolved", "done", "left")] + [step("idle", "t.nobody"), step("after", after=["left"])]))
+		task = self.create(self.node, "w_hand")
+		for name in "skipped", "resolved", "done", "left":
+			self.wait_step(self.node, task, name, "in_progress")
+		with self.node.client.watch(task) as watch:
+			seen = []
+			for name, action, more in ("skipped", "skip", {}), ("resolved", "resolve_manually", {}), ("done", "complete_manually", {"result": {"n": 1}}), ("idle", "skip", {}):
+				self.node.client.request("step.action", {"task_uuid": task, "step": name, "action": action, "reason": "r", **more})
+				while not seen or seen[-1].get("step") != name or seen[-1]["state"] not in ("resolved_manually", "complete"):
+					seen.append(watch.next(harness.PATIENCE))
+			self.node.client.cancel_task(task)
+			seen += list(watch)
+		for name, end in ("skipped", "resolved_manually"), ("resolved", "resolved_manually"), ("done", "complete"):
+			self.assertEqual(self.of_step(seen, name), [("enqueued", 1, None), ("in_progress", 1, None), ("cancelled", 1, "cancelled"), (end, None, None)])
+		self.assertEqual(self.of_step(seen, "idle"), [("enqueued", 1, None), ("resolved_manually", None, None)])
+		self.assertEqual(self.of_step(seen, "left"), [("enqueued", 1, None), ("in_progress", 1, None), ("cancelled", 1, "cancelled")])
+		self.assertEqual(self.of_step(seen, "after"), [("cancelled", None, None)])
+		self.assertEqual((seen[-1]["kind"], seen[-1]["state"]), ("task", "cancelled"))
+		self.ledger.open_gate("w_hand")
+
 	def test_a_finished_task(self):
 		self.apply(self.node, template("w_done", [step("a")]))
 		task = self.create(self.node, "w_done")

@@ -439,5 +439,14 @@ BEGIN
         (f.ended_at, 0, CASE WHEN f.outcome = 'success' THEN 'complete' WHEN f.outcome = 'cancelled' THEN 'cancelled' WHEN f.outcome = 'released' THEN 'enqueued'
                              WHEN f.fence = cur.fence AND cur.state = 'error' THEN 'error' ELSE 'waiting_for_retry' END, f.outcome, f.error)) AS x(at, rank, state, outcome, error)
       WHERE t.task_id = v_id AND NOT v_large AND x.at IS NOT NULL AND x.at <= clock_timestamp()
+      UNION ALL -- ended, but not by an attempt: by hand, or with others
+      SELECT greatest(s.finished_at, a.recorded_at), 3, s.step_no, concat('s', s.step_no, '/', s.fence, s.state, extract(epoch FROM s.finished_at)),
+             jsonb_build_object('kind', 'step', 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'state', s.state)
+      FROM tasker.tasks t
+      JOIN tasker.steps s ON s.task_id = t.task_id
+      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
+      LEFT JOIN tasker.step_attempts a ON a.task_id = s.task_id AND a.step_no = s.step_no AND a.fence = s.fence AND a.outcome <> 'released'
+      WHERE t.task_id = v_id AND NOT v_large AND s.finished_at >= v_since AND s.state IN ('complete', 'resolved_manually', 'cancelled')
+        AND a.outcome IS DISTINCT FROM CASE s.state WHEN 'complete' THEN 'success'::tasker.attempt_outcome WHEN 'cancelled' THEN 'cancelled' ELSE 'released' END
     ) e WHERE e.at >= v_since), '[]'));
 END $$;

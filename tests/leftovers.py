@@ -1,6 +1,6 @@
 """What a run of the tests leaves behind: processes, files in /tmp and /dev/shm, shared memory, mounts.
 
-	sys.exit(watched(main))      # main runs in a child; whatever it starts stays below its parent, however it detaches itself
+	sys.exit(watched(main))      # main runs in a child; whatever it starts stays below its parent, however it detaches itself, and what it mounts is there for it alone
 	place = Place()              # in main: TMPDIR for each suite
 	place.left()                 # in the end: what is there that was not, as lines of text
 
@@ -11,11 +11,13 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 
 PATIENCE = 15  # seconds for what is about to end by itself: the guards of the databases
 PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x20000
 # What the tests make where TMPDIR does not reach: short paths for sockets, of which those of other runs are left alone, and what C programs name themselves.
 NAMES = r"(tsk|tpg)-%s|(taskerd|tasker|fake-daemon)-|PostgreSQL\."
 SHARED = ("/dev/shm", "/tmp")
@@ -26,6 +28,7 @@ def watched(main):
 	ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	child = os.fork()
 	if child == 0:
+		private_mounts()
 		return main()
 	signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the child as well
 	signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
@@ -34,6 +37,12 @@ def watched(main):
 		pid, status = os.wait()
 	_end_all()
 	return os.waitstatus_to_exitcode(status) & 255
+
+
+def private_mounts():
+	"""From here on what this process and its children mount is seen by nobody else, and is gone with them, however they end. Whether that can be had: it takes root."""
+	libc = ctypes.CDLL(None, use_errno=True)
+	return libc.unshare(CLONE_NEWNS) == 0 and subprocess.run(["mount", "--make-rslave", "/"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def _end_all():

@@ -4,15 +4,17 @@ import shutil
 import subprocess
 import unittest
 
+import disk
+from disk import MIB
 from fault import FaultCase, harness
 from harness import wait_for
-
-MIB = 1 << 20
 
 
 class FullDisk(FaultCase):
 	def make_cluster(self):
 		"""A cluster of its own."""
+		if not disk.can_mount():
+			self.skipTest("no file system can be mounted here")
 		made = harness.new_cluster(max_wal_size="64MB", min_wal_size="32MB", wal_recycle="off")
 		self.at_end(made.close)
 		return made
@@ -23,13 +25,7 @@ class FullDisk(FaultCase):
 		aside = directory + ".aside"
 		os.rename(directory, aside)
 		os.mkdir(directory, 0o700)
-		owner = os.stat(aside)
-		mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d,mode=0700,uid=%d,gid=%d" % (size + free, owner.st_uid, owner.st_gid), "none", directory],
-		                         stderr=subprocess.PIPE, text=True)
-		if mounted.returncode != 0:
-			os.rmdir(directory)
-			os.rename(aside, directory)
-			raise unittest.SkipTest("no file system can be mounted here: " + mounted.stderr.strip())
+		disk.mount(directory, size + free, aside)
 		self.at_end(self.unmount, directory)
 		subprocess.run(["cp", "-a", aside + "/.", directory], check=True)
 		shutil.rmtree(aside)

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """tests/leftovers.py names what a run leaves behind, however that has detached itself, and nothing else."""
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,24 @@ class Leftovers(unittest.TestCase):
 		path = self.left("mktemp -d /dev/shm/tsk-${TASKERD_TEST_RUN}XXXXXX").split()[-1]
 		self.assertTrue(path.startswith("/dev/shm/tsk-"))
 		os.rmdir(path)
+
+	@unittest.skipUnless(os.geteuid() == 0, "mounts are made by root")
+	def test_mounts(self):
+		place = tempfile.mkdtemp()
+		self.addCleanup(os.rmdir, place)
+		self.assertEqual(self.left("mount -t tmpfs none " + place), "mount " + place)
+		self.assertFalse(os.path.ismount(place), "it was there for the run alone")
+
+	@unittest.skipUnless(os.geteuid() == 0, "mounts are made by root")
+	def test_mounts_of_a_run_that_is_killed(self):
+		place = tempfile.mkdtemp()
+		self.addCleanup(os.rmdir, place)
+		script = "mount -t tmpfs none %s && touch %s/there && echo mounted >&2 && exec sleep 1234" % (place, place)
+		with subprocess.Popen([sys.executable, "-c", RUN % TESTS, script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+			self.assertEqual(run.stderr.readline(), "mounted\n")
+			self.assertEqual(os.listdir(place), [])
+			os.killpg(run.pid, signal.SIGKILL)
+		self.assertFalse(os.path.ismount(place))
 
 
 if __name__ == "__main__":

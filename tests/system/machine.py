@@ -7,9 +7,10 @@ import sys
 import time
 import unittest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs"))
+sys.path[:0] = [os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs"), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import shell  # noqa: E402
+from leftovers import private_mounts  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # What a booted Debian has, and what the packages and the workers of the pages depend on.
@@ -74,6 +75,7 @@ def make(name, include=PAGES):
 	place = os.environ.get("TASKERD_SYSTEM")
 	if not place:
 		raise unittest.SkipTest("needs a tree and packages: tests/system/run")
+	private_mounts()
 	return Machine(base_tree(os.path.join(place, "base"), include), os.path.join(place, name), os.environ["TASKERD_PACKAGES"])
 
 
@@ -192,4 +194,5 @@ class Machine:
 
 
 if __name__ == "__main__":
+	private_mounts()
 	base_tree(sys.argv[1], PACKAGES)

@@ -1,5 +1,6 @@
 /* task dump: everything about a task in one JSON file, for a bug report. The format is described in taskerctl-dump(5). */
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
@@ -175,12 +176,19 @@ static int write_dump(const struct ctl *c, const json_t *dump)
 	const char *path = cli_get(c->cli, "output");
 	size_t how = JSON_REAL_PRECISION(17) | JSON_INDENT(2);
 	if (!path || strcmp(path, "-") == 0) {
-		json_dumpf(dump, stdout, how);
-		ctl_say("\n");
+		cleanup_(cleanup_free) char *text = json_dumps(dump, how);
+		cleanup_(cleanup_buf) struct buf b = {0};
+		buf_init(&b, 0);
+		if (!text)
+			return ctl_fail(c, EXIT_NO, "out of memory");
+		text_put_json(&b, text); /* stdout may be a terminal */
+		buf_append_char(&b, '\n');
+		ctl_write(&b);
 		return EXIT_OK;
 	}
-	/* Never over another one: this may be all that is left of a task. */
-	FILE *f = fopen(path, "wxe");
+	/* Never over another one: this may be all that is left of a task. Nor for others to read: who may read a namespace is not who may read a directory. */
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 	if (!f)
 		return ctl_fail(c, EXIT_NO, "%s: %s", path, strerrordesc_np(errno));
 	int rc = json_dumpf(dump, f, how) < 0 || fputc('\n', f) == EOF;

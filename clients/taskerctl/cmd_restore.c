@@ -68,27 +68,36 @@ static const json_t *find_step(const json_t *steps, const char *name)
 	return NULL;
 }
 
-/* Is `name` the step, or one that it depends on in some way? */
-static bool leads_to(const json_t *steps, const char *name, const char *step, unsigned depth)
+/* All that `step` depends on in some way, each looked at once: {name: true}. A dump is a file, and may say anything. */
+static json_t *ancestors(const json_t *steps, const char *step)
 {
-	const json_t *s = find_step(steps, step);
-	size_t i;
-	json_t *parent;
-	if (strcmp(name, step) == 0)
-		return true;
-	if (depth == 0)
-		return false;
-	json_array_foreach(json_object_get(s, "depends_on"), i, parent) if (leads_to(steps, name, json_string_value(parent), depth - 1)) return true;
-	return false;
+	cleanup_(cleanup_json) json_t *parents = json_object(), *queue = json_array();
+	json_t *found = json_object(), *s;
+	size_t i, k;
+	json_array_foreach(steps, i, s) json_object_set(parents, json_text(s, "name"), json_object_get(s, "depends_on"));
+	json_array_append_new(queue, json_string(step));
+	for (i = 0; i < json_array_size(queue); i++) {
+		json_t *parent, *of = json_object_get(parents, json_string_value(json_array_get(queue, i)));
+		json_array_foreach(of, k, parent)
+		{
+			const char *name = json_string_value(parent);
+			if (!name || json_object_get(found, name))
+				continue;
+			json_object_set_new(found, name, json_true());
+			json_array_append(queue, parent);
+		}
+	}
+	json_object_del(found, step);
+	return found;
 }
 
-/* Should the step be done from the start? With --before STEP only what that one needs; with --state start nothing. */
-static bool keeps(const struct ctl *c, const json_t *steps, const json_t *s)
+/* Should the step be done from the start? With --before STEP only what that one needs (`needed`); with --state start nothing. */
+static bool keeps(const struct ctl *c, const json_t *needed, const json_t *s)
 {
-	const char *before = cli_get(c->cli, "before"), *state = cli_get(c->cli, "state"), *name = json_text(s, "name");
+	const char *state = cli_get(c->cli, "state");
 	if (!is_done(s) || (state && strcmp(state, "start") == 0))
 		return false;
-	return !before || (strcmp(name, before) != 0 && leads_to(steps, name, before, 64));
+	return !needed || json_object_get(needed, json_text(s, "name"));
 }
 
 /* One step as it was: with its result, or resolved if it had none. */
@@ -115,12 +124,14 @@ static int first_done_first(const void *a, const void *b)
 static int finish_steps(struct ctl *c, const json_t *dump, const char *task, size_t *ret_done)
 {
 	const json_t *steps = json_object_get(json_object_get(dump, "task"), "steps");
+	const char *before = cli_get(c->cli, "before");
+	cleanup_(cleanup_json) json_t *needed = before ? ancestors(steps, before) : NULL;
 	cleanup_(cleanup_free) const json_t **sorted = calloc(json_array_size(steps) + 1, sizeof *sorted);
 	size_t i, n = 0;
 	json_t *s;
 	if (!sorted)
 		return ctl_fail(c, EXIT_NO, "out of memory");
-	json_array_foreach(steps, i, s) if (keeps(c, steps, s)) sorted[n++] = s;
+	json_array_foreach(steps, i, s) if (keeps(c, needed, s)) sorted[n++] = s;
 	qsort(sorted, n, sizeof *sorted, first_done_first);
 	for (i = 0; i < n; i++) {
 		int code = finish_step(c, task, sorted[i]);

@@ -255,7 +255,7 @@ static void handler_foot(const struct gen_model *m, struct buf *b)
 
 static void makefile(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "CFLAGS += -std=c11 -Wall -Wextra $(shell pkg-config --cflags libtasker)\nLDLIBS += $(shell pkg-config --libs libtasker)\n\n"
+	gen_put_named(m, b, "CFLAGS += -std=gnu11 -Wall -Wextra $(shell pkg-config --cflags libtasker)\nLDLIBS += $(shell pkg-config --libs libtasker)\n\n"
 	                    "{name}_handlers: {name}_handlers.c\n\ncheck: {name}_handlers\n\tsh ./test.sh\n\nclean:\n\trm -f {name}_handlers\n\n.PHONY: check clean\n");
 }
 

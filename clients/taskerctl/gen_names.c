@@ -1,5 +1,6 @@
 /* Names and literals that a language allows. */
 #include "clients/taskerctl/gen.h"
+#include "clients/taskerctl/text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -117,9 +118,12 @@ int gen_name_fields(const struct gen_model *m, const struct gen_language *l)
 
 void gen_about(struct buf *b, const char *text)
 {
-	for (; *text; text++) {
-		bool ends = (text[0] == '*' && text[1] == '/') || text[0] == '"' || text[0] == '\\';
-		buf_append_char(b, (unsigned char)*text < ' ' ? ' ' : ends ? '\'' : *text);
+	cleanup_(buf_done) struct buf line = {0};
+	buf_init(&line, 0);
+	text_put(&line, text, 0);
+	for (const char *p = buf_text(&line); p && *p; p++) {
+		bool ends = (p[0] == '*' && p[1] == '/') || p[0] == '"' || p[0] == '\\';
+		buf_append_char(b, ends ? '\'' : *p);
 	}
 }
 

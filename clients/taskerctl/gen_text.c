@@ -53,7 +53,12 @@ const char *gen_about_step(const struct gen_model *m, const json_t *step)
 
 void gen_put_title(const struct gen_model *m, struct buf *b)
 {
-	buf_printf(b, "%s/%s %s", gen_text(m->template, "namespace"), gen_text(m->template, "name"), gen_text(m->template, "version"));
+	/* A name may hold whatever fits on one line: what would end a comment too. */
+	gen_about(b, gen_text(m->template, "namespace"));
+	buf_append_char(b, '/');
+	gen_about(b, gen_text(m->template, "name"));
+	buf_append_char(b, ' ');
+	gen_about(b, gen_text(m->template, "version"));
 }
 
 void gen_put_named(const struct gen_model *m, struct buf *b, const char *text)
@@ -157,6 +162,18 @@ void gen_put_parents(const struct gen_model *m, const json_t *step, const struct
 	}
 }
 
+/* A word of a shell's command line. */
+static void put_shell_word(struct buf *b, const char *text)
+{
+	buf_append_char(b, '\'');
+	for (; *text; text++)
+		if (*text == '\'')
+			buf_append_str(b, "'\\''");
+		else
+			buf_append_char(b, *text);
+	buf_append_char(b, '\'');
+}
+
 void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *command, const char *program)
 {
 	cleanup_json_ json_t *example = gen_example(json_object_get(m->template, "input_schema"));
@@ -167,11 +184,15 @@ void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *co
 	                    "trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null; rm -rf \"$dir\"' EXIT\n"
 	                    "until \"$ctl\" template apply templates/{name}.json 2>/dev/null; do kill -0 $daemon || { cat \"$dir/log\"; exit 1; }; sleep 0.1; done\n");
 	gen_put_named(m, b, program);
-	buf_append_str(b, " --quiet &\nworker=$!\n\"$ctl\" task create --wait --timeout 60 --context '");
-	cleanup_(buf_done) struct buf json = {0};
+	buf_append_str(b, " --quiet &\nworker=$!\n\"$ctl\" task create --wait --timeout 60 --context ");
+	cleanup_(buf_done) struct buf json = {0}, which = {0};
 	buf_init(&json, 0);
+	buf_init(&which, 0);
 	gen_put_json(&json, example);
-	for (const char *p = buf_text(&json); *p; p++)
-		buf_printf(b, *p == '\'' ? "'\\''" : "%c", *p);
-	buf_printf(b, "' \"%s/%s@%s\"\nkill $worker\nwait $worker\n", gen_text(m->template, "namespace"), gen_text(m->template, "name"), gen_text(m->template, "version"));
+	buf_printf(&which, "%s/%s@%s", gen_text(m->template, "namespace"), gen_text(m->template, "name"), gen_text(m->template, "version"));
+	const char *context = buf_text(&json), *template = buf_text(&which);
+	put_shell_word(b, context ? context : "");
+	buf_append_char(b, ' ');
+	put_shell_word(b, template ? template : "");
+	buf_append_str(b, "\nkill $worker\nwait $worker\n");
 }

@@ -28,11 +28,11 @@ static size_t decode(const unsigned char *s, uint32_t *ret)
 	return n ? n : 1;
 }
 
-/* C0, DEL, C1, and the marks that turn the direction of writing around. */
+/* C0, DEL, C1, the marks that turn the direction of writing around, and what else ends a line. */
 static bool is_control(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) ||
-	       (c >= 0x2066 && c <= 0x2069) || c == 0x200E || c == 0x200F || c == 0xFFFD;
+	       (c >= 0x2066 && c <= 0x2069) || c == 0x200E || c == 0x200F || c == 0x2028 || c == 0x2029 || c == 0xFFFD;
 }
 
 static size_t columns(uint32_t c)

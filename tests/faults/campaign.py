@@ -27,6 +27,7 @@ from kinds import KINDS
 from load import Crew, Feeder, languages
 from proxy import Proxy, Tap
 from replica import Pair, Standby
+import testimony
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUTES = ("proxy", "pooler", "direct")  # of the first, second and third node to its database
@@ -243,6 +244,7 @@ class Campaign(harness.Stage):
 			if now != seen:
 				seen, since = now, time.monotonic()
 			if time.monotonic() - since > STALL_S:
+				testimony.take(self, os.path.join(self.place, "stalled"))
 				raise Stalled("nothing has moved for %d s while waiting for %s; %d tasks open, %d requests" % (STALL_S, what, now[1] or 0, now[2]))
 
 	def settled(self):

@@ -1,4 +1,5 @@
 """What goes on while faults strike: workers in every language, and tasks that are made, paused and cancelled, each until it has been acknowledged."""
+import collections
 import json
 import os
 import queue
@@ -108,6 +109,7 @@ class Feeder(threading.Thread):
 		self.made, self.jobs, self.error, self.ended = [], queue.Queue(), None, False
 		self.cancelled, self.paused = set(), set()
 		self.repeats = 0  # of requests that were not answered
+		self.job, self.refusals = None, collections.Counter()  # what is being done, and what its repeats were told
 		self._session = None
 
 	def ask(self, n):
@@ -128,6 +130,7 @@ class Feeder(threading.Thread):
 	def run(self):
 		while not self.ended:
 			job, work = self.jobs.get()
+			self.job, self.refusals = "%s of %s" % (job.__name__, work and work.key), collections.Counter()
 			try:
 				job(work)
 			except BaseException as e:  # noqa: B902: told in the main thread
@@ -148,8 +151,15 @@ class Feeder(threading.Thread):
 			except (TaskerdError, OSError) as e:
 				if not self.may_repeat(e):
 					raise
-				self.repeats += 1
-				self.stage.breathe()
+				self.repeat_after(e, node.name)
+
+	def repeat_after(self, error, who):
+		self.repeats += 1
+		self.refusals["%s: %s: %s" % (who, type(error).__name__, str(error)[:200])] += 1
+		self.stage.breathe()
+
+	def testimony(self):
+		return "the feeder is at %s, and has been told so far:\n%s" % (self.job, "\n".join("%6d %s" % (n, said) for said, n in self.refusals.most_common(20)))
 
 	@staticmethod
 	def may_repeat(error):
@@ -185,8 +195,7 @@ class Feeder(threading.Thread):
 				if isinstance(e, pg.PgError) and e.sqlstate[:2] in ("22", "42", "TK"):
 					raise
 				self.forget_session()
-				self.repeats += 1
-				self.stage.breathe()
+				self.repeat_after(e, "PostgreSQL")
 
 	def forget_session(self):
 		if self._session is not None:

@@ -1,6 +1,8 @@
 """What is small to send and large to work through: templates, schemas, patterns. It is refused or done within its bounds, and who sends much of it waits longer than the others."""
+import fcntl
 import json
 import os
+import termios
 import unittest
 
 import harness
@@ -85,6 +87,45 @@ class Bombs(harness.SharedCase):
 		self.assertLess(answered, len(wires) - 1)
 		for w in wires:
 			self.assertFalse(w.answer(1000)["ok"])
+
+
+class Waiting(harness.Case):
+	"""What waits for the thread that reads templates has a bound; one text always may."""
+
+	def test_texts(self):
+		"""Five whose ends come at the same moment, together beyond the bound, the first one dear: one is refused meanwhile, and is welcome afterwards."""
+		node = self.daemon(self.database(), max_frame="64MiB")
+		wires = [wire.Wire(node.socket) for _ in range(5)]
+		padding = "\n#" + "x" * (15 << 20) + "\n"
+		light, dear = template("b", [step("a")]) + padding, template("b", [step(name, result_schema=DEAR) for name in "ab"]) + padding
+		for w in wires:
+			self.addCleanup(w.close)
+			w.hello()
+			w.asked.add(1000)
+			w.send_bytes(wire.frame([0, 1000, "template.validate", {"source": dear if w is wires[0] else light}])[:-1])
+		harness.wait_for(lambda: all(self.read(w) for w in wires), "all but the ends to be read")
+		node.process.freeze()
+		for w in wires:
+			w.send_bytes(b"\n")
+		node.process.thaw()
+		errors = {w: self.refusal(w, 1000) for w in wires}
+		refused = [w for w in wires if errors[w]]
+		self.assertEqual([(errors[w]["code"], errors[w]["message"]) for w in refused], [("overloaded", "templates of more than 64 MiB wait to be read")])
+		self.assertIsNone(self.refusal(refused[0], refused[0].ask("template.validate", {"source": light})))
+
+	@staticmethod
+	def read(w):
+		"""The daemon has read what was sent."""
+		return fcntl.ioctl(w.sock, termios.TIOCOUTQ, bytes(4)) == bytes(4)
+
+	@staticmethod
+	def refusal(w, request):
+		"""The error that it is answered with, or None."""
+		try:
+			w.answer(request)
+		except wire.Refused as e:
+			return e.error
+		return None
 
 
 if __name__ == "__main__":

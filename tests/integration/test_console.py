@@ -365,6 +365,7 @@ class Dumps(Console):
 		                 [["step.complete_manually"], ["task.pause"], ["task.restore"], ["task.resume"]])
 		self.ctl("task", "dump", task, "-o", path, code=1)
 		self.assertIn("exists", self.err)
+		self.assertEqual(os.stat(path).st_mode & 0o077, 0, "nobody else reads it")
 
 	def test_branches_and_batches(self):
 		"""What decisions and batches had made is made again, through the gate of the batch; only what was open runs."""

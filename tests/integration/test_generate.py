@@ -1,7 +1,10 @@
 """taskerctl generate: what it writes is compiled or loaded in each language, holds what the schemas say, and a scaffold's own test passes."""
+import ast
+import glob
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,6 +154,42 @@ class Types(Case):
 			self.assertIn("no types", self.run_(self.ctl, "generate", "types", "-", "-l", language, stdin=source).stderr)
 		out = self.run_(self.ctl, "generate", "handler", "-", "-l", "python", "--step", "a", stdin=source).stdout
 		self.assertIn('@step_handler("h")\ndef a(context):', out)
+
+	def test_names_that_are_code(self):
+		"""A name may hold whatever fits on one line. Nothing of it leaves the comment or the word that it stands in."""
+		name = '"""+__import__("os").mkdir("own")+"""*/ #{`touch own`} $(touch own) \'; touch own; \' ??/ \u2028 \u202e end'
+		source = json.dumps({"name": name, "namespace_name": "t", "version": "1.0.0", "input_schema": {"type": "object", "properties": {"a": {"type": "string", "description": name}}},
+		                     "steps": [{"name": name, "description": name, "handler": {"callable": name}}]})
+		for language in "python", "ruby", "typescript", "rust", "c":
+			path = os.path.join(self.place, language)
+			self.run_(self.ctl, "generate", "scaffold", "-q", "-", "--language", language, "--output", path, stdin=source)
+			for place, _, files in os.walk(path):
+				for file in files:
+					with open(os.path.join(place, file), encoding="utf-8") as f:
+						text = f.read()
+					if file.endswith(".py"):
+						self.harmless_python(text)
+					elif not file.endswith(".json"):
+						self.assertFalse(set(re.sub("\".*\"|'.*'", "", text)) & {"\u2028", "\u202e"}, file)
+		self.run_("gcc", "-fsyntax-only", "-w", "-std=gnu11", "-I" + os.path.join(ROOT, "clients", "c"), *glob.glob(os.path.join(self.place, "c", "*.c")))
+		self.harmless_shell(os.path.join(self.place, "c"), "t/%s@1.0.0" % name)
+		self.assertFalse([place for place, dirs, files in os.walk(self.place) if "own" in dirs + files])
+
+	def harmless_python(self, text):
+		"""Nothing but the text's own imports calls __import__."""
+		called = {n.func.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+		self.assertNotIn("__import__", called)
+
+	def harmless_shell(self, place, which):
+		"""The script of the project's test asks for the task by its whole name, with programs that only write down what they are told."""
+		noted = os.path.join(self.place, "noted")
+		stub = os.path.join(self.place, "stub")
+		with open(stub, "w", encoding="utf-8") as f:
+			f.write("#!/bin/sh\nfor word; do :; done\nprintf '%%s\\n' \"$word\" >>%s\n" % noted)
+		os.chmod(stub, 0o755)
+		subprocess.run(["sh", "./test.sh"], cwd=place, env={**os.environ, "TASKERD_PROGRAM": stub, "TASKERCTL": stub}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300, check=False)
+		with open(noted, encoding="utf-8") as f:
+			self.assertIn(which, f.read().split("\n"))
 
 
 class Scaffolds(Case):

@@ -9,7 +9,7 @@ import harness
 import wire
 from harness import step
 from hostile import HELLO, NOBODY, Hostile, fork
-from wire import Closed, Refused, frame, ok, rss
+from wire import Closed, Refused, frame, largest, ok
 
 if not os.environ.get("TASKERD_LONG"):
 	raise unittest.SkipTest("takes minutes and a machine of its own: TASKERD_LONG=1 runs it")
@@ -364,7 +364,7 @@ class Bounds(harness.Case):
 		node = self.daemon(db, max_frame="16MiB", max_result="6MiB")
 		wire.ready(node)
 		n, size = 64, 300000 if LONG == 1 else 5000000
-		before = rss(node.pid)
+		before = largest(node.pid)
 		with wire.Wire(node.socket) as c:
 			c.hello()
 			c.call("template.apply", {"source": harness.template("fan", [step("s%d" % i, "h") for i in range(n)] + [step("end", "h", after=["s%d" % i for i in range(n)])])})
@@ -387,6 +387,7 @@ class Bounds(harness.Case):
 				w.finish(s)
 				self.assertEqual(w.acked(s), "recorded")
 			self.assertEqual(c.call("task.wait", {"task_uuid": task})["state"], "complete")
+		self.assert_peak(largest(node.pid) - before, 12 * max(size >> 20, 4))  # some results and pages of them, never all
 		self.doctor(node)
 
 	def test_small_frames(self):

@@ -394,6 +394,12 @@ def rss(pid):
 		return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")) / 1024
 
 
+def largest(pid):
+	"""The most MiB that a process has had resident."""
+	with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as f:
+		return next(int(line.split()[1]) for line in f if line.startswith("VmHWM:")) / 1024
+
+
 def descriptors(pid):
 	return len(os.listdir("/proc/%d/fd" % pid))
 

@@ -141,6 +141,32 @@ def an_event(name="payment.charged", payload=None, **metadata):
     return {"event_id": UUID2, "event_name": name, "event_version": "1.0", "payload": {"payload": payload},
             "metadata": {"namespace": "shop", "fired_at": "2026-01-02T03:04:05.000000Z", "fired_by": "default", **metadata}}
 
+    def braid(self, n):
+        """The dump of a task of n diamonds in a row, all of it done."""
+        steps = [{"name": "j0", "state": "complete", "finished_at": "00000", "step_uuid": "0", "result": {}, "depends_on": []}]
+        for i in range(n):
+            for name, after in ((f"l{i}", [f"j{i}"]), (f"r{i}", [f"j{i}"]), (f"j{i + 1}", [f"l{i}", f"r{i}"])):
+                steps.append({"name": name, "state": "complete", "finished_at": "%05d" % len(steps), "step_uuid": name, "result": {}, "depends_on": after})
+        steps.append({"name": "aside", "state": "complete", "finished_at": "99999", "step_uuid": "aside", "result": {}, "depends_on": ["j0"]})
+        task = {**a_task(), "context": {}, "steps": steps}
+        return {"format": "taskerd-task-dump", "format_version": 1, "task": task, "template": {"definition": {"name": "order", "namespace_name": "shop", "version": "1.2.0", "steps": []}}}
+
+    def restore(self, dump, before):
+        """The steps that a restore before this step takes as done."""
+        self.serve(template__apply={}, task__restore=a_task(), step__action=self.step())
+        self.ctl("task", "restore", self.file(json.dumps(dump)), "-n", "again", "-r", "x", "--before", before)
+        return [p["step"] for p in self.daemon.params("step.action")]
+
+    def test_restore_before_a_step(self):
+        """What it needs, each step looked at once: through 60 diamonds lead more ways than could be gone, and the first step is 120 steps away."""
+        dump = self.braid(60)
+        names = [s["name"] for s in dump["task"]["steps"]]
+        self.assertEqual(self.restore(dump, "j60"), names[:-2])
+        self.assertEqual(self.restore(dump, "j1"), ["j0", "l0", "r0"])
+        # Somebody else's file may say anything.
+        dump["task"]["steps"][0]["depends_on"] = ["j60", 7, None, "nowhere"]
+        self.assertEqual(self.restore(dump, "j1"), [n for n in names if n not in ("j1", "aside")])
+
 
 class Events(Case):
     def test_tail(self):

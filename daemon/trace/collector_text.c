@@ -51,7 +51,9 @@ static int hex_digit(char c)
 static char *value_of(const char *p, size_t n)
 {
 	char *out = malloc(n + 1), *to = out;
-	for (size_t i = 0; out && i < n; i++) {
+	if (!out)
+		return NULL;
+	for (size_t i = 0; i < n; i++) {
 		int c = (unsigned char)p[i];
 		if (c == '%') {
 			int high = i + 2 < n ? hex_digit(p[i + 1]) : -1, low = high >= 0 ? hex_digit(p[i + 2]) : -1;
@@ -64,8 +66,7 @@ static char *value_of(const char *p, size_t n)
 		}
 		*to++ = (char)c;
 	}
-	if (out)
-		*to = '\0';
+	*to = '\0';
 	return out;
 }
 

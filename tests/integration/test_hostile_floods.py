@@ -378,6 +378,7 @@ class Bounds(harness.Case):
 				self.assertIs(s["dependencies_partial"], True)
 				got, cursor = set(), None
 				while True:
+					w.notify("heartbeat")
 					page = c.call("step.dependencies", {"step_uuid": s["step_uuid"], "cursor": cursor})
 					got.update(page["dependencies"])
 					cursor = page.get("next_cursor")
@@ -387,7 +388,8 @@ class Bounds(harness.Case):
 				w.finish(s)
 				self.assertEqual(w.acked(s), "recorded")
 			self.assertEqual(c.call("task.wait", {"task_uuid": task})["state"], "complete")
-		self.assert_peak(largest(node.pid) - before, 12 * max(size >> 20, 4))  # some results and pages of them, never all
+		if not wire.SANITIZED:
+			self.assertLess(largest(node.pid) - before, 160, "MiB: a page and what it is made of, not all results")
 		self.doctor(node)
 
 	def test_small_frames(self):

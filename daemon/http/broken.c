@@ -28,7 +28,7 @@ static void put_answer(struct buf *out, int status, bool with_body)
 	while (w->status != status && w < words + sizeof words / sizeof *words - 1)
 		w++;
 	problem_begin(&json, w->status, w->code, strlen(w->code));
-	problem_put_text(&json, "detail", w->detail);
+	problem_put_detail(&json, w->status, w->detail);
 	buf_append_char(&json, '}');
 	buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n%s\r\n", w->status,
 		   http_phrase_of(w->status), json.len, w->status == 503 ? "Retry-After: 1\r\n" : "");

@@ -12,9 +12,65 @@
 #include "protocol/frame.h"
 
 #define ALL_VERBS (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH)
-#define THE_REQUEST 1u /* id of the only one of a session */
+#define THE_REQUEST 1u /* id of the first one of a session, and mostly the only one */
+#define HOW_IT_IS 2u
 
 /* Sessions --------------------------------------------------------------------------------------------------------------- */
+
+/* How what was done to is now, as task.get and step.get tell it: what clients expect of an answer. */
+static void on_asking(evutil_socket_t fd, short what, void *arg)
+{
+	struct exchange *x = arg;
+	struct server *srv = x->http->srv;
+	struct mp_value made, v;
+	struct buf b;
+	const char *key = x->route->then == MSG_STEP_GET ? "step_uuid" : "task_uuid", *uuid;
+	size_t n;
+	(void)fd, (void)what;
+	buf_init(&b, 0);
+	if (mp_decode(x->made.data, x->made.len, &made) < 0) {
+		exchange_drop(x, "out of memory");
+		return;
+	}
+	if (x->session && mp_get_str(&made.root, key, &uuid, &n) == 1) {
+		mp_map(&b, 3);
+		mp_str(&b, key);
+		mp_strn(&b, uuid, n);
+		mp_str(&b, "readiness");
+		mp_bool(&b, true);
+		mp_str(&b, "limit");
+		mp_int(&b, STEPS_SHOWN);
+	}
+	mp_value_done(&made);
+	if (b.len == 0 || b.failed || mp_decode(b.data, b.len, &v) < 0) {
+		(void)!reply_made(x);
+	} else {
+		session_ask(x->session, HOW_IT_IS, x->route->then, &v.root);
+		mp_value_done(&v);
+	}
+	buf_done(&b);
+	server_flush(srv);
+}
+
+/* Not from here: nothing may be asked while answers are handed out. */
+static void ask_how_it_is(struct exchange *x, const msgpack_object *done)
+{
+	(void)!mp_get_bool(done, "created", &x->created);
+	mp_object(&x->made, done);
+	if (x->made.failed || evtimer_assign(&x->asking, x->http->base, on_asking, x) < 0) {
+		buf_reset(&x->made);
+		reply_result(x, done);
+		return;
+	}
+	event_active(&x->asking, EV_TIMEOUT, 0);
+}
+
+/* RFC 7240: the client does not need to be told. */
+static bool wants_little(const struct exchange *x)
+{
+	const char *prefer = evhttp_find_header(evhttp_request_get_input_headers(x->req), "Prefer");
+	return prefer && strstr(prefer, "return=minimal");
+}
 
 static void on_frame(void *arg, const unsigned char *payload, size_t len)
 {
@@ -28,8 +84,12 @@ static void on_frame(void *arg, const unsigned char *payload, size_t len)
 	}
 	if (envelope_read(&v.root, &env, &why) == 0 && env.kind == ENV_NOTIFICATION)
 		stream_notified(x, env.method, env.method_len, env.params);
+	else if (env.kind == ENV_RESPONSE && env.error && x->made.len > 0)
+		(void)reply_made(x);
 	else if (env.kind == ENV_RESPONSE && env.error)
 		reply_problem(x, env.error);
+	else if (env.kind == ENV_RESPONSE && x->route->then && x->made.len == 0 && !wants_little(x))
+		ask_how_it_is(x, env.result);
 	else if (env.kind == ENV_RESPONSE && x->route->flags & ROUTE_STREAM)
 		stream_begin(x, env.result);
 	else if (env.kind == ENV_RESPONSE)
@@ -43,7 +103,7 @@ static void on_session_closed(void *arg, const char *why)
 	x->session = NULL;
 	if (x->answered)
 		exchange_drop(x, why);
-	else
+	else if (!reply_made(x))
 		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "%s", why);
 }
 
@@ -102,6 +162,7 @@ static bool exchange_over_unix(const struct exchange *x)
 
 static void challenge(struct exchange *x, enum auth_verdict v, const struct err *e)
 {
+	add_header(x, "X-Auth-Failure-Reason", v == AUTH_MISSING ? "missing" : "invalid");
 	add_header(x, "WWW-Authenticate", v == AUTH_MISSING ? "Bearer realm=\"taskerd\"" : "Bearer realm=\"taskerd\", error=\"invalid_token\"");
 	reply_refusal(x, 401, "permission_denied", "Authorization", "%s", e->text);
 }
@@ -169,10 +230,10 @@ void exchange_drop(struct exchange *x, const char *why)
 		log_info("HTTP: a connection is closed: %s (%u messages like this left out before)", why, left_out);
 	if (x->conn)
 		shutdown(bufferevent_getfd(x->conn->bev), SHUT_RDWR);
-	if (!x->answered)
-		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "%s", why);
-	else
+	if (x->answered)
 		exchange_end(x);
+	else if (!reply_made(x))
+		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "%s", why);
 }
 
 void exchange_end(struct exchange *x)
@@ -187,6 +248,9 @@ void exchange_end(struct exchange *x)
 	if (x->req && x->answered) /* a stream */
 		evhttp_send_reply_end(x->req);
 	principal_done(&x->who);
+	buf_done(&x->made);
+	if (event_initialized(&x->asking))
+		event_del(&x->asking);
 	HASH_DEL(h->exchanges, x);
 	free(x);
 }
@@ -273,6 +337,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	x->req = req;
 	x->conn = conn_find(h, req);
 	x->began = now_mono();
+	buf_init(&x->made, 0);
 	HASH_ADD(hh, h->exchanges, ticket, sizeof x->ticket, x);
 	if (x->conn)
 		conn_busy(x->conn, true);
@@ -287,7 +352,7 @@ static void tick_exchange(struct exchange *x)
 	bool late = now_mono() - x->began > (usec_t)h->opt->http_timeout_ms * USEC_PER_MSEC;
 	if (x->stream)
 		stream_tick(x);
-	else if (late && !(x->route && x->route->flags & (ROUTE_WAITS | ROUTE_STREAM)))
+	else if (late && !(x->route && x->route->flags & (ROUTE_WAITS | ROUTE_STREAM)) && !reply_made(x))
 		reply_refusal(x, HTTP_SERVUNAVAIL, "database_unavailable", NULL, "there was no answer within %d ms (http_timeout_ms); what was asked for may still be done", h->opt->http_timeout_ms);
 }
 

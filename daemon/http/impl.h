@@ -20,8 +20,8 @@
 #include "protocol/buf.h"
 
 #define INPUT_MAX (64u << 20)	 /* bytes received by all connections together and not yet handled, if http_max_body is not larger */
+#define STEPS_SHOWN 1000	 /* of a task, after something was done to it */
 #define HEARTBEAT_S 15		 /* how often a silent stream says something, so that proxies and the kernel notice a dead one */
-#define WAIT_DEFAULT_MS "30000" /* of requests that wait, if they do not say */
 
 struct http;
 struct exchange;
@@ -81,6 +81,9 @@ struct exchange {
 	bool answered;	      /* at least begun */
 	usec_t began;
 	struct stream *stream;
+	struct buf made;      /* what was done, while it is asked how it is now: the answer, if that cannot be told */
+	struct event asking;  /* to ask for that */
+	bool created;
 };
 
 /* http.c */
@@ -123,12 +126,15 @@ void reply_err(struct exchange *x, const struct err *e);
 void reply_refusal(struct exchange *x, int status, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
 /* The result of the exchange's message. */
 void reply_result(struct exchange *x, const msgpack_object *result);
+/* If something was done, and how it is now is not known: what is known. False: nothing was. */
+bool reply_made(struct exchange *x);
 void reply_empty(struct exchange *x, int status);
 void add_header(struct exchange *x, const char *name, const char *value);
 const char *http_phrase_of(int status);
 /* The members that each problem has, without the closing brace. */
 void problem_begin(struct buf *json, int status, const char *code, size_t len);
-void problem_put_text(struct buf *json, const char *key, const char *text);
+/* The sentence, here and where clients of Tasker Core look for it. */
+void problem_put_detail(struct buf *json, int status, const char *text);
 
 /* params.c: from path, query, headers and body to the parameters of a message. 0, or negative with *e. */
 int exchange_params(struct exchange *x, struct buf *out, struct err *e) must_check;
@@ -177,4 +183,4 @@ void stream_free(struct exchange *x);
 bool stream_is_over(struct exchange *x);
 
 /* health.c, openapi.c: answered from memory */
-local_fn on_live, on_ready, on_detailed, on_openapi;
+local_fn on_health, on_live, on_ready, on_detailed, on_openapi, on_api_docs;

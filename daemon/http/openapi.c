@@ -31,7 +31,7 @@ static void put_schema(struct buf *b, const struct param *p, bool nullable)
 	} types[] = {[P_STR] = {"string", ""},	[P_INT] = {"integer", ""}, [P_BOOL] = {"boolean", ""}, [P_UUID] = {"string", ",\"format\":\"uuid\""}, [P_MAP] = {"object", ""}, [P_ARRAY] = {"array", ""},
 		     [P_STRS] = {"array", ",\"items\":{\"type\":\"string\"}"}, [P_TAGS] = {"array", ",\"items\":{\"type\":\"string\",\"maxLength\":256}"},
 		     [P_INTS] = {"array", ",\"items\":{\"type\":\"integer\",\"minimum\":0}"},
-		     [P_TIME] = {"string", ",\"format\":\"date-time\""}, [P_ANY] = {NULL, ""}};
+		     [P_TIME] = {"string", ",\"format\":\"date-time\""}, [P_MOMENT] = {"string", ""}, [P_ANY] = {NULL, ""}};
 	const char *type = types[p->type].type;
 	const char *low = p->type == P_INT ? "minimum" : p->type == P_STR ? "minLength" : "minItems", *high = p->type == P_INT ? "maximum" : p->type == P_STR ? "maxLength" : "maxItems";
 	bool bounded = p->type == P_INT || p->type == P_STR || p->type == P_ARRAY || p->type == P_STRS || p->type == P_TAGS || p->type == P_INTS;
@@ -62,6 +62,28 @@ static void put_parameter(struct buf *b, const char **gap, const struct route *r
 	*gap = ",";
 }
 
+static const struct param *param_named(const struct route *r, const char *name)
+{
+	const struct param *p = message_params(r->msg);
+	while (p->name && strcmp(p->name, name) != 0)
+		p++;
+	return p->name ? p : NULL;
+}
+
+/* The other names that a query understands. */
+static void put_aliases(struct buf *b, const char **gap, const struct route *r)
+{
+	for (const struct alias *a = r->flags & ROUTE_BODY ? NULL : r->aliases; a && a->from; a++) {
+		const struct param *p = param_named(r, a->to);
+		if (!p)
+			continue;
+		buf_printf(b, "%s{\"name\":\"%s\",\"in\":\"query\",\"description\":\"the same as %s\",\"schema\":", *gap, a->from, a->to);
+		put_schema(b, p, false);
+		buf_append_char(b, '}');
+		*gap = ",";
+	}
+}
+
 static void put_parameters(struct buf *b, const struct route *r)
 {
 	const char *gap = "";
@@ -75,9 +97,48 @@ static void put_parameters(struct buf *b, const struct route *r)
 			gap = ",";
 		}
 	}
+	if (!r->fn)
+		put_aliases(b, &gap, r);
+	if (r->then)
+		buf_printf(b, "%s{\"name\":\"Prefer\",\"in\":\"header\",\"description\":\"return=minimal: what was done, without how it is now\",\"schema\":{\"type\":\"string\"}}", gap);
+	if (r->then)
+		gap = ",";
 	if (r->flags & ROUTE_STREAM)
 		buf_printf(b, "%s{\"name\":\"Last-Event-ID\",\"in\":\"header\",\"schema\":{\"type\":\"string\"}}", gap);
 	buf_append_char(b, ']');
+}
+
+/* It may go by another name, so that it need not be there by this one. */
+static bool is_alias(const struct route *r, const struct param *p)
+{
+	for (const struct alias *a = r->aliases; a && a->from; a++)
+		if (strcmp(a->to, p->name) == 0)
+			return true;
+	return false;
+}
+
+/* The other names that a body understands; a dot reaches into an object, whose names stand together in the table. */
+static void put_body_aliases(struct buf *b, const char **gap, const struct route *r)
+{
+	const char *open = "";
+	size_t n = 0;
+	for (const struct alias *a = r->aliases; a && a->from; a++) {
+		const struct param *p = param_named(r, a->to);
+		const char *dot = strchr(a->from, '.');
+		size_t len = dot ? (size_t)(dot - a->from) : 0;
+		bool same = dot && len == n && memcmp(open, a->from, len) == 0;
+		if (n > 0 && !same)
+			buf_append_str(b, "}}");
+		if (dot && !same)
+			buf_printf(b, "%s\"%.*s\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{", *gap, (int)len, a->from);
+		buf_printf(b, "%s\"%s\":", dot && !same ? "" : *gap, dot ? dot + 1 : a->from);
+		put_schema(b, p, true);
+		*gap = ",";
+		open = a->from;
+		n = len;
+	}
+	if (n > 0)
+		buf_append_str(b, "}}");
 }
 
 static void put_body(struct buf *b, const struct route *r)
@@ -94,10 +155,11 @@ static void put_body(struct buf *b, const struct route *r)
 			gap = ",";
 			required |= p->required;
 		}
+	put_body_aliases(b, &gap, r);
 	buf_append_char(b, '}');
 	gap = ",\"required\":[";
 	for (const struct param *p = message_params(r->msg); p->name; p++)
-		if (p->required && !is_var(r, p) && !is_fixed(r, p)) {
+		if (p->required && !is_var(r, p) && !is_fixed(r, p) && !is_alias(r, p)) {
 			buf_printf(b, "%s\"%s\"", gap, p->name);
 			gap = ",";
 		}
@@ -109,7 +171,7 @@ static void put_body(struct buf *b, const struct route *r)
 
 static void put_answer(struct buf *b, const char *gap, const char *status, const char *description, const struct route *r)
 {
-	const char *media = r->flags & ROUTE_STREAM ? "text/event-stream" : r->flags & ROUTE_TEXT ? "text/plain" : "application/json";
+	const char *media = r->flags & ROUTE_STREAM ? "text/event-stream" : r->flags & ROUTE_HTML ? "text/html" : r->flags & ROUTE_TEXT ? "text/plain" : "application/json";
 	buf_printf(b, "%s\"%s\":{\"description\":\"%s\",\"content\":{\"%s\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}}}}", gap, status, description, media, r->answer);
 }
 
@@ -123,7 +185,7 @@ static void put_responses(struct buf *b, const struct route *r)
 		put_answer(b, ",", "503", "not ready", r);
 	if (r->flags & ROUTE_STREAM)
 		buf_append_str(b, ",\"204\":{\"description\":\"the end was seen already\"}");
-	if (r->verb == EVHTTP_REQ_GET && !(r->flags & (ROUTE_STREAM | ROUTE_TEXT)))
+	if (r->verb == EVHTTP_REQ_GET && !(r->flags & (ROUTE_STREAM | ROUTE_TEXT | ROUTE_HTML)) && r->fn != on_health && r->fn != on_live && r->fn != on_ready && r->fn != on_detailed)
 		buf_append_str(b, ",\"304\":{\"description\":\"as If-None-Match has it\"}");
 	buf_append_str(b, ",\"default\":{\"description\":\"a problem\",\"content\":{\"application/problem+json\":{\"schema\":{\"$ref\":\"#/components/schemas/Problem\"}}}}}");
 }
@@ -172,6 +234,17 @@ static void build(struct buf *b)
 	buf_append_str(b, "\"security\":[{},{\"bearer\":[]}],\"paths\":{");
 	put_paths(b);
 	buf_printf(b, "},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"description\":\"over TCP; over a Unix socket the kernel says who asks\"}},\"schemas\":%s}}", http_schemas);
+}
+
+/* Nothing on the page comes from elsewhere. */
+void on_api_docs(struct exchange *x)
+{
+	struct buf page;
+	buf_init(&page, 0);
+	buf_append_str(&page, http_api_docs);
+	add_header(x, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'");
+	add_header(x, "Cache-Control", "no-cache");
+	reply_bytes(x, HTTP_OK, "text/html; charset=utf-8", &page);
 }
 
 void on_openapi(struct exchange *x)

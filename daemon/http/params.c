@@ -19,6 +19,7 @@ struct collector {
 	struct buf *out; /* keys and values */
 	size_t n;
 	bool given[PARAMS_MAX];
+	bool no_defaults; /* a word is in the query that stands against them */
 	struct err *e;
 };
 
@@ -39,6 +40,16 @@ static int spec_index(const struct param *spec, const char *name, size_t len)
 		if (strlen(spec[i].name) == len && memcmp(spec[i].name, name, len) == 0)
 			return i;
 	return -ENOENT;
+}
+
+static bool is_word(const char *words, const char *name, size_t len)
+{
+	for (size_t n; words && *words; words += n + (words[n] == ',')) {
+		n = strcspn(words, ",");
+		if (n == len && memcmp(words, name, n) == 0)
+			return true;
+	}
+	return false;
 }
 
 static const char *translated(const struct route *r, const char *name, size_t *len)
@@ -65,6 +76,7 @@ static int take(struct collector *c, const char *name, size_t len, bool query)
 	char names[300];
 	size_t n = len;
 	const char *known = translated(c->x->route, name, &n);
+	c->no_defaults |= query && is_word(c->x->route->unless, name, len);
 	int i = spec_index(c->spec, known, n);
 	c->e->path[0] = '\0';
 	if (i < 0) {
@@ -125,6 +137,7 @@ static int put_value(const struct param *p, const char *text, struct buf *out, s
 	case P_STR:
 	case P_UUID:
 	case P_TIME:
+	case P_MOMENT:
 		mp_str(out, text);
 		return 0;
 	case P_INT:
@@ -309,17 +322,23 @@ static int from_body(struct collector *c)
 	return source ? from_source(c, body, len) : from_json(c, body, len);
 }
 
-static int from_route(struct collector *c)
+/* Parameters that a row has as JSON. `weak`: only those that are not given. */
+static int from_row(struct collector *c, const char *json, bool weak)
 {
 	struct mp_value v;
 	struct buf b;
 	int rc = 0;
-	if (!c->x->route->fixed)
+	if (!json)
 		return 0;
 	buf_init(&b, 0);
-	if (json_to_mp(c->x->route->fixed, strlen(c->x->route->fixed), &b, NULL) < 0 || mp_decode(b.data, b.len, &v) < 0) {
+	if (json_to_mp(json, strlen(json), &b, NULL) < 0 || mp_decode(b.data, b.len, &v) < 0) {
 		rc = err_set(c->e, -ENOMEM, "overloaded", "out of memory");
 	} else {
+		for (uint32_t i = 0; weak && i < v.root.via.map.size; i++) {
+			int at = spec_index(c->spec, v.root.via.map.ptr[i].key.via.str.ptr, v.root.via.map.ptr[i].key.via.str.size);
+			if (at >= 0 && c->given[at])
+				v.root.via.map.ptr[i].val.type = MSGPACK_OBJECT_NIL;
+		}
 		rc = from_map(c, &v.root, "");
 		mp_value_done(&v);
 	}
@@ -327,19 +346,12 @@ static int from_route(struct collector *c)
 	return rc;
 }
 
-/* A request that waits does not do so for ever, unless it says so. */
-static int put_default_wait(struct collector *c)
-{
-	int i = c->x->route->msg == MSG_TASK_WAIT ? spec_index(c->spec, "timeout_ms", 10) : -ENOENT;
-	return i >= 0 && !c->given[i] ? put_named(c, "timeout_ms", 10, WAIT_DEFAULT_MS) : 0;
-}
-
 int exchange_params(struct exchange *x, struct buf *out, struct err *e)
 {
 	struct collector c = {.x = x, .spec = message_params(x->route->msg), .out = out, .e = e};
 	size_t mark = mp_map_open(out);
 	int rc;
-	if ((rc = from_route(&c)) < 0 || (rc = from_path(&c)) < 0 || (rc = from_query(&c)) < 0 || (rc = from_body(&c)) < 0 || (rc = from_headers(&c)) < 0 || (rc = put_default_wait(&c)) < 0)
+	if ((rc = from_row(&c, x->route->fixed, false)) < 0 || (rc = from_path(&c)) < 0 || (rc = from_query(&c)) < 0 || (rc = from_body(&c)) < 0 || (rc = from_headers(&c)) < 0 || (rc = c.no_defaults ? 0 : from_row(&c, x->route->defaults, true)) < 0)
 		return rc;
 	mp_map_close(out, mark, c.n);
 	return out->failed ? err_set(e, -ENOMEM, "overloaded", "out of memory") : 0;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "daemon/http/impl.h"
+#include "daemon/http/shape.h"
 #include "protocol/mpjson.h"
 
 #define ETAG_BYTES 16
@@ -144,10 +145,32 @@ static void put_json(struct buf *json, const char *key, const msgpack_object *o)
 		buf_append_str(json, "null");
 }
 
-void problem_put_text(struct buf *json, const char *key, const char *text)
+static void put_text(struct buf *json, const char *key, const char *text)
 {
 	msgpack_object o = {.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)strlen(text), text}};
 	put_json(json, key, &o);
+}
+
+static void put_detail(struct buf *json, int status, const msgpack_object *text)
+{
+	static const struct {
+		int status;
+		const char *code;
+	} codes[] = {{401, "UNAUTHORIZED"}, {403, "FORBIDDEN"}, {404, "NOT_FOUND"}, {408, "REQUEST_TIMEOUT"}, {409, "CONFLICT"}, {429, "TOO_MANY_REQUESTS"}, {500, "INTERNAL_SERVER_ERROR"}, {503, "SERVICE_UNAVAILABLE"}};
+	const char *code = "BAD_REQUEST";
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		if (codes[i].status == status)
+			code = codes[i].code;
+	put_json(json, "detail", text);
+	buf_printf(json, ",\"error\":{\"code\":\"%s\"", code);
+	put_json(json, "message", text);
+	buf_append_char(json, '}');
+}
+
+void problem_put_detail(struct buf *json, int status, const char *text)
+{
+	msgpack_object o = {.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)strlen(text), text}};
+	put_detail(json, status, &o);
 }
 
 void problem_begin(struct buf *json, int status, const char *code, size_t n)
@@ -159,8 +182,12 @@ void problem_begin(struct buf *json, int status, const char *code, size_t n)
 static void begin_problem(struct exchange *x, struct buf *json, int status, const char *code, size_t n)
 {
 	problem_begin(json, status, code, n);
-	if (status == 503 || status == 429)
+	if (status == 503 || status == 429) {
 		add_header(x, "Retry-After", "1");
+		buf_append_str(json, ",\"retry_after_seconds\":1");
+	}
+	if (status == 403)
+		add_header(x, "X-Auth-Failure-Reason", "forbidden");
 }
 
 static void end_problem(struct exchange *x, struct buf *json, int status)
@@ -186,7 +213,7 @@ void reply_problem(struct exchange *x, const msgpack_object *error)
 	(void)!mp_get_str(error, "code", &code, &n);
 	int status = status_of_error(error, code, n);
 	begin_problem(x, &json, status, code, n);
-	put_json(&json, "detail", mp_get(error, "message"));
+	put_detail(&json, status, mp_get(error, "message"));
 	put_json(&json, "path", mp_get(error, "path"));
 	put_json(&json, "retry_after_ms", mp_get(error, "retry_after_ms"));
 	put_json(&json, "details", mp_get(error, "details"));
@@ -202,9 +229,9 @@ void reply_refusal(struct exchange *x, int status, const char *code, const char 
 	err_vset(&e, 0, code, fmt, ap);
 	va_end(ap);
 	begin_problem(x, &json, status, code, strlen(code));
-	problem_put_text(&json, "detail", e.text);
+	problem_put_detail(&json, status, e.text);
 	if (path && path[0])
-		problem_put_text(&json, "path", path);
+		put_text(&json, "path", path);
 	end_problem(x, &json, status);
 }
 
@@ -214,9 +241,9 @@ void reply_err(struct exchange *x, const struct err *e)
 	int status = strcmp(e->path, "Content-Type") == 0 ? 415 : e->limit ? 429 : http_status_of(e->code, strlen(e->code));
 	struct buf json;
 	begin_problem(x, &json, status, e->code, strlen(e->code));
-	problem_put_text(&json, "detail", e->text);
+	problem_put_detail(&json, status, e->text);
 	if (e->path[0])
-		problem_put_text(&json, "path", e->path);
+		put_text(&json, "path", e->path);
 	if (e->limit)
 		buf_printf(&json, ",\"details\":{\"limit\":\"%s\",\"max\":%llu}", e->limit, (unsigned long long)e->max);
 	end_problem(x, &json, status);
@@ -259,24 +286,86 @@ static void reply_text(struct exchange *x, const msgpack_object *result)
 	reply_bytes(x, HTTP_OK, media, &body);
 }
 
+/* Where the next page of a list is. Of the query all stays but where this page began; cursors need no escape. */
+static void put_next(struct exchange *x, const msgpack_object *result)
+{
+	static const char *const begins[] = {"cursor=", "offset="};
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(x->req);
+	const char *cursor, *at = evhttp_uri_get_query(uri);
+	size_t n;
+	struct buf b;
+	if (mp_get_str(result, "next_cursor", &cursor, &n) != 1)
+		return;
+	if ((at && strpbrk(at, "<>\"")) || strpbrk(evhttp_uri_get_path(uri), "<>\"")) /* no URI has them, and the header would mean something else */
+		return;
+	buf_init(&b, 0);
+	buf_printf(&b, "<%s?", evhttp_uri_get_path(uri));
+	for (size_t len; at && *at; at += len + (at[len] == '&')) {
+		len = strcspn(at, "&");
+		if (strncmp(at, begins[0], 7) != 0 && strncmp(at, begins[1], 7) != 0)
+			buf_printf(&b, "%.*s&", (int)len, at);
+	}
+	buf_printf(&b, "cursor=%.*s>; rel=\"next\"", (int)n, cursor);
+	if (buf_text(&b))
+		add_header(x, "Link", buf_text(&b));
+	buf_done(&b);
+}
+
+/* The answer: what is picked of the result, in its shape. */
+static int put_result(struct exchange *x, const msgpack_object *result, struct buf *json)
+{
+	const msgpack_object *what = x->route->pick ? mp_get(result, x->route->pick) : result;
+	struct mp_value v;
+	struct buf b;
+	if (!what)
+		return buf_append_str(json, "[]"), 0;
+	if (!x->route->shape)
+		return mp_to_json(what, "", json, NULL);
+	buf_init(&b, 0);
+	shape_put(x->route->shape, what, &b);
+	int rc = b.failed ? -ENOMEM : mp_decode(b.data, b.len, &v);
+	if (rc == 0) {
+		rc = mp_to_json(&v.root, "", json, NULL);
+		mp_value_done(&v);
+	}
+	buf_done(&b);
+	if (rc == 0 && x->made.len > 0 && x->route->flags & ROUTE_CREATES) { /* it was asked how it is now */
+		json->len--;
+		buf_printf(json, ",\"created\":%s}", x->created ? "true" : "false");
+	}
+	return rc;
+}
+
 void reply_result(struct exchange *x, const msgpack_object *result)
 {
 	if (x->route->flags & ROUTE_TEXT) {
 		reply_text(x, result);
 		return;
 	}
-	const msgpack_object *what = x->route->pick ? mp_get(result, x->route->pick) : result;
 	struct buf json;
-	bool created = false;
 	buf_init(&json, 0);
-	if (!what || mp_to_json(what, "", &json, NULL) < 0) {
+	(void)!mp_get_bool(result, "created", &x->created);
+	if (put_result(x, result, &json) < 0) {
 		buf_done(&json);
 		reply_refusal(x, HTTP_INTERNAL, "internal", NULL, "the answer is not JSON");
 		return;
 	}
-	if (x->route->flags & ROUTE_CREATES) {
-		(void)!mp_get_bool(result, "created", &created);
+	if (x->route->flags & ROUTE_CREATES)
 		put_location(x, result);
-	}
-	reply_json(x, created ? 201 : HTTP_OK, &json);
+	if (x->route->pick)
+		put_next(x, result);
+	reply_json(x, x->created && x->route->flags & ROUTE_CREATES ? 201 : HTTP_OK, &json);
+}
+
+bool reply_made(struct exchange *x)
+{
+	struct mp_value v;
+	struct buf made = x->made;
+	if (made.len == 0 || mp_decode(made.data, made.len, &v) < 0)
+		return false;
+	buf_init(&x->made, 0);
+	reply_result(x, &v.root);
+	mp_value_done(&v);
+	buf_done(&made);
+	return true;
 }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include "daemon/http/impl.h"
+#include "daemon/http/shape.h"
 
 #define GET EVHTTP_REQ_GET
 #define POST EVHTTP_REQ_POST
@@ -10,45 +11,46 @@
 
 /* Names that porters from other systems know. */
 static const struct alias paging[] = {{"per_page", "limit"}, {"status", "state"}, {NULL, NULL}};
-static const struct alias step_patch[] = {{"action_type", "action"}, {"reset_by", "operator"}, {"resolved_by", "operator"}, {"completed_by", "operator"}, {"completion_data.result", "result"}, {NULL, NULL}};
+static const struct alias step_patch[] = {{"action_type", "action"}, {"reset_by", "operator"}, {"resolved_by", "operator"}, {"completed_by", "operator"}, {"completion_data.result", "result"}, {"completion_data.metadata", "metadata"}, {NULL, NULL}};
 static const struct alias entry_patch[] = {{"resolution_status", "status"}, {"resolution_notes", "notes"}, {NULL, NULL}};
 static const struct alias dlq_query[] = {{"resolution_status", "status"}, {NULL, NULL}};
 
 /* A path whose segment is a word stands before one that has a parameter there. */
 const struct route routes[] = {
 	/* tasks */
-	{POST, "/v1/tasks", MSG_TASK_CREATE, .flags = ROUTE_BODY | ROUTE_CREATES, .answer = "Created", .tag = "tasks", .summary = "Create a task"},
-	{GET, "/v1/tasks", MSG_TASK_LIST, .aliases = paging, .answer = "TaskList", .tag = "tasks", .summary = "Tasks, the newest first"},
+	{POST, "/v1/tasks", MSG_TASK_CREATE, .flags = ROUTE_BODY | ROUTE_CREATES, .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Created", .tag = "tasks", .summary = "Create a task"},
+	{GET, "/v1/tasks", MSG_TASK_LIST, .aliases = paging, .defaults = "{\"page\":1}", .unless = "cursor,limit", .shape = &shape_tasks, .answer = "TaskList", .tag = "tasks", .summary = "Tasks, the newest first"},
 	{POST, "/v1/tasks/bulk", MSG_TASK_CREATE_MANY, .flags = ROUTE_BODY, .answer = "CreatedMany", .tag = "tasks", .summary = "Create many tasks, each by itself"},
-	{POST, "/v1/tasks/restore", MSG_TASK_RESTORE, .flags = ROUTE_BODY, .answer = "Task", .tag = "tasks", .summary = "A task that begins paused, so that its steps can be put where they are wanted"},
+	{POST, "/v1/tasks/restore", MSG_TASK_RESTORE, .flags = ROUTE_BODY, .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "A task that begins paused, so that its steps can be put where they are wanted"},
 	{POST, "/v1/tasks/actions", MSG_TASK_BULK_ACTION, .flags = ROUTE_BODY, .answer = "Bulk", .tag = "tasks", .summary = "Do something to all tasks that fit a filter"},
-	{GET, "/v1/tasks/{task_uuid}", MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "A task with its steps"},
-	{DELETE, "/v1/tasks/{task_uuid}", MSG_TASK_CANCEL, .answer = "Task", .tag = "tasks", .summary = "Cancel a task"},
-	{GET, "/v1/tasks/{task_uuid}/summary", MSG_TASK_GET, .fixed = "{\"steps\":false}", .answer = "Task", .tag = "tasks", .summary = "A task without its steps"},
-	{GET, "/v1/tasks/{task_uuid}/wait", MSG_TASK_WAIT, .flags = ROUTE_WAITS, .answer = "Waited", .tag = "tasks", .summary = "Wait until a task is settled: answered then, or at the timeout (30 s)"},
+	{GET, "/v1/tasks/{task_uuid}", MSG_TASK_GET, .fixed = "{\"readiness\":true}", .defaults = "{\"limit\":1000}", .shape = &shape_task, .answer = "Task", .tag = "tasks", .summary = "A task with its steps"},
+	{DELETE, "/v1/tasks/{task_uuid}", MSG_TASK_CANCEL, .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Cancel a task"},
+	{GET, "/v1/tasks/{task_uuid}/summary", MSG_TASK_SUMMARY, .shape = &shape_summary, .answer = "Summary", .tag = "tasks", .summary = "A task to be drawn: its template's steps, its own, its dead letter, without payloads"},
+	{GET, "/v1/tasks/{task_uuid}/wait", MSG_TASK_WAIT, .flags = ROUTE_WAITS, .defaults = "{\"timeout_ms\":30000}", .answer = "Waited", .tag = "tasks", .summary = "Wait until a task is settled: answered then, or at the timeout (30 s)"},
 	{GET, "/v1/tasks/{task_uuid}/events", MSG_TASK_WATCH, .flags = ROUTE_STREAM, .answer = "Stream", .tag = "tasks", .summary = "Follow a task: the task as it is, then each event, until it is finished"},
 	{GET, "/v1/tasks/{task_uuid}/history", MSG_TASK_HISTORY, .answer = "History", .tag = "tasks", .summary = "What has happened to a task"},
-	{POST, "/v1/tasks/{task_uuid}/actions", MSG_TASK_ACTION, .flags = ROUTE_BODY, .answer = "Task", .tag = "tasks", .summary = "Cancel, retry, resolve_manually, pause or resume a task"},
-	{POST, "/v1/tasks/{task_uuid}/cancel", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"cancel\"}", .answer = "Task", .tag = "tasks", .summary = "Cancel a task, with a reason"},
-	{POST, "/v1/tasks/{task_uuid}/retry", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"retry\"}", .answer = "Task", .tag = "tasks", .summary = "Try all failed steps again"},
-	{POST, "/v1/tasks/{task_uuid}/resolve", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"resolve_manually\"}", .answer = "Task", .tag = "tasks", .summary = "Call a blocked task done"},
-	{POST, "/v1/tasks/{task_uuid}/pause", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"pause\"}", .answer = "Task", .tag = "tasks", .summary = "Begin no more steps of a task"},
-	{POST, "/v1/tasks/{task_uuid}/resume", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"resume\"}", .answer = "Task", .tag = "tasks", .summary = "Go on with a paused task"},
+	{POST, "/v1/tasks/{task_uuid}/actions", MSG_TASK_ACTION, .flags = ROUTE_BODY, .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Cancel, retry, resolve_manually, pause or resume a task"},
+	{POST, "/v1/tasks/{task_uuid}/cancel", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"cancel\"}", .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Cancel a task, with a reason"},
+	{POST, "/v1/tasks/{task_uuid}/retry", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"retry\"}", .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Try all failed steps again"},
+	{POST, "/v1/tasks/{task_uuid}/resolve", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"resolve_manually\"}", .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Call a blocked task done"},
+	{POST, "/v1/tasks/{task_uuid}/pause", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"pause\"}", .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Begin no more steps of a task"},
+	{POST, "/v1/tasks/{task_uuid}/resume", MSG_TASK_ACTION, .flags = ROUTE_BODY, .fixed = "{\"action\":\"resume\"}", .shape = &shape_task, .then = MSG_TASK_GET, .answer = "Task", .tag = "tasks", .summary = "Go on with a paused task"},
 	/* steps */
 	{POST, "/v1/steps/actions", MSG_STEP_BULK_ACTION, .flags = ROUTE_BODY, .answer = "Bulk", .tag = "steps", .summary = "Do something to all steps that fit a filter"},
-	{GET, "/v1/steps/{step_uuid}", MSG_STEP_GET, .answer = "Step", .tag = "steps", .summary = "A step"},
-	{POST, "/v1/steps/{step_uuid}/actions", MSG_STEP_ACTION, .flags = ROUTE_BODY, .answer = "Step", .tag = "steps", .summary = "Reset, resolve, skip or complete a step; its task goes on"},
-	{GET, "/v1/tasks/{task_uuid}/workflow_steps", MSG_TASK_GET, .fixed = "{\"steps\":true}", .pick = "steps", .answer = "Steps", .tag = "steps", .summary = "The steps of a task"},
-	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}", MSG_STEP_GET, .answer = "Step", .tag = "steps", .summary = "A step, by its name"},
-	{PATCH, "/v1/tasks/{task_uuid}/workflow_steps/{step}", MSG_STEP_ACTION, .flags = ROUTE_BODY, .aliases = step_patch, .answer = "Step", .tag = "steps", .summary = "Reset, resolve, skip or complete a step; its task goes on"},
-	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}/audit", MSG_TASK_HISTORY, .answer = "StepHistory", .tag = "steps", .summary = "What has happened to a step"},
+	{GET, "/v1/steps/{step_uuid}", MSG_STEP_GET, .fixed = "{\"readiness\":true}", .shape = &shape_step, .answer = "Step", .tag = "steps", .summary = "A step"},
+	{POST, "/v1/steps/{step_uuid}/actions", MSG_STEP_ACTION, .flags = ROUTE_BODY, .shape = &shape_step, .then = MSG_STEP_GET, .answer = "Step", .tag = "steps", .summary = "Reset, resolve, skip or complete a step; its task goes on"},
+	{GET, "/v1/tasks/{task_uuid}/workflow_steps", MSG_TASK_GET, .fixed = "{\"steps\":true,\"readiness\":true}", .defaults = "{\"limit\":1000}", .shape = &shape_step, .pick = "steps", .answer = "Steps", .tag = "steps", .summary = "The steps of a task"},
+	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}", MSG_STEP_GET, .fixed = "{\"readiness\":true}", .shape = &shape_step, .answer = "Step", .tag = "steps", .summary = "A step, by its name"},
+	{PATCH, "/v1/tasks/{task_uuid}/workflow_steps/{step}", MSG_STEP_ACTION, .flags = ROUTE_BODY, .aliases = step_patch, .shape = &shape_step, .then = MSG_STEP_GET, .answer = "Step", .tag = "steps", .summary = "Reset, resolve, skip or complete a step; its task goes on"},
+	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}/audit", MSG_STEP_AUDIT, .pick = "audit", .answer = "AuditRows", .tag = "steps", .summary = "Who produced which result of a step, the newest first"},
+	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}/history", MSG_TASK_HISTORY, .answer = "StepHistory", .tag = "steps", .summary = "What has happened to a step"},
 	{GET, "/v1/tasks/{task_uuid}/workflow_steps/{step}/replay", MSG_STEP_REPLAY, .answer = "Object", .tag = "steps", .summary = "What is needed to run a recorded step again under a debugger"},
 	/* templates */
-	{GET, "/v1/templates", MSG_TEMPLATE_LIST, .answer = "TemplateList", .tag = "templates", .summary = "Registered templates"},
+	{GET, "/v1/templates", MSG_TEMPLATE_LIST, .shape = &shape_templates, .answer = "TemplateList", .tag = "templates", .summary = "Registered templates"},
 	{POST, "/v1/templates", MSG_TEMPLATE_APPLY, .flags = ROUTE_BODY | ROUTE_SOURCE | ROUTE_CREATES, .answer = "Applied", .tag = "templates", .summary = "Register a template: its YAML, or JSON with the source in it"},
 	{POST, "/v1/templates/validate", MSG_TEMPLATE_VALIDATE, .flags = ROUTE_BODY | ROUTE_SOURCE, .answer = "Validated", .tag = "templates", .summary = "What is wrong with a template"},
-	{GET, "/v1/templates/{namespace}/{name}", MSG_TEMPLATE_GET, .answer = "Template", .tag = "templates", .summary = "The newest version of a template"},
-	{GET, "/v1/templates/{namespace}/{name}/{version}", MSG_TEMPLATE_GET, .answer = "Template", .tag = "templates", .summary = "A template"},
+	{GET, "/v1/templates/{namespace}/{name}", MSG_TEMPLATE_GET, .shape = &shape_template, .answer = "Template", .tag = "templates", .summary = "The newest version of a template"},
+	{GET, "/v1/templates/{namespace}/{name}/{version}", MSG_TEMPLATE_GET, .shape = &shape_template, .answer = "Template", .tag = "templates", .summary = "A template"},
 	/* namespaces */
 	{GET, "/v1/namespaces", MSG_NAMESPACE_LIST, .answer = "NamespaceList", .tag = "namespaces", .summary = "Namespaces"},
 	{POST, "/v1/namespaces/{namespace}/pause", MSG_NAMESPACE_PAUSE, .flags = ROUTE_BODY, .answer = "Namespace", .tag = "namespaces", .summary = "Begin no more steps of a namespace"},
@@ -60,15 +62,15 @@ const struct route routes[] = {
 	{GET, "/v1/tokens", MSG_TOKEN_LIST, .answer = "TokenList", .tag = "tokens", .summary = "Tokens"},
 	{DELETE, "/v1/tokens/{token}", MSG_TOKEN_REVOKE, .answer = "Token", .tag = "tokens", .summary = "Revoke a token, by its id or name"},
 	/* dead letters */
-	{GET, "/v1/dlq", MSG_DLQ_LIST, .aliases = dlq_query, .answer = "EntryList", .tag = "dlq", .summary = "Entries of the dead-letter log, the newest first"},
-	{GET, "/v1/dlq/stats", MSG_DLQ_STATS, .answer = "DlqStats", .tag = "dlq", .summary = "How many entries there are, by reason"},
-	{GET, "/v1/dlq/investigation-queue", MSG_DLQ_QUEUE, .answer = "EntryList", .tag = "dlq", .summary = "What needs to be looked at, the most urgent first"},
-	{GET, "/v1/dlq/staleness", MSG_DLQ_STALENESS, .answer = "Staleness", .tag = "dlq", .summary = "How near unfinished tasks are to their limits"},
-	{GET, "/v1/dlq/task/{task_uuid}", MSG_DLQ_GET, .answer = "Entry", .tag = "dlq", .summary = "The newest entry of a task"},
-	{POST, "/v1/dlq/task/{task_uuid}", MSG_DLQ_ADD, .flags = ROUTE_BODY, .answer = "Entry", .tag = "dlq", .summary = "Enter a task"},
-	{GET, "/v1/dlq/entry/{entry}", MSG_DLQ_GET, .answer = "Entry", .tag = "dlq", .summary = "An entry"},
-	{PATCH, "/v1/dlq/entry/{entry}", MSG_DLQ_UPDATE, .flags = ROUTE_BODY, .aliases = entry_patch, .answer = "Entry", .tag = "dlq", .summary = "Change an entry"},
-	{POST, "/v1/dlq/entry/{entry}/redrive", MSG_DLQ_REDRIVE, .flags = ROUTE_BODY, .answer = "Object", .tag = "dlq", .summary = "Try the failed steps of its task again, and close the entry"},
+	{GET, "/v1/dlq", MSG_DLQ_LIST, .fixed = "{\"snapshots\":true}", .pick = "entries", .shape = &shape_entry, .aliases = dlq_query, .answer = "Entries", .tag = "dlq", .summary = "Entries of the dead-letter log, the newest first"},
+	{GET, "/v1/dlq/stats", MSG_DLQ_STATS, .pick = "reasons", .shape = &shape_reason, .answer = "Reasons", .tag = "dlq", .summary = "How many entries there are, by reason"},
+	{GET, "/v1/dlq/investigation-queue", MSG_DLQ_QUEUE, .pick = "entries", .shape = &shape_entry, .answer = "Entries", .tag = "dlq", .summary = "What needs to be looked at, the most urgent first"},
+	{GET, "/v1/dlq/staleness", MSG_DLQ_STALENESS, .pick = "tasks", .shape = &shape_stale, .answer = "Staleness", .tag = "dlq", .summary = "How near unfinished tasks are to their limits"},
+	{GET, "/v1/dlq/task/{task_uuid}", MSG_DLQ_GET, .shape = &shape_entry, .answer = "Entry", .tag = "dlq", .summary = "The newest entry of a task"},
+	{POST, "/v1/dlq/task/{task_uuid}", MSG_DLQ_ADD, .flags = ROUTE_BODY, .shape = &shape_entry, .answer = "Entry", .tag = "dlq", .summary = "Enter a task"},
+	{GET, "/v1/dlq/entry/{entry}", MSG_DLQ_GET, .shape = &shape_entry, .answer = "Entry", .tag = "dlq", .summary = "An entry"},
+	{PATCH, "/v1/dlq/entry/{entry}", MSG_DLQ_UPDATE, .flags = ROUTE_BODY, .aliases = entry_patch, .shape = &shape_entry_changed, .answer = "EntryChanged", .tag = "dlq", .summary = "Change an entry"},
+	{POST, "/v1/dlq/entry/{entry}/redrive", MSG_DLQ_REDRIVE, .flags = ROUTE_BODY, .shape = &shape_redriven, .answer = "Object", .tag = "dlq", .summary = "Try the failed steps of its task again, and close the entry"},
 	/* domain events */
 	{GET, "/v1/events", MSG_EVENT_LIST, .answer = "EventQueues", .tag = "events", .summary = "Queues of durable events"},
 	{POST, "/v1/events", MSG_EVENT_PUBLISH, .flags = ROUTE_BODY, .answer = "Object", .tag = "events", .summary = "Publish an event"},
@@ -86,14 +88,17 @@ const struct route routes[] = {
 	{GET, "/v1/audit", MSG_AUDIT_LIST, .answer = "ActionList", .tag = "system", .summary = "What was done by hand, by whom, from where and why, the newest first"},
 	{GET, "/v1/stats", MSG_STATS, .answer = "Object", .tag = "system", .summary = "How many tasks are in which state, and how many a minute"},
 	{GET, "/v1/analytics", MSG_ANALYTICS, .answer = "Analytics", .tag = "system", .summary = "Durations and failures by template and step, and the slowest tasks"},
+	{GET, "/v1/analytics/performance", MSG_ANALYTICS_PERFORMANCE, .answer = "Performance", .tag = "system", .summary = "Rates and mean durations of the last hours"},
+	{GET, "/v1/analytics/bottlenecks", MSG_ANALYTICS_BOTTLENECKS, .answer = "Bottlenecks", .tag = "system", .summary = "What takes longest, and what to do about it"},
 	{GET, "/v1/doctor", MSG_DOCTOR, .answer = "Doctor", .tag = "system", .summary = "Check that nothing is stranded"},
 	{GET, "/v1/server", MSG_SERVER_INFO, .answer = "Object", .tag = "system", .summary = "This daemon"},
 	{GET, "/v1/config", MSG_SERVER_CONFIG, .answer = "Object", .tag = "system", .summary = "The options in effect, without secrets"},
 	{GET, "/metrics", MSG_SERVER_METRICS, .flags = ROUTE_TEXT, .fixed = "{\"format\":\"prometheus\"}", .answer = "Metrics", .tag = "system", .summary = "Metrics for Prometheus"},
 	/* without the protocol */
 	{GET, "/config", MSG_SERVER_CONFIG, .answer = "Object", .tag = "system", .summary = "The same as /v1/config"},
+	{GET, "/api-docs/ui", MSG_COUNT, on_api_docs, .flags = ROUTE_HTML, .answer = "Page", .tag = "health", .summary = "This interface as a page to read"},
 	{GET, "/api-docs/openapi.json", MSG_COUNT, on_openapi, .answer = "Object", .tag = "health", .summary = "The same as /openapi.json"},
-	{GET, "/health", MSG_COUNT, on_live, .answer = "Health", .tag = "health", .summary = "The same as /health/live"},
+	{GET, "/health", MSG_COUNT, on_health, .answer = "Health", .tag = "health", .summary = "The daemon answers"},
 	{GET, "/health/live", MSG_COUNT, on_live, .answer = "Health", .tag = "health", .summary = "The daemon's loop turns: if not, start it again"},
 	{GET, "/health/ready", MSG_COUNT, on_ready, .answer = "Health", .tag = "health", .summary = "The daemon takes and does work: if not (503), send it elsewhere"},
 	{GET, "/health/detailed", MSG_COUNT, on_detailed, .answer = "Health", .tag = "health", .summary = "The same with numbers"},

@@ -24,6 +24,7 @@ enum route_flags {
 	ROUTE_WAITS = 8,   /* the answer may take as long as the request says */
 	ROUTE_STREAM = 16, /* server-sent events */
 	ROUTE_TEXT = 32,   /* the answer is no JSON */
+	ROUTE_HTML = 64,   /* but this */
 };
 
 struct route {
@@ -33,7 +34,11 @@ struct route {
 	local_fn *fn;
 	unsigned flags;
 	const char *fixed; /* parameters that the path means, as JSON; or NULL */
-	const char *pick;  /* what of the result is the answer; NULL: all */
+	const char *defaults; /* parameters that hold if they are not given, as JSON; or NULL. Not if */
+	const char *unless;   /* one of these words (or NULL) is in the query */
+	const char *pick;  /* what of the result is the answer: an array, whose next page is in the header Link; NULL: all */
+	const struct shape *shape; /* of the answer; NULL: as the protocol has it */
+	enum msg_id then; /* task.get or step.get: what was done to that is answered with how it is then; 0: not */
 	const struct alias *aliases;
 	const char *answer; /* its schema in the OpenAPI document */
 	const char *tag, *summary;

@@ -34,5 +34,6 @@
 #define EVENTS_UNREAD_ALL (256u << 20) /* the same for all subscribers together */
 #define QUOTA_SMALL 65536u	      /* bytes of one buffer that are counted as they are used, and of a session that does no harm */
 #define TOKEN_NAMESPACES_MAX 100
+#define STEPS_PAGE_MAX 5000	      /* steps of one task in an answer with their readiness */
 #define RUNNING_SHOWN_MAX 1000u	      /* steps of one worker in an answer */
 #define CONSUMERS_MAX 64u	      /* calls of one session that wait for durable events */

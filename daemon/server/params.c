@@ -1,7 +1,5 @@
 #include "daemon/server/params.h"
 
-#include "daemon/server/params.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,10 +26,13 @@ static const struct param create_params[] = {
 	{"reason", P_STR, false, 0, 128},      {"tags", P_TAGS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
 	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent", P_STR, false, 1, 256},
 	{"tracestate", P_STR, false, 1, 512},
-	{"idempotency_key", P_STR, false, 1, 256}, {"run_at", P_TIME, false, 0, 0}, {0}};
+	{"idempotency_key", P_STR, false, 1, 256}, {"run_at", P_TIME, false, 0, 0},
+	{"requested_at", P_MOMENT, false, 0, 0},	       {"options", P_MAP, false, 0, 0},		 {0}};
 static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}, {0}};
 static const struct param task_params[] = {TASK_UUID, {0}};
-static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {0}};
+#define STEPS_PAGE {"limit", P_INT, false, 1, STEPS_PAGE_MAX}, {"cursor", P_STR, false, 1, 16}
+static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {"readiness", P_BOOL, false, 0, 0}, STEPS_PAGE, {0}};
+static const struct param summary_params[] = {TASK_UUID, STEPS_PAGE, {0}};
 static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"state", P_STR, false, 1, 40},
 					   {"tag", P_STR, false, 1, 256}, {"correlation_id", P_STR, false, 1, 256}, {"version", P_STR, false, 1, 64},
 					   {"states", P_STRS, false, 1, 12}, {"paused", P_BOOL, false, 0, 0}, {"priority_min", P_INT, false, -100, 100}, {"priority_max", P_INT, false, -100, 100},
@@ -51,7 +52,7 @@ static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1
 #define MAYBE_WHY {"reason", P_STR, false, 1, 1024}, {"operator", P_STR, false, 1, 256}
 #define ENTRY_OR_TASK {"entry", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}
 static const struct param dlq_list_params[] = {{"status", P_STR, false, 1, 40}, {"reason", P_STR, false, 1, 40}, {"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255},
-					       {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+					       {"limit", P_INT, false, 1, 1000}, {"offset", P_INT, false, 0, 100000}, {"snapshots", P_BOOL, false, 0, 0}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param audit_params[] = {{"task_uuid", P_UUID, false, 0, 0}, {"action", P_STR, false, 1, 64}, {"who", P_STR, false, 1, 256}, {"namespace", P_STR, false, 1, 29}, {"request", P_UUID, false, 0, 0},
 					    {"after", P_TIME, false, 0, 0}, {"before", P_TIME, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param dlq_get_params[] = {ENTRY_OR_TASK, {0}};
@@ -84,9 +85,10 @@ static const struct param no_params[] = {{0}};
 #define MANY {"filter", P_MAP, true, 0, 0}, {"dry_run", P_BOOL, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}
 static const struct param task_action_params[] = {TASK_UUID, {"action", P_STR, true, 1, 32}, BY_WHOM, {0}};
 static const struct param task_bulk_params[] = {{"action", P_STR, true, 1, 32}, MANY, BY_WHOM, {0}};
-static const struct param step_get_params[] = {A_STEP, {"history", P_BOOL, false, 0, 0}, {0}};
+static const struct param step_get_params[] = {A_STEP, {"history", P_BOOL, false, 0, 0}, {"readiness", P_BOOL, false, 0, 0}, {0}};
+static const struct param step_audit_params[] = {A_STEP, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 16}, {0}};
 static const struct param step_replay_params[] = {A_STEP, {0}};
-static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, BY_WHOM, {0}};
+static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, {"metadata", P_MAP, false, 0, 0}, BY_WHOM, {0}};
 static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, MANY, BY_WHOM, {0}};
 static const struct param dlq_redrive_params[] = {ENTRY_OR_TASK, BY_WHOM, {0}};
 #define WORKER_UUID {"worker_uuid", P_UUID, true, 0, 0}
@@ -95,6 +97,8 @@ static const struct param worker_drain_params[] = {WORKER_UUID, BY_WHOM, {0}};
 static const struct param purge_params[] = {{"namespace", P_STR, true, 1, 29}, {"handler", P_STR, true, 1, 2000}, {"dry_run", P_BOOL, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, BY_WHOM, {0}};
 static const struct param analytics_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"version", P_STR, false, 1, 64}, {"created_after", P_TIME, false, 0, 0},
 						{"created_before", P_TIME, false, 0, 0}, {"tag", P_STR, false, 1, 256}, {"max_tasks", P_INT, false, 1, 100000}, {"limit", P_INT, false, 1, 1000}, {0}};
+static const struct param performance_params[] = {NAMESPACE, {"hours", P_INT, false, 0, 8760}, {0}};
+static const struct param bottlenecks_params[] = {NAMESPACE, {"limit", P_INT, false, 1, 100}, {"min_executions", P_INT, false, 1, 1000000}, {0}};
 static const struct param restore_params[] = {{"name", P_STR, true, 1, 255}, {"namespace", P_STR, true, 1, 29}, {"version", P_STR, true, 1, 64}, {"context", P_MAP, true, 0, 0},
 					      {"priority", P_INT, false, -100, 100}, {"tags", P_TAGS, false, 0, 100}, {"correlation_id", P_STR, false, 1, 256}, BY_WHOM, {0}};
 static const struct param namespace_params[] = {{"namespace", P_STR, true, 1, 29}, BY_WHOM, {0}};
@@ -108,6 +112,7 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_TASK_CREATE] = create_params,
 	[MSG_TASK_CREATE_MANY] = bulk_params,
 	[MSG_TASK_GET] = get_params,
+	[MSG_TASK_SUMMARY] = summary_params,
 	[MSG_TASK_LIST] = list_params,
 	[MSG_TASK_WAIT] = wait_params,
 	[MSG_TASK_WATCH] = task_params,
@@ -117,6 +122,7 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_TASK_ACTION] = task_action_params,
 	[MSG_TASK_BULK_ACTION] = task_bulk_params,
 	[MSG_STEP_GET] = step_get_params,
+	[MSG_STEP_AUDIT] = step_audit_params,
 	[MSG_STEP_REPLAY] = step_replay_params,
 	[MSG_STEP_ACTION] = step_action_params,
 	[MSG_STEP_BULK_ACTION] = step_bulk_params,
@@ -133,6 +139,8 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_QUEUE_PURGE] = purge_params,
 	[MSG_STATS] = template_list_params,
 	[MSG_ANALYTICS] = analytics_params,
+	[MSG_ANALYTICS_PERFORMANCE] = performance_params,
+	[MSG_ANALYTICS_BOTTLENECKS] = bottlenecks_params,
 	[MSG_TASK_RESTORE] = restore_params,
 	[MSG_NODE_LIST] = no_params,
 	[MSG_QUEUE_LIST] = template_list_params,
@@ -176,7 +184,7 @@ const struct param *message_params(enum msg_id m)
 /* Checking --------------------------------------------------------------------------------------------------------------- */
 
 static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
-					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_TAGS] = "an array of strings of at most 256 bytes", [P_INTS] = "an array of positive integers", [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z",
+					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_TAGS] = "an array of strings of at most 256 bytes", [P_INTS] = "an array of positive integers", [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z", [P_MOMENT] = "a time as in RFC 3339, 2030-01-31T09:00:00Z, or without a zone (then it is UTC)",
 					 [P_ANY] = "any value"};
 
 #define TAG_MAX 256 /* an index holds them */
@@ -216,6 +224,15 @@ static bool length_ok(uint64_t n, const struct param *p)
 	return n >= (uint64_t)p->min && (p->max == 0 || n <= (uint64_t)p->max);
 }
 
+/* Some libraries write a time in UTC without saying so. */
+static bool moment_ok(const char *text, size_t n)
+{
+	char with_zone[40];
+	if (rfc3339_valid(text, n))
+		return true;
+	return n + 1 < sizeof with_zone && snprintf(with_zone, sizeof with_zone, "%.*sZ", (int)n, text) == (int)n + 1 && rfc3339_valid(with_zone, n + 1);
+}
+
 static bool value_ok(const msgpack_object *o, const struct param *p)
 {
 	struct uuid u;
@@ -242,6 +259,8 @@ static bool value_ok(const msgpack_object *o, const struct param *p)
 		return integers_ok(o, p);
 	case P_TIME:
 		return o->type == MSGPACK_OBJECT_STR && rfc3339_valid(o->via.str.ptr, o->via.str.size);
+	case P_MOMENT:
+		return o->type == MSGPACK_OBJECT_STR && moment_ok(o->via.str.ptr, o->via.str.size);
 	case P_ANY:
 		return true;
 	}

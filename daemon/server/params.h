@@ -6,7 +6,7 @@
 #include "protocol/mp.h"
 #include "protocol/msg.h"
 
-enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_TAGS, P_INTS, P_TIME, P_ANY };
+enum param_type { P_STR, P_INT, P_BOOL, P_UUID, P_MAP, P_ARRAY, P_STRS, P_TAGS, P_INTS, P_TIME, P_MOMENT, P_ANY };
 
 #define PARAMS_MAX 24 /* of a message */
 

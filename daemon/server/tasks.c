@@ -42,21 +42,23 @@ struct bulk {
 	} items[];
 };
 
-static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "tracestate", "idempotency_key", "run_at"};
+static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "tracestate", "idempotency_key", "run_at", "requested_at", "options"};
 
 #define BULK_ANSWER (sizeof(struct err) + 100u) /* bytes of the answer for one task: an error, with the names of its fields */
 
-static int read_options(const msgpack_object *params, struct text *ret, struct err *e)
+static int read_options(const msgpack_object *params, size_t max, struct text *ret, struct err *e)
 {
 	struct buf b;
 	int rc = 0;
-	buf_init(&b, 0); /* each of them has its bound */
+	buf_init(&b, 0); /* each of them has its bound, and options that of the context */
 	for (size_t i = 0; rc == 0 && i < sizeof option_keys / sizeof *option_keys; i++) {
 		const msgpack_object *o = mp_get(params, option_keys[i]);
 		if (!o)
 			continue;
 		buf_printf(&b, "%s\"%s\":", b.len ? "," : "{", option_keys[i]);
-		rc = value_to_json(o, option_keys[i], 0, &b, e);
+		rc = value_to_json(o, option_keys[i], o->type == MSGPACK_OBJECT_MAP ? max : 0, &b, e);
+		if (rc == -EMSGSIZE)
+			e->limit = "max_context";
 	}
 	if (rc == 0 && b.len > 0) {
 		buf_append_char(&b, '}');
@@ -105,7 +107,7 @@ static int read_create(struct session *s, const msgpack_object *params, struct r
 		rc = q->context.s && q->ns.s && q->name.s ? 0 : err_set(e, -ENOMEM, "overloaded", "out of memory");
 	}
 	buf_done(&b);
-	return rc < 0 ? rc : read_options(params, &q->opts, e);
+	return rc < 0 ? rc : read_options(params, s->srv->opt->max_context, &q->opts, e);
 }
 
 static void reply_created(struct buf *b, const struct uuid *task, const char *status, const char *state)

@@ -56,7 +56,7 @@ def ways(ns, task, step, entry):
 		"step.bulk_action": [{"action": "skip", "filter": {"all": True}, **WHY}], "namespace.list": [{}], "namespace.pause": [{"namespace": ns, **WHY}], "namespace.resume": [{"namespace": ns, **WHY}],
 		"template.apply": [{"source": source}], "template.validate": [{"source": source}], "template.list": [{}], "template.get": [{"name": "pair", "namespace": ns}], "worker.list": [{}], "node.list": [{}],
 		"queue.list": [{}], "queue.purge": [{"namespace": ns, "handler": "t.a", **WHY}], "stats": [{}], "analytics": [{}], "worker.get": [{"worker_uuid": NOBODY}], "worker.drain": [{"worker_uuid": NOBODY, **WHY}],
-		"task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "server.metrics": [{}], "audit.list": [{}, {"task_uuid": task}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
+		"task.summary": [{"task_uuid": task}], "step.audit": a_step, "analytics.performance": [{}], "analytics.bottlenecks": [{}], "task.restore": [{"namespace": ns, "name": "pair", "version": "1.0.0", "context": {}, **WHY}], "event.list": [{}], "doctor": [{}], "server.info": [{}], "server.config": [{}], "server.metrics": [{}], "audit.list": [{}, {"task_uuid": task}], "dlq.list": [{}], "dlq.get": an_entry, "dlq.stats": [{}], "dlq.queue": [{}], "dlq.add": [{"task_uuid": task}],
 		"dlq.update": [{**e, "notes": "seen"} for e in an_entry], "dlq.redrive": [{**e, **WHY} for e in an_entry], "dlq.staleness": [{}], "namespace.retention": [{"namespace": ns}],
 		"token.create": [{"name": "some", "roles": ["read"], "namespaces": [ns], "expires_at": "2999-01-01T00:00:00Z"}], "token.list": [{}], "token.revoke": [{"token": "nosuchtoken"}],
 		"event.subscribe": [{"patterns": ["*"], "namespaces": [ns]}], "event.unsubscribe": [{}], "event.publish": [{"name": "x", "namespace": ns}], "event.consume": [{"namespace": ns}],
@@ -244,7 +244,7 @@ class Namespaces(Shared):
 		wait_for(lambda: len(self.node.client.request("worker.list", {})["workers"]) >= 4, "four workers")
 		lists = {"task.list": "tasks", "template.list": "templates", "namespace.list": "namespaces", "queue.list": "queues", "dlq.list": "entries", "dlq.queue": "entries", "dlq.staleness": "tasks",
 		         "event.list": "queues", "worker.list": "workers"}
-		self.assertEqual(set(lists) | {"audit.list", "dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke", "stats", "analytics", "worker.get", "worker.drain"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
+		self.assertEqual(set(lists) | {"audit.list", "dlq.stats", "task.bulk_action", "step.bulk_action", "token.list", "token.revoke", "stats", "analytics", "analytics.performance", "analytics.bottlenecks", "worker.get", "worker.drain"}, {m for m, (_, _, scope) in TABLE.items() if scope == "list"})
 		ann, bob, auditor = self.wire(ANN), self.wire(BOB), self.wire(AUDITOR)
 		for method, key in lists.items():
 			with self.subTest(method):
@@ -254,6 +254,8 @@ class Namespaces(Shared):
 				self.assertEqual(seen, [["ours"], ["theirs"]])
 				self.assertEqual(len(ours) + len(theirs) + (1 if method == "worker.list" else 0), len(everything), "each sees all that is its own; the worker of both is nobody's")
 		self.assertEqual([{r["namespace"] for r in w.call("analytics", {})["templates"]} for w in (ann, bob)], [{"ours"}, {"theirs"}])
+		self.assertEqual([{r["namespace_name"] for r in w.call("analytics.bottlenecks", {"min_executions": 1})["slow_tasks"]} for w in (ann, bob)], [{"ours"}, {"theirs"}])
+		self.assertEqual(sum(w.call("analytics.performance", {})["total_tasks"] for w in (ann, bob)), auditor.call("analytics.performance", {})["total_tasks"])
 		self.assertEqual(sum(sum(w.call("stats", {})["tasks"]["states"].values()) for w in (ann, bob)), sum(auditor.call("stats", {})["tasks"]["states"].values()))
 		for mine, other in (ann, bob), (bob, ann):
 			uuid = mine.call("worker.list", {})["workers"][0]["worker_uuid"]

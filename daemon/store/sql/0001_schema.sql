@@ -159,7 +159,8 @@ CREATE TABLE tasker.tasks (
   tags text[],
   correlation_id text, parent_correlation_id text, traceparent text,
   tracestate text,                      -- with a traceparent that is one; else it means nothing
-  impossible int[]                      -- template steps that will never be made: branches not taken, unused batch workers; NULL if there are none
+  impossible int[],                     -- template steps that will never be made: branches not taken, unused batch workers; NULL if there are none
+  request jsonb                         -- what else its creator said, for people: requested_at, options; NULL: nothing
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX tasks_identity ON tasker.tasks (identity_key) WHERE identity_key IS NOT NULL;
 -- For lists; those that use no such things pay nothing for the first two, and a few bytes in a thousand rows for the third.
@@ -265,13 +266,14 @@ CREATE TABLE tasker.operator_actions (
   uid bigint, user_name text, pid int,  -- of the peer, from the kernel
   operator text,                        -- what the peer says about who it acts for
   reason text NOT NULL,
-  node_no int
+  node_no int,
+  metadata jsonb                        -- what else the peer says about it
 );
 CREATE INDEX operator_actions_request ON tasker.operator_actions (request_id);
 CREATE INDEX operator_actions_task ON tasker.operator_actions (task_id, step_no);
 
 -- Who asks, in the parameters of functions.
-CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text, pid int);
+CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text, pid int, metadata jsonb);
 
 -- Actions on tasks with very many steps, which are done in stretches, a transaction each; see 0008_operators.sql.
 CREATE TABLE tasker.long_actions (

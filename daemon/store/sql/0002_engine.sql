@@ -271,7 +271,7 @@ BEGIN
     r.status := CASE WHEN r.meta IS NULL THEN 'begun' WHEN r.meta ->> 'state' = 'cancel' THEN 'begun' ELSE 'busy' END;
     IF r.meta IS NULL THEN
       PERFORM tasker.begin_long(ROW(gen_random_uuid(), p_node, substring(p_operator FROM '^uid:([0-9]+)')::bigint, substring(p_operator FROM '^user:(.+)$'), NULL, coalesce(p_reason, ''),
-                                    substring(p_operator FROM ' pid:([0-9]+)$')::int)::tasker.actor, 'cancel', v_id);
+                                    substring(p_operator FROM ' pid:([0-9]+)$')::int, NULL)::tasker.actor, 'cancel', v_id);
     END IF;
     RETURN NEXT r;
     RETURN;

@@ -228,14 +228,15 @@ BEGIN
 
   WITH ins AS (
     INSERT INTO tasker.tasks (task_uuid, template_id, state, open_sinks, n_active, priority, created_by_node, context, identity_key, idempotency_key,
-                              initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent, tracestate, run_at, finished_at)
+                              initiator, source_system, reason, tags, correlation_id, parent_correlation_id, traceparent, tracestate, run_at, finished_at, request)
     SELECT i.u, i.tid, CASE WHEN l.at IS NOT NULL THEN 'pending' WHEN t.n_sinks = 0 THEN 'complete' ELSE 'steps_in_process' END::tasker.task_state, t.n_sinks, t.start_active,
            coalesce((i.opts ->> 'priority')::smallint, 0), p_node, i.ctx, i.key, i.opts ->> 'idempotency_key',
            i.opts ->> 'initiator', i.opts ->> 'source_system', i.opts ->> 'reason',
            CASE WHEN i.opts ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(i.opts -> 'tags')) END,
            i.opts ->> 'correlation_id', i.opts ->> 'parent_correlation_id', i.opts ->> 'traceparent',
            CASE WHEN i.opts ->> 'traceparent' ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}' THEN i.opts ->> 'tracestate' END, l.at,
-           CASE WHEN t.n_sinks = 0 AND l.at IS NULL THEN now() END
+           CASE WHEN t.n_sinks = 0 AND l.at IS NULL THEN now() END,
+           CASE WHEN i.opts ?| '{requested_at,options}' THEN jsonb_strip_nulls(jsonb_build_object('requested_at', i.opts -> 'requested_at', 'options', i.opts -> 'options')) END
     FROM unnest(p_uuid, v_templates, p_context, p_opts, v_keys, v_strat, v_later) WITH ORDINALITY AS i(u, tid, ctx, opts, key, strat, later, ord)
     CROSS JOIN LATERAL (SELECT x.n_sinks, x.start_active FROM tasker.templates x WHERE x.template_id = i.tid OFFSET 0) t
     CROSS JOIN LATERAL (SELECT CASE WHEN (i.opts ->> 'run_at')::timestamptz > now() THEN (i.opts ->> 'run_at')::timestamptz WHEN i.later THEN now() END AS at) l

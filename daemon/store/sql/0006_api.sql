@@ -4,6 +4,10 @@
 CREATE FUNCTION tasker.rfc3339(p timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT to_char(p AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 
+-- A time that a request holds, which may be without a zone: UTC then.
+CREATE FUNCTION tasker.moment(p text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT tasker.rfc3339(p::timestamptz) $$; -- sessions are in UTC
+
 -- Whether who asks may see this namespace: "within", which the daemon adds for peers that are restricted, lists those it may.
 CREATE FUNCTION tasker.is_within(p jsonb, p_namespace text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT p -> 'within' IS NULL OR p -> 'within' ? p_namespace $$;
@@ -123,9 +127,10 @@ CREATE FUNCTION tasker.step_rows(p_task bigint) RETURNS SETOF tasker.steps LANGU
   UNION ALL SELECT s.* FROM tasker.archived_tasks a CROSS JOIN LATERAL unnest(a.steps) AS s WHERE a.task_id = p_task
 $$;
 
--- The task objects of the protocol, section 7. p_steps: with their steps, if there are no more than p_most: a frame has no items for more, and what cannot be sent need not be made.
+-- The task objects of the protocol, section 7. p_steps: with their steps, if there are no more than p_most: a frame has no items for more, and what cannot be sent need not be made. Of them
+-- p_page after number p_after.
 -- A set, so that many cost one start of a query, and one that is looked up by its key.
-CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigint) RETURNS TABLE (task_id bigint, object jsonb) LANGUAGE sql STABLE AS $$
+CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigint, p_after int DEFAULT -1, p_page int DEFAULT NULL) RETURNS TABLE (task_id bigint, object jsonb) LANGUAGE sql STABLE AS $$
   SELECT t.task_id, jsonb_build_object(
     'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'version', tp.version, 'state', t.state, 'status', t.state,
     'created_at', tasker.rfc3339(t.created_at), 'finished_at', tasker.rfc3339(t.finished_at),
@@ -137,6 +142,7 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
     'completion_percentage', CASE WHEN c.total = 0 THEN 100 ELSE round(100.0 * c.done / c.total, 2) END,
     'execution_status', CASE WHEN t.state IN ('complete', 'resolved_manually') THEN 'all_complete' WHEN t.state IN ('cancelled', 'error') THEN t.state::text
       WHEN t.state = 'blocked_by_failures' THEN 'blocked_by_failures' WHEN c.running > 0 THEN 'processing' WHEN c.ready > 0 THEN 'has_ready_steps' ELSE 'waiting_for_dependencies' END)
+    || CASE WHEN t.request IS NULL THEN '{}' ELSE jsonb_strip_nulls(jsonb_build_object('requested_at', tasker.moment(t.request ->> 'requested_at'), 'options', t.request -> 'options')) END
     || CASE WHEN l.steps IS NOT NULL THEN jsonb_build_object('steps', l.steps) ELSE '{}' END
   FROM unnest(p_ids) AS u(id)
   CROSS JOIN LATERAL (SELECT i.* FROM tasker.task_rows(u.id) i OFFSET 0) t
@@ -156,7 +162,8 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
              || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
              || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
              || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]') AS steps
-    FROM tasker.step_rows(t.task_id) s CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts) l ON p_steps AND (p_most IS NULL OR c.total <= p_most)
+    FROM (SELECT x.* FROM tasker.step_rows(t.task_id) x WHERE x.step_no > p_after ORDER BY x.step_no LIMIT p_page) s
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts) l ON p_steps AND (p_most IS NULL OR c.total <= p_most)
 $$;
 
 CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS
@@ -183,20 +190,40 @@ EXCEPTION WHEN invalid_text_representation THEN
   NULL; -- task_id_of says so
 END $$;
 
+-- Its number as the uuid of a step has it.
+CREATE FUNCTION tasker.step_no_in(p_uuid text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT ('x00' || right(p_uuid, 6))::bit(32)::int - 1 $$;
+
+-- A page of its steps: {"task_uuid", "limit", "cursor"}.
+CREATE FUNCTION tasker.task_page(p_id bigint, p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v_task jsonb; v_last int;
+BEGIN
+  SELECT o.object INTO v_task FROM tasker.task_objects(ARRAY[p_id], true, NULL, coalesce(tasker.read_cursor(p, '^[0-9]{1,9}$')::int, -1), coalesce((p ->> 'limit')::int, 1000)) o;
+  v_last := tasker.step_no_in(v_task #>> '{steps,-1,step_uuid}');
+  RETURN v_task || jsonb_build_object('next_cursor', CASE WHEN EXISTS (SELECT 1 FROM tasker.step_rows(p_id) s WHERE s.step_no > v_last) THEN v_last::text END);
+END $$;
+
 CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   a record := tasker.archived_task(p ->> 'task_uuid');
-  v_steps boolean := coalesce((p ->> 'steps')::boolean, true);
+  v_id CONSTANT bigint := coalesce(a.task_id, tasker.task_id_of(p ->> 'task_uuid'));
+  v_steps CONSTANT boolean := coalesce((p ->> 'steps')::boolean, true);
   v_task jsonb;
 BEGIN
-  IF a.task_id IS NOT NULL THEN
-    v_task := tasker.task_object(a.task_id, v_steps AND a.whole) || jsonb_build_object('archived_at', tasker.rfc3339(a.archived_at));
+  IF v_steps AND coalesce(a.whole, true) AND coalesce(p ->> 'limit', p ->> 'cursor') IS NOT NULL THEN
+    v_task := tasker.task_page(v_id, p);
   ELSE
-    v_task := tasker.task_object(tasker.task_id_of(p ->> 'task_uuid'), v_steps);
+    v_task := tasker.task_object(v_id, v_steps AND coalesce(a.whole, true));
+  END IF;
+  IF a.task_id IS NOT NULL THEN
+    v_task := v_task || jsonb_build_object('archived_at', tasker.rfc3339(a.archived_at));
   END IF;
   IF v_steps AND NOT v_task ? 'steps' AND NOT coalesce((p ->> 'lenient')::boolean, false) THEN
-    RAISE EXCEPTION 'the task has % steps, more than an answer can hold: ask for it with steps false, and for its steps one by one (step.get), by filter (step.bulk_action with dry_run) or by what has happened (task.history)', v_task ->> 'total_steps'
+    RAISE EXCEPTION 'the task has % steps, more than an answer can hold: ask for a page of them (limit, cursor), or with steps false', v_task ->> 'total_steps'
       USING ERRCODE = 'TK413';
+  END IF;
+  IF (p ->> 'readiness')::boolean AND v_task ? 'steps' THEN
+    v_task := tasker.with_readiness(v_id, v_task, false);
   END IF;
   RETURN v_task;
 END $$;
@@ -225,7 +252,8 @@ CREATE VIEW tasker.task_history AS
 -- What was done by hand to a task, or to one of its steps.
 CREATE FUNCTION tasker.actions_of(p_task bigint, p_step int) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object('action', o.action, 'at', tasker.rfc3339(o.at), 'step', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'from', o.from_state, 'to', o.to_state, 'reason', o.reason,
-           'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', n.node_name) ORDER BY o.action_id), '[]')
+           'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', n.node_name)
+           || CASE WHEN o.metadata IS NULL THEN '{}' ELSE jsonb_build_object('metadata', o.metadata) END ORDER BY o.action_id), '[]')
   FROM tasker.operator_actions o
   JOIN tasker.tasks t ON t.task_id = o.task_id
   LEFT JOIN tasker.steps s ON s.task_id = o.task_id AND s.step_no = o.step_no

@@ -5,7 +5,7 @@
 -- Of a request's parameters; "by" is the daemon's own addition.
 CREATE FUNCTION tasker.actor_of(p jsonb) RETURNS tasker.actor LANGUAGE sql STABLE AS $$
   SELECT ROW(coalesce((p -> 'by' ->> 'request')::uuid, gen_random_uuid()), (SELECT n.node_no FROM tasker.nodes n WHERE n.node_name = p -> 'by' ->> 'node'),
-             (p -> 'by' ->> 'uid')::bigint, p -> 'by' ->> 'user', p ->> 'operator', p ->> 'reason', (p -> 'by' ->> 'pid')::int)::tasker.actor
+             (p -> 'by' ->> 'uid')::bigint, p -> 'by' ->> 'user', p ->> 'operator', p ->> 'reason', (p -> 'by' ->> 'pid')::int, p -> 'metadata')::tasker.actor
 $$;
 
 -- What was done by hand besides actions on tasks, steps and namespaces, once for each request.
@@ -152,8 +152,8 @@ BEGIN
            jsonb_build_object('message', 'ended by hand: ' || p_action, 'reason', a.reason)
     FROM was w WHERE w.state = 'in_progress'),
   noted AS (
-    INSERT INTO tasker.operator_actions (request_id, action, task_id, step_no, from_state, to_state, attempts_before, uid, user_name, pid, operator, reason, node_no)
-    SELECT a.request_id, 'step.' || p_action, u.task_id, u.step_no, u.was, u.now, CASE WHEN v_reset THEN u.used END, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no FROM u ORDER BY u.task_id, u.step_no),
+    INSERT INTO tasker.operator_actions (request_id, action, task_id, step_no, from_state, to_state, attempts_before, uid, user_name, pid, operator, reason, node_no, metadata)
+    SELECT a.request_id, 'step.' || p_action, u.task_id, u.step_no, u.was, u.now, CASE WHEN v_reset THEN u.used END, a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no, a.metadata FROM u ORDER BY u.task_id, u.step_no),
   counted AS (
     UPDATE tasker.tasks t SET n_active = t.n_active + g.active, n_waiting = t.n_waiting - g.waiting, n_failed = t.n_failed - g.failed
     FROM (SELECT u.task_id, (count(*) FILTER (WHERE u.now = 'enqueued') - count(*) FILTER (WHERE u.was IN ('enqueued', 'in_progress')))::int AS active,
@@ -471,7 +471,9 @@ CREATE FUNCTION tasker.api_step_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STAB
 DECLARE
   k record := tasker.step_of(p);
 BEGIN
-  RETURN tasker.step_object(k.task_id, k.step_no) || CASE WHEN (p ->> 'history')::boolean THEN jsonb_build_object(
+  RETURN tasker.step_object(k.task_id, k.step_no)
+    || CASE WHEN (p ->> 'readiness')::boolean THEN (SELECT r.facts FROM tasker.readiness(k.task_id, k.step_no, k.step_no) r) ELSE '{}' END
+    || CASE WHEN (p ->> 'history')::boolean THEN jsonb_build_object(
     'actions', tasker.actions_of(k.task_id, k.step_no),
     'history', coalesce((SELECT jsonb_agg(jsonb_build_object('attempt', a.attempt, 'outcome', a.outcome, 'node', n.node_name, 'worker_uuid', a.worker_uuid,
        'ready_at', tasker.rfc3339(a.ready_at), 'started_at', tasker.rfc3339(a.claimed_at), 'finished_at', tasker.rfc3339(a.finished_at), 'recorded_at', tasker.rfc3339(a.recorded_at),
@@ -507,6 +509,8 @@ BEGIN
   IF (p ->> 'action' = 'complete_manually') <> (p ? 'result') THEN
     RAISE EXCEPTION '%', CASE WHEN p ? 'result' THEN 'result is for complete_manually only' ELSE 'complete_manually needs the result of the step' END
       USING ERRCODE = 'TK400', COLUMN = 'result';
+  ELSIF p ->> 'action' <> 'complete_manually' AND p ? 'metadata' THEN
+    RAISE EXCEPTION 'metadata is for complete_manually only' USING ERRCODE = 'TK400', COLUMN = 'metadata';
   END IF;
 END $$;
 

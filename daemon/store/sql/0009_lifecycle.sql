@@ -158,6 +158,13 @@ END $$;
 CREATE FUNCTION tasker.api_dlq_get(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
 $$ SELECT tasker.dlq_object(tasker.dlq_find(p), true) $$;
 
+-- Entries, the newest first. Snapshots go along while they are a MiB together; that one was left out is said in its place.
+CREATE FUNCTION tasker.dlq_objects(p_ids bigint[], p_snapshots boolean) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT coalesce(jsonb_agg(tasker.dlq_object(x.d, false) || CASE WHEN NOT p_snapshots THEN '{}' WHEN x.size <= 1048576 THEN jsonb_build_object('snapshot', (x.d).snapshot)
+                            ELSE jsonb_build_object('snapshot', NULL, 'snapshot_left_out', true) END ORDER BY (x.d).dlq_id DESC), '[]')
+  FROM (SELECT d, CASE WHEN p_snapshots THEN sum(octet_length(d.snapshot::text)) OVER (ORDER BY d.dlq_id DESC) END AS size FROM tasker.dlq d WHERE d.dlq_id = ANY (p_ids)) x
+$$;
+
 CREATE FUNCTION tasker.api_dlq_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_limit int := coalesce((p ->> 'limit')::int, 50);
@@ -174,21 +181,21 @@ BEGIN
     SELECT d.dlq_id FROM tasker.dlq d JOIN tasker.tasks t USING (task_id) JOIN tasker.templates tp USING (template_id) JOIN tasker.namespaces n USING (namespace_id)
     WHERE (v_cursor IS NULL OR d.dlq_id < v_cursor) AND (v_status IS NULL OR d.status = v_status) AND (v_reason IS NULL OR d.reason = v_reason)
       AND (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name') AND tasker.is_within(p, n.name)
-    ORDER BY d.dlq_id DESC LIMIT v_limit + 1) x;
+    ORDER BY d.dlq_id DESC OFFSET coalesce((p ->> 'offset')::int, 0) LIMIT v_limit + 1) x;
   RETURN jsonb_build_object(
-    'entries', coalesce((SELECT jsonb_agg(tasker.dlq_object(d, false) ORDER BY d.dlq_id DESC) FROM tasker.dlq d WHERE d.dlq_id = ANY (v_ids[1:v_limit])), '[]'),
+    'entries', tasker.dlq_objects(v_ids[1:v_limit], coalesce((p ->> 'snapshots')::boolean, false)),
     'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit]::text END);
 END $$;
 
 CREATE FUNCTION tasker.api_dlq_stats(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('reasons', jsonb_agg(jsonb_build_object('reason', r.reason, 'total', k.total, 'pending', k.pending, 'manually_resolved', k.resolved,
-           'permanently_failed', k.failed, 'cancelled', k.cancelled, 'oldest_pending_at', tasker.rfc3339(k.oldest), 'newest_at', tasker.rfc3339(k.newest),
+           'permanently_failed', k.failed, 'cancelled', k.cancelled, 'oldest_pending_at', tasker.rfc3339(k.oldest), 'oldest_at', tasker.rfc3339(k.first), 'newest_at', tasker.rfc3339(k.newest),
            'mean_resolution_minutes', k.mean) ORDER BY r.reason))
   FROM unnest(enum_range(NULL::tasker.dlq_reason)) AS r(reason)
   CROSS JOIN LATERAL (
     SELECT count(*) AS total, count(*) FILTER (WHERE d.status = 'pending') AS pending, count(*) FILTER (WHERE d.status = 'manually_resolved') AS resolved,
            count(*) FILTER (WHERE d.status = 'permanently_failed') AS failed, count(*) FILTER (WHERE d.status = 'cancelled') AS cancelled,
-           min(d.created_at) FILTER (WHERE d.status = 'pending') AS oldest, max(d.created_at) AS newest,
+           min(d.created_at) FILTER (WHERE d.status = 'pending') AS oldest, min(d.created_at) AS first, max(d.created_at) AS newest,
            round((avg(extract(epoch FROM d.resolved_at - d.created_at)) / 60)::numeric, 2) AS mean
     FROM tasker.dlq d
     WHERE d.reason = r.reason AND (p ->> 'namespace' IS NULL AND p -> 'within' IS NULL OR EXISTS (

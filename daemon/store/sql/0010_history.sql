@@ -18,7 +18,7 @@ $$;
 
 CREATE FUNCTION tasker.action_item(o tasker.operator_actions, p_step text, p_node text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('kind', 'action', 'action', o.action, 'at', tasker.rfc3339(o.at), 'step', CASE WHEN o.step_no IS NOT NULL THEN p_step END, 'from', o.from_state, 'to', o.to_state,
-    'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', p_node)
+    'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', p_node) || CASE WHEN o.metadata IS NULL THEN '{}' ELSE jsonb_build_object('metadata', o.metadata) END
 $$;
 
 -- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}: at most p_limit items after the first p_from. What is not among them is not made.
@@ -175,7 +175,7 @@ CREATE VIEW tasker.step_history AS
     WHERE a.task_id = s.task_id AND a.step_no = s.step_no AND m.at IS NOT NULL
     UNION ALL
     SELECT o.at, 5, o.to_state::tasker.step_state, o.action, NULL, (SELECT coalesce(max(a.fence), 0) FROM tasker.step_attempts a WHERE a.task_id = o.task_id AND a.step_no = o.step_no AND a.recorded_at <= o.at),
-           o.node_no, NULL, jsonb_strip_nulls(jsonb_build_object('from', o.from_state, 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid))
+           o.node_no, NULL, jsonb_strip_nulls(jsonb_build_object('from', o.from_state, 'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'metadata', o.metadata))
     FROM tasker.operator_actions o WHERE o.task_id = s.task_id AND o.step_no = s.step_no
     UNION ALL
     SELECT m.at, m.rank, m.state, m.event, m.attempt, s.fence + (s.state <> 'in_progress')::int, s.node_no, NULL::uuid, NULL::jsonb

@@ -131,7 +131,8 @@ BEGIN
   SELECT f.o_ids, f.o_low INTO v_ids, v_low FROM tasker.find_tasks(p, 9223372036854775807, 100000, 200000) f;
   v_pages := ceil(cardinality(v_ids)::numeric / v_limit);
   RETURN jsonb_build_object(
-    'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[(v_page - 1) * v_limit + 1 : v_page * v_limit]) AS i), '[]'), 'next_cursor', NULL,
+    'tasks', coalesce((SELECT jsonb_agg(tasker.task_object(i, false) ORDER BY i DESC) FROM unnest(v_ids[(v_page - 1) * v_limit + 1 : v_page * v_limit]) AS i), '[]'),
+    'next_cursor', CASE WHEN v_page < v_pages THEN v_ids[v_page * v_limit]::text END,
     'pagination', jsonb_build_object('page', v_page, 'per_page', v_limit, 'total_count', cardinality(v_ids), 'total_pages', v_pages, 'has_next', v_page < v_pages, 'has_previous', v_page > 1,
                                      'whole', v_low IS NULL AND cardinality(v_ids) < 100000));
 END $$;

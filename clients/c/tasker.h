@@ -57,6 +57,7 @@ enum tasker_type {
 	TASKER_MAP,
 	TASKER_BYTES
 };
+/* What a value is. */
 enum tasker_type tasker_type(const tasker_value *v);
 /* The field of a map; NULL if it is absent or nil, or if `map` is NULL or not a map. */
 const tasker_value *tasker_get(const tasker_value *map, const char *key);
@@ -110,6 +111,7 @@ int tasker_connect(tasker **ret, const struct tasker_options *opts, struct taske
  * from a callback. */
 tasker *tasker_close(tasker *t);
 
+/* The socket it is connected to, the daemon's name and version, and the name of its node. */
 const char *tasker_socket(const tasker *t);
 const char *tasker_server(const tasker *t); /* "taskerd/0.1.0" */
 const char *tasker_node(const tasker *t);
@@ -140,6 +142,7 @@ int tasker_call_json(tasker *t, const char *method, const char *params, int time
                      struct tasker_error *err);
 /* An answer that is kept. */
 typedef struct tasker_answer tasker_answer;
+/* What is in it, valid until it is freed. */
 const tasker_value *tasker_answer_value(const tasker_answer *a);
 tasker_answer *tasker_answer_free(tasker_answer *a); /* accepts NULL, returns NULL */
 /* The same with the answer as a value, for the caller to free. */
@@ -179,6 +182,7 @@ struct tasker_created {
 	bool created;              /* false: it was there already, by its key */
 	struct tasker_error error; /* of tasker_task_create_many: why this one was not; rc 0: it was */
 };
+/* Create a task. With an idempotency_key that is known, it is the task there is. */
 int tasker_task_create(tasker *t, const struct tasker_task *task, struct tasker_created *ret,
                        struct tasker_error *err);
 /* Create `n` tasks with as few messages as the daemon's limits allow; ret[i] says what became of tasks[i].
@@ -194,6 +198,7 @@ struct tasker_settled {
 	bool settled;  /* nothing moves any more, or not without an operator; false: the time was up */
 	bool finished; /* in a final state */
 };
+/* Wait until nothing of the task moves any more without an operator, at most `timeout_ms`. */
 int tasker_task_wait(tasker *t, const char *task_uuid, int timeout_ms, struct tasker_settled *ret,
                      struct tasker_error *err);
 struct tasker_query {
@@ -267,6 +272,7 @@ enum tasker_verdict {
  * and runs beside others. */
 typedef enum tasker_verdict tasker_handler_fn(void *arg, tasker_step *step);
 
+/* A worker without handlers. `opts` may be NULL. */
 int tasker_worker_new(tasker_worker **ret, const struct tasker_worker_options *opts,
                       struct tasker_error *err);
 /* Say goodbye if connected, and free everything, steps still held included. Accepts NULL, returns NULL. */
@@ -304,6 +310,7 @@ struct tasker_worker_stats {
 	uint64_t connects;
 	size_t held, unacknowledged;
 };
+/* Counters since it was made. */
 void tasker_worker_stats(const tasker_worker *w, struct tasker_worker_stats *ret);
 /* Into the daemon's log, without a step. */
 int tasker_worker_log(tasker_worker *w, const char *level, const char *message, struct tasker_error *err);
@@ -372,6 +379,7 @@ struct tasker_failure {
 	const char *context;          /* JSON text, or NULL */
 	const char *const *backtrace; /* lines, NULL-terminated, or NULL */
 };
+/* A failure with all that can be said about it. */
 int tasker_step_fail(tasker_step *s, const struct tasker_failure *f, struct tasker_error *err);
 /* A permanent failure, and one that may be tried again (after `retry_after_ms` if that is above 0). They
  * return TASKER_DONE, so that a handler can end with `return tasker_step_refuse(...)`. */
@@ -405,6 +413,7 @@ int tasker_step_batch(tasker_step *s, struct tasker_batch *ret, struct tasker_er
 struct tasker_batch_counts {
 	int64_t processed, succeeded, failed, skipped; /* succeeded 0 with failed 0: all */
 };
+/* The outcome of a batch worker. */
 int tasker_step_batch_done(tasker_step *s, const struct tasker_batch_counts *c, struct tasker_error *err);
 /* Add up the results of batch workers whose names begin with `prefix`; returns how many there were. */
 size_t tasker_step_batch_totals(const tasker_step *s, const char *prefix, struct tasker_batch_counts *ret);

@@ -18,9 +18,10 @@ static void tell_broken(const json_t *workers)
 	{
 		json_array_foreach(json_object_get(w, "broken"), k, b)
 		{
-			char line[1024], clean[1024];
-			snprintf(line, sizeof line, "%.64s cannot load %.200s: %.300s:%lld: %.400s", json_text(w, "name"), json_text(b, "name"), json_text(b, "file"),
-			         (long long)json_int(b, "line", 0), json_text(b, "message"));
+			char line[1024], clean[1024], place[340] = "";
+			if (*json_text(b, "file"))
+				snprintf(place, sizeof place, "%.300s:%lld: ", json_text(b, "file"), (long long)json_int(b, "line", 0));
+			snprintf(line, sizeof line, "%.64s cannot load %.200s: %s%.400s", json_text(w, "name"), json_text(b, "name"), place, json_text(b, "message"));
 			text_copy(clean, sizeof clean, line);
 			buf_printf(&out, "%s\n", clean);
 		}

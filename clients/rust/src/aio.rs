@@ -1,10 +1,14 @@
 //! With the feature `tokio`: handlers that are `async`, and a client whose calls are.
 
+use crate::client::{created, safe_to_repeat, unsettled, wait_params, Created};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::handler::no_method;
 use crate::outcome::{Failure, IntoOutcome, Outcome};
-use crate::run::panicked;
+use crate::run::{guarded, may_begin, panicked};
 use crate::step::Step;
+use crate::testing::FakeStep;
+use crate::wire::Value;
 use crate::worker::Builder;
 use serde_json::{json, Value as Json};
 use std::future::Future;
@@ -19,6 +23,12 @@ type Attempt = Pin<Box<dyn Future<Output = std::result::Result<Outcome, Failure>
 pub trait AsyncHandler: Send + Sync + 'static {
     /// One attempt. It is dropped at its next `await` when the step is cancelled.
     fn call(&self, step: Step) -> Attempt;
+
+    /// For a template that names a `method` other than `call`.
+    fn call_method(&self, method: &str, step: Step) -> Attempt {
+        let failure = no_method(method, &step);
+        Box::pin(std::future::ready(Err(failure)))
+    }
 }
 
 impl<F, Fut> AsyncHandler for F
@@ -53,32 +63,48 @@ impl Builder {
     }
 }
 
+/// One attempt: given up when its step is cancelled; each piece of it runs as its step, for logs and panics.
+pub(crate) async fn attempt(handler: Arc<dyn AsyncHandler>, step: Step) -> std::result::Result<Outcome, Failure> {
+    may_begin(&step)?;
+    let begin = || match step.0.method.as_deref() {
+        None | Some("call") => handler.call(step.clone()),
+        Some(method) => handler.call_method(method, step.clone()),
+    };
+    let mut running: Option<Attempt> = None;
+    let mut told = std::pin::pin!(step.cancelled());
+    let ended = std::future::poll_fn(|context| match guarded(&step, || running.get_or_insert_with(begin).as_mut().poll(context)) {
+        Ok(Poll::Pending) => told.as_mut().poll(context).map(|()| {
+            let reason = step.cancel_reason().unwrap_or_default();
+            Err(Failure::library("cancelled", true, format!("cancelled: {reason}")))
+        }),
+        Ok(ended) => ended,
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    })
+    .await;
+    guarded(&step, || drop(running))?;
+    ended
+}
+
 pub(crate) fn spawn(runtime: &tokio::runtime::Handle, engine: Arc<Engine>, handler: Arc<dyn AsyncHandler>, step: Step) {
     let began = Instant::now();
-    let running = {
-        let step = step.clone();
-        runtime.spawn(async move {
-            let mut attempt = handler.call(step.clone());
-            let mut told = std::pin::pin!(step.cancelled());
-            std::future::poll_fn(|context| match attempt.as_mut().poll(context) {
-                Poll::Ready(attempt) => Poll::Ready(attempt),
-                Poll::Pending => told.as_mut().poll(context).map(|()| {
-                    let reason = step.cancel_reason().unwrap_or_default();
-                    Err(Failure::library("cancelled", true, format!("cancelled: {reason}")))
-                }),
-            })
-            .await
-        })
-    };
     runtime.spawn(async move {
-        let attempt = running.await.unwrap_or_else(|e| {
-            Err(match e.try_into_panic() {
-                Ok(payload) => panicked(&*payload),
-                Err(e) => Failure::library("cancelled", true, e.to_string()),
-            })
-        });
+        let attempt = attempt(handler, step.clone()).await;
         engine.finish(&step, &attempt, began);
     });
+}
+
+/// Runs one attempt to its end, from any thread.
+pub(crate) fn wait_for(runtime: &tokio::runtime::Handle, handler: &Arc<dyn AsyncHandler>, step: &Step) -> std::result::Result<Outcome, Failure> {
+    // A thread that belongs to a runtime may not wait for one.
+    let thread = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(attempt(handler.clone(), step.clone()))).join());
+    thread.unwrap_or_else(|payload| Err(panicked(&*payload)))
+}
+
+impl FakeStep {
+    /// Runs an async handler, panics and all.
+    pub async fn run_async(&self, handler: impl AsyncHandler) -> std::result::Result<Outcome, Failure> {
+        attempt(Arc::new(handler), self.step()).await
+    }
 }
 
 /// The calls of [`crate::Client`] as futures.
@@ -99,24 +125,42 @@ impl Client {
 
     /// With options.
     pub async fn with(builder: crate::ClientBuilder) -> Result<Self> {
-        let made = tokio::task::spawn_blocking(move || builder.connect()).await;
-        made.unwrap_or_else(|e| Err(Error::new("internal", e.to_string()))).map(Client)
+        on_a_thread(move || builder.connect()).await.map(Client)
+    }
+
+    /// Any calls of [`crate::Client`], on a thread where they may block: `client.blocking(|c| c.list_tasks(&query))`.
+    pub async fn blocking<T: Send + 'static>(&self, calls: impl FnOnce(&crate::Client) -> Result<T> + Send + 'static) -> Result<T> {
+        let client = self.0.clone();
+        on_a_thread(move || calls(&client)).await
     }
 
     /// Any request of the protocol; no limit of time but the caller's.
     pub async fn request(&self, method: &str, params: &Json) -> Result<Json> {
+        match self.once(method, params).await {
+            Err(e) if e.code == "connection_lost" && safe_to_repeat(method, params) => self.once(method, params).await,
+            answer => answer,
+        }
+        .map(Value::into_json)
+    }
+
+    async fn once(&self, method: &str, params: &Json) -> Result<Value> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         // What is written fits into the socket's buffer, or waits shortly for a daemon that reads.
         let sent = self.0.start(method, params, Box::new(move |r| drop(tx.send(r))))?;
         let answer = rx.await.unwrap_or_else(|_| Err(Error::lost("it broke")));
         drop(sent);
-        answer.map(crate::wire::Value::into_json)
+        answer
     }
 
-    /// Creates a task; its uuid.
-    pub async fn create_task(&self, task: crate::NewTask) -> Result<String> {
-        let answer = self.request("task.create", &task.into_json()).await?;
-        Ok(answer["task_uuid"].as_str().unwrap_or_default().to_owned())
+    /// Creates a task.
+    pub async fn create_task(&self, task: crate::NewTask) -> Result<Created> {
+        self.request("task.create", &task.into_json()).await.map(|answer| created(&answer))
+    }
+
+    /// Creates many with few messages; what became of each, in their order.
+    pub async fn create_tasks(&self, tasks: impl IntoIterator<Item = crate::NewTask>) -> Result<Vec<Result<Created>>> {
+        let tasks: Vec<crate::NewTask> = tasks.into_iter().collect();
+        self.blocking(move |client| client.create_tasks(tasks)).await
     }
 
     /// The task object, with its steps.
@@ -124,13 +168,27 @@ impl Client {
         self.request("task.get", &json!({ "task_uuid": task_uuid })).await
     }
 
-    /// Waits until nothing of the task moves any more without an operator; the task object then.
-    pub async fn wait_for_task(&self, task_uuid: &str, timeout: Duration) -> Result<Json> {
-        let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).min(i32::MAX as u64);
-        let answer = self.request("task.wait", &json!({ "task_uuid": task_uuid, "timeout_ms": ms })).await?;
+    /// Waits until nothing of the task moves any more without an operator, or so long; the task object then.
+    pub async fn wait_for_task(&self, task_uuid: &str, timeout: impl Into<Option<Duration>>) -> Result<Json> {
+        let answer = self.request("task.wait", &wait_params(task_uuid, timeout.into())).await?;
         if answer["settled"] != true {
-            return Err(Error::new("timeout", format!("task {task_uuid} is not settled yet")));
+            return Err(unsettled(task_uuid));
         }
         self.task(task_uuid).await
     }
+
+    /// Cancels a task.
+    pub async fn cancel_task(&self, task_uuid: &str, reason: Option<&str>) -> Result<Json> {
+        self.request("task.cancel", &json!({ "task_uuid": task_uuid, "reason": reason })).await
+    }
+
+    /// Registers a template, YAML or JSON.
+    pub async fn apply_template(&self, source: &str) -> Result<Json> {
+        self.request("template.apply", &json!({ "source": source })).await
+    }
+}
+
+async fn on_a_thread<T: Send + 'static>(calls: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let made = tokio::task::spawn_blocking(calls).await;
+    made.unwrap_or_else(|e| Err(Error::new("internal", e.to_string())))
 }

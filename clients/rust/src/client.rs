@@ -227,12 +227,24 @@ impl NewTask {
     }
 }
 
-fn created(v: &Value) -> Created {
-    let text = |k| v.str(k).unwrap_or_default().to_owned();
-    Created { task_uuid: text("task_uuid"), state: text("state"), created: v.bool("created").unwrap_or(false) }
+pub(crate) fn created(answer: &Json) -> Created {
+    let text = |k| answer[k].as_str().unwrap_or_default().to_owned();
+    Created { task_uuid: text("task_uuid"), state: text("state"), created: answer["created"] == true }
 }
 
-fn safe_to_repeat(method: &str, params: &Json) -> bool {
+pub(crate) fn wait_params(task_uuid: &str, timeout: Option<Duration>) -> Json {
+    let mut params = json!({ "task_uuid": task_uuid });
+    if let Some(time) = timeout {
+        params["timeout_ms"] = json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(i32::MAX as u64));
+    }
+    params
+}
+
+pub(crate) fn unsettled(task_uuid: &str) -> Error {
+    Error::new("timeout", format!("task {task_uuid} is not settled yet"))
+}
+
+pub(crate) fn safe_to_repeat(method: &str, params: &Json) -> bool {
     match method {
         "task.create" => !params["idempotency_key"].is_null(),
         "task.get" | "task.list" | "task.wait" | "task.history" | "step.get" | "ping" | "server.info" | "doctor" => true,
@@ -288,7 +300,7 @@ impl Client {
 
     /// Creates a task.
     pub fn create_task(&self, task: NewTask) -> Result<Created> {
-        self.call("task.create", &Json::Object(task.0), Some(self.0.options.timeout)).map(|v| created(&v))
+        self.call("task.create", &Json::Object(task.0), Some(self.0.options.timeout)).map(|v| created(&v.into_json()))
     }
 
     /// Creates many with few messages; what became of each, in their order.
@@ -328,7 +340,7 @@ impl Client {
         for (place, mut result) in places.into_iter().zip(results) {
             outcomes[place] = Some(match result.take("error") {
                 Some(error) => Err(Error::from_wire(error)),
-                None => Ok(created(&result)),
+                None => Ok(created(&result.into_json())),
             });
         }
         Ok(())
@@ -360,13 +372,9 @@ impl Client {
     /// Waits until nothing of the task moves any more without an operator, or so long; the task object then.
     pub fn wait_for_task(&self, task_uuid: &str, timeout: impl Into<Option<Duration>>) -> Result<Json> {
         let timeout = timeout.into();
-        let mut params = json!({ "task_uuid": task_uuid });
-        if let Some(time) = timeout {
-            params["timeout_ms"] = json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(i32::MAX as u64));
-        }
         let patience = timeout.map(|t| t + Duration::from_secs(10));
-        if self.call("task.wait", &params, patience)?.bool("settled") != Some(true) {
-            return Err(Error::new("timeout", format!("task {task_uuid} is not settled yet")));
+        if self.call("task.wait", &wait_params(task_uuid, timeout), patience)?.bool("settled") != Some(true) {
+            return Err(unsettled(task_uuid));
         }
         self.task(task_uuid)
     }

@@ -11,8 +11,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// For a template that names a `method` other than `call`.
     fn call_method(&self, method: &str, step: &Step) -> Result<Outcome, Failure> {
-        Err(Failure::library("handler_not_found", false, format!("handler {:?} has no method {method:?}", step.0.callable)))
+        Err(no_method(method, step))
     }
+}
+
+pub(crate) fn no_method(method: &str, step: &Step) -> Failure {
+    Failure::library("handler_not_found", false, format!("handler {:?} has no method {method:?}", step.0.callable))
 }
 
 impl<F, R> Handler for F

@@ -3,6 +3,7 @@
 use crate::wire;
 use serde::Serialize;
 use serde_json::{json, Map, Value};
+use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -110,7 +111,11 @@ pub struct BatchCounts {
 
 /// Failure of one attempt. Any error becomes one by `?`, retryable, with where that was.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub struct Failure(pub(crate) Box<Fault>);
+
+/// Behind a pointer, so that a `Result` with a [`Failure`] stays small.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fault {
     pub(crate) message: String,
     pub(crate) error_type: String,
     pub(crate) error_code: Option<String>,
@@ -123,7 +128,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(error_type: &str, retryable: bool, message: String) -> Self {
-        Failure {
+        Failure(Box::new(Fault {
             message,
             error_type: error_type.into(),
             error_code: None,
@@ -132,7 +137,7 @@ impl Failure {
             status_code: None,
             context: Map::new(),
             backtrace: Vec::new(),
-        }
+        }))
     }
 
     /// Another attempt may succeed.
@@ -148,7 +153,7 @@ impl Failure {
     }
 
     fn at(mut self, place: &Location<'_>) -> Self {
-        self.backtrace.push(format!("at {}:{}:{}", place.file(), place.line(), place.column()));
+        self.0.backtrace.push(format!("at {}:{}:{}", place.file(), place.line(), place.column()));
         self
     }
 
@@ -159,46 +164,67 @@ impl Failure {
     /// A type for people and for rules of operators.
     #[must_use]
     pub fn kind(mut self, error_type: &str) -> Self {
-        self.error_type = error_type.into();
+        self.0.error_type = error_type.into();
         self
     }
 
     /// A code of the program's own.
     #[must_use]
     pub fn code(mut self, code: &str) -> Self {
-        self.error_code = Some(code.into());
+        self.0.error_code = Some(code.into());
         self
     }
 
     /// The delay before the next attempt, instead of the template's backoff.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
+        self.0.retry_after = Some(delay);
         self
     }
 
     /// Such as that of an HTTP answer.
     #[must_use]
     pub fn status(mut self, code: u16) -> Self {
-        self.status_code = Some(code);
+        self.0.status_code = Some(code);
         self
     }
 
     /// More about it.
     #[must_use]
     pub fn context(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.context.insert(key.into(), value.into());
+        self.0.context.insert(key.into(), value.into());
         self
     }
 
     /// Whether another attempt will be made.
     pub fn is_retryable(&self) -> bool {
-        self.retryable
+        self.0.retryable
+    }
+
+    /// Its type: `permanent_error`, `handler_error`, `handler_panic`, ..., or what [`Failure::kind`] has set.
+    pub fn error_type(&self) -> &str {
+        &self.0.error_type
+    }
+
+    /// What [`Failure::code`] has set.
+    pub fn error_code(&self) -> Option<&str> {
+        self.0.error_code.as_deref()
+    }
+
+    /// What [`Failure::retry_after`] has set.
+    pub fn delay(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// The sentence for people.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
     }
 }
 
@@ -208,7 +234,7 @@ impl<E: std::error::Error> From<E> for Failure {
         let mut failure = Failure::new("handler_error", true, error.to_string()).at(Location::caller());
         let mut cause = error.source();
         while let Some(e) = cause {
-            failure.backtrace.push(format!("caused by: {e}"));
+            failure.0.backtrace.push(format!("caused by: {e}"));
             cause = e.source();
         }
         failure

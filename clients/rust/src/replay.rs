@@ -89,10 +89,7 @@ impl Worker {
         let fields = recorded_step(&task, row, &template)?;
         let value = wire::decode(&encoded(&fields), usize::MAX).map_err(|why| Error::new("protocol_error", why))?;
         let step = Step::read(value, Arc::new(Shown)).ok_or_else(|| Error::new("not_found", "the step has no uuid"))?;
-        if let Err(failure) = self.engine().registry.find(&step) {
-            return Err(Error::new("not_found", failure.message()));
-        }
-        let attempt = self.engine().registry.attempt(&step);
+        let attempt = self.attempt_here(&step).map_err(|failure| Error::new("not_found", failure.message()))?;
         let same = matches!(&attempt, Ok(outcome) if outcome.result == row["result"]);
         Ok(json!({
             "step": row["name"], "handler": fields["handler"]["callable"],

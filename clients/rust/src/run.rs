@@ -45,16 +45,32 @@ fn watch_panics() {
 pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Failure {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| payload.downcast_ref::<String>().cloned());
     let mut failure = Failure::library("handler_panic", true, text.unwrap_or_else(|| "the handler panicked".into()));
-    failure.backtrace.extend(PANIC.with(|p| p.borrow_mut().take()));
+    failure.0.backtrace.extend(PANIC.with(|p| p.borrow_mut().take()));
     failure
+}
+
+/// Whether the step may be given to its handler.
+pub(crate) fn may_begin(step: &Step) -> Result<(), Failure> {
+    if let Some(reason) = step.cancel_reason() {
+        return Err(Failure::library("cancelled", true, format!("cancelled before it began: {reason}")));
+    }
+    match &step.0.resolver {
+        Some(resolver) => Err(Failure::library("handler_not_found", false, format!("handler {:?}: there is no resolver {resolver:?}", step.0.callable))),
+        None => Ok(()),
+    }
+}
+
+/// Runs a part of the step's handler on this thread, as that step for logs; a panic is a failure.
+pub(crate) fn guarded<T>(step: &Step, part: impl FnOnce() -> T) -> Result<T, Failure> {
+    watch_panics();
+    CURRENT.with(|c| *c.borrow_mut() = Some(step.clone()));
+    let called = catch_unwind(AssertUnwindSafe(part));
+    CURRENT.with(|c| *c.borrow_mut() = None);
+    called.map_err(|payload| panicked(&*payload))
 }
 
 impl Registry {
     pub fn find(&self, step: &Step) -> Result<&Arc<dyn Handler>, Failure> {
-        if let Some(resolver) = &step.0.resolver {
-            let message = format!("handler {:?}: there is no resolver {resolver:?}", step.0.callable);
-            return Err(Failure::library("handler_not_found", false, message));
-        }
         self.handlers
             .get(&step.0.callable)
             .ok_or_else(|| Failure::library("handler_not_found", false, format!("this worker has no handler {:?}", step.0.callable)))
@@ -62,18 +78,12 @@ impl Registry {
 
     /// Runs the handler on this thread; never panics.
     pub fn attempt(&self, step: &Step) -> Attempt {
-        if let Some(reason) = step.cancel_reason() {
-            return Err(Failure::library("cancelled", true, format!("cancelled before it began: {reason}")));
-        }
+        may_begin(step)?;
         let handler = self.find(step)?;
-        watch_panics();
-        CURRENT.with(|c| *c.borrow_mut() = Some(step.clone()));
-        let called = catch_unwind(AssertUnwindSafe(|| match step.0.method.as_deref() {
+        guarded(step, || match step.0.method.as_deref() {
             None | Some("call") => handler.call(step),
             Some(method) => handler.call_method(method, step),
-        }));
-        CURRENT.with(|c| *c.borrow_mut() = None);
-        called.unwrap_or_else(|payload| Err(panicked(&*payload)))
+        })?
     }
 
     fn publish(&self, step: &Step, attempt: &Attempt) -> Vec<Value> {
@@ -84,7 +94,7 @@ impl Registry {
                 Ok(outcome) => outcome.result.clone(),
                 Err(failure) => Value::Object(error_fields(failure)),
             };
-            let made = catch_unwind(AssertUnwindSafe(|| publisher.publish(event, &body, step))).unwrap_or_else(|payload| Publish::Failed(panicked(&*payload).message));
+            let made = catch_unwind(AssertUnwindSafe(|| publisher.publish(event, &body, step))).unwrap_or_else(|payload| Publish::Failed(panicked(&*payload).0.message));
             events.extend(match made {
                 Publish::Default => None,
                 Publish::Skip => Some(json!({"name": event["name"], "skip": true})),
@@ -113,7 +123,11 @@ impl Registry {
                     return packed;
                 }
                 match attempt {
-                    Err(failure) => Failure { context: Map::new(), ..failure.clone() },
+                    Err(failure) => {
+                        let mut shorter = failure.clone();
+                        shorter.0.context.clear();
+                        shorter
+                    }
                     Ok(_) if !events.is_empty() && fits(&entry(step, attempt, &left_out, began, true)) => return entry(step, attempt, &left_out, began, true),
                     Ok(_) => Failure::library(
                         "result_too_large",
@@ -132,7 +146,8 @@ fn cut(s: &str, n: usize) -> String {
     s.chars().take(n).collect::<String>().replace('\0', "\\0")
 }
 
-fn error_fields(f: &Failure) -> Map<String, Value> {
+fn error_fields(failure: &Failure) -> Map<String, Value> {
+    let f = &failure.0;
     let mut fields = Map::new();
     fields.insert("message".into(), cut(&f.message, MAX_MESSAGE).into());
     fields.insert("error_type".into(), cut(&f.error_type, 128).into());
@@ -159,7 +174,7 @@ fn entry(step: &Step, attempt: &Attempt, events: &[Value], began: Option<Instant
         Ok(outcome) if extras && !outcome.metadata.is_empty() => Some(&outcome.metadata),
         _ => None,
     };
-    let delay = attempt.as_ref().err().filter(|f| f.retryable).and_then(|f| f.retry_after);
+    let delay = attempt.as_ref().err().filter(|f| f.is_retryable()).and_then(Failure::delay);
     let n = 5 + usize::from(metadata.is_some()) + usize::from(delay.is_some()) + usize::from(!events.is_empty()) + usize::from(began.is_some());
     wire::put_map(&mut out, n);
     step.put_identity(&mut out);

@@ -4,7 +4,8 @@ use crate::conn::{self, Backoff, Frames};
 use crate::engine::{Engine, Stats};
 use crate::error::{Error, Result};
 use crate::handler::{Handler, Publisher};
-use crate::run::Registry;
+use crate::outcome::Failure;
+use crate::run::{may_begin, Attempt, Registry};
 use crate::step::Step;
 use crate::wire::{self, Message};
 use std::collections::HashMap;
@@ -367,8 +368,15 @@ impl Worker {
         }
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    /// One attempt in the foreground; an error if there is no handler for it.
+    pub(crate) fn attempt_here(&self, step: &Step) -> std::result::Result<Attempt, Failure> {
+        may_begin(step)?;
+        #[cfg(feature = "tokio")]
+        if let (Some(handler), Some(runtime)) = (self.builder.async_handlers.get(&step.0.callable), &self.builder.runtime) {
+            return Ok(crate::aio::wait_for(runtime, handler, step));
+        }
+        self.engine.registry.find(step)?;
+        Ok(self.engine.registry.attempt(step))
     }
 
     pub(crate) fn socket_path(&self) -> &std::path::Path {

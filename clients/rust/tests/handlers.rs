@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use serde_json::{json, Value};
+use std::time::Duration;
 use taskerd::testing::FakeStep;
 use taskerd::{BatchCounts, Failure, Handler, Json, Outcome, Step};
 
@@ -67,4 +68,51 @@ fn methods_and_resolvers() {
     assert!(missing.message().contains("other") && !missing.is_retryable());
     let resolver = FakeStep::new().set("handler", json!({"callable": "h", "resolver": "nobody"})).run(Two).unwrap_err();
     assert!(resolver.message().contains("nobody") && !resolver.is_retryable());
+}
+
+#[test]
+fn what_a_failure_says() {
+    let failure = FakeStep::new().run(|_: &Step| Failure::retryable("busy").kind("bank").code("BUSY").retry_after(Duration::from_secs(3))).unwrap_err();
+    assert_eq!((failure.error_type(), failure.error_code(), failure.delay()), ("bank", Some("BUSY"), Some(Duration::from_secs(3))));
+    assert_eq!(failure.to_string(), "busy");
+    assert_eq!(Failure::permanent("no").error_type(), "permanent_error");
+}
+
+#[test]
+fn results_of_handlers_stay_small() {
+    assert!(size_of::<Failure>() <= 16, "lints about large errors would tell everybody who writes a handler");
+}
+
+#[cfg(feature = "tokio")]
+mod asynchronous {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler() {
+        let double = |step: Step| async move {
+            tokio::task::yield_now().await;
+            step.input("n").as_i64().map(|n| json!(2 * n)).ok_or_else(|| Failure::permanent("no n"))
+        };
+        assert_eq!(FakeStep::new().context(json!({"n": 4})).run_async(double).await.unwrap().result(), &json!(8));
+        assert!(!FakeStep::new().run_async(double).await.unwrap_err().is_retryable());
+    }
+
+    #[tokio::test]
+    async fn panics_say_where() {
+        async fn bad(step: Step) {
+            tokio::task::yield_now().await;
+            panic!("attempt {}", step.attempt());
+        }
+        let failure = FakeStep::new().run_async(bad).await.unwrap_err();
+        assert_eq!((failure.message(), failure.error_type()), ("attempt 1", "handler_panic"));
+        assert!(format!("{failure:?}").contains("handlers.rs"), "{failure:?}");
+        let at_once = FakeStep::new().run_async(|_: Step| -> std::future::Ready<()> { panic!("before any await") }).await;
+        assert_eq!(at_once.unwrap_err().message(), "before any await");
+    }
+
+    #[tokio::test]
+    async fn a_method_that_is_not_there() {
+        let failure = FakeStep::new().set("handler", json!({"callable": "h", "method": "refund"})).run_async(|_: Step| async {}).await.unwrap_err();
+        assert_eq!((failure.message(), failure.error_type()), ("handler \"h\" has no method \"refund\"", "handler_not_found"));
+    }
 }

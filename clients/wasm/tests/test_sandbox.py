@@ -8,7 +8,7 @@ import unittest
 
 import wasmtime
 
-from taskerd.wasm import modules
+from taskerd.wasm import modules, wasi
 from taskerd.wasm.sandbox import Limits, Sandbox, WasmError, WasmModule
 
 EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples")
@@ -82,6 +82,10 @@ class Commands(Calls):
         body, data = writes('{"type":"checkpoint_yield","cursor":4,"items_processed":4}')
         result = self.result(command(body, data=data))
         self.assertEqual((result.result["cursor"], result.metadata["checkpoint_yield"]), (4, True))
+
+    def test_a_checkpoint_yield_of_no_number(self):
+        body, data = writes('{"type":"checkpoint_yield","cursor":7,"items_processed":"x"}')
+        self.assertIn("items_processed", self.failed(command(body, data=data), "invalid_output", False))
 
     def test_exits(self):
         self.assertTrue(self.result(command("(call $exit (i32.const 0))")).is_success)
@@ -179,6 +183,84 @@ class NothingElse(Calls):
         for code in (b"", b"\0asm", b"\0asm\1\0\0\0garbage", bytes(wasmtime.wat2wasm("(module)"))):
             with self.assertRaises(WasmError):
                 WasmModule(code, LIMITS)
+
+
+    def test_exports_and_imports_of_other_types(self):
+        """They are refused when the module is loaded, not in every step."""
+        there = '(memory (export "memory") 1) (func (export "tasker_handle") (param i32 i32) (result i64) (i64.const 0))'
+        for text, said in (
+            (f'{there} (func (export "tasker_alloc") (param i32 i32) (result i32) (i32.const 0))', r"exports tasker_alloc as function\(i32, i32\) -> i32: it must be function\(i32\) -> i32"),
+            ('(memory 1) (export "_start" (memory 0))', r"exports _start as memory: it must be function\(\)"),
+            (f'(import "{WASI}" "fd_write" (func (param i32) (result i32))) (func (export "_start"))', r"imports .*fd_write as function\(i32\) -> i32: it is function\(i32, i32, i32, i32\) -> i32"),
+            ('(import "taskerd" "checkpoint" (memory 1)) (func (export "_start"))', r"imports taskerd.checkpoint as memory"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(WasmError, said):
+                WasmModule(bytes(wasmtime.wat2wasm(f"(module {text})")), LIMITS)
+
+    def test_what_is_not_kept_is_not_copied(self):
+        """Buffers of one call may all be the same memory: what is read of them is bounded, the bytes that count as written are not."""
+        read = []
+
+        class Memory:
+            def data_len(self, caller):
+                return 1 << 32
+
+            def read(self, caller, start, end):
+                read.append(end - start)
+                return bytes(end - start)
+
+            def write(self, caller, data, at):
+                pass
+
+        for fd, most in ((1, 100), (2, 50)):
+            read.clear()
+            io, guest = wasi.IO(b"", 100, 50), wasi.Guest({"memory": Memory()})
+            guest.vectors = lambda at, n: [(0, 1 << 31)] * n
+            wasi._fd_write(io, guest, fd, 0, 1000, 0)
+            self.assertLessEqual(sum(read), most + 1)
+            self.assertEqual(io.overflow, fd == 1)
+
+
+class Directory(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.addCleanup(self.place.cleanup)
+        self.modules = modules.Modules(self.place.name, LIMITS)
+
+    def path(self, name):
+        return os.path.join(self.place.name, name)
+
+    def put(self, name):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "wb") as f:
+            f.write(command(""))
+
+    def test_what_is_no_file(self):
+        os.mkdir(self.path("dir.wasm"))
+        os.mkfifo(self.path("pipe.wasm"))
+        os.symlink("nowhere", self.path("link.wasm"))
+        self.modules.scan()
+        self.assertEqual(self.modules.broken, {self.path("dir.wasm"): "no file", self.path("pipe.wasm"): "no file"})
+
+    def test_two_files_of_one_name(self):
+        self.put("a.b.wasm")
+        self.put("a/b.wasm")
+        self.modules.scan()
+        (left_out,) = self.modules.broken
+        self.assertIn("is the handler a.b already", self.modules.broken[left_out])
+        for _ in range(2):
+            os.unlink((set(map(str, self.modules._stamps))).pop())
+            self.modules.scan()
+            self.assertEqual((self.modules.names(), self.modules.broken), (["a.b"] if os.path.exists(left_out) else [], {}))
+
+    def test_what_was_broken_and_is_gone(self):
+        with open(self.path("x.wasm"), "wb") as f:
+            f.write(b"no module")
+        self.modules.scan()
+        self.assertEqual(self.modules.broken, {self.path("x.wasm"): "no WebAssembly module"})
+        os.unlink(self.path("x.wasm"))
+        self.modules.scan()
+        self.assertEqual(self.modules.broken, {})
 
 
 class Functions(Calls):

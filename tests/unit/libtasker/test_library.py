@@ -64,6 +64,16 @@ class Interface(unittest.TestCase):
 		named = set(re.findall(r"\btasker_\w+", (ROOT / "man/libtasker.3.scd").read_text())) - {"tasker_program", "tasker_options", "tasker_error", "tasker_value", "tasker_step", "tasker_verdict"}
 		self.assertEqual(named, self.declared())
 
+	def test_each_has_a_manual_page(self):
+		with tempfile.TemporaryDirectory() as place:
+			run(sys.executable, ROOT / "man/functions.py", ROOT / "clients/c/tasker.h", place)
+			pages = {path.stem: path.read_text() for path in pathlib.Path(place).iterdir()}
+			self.assertEqual(set(pages), self.declared())
+			self.assertEqual([name for name, page in pages.items() if "See libtasker(3)." in page], [], "functions without a word in tasker.h")
+			self.assertIn("struct tasker_failure {", pages["tasker_step_fail"])
+			if shutil.which("mandoc") and shutil.which("groff"):
+				run("sh", ROOT / "man/lint.sh", *sorted(pathlib.Path(place).iterdir()))
+
 	def test_it_needs_msgpack_alone(self):
 		needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", LIBRARY))
 		self.assertEqual([n for n in needed if not n.startswith(("libc.", "libmsgpack", "ld-linux", "libasan", "libubsan", "libtsan"))], [])
@@ -104,6 +114,7 @@ class Installed(unittest.TestCase):
 	def test_the_manual_page_is_installed(self):
 		if shutil.which("scdoc"):
 			self.assertTrue(list(self.place.rglob("libtasker.3*")))
+		self.assertTrue(list(self.place.rglob("man3/tasker_step_retry.3")))
 
 
 if __name__ == "__main__":

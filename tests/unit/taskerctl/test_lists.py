@@ -258,6 +258,11 @@ class Wide(Case):
                 self.assertEqual(narrow, {k: v for k, v in wide.items() if k in narrow})
                 self.assertFalse(set(wanted) & set(narrow))
 
+    def test_what_could_not_be_loaded(self):
+        """With a line if there is one: a module in binary has none."""
+        self.serve(worker__list={"workers": [{"name": "blue", "broken": [{"name": "x", "file": "f.py", "line": 3, "message": "no"}, {"name": "g.wasm", "message": "no module"}]}]})
+        self.assertIn("blue cannot load x: f.py:3: no\nblue cannot load g.wasm: no module\n", self.ctl("worker", "list"))
+
     def test_no_list_is_forgotten(self):
         commands = json.loads(self.ctl("help", "--json", socket=False))["commands"]
         lists = {f"{c['group'] or ''} {c['command']}".strip() for c in commands if c["list"] and c["columns"]} - {"profile list"}

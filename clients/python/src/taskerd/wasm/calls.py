@@ -13,7 +13,7 @@ from ..errors import PermanentError, StepCancelledError
 from .json_text import decode
 from .wasi import Guest
 
-__all__ = ["define", "knows"]
+__all__ = ["define", "signature"]
 
 MODULE = "taskerd"
 #: Done; the attempt no longer counts, so that the module may end; the text is none that can be taken.
@@ -54,15 +54,17 @@ def _progress(context: StepContext, value: Any) -> int:
 _TABLE = {"checkpoint": _checkpoint, "publish": _publish, "progress": _progress}
 
 
-def knows(module: str, name: str) -> bool:
-    """Whether a module may import it."""
-    return module == MODULE and name in _TABLE
+def _type() -> wasmtime.FuncType:
+    return wasmtime.FuncType([wasmtime.ValType.i32(), wasmtime.ValType.i32()], [wasmtime.ValType.i32()])
+
+
+def signature(module: str, name: str) -> Optional[wasmtime.FuncType]:
+    """Of what a module may import; None if it may not."""
+    return _type() if module == MODULE and name in _TABLE else None
 
 
 def define(linker: wasmtime.Linker, current: Callable[[], Optional[StepContext]]) -> None:
     """Put everything into a linker; ``current`` gives the step that runs."""
-    kind = wasmtime.FuncType([wasmtime.ValType.i32(), wasmtime.ValType.i32()], [wasmtime.ValType.i32()])
-
     def wrapped(function: Callable[[StepContext, Any], int]) -> Callable[..., int]:
         def call(caller: Any, place: int, size: int) -> int:
             context, text = current(), Guest(caller).read(place, size)
@@ -75,4 +77,4 @@ def define(linker: wasmtime.Linker, current: Callable[[], Optional[StepContext]]
         return call
 
     for name, function in _TABLE.items():
-        linker.define_func(MODULE, name, kind, wrapped(function), access_caller=True)
+        linker.define_func(MODULE, name, _type(), wrapped(function), access_caller=True)

@@ -31,6 +31,12 @@ def handler_name(directory: Path, path: Path) -> str:
     return ".".join(path.relative_to(directory).with_suffix("").parts)
 
 
+def _code(path: Path) -> bytes:
+    if not path.is_file():  # a pipe would never end
+        raise WasmError("no file")
+    return path.read_bytes()
+
+
 class Modules:
     """The modules below a directory, by handler name."""
 
@@ -51,28 +57,41 @@ class Modules:
         """Load what is new or changed, forget what is gone; the names that came or went. A file that is broken is named, and what it replaces stays."""
         before = set(self._modules)
         seen: Dict[Path, Stamp] = {}
-        for path in sorted(self.directory.rglob("*.wasm")):
+        present = sorted(self.directory.rglob("*.wasm"))
+        for path in present:
             try:
                 stat = path.stat()
             except OSError:
                 continue  # gone meanwhile
+            other = next((p for p in seen if handler_name(self.directory, p) == handler_name(self.directory, path)), None)
+            if other is not None:
+                self._doubled(path, other)
+                continue
             seen[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if self._stamps.get(path) != seen[path]:
                 self._load(path)
+        for name in set(self.broken) - {str(p) for p in present}:
+            del self.broken[name]
         for path in set(self._stamps) - set(seen):
-            self._modules.pop(handler_name(self.directory, path), None)
-            self.broken.pop(str(path), None)
+            if not any(handler_name(self.directory, p) == handler_name(self.directory, path) for p in seen):
+                self._modules.pop(handler_name(self.directory, path), None)
             _log.info("%s is gone", path)
         self._stamps = seen
         return before ^ set(self._modules)
 
+    def _doubled(self, path: Path, other: Path) -> None:
+        why = f"{other} is the handler {handler_name(self.directory, path)} already"
+        if self.broken.get(str(path)) != why:
+            self.broken[str(path)] = why
+            _log.error("%s is left out: %s", path, why)
+
     def _load(self, path: Path) -> None:
         name = handler_name(self.directory, path)
         try:
-            module = self._compiled(path.read_bytes())
+            module = self._compiled(_code(path))
         except (WasmError, OSError) as exc:
-            self.broken[str(path)] = str(exc)
-            _log.error("%s is broken: %s%s", path, exc, "; the version before it goes on" if name in self._modules else "")
+            self.broken[str(path)] = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+            _log.error("%s is broken: %s%s", path, self.broken[str(path)], "; the version before it goes on" if name in self._modules else "")
             return
         self.broken.pop(str(path), None)
         _log.info("%s as handler %s", "loaded" if name not in self._modules else "loaded anew", name)
@@ -188,7 +207,10 @@ def _success(value: Any) -> StepHandlerResult:
     if not isinstance(value, dict):
         value = {"result": value}
     if value.get("type") == "checkpoint_yield" and "cursor" in value:
-        return StepHandlerResult.checkpoint_yield(value["cursor"], int(value.get("items_processed") or 0), value.get("accumulated_results"))
+        items = value.get("items_processed") or 0
+        if type(items) is not int or items < 0:
+            return StepHandlerResult.failure(f"items_processed of a checkpoint_yield is no number of items: {items!r}", "invalid_output", retryable=False)
+        return StepHandlerResult.checkpoint_yield(value["cursor"], items, value.get("accumulated_results"))
     return StepHandlerResult.success(value)
 
 

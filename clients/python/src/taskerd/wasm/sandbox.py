@@ -6,6 +6,7 @@ from what the compiler made.
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -70,14 +71,40 @@ class WasmModule:
             module = wasmtime.Module(engine, code)
         except wasmtime.WasmtimeError as exc:
             raise WasmError(f"no valid module: {_first_line(exc)}") from None
-        exports = {e.name for e in module.exports}
+        exports = {e.name: _shape(e.type) for e in module.exports}
         self.is_command = "_start" in exports
-        if not self.is_command and not {"memory", "tasker_alloc", "tasker_handle"} <= exports:
+        if not self.is_command and not {"memory", "tasker_alloc", "tasker_handle"} <= set(exports):
             raise WasmError("exports neither _start (a WASI command) nor memory, tasker_alloc and tasker_handle")
-        unknown = [f"{i.module}.{i.name}" for i in module.imports if not (wasi.knows(i.module, i.name or "") or calls.knows(i.module, i.name or ""))]
+        for name, wanted in _EXPORTS.items():
+            if exports.get(name, wanted) != wanted:
+                raise WasmError(f"exports {name} as {exports[name]}: it must be {wanted}")
+        self._check_imports(module)
+        self.serialized = bytes(module.serialize())
+
+
+    @staticmethod
+    def _check_imports(module: wasmtime.Module) -> None:
+        unknown = []
+        for wish in module.imports:
+            name = wish.name or ""
+            there = wasi.signature(wish.module, name) or calls.signature(wish.module, name)
+            if there is None:
+                unknown.append(f"{wish.module}.{name}")
+            elif _shape(wish.type) != _shape(there):
+                raise WasmError(f"imports {wish.module}.{name} as {_shape(wish.type)}: it is {_shape(there)}")
         if unknown:
             raise WasmError(f"imports {', '.join(sorted(unknown)[:5])}: a handler gets WASI's input and output, and what `taskerd` has")
-        self.serialized = bytes(module.serialize())
+
+
+_EXPORTS = {"_start": "function()", "_initialize": "function()", "memory": "memory", "tasker_alloc": "function(i32) -> i32", "tasker_handle": "function(i32, i32) -> i64"}
+
+
+def _shape(kind: Any) -> str:
+    """The type of an import or export, as people write it."""
+    if isinstance(kind, wasmtime.FuncType):
+        results = ", ".join(map(str, kind.results))
+        return f"function({', '.join(map(str, kind.params))})" + (f" -> {results}" if results else "")
+    return type(kind).__name__.removesuffix("Type").lower()
 
 
 def _first_line(exc: BaseException) -> str:
@@ -183,7 +210,8 @@ class _BadResult(Exception):
 
 def _trap_text(trap: wasmtime.Trap) -> str:
     lines = [line.strip() for line in str(trap).splitlines()]
-    return (next((line for line in reversed(lines) if "trap" in line or "unreachable" in line), lines[-1] if lines else "trap"))[:300]
+    said = next((line for line in reversed(lines) if "trap" in line or "unreachable" in line), lines[-1] if lines else "trap")
+    return re.sub(r"^\d+: ", "", said)[:300]  # the number is that of a cause among others
 
 
 def _command(pre: wasmtime.InstancePre, store: wasmtime.Store, io: wasi.IO) -> bytes:

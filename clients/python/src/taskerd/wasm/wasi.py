@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import wasmtime
 
-__all__ = ["IO", "Guest", "define", "knows"]
+__all__ = ["IO", "Guest", "define", "signature"]
 
 MODULE = "wasi_snapshot_preview1"
 OK, BADF, INVAL, FBIG, NOSYS, SPIPE = 0, 8, 28, 22, 52, 70
@@ -47,6 +47,10 @@ class IO:
         self._at += len(taken)
         return taken
 
+    def room(self, fd: int) -> int:
+        """How much of what is written is looked at: a byte more than is kept, to see that it is too much."""
+        return max(self._max_stderr - len(self._err) if fd == 2 else self._max_output - len(self._out) + 1, 0)
+
     def write(self, fd: int, data: bytes) -> int:
         """An error number."""
         if fd == 2:
@@ -66,11 +70,12 @@ class Guest:
         self._caller = caller
         self._memory = caller["memory"]
 
-    def read(self, at: int, n: int) -> bytes:
+    def read(self, at: int, n: int, most: int = 1 << 32) -> bytes:
+        """So many bytes, of which at most ``most`` are taken: nothing ends a copy, and one call may name the same memory a thousand times."""
         at &= 0xFFFFFFFF
         if n < 0 or at + n > self._memory.data_len(self._caller):
             raise Exit("an address outside of the module's memory")
-        return bytes(self._memory.read(self._caller, at, at + n))
+        return bytes(self._memory.read(self._caller, at, at + min(n, most)))
 
     def write(self, at: int, data: bytes) -> None:
         at &= 0xFFFFFFFF
@@ -110,11 +115,11 @@ def _fd_write(io: IO, guest: Guest, fd: int, vectors: int, n: int, ret: int) -> 
         return BADF
     total = 0
     for at, size in guest.vectors(vectors, n):
-        error = io.write(fd, guest.read(at, size))
+        error = io.write(fd, guest.read(at, size, io.room(fd)))
         if error:
             return error
         total += size
-    guest.u32(ret, total)
+    guest.u32(ret, min(total, 0xFFFFFFFF))
     return OK
 
 
@@ -198,9 +203,13 @@ def _table() -> Dict[str, Function]:
 _TABLE = _table()
 
 
-def knows(module: str, name: str) -> bool:
-    """Whether a module may import it."""
-    return module == MODULE and name in _TABLE
+def _type(name: str) -> wasmtime.FuncType:
+    return wasmtime.FuncType(_TABLE[name][0], [] if name == "proc_exit" else [_I32()])
+
+
+def signature(module: str, name: str) -> Optional[wasmtime.FuncType]:
+    """Of what a module may import; None if it may not."""
+    return _type(name) if module == MODULE and name in _TABLE else None
 
 
 def define(linker: wasmtime.Linker, current: Callable[[], IO]) -> None:
@@ -209,6 +218,5 @@ def define(linker: wasmtime.Linker, current: Callable[[], IO]) -> None:
     def wrapped(function: Callable[..., Optional[int]]) -> Callable[..., Any]:
         return lambda caller, *args: function(current(), Guest(caller), *args)
 
-    for name, (params, function) in _TABLE.items():
-        results = [] if name == "proc_exit" else [_I32()]
-        linker.define_func(MODULE, name, wasmtime.FuncType(params, results), wrapped(function), access_caller=True)
+    for name, (_, function) in _TABLE.items():
+        linker.define_func(MODULE, name, _type(name), wrapped(function), access_caller=True)

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 
-PATIENCE = 15  # seconds for what is about to end by itself: the guards of the databases
+PATIENCE = 120  # seconds for what is about to end by itself: the guards of the databases
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS = 0x20000
 # What the tests make where TMPDIR does not reach: short paths for sockets, of which those of other runs are left alone, and what C programs name themselves.
@@ -42,7 +42,7 @@ def watched(main):
 def private_mounts():
 	"""From here on what this process and its children mount is seen by nobody else, and is gone with them, however they end. Whether that can be had: it takes root."""
 	libc = ctypes.CDLL(None, use_errno=True)
-	return libc.unshare(CLONE_NEWNS) == 0 and subprocess.run(["mount", "--make-rslave", "/"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+	return libc.unshare(CLONE_NEWNS) == 0 and subprocess.run(["mount", "--make-rprivate", "/"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def _end_all():

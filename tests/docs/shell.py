@@ -8,7 +8,7 @@ import time
 
 import blocks
 
-PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "60"))
+PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "600"))
 LOOP = r"""
 shopt -s expand_aliases
 while IFS= read -r -d '' -u "$1" command; do
@@ -52,7 +52,7 @@ class Shell:
 	def close(self):
 		"""End the shell and whatever it has started."""
 		self._commands.close()
-		for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+		for sign, patience in ((signal.SIGTERM, 60), (signal.SIGKILL, PATIENCE)):
 			self._signal(sign)
 			if self._gone(patience):
 				break

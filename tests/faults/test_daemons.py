@@ -8,7 +8,7 @@ from harness import wait_for
 class Killed(FaultCase):
 	def test_in_the_middle_of_a_batch(self):
 		"""kill -9 and a new start, again and again. The workers survive, and so does every attempt: none is lost, none is repeated."""
-		node = self.daemon(self.db, resume_grace_ms=8000)  # the workers look for their daemon every two seconds, on a machine that may be slow
+		node = self.daemon(self.db, resume_grace_ms=20000)  # the workers look for their daemon every two seconds, on a machine that may be slow
 		workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
 		self.begin_batch(node, 60)
 		for i in range(ROUNDS):
@@ -102,7 +102,7 @@ class Killed(FaultCase):
 
 class OneOfTwo(FaultCase):
 	def two(self, **options):
-		return [self.daemon(self.db, name=name, lease_ttl_ms=1500, poll_interval_ms=1000, **options) for name in ("one", "two")]
+		return [self.daemon(self.db, name=name, lease_ttl_ms=3000, poll_interval_ms=1000, **options) for name in ("one", "two")]
 
 	def test_killed_for_good(self):
 		"""One of two hosts is lost: daemon and workers. The other takes its steps when the lease is over."""

@@ -9,7 +9,7 @@ from fault import FaultCase, harness, step, template  # first: it finds the othe
 import wire
 from harness import wait_for
 
-LEASE_MS = 1000
+LEASE_MS = 2000
 HELD_BY_PRESENCE = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 1852793957 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 OF_THREADS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' AND pid NOT IN (%s) ORDER BY pid" % HELD_BY_PRESENCE
 
@@ -46,30 +46,37 @@ class Frozen(FaultCase):
 		text = node.new_client().request("server.metrics", {"format": "prometheus"})["text"]
 		return float([line for line in text.splitlines() if line.startswith(name + " ")][0].split()[1])
 
+	def freeze_until_a_record_hangs(self, node, w, steps):
+		"""All processes that serve a thread, and those of the threads that connect when they are first used, until one has been given a result: (the processes, what hangs, how many results were sent)."""
+		frozen = []
+		records = lambda: [h for h in self.hanging(node) if h["call"].startswith("record")]  # noqa: E731 (a look for what may be started hangs as well)
+		for sent, s in enumerate(steps, 1):
+			for pid in set(self.pids(OF_THREADS)) - set(frozen):
+				self.freeze(pid)
+				frozen.append(pid)
+			w.finish(s)
+			wait_for(lambda: w.poll() or wire.key(s) in w.acks or records(), "the result to be recorded, or its call to hang")  # pylint: disable=cell-var-from-loop
+			if wire.key(s) not in w.acks and records():
+				return frozen, records()[0], sent
+		self.fail("every result was recorded, with the processes %s frozen" % frozen)
+
 	def test_that_of_a_thread_that_writes(self):
 		"""Results that it was given are recorded over another connection, before it wakes up; what it does then changes nothing."""
 		node = self.one_node(store_threads=2)
-		n = 4
+		n = 6
 		self.create_many(node, "one", n)
 		with wire.Worker(node.socket, ["h"], n) as w:
 			steps = w.take(n)
-			threads = self.pids(OF_THREADS)
-			for pid in threads:
-				self.freeze(pid)
-			for s in steps[:2]:
-				w.finish(s)
-			records = lambda: [h for h in self.hanging(node) if h["call"].startswith("record")]  # noqa: E731 (a look for what may be started hangs as well)
-			told = wait_for(records, "the daemon to say which call hangs")[0]
+			threads, told, sent = self.freeze_until_a_record_hangs(node, w, steps)
 			self.assertIn(told["backend"], threads)
 			self.assertGreaterEqual(told["ms"], LEASE_MS)
-			self.assertEqual(node.database_state(), "up", "others are answered")
-			for s in steps[2:]:
+			node.wait_up()  # others are answered
+			for s in steps[sent:]:
 				w.finish(s)
 			self.assertEqual([w.acked(s) for s in steps], ["recorded"] * n)
 			self.assertIn('but not the call "record', node.log_text())
 			self.assertIn("process %d stands still" % told["backend"], node.log_text())
-			wait_for(lambda: not self.hanging(node), "nothing to hang any more")
-			self.assertIn("no longer waits for process %d" % told["backend"], node.log_text())
+			wait_for(lambda: "no longer waits for process %d" % told["backend"] in node.log_text(), "nothing to wait for it any more")
 			for pid in threads:
 				self.thaw(pid)
 		self.doctor(node)
@@ -89,14 +96,11 @@ class Frozen(FaultCase):
 			waiting = wait_for(lambda: self.pids("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'taskerd' AND wait_event_type = 'Lock' AND query LIKE '%api_template_list%'"), "the question to wait")  # not a thread that is still being started
 			self.freeze(waiting[0])
 			holder.run("ROLLBACK")
-			wait_for(lambda: self.hanging(node), "the daemon to say which call hangs")
-			told = self.hanging(node)
-			self.assertEqual([(h["call"], h["backend"]) for h in told], [("tasker.api_template_list", waiting[0])])
-			self.assertEqual(self.metric(node, "taskerd_database_calls_hanging"), 1)
-			report = node.new_client().request("doctor", {})
-			self.assertFalse(report["ok"])
-			found = [c for c in report["checks"] if not c["ok"]]
-			self.assertEqual([(c["name"], c["found"], c["sample"][0]["backend"]) for c in found], [("database_calls", 1, waiting[0])])
+			hangs = lambda: [(h["call"], h["backend"]) for h in self.hanging(node)]  # noqa: E731 (for a moment there may be more on a busy machine)
+			wait_for(lambda: hangs() == [("tasker.api_template_list", waiting[0])], lambda: "the daemon to say which call hangs: %s" % hangs())
+			wait_for(lambda: self.metric(node, "taskerd_database_calls_hanging") == 1, "the metric to say so")
+			broken = lambda: [(c["name"], c["found"], [s["backend"] for s in c["sample"]]) for c in node.new_client().request("doctor", {})["checks"] if not c["ok"]]  # noqa: E731
+			wait_for(lambda: broken() == [("database_calls", 1, waiting)], lambda: "doctor to say so: %s" % broken())
 			self.create_many(node, "one", 3)
 			self.thaw(waiting[0])
 			self.assertEqual([x["name"] for x in asker.answer(question)["templates"]], ["one"])
@@ -113,7 +117,7 @@ class Frozen(FaultCase):
 			holder.run("BEGIN")
 			holder.run("LOCK TABLE tasker.operator_actions IN ACCESS EXCLUSIVE MODE")
 			question = asker.ask("doctor", {})
-			wait_for(lambda: [h["call"] for h in self.hanging(node)] == ["tasker.api_doctor"], "the daemon to say which call hangs")
+			wait_for(lambda: "tasker.api_doctor" in [h["call"] for h in self.hanging(node)], "the daemon to say which call hangs")
 			holder.run("ROLLBACK")
 			answer = asker.answer(question)
 			self.assertTrue(answer["ok"], answer["checks"][-1])
@@ -128,7 +132,7 @@ class Frozen(FaultCase):
 			holder.run("LOCK TABLE tasker.templates IN ACCESS EXCLUSIVE MODE")
 			pid = holder.run("SELECT pg_backend_pid()")[0][0]
 			question = asker.ask("template.list", {})
-			why = lambda: [h["why"] for h in self.hanging(node) if h["why"]]  # noqa: E731
+			why = lambda: [h["why"] for h in self.hanging(node) if h["call"] == "tasker.api_template_list" and h["why"].startswith("process")]  # noqa: E731
 			self.assertRegex(wait_for(why, "the daemon to say what the call waits for")[0], r"^process %s \(migration, user \w+, idle in transaction\) holds what it waits for, in a transaction of \d+ s$" % pid)
 			ctl = harness.program("clients", "taskerctl", "taskerctl")
 			told = subprocess.run([ctl, "--socket=" + node.socket, "status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.PATIENCE, check=False)
@@ -141,7 +145,7 @@ class Frozen(FaultCase):
 	def test_that_of_the_lease(self):
 		"""It holds the lock of the node's name and cannot be told to end. The daemon proves its life over another connection, and takes the lock when it is free."""
 		node = self.one_node()
-		held = self.pids(HELD_BY_PRESENCE)
+		held = wait_for(lambda: self.pids(HELD_BY_PRESENCE), "the daemon to hold its name")
 		self.freeze(held[0])
 		wait_for(lambda: "does not answer" in node.log_text(), "the daemon to notice")
 		node.wait_up()

@@ -169,7 +169,7 @@ class Frozen(Stage):
 		self.at_end(self.cluster.thaw)
 
 	def test_it_says_so_and_goes_on(self):
-		node = self.one_node(3, {"WATCHDOG_USEC": "300000"}, lease_ttl_ms=1000)
+		node = self.one_node(3, {"WATCHDOG_USEC": "300000"}, lease_ttl_ms=3000)
 		with wire.Worker(node.socket, ["h"], 3) as w:
 			steps = w.take(3)
 			self.freeze()
@@ -191,7 +191,7 @@ class Frozen(Stage):
 
 	def test_connections_are_lost_while_the_postmaster_stands_still(self):
 		"""Backends go on, new ones are not made: what connects is accepted by the kernel and hears nothing."""
-		node = self.one_node(2, lease_ttl_ms=1000)
+		node = self.one_node(2, lease_ttl_ms=3000)
 		with wire.Worker(node.socket, ["h"], 2) as w:
 			steps = w.take(2)
 			self.db.sql("SELECT 1")

@@ -23,7 +23,7 @@ class Pooled(FaultCase):
 
 	def test_two_daemons_share_two_connections(self):
 		"""More threads than server connections: each transaction is on another one."""
-		nodes = [self.pooled(name, store_threads=3, lease_ttl_ms=3000, poll_interval_ms=1000) for name in ("one", "two")]
+		nodes = [self.pooled(name, store_threads=3, lease_ttl_ms=120000, poll_interval_ms=1000) for name in ("one", "two")]
 		workers = [self.python_worker(node, name="w-" + node.name, threads=3) for node in nodes]
 		self.begin_batch(nodes[0], 20)
 		self.check(nodes[1], workers)

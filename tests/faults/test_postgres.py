@@ -147,7 +147,7 @@ class Crashes(Faults):
 		self.assertEqual(self.db.number("SELECT count(*) FROM tasker.tasks"), n)
 
 	def test_two_daemons(self):
-		nodes = [self.daemon(self.db, name=name, lease_ttl_ms=3000, poll_interval_ms=1000) for name in ("one", "two")]
+		nodes = [self.daemon(self.db, name=name, lease_ttl_ms=120000, poll_interval_ms=1000) for name in ("one", "two")]
 		for node in nodes:
 			self.python_worker(node, name="w-" + node.name, threads=3)
 		self.begin_batch(nodes[0], 50)

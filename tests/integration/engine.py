@@ -104,7 +104,7 @@ def tables():
 	if not build:
 		raise unittest.SkipTest("TASKERD_BUILD does not name a build directory")
 	dump = os.path.join(build, "tests", "unit", "core", "dump_transitions")
-	return Tables(subprocess.run([dump], stdout=subprocess.PIPE, text=True, check=True, timeout=20).stdout)
+	return Tables(subprocess.run([dump], stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 class Tables:

@@ -14,7 +14,7 @@ Everything made through a Case is ended when its test ends, each process by its 
 last lines of every log are shown when a test fails. Nothing sleeps: wait_for() asks for a condition until it holds.
 
 The build directory is TASKERD_BUILD; without it the tests are skipped. TASKERD_RUN_PREFIX is put before the daemon's command line, TASKERD_TEST_PATIENCE
-(seconds, 60) bounds how long a broken test hangs.
+(seconds, 300) bounds how long a broken test hangs.
 """
 import collections
 import contextlib
@@ -44,7 +44,7 @@ from taskerd.exceptions import TaskerdError  # noqa: E402
 
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
 HANDLERS = os.path.join(HERE, "handlers")
-PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "60"))
+PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "300"))
 SETTLED = ("complete", "error", "cancelled", "resolved_manually", "blocked_by_failures")
 HOUR_MS = 3600 * 1000  # an interval that no test waits for
 LOG_LINES = 40  # shown of each log when a test fails
@@ -224,7 +224,7 @@ class Daemon:
 	def info(self):
 		"""server.info, or None if the daemon does not answer."""
 		try:
-			with TaskerClient(socket=self.socket, connect_timeout=0, timeout=10) as client:
+			with TaskerClient(socket=self.socket, connect_timeout=0, timeout=30) as client:
 				return client.server_info()
 		except TaskerdError:
 			return None
@@ -305,7 +305,7 @@ class Waiting:
 		except TaskerdError:
 			pass  # closed meanwhile
 
-	def result(self, timeout=20):
+	def result(self, timeout=PATIENCE):
 		self._thread.join(timeout)
 		if not self._results:
 			raise AssertionError("who waits for the task was not told that it is settled")

@@ -34,6 +34,7 @@ import tempfile
 import time
 import unittest
 
+PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "300"))  # seconds
 NULL = "\x01"          # how psql is told to print NULL, so that it differs from ''
 SOCKET_PATH_MAX = 107  # sun_path, less its NUL
 
@@ -51,7 +52,7 @@ class PgError(Exception):
 		self.message = message
 
 
-def wait_for(condition, what, timeout=60):
+def wait_for(condition, what, timeout=PATIENCE):
 	"""Call `condition` until it returns something true, and return that; AssertionError naming `what` after `timeout` seconds."""
 	deadline = time.monotonic() + timeout
 	pause = 0.01
@@ -199,7 +200,7 @@ class Session:
 		except BrokenPipeError:
 			raise PgError("08006", "the connection is gone") from None
 
-	def finish(self, timeout=60):
+	def finish(self, timeout=PATIENCE):
 		"""The rows of what start() sent. Raises PgError if a statement failed, AssertionError if it does not end."""
 		pattern = re.compile(rb"^<%d (\w+) (\w*) (.*?) >%d\n" % (self._marks, self._marks), re.S | re.M)
 		deadline = time.monotonic() + timeout
@@ -218,7 +219,7 @@ class Session:
 			raise PgError(end.group(2).decode() or "08006", end.group(3).decode() or "the connection is gone")
 		return _rows(text)
 
-	def run(self, sql, timeout=60):
+	def run(self, sql, timeout=PATIENCE):
 		"""start() and finish()."""
 		self.start(sql)
 		return self.finish(timeout)
@@ -322,7 +323,7 @@ class PgCluster:
 		except OSError:
 			shutil.rmtree(own)  # another was faster
 
-	def start(self, timeout=60):
+	def start(self, timeout=PATIENCE):
 		"""Start the server (after a kill: with crash recovery) and wait until it takes connections."""
 		with open(self.log, "ab") as log:
 			self.postmaster = subprocess.Popen(
@@ -340,7 +341,7 @@ class PgCluster:
 			return False
 		return len(lines) >= 8 and lines[0] == str(self.postmaster.pid) and lines[7].strip() == "ready"
 
-	def stop(self, mode="fast", timeout=60):
+	def stop(self, mode="fast", timeout=PATIENCE):
 		"""Shut down: "smart" waits for clients, "fast" ends their connections, "immediate" leaves recovery to the next start."""
 		signals = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 		if self.postmaster is None:

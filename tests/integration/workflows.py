@@ -175,7 +175,7 @@ class Workflow:
 		return "\n".join(lines) + "\n"
 
 	def predict(self):
-		done = subprocess.run([harness.program("tests", "sim", "predict")], input=self.script(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+		done = subprocess.run([harness.program("tests", "sim", "predict")], input=self.script(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 		if done.returncode != 0:
 			raise AssertionError("seed %d: %s\n%s" % (self.seed, done.stdout, self.script()))
 		task, steps, impossible, batches, answers = None, {}, [], {}, []

@@ -24,7 +24,7 @@ PAGES = PACKAGES + ",python3-venv,gcc,libc6-dev,pkg-config"
 BOOTSTRAP = ("--variant=minbase", "--dpkgopt=force-unsafe-io", *("--dpkgopt=path-exclude=/usr/%s/*" % d for d in ("share/doc", "share/locale", "share/man", "include/boost")))
 DEBS = "/root/debs"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PAGER": "cat", "SYSTEMD_PAGER": "cat"}
-PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "120"))
+PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE", "600"))
 
 
 class Failed(Exception):

@@ -21,7 +21,7 @@ sys.path.insert(0, SRC)
 import msgpack  # noqa: E402
 
 #: No test waits for time to pass; this only bounds how long a broken one hangs.
-PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE") or 60)
+PATIENCE = float(os.environ.get("TASKERD_TEST_PATIENCE") or 300)
 
 LIMITS = {
     "max_frame": 4194304,

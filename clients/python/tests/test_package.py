@@ -22,7 +22,7 @@ PROJECT = os.path.dirname(support.SRC)
 ROOT = os.path.dirname(os.path.dirname(PROJECT))
 TOOLS = os.path.join(ROOT, "build-test", "python-tools")
 #: mypy is fixed, so that a new release of it does not fail old sources; the rest are the optional dependencies.
-REQUIREMENTS = ("mypy==1.11.2", "types-PyYAML", "setuptools", "wheel", "pytest", "msgpack", "pydantic", "httpx", "opentelemetry-api")
+REQUIREMENTS = ("pip", "mypy==1.11.2", "types-PyYAML", "setuptools", "wheel", "pytest", "msgpack", "pydantic", "httpx", "opentelemetry-api")
 
 
 def run(*command, cwd=PROJECT, **env):
@@ -43,9 +43,10 @@ def tools():
             if stream.read() == wanted:
                 return python
     shutil.rmtree(TOOLS, ignore_errors=True)
-    made = run(sys.executable, "-m", "venv", TOOLS)
+    #: The pip of whoever runs this: to make one there first takes as long as all that it installs.
+    made = run(sys.executable, "-m", "venv", "--without-pip", TOOLS)
     if made.returncode == 0:
-        made = run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", *REQUIREMENTS)
+        made = run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", *REQUIREMENTS)
     if made.returncode != 0:
         raise unittest.SkipTest("pip cannot get mypy and the optional dependencies: " + made.stdout[-300:])
     with open(stamp, "w", encoding="utf-8") as stream:

@@ -20,7 +20,7 @@ module Support
   LIB = File.expand_path("../lib", __dir__)
   EXE = File.expand_path("../exe/taskerd", __dir__)
   # No test waits for time to pass; this only bounds how long a broken one hangs.
-  PATIENCE = Float(ENV["TASKERD_TEST_PATIENCE"] || 60)
+  PATIENCE = Float(ENV["TASKERD_TEST_PATIENCE"] || 300)
   LIMITS = { "max_frame" => 4_194_304, "max_items" => 262_144, "max_depth" => 30, "max_bulk" => 1000, "max_context" => 1_048_576,
              "max_result" => 1_048_576 }.freeze
 

@@ -165,7 +165,7 @@ class TestDaemon < Minitest::Test
         own.kill
         go << 1
         own.launch
-        assert_equal({ "ran" => 0 }, own.client.wait_for_task(task.task_uuid, timeout: 60).step("a").results)
+        assert_equal({ "ran" => 0 }, own.client.wait_for_task(task.task_uuid, timeout: PATIENCE).step("a").results)
       end
     end
   end

@@ -15,7 +15,7 @@ setLevels({ own: 'off' });
 export type Data = Record<string, any>;
 
 /** No test waits for time to pass; this only bounds how long a broken one hangs. */
-export const PATIENCE = Number(process.env['TASKERD_TEST_PATIENCE'] ?? 120) * 1000;
+export const PATIENCE = Number(process.env['TASKERD_TEST_PATIENCE'] ?? 300) * 1000;
 
 export const ROOT = process.env['TASKERD_ROOT'] ?? fileURLToPath(new URL('../../..', import.meta.url));
 

@@ -152,6 +152,7 @@ START_TEST(too_many_options_are_refused)
 	many[n++] = list;
 	for (unsigned i = 0; i <= CLI_MAX_OPTIONS; i++)
 		many[n++] = all;
+	buf_done(&why);
 	buf_init(&why, 0);
 	ck_assert_int_eq(cli_parse(n, many, &cli, &why), -EINVAL);
 	ck_assert_int_eq(cli_parse(n - 1, many, &cli, &why), 0);

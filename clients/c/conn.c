@@ -487,9 +487,9 @@ tasker *conn_new_(const char *path, int fd, frame_sink_fn *sink, void *sink_arg)
 	t->sink = sink;
 	t->sink_arg = sink_arg;
 	t->heartbeat_ms = 10000;
-	t->max_frame = 65536;
+	t->max_frame = 1u << 20;
 	t->call_timeout_ms = 30000;
-	t->scan = (struct scan_limits){.max_items = 4096, .max_depth = SCAN_MAX_DEPTH};
+	t->scan = (struct scan_limits){.max_items = 16384, .max_depth = SCAN_MAX_DEPTH};
 	buf_init(&t->in, 0);
 	buf_init(&t->out, OUT_BACKLOG_MAX);
 	return t;

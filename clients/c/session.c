@@ -318,7 +318,7 @@ int worker_connect(struct tasker_worker *w, struct tasker_error *err)
 	struct buf hello;
 	size_t held = held_count(w);
 	w->connection++;
-	buf_init(&hello, 65536);
+	buf_init(&hello, 1u << 20);
 	size_t mark = mp_map_open(&hello), n = hello_common_(&hello, w->client);
 	put_offer(w, &hello);
 	n += 1 + put_resume(w, &hello);

@@ -461,16 +461,42 @@ static const msgpack_object *find_key(const msgpack_object *map, const char *key
 struct fetch {
 	const char *name;
 	char *json;
+	int64_t no; /* of the step; -1: unknown */
 	bool found;
 };
 
+/* The step's number is as far in `dependency_steps` as its name is in the order of the names' bytes. */
+static int64_t number_of(const msgpack_object *page, const char *name)
+{
+	const msgpack_object *all = mp_get(page, "dependencies"), *numbers = NULL;
+	size_t before = 0, want = strlen(name);
+	for (uint32_t i = 0; i < all->via.map.size; i++) {
+		const msgpack_object_str *key = &all->via.map.ptr[i].key.via.str;
+		int c = memcmp(key->ptr, name, key->size < want ? key->size : want);
+		before += c < 0 || (c == 0 && key->size < want);
+	}
+	if (mp_get_array(page, "dependency_steps", &numbers) != 1 || numbers->via.array.size != all->via.map.size)
+		return -1;
+	const msgpack_object *no = &numbers->via.array.ptr[before];
+	return no->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? (int64_t)no->via.u64 : -1;
+}
+
+/* True if the page has the result that is looked for. */
+static bool look_in(const msgpack_object *page, struct fetch *f)
+{
+	const msgpack_object *o = find_key(mp_get(page, "dependencies"), f->name);
+	if (!o)
+		return false;
+	f->found = true;
+	f->json = tasker_json(as_value(o));
+	f->no = number_of(page, f->name);
+	return true;
+}
+
 static void on_dependencies(void *arg, const tasker_value *result, const struct tasker_error *err)
 {
-	struct fetch *f = arg;
-	const msgpack_object *o = find_key(as_object(tasker_get(result, "dependencies")), f->name);
 	(void)err;
-	f->found = o != NULL;
-	f->json = o ? tasker_json(as_value(o)) : NULL;
+	look_in(as_object(result), arg);
 }
 
 static int fetch_dependency(tasker_step *s, struct fetch *f, struct tasker_error *err)
@@ -488,23 +514,39 @@ static int fetch_dependency(tasker_step *s, struct fetch *f, struct tasker_error
 	return rc;
 }
 
-int tasker_step_dependency(tasker_step *s, const char *name, char **ret_json, struct tasker_error *err)
+static int find_dependency(tasker_step *s, struct fetch *f, struct tasker_error *err)
 {
-	struct fetch f = {.name = name};
-	const msgpack_object *o = find_key(mp_get(s->o, "dependencies"), name);
-	if (o) {
-		f.found = true;
-		f.json = tasker_json(as_value(o));
-	} else if (tasker_bool(tasker_get(as_value(s->o), "dependencies_partial"), false)) {
-		int rc = fetch_dependency(s, &f, err);
+	if (!look_in(s->o, f) && tasker_bool(tasker_get(as_value(s->o), "dependencies_partial"), false)) {
+		int rc = fetch_dependency(s, f, err);
 		if (rc < 0)
 			return rc;
 	}
-	if (!f.found)
+	if (!f->found)
 		return tasker_fail_(err, -ENOENT, "not_found", "no completed ancestor step is called %s",
-		                    name);
-	if (!f.json)
+		                    f->name);
+	if (!f->json)
 		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
-	*ret_json = f.json;
+	return 0;
+}
+
+int tasker_step_dependency(tasker_step *s, const char *name, char **ret_json, struct tasker_error *err)
+{
+	struct fetch f = {.name = name};
+	int rc = find_dependency(s, &f, err);
+	if (rc == 0)
+		*ret_json = f.json;
+	return rc;
+}
+
+int tasker_step_dependency_uuid(tasker_step *s, const char *name, char ret[37], struct tasker_error *err)
+{
+	struct fetch f = {.name = name};
+	int rc = find_dependency(s, &f, err);
+	free(f.json);
+	if (rc < 0)
+		return rc;
+	if (f.no < 0 || f.no >= 0xffffff || strlen(s->task_uuid) != 36)
+		return tasker_fail_(err, -EPROTO, "protocol_error", "the daemon has not told the number of the step %s", name);
+	snprintf(ret, 37, "%.30s%06x", s->task_uuid, ((unsigned)f.no + 1u) & 0xffffffu);
 	return 0;
 }

@@ -359,6 +359,8 @@ size_t tasker_step_each_dependency(const tasker_step *s, const char *prefix,
 /* The result of an ancestor step as JSON for the caller to free ("null" if it completed with nil), asking the
  * daemon for it if it was left out for size. -ENOENT: no such completed ancestor. */
 int tasker_step_dependency(tasker_step *s, const char *name, char **ret_json, struct tasker_error *err);
+/* The UUID of that ancestor step. */
+int tasker_step_dependency_uuid(tasker_step *s, const char *name, char ret[37], struct tasker_error *err);
 /* The daemon has asked for this step to stop, or its attempt is no longer current. */
 bool tasker_step_cancelled(const tasker_step *s);
 

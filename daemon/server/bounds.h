@@ -2,8 +2,8 @@
 #pragma once
 
 #define HELLO_TIMEOUT_S 10
-#define FRAME_MAX_BEFORE_HELLO 65536u
-#define ITEMS_MAX_BEFORE_HELLO 4096u
+#define FRAME_MAX_BEFORE_HELLO (1u << 20)  /* room for HANDLERS_MAX names */
+#define ITEMS_MAX_BEFORE_HELLO 16384u
 #define ITEMS_MAX 262144u
 #define DEPTH_MAX 30u
 #define BULK_MAX 5000u

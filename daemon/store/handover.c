@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include "daemon/store/hot_impl.h"
+#include "daemon/store/step_name.h"
 #include "protocol/mp.h"
 #include "protocol/mpjson.h"
 
@@ -35,6 +37,17 @@ static void put_dep(struct claim *cl, int no, const void *data, size_t len)
 	cl->parts.dep[cl->parts.n_deps++] = (struct claim_dep){no, (unsigned)len};
 }
 
+/* Only template steps are handed over. */
+static void put_numbers(struct claim *cl, const struct tcache_template *t)
+{
+	struct step_named names[CLAIM_DEPS_MAX];
+	for (unsigned i = 0; i < cl->parts.n_deps; i++) {
+		const char *name = t->steps[cl->parts.dep[i].no].name;
+		names[i] = (struct step_named){name, strlen(name), cl->parts.dep[i].no};
+	}
+	step_numbers_put(&cl->body, names, cl->parts.n_deps);
+}
+
 static void put_inherited(struct claim *cl, const struct tcache_template *t, const struct req_result *q, int no)
 {
 	const struct claim_parts *p = &q->held->parts;
@@ -57,7 +70,8 @@ static void put_inherited(struct claim *cl, const struct tcache_template *t, con
 	mp_str(&cl->body, parent->name);
 	buf_join(&cl->body, &q->value);
 	put_dep(cl, q->step_no, NULL, cl->body.len - begin);
-	cl->fields += p->n_carry + 1;
+	put_numbers(cl, t);
+	cl->fields += p->n_carry + 2;
 	if (!child->ancestors_cut)
 		return;
 	mp_str(&cl->body, "dependencies_partial");

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/base/cleanup.h"
 #include "daemon/metrics/series.h"
 #include "daemon/store/handover.h"
 #include "daemon/store/step_name.h"
@@ -67,17 +68,36 @@ static int put_json(struct claim *cl, const char *key, const char *json, size_t 
 	return json_to_mp(json, len, &cl->body, &je);
 }
 
-static void note_dependency(struct claim_parts *p, uint32_t i, const msgpack_object *key, size_t len)
+static void note_dependency(struct claim_parts *p, uint32_t i, int no, size_t len)
 {
-	char number[12] = "";
-	if (i >= CLAIM_DEPS_MAX)
-		return;
-	if (key->via.str.size < sizeof number)
-		memcpy(number, key->via.str.ptr, key->via.str.size);
-	p->dep[i] = (struct claim_dep){(int)strtol(number, NULL, 10), (unsigned)len};
+	if (i < CLAIM_DEPS_MAX)
+		p->dep[i] = (struct claim_dep){no, (unsigned)len};
 }
 
-/* {"<step number or name>": result, ...} -> {"<step name>": result, ...}. */
+static int put_pairs(struct claim *cl, const struct tcache_template *t, const msgpack_object *map)
+{
+	size_t n = map->via.map.size;
+	cleanup_(cleanup_free) struct step_named *names = calloc(n + 1, sizeof *names);
+	if (!names)
+		return -ENOMEM;
+	mp_str(&cl->body, "dependencies");
+	mp_map(&cl->body, n);
+	cl->parts.deps = cl->body.len;
+	cl->parts.n_deps = (unsigned)n;
+	for (uint32_t i = 0; i < n; i++) {
+		const msgpack_object_kv *kv = &map->via.map.ptr[i];
+		size_t begin = cl->body.len;
+		names[i] = step_key_read(t, kv->key.via.str.ptr, kv->key.via.str.size);
+		mp_strn(&cl->body, names[i].name, names[i].len);
+		mp_object(&cl->body, &kv->val);
+		note_dependency(&cl->parts, i, names[i].no, cl->body.len - begin);
+	}
+	step_numbers_put(&cl->body, names, n);
+	cl->fields += 2;
+	return 0;
+}
+
+/* {"<key of hot_row.deps>": result, ...} -> {"<step name>": result, ...}, and the numbers of these steps. */
 static int put_dependencies(struct claim *cl, const struct tcache_template *t, const char *json, size_t len)
 {
 	struct buf tmp;
@@ -88,18 +108,7 @@ static int put_dependencies(struct claim *cl, const struct tcache_template *t, c
 	if (rc == 0)
 		rc = mp_decode(tmp.data, tmp.len, &v);
 	if (rc == 0) {
-		mp_str(&cl->body, "dependencies");
-		mp_map(&cl->body, v.root.via.map.size);
-		cl->parts.deps = cl->body.len;
-		cl->parts.n_deps = v.root.via.map.size;
-		cl->fields++;
-		for (uint32_t i = 0; i < v.root.via.map.size; i++) {
-			const msgpack_object_kv *kv = &v.root.via.map.ptr[i];
-			size_t begin = cl->body.len;
-			step_key_put(&cl->body, t, kv->key.via.str.ptr, kv->key.via.str.size);
-			mp_object(&cl->body, &kv->val);
-			note_dependency(&cl->parts, i, &kv->key, cl->body.len - begin);
-		}
+		rc = put_pairs(cl, t, &v.root);
 		mp_value_done(&v);
 	}
 	buf_done(&tmp);
@@ -236,12 +245,13 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 		rc = put_json(cl, "checkpoint", json, n);
 	bool partial = s->ancestors_cut || !PQgetisnull(r, row, C_STATUS);
 	size_t before = cl->body.len;
+	unsigned fields = cl->fields;
 	if (rc == 0 && (json = get_json(r, row, C_DEPS, &n)))
 		rc = put_dependencies(cl, t, json, n);
 	bool much = cl->body.len > call->max_body || (cl->body.len > BODY_ITEMS_MAX && scan_count(cl->body.data, cl->body.len) > BODY_ITEMS_MAX);
 	if (rc == 0 && much && cl->body.len > before) {
 		cl->body.len = before; /* MessagePack can be longer than the JSON that was counted */
-		cl->fields--;
+		cl->fields = fields;
 		partial = true;
 	}
 	cl->parts.whole = cl->parts.n_deps == (unsigned)s->n_ancestors && cl->body.len >= before && !(partial && !s->ancestors_cut);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include "protocol/mpjson.h"
 
+#define STEP_NO_MAX (1 << 24) /* as a step's UUID has room for */
+
 /* "{name}_{batch_id}" */
 static int put_instance(struct buf *out, const char *name, const msgpack_object *inputs)
 {
@@ -45,14 +47,35 @@ int step_name_put(struct buf *out, const struct tcache_template *t, int no, cons
 	return rc;
 }
 
-void step_key_put(struct buf *out, const struct tcache_template *t, const char *key, size_t len)
+struct step_named step_key_read(const struct tcache_template *t, const char *key, size_t len)
 {
-	long no = 0;
+	struct step_named v = {key, len, 0};
 	size_t i = 0;
-	for (; i < len && key[i] >= '0' && key[i] <= '9' && no < t->n_steps; i++)
-		no = no * 10 + (key[i] - '0');
-	if (i == len && len > 0 && no < t->n_steps)
-		mp_str(out, t->steps[no].name);
-	else
-		mp_strn(out, key, len);
+	for (; i < len && key[i] >= '0' && key[i] <= '9' && v.no < STEP_NO_MAX; i++)
+		v.no = v.no * 10 + (key[i] - '0');
+	if (i == len && v.no < t->n_steps) {
+		v.name = t->steps[v.no].name;
+		v.len = strlen(v.name);
+	} else if (i < len) {
+		v.name = key + i + 1;
+		v.len = len - i - 1;
+	}
+	return v;
+}
+
+static int by_name(const void *va, const void *vb)
+{
+	const struct step_named *a = va, *b = vb;
+	int c = memcmp(a->name, b->name, a->len < b->len ? a->len : b->len);
+	return c ? c : (a->len > b->len) - (a->len < b->len);
+}
+
+void step_numbers_put(struct buf *out, struct step_named *v, size_t n)
+{
+	if (n > 1)
+		qsort(v, n, sizeof *v, by_name);
+	mp_str(out, "dependency_steps");
+	mp_array(out, n);
+	for (size_t i = 0; i < n; i++)
+		mp_int(out, v[i].no);
 }

@@ -53,6 +53,11 @@ def template(name, steps):
 	return {"namespace": "ns", "name": name, "version": "1.0.0", "digest": name, "definition": {}, "identity_strategy": "always_unique", "steps": full}
 
 
+def by_name(deps):
+	"""Numbers of template steps as they are; of what a batch made the names."""
+	return {key.partition(" ")[2] or key: result for key, result in json.loads(deps or "{}").items()}
+
+
 class Flow:
 	"""A database with one template, and a node that runs its tasks."""
 
@@ -84,7 +89,7 @@ class Flow:
 		answers = {}
 		for kind, idx, status, task, step, attempt, fence, deps, inputs, checkpoint in rows:
 			if kind == "c":
-				self.open[int(task), int(step)] = Claim(int(task), int(step), int(attempt), int(fence), json.loads(deps or "{}"), json.loads(inputs or "{}"),
+				self.open[int(task), int(step)] = Claim(int(task), int(step), int(attempt), int(fence), by_name(deps), json.loads(inputs or "{}"),
 				                                        json.loads(checkpoint or "null"))
 			elif kind == "a":
 				answers[int(idx)] = status

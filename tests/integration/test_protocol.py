@@ -2,6 +2,7 @@
 import json
 import os
 import time
+import struct
 import unittest
 
 import harness
@@ -88,25 +89,34 @@ class Handshake(wire.Case):
 
 	def test_frame_limits_before_hello(self):
 		hello = {"protocol": [1, 0], "client": "x", "more": ""}
-		room = 65536 - len(wire.pack([0, 1, "hello", hello])) - 2  # the text's header grows from one byte to three
+		room = (1 << 20) - len(wire.pack([0, 1, "hello", hello])) - 4  # the text's header grows from one byte to five
 		for more, good in ("y" * room, True), ("y" * (room + 1), False):
 			w = self.wire(hello=False)
 			payload = wire.pack([0, 1, "hello", {**hello, "more": more}])
-			self.assertEqual(len(payload), 65536 if good else 65537)
+			self.assertEqual(len(payload), (1 << 20) + (not good))
 			w.asked.add(1)
-			w.send_payload(payload)
 			if good:
+				w.send_payload(payload)
 				self.assertEqual(w.answer(1)["protocol"], [1, 0])
 			else:
+				w.send_bytes(struct.pack(">I", len(payload)))  # which is enough to be refused
 				w.protocol_error()
 
 	def test_item_limits_before_hello(self):
 		hello = {"protocol": [1, 0], "client": "x", "more": []}
-		room = 4096 - wire.count([0, 1, "hello", hello])[0]
+		room = 16384 - wire.count([0, 1, "hello", hello])[0]
 		self.wire(more=[0] * room)
 		w = self.wire(hello=False)
 		w.send([0, 1, "hello", {**hello, "more": [0] * (room + 1)}])
 		self.assertIn("too many items", w.protocol_error())
+
+	def test_as_many_handlers_as_a_worker_may_offer(self):
+		names = ["of.many.%d.%s" % (i, "x" * 80) for i in range(10000)]
+		w = self.worker(handlers=names, namespaces=["*"])
+		row = next(r for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"])
+		self.assertEqual(row["handlers"], names)
+		error = self.wire(hello=False).refused("hello", {"protocol": [1, 0], "client": "x", "worker": {"handlers": ["h%d" % i for i in range(10001)]}})
+		self.assertEqual((error.code, error.path), ("bad_request", "worker.handlers"))
 
 	def test_limits_after_hello(self):
 		w = self.wire()

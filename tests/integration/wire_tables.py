@@ -23,7 +23,7 @@ CODES = {"protocol_error", "unsupported_version", "unknown_method", "bad_request
          "invalid_template", "conflict", "permission_denied", "overloaded", "database_unavailable", "shutting_down", "internal"}
 STEP = ({"step_uuid": str, "task_uuid": str, "attempt": int, "max_attempts": int, "retryable": bool, "claim": bytes, "namespace": str, "template": str,
          "version": str, "step": str, "handler": dict, "context": dict},
-        {"template_step": str, "inputs": dict, "dependencies": dict, "dependencies_partial": bool, "checkpoint": object, "timeout_ms": int, "priority": int,
+        {"template_step": str, "inputs": dict, "dependencies": dict, "dependency_steps": list, "dependencies_partial": bool, "checkpoint": object, "timeout_ms": int, "priority": int,
          "correlation_id": str, "parent_correlation_id": str, "traceparent": str, "tracestate": str, "publishes_events": list})
 DECLARED_EVENT = {"name": str, "condition": str, "delivery_mode": str}, {"publisher": str}
 DOMAIN_EVENT = {"event_id": str, "event_name": str, "event_version": str, "payload": dict, "metadata": dict}, {}

@@ -245,6 +245,11 @@ def sizes(context, config):
     return {k: len(context.get_dependency_field(k, "blob")) for k in context.get_dependency_result_keys()}
 
 
+@handler("conf.uuids")
+def uuids(context, config):
+    return {name: context.dependency_results[name]["step_uuid"] for name in config["names"]}
+
+
 @handler("conf.unserialisable")
 def unserialisable(context, config):
     return {"value": note}

@@ -99,7 +99,7 @@ class Handshake(WorkerCase):
 
     def test_more_handlers_than_a_handshake_takes(self):
         worker = self.worker(echo)
-        for i in range(5000):
+        for i in range(20000):
             worker.register("handler.number.%d" % i, echo._handler_class)
         with self.assertRaises(TooLargeError):
             worker.launch()

@@ -111,6 +111,7 @@ module Conf
   end
 
   handler("conf.sizes") { |context, _| context.dependency_results.keys.to_h { |name| [name, context.get_dependency_field(name, "blob").size] } }
+  handler("conf.uuids") { |context, config| config["names"].to_h { |name| [name, context.dependency_results[name][:step_uuid]] } }
   handler("conf.unserialisable") { |_, _| { value: method(:note) } }
   handler("conf.nan") { |_, _| { value: Float::NAN } }
   handler("conf.infinite") { |_, _| { value: Float::INFINITY } }

@@ -169,6 +169,11 @@ fn sizes(step: &Step) -> Result<Value, Failure> {
     Ok(all.into_iter().map(|(name, r)| (name, json!(r["blob"].as_str().map_or(0, str::len)))).collect())
 }
 
+fn uuids(step: &Step) -> Result<Value, Failure> {
+    let names = step.config()["names"].as_array().cloned().unwrap_or_default();
+    names.iter().filter_map(Value::as_str).map(|name| Ok((name.to_owned(), json!(step.dependency_uuid(name)?)))).collect()
+}
+
 #[derive(serde::Serialize)]
 struct Number {
     value: f64,
@@ -261,6 +266,7 @@ fn builder() -> Builder {
         "conf.log" log_line;
         "conf.progress" progress;
         "conf.sizes" sizes;
+        "conf.uuids" uuids;
         "conf.nan" |_: &Step| Json(Number { value: f64::NAN });
         "conf.infinite" |_: &Step| Json(Number { value: f64::INFINITY });
         "conf.nul" |_: &Step| json!({"value": "a\0b"});

@@ -293,6 +293,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn request_value(&self, method: &str, params: &Json) -> Result<Value> {
+        self.call(method, params, Some(self.0.options.timeout))
+    }
+
     /// Any request of the protocol.
     pub fn request(&self, method: &str, params: &Json) -> Result<Json> {
         self.call(method, params, Some(self.0.options.timeout)).map(Value::into_json)

@@ -5,6 +5,7 @@ use crate::outcome::{BatchCounts, Failure};
 use crate::wire::{self, Value};
 use serde::de::DeserializeOwned;
 use serde_json::{json, Map, Value as Json};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,6 +82,34 @@ impl Batch {
 }
 
 static NULL: Json = Json::Null;
+
+/// Results of ancestors that were asked for, and the numbers of their steps.
+#[derive(Default)]
+struct Fetched {
+    results: Map<String, Json>,
+    numbers: HashMap<String, u64>,
+}
+
+impl Fetched {
+    fn add(&mut self, results: Option<Value>, numbers: Option<Value>) {
+        let (results, numbers) = (results.map_or(Json::Null, Value::into_json), numbers.map_or(Json::Null, Value::into_json));
+        let Json::Object(more) = &results else { return };
+        self.numbers.extend(more.keys().filter_map(|name| Some((name.clone(), number_of(&results, &numbers, name)?))));
+        if let Json::Object(more) = results {
+            self.results.extend(more);
+        }
+    }
+}
+
+/// `dependency_steps` are in the order of the names' bytes.
+fn number_of(results: &Json, numbers: &Json, name: &str) -> Option<u64> {
+    let names = results.as_object().filter(|names| names.contains_key(name))?;
+    numbers.as_array().filter(|all| all.len() == names.len())?[names.keys().filter(|other| other.as_str() < name).count()].as_u64()
+}
+
+fn unknown(name: &str) -> Error {
+    Error::new("not_found", format!("no completed ancestor step is called {name}"))
+}
 
 impl Step {
     /// `None` if there is nothing to answer with.
@@ -199,8 +228,18 @@ impl Step {
         if let Some(result) = self.0.dependencies.get(name) {
             return Ok(result.clone());
         }
-        let found = if self.0.partial { self.fetch(Some(&[name]))?.remove(name) } else { None };
-        found.ok_or_else(|| Error::new("not_found", format!("no completed ancestor step is called {name}")))
+        let found = if self.0.partial { self.fetch(Some(&[name]))?.results.remove(name) } else { None };
+        found.ok_or_else(|| unknown(name))
+    }
+
+    /// The uuid of an ancestor step that has completed.
+    pub fn dependency_uuid(&self, name: &str) -> Result<String> {
+        let mut number = number_of(&self.0.dependencies, self.field("dependency_steps"), name);
+        if number.is_none() && self.0.partial {
+            number = self.fetch(Some(&[name]))?.numbers.remove(name);
+        }
+        let stem = self.0.task_uuid.get(..30).unwrap_or_default();
+        number.map(|n| format!("{stem}{:06x}", n + 1)).ok_or_else(|| unknown(name))
     }
 
     /// The same as a type of the program's.
@@ -211,13 +250,13 @@ impl Step {
     /// The results of all ancestors by name.
     pub fn dependencies(&self) -> Result<Map<String, Json>> {
         if self.0.partial {
-            return self.fetch(None);
+            return Ok(self.fetch(None)?.results);
         }
         Ok(self.0.dependencies.as_object().cloned().unwrap_or_default())
     }
 
-    fn fetch(&self, names: Option<&[&str]>) -> Result<Map<String, Json>> {
-        let mut found = Map::new();
+    fn fetch(&self, names: Option<&[&str]>) -> Result<Fetched> {
+        let mut found = Fetched::default();
         let mut cursor: Option<String> = None;
         loop {
             let mut params = json!({"step_uuid": self.uuid()});
@@ -228,9 +267,7 @@ impl Step {
                 params["cursor"] = json!(cursor);
             }
             let mut page = self.0.host.request("step.dependencies", encoded(&params))?;
-            if let Some(Json::Object(more)) = page.take("dependencies").map(Value::into_json) {
-                found.extend(more);
-            }
+            found.add(page.take("dependencies"), page.take("dependency_steps"));
             cursor = page.str("next_cursor").map(Into::into);
             if cursor.is_none() {
                 return Ok(found);

@@ -120,6 +120,9 @@ export const functions = [
     const sizes = context.getDependencyResultKeys().map((name) => [name, context.getDependencyField<string>(name, 'blob')?.length]);
     return Object.fromEntries(sizes) as Data;
   }),
+  handler('conf.uuids', (context, config) =>
+    Object.fromEntries((config['names'] as string[]).map((name) => [name, (context.dependencyResults[name] as Data)['stepUuid']])),
+  ),
   handler('conf.unserialisable', () => ({ value: note })),
   handler('conf.nan', () => ({ value: NaN })),
   handler('conf.infinite', () => ({ value: Infinity })),

@@ -16,8 +16,8 @@ export const RESPONSE = 1;
 export const NOTIFICATION = 2;
 
 /** Limits before the daemon has told its own in the welcome. */
-export const HELLO_MAX_FRAME = 65536;
-export const HELLO_MAX_ITEMS = 4096;
+export const HELLO_MAX_FRAME = 1 << 20;
+export const HELLO_MAX_ITEMS = 16384;
 
 /** The daemon's limits, from the welcome. */
 export interface Limits {

@@ -1,6 +1,7 @@
 /** StepContext: everything a handler can see of its step. */
 
 import { Claim, isMap, type Data } from './codec.js';
+import { stepUuids } from './dependencies.js';
 import { PermanentError, StepCancelledError } from './errors.js';
 
 /** What a context asks of the worker that runs it. */
@@ -234,7 +235,10 @@ export class StepContext {
   /** Results of earlier steps with what is known about them; see `getDependencyResult`. */
   get dependencyResults(): Data {
     if (!this[ATTEMPT]) return this.params.dependencyResults ?? {};
-    this.envelopes ??= Object.fromEntries(Object.entries(this.outputs()).map(([name, result]) => [name, envelopeOf(result)]));
+    if (!this.envelopes) {
+      const uuids = stepUuids(this[ATTEMPT].step);
+      this.envelopes = Object.fromEntries(Object.entries(this.outputs()).map(([name, result]) => [name, envelopeOf(result, uuids.get(name) ?? null)]));
+    }
     return this.envelopes;
   }
 
@@ -399,12 +403,12 @@ function textOr(value: unknown, fallback: string): string {
 }
 
 /** A failure that its batch tolerates is there as `{error: {...}}`. */
-function envelopeOf(result: unknown): DependencyEnvelope {
+function envelopeOf(result: unknown, stepUuid: string | null): DependencyEnvelope {
   const names = isMap(result) ? Object.keys(result) : [];
   const error = names.length === 1 && names[0] === 'error' ? (result as Data)['error'] : null;
   const failed = isMap(error);
   return {
-    stepUuid: null,
+    stepUuid,
     success: !failed,
     result,
     status: failed ? 'failed' : 'completed',

@@ -3,6 +3,7 @@
 import { isMap, toJsonValue, type Data } from './codec.js';
 import { AsyncTaskerClient } from './client.js';
 import { Attempt, type StepHost, type WireStep } from './context.js';
+import { fetchRest } from './dependencies.js';
 import { HandlerSystem } from './discovery.js';
 import { ProtocolError } from './errors.js';
 import { messageOf, type StepHandlerResult } from './results.js';
@@ -40,19 +41,8 @@ export async function fetchRecording(client: AsyncTaskerClient, uuid: string, na
   const answer = await client.request('step.replay', name === undefined ? { step_uuid: uuid } : { task_uuid: uuid, step: name });
   if (!isMap(answer) || !isMap(answer['step']) || !isMap(answer['step']['handler'])) throw new ProtocolError('step.replay was not answered with a step');
   const step = { claim: Buffer.alloc(16), ...answer['step'] } as unknown as WireStep;
-  if (step['dependencies_partial'] === true) await fetchRest(client, step);
+  if (step['dependencies_partial'] === true) await fetchRest(step, (method, params) => client.request(method, params));
   return { step, recorded: isMap(answer['recorded']) ? answer['recorded'] : {} };
-}
-
-/** Results that were left out for size. */
-async function fetchRest(client: AsyncTaskerClient, step: WireStep): Promise<void> {
-  let cursor: unknown;
-  do {
-    const page = await client.request('step.dependencies', { step_uuid: step.step_uuid, cursor });
-    if (!isMap(page)) throw new ProtocolError('step.dependencies was not answered with a map');
-    step['dependencies'] = { ...(step['dependencies'] as Data), ...(page['dependencies'] as Data) };
-    cursor = page['next_cursor'] ?? undefined;
-  } while (cursor !== undefined);
 }
 
 function described(result: StepHandlerResult): Data {

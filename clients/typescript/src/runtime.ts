@@ -7,6 +7,7 @@
 
 import { Claim, Encoder, NOTIFICATION, REQUEST, RESPONSE, arrayHeader, isMap, splitLimits, type Data, type Envelope, safeText } from './codec.js';
 import { ABANDONED, Attempt, FINISHED, RUNNING, WAITING, type StepHost, type WireStep } from './context.js';
+import { fetchRest } from './dependencies.js';
 import { ConnectionLostError, ProtocolError, RequestTimeoutError, TaskerdError } from './errors.js';
 import { log, quoted } from './log.js';
 import { StepHandlerResult } from './results.js';
@@ -220,18 +221,6 @@ export class WorkerRuntime implements StepHost {
       else if (this.link?.ready) this.sendRequest(this.link, request);
       else this.unsent.push(request);
     });
-  }
-
-  private async fetchDependencies(step: WireStep): Promise<void> {
-    const got: Data = isMap(step['dependencies']) ? step['dependencies'] : {};
-    let cursor: unknown;
-    do {
-      const answer = await this.request('step.dependencies', { step_uuid: step.step_uuid, cursor });
-      if (isMap(answer['dependencies'])) Object.assign(got, answer['dependencies']);
-      cursor = answer['next_cursor'] ?? undefined;
-    } while (cursor !== undefined);
-    step['dependencies'] = got;
-    step['dependencies_partial'] = false;
   }
 
   // -- connections -------------------------------------------------------------------------------
@@ -476,7 +465,7 @@ export class WorkerRuntime implements StepHost {
   /** Results that were left out of a step for size are asked for before the handler, to which they are just there. */
   private async startPartial(attempt: Attempt): Promise<void> {
     try {
-      await this.fetchDependencies(attempt.step);
+      await fetchRest(attempt.step, (method, params) => this.request(method, params));
     } catch (error) {
       this.done(attempt, StepHandlerResult.failure(`results of earlier steps were not to be had: ${(error as Error).message}`), 0);
       return;

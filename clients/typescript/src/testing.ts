@@ -61,10 +61,12 @@ export interface ContextOptions {
 }
 
 function attemptOf(options: ContextOptions): Attempt {
-  const taskUuid = randomUUID();
+  const taskUuid = `${randomUUID().slice(0, 30)}000000`;
+  const { dependencies = {} } = options;
+  const earlier = Object.keys(dependencies).length;
   const { handler = 'handler', method, attempt = 1, maxAttempts = 3, host = new RecordingHost() } = options;
   const step: WireStep = {
-    step_uuid: randomUUID(),
+    step_uuid: taskUuid.slice(0, 30) + (earlier + 1).toString(16).padStart(6, '0'),
     task_uuid: taskUuid,
     attempt,
     max_attempts: maxAttempts,
@@ -76,7 +78,8 @@ function attemptOf(options: ContextOptions): Attempt {
     step: 'step',
     handler: { callable: handler, ...(method && { method }), ...(options.config && { initialization: options.config }) },
     context: options.input ?? {},
-    dependencies: options.dependencies ?? {},
+    dependencies,
+    dependency_steps: [...Array(earlier).keys()],
     correlation_id: taskUuid,
     ...(options.stepInputs && { inputs: options.stepInputs }),
     ...(options.checkpoint && { checkpoint: options.checkpoint }),

@@ -98,7 +98,7 @@ describe('contexts', () => {
 
   test('from the worker', () => {
     const made = makeContext({ input: { n: 1 }, dependencies: { one: { x: 1 }, bad: { error: { message: 'm', error_type: 't', retryable: true } } }, config: { k: 'v' }, attempt: 2, checkpoint: { cursor: 5, items_processed: 5 } });
-    assert.deepEqual(made.dependencyResults['one'], { stepUuid: null, success: true, result: { x: 1 }, status: 'completed', errorMessage: null, errorType: null, errorRetryable: null });
+    assert.deepEqual(made.dependencyResults['one'], { stepUuid: `${made.taskUuid.slice(0, 30)}000002`, success: true, result: { x: 1 }, status: 'completed', errorMessage: null, errorType: null, errorRetryable: null });
     assert.equal((made.dependencyResults['bad'] as Data).errorMessage, 'm');
     assert.deepEqual([made.getDependencyField('one', 'x'), made.retryCount, made.checkpointCursor, made.checkpointItemsProcessed, made.stepInputs], [1, 1, 5, 5, { k: 'v' }]);
     assert.deepEqual([made.event.task['context'], made.event.stepDefinition['handlerInitialization'], made.event.workflowStep['attempts'], made.event.workflowStep['checkpoint']], [{ n: 1 }, { k: 'v' }, 1, { cursor: 5, items_processed: 5 }]);

@@ -8,7 +8,7 @@ import tempfile
 from taskerd.__main__ import main as command_line
 
 NAMES = (
-    "echo value nothing fail error_retryable error_permanent retry_after flaky decision analyze batch aggregate event log sizes nan infinite nul broken_text wide deep huge hang crash"
+    "echo value nothing fail error_retryable error_permanent retry_after flaky decision analyze batch aggregate event log sizes uuids nan infinite nul broken_text wide deep huge hang crash"
 ).split()
 
 

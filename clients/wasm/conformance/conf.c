@@ -1,4 +1,5 @@
 /* The handlers of protocol/conformance as one WASI command: the adapter puts it under many names, and it does what `handler` in its input says. */
+#define _GNU_SOURCE /* memmem */
 #include "clients/wasm/conformance/text.h"
 
 static struct text step, config;
@@ -147,6 +148,21 @@ static int sizes(void)
 	return 0;
 }
 
+/* Of all dependencies that are asked for: a name is looked for with its quotes. */
+static int uuids(void)
+{
+	struct text all = get(step, "dependency_uuids"), names = get(config, "names"), key, uuid;
+	const char *p = all.p + 1, *comma = "{";
+	while (next_entry(&p, &key, &uuid)) {
+		if (!memmem(names.p, names.n, key.p - 1, key.n + 2))
+			continue;
+		printf("%s\"%.*s\":%.*s", comma, RAW(key), RAW(uuid));
+		comma = ",";
+	}
+	printf("}");
+	return 0;
+}
+
 static int print(const char *text)
 {
 	fputs(text, stdout);
@@ -228,7 +244,7 @@ static const struct {
 	int (*run)(void);
 } handlers[] = {{"echo", echo}, {"value", value}, {"nothing", nothing}, {"fail", fail}, {"error_retryable", error_retryable}, {"error_permanent", error_permanent},
                 {"retry_after", retry_after}, {"flaky", flaky}, {"decision", decision}, {"analyze", analyze}, {"batch", batch}, {"aggregate", aggregate},
-                {"event", event}, {"log", log_line}, {"sizes", sizes}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"broken_text", broken_text}, {"wide", wide}, {"deep", deep},
+                {"event", event}, {"log", log_line}, {"sizes", sizes}, {"uuids", uuids}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"broken_text", broken_text}, {"wide", wide}, {"deep", deep},
                 {"huge", huge}, {"hang", hang}, {"crash", crash}};
 
 int main(void)

@@ -47,7 +47,7 @@ CREATE TYPE tasker.hot_row AS (
   fence int,
   handler_id int,
   context jsonb,
-  deps jsonb,           -- {"<step_no>": result}; of batch workers {"<name>": result}
+  deps jsonb,           -- {"<step_no>": result}; of batch workers {"<step_no> <name>": result}
   inputs jsonb,
   checkpoint jsonb,
   meta jsonb            -- priority, correlation ids, if not default
@@ -153,7 +153,7 @@ RETURNS SETOF tasker.hot_row LANGUAGE sql STABLE ROWS 100 AS $$
                   CROSS JOIN LATERAL (SELECT y.step_no, y.result, y.result_bytes FROM tasker.steps y
                                       WHERE y.task_id = p_tasks[c.i] AND y.step_no = a.no AND y.state IN ('complete', 'resolved_manually') OFFSET 0) x
                   UNION ALL
-                  SELECT tasker.step_name(tw.name, x.step_no, w.no, x.inputs), x.result, x.result_bytes
+                  SELECT x.step_no || ' ' || tasker.step_name(tw.name, x.step_no, w.no, x.inputs), x.result, x.result_bytes
                   FROM unnest(ts.worker_ancestors) AS w(no)
                   CROSS JOIN LATERAL (SELECT y.name FROM tasker.template_steps y WHERE y.template_id = t.template_id AND y.step_no = w.no OFFSET 0) tw
                   CROSS JOIN LATERAL tasker.instances(p_tasks[c.i], w.no) AS i(no)

@@ -266,7 +266,7 @@ $$;
 CREATE FUNCTION tasker.api_step_dependencies(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_task bigint; v_tid int; v_n int; v_from int; v_deps jsonb; v_last int; v_more boolean; v_step int := (p ->> 'step_no')::int;
-  v_size bigint := 0; v_names text[] := '{}'; v_results jsonb[] := '{}'; d record;
+  v_size bigint := 0; v_names text[] := '{}'; v_numbers int[] := '{}'; v_results jsonb[] := '{}'; v_steps jsonb; d record;
   v_max bigint := (p ->> 'max_bytes')::bigint;
 BEGIN
   BEGIN
@@ -301,10 +301,12 @@ BEGIN
     EXIT WHEN v_more;
     v_last := d.no;
     v_names := v_names || d.name;
+    v_numbers := v_numbers || d.no;
     v_results := v_results || coalesce(d.result, 'null');
   END LOOP;
-  SELECT coalesce(jsonb_object_agg(x.name, x.result), '{}') INTO v_deps FROM unnest(v_names, v_results) AS x(name, result);
-  RETURN jsonb_build_object('dependencies', v_deps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);
+  SELECT coalesce(jsonb_object_agg(x.name, x.result), '{}'), coalesce(jsonb_agg(x.no ORDER BY x.name COLLATE "C"), '[]') INTO v_deps, v_steps
+  FROM unnest(v_names, v_numbers, v_results) AS x(name, no, result);
+  RETURN jsonb_build_object('dependencies', v_deps, 'dependency_steps', v_steps, 'next_cursor', CASE WHEN v_more THEN (v_last + 1)::text END);
 END $$;
 
 -- A worker's session: {"worker_uuid", "node", ...}; with "gone" true it has ended.

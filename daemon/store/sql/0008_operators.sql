@@ -500,7 +500,7 @@ BEGIN
   JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
   WHERE s.task_id = k.task_id AND s.step_no = k.step_no;
   v_deps := tasker.api_step_dependencies(jsonb_build_object('task_uuid', v #> '{step,task_uuid}', 'step_no', k.step_no, 'max_bytes', 524288));
-  RETURN jsonb_set(v, '{step}', (v -> 'step') || jsonb_build_object('dependencies', v_deps -> 'dependencies', 'dependencies_partial', v_deps ->> 'next_cursor' IS NOT NULL));
+  RETURN jsonb_set(v, '{step}', (v -> 'step') || jsonb_build_object('dependencies', v_deps -> 'dependencies', 'dependency_steps', v_deps -> 'dependency_steps', 'dependencies_partial', v_deps ->> 'next_cursor' IS NOT NULL));
 END $$;
 
 CREATE FUNCTION tasker.check_step_action(p jsonb) RETURNS void LANGUAGE plpgsql AS $$

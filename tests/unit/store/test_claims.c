@@ -111,6 +111,22 @@ static void has_text(const msgpack_object *map, const char *key, const char *tex
 	ck_assert_msg(v && mp_str_eq(v, text), "%s is not %s", key, text);
 }
 
+/* The numbers of those steps, in the order of their names. */
+static void has_numbers(const msgpack_object *item, int no)
+{
+	const msgpack_object *numbers = NULL;
+	const char *before = "";
+	unsigned n = (unsigned)steps[no].n_ancestors;
+	ck_assert_int_eq(mp_get_array(item, "dependency_steps", &numbers), n > 0);
+	ck_assert_uint_eq(n > 0 ? numbers->via.array.size : 0, n);
+	for (unsigned i = 0; i < n; i++) {
+		int number = (int)numbers->via.array.ptr[i].via.u64;
+		ck_assert(number < no && number >= no - (int)n);
+		ck_assert_str_lt(before, steps[number].name);
+		before = steps[number].name;
+	}
+}
+
 /* The dependencies of step `no` are all that it may be given, each with its own result. */
 static void has_dependencies(const msgpack_object *item, int no)
 {
@@ -126,6 +142,7 @@ static void has_dependencies(const msgpack_object *item, int no)
 		ck_assert_int_eq(mp_get_int(result, "r", 0, CHAIN, &r), 1);
 		ck_assert_int_eq(r, i);
 	}
+	has_numbers(item, no);
 	ck_assert_int_eq(mp_get_bool(item, "dependencies_partial", &partial), steps[no].ancestors_cut);
 	ck_assert(partial == steps[no].ancestors_cut);
 }

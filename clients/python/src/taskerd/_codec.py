@@ -24,8 +24,8 @@ from .exceptions import ConversionError, ProtocolError
 REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 
 #: Limits before the daemon has told its own in the welcome.
-HELLO_MAX_FRAME = 65536
-HELLO_MAX_ITEMS = 4096
+HELLO_MAX_FRAME = 1 << 20
+HELLO_MAX_ITEMS = 16384
 DEFAULT_LIMITS: Dict[str, int] = {
     "max_frame": 4 << 20,
     "max_items": 262144,

@@ -9,6 +9,7 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, TextIO
 
 from ._codec import to_json_value
+from ._dependencies import Dependencies, fetch_all
 from ._runner import StepRunner
 from .client import TaskerClient
 from .context import StepContext
@@ -27,18 +28,11 @@ class ReplayHost:
         self._out = out
         self._client = client
 
-    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Data:
+    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Dependencies:
         """Results that were left out for their size."""
         if self._client is None:
-            return {}
-        got: Data = {}
-        params: Data = {"step_uuid": step_uuid, **({} if names is None else {"names": names})}
-        while True:
-            answer = self._client.request("step.dependencies", params)
-            got.update(answer.get("dependencies") or {})
-            if answer.get("next_cursor") is None:
-                return got
-            params["cursor"] = answer["next_cursor"]
+            return Dependencies({}, {})
+        return fetch_all(self._client.request, step_uuid, names)
 
     def store_checkpoint(self, params: Mapping[str, Any]) -> str:
         """Show it; nothing is recorded."""

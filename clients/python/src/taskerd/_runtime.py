@@ -34,6 +34,7 @@ from ._codec import (
     safe_text,
     split_limits,
 )
+from ._dependencies import Dependencies, fetch_all
 from ._pool import HandlerPool
 from ._runner import StepRunner
 from ._transport import Backoff, Complaints, Welcome, open_session
@@ -243,19 +244,9 @@ class WorkerRuntime:
         """Results the daemon has not confirmed."""
         return len(self._unacked) + len(self._out)
 
-    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Dict[str, Any]:
+    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Dependencies:
         """Results of earlier steps; blocks the calling handler thread."""
-        got: Dict[str, Any] = {}
-        params: Dict[str, Any] = {"step_uuid": step_uuid}
-        if names is not None:
-            params["names"] = names
-        while True:
-            answer = self._request("step.dependencies", params)
-            got.update(answer.get("dependencies") or {})
-            cursor = answer.get("next_cursor")
-            if cursor is None:
-                return got
-            params = {**params, "cursor": cursor}
+        return fetch_all(self._request, step_uuid, names)
 
     def store_checkpoint(self, params: Mapping[str, Any]) -> str:
         """``step.checkpoint``; blocks the calling handler thread until it is durable."""

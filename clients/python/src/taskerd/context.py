@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 from uuid import UUID
 
 from ._codec import plain
+from ._dependencies import Dependencies, step_numbers, step_uuid_of
 from .errors import PermanentError, StepCancelledError
 from .models import StepEvent, TaskSequenceStepWrapper, unwrap_result
 
@@ -24,7 +25,7 @@ WAITING, RUNNING, FINISHED, ABANDONED = range(4)
 class StepHost(Protocol):
     """What a context asks of the worker that runs it."""
 
-    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Dict[str, Any]:
+    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Dependencies:
         """Results that were left out of the step for size; blocks."""
 
     def send_progress(self, step_uuid: str, attempt: int, progress: Any) -> None:
@@ -59,6 +60,7 @@ class StepContext:
         "_complete",
         "_host",
         "_key",
+        "_numbers",
         "_published",
         "_received",
         "_results",
@@ -246,7 +248,8 @@ class StepContext:
     def _fetch(self, names: Optional[List[str]]) -> None:
         assert self._host is not None and self._step is not None
         got = self._host.fetch_dependencies(self._step["step_uuid"], names)
-        merged = {**self._results, **got}
+        self._numbers = {**self._numbers, **got.numbers}
+        merged = {**self._results, **got.results}
         for name in names or ():
             merged.setdefault(name, None)
         self._results = merged
@@ -384,9 +387,10 @@ def _wire(context: StepContext) -> Dict[str, Any]:
 
 def _envelopes(context: StepContext) -> Dict[str, Any]:
     context._fetch_all()
+    task_uuid, numbers = str(context.task_uuid), context._numbers
     return {
         name: {
-            "step_uuid": None,
+            "step_uuid": step_uuid_of(task_uuid, numbers[name]) if name in numbers else None,
             "success": True,
             "result": result,
             "metadata": {},
@@ -486,6 +490,7 @@ def _step_inputs(context: StepContext) -> Dict[str, Any]:
 
 
 _LAZY: Dict[str, Callable[[StepContext], Any]] = {
+    "_numbers": lambda c: step_numbers(_wire(c)),
     "event": _event,
     "task_sequence_step": lambda c: TaskSequenceStepWrapper(c.event.task_sequence_step),
     "task_uuid": lambda c: _uuid(_wire(c).get("task_uuid")),

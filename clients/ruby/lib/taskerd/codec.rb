@@ -14,8 +14,8 @@ module Taskerd
     NOTIFICATION = 2
 
     # Limits before the daemon has told its own in the welcome.
-    HELLO_MAX_FRAME = 65_536
-    HELLO_MAX_ITEMS = 4096
+    HELLO_MAX_FRAME = 1 << 20
+    HELLO_MAX_ITEMS = 16_384
     DEFAULT_LIMITS = { "max_frame" => 4 << 20, "max_items" => 262_144, "max_depth" => 30, "max_bulk" => 1000 }.freeze
 
     # Containers that a user's value may nest.

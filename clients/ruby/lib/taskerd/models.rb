@@ -161,15 +161,26 @@ module Taskerd
         @load = load
       end
 
-      # What the daemon sends: outputs without envelopes.
-      def self.of_outputs(outputs, load = nil)
-        new(envelopes(outputs), load && -> { envelopes(load.call) })
+      # What the daemon sends: pages of outputs without envelopes, and the numbers of their steps in the order of the names.
+      # @param task_uuid [String]
+      # @param page [Hash] with `dependencies` and `dependency_steps`
+      # @param load [Proc, nil] further pages
+      def self.of_pages(task_uuid, page, load = nil)
+        new(envelopes(task_uuid, page), load && -> { load.call.map { |more| envelopes(task_uuid, more) }.reduce({}, :merge) })
       end
 
-      def self.envelopes(outputs)
-        outputs.transform_values do |output|
-          { "success" => true, "result" => output, "metadata" => {}, "status" => "completed", "error" => nil }
+      def self.envelopes(task_uuid, page)
+        outputs = page["dependencies"] || {}
+        numbers = page["dependency_steps"] || []
+        uuids = outputs.size == numbers.size ? outputs.keys.sort.zip(numbers).to_h { |name, no| [name, DependencyResultsWrapper.step_uuid(task_uuid, no)] } : {}
+        outputs.to_h do |name, output|
+          [name, { "step_uuid" => uuids[name], "success" => true, "result" => output, "metadata" => {}, "status" => "completed", "error" => nil }]
         end
+      end
+
+      # The uuid of a task's step.
+      def self.step_uuid(task_uuid, number)
+        format("%s%06x", task_uuid[0, 30], number + 1)
       end
 
       # @return [Hash, nil] the envelope of a step

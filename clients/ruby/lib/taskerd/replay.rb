@@ -14,12 +14,11 @@ module Taskerd
 
       # Results that were left out for their size.
       def fetch_dependencies(step_uuid, names)
-        got = {}
+        pages = []
         params = { step_uuid: step_uuid, names: names }
         loop do
-          answer = @client.request("step.dependencies", params)
-          got.update(answer["dependencies"] || {})
-          return got unless (params[:cursor] = answer["next_cursor"])
+          pages << @client.request("step.dependencies", params)
+          return pages unless (params[:cursor] = pages.last["next_cursor"])
         end
       end
 

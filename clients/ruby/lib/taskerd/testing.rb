@@ -32,7 +32,7 @@ module Taskerd
 
       # All results are there from the beginning.
       def fetch_dependencies(_step_uuid, _names)
-        {}
+        []
       end
 
       def store_checkpoint(params)
@@ -61,11 +61,11 @@ module Taskerd
     # @return [Types::StepContext]
     def make_context(context = {}, dependencies: {}, config: nil, inputs: nil, checkpoint: nil, handler: "handler", method: nil, attempt: 1,
                      max_attempts: 3, host: RecordingHost.new, **more)
-      uuid = SecureRandom.uuid
+      uuid = "#{SecureRandom.uuid[0, 30]}000000"
       step = {
-        step_uuid: SecureRandom.uuid, task_uuid: uuid, attempt: attempt, max_attempts: max_attempts, namespace: "default", template: "test",
+        step_uuid: Models::DependencyResultsWrapper.step_uuid(uuid, dependencies.size), task_uuid: uuid, attempt: attempt, max_attempts: max_attempts, namespace: "default", template: "test",
         version: "1.0.0", step: "step", handler: { callable: handler, initialization: config, method: method }.compact, context: context,
-        dependencies: dependencies, correlation_id: uuid, inputs: inputs, checkpoint: checkpoint, **more
+        dependencies: dependencies, dependency_steps: (0...dependencies.size).to_a, correlation_id: uuid, inputs: inputs, checkpoint: checkpoint, **more
       }
       wire = Codec::Plain.of(step.compact, "", Codec::MAX_PARAMS_DEPTH)
       # As it comes over the wire: plain hashes with strings as keys.

@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .._codec import decode
+from .._dependencies import Dependencies, step_uuid_of
 from .._runner import StepRunner
 from ..context import StepContext
 from ..handler import HandlerRegistry
@@ -27,9 +28,9 @@ class RecordingHost:
         self.checkpoints: List[Data] = []
         self.logs: List[Tuple[str, str, Data]] = []
 
-    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Data:
+    def fetch_dependencies(self, step_uuid: str, names: Optional[List[str]]) -> Dependencies:
         """All results are there from the beginning."""
-        return {}
+        return Dependencies({}, {})
 
     def store_checkpoint(self, params: Mapping[str, Any]) -> str:
         """Keep it."""
@@ -65,15 +66,16 @@ def make_context(
     their envelopes), ``step_config`` the template's ``initialization``, ``step_inputs`` the inputs of a batch
     worker. ``more`` are further fields of ``step.execute``: ``namespace``, ``step``, ``correlation_id``, ...
     """
-    task = uuid.uuid4()
+    task = f"{str(uuid.uuid4())[:30]}000000"
     definition: Data = {"callable": handler}
     if step_config is not None:
         definition["initialization"] = dict(step_config)
     if method is not None:
         definition["method"] = method
+    results = dict(dependencies or {})
     step: Data = {
-        "step_uuid": str(uuid.uuid4()),
-        "task_uuid": str(task),
+        "step_uuid": step_uuid_of(task, len(results)),
+        "task_uuid": task,
         "attempt": attempt,
         "max_attempts": max_attempts,
         "claim": b"\0" * 16,
@@ -83,8 +85,9 @@ def make_context(
         "step": "step",
         "handler": definition,
         "context": dict(input_data or {}),
-        "dependencies": dict(dependencies or {}),
-        "correlation_id": str(task),
+        "dependencies": results,
+        "dependency_steps": list(range(len(results))),
+        "correlation_id": task,
         **more,
     }
     if step_inputs is not None:

@@ -163,6 +163,7 @@ def _input(context: StepContext) -> bytes:
         "config": context.step_config,
         "inputs": context.step_inputs,
         "dependencies": {k: context.get_dependency_result(k) for k in context.get_dependency_result_keys()},
+        "dependency_uuids": {k: v["step_uuid"] for k, v in context.dependency_results.items()},
         "checkpoint": step.get("checkpoint"),
         "correlation_id": step.get("correlation_id"),
         "publishes_events": step.get("publishes_events") or [],

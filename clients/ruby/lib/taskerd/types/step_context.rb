@@ -52,7 +52,7 @@ module Taskerd
 
       # @return [Models::DependencyResultsWrapper] results of all steps before this one, in envelopes
       def dependency_results
-        @dependency_results ||= Models::DependencyResultsWrapper.of_outputs(@step["dependencies"] || {}, partial_loader)
+        @dependency_results ||= Models::DependencyResultsWrapper.of_pages(@step["task_uuid"], @step, partial_loader)
       end
 
       def task_uuid

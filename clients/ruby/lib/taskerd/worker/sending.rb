@@ -48,16 +48,14 @@ module Taskerd
       # -- handlers' threads -----------------------------------------------------------------------
 
       # Results of earlier steps.
+      # @return [Array<Hash>] pages
       def fetch_dependencies(step_uuid, names)
         params = { "step_uuid" => step_uuid }
         params["names"] = names if names
-        got = {}
+        pages = []
         loop do
-          answer = request("step.dependencies", params)
-          got.update(Transport.map(answer["dependencies"]))
-          return got if answer["next_cursor"].nil?
-
-          params = { **params, "cursor" => answer["next_cursor"] }
+          pages << request("step.dependencies", params)
+          return pages if (params["cursor"] = pages.last["next_cursor"]).nil?
         end
       end
 

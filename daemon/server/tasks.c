@@ -377,10 +377,10 @@ void cancel_answered(struct server *srv, struct req *r)
 	} else {
 		bool begun = strcmp(r->status, "begun") == 0; /* and is to be gone on with */
 		struct req *get = req_for(s, r->origin.request, REQ_API);
-		char args[80];
+		char args[120];
 		if (!get)
 			return;
-		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"lenient\":true}", uuid);
+		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"lenient\":true,\"after_action\":true}", uuid);
 		text_set(&get->api.args, args, (size_t)n);
 		get->api.function = begun ? API_CANCEL_REST : API_CANCEL_GET;
 		get->api.mode = begun ? API_WRITE : API_READ;

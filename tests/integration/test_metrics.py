@@ -224,6 +224,22 @@ class Formats(harness.SharedCase, Scraping):
 			self.assertLess(20, len(asked), place)
 			self.assertEqual(asked - there - {"taskerd_templates"}, set(), place)
 
+	def test_the_dashboard_asks_for_labels_that_there_are(self):
+		"""In selectors and in `by`, of families that this daemon has samples of."""
+		labels = {}
+		for name, pairs in self.samples(self.node):
+			labels.setdefault(name, {"job", "instance"}).update(k for k, _ in pairs)
+		looked = 0
+		for query in board_queries(board()):
+			for name, chosen in re.findall(r"\b(taskerd_\w+)(?:\{([^}]*)\})?", query):
+				if name not in labels:
+					continue
+				grouped = {w.strip() for g in re.findall(r"\bby \(([^)]*)\)", query) for w in g.split(",")} if query.count("taskerd_") == 1 else set()
+				asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", chosen)) | grouped
+				self.assertLessEqual(asked, labels[name], query)
+				looked += bool(asked)
+		self.assertLess(15, looked)
+
 	def test_runbooks_name_commands(self):
 		"""Each alert says what to run next, and there is such a command."""
 		with open(os.path.join(CONTRIB, "prometheus", "taskerd.rules.yml"), encoding="utf-8") as f:
@@ -244,6 +260,56 @@ class Formats(harness.SharedCase, Scraping):
 		self.assertEqual(listed, families(self.scrape(self.node)["text"]))
 
 
+def board():
+	with open(os.path.join(CONTRIB, "grafana", "taskerd.json"), encoding="utf-8") as f:
+		return json.load(f)
+
+
+def board_queries(shown):
+	return [t["expr"] for p in shown["panels"] for t in p.get("targets", ())] + [a["expr"] for a in shown["annotations"]["list"] if "expr" in a]
+
+
+class Dashboard(unittest.TestCase):
+	"""What Grafana's own types ask for: the fields of each kind of panel, none unknown, none missing."""
+
+	EVERY = {"id", "type", "title", "gridPos"}
+	FIELDS = {"row": EVERY | {"collapsed", "panels"}, "stat": EVERY | {"datasource", "description", "fieldConfig", "options", "targets"}, "timeseries": EVERY | {"datasource", "description", "fieldConfig", "options", "targets"}}
+	OPTIONS = {"stat": {"reduceOptions", "colorMode", "textMode", "graphMode", "justifyMode", "wideLayout", "showPercentChange", "percentChangeColorMode", "orientation"}, "timeseries": {"legend", "tooltip"}}
+	TARGET = {"refId", "datasource", "expr", "legendFormat"}
+	LEGEND = {"displayMode", "placement", "calcs", "showLegend"}
+
+	def test_panels(self):
+		for p in board()["panels"]:
+			with self.subTest(p["title"]):
+				self.assertIn(p["type"], self.FIELDS)
+				self.assertLessEqual(self.EVERY, set(p))
+				self.assertLessEqual(set(p), self.FIELDS[p["type"]])
+				self.assertEqual(set(p.get("options", ())), self.OPTIONS.get(p["type"], set()))
+				self.assertLessEqual(set(p.get("fieldConfig", {}).get("defaults", ())), {"unit", "min", "thresholds", "custom"})
+				for t in p.get("targets", ()):
+					self.assertEqual(set(t) - {"instant"}, self.TARGET)
+				refs = [t["refId"] for t in p.get("targets", ())]
+				self.assertEqual((len(refs), bool(refs)), (len(set(refs)), p["type"] != "row"))
+				if p["type"] == "timeseries":
+					self.assertEqual(set(p["options"]["legend"]), self.LEGEND)
+
+	def test_they_lie_beside_each_other(self):
+		taken = set()
+		for p in board()["panels"]:
+			g = p["gridPos"]
+			place = {(x, y) for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])}
+			self.assertFalse(taken & place, p["title"])
+			self.assertTrue(place and all(x < 24 for x, _ in place), p["title"])
+			taken |= place
+
+	def test_variables(self):
+		text = json.dumps(board())
+		named = {v["name"] for v in board()["templating"]["list"]}
+		self.assertEqual(set(re.findall(r"\$\{?([a-z]\w*)", text)) - {"__all", "__rate_interval"}, named)
+		for v in board()["templating"]["list"]:
+			self.assertLessEqual({"text", "value"}, set(v["current"]), v["name"])
+
+
 @unittest.skipUnless(PROMTOOL, NO_PROMTOOL)
 class Alerts(unittest.TestCase):
 	def promtool(self, *args):
@@ -262,12 +328,9 @@ class Alerts(unittest.TestCase):
 			self.assertEqual(set(re.findall(r"- alert: (\w+)", rules.read())), tested)
 
 	def test_queries_of_the_dashboard(self):
-		with open(os.path.join(CONTRIB, "grafana", "taskerd.json"), encoding="utf-8") as f:
-			board = json.load(f)
-		ids = [p["id"] for p in board["panels"]]
+		ids = [p["id"] for p in board()["panels"]]
 		self.assertEqual(len(ids), len(set(ids)))
-		queries = [t["expr"] for p in board["panels"] for t in p.get("targets", ())]
-		queries += [a["expr"] for a in board["annotations"]["list"] if "expr" in a]
+		queries = board_queries(board())
 		self.assertLess(40, len(queries))
 		rules = [{"record": "q:%d" % i, "expr": q.replace("$__rate_interval", "5m")} for i, q in enumerate(queries)]
 		with tempfile.NamedTemporaryFile("w", suffix=".json") as f:

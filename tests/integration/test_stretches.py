@@ -149,14 +149,22 @@ class Daemons(harness.Case):
 		return self.node.client.request(method, {"task_uuid": self.task, **params}, timeout=5 * harness.PATIENCE)
 
 	def test_one_answer(self):
-		self.assertTrue(self.ask("task.action", action="pause", reason="r")["paused"])
+		said = self.ask("task.action", action="pause", reason="r")
+		self.assertEqual((said["paused"], said["total_steps"], "steps" in said), (True, N + 2, False))
 		self.assertEqual((self.steps("enqueued"), self.db.number("SELECT count(*) FROM tasker.long_actions")), (0, 0))
 		small = str(self.create(self.node, "batch"))
 		self.ask("task.action", action="pause", reason="r", task_uuid=small)
 		done = self.node.client.request("task.bulk_action", {"action": "resume", "reason": "r", "filter": {"name": "batch"}}, timeout=5 * harness.PATIENCE)
 		self.assertEqual([(i["task_uuid"], i["outcome"], i["state"]) for i in done["items"]], [(t, "done", "steps_in_process") for t in (self.task, small)])
 		self.assertEqual((self.steps("enqueued"), self.db.number("SELECT count(*) FROM tasker.tasks WHERE paused"), self.db.number("SELECT count(*) FROM tasker.long_answers")), (N + 1, 0, 0))
-		self.assertEqual(self.ask("task.cancel", reason="no more")["state"], "cancelled")
+		said = self.ask("task.cancel", reason="no more")
+		self.assertEqual((said["state"], "steps" in said), ("cancelled", False))
+		names, cursor = [], {}
+		while cursor is not None:
+			page = self.ask("task.get", limit=1000, readiness=True, **cursor)
+			names += [s["name"] for s in page["steps"]]
+			cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
+		self.assertEqual((len(names), len(set(names)), page["steps"][-1]["total_parents"]), (N + 2, N + 2, 1))
 		self.assertEqual(self.db.sql("SELECT uid, reason FROM tasker.operator_actions WHERE action = 'task.cancel'"), [[str(os.getuid()), "no more"]])
 		with self.assertRaises(ConflictError):
 			self.ask("task.cancel")

@@ -169,6 +169,9 @@ $$;
 CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS
 $$ SELECT o.object FROM tasker.task_objects(ARRAY[p_id], p_steps, p_most) o $$;
 
+-- What an action is answered with: without steps if there are many, for whoever reads them all keeps others waiting.
+CREATE FUNCTION tasker.task_after(p_id bigint) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT tasker.task_object(p_id, true, 1000) $$;
+
 CREATE FUNCTION tasker.task_id_of(p_uuid text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v bigint;
@@ -213,7 +216,7 @@ BEGIN
   IF v_steps AND coalesce(a.whole, true) AND coalesce(p ->> 'limit', p ->> 'cursor') IS NOT NULL THEN
     v_task := tasker.task_page(v_id, p);
   ELSE
-    v_task := tasker.task_object(v_id, v_steps AND coalesce(a.whole, true));
+    v_task := CASE WHEN (p ->> 'after_action')::boolean THEN tasker.task_after(v_id) ELSE tasker.task_object(v_id, v_steps AND coalesce(a.whole, true)) END;
   END IF;
   IF a.task_id IS NOT NULL THEN
     v_task := v_task || jsonb_build_object('archived_at', tasker.rfc3339(a.archived_at));

@@ -385,7 +385,7 @@ BEGIN
     END IF;
     PERFORM tasker.act_on_tasks(a, p ->> 'action', ARRAY[v_id]);
   END IF;
-  RETURN tasker.task_object(v_id, true);
+  RETURN tasker.task_after(v_id);
 END $$;
 
 -- A cancel that cancel_task has begun.
@@ -396,7 +396,7 @@ BEGIN
   IF NOT tasker.go_on(v_id) THEN
     RETURN '"again"';
   END IF;
-  RETURN tasker.task_object(v_id, true);
+  RETURN tasker.task_after(v_id);
 END $$;
 
 -- The number of a step with this name, or uuid; NULL if the task has none. Workers of a batch are looked for only if the name may be one's, and first where numbered ones are.

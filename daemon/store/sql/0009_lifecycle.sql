@@ -286,7 +286,7 @@ BEGIN
     WHERE x.dlq_id = d.dlq_id;
     SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id;
   END IF;
-  RETURN jsonb_build_object('entry', tasker.dlq_object(d, false), 'task', tasker.task_object(d.task_id, true));
+  RETURN jsonb_build_object('entry', tasker.dlq_object(d, false), 'task', tasker.task_after(d.task_id));
 END $$;
 
 -- Lifecycle --------------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ DECLARE
 BEGIN
   SELECT t.task_uuid INTO v_uuid FROM tasker.operator_actions o JOIN tasker.tasks t USING (task_id) WHERE o.request_id = a.request_id AND o.action = 'task.restore';
   IF v_uuid IS NOT NULL THEN -- the answer was lost
-    RETURN tasker.task_object(tasker.task_id_of(v_uuid::text), true);
+    RETURN tasker.task_after(tasker.task_id_of(v_uuid::text));
   END IF;
   SELECT coalesce(jsonb_object_agg(h.queue_name, coalesce(tasker.last_message(h.queue_name), 0)), '{}') INTO v_marks
   FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE n.name = p ->> 'namespace';
@@ -143,7 +143,7 @@ BEGIN
   FOR k IN SELECT m.key AS name, m.value::bigint AS mark FROM jsonb_each_text(v_marks) m LOOP -- what was queued before it was paused
     EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id > $1 AND tasker.whole(q.message, ''t'') = $2', 'q_' || k.name) USING k.mark, v_id;
   END LOOP;
-  RETURN tasker.task_object(v_id, true);
+  RETURN tasker.task_after(v_id);
 END $$;
 
 CREATE FUNCTION tasker.last_message(p_queue text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$

@@ -200,22 +200,32 @@ static struct session *find_token(struct server *srv, const char *token, size_t 
 	return NULL;
 }
 
-/* True if the session of `resume` was found. */
-static bool resume(struct session *s, const msgpack_object *params)
+/* The session that `resume` names, if it is there. */
+static struct session *resumed_session(struct session *s, const msgpack_object *params)
 {
 	const msgpack_object *r;
 	const char *token;
 	size_t n;
 	int64_t held = 0;
 	if (mp_get_map(params, "resume", &r) != 1 || !s->worker)
-		return false;
+		return NULL;
 	if (mp_get_int(r, "held", 0, 1000000, &held) == 1)
 		s->held = (unsigned)held;
-	struct session *old = mp_get_str(r, "session", &token, &n) == 1 ? find_token(s->srv, token, n, s) : NULL;
-	if (!old)
-		return false;
-	session_adopt(s, old);
-	return true;
+	return mp_get_str(r, "session", &token, &n) == 1 ? find_token(s->srv, token, n, s) : NULL;
+}
+
+/* The steps that it asks for are counted, in the place of those of the session that it goes on with. */
+static int take_slots(struct session *s, struct session *old, struct err *e)
+{
+	unsigned before = old ? old->counted_slots : 0;
+	if (old)
+		quota_slots(old, 0);
+	int rc = quota_may_have_slots(s, s->max_concurrency, e);
+	if (rc == 0)
+		quota_slots(s, s->max_concurrency);
+	else if (old)
+		quota_slots(old, before);
+	return rc;
 }
 
 static void put_name(const char *ns, void *arg)
@@ -386,15 +396,16 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	copy_text(s->language, sizeof s->language, params, "language");
 	s->state = SESSION_OPEN;
 	event_del(&s->timer);
-	bool resumed = resume(s, params);
-	if (s->worker && !resumed && quota_may_have_slots(s, s->max_concurrency, &e) < 0) {
+	struct session *old = resumed_session(s, params);
+	bool resumed = old;
+	if (s->worker && take_slots(s, old, &e) < 0) {
 		s->worker = false;
 		reply_error(s, id, &e);
 		session_close_after_flush(s);
 		return;
 	}
-	if (s->worker)
-		quota_slots(s, s->max_concurrency);
+	if (resumed)
+		session_adopt(s, old);
 	welcome(s, id, minor, resumed);
 	if (!s->worker)
 		return;

@@ -226,15 +226,15 @@ void session_close(struct session *s, const char *why)
 	consumers_forget(s);
 	subscriber_free(s);
 	pool_leave(s);
-	quota_slots(s, 0);
 	close_socket(s);
 	local_ended(s, why);
 	bool keep = s->worker && !s->said_goodbye && !TAILQ_EMPTY(&s->steps) && process_alive(s) && !s->srv->stop;
-	if (keep) {
+	if (keep) { /* what it may have is its own until it is back, or given up */
 		s->state = SESSION_DETACHED;
 		event_add(&s->timer, &(struct timeval){.tv_sec = RECONNECT_GRACE_MS / 1000, .tv_usec = RECONNECT_GRACE_MS % 1000 * 1000});
 		return;
 	}
+	quota_slots(s, 0);
 	if (s->said_goodbye)
 		steps_lost(s, OUTCOME_RELEASED, "the worker left without running it");
 	else

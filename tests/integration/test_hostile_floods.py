@@ -389,7 +389,7 @@ class Bounds(harness.Case):
 				self.assertEqual(w.acked(s), "recorded")
 			self.assertEqual(c.call("task.wait", {"task_uuid": task})["state"], "complete")
 		if not wire.SANITIZED:
-			self.assertLess(largest(node.pid) - before, 160, "MiB: a page and what it is made of, not all results")
+			self.assertLess(largest(node.pid) - before, 100, "MiB: a page and what it is made of, not all results")
 		self.doctor(node)
 
 	def test_small_frames(self):

@@ -24,7 +24,8 @@ class Quotas(harness.SharedCase):
 			f.write(QUOTAS)
 		stage.node = stage.daemon(stage.db, config=config)
 		stage.apply(stage.node, template("one", [step("a", "t.one")]))
-		stage.apply(stage.node, template("rest", [step("a", "t.rest")]))
+		for name in "rest", "kept":
+			stage.apply(stage.node, template(name, [step("a", "t." + name)]))
 
 	@classmethod
 	def tearDownClass(cls):
@@ -126,6 +127,33 @@ class Quotas(harness.SharedCase):
 		again = wire.Worker(self.node.socket, ["t.none"], concurrency=10, user=User(ANN), resume={"session": first.welcome["session"], "held": 0})
 		self.wires.append(again)
 		self.assertTrue(again.welcome["resumed"])
+
+	def test_a_worker_that_comes_back_may_not_have_more(self):
+		first = wire.Worker(self.node.socket, ["t.none"], concurrency=8, user=User(ANN))
+		self.wires.append(first)
+		with self.assertRaises(Refused) as caught:
+			wire.Worker(self.node.socket, ["t.none"], concurrency=11, user=User(ANN), resume={"session": first.welcome["session"], "held": 0})
+		self.assert_quota(caught.exception.error, "max_steps_per_uid", 10)
+		first.notify("worker.update", {"max_concurrency": 10})
+		self.assertEqual(first.silent(), [])
+		first.notify("worker.update", {"max_concurrency": 11})
+		self.assert_quota(first.note("error"), "max_steps_per_uid", 10)
+
+	def test_a_worker_that_may_come_back_keeps_its_part(self):
+		"""Its connection is gone, its process lives and has a step: whoever asks at that moment gets what it has not."""
+		first = wire.Worker(self.node.socket, ["t.kept"], concurrency=8, user=User(ANN))
+		self.wires.append(first)
+		task = self.create(self.node, "kept")
+		first.take()
+		other = self.connect(hello=False)
+		self.node.process.freeze()
+		first.sock.close()
+		request = other.ask("hello", {"protocol": [1, 0], "client": "wire/1", "worker": {"handlers": ["t.none"], "max_concurrency": 3}})
+		self.node.process.thaw()
+		with self.assertRaises(Refused) as caught:
+			other.answer(request)
+		self.assert_quota(caught.exception.error, "max_steps_per_uid", 10)
+		self.node.client.cancel_task(task)
 
 	def test_frames_that_do_not_end(self):
 		"""Whoever makes it too much is ended; those of the same user that hold little go on."""

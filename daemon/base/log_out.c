@@ -3,6 +3,7 @@
 #include "daemon/base/log_out.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,6 +82,19 @@ static void put_line(const char *line, size_t n)
 	(void)ignored;
 }
 
+/* How many bytes at `s` make a character with which a peer could forge another record, or steer the terminal of whoever reads it: C0, DEL, C1, other ends of lines, marks that turn the
+ * direction of writing around. 0: none. */
+static size_t steers(const char *s, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	if (p[0] < 0x20 || p[0] == 0x7f)
+		return 1;
+	if (n > 1 && p[0] == 0xc2 && p[1] < 0xa0)
+		return 2;
+	bool marks = n > 2 && p[0] == 0xe2 && ((p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9));
+	return marks ? 3 : 0;
+}
+
 void log_to_text(const struct log_record *r)
 {
 	char line[2048], when[40];
@@ -92,9 +106,9 @@ void log_to_text(const struct log_record *r)
 		w = snprintf(line + n, sizeof line - n, " %s=%s", f[0], f[1]);
 		n = w < 0 ? n : n + (size_t)w < sizeof line - 1 ? n + (size_t)w : sizeof line - 2;
 	}
-	for (size_t i = 0; i < n; i++) /* one record, one line: a peer cannot forge another */
-		if ((unsigned char)line[i] < 0x20)
-			line[i] = ' ';
+	for (size_t i = 0, k; i < n; i += k ? k : 1)
+		if ((k = steers(line + i, n - i)))
+			memset(line + i, ' ', k);
 	if (n > sizeof line - 2)
 		n = sizeof line - 2;
 	line[n++] = '\n';
@@ -108,14 +122,15 @@ static void put_string(struct buf *b, const char *s)
 	buf_append_char(b, '"');
 	while (n > 0) {
 		size_t good = utf8_span(s, n);
-		for (size_t i = 0; i < good; i++) {
-			unsigned char c = (unsigned char)s[i];
-			if (c == '"' || c == '\\')
+		for (size_t i = 0, k; i < good; i += k ? k : 1) {
+			const unsigned char *c = (const unsigned char *)s + i;
+			k = steers(s + i, good - i);
+			if (k == 0 && (*c == '"' || *c == '\\'))
 				buf_append_char(b, '\\');
-			if (c < 0x20 || c == 0x7f)
-				buf_printf(b, "\\u%04x", c);
+			if (k == 0)
+				buf_append_char(b, s[i]);
 			else
-				buf_append_char(b, (char)c);
+				buf_printf(b, "\\u%04x", k == 1 ? *c : k == 2 ? c[1] : 0x2000u | (c[1] & 0x3fu) << 6 | (c[2] & 0x3fu));
 		}
 		s += good;
 		n -= good;

@@ -16,6 +16,9 @@ EVENTS = os.path.join(harness.ROOT, "daemon", "base", "log_events.h")
 OVER_THE_JOURNAL = 'mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal && exec "$@"'
 
 
+SAID = 'he said "no"\nand left\x7f\x9b\u2028\u202e\u2066\u2069'  # a second line; what steers a terminal, or turns the direction of writing around
+
+
 def can_mount():
 	return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True).returncode == 0
 
@@ -64,7 +67,7 @@ class Story(harness.Case):
 		with wire.Worker(node.socket, ["t.told"], namespaces=["t"], name="teller") as w:
 			task = self.create(node, "told")
 			given = w.take()
-			w.notify("step.log", {"step_uuid": given["step_uuid"], "level": "warn", "message": 'he said "no"\nand left\x7f', "fields": {"order": "7"}})
+			w.notify("step.log", {"step_uuid": given["step_uuid"], "level": "warn", "message": SAID, "fields": {"order": "7"}})
 			w.fail(given, retryable=False)
 			w.acked(given)
 			who = w.welcome["worker_uuid"]
@@ -86,8 +89,9 @@ class Lines(Story):
 			self.assertRegex(record["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 			self.assertIn(record["level"], ("error", "warn", "info", "debug"))
 			self.assertTrue(all(isinstance(v, str) for v in record.values()), record)
+		self.assertNotRegex(node.log_text(), "[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 		by_worker = next(r for r in lines() if r["message"].startswith("he said"))
-		self.assertEqual({k: v for k, v in by_worker.items() if k != "time"}, {"level": "warn", "message": 'he said "no"\nand left\x7f order=7', **fields})
+		self.assertEqual({k: v for k, v in by_worker.items() if k != "time"}, {"level": "warn", "message": SAID + " order=7", **fields})
 		by_daemon = next(r for r in lines() if r.get("event") == "step_failed")
 		self.assertEqual({k: by_daemon.get(k) for k in fields}, fields)
 		self.assertEqual({r["event"] for r in lines() if "event" in r} & {"started", "database_up", "worker_connected"}, {"started", "database_up", "worker_connected"})
@@ -97,8 +101,10 @@ class Lines(Story):
 		fields = self.told(node)
 		wait_for(lambda: "has failed" in node.log_text(), "the failed step")
 		line = next(line for line in node.log_text().splitlines() if "he said" in line)
-		self.assertRegex(line, r'^\S+Z warn  he said "no" and left. order=7 TASKER_TASK=%s ' % fields["TASKER_TASK"])
+		self.assertRegex(line, r'^\S+Z warn  he said "no" and left {16}order=7 TASKER_TASK=%s ' % fields["TASKER_TASK"])
 		self.assertNotIn("MESSAGE_ID", node.log_text())
+		self.assertEqual(node.log_text().count("he said"), 1)
+		self.assertNotRegex(node.log_text(), "[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 	def test_a_worker_that_dies_is_told_of(self):
 		node = self.daemon(self.database())
@@ -123,7 +129,7 @@ class InTheJournal(Story):
 		fields = self.told(node)
 		by_worker = journal.until(lambda r: r["MESSAGE"].startswith("he said"))
 		self.assertEqual({k: by_worker.get(k) for k in fields}, fields)
-		self.assertEqual((by_worker["PRIORITY"], by_worker["MESSAGE"], "MESSAGE_ID" in by_worker), ("4", 'he said "no"\nand left\x7f order=7', False))
+		self.assertEqual((by_worker["PRIORITY"], by_worker["MESSAGE"], "MESSAGE_ID" in by_worker), ("4", SAID + " order=7", False))
 		by_daemon = journal.until(lambda r: r.get("MESSAGE_ID") == ids["STEP_FAILED"])
 		self.assertEqual({k: by_daemon.get(k) for k in fields}, fields)
 		self.assertEqual(node.log_text(), "", "nothing goes the other way")

@@ -94,8 +94,8 @@ class Cancel(harness.SharedCase):
 class OnAnotherNode(harness.Case):
 	def test_who_watches_on_the_other_node_sees_it(self):
 		db = self.database()
-		one = self.daemon(db, name="one", lease_ttl_ms=1000)
-		two = self.daemon(db, name="two", lease_ttl_ms=1000)
+		one = self.daemon(db, name="one", lease_ttl_ms=5000)
+		two = self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("far", [step("a", "nobody.has")]))
 		task = self.create(one, "far")
 		with two.client.watch(task) as watch:
@@ -104,8 +104,8 @@ class OnAnotherNode(harness.Case):
 
 	def test_the_handler_runs_on_the_other_node(self):
 		db = self.database()
-		one = self.daemon(db, name="one", lease_ttl_ms=1000)
-		two = self.daemon(db, name="two", lease_ttl_ms=1000)
+		one = self.daemon(db, name="one", lease_ttl_ms=5000)
+		two = self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("far", [step("a", "t.gate", gate="never")]))
 		worker = self.python_worker(two)
 		task = self.create(two, "far")
@@ -117,8 +117,8 @@ class OnAnotherNode(harness.Case):
 
 	def test_who_waits_on_the_other_node_is_told(self):
 		db = self.database()
-		one = self.daemon(db, name="one", lease_ttl_ms=1000)
-		two = self.daemon(db, name="two", lease_ttl_ms=1000)
+		one = self.daemon(db, name="one", lease_ttl_ms=5000)
+		two = self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("far", [step("a", "nobody.has")]))
 		task = self.create(one, "far")
 		waiter = Waiting(two, task)

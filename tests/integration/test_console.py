@@ -220,7 +220,7 @@ class Draining(harness.Case):
 
 	def test_the_worker_of_another_node_is_drained(self):
 		db = self.database()
-		one, two = self.daemon(db, name="one", lease_ttl_ms=1500), self.daemon(db, name="two", lease_ttl_ms=1500)
+		one, two = self.daemon(db, name="one", lease_ttl_ms=5000), self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("far", [step("a")]))
 		worker = self.python_worker(two)
 		row = worker.row(two)

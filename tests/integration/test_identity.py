@@ -131,7 +131,7 @@ class Canonical(unittest.TestCase):
 class WhateverBreaks(harness.Case):
 	def test_two_nodes_and_many_sessions(self):
 		db = self.database()
-		nodes = [self.daemon(db, name=n, lease_ttl_ms=1000) for n in ("one", "two")]
+		nodes = [self.daemon(db, name=n, lease_ttl_ms=5000) for n in ("one", "two")]
 		self.apply(nodes[0], template("t", [step("a")]))
 		self.python_worker(nodes[0])
 		answers, lock = collections.defaultdict(list), threading.Lock()
@@ -211,18 +211,21 @@ class WhateverBreaks(harness.Case):
 		daemon = self.daemon(db, resume_grace_ms=100)
 		self.apply(daemon, template("t", [step("a")]))
 		self.python_worker(daemon)
-		seen = []
+		seen, dead = [], threading.Event()
 
 		def run():
 			client = daemon.new_client(timeout=3)
-			for i in range(400):
+			while len(seen) < 400:
+				i = len(seen)
 				try:
 					seen.append(client.request("task.create", {"name": "t", "namespace": "t", "context": {"i": i}, "idempotency_key": "k%d" % i})["task_uuid"])
 				except TaskerdError:
-					return
+					if dead.is_set():
+						return
 		thread = threading.Thread(target=run)
 		thread.start()
 		wait_for(lambda: len(seen) > 50, "some to be made")
+		dead.set()
 		daemon.kill()
 		thread.join()
 		daemon.start()

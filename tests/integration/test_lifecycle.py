@@ -292,7 +292,7 @@ class Nodes(harness.Case):
 	def test_killed_in_the_middle_of_sweeps(self):
 		"""A thousand tasks to be failed and filed, two nodes that do it, one killed again and again: each task is failed once, and nothing is left over."""
 		db = self.database()
-		one, two = (self.daemon(db, name=n, sweep_interval_ms=100, lease_ttl_ms=1000) for n in ("one", "two"))
+		one, two = (self.daemon(db, name=n, sweep_interval_ms=100, lease_ttl_ms=3000) for n in ("one", "two"))
 		self.apply(one, template("doomed", [step("a", "t.nobody"), step("b", after=["a"])], lifecycle={"max_duration_minutes": 60, "auto_fail_on_timeout": True, "auto_dlq_on_timeout": True}))
 		tasks = self.create_many(one, "doomed", 1000)
 		count = lambda: db.number("SELECT count(*) FROM tasker.tasks WHERE state = 'error'")  # noqa: E731

@@ -5,21 +5,21 @@ import unittest
 import harness
 from harness import Waiting, step, template, wait_for
 
-DIAMOND = [step("a"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"])]
+DIAMOND = [step("a", "t.gate"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"])]
 
 
 class Nodes(harness.Case):
 	def nodes(self, n, **options):
 		self.db = self.database()
-		options.setdefault("lease_ttl_ms", 2000)
 		return [self.daemon(self.db, name="node-%d" % i, **options) for i in range(n)]
 
 	def share(self, n_nodes, n_tasks):
 		nodes = self.nodes(n_nodes)
 		self.apply(nodes[0], template("diamond", DIAMOND))
-		for i, node in enumerate(nodes):
-			self.python_worker(node, name="w%d" % i, threads=2, prefetch=2)
+		workers = {self.python_worker(node, name="w%d" % i, threads=2, prefetch=2).pid for i, node in enumerate(nodes)}
 		self.create_many(nodes[0], "diamond", n_tasks)
+		wait_for(lambda: {e.pid for e in self.ledger.lines()} == workers, "every worker to be given something: none of them has room for all")
+		self.ledger.open_gate("gate")
 		self.db.wait_settled()
 		self.assertEqual(self.db.sql("SELECT DISTINCT state FROM tasker.tasks"), [["complete"]])
 		by = collections.Counter(node for _, _, _, outcome, node, _ in self.db.attempts("success"))
@@ -31,8 +31,7 @@ class Nodes(harness.Case):
 
 	def test_two_nodes(self):
 		nodes = self.share(2, 200)
-		listed = {n["node"]: n["state"] for n in nodes[0].client.list_nodes()}
-		self.assertEqual(listed, {"node-0": "up", "node-1": "up"})
+		self.wait_states(nodes[0], {"node-0": "up", "node-1": "up"})
 		for node in nodes:  # each knows what all have done, and whose part it was
 			queues = lambda node=node: node.client.request("queue.list")["queues"]  # noqa: E731
 			wait_for(lambda: sum(q["done"] for q in queues()) == 800, lambda: "all results to be told by both: %s" % queues())
@@ -40,8 +39,12 @@ class Nodes(harness.Case):
 			self.assertEqual(sum(n["done"] for q in queues() for n in q["nodes"]), 800)
 			self.assertEqual({q["workers"] for q in queues()}, {2})
 		self.assertEqual(nodes[0].stop(), 0)
-		listed = {n["node"]: n["state"] for n in nodes[1].client.list_nodes()}
-		self.assertEqual(listed, {"node-0": "down", "node-1": "up"})
+		self.wait_states(nodes[1], {"node-0": "down", "node-1": "up"})
+
+	@staticmethod
+	def wait_states(node, states):
+		listed = lambda: {n["node"]: n["state"] for n in node.client.list_nodes()}  # noqa: E731
+		wait_for(lambda: listed() == states, lambda: "the nodes to be %s; they are %s" % (states, listed()))
 
 	def test_three_nodes(self):
 		self.share(3, 150)
@@ -50,6 +53,7 @@ class Nodes(harness.Case):
 		nodes = self.nodes(3)
 		self.apply(nodes[0], template("diamond", DIAMOND))
 		self.python_worker(nodes[2], threads=4)
+		self.ledger.open_gate("gate")
 		for node in nodes:
 			self.create_many(node, "diamond", 40)
 		self.db.wait_settled()
@@ -115,7 +119,7 @@ class Nodes(harness.Case):
 
 	def test_a_node_that_dies_loses_its_lease(self):
 		"""kill -9 of a daemon that does not come back: the other takes its steps when the lease is over."""
-		one, two = self.nodes(2, lease_ttl_ms=1000)
+		one, two = self.nodes(2, lease_ttl_ms=2000)
 		self.apply(one, template("dies", [step("a", "t.gate"), step("b", after=["a"])]))
 		worker = self.python_worker(one, name="w1")
 		tasks = self.create_many(one, "dies", 6)
@@ -126,8 +130,7 @@ class Nodes(harness.Case):
 		self.ledger.open_gate("gate")
 		for task in tasks:
 			self.assertEqual(self.finished(two, task).state, "complete")
-		states = {n["node"]: n["state"] for n in two.client.list_nodes()}
-		self.assertEqual(states, {"node-0": "down", "node-1": "up"})
+		self.wait_states(two, {"node-0": "down", "node-1": "up"})
 		wait_for(lambda: "node node-0 has lost its lease" in two.log_text(), "the log line")
 		self.verify(self.db, two)
 
@@ -148,8 +151,8 @@ def setUpModule():
 	early.begin("early")
 	unittest.addModuleCleanup(early.end)
 	db = early.database()
-	early.first = early.daemon(db, name="same", lease_ttl_ms=1000)
-	early.second = harness.Daemon(early, "same", database=db.uri, socket=early.first.socket + "2", lease_ttl_ms=1000).launch()
+	early.first = early.daemon(db, name="same")
+	early.second = harness.Daemon(early, "same", database=db.uri, socket=early.first.socket + "2").launch()
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Namespaces(harness.Case):
 
 	def test_pause_and_resume_on_two_nodes(self):
 		db = self.database()
-		one, two = self.daemon(db, name="one", lease_ttl_ms=1000), self.daemon(db, name="two", lease_ttl_ms=1000)
+		one, two = self.daemon(db, name="one", lease_ttl_ms=5000), self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("quiet", [step("a", "t.gate", gate="quiet"), step("b", after=["a"])]))
 		self.apply(one, template("loud", [step("a")], namespace="other"))
 		self.python_worker(one, name="w1")
@@ -305,7 +305,7 @@ class DynamicWorkflows(OperatorCase):
 class Faults(harness.Case):
 	def test_the_running_handler_is_on_the_other_node(self):
 		db = self.database()
-		one, two = self.daemon(db, name="one", lease_ttl_ms=1000), self.daemon(db, name="two", lease_ttl_ms=1000)
+		one, two = self.daemon(db, name="one", lease_ttl_ms=5000), self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("far", [step("a", "t.late", gate="far"), step("b", after=["a"])]))
 		self.python_worker(two)
 		task = self.create(two, "far")
@@ -360,7 +360,7 @@ class Faults(harness.Case):
 		answered = []
 
 		def act():
-			client = daemon.new_client(timeout=5)
+			client = daemon.new_client(timeout=30)
 			for task in tasks:
 				for name in "a", "b":
 					try:

@@ -161,7 +161,7 @@ class OverRestarts(harness.Case):
 
 	def test_another_node_starts_it(self):
 		db = self.database()
-		one, two = self.daemon(db, name="one", lease_ttl_ms=1000), self.daemon(db, name="two", lease_ttl_ms=1000)
+		one, two = self.daemon(db, name="one", lease_ttl_ms=5000), self.daemon(db, name="two", lease_ttl_ms=5000)
 		self.apply(one, template("later", [step("a")]))
 		self.python_worker(two)
 		task = one.client.request("task.create", {"name": "later", "namespace": "t", "run_at": at(0.5)})["task_uuid"]

@@ -228,11 +228,11 @@ class Linear(unittest.TestCase):
 	def test_batches(self):
 		for config in ({}, {"parallelism": 150}):
 			steps = [S("split", "batchable"), S("weigh", "batch_worker", ["split"], batch=config), S("sum", "deferred_convergence", ["weigh"]), S("end", "standard", ["sum"])]
-			small, large = (self.cost(steps, {"split": batches(n)}, 200) for n in (500, 4000))
+			small, large = (self.cost(steps, {"split": batches(n)}, 200) for n in (250, 2000))
 			self.assertLess(large, 1.5 * small, config)
 
 	def test_fans(self):
-		small, large = (self.cost([S("a"), *(S("p%d" % i, "standard", ["a"]) for i in range(n)), S("z", "standard", ["p%d" % i for i in range(n)])]) for n in (400, 2500))
+		small, large = (self.cost([S("a"), *(S("p%d" % i, "standard", ["a"]) for i in range(n)), S("z", "standard", ["p%d" % i for i in range(n)])]) for n in (200, 1250))
 		self.assertLess(large, 1.5 * small)
 
 	def test_chains(self):

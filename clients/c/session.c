@@ -65,7 +65,7 @@ static void got_acks(struct tasker_worker *w, struct msg_frame *f, const tasker_
 		tasker_copy(status, why, sizeof why);
 		tasker_copy(tasker_get(a, "message"), message, sizeof message);
 		w->stats.refused++;
-		worker_log(w, "the result of step %s was not taken: %s %s", uuid, why, message);
+		worker_log(w, "the result of step %s was not taken (%s): %s", uuid, why, message);
 	}
 }
 

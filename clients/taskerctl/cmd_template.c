@@ -65,6 +65,23 @@ static void add_verdict(json_t *all, const char *path, const struct verdict *v)
 	    all, json_pack("{s:s,s:b,s:o*}", "file", input_name(path), "ok", v->ok, "findings", findings));
 }
 
+/* Why a file could not be read, and what to give instead. */
+static const char *unread(int rc)
+{
+	switch (rc) {
+	case -EMSGSIZE:
+		return "cannot be read: too large for a template";
+	case -ENOENT:
+		return "cannot be read: there is no such file";
+	case -EISDIR:
+		return "is a directory: name the files in it, DIRECTORY/*.yaml";
+	case -EACCES:
+		return "cannot be read: permission denied";
+	default:
+		return "cannot be read";
+	}
+}
+
 static int validate_one(const struct ctl *c, const char *path, json_t *all)
 {
 	cleanup_(cleanup_buf) struct buf source = {0};
@@ -75,8 +92,7 @@ static int validate_one(const struct ctl *c, const char *path, json_t *all)
 		findings_add(&v.findings, FINDING_ERROR, 0, 0, NULL, "larger than %u bytes",
 		             TEMPLATE_BYTES_MAX);
 	else if (rc < 0)
-		findings_add(&v.findings, FINDING_ERROR, 0, 0, NULL, "cannot be read: %s",
-		             strerrordesc_np(-rc));
+		findings_add(&v.findings, FINDING_ERROR, 0, 0, NULL, "%s", unread(rc));
 	else
 		judge(c, &source, &v);
 	if (c->cli->json)
@@ -142,7 +158,7 @@ static int apply_one(struct ctl *c, const char *path, json_t *all)
 	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
 	int rc = input_read(path, &source);
 	if (rc < 0)
-		return refuse_file(c, input_name(path), rc == -EMSGSIZE ? "cannot be read: too large for a template" : rc == -ENOENT ? "cannot be read: there is no such file" : "cannot be read", all);
+		return refuse_file(c, input_name(path), unread(rc), all);
 	json_t *text = json_stringn(source.data ? (const char *)source.data : "", source.len);
 	if (!text)
 		return refuse_file(c, input_name(path), "is not UTF-8 text", all);

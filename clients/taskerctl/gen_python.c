@@ -243,7 +243,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 
 static void readme(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "# {name}\n\n    pip install taskerd              # or put clients/python/src of taskerd on PYTHONPATH\n    taskerctl template apply templates/{name}.json\n"
+	gen_put_named(m, b, "# {name}\n\n    pip install /path/to/taskerd/clients/python    # of taskerd's source, or the Debian package python3-taskerd: it is in no registry\n    taskerctl template apply templates/{name}.json\n"
 	                    "    python3 -m taskerd worker {name}_handlers\n    python3 -m unittest              # the whole workflow, with a taskerd of its own\n");
 }
 

@@ -245,7 +245,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 
 static void readme(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "# {name}\n\n    gem install taskerd              # or put clients/ruby/lib of taskerd on RUBYLIB\n    taskerctl template apply templates/{name}.json\n"
+	gen_put_named(m, b, "# {name}\n\n    gem install /path/to/taskerd-0.1.0.gem    # `gem build` makes it in clients/ruby of taskerd's source, or the Debian package ruby-taskerd: it is in no registry\n    taskerctl template apply templates/{name}.json\n"
 	                    "    taskerd-ruby-worker {name}_handlers.rb\n    ruby test_{name}.rb              # the whole workflow, with a taskerd of its own\n");
 }
 

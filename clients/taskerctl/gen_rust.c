@@ -153,7 +153,7 @@ static void handler_foot(const struct gen_model *m, struct buf *b)
 
 static void cargo(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\ntaskerd = \"0.1\" # or { path = \"clients/rust\" } of taskerd's source\n"
+	gen_put_named(m, b, "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\n"
 	                    "serde = { version = \"1\", features = [\"derive\"] }\nserde_json = \"1\"\n");
 }
 
@@ -164,7 +164,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 
 static void readme(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "# {name}\n\n    taskerctl template apply templates/{name}.json\n    cargo run\n    cargo build && sh ./test.sh      # the whole workflow, with a taskerd of its own\n");
+	gen_put_named(m, b, "# {name}\n\n    cargo add --path /path/to/taskerd/clients/rust    # of taskerd's source: the crate is in no registry\n    taskerctl template apply templates/{name}.json\n    cargo run\n    cargo build && sh ./test.sh      # the whole workflow, with a taskerd of its own\n");
 }
 
 static const struct gen_file files[] = {{"Cargo.toml", cargo}, {"test.sh", test_file}, {"README.md", readme}, {NULL, NULL}};

@@ -200,7 +200,7 @@ static void test_file(const struct gen_model *m, struct buf *b)
 static void package(const struct gen_model *m, struct buf *b)
 {
 	gen_put_named(m, b, "{\n  \"name\": \"{name}\",\n  \"private\": true,\n  \"type\": \"module\",\n  \"scripts\": {\n    \"build\": \"tsc\",\n    \"worker\": \"npm run build && taskerd worker dist/{name}_handlers.js\",\n"
-	                    "    \"test\": \"tsc && node --test dist/\"\n  },\n  \"dependencies\": { \"taskerd\": \"^0.1.0\" },\n  \"devDependencies\": { \"@types/node\": \"^20\", \"typescript\": \"^5.6 || ^7\" }\n}\n");
+	                    "    \"test\": \"tsc && node --test dist/\"\n  },\n  \"devDependencies\": { \"@types/node\": \"^20\", \"typescript\": \"^5.6 || ^7\" }\n}\n");
 }
 
 static void tsconfig(const struct gen_model *m, struct buf *b)
@@ -212,7 +212,7 @@ static void tsconfig(const struct gen_model *m, struct buf *b)
 
 static void readme(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "# {name}\n\n    npm install\n    taskerctl template apply templates/{name}.json\n    npm run worker\n    npm test                         # the whole workflow, with a taskerd of its own\n");
+	gen_put_named(m, b, "# {name}\n\n    npm install /path/to/taskerd-0.1.0.tgz    # `npm pack` makes it in clients/typescript of taskerd's source: the package is in no registry\n    taskerctl template apply templates/{name}.json\n    npm run worker\n    npm test                         # the whole workflow, with a taskerd of its own\n");
 }
 
 static const char *const reserved[] = {

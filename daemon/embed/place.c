@@ -23,6 +23,8 @@
 #define SOCKET_NAME ".s.PGSQL." PLACE_PORT
 #define LOG_LIMIT (16 << 20)
 #define TREE_DEPTH 16
+#define LOCK_WAIT_MS 3000
+#define LOCK_TICK_MS 20
 
 static char *join(const char *dir, const char *name)
 {
@@ -83,13 +85,25 @@ static int open_dir(const char *dir, struct place *p, struct err *e)
 	return 0;
 }
 
+/* A daemon that was killed keeps its lock until the kernel has cleared it away, which takes a while on a
+ * machine that is busy: whoever kills one and starts another at once is not to be told that it is in use. */
+static int lock_soon(int fd)
+{
+	for (int left = LOCK_WAIT_MS; flock(fd, LOCK_EX | LOCK_NB) < 0; left -= LOCK_TICK_MS) {
+		if (errno != EWOULDBLOCK || left <= 0)
+			return -errno;
+		usleep(LOCK_TICK_MS * 1000);
+	}
+	return 0;
+}
+
 static int lock_dir(struct place *p, struct err *e)
 {
 	p->lock_fd = openat(p->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (p->lock_fd < 0)
 		return fail(e, "cannot open the lock in", p->dir);
 	char text[32] = "";
-	if (flock(p->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (lock_soon(p->lock_fd) < 0) {
 		if (errno != EWOULDBLOCK)
 			return fail(e, "cannot lock", p->dir);
 		ssize_t n = pread(p->lock_fd, text, sizeof text - 1, 0);

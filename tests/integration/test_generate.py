@@ -197,6 +197,16 @@ class Types(Case):
 class Scaffolds(Case):
 	"""Each project's own test, which runs the whole workflow against a taskerd of its own."""
 
+	def test_what_is_published_nowhere(self):
+		"""Whoever follows a project's README gets the client from taskerd's source, not what a registry has under that name."""
+		for language in "python", "ruby", "typescript", "rust":
+			path = self.scaffold(language)
+			with open(os.path.join(path, "README.md"), encoding="utf-8") as f:
+				self.assertRegex(f.read(), r"(pip|gem|npm) install /path/to/|cargo add --path /path/to/")
+			for manifest in glob.glob(path + "/Cargo.toml") + glob.glob(path + "/package.json"):
+				with open(manifest, encoding="utf-8") as f:
+					self.assertNotRegex(f.read(), r"taskerd\W+[\d^]")
+
 	def test_python(self):
 		self.run_(harness.PYTHON, "-B", "-m", "unittest", cwd=self.scaffold("python"), PYTHONPATH=harness.PYTHON_CLIENT)
 
@@ -215,7 +225,8 @@ class Scaffolds(Case):
 	def test_rust(self):
 		path = self.scaffold("rust")
 		crate = os.path.join(ROOT, "clients", "rust")
-		self.run_(needs("cargo"), "build", "--quiet", "--config", 'patch.crates-io.taskerd.path="%s"' % crate, cwd=path, **RUST)
+		self.run_(needs("cargo"), "add", "--quiet", "--path", crate, cwd=path, **RUST)
+		self.run_(needs("cargo"), "build", "--quiet", cwd=path, **RUST)
 		self.run_("sh", "./test.sh", cwd=path, **RUST)
 
 	def test_typescript(self):

@@ -333,7 +333,7 @@ impl Engine {
                 status => {
                     state.stats.refused += 1;
                     let message = ack.str("message").unwrap_or_default();
-                    refusals.push(format!("the result of step {uuid} was not taken: {} {message}", status.unwrap_or("?")));
+                    refusals.push(format!("the result of step {uuid} was not taken ({}): {message}", status.unwrap_or("?")));
                 }
             }
         }

@@ -426,6 +426,34 @@ START_TEST(test_kill_in_initdb)
 }
 END_TEST
 
+/* Who holds the lock has been killed, but the kernel has not cleared it away yet. */
+START_TEST(test_the_lock_of_one_that_was_killed)
+{
+	if (!have_mode(_i))
+		return;
+	const char *dir = stage_dir(_i, false);
+	for (int i = 0; i < 20; i++) {
+		struct place p, own;
+		int ready[2];
+		char c;
+		ck_assert_int_eq(pipe(ready), 0);
+		pid_t other = fork();
+		if (other == 0) {
+			if (place_open(dir, &own, &err) < 0 || write(ready[1], "", 1) != 1)
+				_exit(1);
+			pause();
+		}
+		ck_assert_int_eq(read(ready[0], &c, 1), 1);
+		kill(other, SIGKILL);
+		ck_assert_msg(place_open(dir, &p, &err) == 0, "%s", err.text);
+		place_close(&p);
+		waitpid(other, NULL, 0);
+		close(ready[0]);
+		close(ready[1]);
+	}
+}
+END_TEST
+
 /* postmaster.pid of a crash, whose number now belongs to some other process of the server's user. */
 START_TEST(test_stale_pid_of_another_process)
 {
@@ -663,6 +691,7 @@ int main(void)
 	tcase_add_test(t, test_unreachable_directory);
 	tcase_add_test(t, test_directory_of_others);
 	tcase_add_test(t, test_others_cannot_connect);
+	tcase_add_loop_test(t, test_the_lock_of_one_that_was_killed, 0, MODES);
 	suite_add_tcase(s, t);
 	t = tcase_create("names");
 	tcase_add_test(t, test_socket_name_limit);

@@ -61,6 +61,9 @@ class Templates(Case):
         self.assertTrue(got[0]["created"])
         self.assertEqual(got[1]["error"]["details"]["findings"], [finding])
         self.ctl("template", "apply", "/nonexistent.yaml", code=1)
+        for verb in ("apply", "validate"):
+            self.ctl("template", verb, "/usr", code=1)
+            self.assertIn("/usr: is a directory: name the files in it, DIRECTORY/*.yaml", " ".join((self.out + self.err).replace("error: ", "").split()))
 
     def test_show(self):
         self.serve(template__get=TEMPLATE)

@@ -74,54 +74,10 @@ static size_t redact_task(const struct ctl *c, json_t *dump)
 
 /* ---- gathering ---- */
 
-/* The steps one by one: for a task that has more than an answer can hold. */
-static int fetch_steps(struct ctl *c, const char *uuid, json_t *task)
-{
-	cleanup_(cleanup_json) json_t *params = json_pack("{s:s,s:s,s:b,s:{s:[s]},s:i}", "action", "skip", "reason", "dump", "dry_run", 1, "filter", "task_uuids", uuid, "limit", 1000);
-	cleanup_(cleanup_json) json_t *steps = json_array();
-	static const char *const states[] = {"pending", "enqueued", "in_progress", "waiting_for_retry", "complete", "error", "cancelled", "resolved_manually"};
-	for (size_t k = 0; k < sizeof states / sizeof *states; k++) {
-		json_object_set_new(json_object_get(params, "filter"), "step_state", json_string(states[k]));
-		json_object_del(params, "cursor");
-		for (bool more = true; more;) {
-			cleanup_(cleanup_json) json_t *page = NULL;
-			size_t i;
-			json_t *item, *step;
-			int code = ctl_call(c, "step.bulk_action", json_deep_copy(params), &page);
-			json_array_foreach(json_object_get(page, "items"), i, item)
-			{
-				if (code == EXIT_OK)
-					code = ctl_call(c, "step.get", json_pack("{s:s}", "step_uuid", json_text(item, "step_uuid")), &step);
-				if (code == EXIT_OK)
-					json_array_append_new(steps, step);
-			}
-			if (code)
-				return code;
-			json_t *cursor = json_object_get(page, "next_cursor");
-			more = json_is_string(cursor);
-			if (more)
-				json_object_set(params, "cursor", cursor);
-		}
-	}
-	json_object_set(task, "steps", steps);
-	return EXIT_OK;
-}
-
 static int fetch_task(struct ctl *c, const char *uuid, json_t *dump)
 {
 	cleanup_(cleanup_json) json_t *task = NULL;
-	struct tasker_error err = {0};
-	int code = ctl_connect(c);
-	if (code)
-		return code;
-	int rc = ctl_try(c, "task.get", json_pack("{s:s}", "task_uuid", uuid), &task, &err);
-	if (rc < 0 && strcmp(err.code, "too_large") != 0)
-		return ctl_error(c, &err);
-	if (rc < 0) {
-		code = ctl_call(c, "task.get", json_pack("{s:s,s:b}", "task_uuid", uuid, "steps", 0), &task);
-		if (code == EXIT_OK)
-			code = fetch_steps(c, uuid, task);
-	}
+	int code = get_whole_task(c, uuid, &task);
 	if (code == EXIT_OK)
 		json_object_set(dump, "task", task);
 	return code;

@@ -146,7 +146,7 @@ int run_task_tree(struct ctl *c)
 	code = task_uuid_arg(c);
 	if (code)
 		return code;
-	code = ctl_call(c, "task.get", json_pack("{s:s}", "task_uuid", c->cli->args[0]), &task);
+	code = get_whole_task(c, c->cli->args[0], &task);
 	if (code)
 		return code;
 	if (c->cli->json) {

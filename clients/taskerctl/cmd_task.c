@@ -77,13 +77,35 @@ int task_uuid_arg(const struct ctl *c)
 	return check_uuids(c, 1);
 }
 
+#define STEPS_PAGE 1000
+
+int get_whole_task(struct ctl *c, const char *uuid, json_t **ret)
+{
+	cleanup_(cleanup_json) json_t *task = NULL;
+	int code = ctl_call(c, "task.get", json_pack("{s:s,s:i}", "task_uuid", uuid, "limit", STEPS_PAGE), &task);
+	while (code == EXIT_OK && json_text(task, "next_cursor")[0]) {
+		cleanup_(cleanup_json) json_t *page = NULL;
+		code = ctl_call(c, "task.get", json_pack("{s:s,s:i,s:s}", "task_uuid", uuid, "limit", STEPS_PAGE, "cursor", json_text(task, "next_cursor")), &page);
+		json_array_extend(json_object_get(task, "steps"), json_object_get(page, "steps"));
+		json_object_del(task, "next_cursor");
+		if (code == EXIT_OK)
+			json_object_set(task, "next_cursor", json_object_get(page, "next_cursor"));
+	}
+	json_object_del(task, "next_cursor");
+	if (code == EXIT_OK)
+		*ret = json_incref(task);
+	return code;
+}
+
 int run_task_get(struct ctl *c)
 {
 	cleanup_(cleanup_json) json_t *task = NULL;
 	const char *uuid = c->cli->args[0];
 	int code = task_uuid_args(c);
-	if (code == EXIT_OK)
-		code = ctl_call(c, "task.get", json_pack("{s:s,s:b}", "task_uuid", uuid, "steps", !cli_has(c->cli, "no-steps")), &task);
+	if (code == EXIT_OK && cli_has(c->cli, "no-steps"))
+		code = ctl_call(c, "task.get", json_pack("{s:s,s:b}", "task_uuid", uuid, "steps", 0), &task);
+	else if (code == EXIT_OK)
+		code = get_whole_task(c, uuid, &task);
 	if (code == EXIT_OK && c->cli->output == OUTPUT_WIDE && json_object_get(task, "steps"))
 		code = steps_where(c, uuid, json_object_get(task, "steps"));
 	if (code)

@@ -6,6 +6,8 @@
 int task_uuid_args(const struct ctl *c);
 /* The same of the first only. */
 int task_uuid_arg(const struct ctl *c);
+/* A task with all its steps. They come in pages, so that nobody waits for one that has many. Exit code. */
+int get_whole_task(struct ctl *c, const char *uuid, json_t **ret);
 
 /* Where the steps of a task run or ran last, as "node" and "worker" of them. 0, or an exit code after having said why. */
 int steps_where(struct ctl *c, const char *task, json_t *steps);

@@ -1,4 +1,6 @@
 """A task with more steps than an answer can hold: everything that people and workers ask of it is answered, and costs what it says."""
+import json
+import subprocess
 import unittest
 
 import harness
@@ -74,6 +76,10 @@ class Large(harness.Case):
 		self.ask("task.cancel", task_uuid=task, reason="r")
 		counts = dict(self.db.sql("SELECT s.state, count(*) FROM tasker.steps s JOIN tasker.tasks t USING (task_id) WHERE t.task_uuid = '%s' GROUP BY 1" % task))
 		self.assertEqual(counts, {"complete": "1", "cancelled": str(N + 1)})
+		self.assertEqual(len({s.name for s in self.node.client.get_task(task, timeout=10 * harness.PATIENCE).steps}), N + 2, "by pages, which nobody sees")
+		for words in ("get", task), ("dump", task), ("tree", task):
+			said = json.loads(subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", self.node.socket, "--json", "task", *words], stdout=subprocess.PIPE, check=True).stdout)
+			self.assertEqual(len({s["name"] for s in said.get("task", said)["steps"]}), N + 2, words)
 		self.doctor(self.node)
 
 	def test_results_that_do_not_go_with_the_step(self):

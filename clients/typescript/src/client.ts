@@ -30,6 +30,8 @@ const DEFAULT_TIMEOUT = 30_000;
 const WAIT_SLICE = 60_000;
 /** `task.create_many` requests under way at a time. */
 const BULK_WINDOW = 4;
+/** Steps of a task that are asked for at a time, so that a large one keeps nobody waiting. */
+const STEPS_PAGE = 1000;
 /** Time that an answer may come later than the wait that was asked for. */
 const GRACE = 30_000;
 
@@ -275,9 +277,16 @@ export class AsyncTaskerClient {
 
   // -- reading -----------------------------------------------------------------------------------
 
-  /** A task, with its steps unless `steps` is false. */
+  /** A task, with its steps (all of them, however many pages) unless `steps` is false. */
   async getTask(taskUuid: string, options: RequestOptions & { steps?: boolean } = {}): Promise<ClientTaskResponse> {
-    return taskResponse(await this.map('task.get', { task_uuid: taskUuid, steps: options.steps ?? true }, options));
+    const params = { task_uuid: taskUuid, steps: options.steps ?? true, limit: STEPS_PAGE };
+    let { next_cursor: cursor, ...whole } = await this.map('task.get', params, options);
+    while (typeof cursor === 'string') {
+      const page: Data = await this.map('task.get', { ...params, cursor }, options);
+      whole = { ...whole, steps: [...((whole['steps'] as unknown[]) ?? []), ...((page['steps'] as unknown[]) ?? [])] };
+      cursor = page['next_cursor'];
+    }
+    return taskResponse(whole);
   }
 
   /** Tasks, newest first. For the next page pass `pagination.next_cursor` as `cursor`; `offset` works too but reads what it skips. */

@@ -19,6 +19,9 @@ from ._codec import (
 from .client_models import FINISHED_STATES, CreateOutcome, HealthResponse, StepAuditResponse
 from .exceptions import ConversionError, InvalidValueError, ProtocolError, TooLargeError
 
+#: Steps of a task that are asked for at a time, so that a large one keeps nobody waiting.
+STEPS_PAGE = 1000
+
 #: Requests that may be sent again if the connection broke before the answer.
 REPEATABLE = frozenset(
     (

@@ -10,6 +10,7 @@ from typing import Any, AsyncIterator, Dict, Iterable, List, Mapping, Optional, 
 from ._calls import (
     BULK_WINDOW,
     DEFAULT_TIMEOUT,
+    STEPS_PAGE,
     Bulk,
     Chunk,
     Uuid,
@@ -372,9 +373,15 @@ class AsyncTaskerClient(AsyncEventCalls):
     # -- reading ---------------------------------------------------------------------------------
 
     async def get_task(self, task_uuid: Uuid, *, steps: bool = True, timeout: Optional[float] = None) -> TaskResponse:
-        """A task, with its steps unless ``steps`` is false."""
-        params = {"task_uuid": str(task_uuid), "steps": steps}
-        return TaskResponse.from_dict(await self.request("task.get", params, timeout=timeout))
+        """A task, with its steps (all of them, however many pages) unless ``steps`` is false."""
+        params = {"task_uuid": str(task_uuid), "steps": steps, "limit": STEPS_PAGE}
+        whole = dict(await self.request("task.get", params, timeout=timeout))
+        cursor = whole.pop("next_cursor", None)
+        while cursor is not None:
+            page = await self.request("task.get", {**params, "cursor": cursor}, timeout=timeout)
+            whole["steps"] = [*whole["steps"], *page["steps"]]
+            cursor = page.get("next_cursor")
+        return TaskResponse.from_dict(whole)
 
     async def list_tasks(
         self,

@@ -12,6 +12,7 @@ from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, Optional
 from ._calls import (
     BULK_WINDOW,
     DEFAULT_TIMEOUT,
+    STEPS_PAGE,
     Bulk,
     Chunk,
     Uuid,
@@ -290,9 +291,15 @@ class TaskerClient(EventCalls):
     # -- reading ---------------------------------------------------------------------------------
 
     def get_task(self, task_uuid: Uuid, *, steps: bool = True, timeout: Optional[float] = None) -> TaskResponse:
-        """A task, with its steps unless ``steps`` is false."""
-        params = {"task_uuid": str(task_uuid), "steps": steps}
-        return TaskResponse.from_dict(self.request("task.get", params, timeout=timeout))
+        """A task, with its steps (all of them, however many pages) unless ``steps`` is false."""
+        params = {"task_uuid": str(task_uuid), "steps": steps, "limit": STEPS_PAGE}
+        whole = dict(self.request("task.get", params, timeout=timeout))
+        cursor = whole.pop("next_cursor", None)
+        while cursor is not None:
+            page = self.request("task.get", {**params, "cursor": cursor}, timeout=timeout)
+            whole["steps"] = [*whole["steps"], *page["steps"]]
+            cursor = page.get("next_cursor")
+        return TaskResponse.from_dict(whole)
 
     def list_tasks(
         self,

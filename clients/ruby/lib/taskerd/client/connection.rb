@@ -13,6 +13,8 @@ module Taskerd
 
       # Requests `task.create_many` under way at a time.
       BULK_WINDOW = 4
+      # Steps of a task that are asked for at a time, so that a large one keeps nobody waiting.
+      STEPS_PAGE = 1000
 
       attr_reader :socket, :timeout
 
@@ -108,10 +110,16 @@ module Taskerd
 
       # -- reading ---------------------------------------------------------------------------------
 
-      # A task, with its steps unless `steps` is false.
+      # A task, with its steps (all of them, however many pages) unless `steps` is false.
       # @return [Types::ClientTaskResponse]
       def get_task(task_uuid, steps: true, timeout: @timeout)
-        Types::ClientTaskResponse.from_wire(request("task.get", { task_uuid: task_uuid.to_s, steps: steps }, timeout: timeout))
+        params = { task_uuid: task_uuid.to_s, steps: steps, limit: STEPS_PAGE }
+        whole = request("task.get", params, timeout: timeout).dup
+        while (cursor = whole.delete("next_cursor"))
+          page = request("task.get", { **params, cursor: cursor }, timeout: timeout)
+          whole = { **whole, "steps" => whole["steps"] + page["steps"], "next_cursor" => page["next_cursor"] }
+        end
+        Types::ClientTaskResponse.from_wire(whole)
       end
 
       # Tasks, newest first. For the next page pass `next_cursor` as `cursor`; `offset` works too but reads what it skips.

@@ -105,6 +105,35 @@ class Cli(CliCase):
         self.assertIn("Bad file descriptor", err)
         self.assertNotIn("Traceback", err)
 
+    def test_a_handler_file_that_takes_over_the_process(self):
+        """Its signal handlers, its environment and what it puts in the place of functions harm it alone."""
+        self.write("takes.py", """
+            import json, os, signal, time
+            from taskerd.step_handler.functional import step_handler
+
+            def broken(*args, **kwargs):
+                raise RuntimeError("replaced")
+
+            os.environ.update(TASKERD_SOCKET="/nowhere", TASKER_NAMESPACE="other", HOSTNAME="other", TASKER_TEMPLATE_PATH="/nowhere")
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            json.dumps = json.loads = time.monotonic = broken
+
+            @step_handler("takes")
+            def takes():
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        """)
+        process = self.run_cli("worker", "takes", HOSTNAME="mine")
+        conn = self.daemon.accept()
+        hello = conn.hello()
+        self.assertEqual((hello["worker"]["name"], hello["worker"]["namespaces"]), ("mine", ["*"]))
+        conn.execute(step("takes"))
+        results = conn.results(1)
+        self.assertEqual(results[0]["success"], False)  # only the main thread may take a signal
+        conn.ack(results)
+        process.send_signal(signal.SIGTERM)
+        self.drain(conn)
+        self.assertEqual(self.end(process)[0], 0)
+
     def test_sigint_lets_a_running_step_finish(self):
         process = self.run_cli("worker", "./my_handlers.py", "--threads", "1")
         conn = self.daemon.accept()

@@ -87,6 +87,27 @@ class TestDaemon < Minitest::Test
     assert_equal({ "sum" => 5, "token" => "t", "twice" => 10 }, task.step("manager").results)
   end
 
+  # Its traps and its environment harm it alone.
+  def test_a_handler_file_that_takes_over_the_process
+    place = file("takes.rb", <<~RUBY)
+      require "taskerd"
+      ENV.update("TASKERD_SOCKET" => "/nowhere", "TASKER_NAMESPACE" => "other", "TASKER_TEMPLATE_PATH" => "/nowhere")
+      trap("TERM", "IGNORE")
+      class Takes < Taskerd::StepHandler::Base
+        def call(_)
+          trap("TERM") { exit!(9) }
+          Signal.trap(15, "IGNORE")
+          success(result: { found: Process.kill(0, Process.pid) })
+        end
+      end
+    RUBY
+    pid, log = command("worker", place, env: { "TASKERD_SOCKET" => daemon.socket })
+    task = daemon.run(template("takes", [step_of("takes", "Takes")]), {})
+    assert_equal({ "found" => 1 }, task.step("takes").results)
+    assert_equal 0, stop(pid).exitstatus
+    assert_match(/a handler traps TERM: that is left out/, File.read(log))
+  end
+
   def test_a_batch
     steps = [step_of("count", "#{BATCH}::CountRows", type: "batchable"),
              step_of("work", "#{BATCH}::WorkRows", "count", type: "batch_worker", batch_config: { batch_size: 10 }),

@@ -2,6 +2,7 @@
 
 import { Encoder, NOTIFICATION, REQUEST, RESPONSE, type Data, type Envelope, type Limits } from './codec.js';
 import { ConnectionLostError, ConversionError, InvalidValueError, ProtocolError, RequestTimeoutError, TaskerdError, TooLargeError } from './errors.js';
+import { clearTimeout, setTimeout } from './own.js';
 import { Session } from './transport.js';
 
 interface Pending {

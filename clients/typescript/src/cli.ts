@@ -8,7 +8,9 @@ import { TaskerError } from './errors.js';
 import type { InProcessDomainEventPoller } from './events/poller.js';
 import { SubscriberRegistry } from './events/registry.js';
 import { LEVELS, log, setLevels, type Level } from './log.js';
+import { setTimeout, stringify } from './own.js';
 import { messageOf } from './results.js';
+import { ownSignals } from './signals.js';
 import { VERSION } from './version.js';
 import { DEFAULT_CONCURRENCY, Worker, type WorkerOptions } from './worker.js';
 
@@ -182,16 +184,14 @@ async function runWorker(options: WorkerOptions): Promise<number> {
     if (signals > 1 || !worker.isRunning) process.exit(worker.isRunning ? (signal === 'SIGINT' ? 130 : 143) : 0);
     worker.drain();
   };
-  process.on('SIGTERM', onSignal);
-  process.on('SIGINT', onSignal);
-  process.on('SIGUSR1', () => log.info(`status: ${JSON.stringify(worker.status())}`));
+  ownSignals((signal) => (signal === 'SIGUSR1' ? log.info(`status: ${stringify(worker.status())}`) : onSignal(signal)));
   await worker.start();
   await followParent(worker);
   const events = await startSubscribers(worker);
   const delivered = await worker.wait();
   if (events) SubscriberRegistry.instance.stopAll();
   await events?.stop();
-  if (delivered) log.info(`the worker has ended; ${JSON.stringify(worker.status().counters)}`);
+  if (delivered) log.info(`the worker has ended; ${stringify(worker.status().counters)}`);
   return delivered ? 0 : 1;
 }
 

@@ -305,7 +305,7 @@ export class Encoder {
     const proto: unknown = Object.getPrototypeOf(value);
     if (proto !== Object.prototype && proto !== null) {
       if (this.special(value, level, depth)) return;
-    } else if (typeof (value as Data)['toJSON'] === 'function') {
+    } else if (Object.hasOwn(value, 'toJSON') && typeof (value as Data)['toJSON'] === 'function') {
       this.replaced(value, level, depth);
       return;
     }

@@ -3,6 +3,7 @@
 import { Claim, isMap, type Data } from './codec.js';
 import { stepUuids } from './dependencies.js';
 import { PermanentError, StepCancelledError } from './errors.js';
+import { now } from './own.js';
 
 /** What a context asks of the worker that runs it. */
 export interface StepHost {
@@ -376,7 +377,7 @@ export class StepContext {
     const attempt = this[ATTEMPT];
     const limit = attempt?.step['timeout_ms'];
     if (!attempt || typeof limit !== 'number') return null;
-    return Math.max(0, limit - (performance.now() - attempt.received));
+    return Math.max(0, limit - (now() - attempt.received));
   }
 
   // -- telling people ----------------------------------------------------------------------------

@@ -32,7 +32,7 @@ export async function runAgainOnDeno(args: readonly string[], paths: readonly st
   if (flags.length === 0) return undefined;
   const program = fileURLToPath(new URL('./cli.js', import.meta.url));
   const child = spawn(process.execPath, ['run', '-A', ...flags, program, ...args], { stdio: ['pipe', 'inherit', 'inherit'], env: { ...process.env, [AGAIN]: '1' } });
-  for (const signal of SIGNALS) process.on(signal, () => process.kill(child.pid as number, signal));
+  for (const signal of SIGNALS) process.removeAllListeners(signal).on(signal, () => process.kill(child.pid as number, signal)); // those of the files that were looked at
   return new Promise((resolve) => child.on('exit', (code) => resolve(code ?? 1)));
 }
 

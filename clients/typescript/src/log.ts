@@ -3,6 +3,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Data } from './codec.js';
 import type { StepContext } from './context.js';
+import { stringify } from './own.js';
 
 /** Names of levels, as the daemon and the command line use them. */
 export const LEVELS = { trace: 0, debug: 1, info: 2, warn: 3, error: 4, off: 5 } as const;
@@ -75,7 +76,7 @@ function shown(value: unknown): string {
   if (typeof value === 'string') return value;
   if (value instanceof Error) return value.stack ?? value.message;
   try {
-    return JSON.stringify(value) ?? String(value);
+    return stringify(value) ?? String(value);
   } catch {
     return String(value);
   }

@@ -6,6 +6,7 @@ import { ConversionError, retryAfterOf } from './errors.js';
 import { hasPublishers, stepEvents } from './events/collect.js';
 import { currentStep, log, quoted } from './log.js';
 import type { Tracing } from './otel.js';
+import { now } from './own.js';
 import { ResolutionError, newHandler, type HandlerRegistry } from './registry.js';
 import { StepHandlerResult, failureFromError, messageOf, resultFromValue } from './results.js';
 
@@ -30,7 +31,7 @@ export class StepRunner {
   run(attempt: Attempt, done: Done): void {
     const context = StepContext.fromStep(attempt);
     attempt.stage = RUNNING;
-    attempt.startedAt = performance.now();
+    attempt.startedAt = now();
     const settle = (value: unknown): void => this.finish(context, attempt, read(value), done);
     const fail = (error: unknown): void => this.finish(context, attempt, failureFromError(error), done);
     let value: unknown;
@@ -74,7 +75,7 @@ export class StepRunner {
   }
 
   private finish(context: StepContext, attempt: Attempt, result: StepHandlerResult, done: Done): void {
-    const elapsed = performance.now() - attempt.startedAt;
+    const elapsed = now() - attempt.startedAt;
     if (!result.success) logFailure(context, attempt, result);
     if (attempt.step['publishes_events'] === undefined || !hasPublishers()) {
       done(attempt, result, elapsed);

@@ -10,6 +10,7 @@ import { ABANDONED, Attempt, FINISHED, RUNNING, WAITING, type StepHost, type Wir
 import { fetchRest } from './dependencies.js';
 import { ConnectionLostError, ProtocolError, RequestTimeoutError, TaskerdError } from './errors.js';
 import { log, quoted } from './log.js';
+import { clearTimeout, now, setTimeout } from './own.js';
 import { StepHandlerResult } from './results.js';
 import type { StepRunner } from './runner.js';
 import { Backoff, Complaints, Session, type Welcome, type WorkerHello } from './transport.js';
@@ -254,12 +255,12 @@ export class WorkerRuntime implements StepHost {
         await this.pause(delay);
         continue;
       }
-      const born = performance.now();
+      const born = now();
       const reason = await this.serve(session);
       if (reason === undefined) return;
       if (this.announced) continue;
       log.warn(`connection to taskerd lost: ${reason.message}`);
-      if (this.progress || performance.now() - born >= GOOD_MS) backoff.reset();
+      if (this.progress || now() - born >= GOOD_MS) backoff.reset();
       if (!this.giveUp()) await this.pause(backoff.next());
       else return;
     }
@@ -281,7 +282,7 @@ export class WorkerRuntime implements StepHost {
   /** Fulfilled with the reason when the connection is lost, with nothing when the worker has drained. */
   private serve(session: Session): Promise<Error | undefined> {
     return new Promise((resolve) => {
-      const link: Link = { session, ready: false, born: performance.now(), resumeId: undefined, timers: [], over: (reason) => this.unlink(link, reason, resolve) };
+      const link: Link = { session, ready: false, born: now(), resumeId: undefined, timers: [], over: (reason) => this.unlink(link, reason, resolve) };
       this.link = link;
       const beat = Math.max(50, session.welcome.heartbeatMs / 3);
       link.timers.push(setInterval(() => this.beat(link, beat), beat));
@@ -308,9 +309,9 @@ export class WorkerRuntime implements StepHost {
   }
 
   private beat(link: Link, beat: number): void {
-    const now = performance.now();
-    if (!link.ready && now - link.born > RESUME_TIMEOUT) link.over(new ConnectionLostError('taskerd did not answer session.resume'));
-    else if (now - link.session.sentAt >= beat * 0.9) this.send(link, 'heartbeat', {});
+    const at = now();
+    if (!link.ready && at - link.born > RESUME_TIMEOUT) link.over(new ConnectionLostError('taskerd did not answer session.resume'));
+    else if (at - link.session.sentAt >= beat * 0.9) this.send(link, 'heartbeat', {});
   }
 
   /** First thing on a connection: which attempts this process still has. Those whose results are about to be sent again count
@@ -361,10 +362,10 @@ export class WorkerRuntime implements StepHost {
   }
 
   private onExecute(params: Data): void {
-    const now = performance.now();
+    const at = now();
     const steps = rows(params, 'step.execute', 'steps').map(checkedStep);
     for (const step of steps) {
-      const attempt = new Attempt(`${step.step_uuid}:${step.attempt}`, step, this, now);
+      const attempt = new Attempt(`${step.step_uuid}:${step.attempt}`, step, this, at);
       if ((this.open.has(attempt.key) || this.unacked.has(attempt.key)) && this.sentTwice(attempt)) continue;
       this.open.set(attempt.key, attempt);
       this.counters['received'] = (this.counters['received'] ?? 0) + 1;
@@ -455,7 +456,7 @@ export class WorkerRuntime implements StepHost {
     this.running.add(attempt);
     const { handlerTimeoutMs } = this.options;
     if (handlerTimeoutMs !== null) {
-      attempt.deadline = performance.now() + handlerTimeoutMs;
+      attempt.deadline = now() + handlerTimeoutMs;
       this.sweepBy(attempt.deadline);
     }
     if (attempt.step['dependencies_partial'] === true) void this.startPartial(attempt);
@@ -495,7 +496,7 @@ export class WorkerRuntime implements StepHost {
   private cancel(attempt: Attempt, reason: string): void {
     const { abandonAfterMs } = this.options;
     if (attempt.cancelReason === undefined && abandonAfterMs !== null && attempt.stage <= RUNNING) {
-      const due = performance.now() + abandonAfterMs;
+      const due = now() + abandonAfterMs;
       this.cancelled.set(attempt, due);
       this.sweepBy(due);
     }
@@ -506,18 +507,18 @@ export class WorkerRuntime implements StepHost {
     if (due >= this.sweepAt) return;
     clearTimeout(this.sweepTimer);
     this.sweepAt = due;
-    this.sweepTimer = setTimeout(() => this.sweep(), Math.max(1, Math.ceil(due - performance.now())));
+    this.sweepTimer = setTimeout(() => this.sweep(), Math.max(1, Math.ceil(due - now())));
   }
 
   /** Handlers whose time is up are waited for no longer, so that one that hangs costs only its own attempt. */
   private sweep(): void {
     this.sweepAt = Infinity;
-    const now = performance.now();
+    const at = now();
     let next = Infinity;
     for (const attempt of [...this.running]) {
       const due = Math.min(attempt.deadline, this.cancelled.get(attempt) ?? Infinity);
-      if (due > now) next = Math.min(next, due);
-      else if (attempt.deadline <= now && attempt.cancelReason === undefined) this.timeOut(attempt);
+      if (due > at) next = Math.min(next, due);
+      else if (attempt.deadline <= at && attempt.cancelReason === undefined) this.timeOut(attempt);
       else this.abandon(attempt, `cancelled (${attempt.cancelReason ?? 'timeout'}), and the handler did not return`, 'cancelled');
     }
     if (next < Infinity) this.sweepBy(next);
@@ -531,7 +532,7 @@ export class WorkerRuntime implements StepHost {
   private abandon(attempt: Attempt, message: string, type: string): void {
     log.error(`step ${attempt.step.step_uuid} of handler ${quoted(attempt.step.handler.callable)}: ${message}`);
     this.counters['abandoned'] = (this.counters['abandoned'] ?? 0) + 1;
-    this.done(attempt, StepHandlerResult.failure(message, type), performance.now() - attempt.startedAt);
+    this.done(attempt, StepHandlerResult.failure(message, type), now() - attempt.startedAt);
     attempt.stage = ABANDONED;
   }
 
@@ -643,8 +644,8 @@ export class WorkerRuntime implements StepHost {
       return false;
     }
     if (this.unacked.size === 0) return true;
-    this.drainLimit ??= performance.now() + this.options.ackTimeoutMs;
-    if (performance.now() >= this.drainLimit) throw new ConnectionLostError(`${this.unacked.size} results were never acknowledged`);
+    this.drainLimit ??= now() + this.options.ackTimeoutMs;
+    if (now() >= this.drainLimit) throw new ConnectionLostError(`${this.unacked.size} results were never acknowledged`);
     return false;
   }
 

@@ -18,6 +18,7 @@ import {
   type Limits,
 } from './codec.js';
 import { ConnectionLostError, ProtocolError, TaskerdError, TooLargeError, UnsupportedVersionError, messageFor } from './errors.js';
+import { clearTimeout, now, setTimeout, stringify } from './own.js';
 import { CLIENT_NAME, PROTOCOL_VERSION } from './version.js';
 
 const SYSTEM_SOCKET = '/run/taskerd/taskerd.sock';
@@ -67,9 +68,9 @@ export class Complaints {
 
   /** True if it is time to say it (again). */
   due(): boolean {
-    const now = performance.now();
-    if (this.last !== undefined && now - this.last < this.everyMs) return false;
-    this.last = now;
+    const at = now();
+    if (this.last !== undefined && at - this.last < this.everyMs) return false;
+    this.last = at;
     return true;
   }
 
@@ -111,7 +112,7 @@ function positive(value: unknown, fallback: number): number {
 function readWelcome(result: Data): Welcome {
   const version = result['protocol'];
   if (!Array.isArray(version) || version[0] !== PROTOCOL_VERSION[0]) {
-    const said = `the daemon speaks protocol ${JSON.stringify(version)}, this library ${JSON.stringify(PROTOCOL_VERSION)}`;
+    const said = `the daemon speaks protocol ${stringify(version)}, this library ${stringify(PROTOCOL_VERSION)}`;
     throw new UnsupportedVersionError('unsupported_version', said, { details: { client: PROTOCOL_VERSION, server: version } });
   }
   const given = isMap(result['limits']) ? result['limits'] : {};
@@ -165,7 +166,7 @@ export interface SessionEvents {
 /** A connection whose handshake is done. */
 export class Session {
   /** When something was sent last. */
-  sentAt = performance.now();
+  sentAt = now();
   ended = false;
   private events: SessionEvents | undefined;
   private early: Envelope[] = [];
@@ -226,7 +227,7 @@ export class Session {
   }
 
   send(data: Buffer): void {
-    this.sentAt = performance.now();
+    this.sentAt = now();
     this.socket.write(data);
   }
 

@@ -10,6 +10,7 @@ import { ConflictError, ConnectionLostError, PermissionDeniedError, TaskerdError
 import { describeFailure, type ImportFailure } from './loader.js';
 import { bridgeConsole, log, setLevels, unbridgeConsole, type Level } from './log.js';
 import { loadTracing } from './otel.js';
+import { now, stringify } from './own.js';
 import { HandlerRegistry, type HandlerEntry, type HandlerSpec } from './registry.js';
 import { messageOf } from './results.js';
 import { StepRunner } from './runner.js';
@@ -87,6 +88,7 @@ export class Worker {
   readonly concurrency: number;
   readonly prefetch: number;
   readonly system: HandlerSystem;
+  private readonly templates: string | undefined;
   private readonly options: WorkerOptions;
   private runtime: WorkerRuntime | undefined;
   private offered: string[] = [];
@@ -100,6 +102,7 @@ export class Worker {
     this.concurrency = atLeast('concurrency', options.concurrency ?? DEFAULT_CONCURRENCY, 1);
     this.prefetch = atLeast('prefetch', options.prefetch ?? this.concurrency, 0);
     this.name = options.name ?? (process.env['HOSTNAME'] || `${hostname()}-${process.pid}`);
+    this.templates = options.templates ?? process.env['TASKER_TEMPLATE_PATH']; // handler files may change it
     this.namespaces = options.namespaces?.length ? [...options.namespaces] : ['*'];
   }
 
@@ -113,7 +116,7 @@ export class Worker {
   async start(): Promise<void> {
     if (this.runtime) throw new WorkerAlreadyRunningError('this worker was started before');
     const limit = this.options.connectTimeoutMs ?? null;
-    const deadline = limit === null ? Infinity : performance.now() + limit;
+    const deadline = limit === null ? Infinity : now() + limit;
     await this.load();
     this.callables = await this.applyTemplates(deadline);
     this.offered = this.registry.offered(this.callables);
@@ -160,7 +163,7 @@ export class Worker {
     });
     runtime.start();
     const timer = new AbortController();
-    const late = deadline === Infinity ? new Promise<never>(() => undefined) : sleep(deadline - performance.now(), timer.signal);
+    const late = deadline === Infinity ? new Promise<never>(() => undefined) : sleep(deadline - now(), timer.signal);
     const first = await Promise.race([connected.then(() => 'connected'), runtime.finished.then(() => 'finished'), late.then(() => 'late')]);
     timer.abort();
     if (first === 'finished' && runtime.failure) throw runtime.failure;
@@ -294,7 +297,7 @@ export class Worker {
   /** Register the templates shipped with the worker. Returns the handlers that those name, and those of the daemon's other
    * templates if there are resolvers that cannot list what they serve. */
   private async applyTemplates(deadline: number): Promise<HandlerSpec[]> {
-    const where = this.options.templates ?? process.env['TASKER_TEMPLATE_PATH'];
+    const where = this.templates;
     const { openEnded } = this.system.getRegistry().resolverChain;
     if (!where && !openEnded) return [];
     const files = where ? templateFiles(where) : [];
@@ -328,10 +331,10 @@ async function awaitDaemon(client: AsyncTaskerClient, deadline: number): Promise
   const complaints = new Complaints();
   for (;;) {
     try {
-      await client.connect(Math.max(0, Math.min(5000, deadline - performance.now())));
+      await client.connect(Math.max(0, Math.min(5000, deadline - now())));
       return;
     } catch (error) {
-      if (!(error instanceof TaskerdError) || !error.retryable || performance.now() >= deadline - 100) throw error;
+      if (!(error instanceof TaskerdError) || !error.retryable || now() >= deadline - 100) throw error;
       if (complaints.due()) log.warn(`waiting for taskerd: ${error.message}`);
       // A process that waits for nothing but the daemon must not end meanwhile.
       await sleep(10);
@@ -350,7 +353,7 @@ async function applyTemplate(client: AsyncTaskerClient, source: string, filename
     log.error(`template ${filename} was not registered: ${error.message}`);
     return [];
   }
-  for (const finding of Array.isArray(done['findings']) ? done['findings'] : []) log.warn(`template ${filename}: ${JSON.stringify(finding)}`);
+  for (const finding of Array.isArray(done['findings']) ? done['findings'] : []) log.warn(`template ${filename}: ${stringify(finding)}`);
   const { namespace, name, version } = done as Record<string, string>;
   log.info(`template ${namespace}/${name} ${version} ${done['created'] === true ? 'registered' : 'is registered already'}`);
   return handlersOf(client, done);

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -89,6 +90,31 @@ describe('against a daemon', { skip }, () => {
     daemon = await EmbeddedTaskerd.start({ program });
   });
   after(async () => daemon?.stop());
+
+  test('a handler file that takes over the process harms itself alone', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'taskerd-takes-'));
+    writeFileSync(
+      join(dir, 'takes.mjs'),
+      `import { defineHandler } from 'taskerd';
+       const broken = () => { throw new Error('replaced'); };
+       Object.assign(process.env, { TASKERD_SOCKET: '/nowhere', TASKER_NAMESPACE: 'other', TASKER_TEMPLATE_PATH: '/nowhere' });
+       process.on('SIGTERM', () => process.exit(7));
+       JSON.stringify = JSON.parse = globalThis.setTimeout = globalThis.clearTimeout = performance.now = Date.now = broken;
+       Object.prototype.toJSON = () => ({ replaced: true });
+       Object.prototype.more = Array.prototype.more = 1;
+       export const takes = defineHandler('Takes.over', {}, async () => {
+         process.removeAllListeners('SIGTERM');
+         process.on('SIGTERM', () => process.exit(8));
+         return { list: [1, { two: 2 }] };
+       });`,
+    );
+    const cli = await worker([dir]);
+    const task = await daemon.run({ name: 'takes', namespace_name: 'takes', version: '1.0.0', steps: [{ name: 'takes', handler: { callable: 'Takes.over' } }] }, {});
+    assert.deepEqual(results(task), { takes: { list: [1, { two: 2 }] } });
+    assert.equal(await cli.terminate(), 0, cli.text);
+    assert.match(cli.text, /a handler listens for SIGTERM: that is left out/);
+    rmSync(dir, { recursive: true });
+  });
 
   test('files of TypeScript are served from the command line', async () => {
     const cli = await worker([join(FIXTURES, 'shop'), join(FIXTURES, 'rows')]);

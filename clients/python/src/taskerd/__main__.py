@@ -119,13 +119,15 @@ def _wasm(args: argparse.Namespace) -> int:
 
 def _replay(args: argparse.Namespace, modules: List[str]) -> int:
     from ._replay import Recording, replay
+    from ._transport import socket_path
     from .client import TaskerClient
 
     registry = HandlerRegistry.instance()
+    daemon = socket_path(args.socket)  # before handler files may change the environment
     try:
         for module in modules:
             registry.discover_handlers(module)
-        with TaskerClient(socket=args.socket, connect_timeout=5.0) as client:
+        with TaskerClient(socket=daemon, connect_timeout=5.0) as client:
             return replay(Recording.fetch(client, args.uuid, args.step), registry, debug=args.pdb)
     except (TaskerError, ImportError, OSError) as exc:
         print(f"cannot replay: {exc}", file=sys.stderr)
@@ -187,9 +189,7 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
         lifeline.watch(lambda: os.kill(os.getpid(), signal.SIGTERM))
     registry = HandlerRegistry.instance()
     try:
-        for module in modules:
-            count = registry.discover_handlers(module)
-            log.info("%s: %d handlers", module, count)
+        # What the environment says is read before handler files may change it.
         worker = Worker(
             registry,
             socket=args.socket,
@@ -201,6 +201,9 @@ def _worker(args: argparse.Namespace, modules: List[str]) -> int:
             abandon_after=args.abandon_after,
             log_level=None if args.daemon_log_level == "off" else args.daemon_log_level,
         )
+        for module in modules:
+            count = registry.discover_handlers(module)
+            log.info("%s: %d handlers", module, count)
         if "taskerd.domain_events.registry" in sys.modules:
             _start_subscribers(worker)
         if lifeline is not None:

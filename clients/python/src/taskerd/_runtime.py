@@ -17,7 +17,7 @@ import logging
 import selectors
 import socket
 import threading
-import time
+from time import monotonic  # our own: tests replace that of the module
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple, Union
 
 from ._codec import (
@@ -87,7 +87,7 @@ class _Link:
         self.sock = sock
         self.reader = reader
         self.backlog = bytearray()
-        self.born = self.sent_at = time.monotonic()
+        self.born = self.sent_at = monotonic()
         self.ready = False
         self.resume_id: Optional[int] = None
         self.offered: Optional[Mapping[str, Any]] = None
@@ -97,7 +97,7 @@ class _Link:
         selector.register(sock, selectors.EVENT_READ, self)
 
     def send(self, data: bytes) -> None:
-        self.sent_at = time.monotonic()
+        self.sent_at = monotonic()
         if self.backlog:
             self.backlog += data
             return
@@ -360,7 +360,7 @@ class WorkerRuntime:
                 link.close()
             if link.offered is not self._worker:
                 continue
-            if self._progress or time.monotonic() - link.born >= GOOD_SECONDS:
+            if self._progress or monotonic() - link.born >= GOOD_SECONDS:
                 backoff.reset()
             if not self._give_up():
                 self._pause(backoff.next())
@@ -447,14 +447,14 @@ class WorkerRuntime:
                 self._flush(link)
                 if self._drain_wanted and self._drain_step(link):
                     return
-            elif time.monotonic() - link.born > RESUME_TIMEOUT:
+            elif monotonic() - link.born > RESUME_TIMEOUT:
                 raise ConnectionLostError("taskerd did not answer session.resume")
             if self._abort:
                 return
             if link.offered is not self._worker:
                 raise ConnectionLostError("other handlers are offered now")
             patience = self._abandon() if self._cancelled else beat
-            wait = link.sent_at + beat - time.monotonic()
+            wait = link.sent_at + beat - monotonic()
             if wait <= 0.0:
                 self._send(link, "heartbeat", {})
                 wait = beat
@@ -498,7 +498,7 @@ class WorkerRuntime:
     # -- messages from the daemon ----------------------------------------------------------------
 
     def _on_execute(self, params: Dict[str, Any]) -> None:
-        now = time.monotonic()
+        now = monotonic()
         batch: List[StepContext] = []
         for step in params["steps"]:
             context = StepContext._from_step(step, self, now)
@@ -559,13 +559,13 @@ class WorkerRuntime:
 
     def _cancel(self, context: StepContext, reason: str) -> None:
         if context._cancel_reason is None and self._abandon_after is not None:
-            self._cancelled.append((time.monotonic() + self._abandon_after, context))
+            self._cancelled.append((monotonic() + self._abandon_after, context))
         context._cancel(reason)
 
     def _abandon(self) -> float:
         """Wait no longer for cancelled handlers whose time is up: a new thread takes the place of each, and
         the daemon gets its place back. Returns the seconds until the next one's time is up."""
-        now = time.monotonic()
+        now = monotonic()
         late = [context for due, context in self._cancelled if due <= now]
         self._cancelled = [entry for entry in self._cancelled if entry[0] > now]
         for context in late:
@@ -718,7 +718,7 @@ class WorkerRuntime:
             return self._abort
         if not self._unacked:
             return True
-        now = time.monotonic()
+        now = monotonic()
         if self._drain_limit is None:
             self._drain_limit = now + self._ack_timeout
         if now >= self._drain_limit:
@@ -727,10 +727,10 @@ class WorkerRuntime:
 
     def _pause(self, seconds: float) -> None:
         """Wait before the next attempt to connect; a drain or abort ends the wait."""
-        end = time.monotonic() + seconds
+        end = monotonic() + seconds
         draining = self._drain_wanted
         while not self._abort and self._drain_wanted == draining:
-            left = end - time.monotonic()
+            left = end - monotonic()
             if left <= 0:
                 return
             if self._selector.select(left):

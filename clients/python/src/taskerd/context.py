@@ -7,7 +7,7 @@ daemon, and each field is worked out on first use.
 from __future__ import annotations
 
 import threading
-import time
+from time import monotonic  # our own: tests replace that of the module
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Union
 from uuid import UUID
 
@@ -348,7 +348,7 @@ class StepContext:
         limit = self._step.get("timeout_ms") if self._step else None
         if limit is None:
             return None
-        return max(0.0, float(limit) / 1000.0 - (time.monotonic() - self._received))
+        return max(0.0, float(limit) / 1000.0 - (monotonic() - self._received))
 
     def _cancel(self, reason: str) -> None:
         """Called by the worker's I/O thread."""
@@ -504,5 +504,5 @@ _LAZY: Dict[str, Callable[[StepContext], Any]] = {
     "retry_count": lambda c: int(_wire(c).get("attempt") or 1) - 1,
     "max_retries": lambda c: int(_wire(c).get("max_attempts") or 3),
     "_key": lambda c: (str(c.step_uuid), c.attempt),
-    "_received": lambda c: time.monotonic(),
+    "_received": lambda c: monotonic(),
 }

@@ -7,8 +7,8 @@ import os
 import signal
 import socket as _socket
 import threading
-import time
 from dataclasses import dataclass, field
+from time import monotonic  # our own: tests replace that of the module
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Type, Union
 
@@ -163,7 +163,7 @@ class Worker:
         self.prefetch = threads if prefetch is None else prefetch
         self.name = name or os.environ.get("HOSTNAME") or f"{_socket.gethostname()}-{os.getpid()}"
         self.namespaces = list(namespaces) if namespaces else ["*"]
-        self.templates = templates
+        self.templates = templates or os.environ.get("TASKER_TEMPLATE_PATH")
         self.connect_timeout = connect_timeout
         self.ack_timeout = ack_timeout
         self.abandon_after = abandon_after
@@ -251,7 +251,7 @@ class Worker:
         """
         if self._runtime is not None:
             raise WorkerAlreadyRunningError("this worker was launched before")
-        deadline = None if self.connect_timeout is None else time.monotonic() + self.connect_timeout
+        deadline = None if self.connect_timeout is None else monotonic() + self.connect_timeout
         self._handlers = self.registry.offered(self._apply_templates(deadline))
         failures = self.registry.import_failures
         broken = [str(f) for f in failures]
@@ -295,7 +295,7 @@ class Worker:
                 if runtime.failure is not None:
                     raise runtime.failure
                 return  # asked to end before there was a connection
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is not None and monotonic() > deadline:
                 runtime.abort()
                 raise WorkerBootstrapError(f"taskerd does not answer at {self.socket}")
 
@@ -426,7 +426,7 @@ class Worker:
     def _apply_templates(self, deadline: Optional[float]) -> List[str]:
         """Register the templates shipped with the worker. Returns the callables that those name, and those of the
         daemon's other templates if there are resolvers that cannot list what they serve."""
-        where = self.templates or os.environ.get("TASKER_TEMPLATE_PATH")
+        where = self.templates
         open_ended = self.registry.resolver_chain.open_ended
         callables: List[str] = []
         if not where and not open_ended:
@@ -479,12 +479,12 @@ class Worker:
     def _await_daemon(self, client: TaskerClient, deadline: Optional[float]) -> None:
         complaints = Complaints()
         while True:
-            left = 5.0 if deadline is None else min(5.0, deadline - time.monotonic())
+            left = 5.0 if deadline is None else min(5.0, deadline - monotonic())
             try:
                 client.connect(max(0.0, left))
                 return
             except TaskerdError as exc:
-                if not exc.retryable or (deadline is not None and time.monotonic() >= deadline - 0.1):
+                if not exc.retryable or (deadline is not None and monotonic() >= deadline - 0.1):
                     raise
                 if complaints.due():
                     _log.warning("waiting for taskerd: %s", exc)

@@ -183,10 +183,10 @@ module Taskerd
     def run_worker(options, places, lifeline)
       prepare(options)
       registry = Registry::HandlerRegistry.instance
+      service = Worker.new(registry, **settings(options)) # what the environment says is read before handler files may change it
       places.each { |place| Taskerd::Logger.instance.info("#{place}: #{registry.discover_handlers(place)} handlers") }
       register_required(registry) if options[:require]
-      service = Worker.new(registry, **settings(options))
-      DomainEvents.start(options[:socket], service.namespaces) unless Taskerd.autoload?(:DomainEvents)
+      DomainEvents.start(service.socket, service.namespaces) unless Taskerd.autoload?(:DomainEvents)
       service.on_connected = -> { lifeline.ready } if lifeline
       service.supervised = true if lifeline
       # Compiled code is faster; Ruby before 3.3 can only be told by its own options.
@@ -216,9 +216,10 @@ module Taskerd
 
       require_relative "replay"
       prepare(options)
+      socket = Taskerd.socket_path(options[:socket])
       registry = Registry::HandlerRegistry.instance
       default_places(places).each { |place| registry.discover_handlers(place) }
-      Client.new(socket: options[:socket], connect_timeout: 5.0) do |client|
+      Client.new(socket: socket, connect_timeout: 5.0) do |client|
         Replay.run(Replay::Recording.fetch(client, uuid, options[:step]), registry, client, debug: options[:debug])
       end
     rescue Errors::Error, LoadError, SystemCallError => e

@@ -2,6 +2,7 @@
 
 require "socket"
 require_relative "runtime"
+require_relative "signals"
 
 module Taskerd
   module Worker
@@ -46,7 +47,7 @@ module Taskerd
         @prefetch = prefetch || threads
         @name = name || Worker.default_name
         @namespaces = namespaces.nil? || namespaces.empty? ? ["*"] : namespaces.to_a
-        @templates = templates
+        @templates = templates || Types.presence(ENV["TASKER_TEMPLATE_PATH"])
         @connect_timeout = connect_timeout
         @ack_timeout = ack_timeout
         @abandon_after = abandon_after
@@ -90,7 +91,7 @@ module Taskerd
       # second signal ends the process at once. SIGUSR1 logs the status.
       # @return [Integer] the exit status: 0 if everything was delivered
       def run
-        previous = %w[TERM INT USR1].to_h { |signal| [signal, trap(signal) { on_signal(signal) }] }
+        Signals.take { |signal| on_signal(signal) }
         launch
         @runtime.drain if @signalled.positive?
         @runtime.join
@@ -103,7 +104,7 @@ module Taskerd
       rescue Interrupted
         0
       ensure
-        previous&.each { |signal, handler| trap(signal, handler || "DEFAULT") }
+        Signals.release
       end
 
       # Begin to stop; {#wait} tells when it is done. Safe in a signal handler.
@@ -171,8 +172,7 @@ module Taskerd
       private
 
       def template_handlers(deadline)
-        directory = @templates || Types.presence(ENV["TASKER_TEMPLATE_PATH"])
-        directory || @registry.open_ended? ? Templates.new(self, directory).callables(deadline) : []
+        @templates || @registry.open_ended? ? Templates.new(self, @templates).callables(deadline) : []
       end
 
       # Offer what resolvers can serve of templates that come later, or came while there was no connection.

@@ -82,6 +82,7 @@ class StepContext:
 
     _key: Tuple[str, int]
     _received: float
+    _numbers: Dict[str, int]
 
     #: The daemon's data of the attempt and its raw form.
     event: StepEvent

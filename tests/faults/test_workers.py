@@ -113,7 +113,7 @@ class Stopped(FaultCase):
 	def test_timeouts_take_the_steps_back(self):
 		"""SIGSTOP: the process lives, but says nothing. Its steps time out and go to the other; when it wakes up its results are stale."""
 		node = self.daemon(self.db)
-		self.apply(node, template("limited", [step("a", "t.gate", timeout=2, attempts=3), step("b", after=["a"])]))
+		self.apply(node, template("limited", [step("a", "t.gate", timeout=5, attempts=3), step("b", after=["a"])]))
 		one = self.python_worker(node, name="one", threads=4, prefetch=0)
 		self.create_many(node, "limited", 4)
 		self.ledger.wait_lines(4)
@@ -129,7 +129,7 @@ class Stopped(FaultCase):
 
 	def test_silence_ends_the_session(self):
 		"""Without timeouts, six missed heartbeats do."""
-		node = self.daemon(self.db, heartbeat_ms=200)
+		node = self.daemon(self.db, heartbeat_ms=1000)
 		self.apply(node, template("endless", [step("a", "t.gate", attempts=3)]))
 		one = self.python_worker(node, name="one", threads=2, prefetch=0)
 		self.create_many(node, "endless", 2)

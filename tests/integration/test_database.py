@@ -139,7 +139,7 @@ class Away(harness.Case):
 
 	def test_a_timeout_while_it_is_away(self):
 		node = self.daemon(self.db)
-		self.apply(node, template("times", [step("a", "t.late", timeout=1)]))
+		self.apply(node, template("times", [step("a", "t.late", timeout=3)]))
 		self.python_worker(node)
 		task = self.create(node, "times")
 		self.ledger.wait_lines(1)

@@ -143,7 +143,7 @@ class Publishing(EventCase):
 
 	def test_ends_without_a_worker_s_word(self):
 		"""A timeout, a lost worker and a rejected result are failures; steps given back and cancelled ones publish nothing."""
-		self.template("quiet", [publishing("s", self.every_event(), attempts=2, timeout=1)])
+		self.template("quiet", [publishing("s", self.every_event(), attempts=2, timeout=4)])
 		self.create("quiet")
 		worker = self.worker()
 		s = worker.take()

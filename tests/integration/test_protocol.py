@@ -313,12 +313,12 @@ class Values(wire.Case):
 class Quiet(wire.Case):
 	"""Silence."""
 
-	options = {"heartbeat_ms": 100}
+	options = {"heartbeat_ms": 500}
 
 	def test_silence_ends_a_worker_and_any_frame_keeps_it(self):
 		self.template("one", [step("a", "h", attempts=5)])
 		lively, silent, client = self.worker(["k"]), self.worker(), self.wire()
-		self.assertEqual(silent.welcome["heartbeat_ms"], 100)
+		self.assertEqual(silent.welcome["heartbeat_ms"], 500)
 		self.create("one")
 		s = silent.take()
 		while not silent.eof:  # six heartbeats and a bit

@@ -106,7 +106,7 @@ class Steps(wire.Case):
 		harness.wait_for(lambda: self.open_places(w) == 0, "all places to be free")
 
 	def test_late_result_while_the_next_attempt_runs(self):
-		self.template("slow", [step("a", "h", timeout=1, attempts=3)])
+		self.template("slow", [step("a", "h", timeout=3, attempts=3)])
 		w = self.worker(concurrency=2)
 		task = self.create("slow")
 		first = w.take()
@@ -124,7 +124,7 @@ class Steps(wire.Case):
 		w.take(2)
 
 	def test_late_result_after_another_worker_has_finished_the_step(self):
-		self.template("slow", [step("a", "h", timeout=1, attempts=3)])
+		self.template("slow", [step("a", "h", timeout=3, attempts=3)])
 		v = self.worker(concurrency=1)
 		task = self.create("slow")
 		first = v.take()
@@ -351,7 +351,8 @@ class Steps(wire.Case):
 		got, pages, cursor = {}, 0, None
 		while True:
 			page = self.client.call("step.dependencies", {"step_uuid": s["step_uuid"], "cursor": cursor, **params})
-			wire.need("page", page, {"dependencies": dict}, {"next_cursor": str})
+			wire.need("page", page, {"dependencies": dict, "dependency_steps": list}, {"next_cursor": str})
+			self.assertEqual(len(page["dependency_steps"]), len(page["dependencies"]))
 			self.assertFalse(set(got) & set(page["dependencies"]))
 			got.update(page["dependencies"])
 			pages += 1

@@ -138,7 +138,7 @@ class Retry(harness.SharedCase):
 
 	def test_timeout(self):
 		"""The attempt ends as timeout, the handler is told, the next attempt runs; the late result changes nothing."""
-		self.apply(self.node, template("times", [step("a", "t.late", gate="times", timeout=1), step("b", after=["a"])]))
+		self.apply(self.node, template("times", [step("a", "t.late", gate="times", timeout=3), step("b", after=["a"])]))
 		task = self.create(self.node, "times")
 		done = self.finished(self.node, task)
 		self.assertEqual(done.state, "complete")

@@ -28,7 +28,7 @@ size_t reply_begin(struct session *s, uint32_t id)
 void reply_end(struct session *s, size_t mark)
 {
 	frame_end(&s->out, mark);
-	session_mark_dirty(s);
+	session_mark_first(s);
 }
 
 void write_error_details(struct buf *b, const struct err *e, const struct buf *details)

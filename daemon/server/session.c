@@ -151,6 +151,14 @@ void session_mark_dirty(struct session *s)
 	TAILQ_INSERT_TAIL(&s->srv->dirty, s, dirty_link);
 }
 
+void session_mark_first(struct session *s)
+{
+	if (s->dirty)
+		TAILQ_REMOVE(&s->srv->dirty, s, dirty_link);
+	s->dirty = true;
+	TAILQ_INSERT_HEAD(&s->srv->dirty, s, dirty_link);
+}
+
 static void free_strings(char **v, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

@@ -87,7 +87,7 @@ void step_give(struct session *s, struct open_step *o)
 		buf_done(&o->claim->body);
 	}
 	open_on(s, o);
-	session_mark_dirty(s);
+	session_mark_first(s);
 	watch_touch(s->srv, &o->claim->task);
 }
 

@@ -35,9 +35,9 @@ struct hot *hot_new(bool pooled, struct series *series)
 	pgarray_init(&h->handlers, PG_INT4);
 	pgarray_init(&h->quotas, PG_INT4);
 	pgarray_init(&h->uuids, PG_UUID);
-	pgarray_init(&h->children, PG_INT4);
-	pgarray_init(&h->child_handlers, PG_INT4);
-	pgarray_init(&h->takes, PG_BOOL);
+	pgarray_init(&h->taken, PG_INT4);
+	pgarray_init(&h->queued, PG_INT4);
+	pgarray_init(&h->queue_handlers, PG_INT4);
 	if (!h->templates || !h->names || !h->prover)
 		return hot_free(h);
 	return h;
@@ -59,9 +59,9 @@ struct hot *hot_free(struct hot *h)
 	pgarray_done(&h->handlers);
 	pgarray_done(&h->quotas);
 	pgarray_done(&h->uuids);
-	pgarray_done(&h->children);
-	pgarray_done(&h->child_handlers);
-	pgarray_done(&h->takes);
+	pgarray_done(&h->taken);
+	pgarray_done(&h->queued);
+	pgarray_done(&h->queue_handlers);
 	free(h);
 	return NULL;
 }

@@ -25,7 +25,7 @@ struct hot {
 	struct prover *prover;
 	struct pgarray record[N_RECORD], create[N_CREATE];
 	struct pgarray handlers, quotas, uuids;
-	struct pgarray children, child_handlers, takes; /* of record_one */
+	struct pgarray taken, queued, queue_handlers; /* of record_one: the children */
 	struct pgarray next[N_NEXT]; /* of record_many: what follows from the results */
 };
 
@@ -73,9 +73,12 @@ struct one {
 	enum stmt stmt;
 	struct params p;
 	bool takes[ONE_CHILDREN_MAX];
+	bool foreseen; /* what one_finish writes to has come from one_foresee */
 };
 /* Make the call that writes `q`; what it needs of templates must be cached. False: it is not such a case. */
 bool one_prepare(struct hot *h, const struct hot_call *call, const struct req *q, struct one *ret);
+/* While the database is at work: what follows from a result if the answer is the usual one. NULL: nothing, or no memory; one_finish makes it then. */
+struct done *one_foresee(struct hot *h, const struct hot_call *call, struct one *one, const struct req *q);
 /* Its only row. 1: done; 0: not such a case after all, nothing was changed; negative as hot_run. */
 int one_finish(struct hot *h, PGconn *c, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
 	       struct err *e) must_check;

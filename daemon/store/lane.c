@@ -1,5 +1,6 @@
 /* The lane: when nothing else is going on, the loop sends a single simple request itself, over the connection of a thread that sleeps, and reads the answer when it has come. That
- * saves two changes of thread, which on an idle machine cost as much as the request. Whatever is not the usual course is given back to the thread. */
+ * saves two changes of thread, which on an idle machine cost as much as the request. While the database is at work, the loop makes what the usual answer leads to, so that it is only
+ * to be sent then. Whatever is not the usual course is given back to the thread. */
 #include "daemon/store/schemas.h"
 #include "daemon/store/store_impl.h"
 
@@ -32,6 +33,8 @@ static void give_back(struct store *s, enum lane_end end)
 	struct worker *w = s->lent;
 	s->lent = NULL;
 	w->lane->end = end;
+	w->lane->foreseen = done_free(w->lane->foreseen);
+	w->lane->one.foreseen = false;
 	pthread_mutex_lock(&s->lock);
 	w->lent = false;
 	w->given_back = true;
@@ -90,8 +93,10 @@ int store_kick(struct store *s)
 	}
 	w->lane = lane;
 	s->lent = w;
-	if (hot_send(w->conn, lane->one.stmt, &lane->one.p) == 0)
+	if (hot_send(w->conn, lane->one.stmt, &lane->one.p) == 0) {
+		lane->foreseen = one_foresee(w->hot, &lane->call, &lane->one, q);
 		return PQsocket(w->conn);
+	}
 	give_back(s, LANE_UNKNOWN);
 	return -1;
 }
@@ -128,7 +133,7 @@ static struct done *finish(struct store *s)
 		give_back(s, db_failed(w->conn, lane->result, &e) == DB_LOST ? LANE_UNKNOWN : LANE_RERUN);
 		return NULL;
 	}
-	struct done *d = done_new(DONE_BATCH);
+	struct done *d = lane->foreseen ? TAKE_PTR(lane->foreseen) : done_new(DONE_BATCH);
 	if (!d || one_must_load(w->hot, &lane->one, lane->result)) {
 		done_free(d);
 		give_back(s, LANE_FINISH);

@@ -9,23 +9,31 @@
 #include <string.h>
 #include "daemon/store/handover.h"
 
-/* Which children of the step are to be claimed with the credits that come with its result; *ret_n of them. */
-static bool choose_children(struct hot *h, const struct tcache_template *t, const struct req *q, bool *takes)
+/* Which children of the step are to be claimed with the credits that come with its result. */
+static void choose_children(struct hot *h, const struct tcache_template *t, const struct req *q, bool *takes)
 {
 	const struct tcache_step *s = &t->steps[q->result.step_no];
 	unsigned credits = q->offer.pool ? q->offer.credits : 0;
-	pgarray_reset(&h->children);
-	pgarray_reset(&h->child_handlers);
-	pgarray_reset(&h->takes);
+	pgarray_reset(&h->taken);
+	pgarray_reset(&h->queued);
+	pgarray_reset(&h->queue_handlers);
 	for (int i = 0; i < s->n_children; i++) {
 		int handler = t->steps[s->children[i]].handler_id;
 		takes[i] = credits > 0 && pool_handlers_has(q->offer.pool, handler);
 		credits -= takes[i];
-		pgarray_int4(&h->children, s->children[i]);
-		pgarray_int4(&h->child_handlers, handler);
-		pgarray_bool(&h->takes, takes[i]);
+		pgarray_int4(takes[i] ? &h->taken : &h->queued, s->children[i]);
+		if (!takes[i])
+			pgarray_int4(&h->queue_handlers, handler);
 	}
-	return s->n_children > 0;
+}
+
+/* NULL for an array without elements. */
+static bool add_some(struct params *p, struct pgarray *a)
+{
+	if (a->n > 0)
+		return add_array(p, a);
+	p->n++;
+	return true;
 }
 
 int note_child(struct hot *h, const struct hot_call *call, const struct tcache_template *t, int child, bool taken, const struct req *q, struct done *out, enum db_failure *why,
@@ -89,9 +97,8 @@ static bool prepare_result(struct hot *h, const struct hot_call *call, const str
 	ret->stmt = S_RECORD_ONE;
 	add_common(p, call);
 	add_bool(p, call->notify);
-	if (!choose_children(h, t, q, ret->takes))
-		p->n += 3; /* NULLs: it has no children */
-	else if (!add_array(p, &h->children) || !add_array(p, &h->child_handlers) || !add_array(p, &h->takes))
+	choose_children(h, t, q, ret->takes);
+	if (!add_some(p, &h->taken) || !add_some(p, &h->queued) || !add_some(p, &h->queue_handlers))
 		return false;
 	add_int8(p, (uint64_t)v->task_id);
 	add_int4(p, v->step_no);
@@ -133,6 +140,17 @@ bool one_prepare(struct hot *h, const struct hot_call *call, const struct req *q
 	return q->kind == REQ_RESULT ? prepare_result(h, call, q, ret) : q->kind == REQ_CREATE && prepare_create(h, call, q, ret);
 }
 
+struct done *one_foresee(struct hot *h, const struct hot_call *call, struct one *one, const struct req *q)
+{
+	struct err ignored;
+	enum db_failure why;
+	struct done *d = one->stmt == S_RECORD_ONE ? done_new(DONE_BATCH) : NULL;
+	if (d && note_children(h, call, tcache_find(h->templates, q->result.template_id), q, one->takes, d, &why, &ignored) < 0)
+		d = done_free(d);
+	one->foreseen = d != NULL;
+	return d;
+}
+
 static int finish_result(struct hot *h, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
 			 struct err *e)
 {
@@ -143,7 +161,7 @@ static int finish_result(struct hot *h, const struct hot_call *call, const struc
 	snprintf(q->status, sizeof q->status, "recorded");
 	if (what == 2)
 		note_completed(out, &q->task, t->series);
-	int rc = note_children(h, call, t, q, one->takes, out, why, e);
+	int rc = one->foreseen ? 0 : note_children(h, call, t, q, one->takes, out, why, e);
 	return rc < 0 ? rc : 1;
 }
 

@@ -13,7 +13,7 @@ static const struct {
 	[S_RECORD] = {"record", "SELECT * FROM tasker.record_results($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int,$9::int8[],$10::int[],$11::int[],"
 				"$12::text[]::tasker.attempt_outcome[],$13::bool[],$14::int8[],$15::jsonb[],$16::jsonb[],$17::jsonb[],$18::real[],$19::uuid[],$20::timestamptz[],$21::int[],$22::jsonb[],"
 				"$23::bool[])"},
-	[S_RECORD_ONE] = {"record_one", "SELECT tasker.record_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::bool[],$9::int8,$10::int,$11::int,"
+	[S_RECORD_ONE] = {"record_one", "SELECT tasker.record_one($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int[],$7::int[],$8::int[],$9::int8,$10::int,$11::int,"
 					"$12::jsonb,$13::int,$14::jsonb,$15::real,$16::uuid,$17::timestamptz)"},
 	[S_RECORD_MANY] = {"record_many", "SELECT * FROM tasker.record_many($1::int,$2::int,$3::int,$4::int8,$5::bool,$6::int8[],$7::int[],$8::int[],$9::jsonb[],$10::int[],$11::jsonb[],"
 					  "$12::real[],$13::uuid[],$14::timestamptz[],$15::int8[],$16::int[],$17::int8[],$18::int[],$19::int[],$20::int8[],$21::int[])"},

@@ -150,6 +150,7 @@ struct lane {
 	usec_t began;
 	struct hot_call call;
 	struct one one;
+	struct done *foreseen; /* what the answer leads to if it is the usual one; or NULL */
 	PGresult *result;
 };
 /* What the loop has under way is the thread's from now on: the loop goes, or has waited too long. */

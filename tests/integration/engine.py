@@ -213,7 +213,8 @@ class Engine:
 
 	def record_one(self, node, item, children, takes):
 		"""`children`: (step, handler). As record(), or None if it is not a case for record_one."""
-		arrays = ", ".join((array([c[0] for c in children], "int"), array([c[1] for c in children], "int"), array(takes, "boolean"))) if children else "NULL, NULL, NULL"
+		taken, queued = ([c for c, take in zip(children, takes) if take is wanted] for wanted in (True, False))
+		arrays = ", ".join(array(a, "int") if a else "NULL" for a in ([c[0] for c in taken], [c[0] for c in queued], [c[1] for c in queued]))
 		what = self.value(
 			"SELECT tasker.record_one(%s, false, %s, %d, %d, %d, '{\"r\": 1}', 8, NULL, 1.5, NULL, now())"
 			% (self.node_args(node), arrays, item.task, item.step, item.fence))

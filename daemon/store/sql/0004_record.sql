@@ -1,19 +1,17 @@
 -- Steps on their way: claims, results, what a result does to other steps and to its task. The rules of 0002_engine.sql hold.
 
 -- The usual case in single-row statements: one success, in a task that counts nothing, of a step all of whose children have no other parent (the caller knows: templates never
--- change). Children become ready: those with p_take are claimed for the calling node (attempt 1, fence 1), the others go to their queues. 0: not such a case
+-- change). Its children become ready: p_take are claimed for the calling node (attempt 1, fence 1), p_queue go to the queues of p_handlers; NULL where there are none. 0: not such a case
 -- (the attempt is not current, the task counts); nothing is changed, and record_results does it. SQLSTATE TK002: likewise. 1: recorded; 2: and the task is complete. One number,
--- because a row costs a function scan.
+-- because a row costs a function scan. Few expressions, because each of them is made ready anew in every transaction.
 CREATE FUNCTION tasker.record_one(
-  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_children int[], p_handlers int[], p_take boolean[],
+  p_node int, p_incarnation int, p_slot int, p_seq bigint, p_notify boolean, p_take int[], p_queue int[], p_handlers int[],
   p_task bigint, p_step int, p_fence int, p_result jsonb, p_bytes int, p_meta jsonb, p_exec_ms real, p_worker uuid, p_finished timestamptz) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
   v_locked CONSTANT boolean := pg_advisory_xact_lock_shared(x'7461736c'::int, p_node) IS NULL; -- as in hot_begin
   v_now timestamptz; -- taken under the task's lock, so that a task's times are in the order of what happened
-  v_active int; v_attempts int; v_ready timestamptz; v_claimed timestamptz; v_child int; v_take boolean; v_complete boolean;
-  c_t bigint[]; c_s int[]; c_f int[];
-  e_t bigint[]; e_s int[]; e_h int[];
+  v_active int; v_attempts int; v_ready timestamptz; v_claimed timestamptz; v_child int; v_complete boolean;
 BEGIN
   SELECT t.n_active INTO v_active FROM tasker.tasks t WHERE t.task_id = p_task FOR NO KEY UPDATE;
   IF NOT FOUND OR v_active IS NOT NULL THEN
@@ -29,7 +27,7 @@ BEGIN
   INSERT INTO tasker.step_attempts (task_id, step_no, attempt, fence, outcome, node_no, worker_uuid, ready_at, claimed_at, finished_at, recorded_at, execution_ms, metadata)
   VALUES (p_task, p_step, v_attempts, p_fence, 'success', p_node, p_worker, v_ready, v_claimed, p_finished, v_now, p_exec_ms, p_meta);
 
-  IF p_children IS NULL THEN
+  IF p_take IS NULL AND p_queue IS NULL THEN
     UPDATE tasker.tasks t SET
       open_sinks = t.open_sinks - 1,
       state = CASE WHEN t.open_sinks = 1 THEN 'complete' ELSE t.state END,
@@ -42,30 +40,30 @@ BEGIN
     END IF;
     RETURN CASE WHEN v_complete THEN 2 ELSE 1 END;
   END IF;
-  FOR i IN 1 .. cardinality(p_children) LOOP
-    v_child := p_children[i];
-    v_take := p_take[i];
-    IF v_take THEN
+  IF p_take IS NOT NULL THEN
+    FOREACH v_child IN ARRAY p_take LOOP
       UPDATE tasker.steps s SET state = 'in_progress', pending_parents = 0, attempts = 1, fence = 1, node_no = p_node, ready_at = v_now, claimed_at = v_now
       WHERE s.task_id = p_task AND s.step_no = v_child AND s.state = 'pending' AND s.fence = 0;
-      c_t := c_t || p_task; c_s := c_s || v_child; c_f := c_f || 1;
-    ELSE
+      IF NOT FOUND THEN
+        RAISE EXCEPTION 'step % of task id % is not as its template made it', v_child, p_task USING ERRCODE = 'TK002';
+      END IF;
+    END LOOP;
+    UPDATE tasker.node_claims n SET seq = p_seq, task_ids = array_fill(p_task, ARRAY[cardinality(p_take)]), step_nos = p_take, fences = array_fill(1, ARRAY[cardinality(p_take)])
+    WHERE n.node_no = p_node AND n.slot = p_slot AND n.seq < p_seq;
+    IF NOT FOUND THEN
+      PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, array_fill(p_task, ARRAY[cardinality(p_take)]), p_take, array_fill(1, ARRAY[cardinality(p_take)]));
+    END IF;
+  END IF;
+  IF p_queue IS NOT NULL THEN
+    FOREACH v_child IN ARRAY p_queue LOOP
       UPDATE tasker.steps s SET state = 'enqueued', pending_parents = 0, ready_at = v_now
       WHERE s.task_id = p_task AND s.step_no = v_child AND s.state = 'pending' AND s.fence = 0;
-      e_t := e_t || p_task; e_s := e_s || v_child; e_h := e_h || p_handlers[i];
-    END IF;
-    IF NOT FOUND THEN
-      RAISE EXCEPTION 'step % of task id % is not as its template made it', v_child, p_task USING ERRCODE = 'TK002';
-    END IF;
-  END LOOP;
-  IF e_t IS NOT NULL THEN
-    PERFORM tasker.enqueue(e_t, e_s, array_fill(0, ARRAY[cardinality(e_t)]), e_h, array_fill(NULL::timestamptz, ARRAY[cardinality(e_t)]), p_notify);
-  END IF;
-  IF c_t IS NOT NULL THEN
-    UPDATE tasker.node_claims n SET seq = p_seq, task_ids = c_t, step_nos = c_s, fences = c_f WHERE n.node_no = p_node AND n.slot = p_slot AND n.seq < p_seq;
-    IF NOT FOUND THEN
-      PERFORM tasker.note_claims(p_node, p_incarnation, p_slot, p_seq, c_t, c_s, c_f);
-    END IF;
+      IF NOT FOUND THEN
+        RAISE EXCEPTION 'step % of task id % is not as its template made it', v_child, p_task USING ERRCODE = 'TK002';
+      END IF;
+    END LOOP;
+    PERFORM tasker.enqueue(array_fill(p_task, ARRAY[cardinality(p_queue)]), p_queue, array_fill(0, ARRAY[cardinality(p_queue)]), p_handlers,
+                           array_fill(NULL::timestamptz, ARRAY[cardinality(p_queue)]), p_notify);
   END IF;
   RETURN 1;
 END $$;

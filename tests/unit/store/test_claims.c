@@ -52,9 +52,9 @@ static void set_up(void)
 	hot = (struct hot){.prover = prover_new()};
 	ck_assert_ptr_nonnull(hot.prover);
 	pgarray_init(&hot.handlers, PG_INT4);
-	pgarray_init(&hot.children, PG_INT4);
-	pgarray_init(&hot.child_handlers, PG_INT4);
-	pgarray_init(&hot.takes, PG_BOOL);
+	pgarray_init(&hot.taken, PG_INT4);
+	pgarray_init(&hot.queued, PG_INT4);
+	pgarray_init(&hot.queue_handlers, PG_INT4);
 }
 
 static void tear_down(void)
@@ -63,9 +63,9 @@ static void tear_down(void)
 		buf_done(&steps[i].handler);
 	prover_free(hot.prover);
 	pgarray_done(&hot.handlers);
-	pgarray_done(&hot.children);
-	pgarray_done(&hot.child_handlers);
-	pgarray_done(&hot.takes);
+	pgarray_done(&hot.taken);
+	pgarray_done(&hot.queued);
+	pgarray_done(&hot.queue_handlers);
 }
 
 /* A result of step `no`, {"r": no}, with what was at hand for it, which it owns then. */
@@ -378,10 +378,11 @@ static void fan_done(struct req *q)
 	req_free(q);
 }
 
+/* Made with the answer, and while it is awaited. */
 START_TEST(children_within_the_credits)
 {
 	struct one one;
-	unsigned credits = (unsigned)_i;
+	unsigned credits = (unsigned)_i % 5;
 	struct req *q = fan(credits);
 	bool takes[] = {credits > 0, false, credits > 1, credits > 2};
 	ck_assert(one_prepare(&hot, &call, q, &one));
@@ -389,7 +390,13 @@ START_TEST(children_within_the_credits)
 	for (int i = 0; i < 4; i++)
 		ck_assert_msg(one.takes[i] == takes[i], "child %d with %u credits", i + 1, credits);
 
-	struct done *d = done_new(DONE_BATCH);
+	ck_assert_uint_eq(hot.taken.n, credits < 3 ? credits : 3);
+	ck_assert_uint_eq(hot.queued.n, 4 - hot.taken.n);
+	ck_assert_uint_eq(hot.queue_handlers.n, hot.queued.n);
+
+	struct done *d = _i < 5 ? done_new(DONE_BATCH) : one_foresee(&hot, &call, &one, q);
+	ck_assert_ptr_nonnull(d);
+	ck_assert(one.foreseen == (_i >= 5));
 	PGresult *r = result_set(1);
 	put_int4(r, 0, 1);
 	ck_assert_int_eq(one_finish(&hot, NULL, &call, &one, q, r, d, &why, &e), 1);
@@ -482,7 +489,7 @@ int main(void)
 	tcase_add_loop_test(t, a_correlation_id_of_its_own, 0, 2);
 	tcase_add_test(t, results_that_take_too_much);
 	tcase_add_test(t, what_cannot_be_handed_over);
-	tcase_add_loop_test(t, children_within_the_credits, 0, 5);
+	tcase_add_loop_test(t, children_within_the_credits, 0, 10);
 	tcase_add_test(t, what_a_single_call_cannot_record);
 	tcase_add_test(t, answers_of_a_single_call);
 	suite_add_tcase(s, t);

@@ -65,15 +65,25 @@ int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct 
 	return 0;
 }
 
-int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN], uint32_t *ret_fence)
+uint32_t proof_fence(const uint8_t proof[PROOF_LEN])
 {
 	uint32_t be_fence;
+	memcpy(&be_fence, proof, sizeof be_fence);
+	return be32toh(be_fence);
+}
+
+bool proof_equal(const uint8_t a[PROOF_LEN], const uint8_t b[PROOF_LEN])
+{
+	return CRYPTO_memcmp(a, b, PROOF_LEN) == 0;
+}
+
+int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN], uint32_t *ret_fence)
+{
 	uint8_t want[PROOF_LEN];
-	memcpy(&be_fence, proof, 4);
-	if (proof_make(p, secret, task, step_no, be32toh(be_fence), want) < 0)
+	if (proof_make(p, secret, task, step_no, proof_fence(proof), want) < 0)
 		need(NULL); /* a worker that is told that its claim is false gives up a good result */
-	if (CRYPTO_memcmp(want, proof, PROOF_LEN) != 0)
+	if (!proof_equal(want, proof))
 		return -EACCES;
-	*ret_fence = be32toh(be_fence);
+	*ret_fence = proof_fence(proof);
 	return 0;
 }

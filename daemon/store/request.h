@@ -8,6 +8,7 @@
 #include "daemon/base/mailbox.h"
 #include "daemon/core/retry.h"
 #include "daemon/core/uuid.h"
+#include "daemon/store/proof.h"
 #include "daemon/trace/context.h"
 #include "protocol/buf.h"
 
@@ -194,6 +195,8 @@ struct claim {
 	bool broken;	     /* the payload cannot be made: end the step, do not run it */
 	bool no_memory;	     /* there was none for the payload: give the step back */
 	struct claim_parts parts;
+	uint8_t proof[PROOF_LEN]; /* what its worker is to show, if proven: a claim from before a restart has none */
+	bool proven;
 	bool publishes;	     /* the step declares domain events */
 	unsigned series;     /* of its template's metrics */
 	int waited_ms;	     /* in its queue */

@@ -181,20 +181,20 @@ static int put_names(struct claim *cl, const struct tcache_template *t, const PG
 int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
 {
 	char task[UUID_TEXT], step[UUID_TEXT];
-	uint8_t proof[PROOF_LEN];
 	struct uuid su = uuid_for_step(&cl->task, (unsigned)cl->step_no);
 	uuid_format(&cl->task, task);
 	uuid_format(&su, step);
-	int rc = proof_make(prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, proof);
+	int rc = proof_make(prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, cl->proof);
 	if (rc < 0)
 		return rc;
+	cl->proven = true;
 	put_str(cl, "step_uuid", step);
 	put_str(cl, "task_uuid", task);
 	put_int(cl, "attempt", cl->attempt);
 	put_int(cl, "max_attempts", s->max_attempts);
 	put_true(cl, "retryable", s->retryable);
 	mp_str(&cl->body, "claim");
-	mp_bin(&cl->body, proof, sizeof proof);
+	mp_bin(&cl->body, cl->proof, sizeof cl->proof);
 	cl->fields++;
 	put_str(cl, "namespace", t->ns);
 	put_str(cl, "template", t->name);

@@ -82,6 +82,24 @@ class Tokens(Case):
 		theirs = self.node.client.request("task.create", {"name": "pair", "namespace": "theirs"})["task_uuid"]
 		self.refused(client, 404, path="/v1/tasks/" + theirs)
 
+	def test_a_token_that_may_not_read_is_told_what_it_made(self):
+		"""How things are is told to who may read, also right after something was made or done."""
+		client = self.web(self.token("submitter", "--role", "submit", "-n", "ours"))
+		wait_for(lambda: client.get("/v1/tasks").status == 403, "the token to be known")
+		made = client.post("/v1/tasks", {"name": "pair", "namespace": "ours", "context": {"n": 1}, "idempotency_key": "submitter-1"})
+		again = client.post("/v1/tasks", {"name": "pair", "namespace": "ours", "context": {"n": 1}, "idempotency_key": "submitter-1"})
+		for answer, status in (made, 201), (again, 200):
+			self.assertEqual((answer.status, set(answer.body)), (status, {"task_uuid", "created", "state"}))
+		self.assertEqual(made.headers["Location"], "/v1/tasks/" + made.body["task_uuid"])
+		for path in ("", "/summary", "/workflow_steps", "/workflow_steps/a", "/workflow_steps/a/audit", "/workflow_steps/a/history"):
+			self.assertEqual(self.refused(client, 403, path="/v1/tasks/" + made.body["task_uuid"] + path).headers["X-Auth-Failure-Reason"], "forbidden")
+		for path in ("/v1/analytics/performance", "/v1/analytics/bottlenecks", "/v1/dlq", "/v1/dlq/stats"):
+			self.assertEqual(self.refused(client, 403, path=path).body["error"]["code"], "FORBIDDEN")
+		for path in ("/health", "/api-docs/ui", "/api-docs/openapi.json"):
+			self.assertEqual(self.web().get(path).status, 200)
+		nobody = self.refused(self.web(), 401)
+		self.assertEqual((nobody.headers["X-Auth-Failure-Reason"], nobody.body["error"]["code"]), ("missing", "UNAUTHORIZED"))
+
 	def test_what_it_does_is_on_record(self):
 		client = self.web(self.token("oncall", "--role", "operate"))
 		self.good(client)

@@ -143,7 +143,7 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
     'execution_status', CASE WHEN t.state IN ('complete', 'resolved_manually') THEN 'all_complete' WHEN t.state IN ('cancelled', 'error') THEN t.state::text
       WHEN t.state = 'blocked_by_failures' THEN 'blocked_by_failures' WHEN c.running > 0 THEN 'processing' WHEN c.ready > 0 THEN 'has_ready_steps' ELSE 'waiting_for_dependencies' END)
     || CASE WHEN t.request IS NULL THEN '{}' ELSE jsonb_strip_nulls(jsonb_build_object('requested_at', tasker.moment(t.request ->> 'requested_at'), 'options', t.request -> 'options')) END
-    || CASE WHEN l.steps IS NOT NULL THEN jsonb_build_object('steps', l.steps) ELSE '{}' END
+    || CASE WHEN w.steps THEN jsonb_build_object('steps', l.steps) ELSE '{}' END
   FROM unnest(p_ids) AS u(id)
   CROSS JOIN LATERAL (SELECT i.* FROM tasker.task_rows(u.id) i OFFSET 0) t
   CROSS JOIN LATERAL (SELECT i.namespace_id, i.name, i.version, i.n_steps FROM tasker.templates i WHERE i.template_id = t.template_id OFFSET 0) tp
@@ -153,7 +153,8 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
            count(*) FILTER (WHERE s.state IN ('complete', 'resolved_manually')) AS done, count(*) FILTER (WHERE s.state = 'error') AS failed,
            count(*) FILTER (WHERE s.state = 'enqueued') AS ready, count(*) FILTER (WHERE s.state = 'waiting_for_retry') AS waiting, max(coalesce(s.finished_at, s.claimed_at)) AS last
     FROM tasker.step_rows(t.task_id) s) c
-  LEFT JOIN LATERAL (
+  CROSS JOIN LATERAL (SELECT p_steps AND (p_most IS NULL OR c.total <= p_most) AS steps OFFSET 0) w
+  CROSS JOIN LATERAL ( -- the condition stands within: that of a join would be looked at after all the steps were made
     SELECT coalesce(jsonb_agg(jsonb_build_object(
              'step_uuid', tasker.step_uuid(t.task_uuid, s.step_no), 'name', tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs), 'state', s.state, 'attempts', s.attempts, 'max_attempts', ts.max_attempts,
              'depends_on', ARRAY(SELECT i.name FROM unnest(ts.parents) AS p(no) CROSS JOIN LATERAL (SELECT x.name FROM tasker.template_steps x WHERE x.template_id = t.template_id AND x.step_no = p.no OFFSET 0) i ORDER BY p.no),
@@ -162,8 +163,8 @@ CREATE FUNCTION tasker.task_objects(p_ids bigint[], p_steps boolean, p_most bigi
              || CASE WHEN s.step_no = s.template_no THEN '{}' ELSE jsonb_build_object('template_step', ts.name) END
              || CASE WHEN s.inputs IS NULL THEN '{}' ELSE jsonb_build_object('inputs', s.inputs) END
              || CASE WHEN s.checkpoint IS NULL THEN '{}' ELSE jsonb_build_object('checkpoint', s.checkpoint) END ORDER BY s.step_no), '[]') AS steps
-    FROM (SELECT x.* FROM tasker.step_rows(t.task_id) x WHERE x.step_no > p_after ORDER BY x.step_no LIMIT p_page) s
-    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts) l ON p_steps AND (p_most IS NULL OR c.total <= p_most)
+    FROM (SELECT x.* FROM tasker.step_rows(t.task_id) x WHERE w.steps AND x.step_no > p_after ORDER BY x.step_no LIMIT p_page) s
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts) l
 $$;
 
 CREATE FUNCTION tasker.task_object(p_id bigint, p_steps boolean, p_most bigint DEFAULT 9700) RETURNS jsonb LANGUAGE sql STABLE AS

@@ -76,9 +76,8 @@ struct State {
     unsent: VecDeque<Kept>,
     /// Since when the first of them waits.
     unsent_since: Option<Instant>,
-    sent: HashMap<Key, VecDeque<Kept>>,
-    /// In the order of sending, for sending again.
-    sent_order: VecDeque<Key>,
+    /// Not acknowledged yet, in the order of sending.
+    sent: VecDeque<Kept>,
     notes: Vec<u8>,
     requests: HashMap<u32, SyncSender<Result<Value>>>,
     next_id: u32,
@@ -114,7 +113,7 @@ fn wait<'a, T>(condition: &Condvar, guard: std::sync::MutexGuard<'a, T>, timeout
 
 impl State {
     fn held_now(&self) -> usize {
-        self.held.len() + self.unsent.len() + self.sent_order.len()
+        self.held.len() + self.unsent.len() + self.sent.len()
     }
 
     /// How long the results there are may wait for more; `None`: what there is goes now.
@@ -125,32 +124,38 @@ impl State {
         self.unsent_since.and_then(|since| LINGER.checked_sub(since.elapsed())).filter(|left| !left.is_zero())
     }
 
-    fn acknowledged(&mut self, key: &Key) -> bool {
-        let Some(kept) = self.sent.get_mut(key) else { return false };
-        kept.pop_front();
-        if kept.is_empty() {
-            self.sent.remove(key);
-        }
-        if let Some(at) = self.sent_order.iter().position(|k| k == key) {
-            self.sent_order.remove(at);
-        }
-        true
+    /// What comes first is near the front: results are recorded about in the order in which they were sent.
+    fn acknowledged(&mut self, key: &(String, i64)) -> bool {
+        let at = self.sent.iter().position(|kept| *kept.key == *key);
+        at.and_then(|at| self.sent.remove(at)).is_some()
+    }
+
+    fn keep(&mut self, step: &Step, bytes: Vec<u8>) {
+        self.unsent.push_back(Kept { key: step.0.key.clone(), claim: step.0.claim.clone(), bytes });
+        self.unsent_since.get_or_insert_with(Instant::now);
     }
 
     /// What was sent and not acknowledged goes first on the next connection.
     fn rewind(&mut self) {
-        while let Some(key) = self.sent_order.pop_back() {
-            if let Some(kept) = self.sent.get_mut(&key).and_then(VecDeque::pop_back) {
-                self.unsent.push_front(kept);
-            }
+        while let Some(kept) = self.sent.pop_back() {
+            self.unsent.push_front(kept);
         }
-        self.sent.clear();
     }
 
     /// Steps that have not begun are given to others when the session ends.
     fn give_back(&mut self) {
         self.queue.clear();
         self.held.retain(|_, h| !matches!(h.stage, Stage::Waiting));
+    }
+
+    /// Takes a step that waits for a thread.
+    fn begin_step(&mut self) -> Option<Step> {
+        let step = self.queue.pop_front().filter(|_| !self.ended)?;
+        if let Some(held) = self.held.get_mut(&step.0.key) {
+            held.stage = Stage::Running;
+        }
+        self.stats.steps += 1;
+        Some(step)
     }
 
     fn lose_link(&mut self) {
@@ -191,10 +196,7 @@ impl State {
                 wire::put_array(p, n);
                 self.unsent.iter().take(n).for_each(|k| p.extend_from_slice(&k.bytes));
             });
-            for kept in self.unsent.drain(..n) {
-                self.sent_order.push_back(kept.key.clone());
-                self.sent.entry(kept.key.clone()).or_default().push_back(kept);
-            }
+            self.sent.extend(self.unsent.drain(..n));
         }
         out
     }
@@ -228,11 +230,7 @@ impl Engine {
             if state.ended {
                 return None;
             }
-            if let Some(step) = state.queue.pop_front() {
-                if let Some(held) = state.held.get_mut(&step.0.key) {
-                    held.stage = Stage::Running;
-                }
-                state.stats.steps += 1;
+            if let Some(step) = state.begin_step() {
                 return Some(step);
             }
             state.idle += 1;
@@ -255,24 +253,33 @@ impl Engine {
     }
 
     /// An attempt has ended. False: it was given up, and its thread with it.
+    #[cfg(any(test, feature = "tokio"))]
     pub fn finish(&self, step: &Step, attempt: &Attempt, began: Instant) -> bool {
-        let bytes = self.registry.encode(step, attempt, Some(began), self.room());
-        let mut state = lock(&self.state);
-        let Some(held) = state.held.get(&step.0.key) else { return false };
-        if !std::sync::Arc::ptr_eq(&held.step.0, &step.0) {
-            return false;
-        }
-        state.held.remove(&step.0.key);
-        self.keep(&mut state, step, bytes);
-        true
+        self.finish_and(step, attempt, began, |_| ()).is_some()
     }
 
-    fn keep(&self, state: &mut State, step: &Step, bytes: Vec<u8>) {
-        state.unsent.push_back(Kept { key: step.0.key.clone(), claim: step.0.claim.clone(), bytes });
-        state.unsent_since.get_or_insert_with(Instant::now);
-        if !state.writer_lingers || state.linger().is_none() {
-            self.wake_writer(state);
+    /// The same, and the next step to run, for a thread; `None`: it ends.
+    pub fn next_after(&self, step: &Step, attempt: &Attempt, began: Instant) -> Option<Step> {
+        self.finish_and(step, attempt, began, State::begin_step)?.or_else(|| self.next_step())
+    }
+
+    /// With one turn at the lock for both, and the writing thread woken when that is free again.
+    fn finish_and<T>(&self, step: &Step, attempt: &Attempt, began: Instant, then: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let bytes = self.registry.encode(step, attempt, Some(began), self.room());
+        let mut state = lock(&self.state);
+        if !state.held.get(&step.0.key).is_some_and(|held| Arc::ptr_eq(&held.step.0, &step.0)) {
+            return None;
         }
+        let held = state.held.remove(&step.0.key);
+        state.keep(step, bytes);
+        let wake = (!state.writer_lingers || state.linger().is_none()) && std::mem::take(&mut state.writer_idle);
+        let result = then(&mut state);
+        drop(state);
+        if wake {
+            self.write.notify_one();
+        }
+        drop(held);
+        Some(result)
     }
 
     // ---- what the daemon sends ----
@@ -280,10 +287,10 @@ impl Engine {
     pub fn on_message(self: &Arc<Self>, method: &str, params: Value) {
         match method {
             "step.execute" => self.on_steps(params),
-            "result.ack" => self.on_acks(&params),
+            "result.ack" => self.on_acks(params),
             "step.cancel" => {
                 if let (Some(uuid), Some(attempt)) = (params.str("step_uuid"), params.int("attempt")) {
-                    self.cancel(&(uuid.to_owned(), attempt), params.str("reason").unwrap_or("stale"));
+                    self.cancel(&Key::new((uuid.to_owned(), attempt)), params.str("reason").unwrap_or("stale"));
                 }
             }
             "server.draining" => self.say("taskerd is stopping"),
@@ -320,12 +327,17 @@ impl Engine {
         }
     }
 
-    fn on_acks(&self, params: &Value) {
+    fn on_acks(&self, mut params: Value) {
+        let Some(Value::Array(acks)) = params.take("acks") else { return };
+        let named = acks.into_iter().filter_map(|mut ack| match (ack.take("step_uuid"), ack.int("attempt")) {
+            (Some(Value::Str(uuid)), Some(attempt)) => Some(((uuid, attempt), ack)),
+            _ => None,
+        });
+        let acks: Vec<_> = named.collect();
         let mut refusals = Vec::new();
         let mut state = lock(&self.state);
-        for ack in params.array("acks") {
-            let (Some(uuid), Some(attempt)) = (ack.str("step_uuid"), ack.int("attempt")) else { continue };
-            if !state.acknowledged(&(uuid.to_owned(), attempt)) {
+        for (key, ack) in &acks {
+            if !state.acknowledged(key) {
                 continue;
             }
             match ack.str("status") {
@@ -333,7 +345,7 @@ impl Engine {
                 status => {
                     state.stats.refused += 1;
                     let message = ack.str("message").unwrap_or_default();
-                    refusals.push(format!("the result of step {uuid} was not taken ({}): {message}", status.unwrap_or("?")));
+                    refusals.push(format!("the result of step {} was not taken ({}): {message}", key.0, status.unwrap_or("?")));
                 }
             }
         }
@@ -406,7 +418,7 @@ impl Engine {
                 continue;
             }
             let (Some(uuid), Some(attempt)) = (step.str("step_uuid"), step.int("attempt")) else { continue };
-            let key = (uuid.to_owned(), attempt);
+            let key = Key::new((uuid.to_owned(), attempt));
             let mut state = lock(&self.state);
             let newer = state.connection;
             if let Some(held) = state.held.get(&key).filter(|h| h.connection < newer) {
@@ -503,7 +515,7 @@ impl Engine {
             let Some(held) = state.held.remove(&key) else { continue };
             let failure = Failure::library("cancelled", true, "cancelled, and the handler did not return");
             let bytes = self.registry.encode(&held.step, &Err(failure), None, (65_536, 4_096));
-            self.keep(state, &held.step, bytes);
+            state.keep(&held.step, bytes);
             state.threads_wanted += usize::from(matches!(held.stage, Stage::Running));
             state.stats.abandoned += 1;
             self.say(&format!("the handler of step {} does not return: it is given up", key.0));

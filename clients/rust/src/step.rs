@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{json, Map, Value as Json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a step asks of whoever gave it.
@@ -20,7 +20,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(crate) type Key = (String, i64);
+/// Step and attempt; results that wait for their acknowledgement share it.
+pub(crate) type Key = Arc<(String, i64)>;
 
 pub(crate) struct Inner {
     pub key: Key,
@@ -28,18 +29,15 @@ pub(crate) struct Inner {
     pub callable: String,
     pub method: Option<String>,
     pub resolver: Option<String>,
-    task_uuid: String,
-    name: String,
-    namespace: String,
-    max_attempts: i64,
-    partial: bool,
     context: Json,
     inputs: Json,
     config: Json,
     dependencies: Json,
     checkpoint: Json,
     declared: Vec<Json>,
-    rest: Json,
+    /// All other fields; as JSON once somebody asks for them.
+    rest: Value,
+    rest_json: OnceLock<Json>,
     cancelled: AtomicBool,
     reason: Mutex<Option<String>>,
     told: Condvar,
@@ -114,8 +112,11 @@ fn unknown(name: &str) -> Error {
 impl Step {
     /// `None` if there is nothing to answer with.
     pub(crate) fn read(mut v: Value, host: Arc<dyn Host>) -> Option<Self> {
-        let key = (v.str("step_uuid")?.to_owned(), v.int("attempt")?);
-        let text = |v: &Value, k: &str| v.str(k).unwrap_or_default().to_owned();
+        let key = Arc::new((v.str("step_uuid")?.to_owned(), v.int("attempt")?));
+        let text = |v: Option<Value>| match v {
+            Some(Value::Str(s)) => Some(s),
+            _ => None,
+        };
         let claim = v.take("claim").unwrap_or(Value::Nil);
         let mut json = |k: &str| v.take(k).map_or(Json::Null, Value::into_json);
         let (context, inputs, dependencies, checkpoint) = (json("context"), json("inputs"), json("dependencies"), json("checkpoint"));
@@ -127,21 +128,17 @@ impl Step {
         Some(Step(Arc::new(Inner {
             key,
             claim,
-            callable: text(&handler, "callable"),
-            method: handler.str("method").map(Into::into),
-            resolver: handler.str("resolver").map(Into::into),
-            task_uuid: text(&v, "task_uuid"),
-            name: text(&v, "step"),
-            namespace: text(&v, "namespace"),
-            max_attempts: v.int("max_attempts").unwrap_or(1),
-            partial: v.bool("dependencies_partial").unwrap_or(false),
+            callable: text(handler.take("callable")).unwrap_or_default(),
+            method: text(handler.take("method")),
+            resolver: text(handler.take("resolver")),
             context,
             inputs,
             config: handler.take("initialization").map_or(Json::Null, Value::into_json),
             dependencies,
             checkpoint,
             declared,
-            rest: v.into_json(),
+            rest: v,
+            rest_json: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             reason: Mutex::new(None),
             told: Condvar::new(),
@@ -161,17 +158,17 @@ impl Step {
 
     /// Its task's.
     pub fn task_uuid(&self) -> &str {
-        &self.0.task_uuid
+        self.text("task_uuid")
     }
 
     /// Its name in the task.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.text("step")
     }
 
     /// The task's namespace.
     pub fn namespace(&self) -> &str {
-        &self.0.namespace
+        self.text("namespace")
     }
 
     /// 1 for the first try.
@@ -181,7 +178,7 @@ impl Step {
 
     /// Tries allowed in all.
     pub fn max_attempts(&self) -> i64 {
-        self.0.max_attempts
+        self.0.rest.int("max_attempts").unwrap_or(1)
     }
 
     /// Whether a failure now would be the last.
@@ -220,7 +217,15 @@ impl Step {
 
     /// What came with the step besides: `template`, `version`, `priority`, `correlation_id`, `traceparent`, `timeout_ms`, ...
     pub fn field(&self, key: &str) -> &Json {
-        self.0.rest.get(key).unwrap_or(&NULL)
+        self.0.rest_json.get_or_init(|| self.0.rest.clone().into_json()).get(key).unwrap_or(&NULL)
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.0.rest.str(key).unwrap_or_default()
+    }
+
+    fn is_partial(&self) -> bool {
+        self.0.rest.bool("dependencies_partial").unwrap_or(false)
     }
 
     /// The result of an ancestor step, `Null` if it completed with nothing. One that was left out for its size is asked for.
@@ -228,17 +233,17 @@ impl Step {
         if let Some(result) = self.0.dependencies.get(name) {
             return Ok(result.clone());
         }
-        let found = if self.0.partial { self.fetch(Some(&[name]))?.results.remove(name) } else { None };
+        let found = if self.is_partial() { self.fetch(Some(&[name]))?.results.remove(name) } else { None };
         found.ok_or_else(|| unknown(name))
     }
 
     /// The uuid of an ancestor step that has completed.
     pub fn dependency_uuid(&self, name: &str) -> Result<String> {
         let mut number = number_of(&self.0.dependencies, self.field("dependency_steps"), name);
-        if number.is_none() && self.0.partial {
+        if number.is_none() && self.is_partial() {
             number = self.fetch(Some(&[name]))?.numbers.remove(name);
         }
-        let stem = self.0.task_uuid.get(..30).unwrap_or_default();
+        let stem = self.task_uuid().get(..30).unwrap_or_default();
         number.map(|n| format!("{stem}{:06x}", n + 1)).ok_or_else(|| unknown(name))
     }
 
@@ -249,7 +254,7 @@ impl Step {
 
     /// The results of all ancestors by name.
     pub fn dependencies(&self) -> Result<Map<String, Json>> {
-        if self.0.partial {
+        if self.is_partial() {
             return Ok(self.fetch(None)?.results);
         }
         Ok(self.0.dependencies.as_object().cloned().unwrap_or_default())

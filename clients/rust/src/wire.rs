@@ -3,10 +3,24 @@
 
 use rmp::Marker;
 use serde_json::{Map, Number, Value as Json};
+use std::borrow::Cow;
 
 pub(crate) const MAX_DEPTH: usize = 30;
 /// Values inside of messages may be nested so deep.
 const MAX_VALUE_DEPTH: usize = 24;
+
+/// The key of an entry. Those of the messages that come for every step are not copied.
+pub(crate) type Name = Cow<'static, str>;
+
+/// In alphabetical order; a bit for each of them fits into a number.
+#[rustfmt::skip]
+const KNOWN: &[&str] = &[
+    "acks", "attempt", "callable", "checkpoint", "claim", "context", "correlation_id", "dependencies", "dependencies_partial", "dependency_steps", "handler",
+    "initialization", "inputs", "max_attempts", "message", "method", "namespace", "parent_correlation_id", "priority", "publishes_events", "reason", "resolver", "retryable",
+    "status", "step", "step_uuid", "steps", "task_uuid", "template", "template_step", "timeout_ms", "traceparent", "tracestate", "version",
+];
+
+const _: () = assert!(KNOWN.len() <= u64::BITS as usize);
 
 /// A value of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,14 +34,14 @@ pub(crate) enum Value {
     Str(String),
     Bin(Vec<u8>),
     Array(Vec<Value>),
-    Map(Vec<(String, Value)>),
+    Map(Vec<(Name, Value)>),
 }
 
 impl Value {
     /// The field of a map; `None` if it is absent or nil, or if this is no map.
     pub fn get(&self, key: &str) -> Option<&Value> {
         match self {
-            Value::Map(entries) => entries.iter().find(|(k, v)| k == key && *v != Value::Nil).map(|(_, v)| v),
+            Value::Map(entries) => entries.iter().find(|(k, v)| *k == key && *v != Value::Nil).map(|(_, v)| v),
             _ => None,
         }
     }
@@ -36,7 +50,7 @@ impl Value {
     pub fn take(&mut self, key: &str) -> Option<Value> {
         match self {
             Value::Map(entries) => {
-                let at = entries.iter().position(|(k, _)| k == key)?;
+                let at = entries.iter().position(|(k, _)| *k == key)?;
                 match entries.swap_remove(at).1 {
                     Value::Nil => None,
                     v => Some(v),
@@ -88,7 +102,7 @@ impl Value {
             Value::Float(f) => Number::from_f64(f).map_or(Json::Null, Json::Number),
             Value::Str(s) => Json::String(s),
             Value::Array(items) => Json::Array(items.into_iter().map(Value::into_json).collect()),
-            Value::Map(entries) => Json::Object(entries.into_iter().map(|(k, v)| (k, v.into_json())).collect()),
+            Value::Map(entries) => Json::Object(entries.into_iter().map(|(k, v)| (k.into_owned(), v.into_json())).collect()),
         }
     }
 
@@ -143,7 +157,7 @@ fn storable(value: &Value, path: &mut Vec<Part>) -> Result<(), String> {
         Value::Array(items) => items.iter().enumerate().try_for_each(|(i, v)| inside(v, Part::Index(i), path)),
         Value::Map(entries) => entries.iter().try_for_each(|(k, v)| {
             check_text(k, path)?;
-            inside(v, Part::Key(k.clone()), path)
+            inside(v, Part::Key(k.to_string()), path)
         }),
         _ => Ok(()),
     }
@@ -185,7 +199,7 @@ fn from_json(value: &Json) -> Value {
         },
         Json::String(s) => Value::Str(s.clone()),
         Json::Array(items) => Value::Array(items.iter().map(from_json).collect()),
-        Json::Object(entries) => Value::Map(entries.iter().map(|(k, v)| (k.clone(), from_json(v))).collect()),
+        Json::Object(entries) => Value::Map(entries.iter().map(|(k, v)| (k.clone().into(), from_json(v))).collect()),
     }
 }
 
@@ -198,6 +212,10 @@ pub(crate) fn to_storable<T: serde::Serialize + ?Sized>(value: &T) -> Result<Jso
 }
 
 // ---- reading ----------------------------------------------------------------------------------------------------------
+
+fn text(bytes: &[u8]) -> Result<String, String> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "invalid UTF-8".into())
+}
 
 struct Reader<'a> {
     rest: &'a [u8],
@@ -251,8 +269,29 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, n: usize) -> Result<String, String> {
-        let bytes = self.take(n)?;
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "invalid UTF-8".into())
+        text(self.take(n)?)
+    }
+
+    /// How long the string is that begins like this; `None`: it is something else.
+    fn text_length(&mut self, marker: Marker) -> Result<Option<usize>, String> {
+        match marker {
+            Marker::FixStr(n) => Ok(Some(n.into())),
+            Marker::Str8 => self.length(1).map(Some),
+            Marker::Str16 => self.length(2).map(Some),
+            Marker::Str32 => self.length(4).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn marker(&mut self) -> Result<Marker, String> {
+        self.items = self.items.checked_sub(1).ok_or("too many items")?;
+        Ok(Marker::from_u8(self.take(1)?[0]))
+    }
+
+    fn key(&mut self) -> Result<&'a [u8], String> {
+        let marker = self.marker()?;
+        let n = self.text_length(marker)?.ok_or("map key is not a string")?;
+        self.take(n)
     }
 
     /// Room for a container: every element takes a byte or more.
@@ -278,13 +317,20 @@ impl<'a> Reader<'a> {
     fn map(&mut self, n: usize, depth: usize) -> Result<Value, String> {
         let n = self.count(n, depth)?;
         let mut entries = Vec::with_capacity(n.min(1024));
+        let (mut seen, mut unknown, mut twice) = (0_u64, 0, false);
         for _ in 0..n {
-            match self.value(depth + 1)? {
-                Value::Str(key) => entries.push((key, self.value(depth + 1)?)),
-                _ => return Err("map key is not a string".into()),
-            }
+            let key = self.key()?;
+            let name = if let Ok(at) = KNOWN.binary_search_by(|known| known.as_bytes().cmp(key)) {
+                twice |= seen >> at & 1 == 1;
+                seen |= 1 << at;
+                Name::Borrowed(KNOWN[at])
+            } else {
+                unknown += 1;
+                Name::Owned(text(key)?)
+            };
+            entries.push((name, self.value(depth + 1)?));
         }
-        if has_duplicates(&entries) {
+        if twice || (unknown > 1 && has_duplicates(&entries)) {
             return Err("duplicate map key".into());
         }
         Ok(Value::Map(entries))
@@ -294,14 +340,13 @@ impl<'a> Reader<'a> {
         Ok(Value::Bin(self.take(n)?.to_vec()))
     }
 
-    fn string(&mut self, n: usize) -> Result<Value, String> {
-        Ok(Value::Str(self.text(n)?))
-    }
-
     #[allow(clippy::cast_possible_truncation)]
     fn value(&mut self, depth: usize) -> Result<Value, String> {
-        self.items = self.items.checked_sub(1).ok_or("too many items")?;
-        match Marker::from_u8(self.take(1)?[0]) {
+        let marker = self.marker()?;
+        if let Some(n) = self.text_length(marker)? {
+            return self.text(n).map(Value::Str);
+        }
+        match marker {
             Marker::Null => Ok(Value::Nil),
             Marker::False => Ok(Value::Bool(false)),
             Marker::True => Ok(Value::Bool(true)),
@@ -317,10 +362,6 @@ impl<'a> Reader<'a> {
             Marker::I64 => self.signed(8),
             Marker::F32 => Ok(Value::Float(f32::from_bits(self.number(4)? as u32).into())),
             Marker::F64 => Ok(Value::Float(f64::from_bits(self.number(8)?))),
-            Marker::FixStr(n) => self.string(n.into()),
-            Marker::Str8 => self.length(1).and_then(|n| self.string(n)),
-            Marker::Str16 => self.length(2).and_then(|n| self.string(n)),
-            Marker::Str32 => self.length(4).and_then(|n| self.string(n)),
             Marker::Bin8 => self.length(1).and_then(|n| self.bytes(n)),
             Marker::Bin16 => self.length(2).and_then(|n| self.bytes(n)),
             Marker::Bin32 => self.length(4).and_then(|n| self.bytes(n)),
@@ -336,11 +377,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn has_duplicates(entries: &[(String, Value)]) -> bool {
+fn has_duplicates(entries: &[(Name, Value)]) -> bool {
     if entries.len() <= 8 {
         return entries.iter().enumerate().any(|(i, (k, _))| entries[..i].iter().any(|(other, _)| other == k));
     }
-    let mut keys: Vec<&str> = entries.iter().map(|(k, _)| k.as_str()).collect();
+    let mut keys: Vec<&str> = entries.iter().map(|(k, _)| &**k).collect();
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }
@@ -560,6 +601,27 @@ mod tests {
         for v in vectors("hostile.json").iter().filter(|v| v["refused_by"] != "frame") {
             let refused = message(&bytes(v), 4096);
             assert!(refused.is_err(), "{}", v["name"]);
+        }
+    }
+
+    #[test]
+    fn known_keys_are_found() {
+        assert!(KNOWN.windows(2).all(|pair| pair[0] < pair[1]));
+        let read = decode(b"\x82\xa4acks\x01\xa7another\x02", 5).unwrap();
+        let Value::Map(entries) = read else { panic!("no map") };
+        assert!(matches!(entries[..], [(Name::Borrowed("acks"), Value::Int(1)), (Name::Owned(_), Value::Int(2))]));
+    }
+
+    #[test]
+    fn keys_that_occur_twice_are_refused() {
+        for (others, last) in [(1, "attempt"), (20, "attempt"), (1, "key 0"), (20, "key 0"), (1, "step"), (20, "step"), (1, "more"), (20, "more")] {
+            let mut bytes = Vec::new();
+            put_map(&mut bytes, others + 2);
+            for key in (0..others).map(|n| format!("key {n}")).chain(["attempt".into(), last.into()]) {
+                put_str(&mut bytes, &key);
+                put_nil(&mut bytes);
+            }
+            assert_eq!(decode(&bytes, 1000).is_err(), matches!(last, "attempt" | "key 0"), "{others} others and {last}");
         }
     }
 

@@ -417,15 +417,15 @@ fn spawn_handlers(engine: &Arc<Engine>, n: usize, extra: &Extra) {
     for _ in 0..n {
         let (engine, extra) = (engine.clone(), extra.clone());
         std::thread::spawn(move || {
-            while let Some(step) = engine.next_step() {
-                if extra.take(&engine, &step) {
-                    continue;
-                }
-                let began = Instant::now();
-                let attempt = engine.registry.attempt(&step);
-                if !engine.finish(&step, &attempt, began) {
-                    break;
-                }
+            let mut next = engine.next_step();
+            while let Some(step) = next {
+                next = if extra.take(&engine, &step) {
+                    engine.next_step()
+                } else {
+                    let began = Instant::now();
+                    let attempt = engine.registry.attempt(&step);
+                    engine.next_after(&step, &attempt, began)
+                };
             }
         });
     }

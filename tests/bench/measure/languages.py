@@ -25,7 +25,8 @@ class Language:
     argv: Callable  # (build directory, socket) -> command line
     goal: Optional[int] = None  # steps/s in bulk
     prepare: Callable = lambda: None  # Failure: it cannot be run here
-    env: dict = dataclasses.field(default_factory=dict)
+    env: dict = dataclasses.field(default_factory=dict)  # None: the variable is left out
+    bare: Callable = lambda: None  # -> a command that only starts and ends the language's runtime, if there is one
     usual: bool = True  # False: only if asked for, since another one stands for it
 
 
@@ -58,7 +59,11 @@ def javascript(runtime, *words, usual=True):
     def prepare():
         typescript()
         need([own(runtime), "--version"], f"{runtime} is not there")
-    return Language(argv, 8000, prepare, usual=usual)
+
+    def bare():
+        return (own(runtime), *(("eval", "0") if runtime == "deno" else ("-e", "0")))
+    # Where a machine sets the variable, Node 20 reads all of its certificates at every start (50 ms); a worker needs none.
+    return Language(argv, 8000, prepare, {"NODE_EXTRA_CA_CERTS": None}, bare, usual)
 
 
 def rust():
@@ -72,9 +77,10 @@ def rust():
 LANGUAGES = {
     "c": Language(lambda build, socket: [build / "tests/bench/bench_worker", "--socket", socket, "--concurrency", HELD], 15000),
     "python": Language(lambda _, socket: [PYTHON, "-m", "taskerd", "worker", WORKERS / "noop.py", "--socket", socket, *HOLD], 6000,
-                       env={"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONPYCACHEPREFIX": str(OUT / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}),
+                       env={"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONPYCACHEPREFIX": str(OUT / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}, bare=lambda: (PYTHON, "-c", "0")),
     "ruby": Language(lambda _, socket: [ROOT / "clients/ruby/exe/taskerd", "worker", WORKERS / "noop.rb", "--socket", socket, *HOLD], 6000,
-                     lambda: need(["ruby", "-rmsgpack", "-e", ""], "ruby with msgpack is not there"), {"TASKERD_ACTIVE_SUPPORT": "off"}),
+                     lambda: need(["ruby", "-rmsgpack", "-e", ""], "ruby with msgpack is not there"), {"TASKERD_ACTIVE_SUPPORT": "off"},
+                     lambda: ("ruby", "-e", "0")),
     "node": javascript("node"),
     "bun": javascript("bun"),
     "deno": javascript("deno", "run", "-A", usual=False),

@@ -6,6 +6,7 @@ import signal
 import time
 
 from .figures import quantile
+from .languages import LANGUAGES
 from .proc import Failure, wait_until
 from .site import site_of
 from .throughput import measure_floor
@@ -117,9 +118,23 @@ def daemon_killed(build, where, size):
     return {"first_dispatch_ms": max(first) / 1000, "first_dispatch_ms_p50": quantile(first, 0.5) / 1000, "restarts": len(first), "attempts_lost": lost, "handlers_run_again": again}
 
 
+def bare_start(site, kind):
+    """Milliseconds that the language's runtime takes to start, do nothing and end; None if it has none."""
+    command = LANGUAGES[kind].bare()
+    if not command:
+        return None
+    began = now_us()
+    child = site.start(f"bare {kind}", command, LANGUAGES[kind].env)
+    status = child.wait()
+    site.forget(child)
+    if status != 0:
+        raise Failure(f"{kind}, with nothing to do, ended with {status}")
+    return (now_us() - began) / 1000
+
+
 def worker_started(build, where, size):
     """A process of each worker is started while a task waits: until the daemon has read the result of its first step."""
-    found = {}
+    found, bare = {}, {}
     with site_of(build, where) as site:
         for kind in size.worker:
             for n in range(1 + size.starts):  # the first one brings the files into memory
@@ -132,4 +147,5 @@ def worker_started(build, where, size):
                 site.end(worker)
                 if n > 0:
                     found.setdefault(kind, []).append((int(at[0][0]) - began) / 1000)
-    return {kind: {"ms": quantile(ms, 0.5), "slowest_ms": max(ms)} for kind, ms in found.items()}
+                    bare.setdefault(kind, []).append(bare_start(site, kind))
+    return {kind: {"ms": quantile(ms, 0.5), "slowest_ms": max(ms), **({"bare_ms": quantile(bare[kind], 0.5)} if bare[kind][0] else {})} for kind, ms in found.items()}

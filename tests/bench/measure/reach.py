@@ -51,7 +51,9 @@ def worker_started(r):
     for kind, found in r.items():
         if kind != "spread":
             goal = 150 if kind == "python" else 100
-            yield Line(f"worker in {kind} started: its first step done", f"{goal} ms", f"{found['ms']:.0f} ms (slowest {found['slowest_ms']:.0f})", f"{found['ms'] / goal:.2f}", found["ms"] <= goal)
+            bare = f"; the bare runtime {found['bare_ms']:.0f}" if "bare_ms" in found else ""
+            times = f"; {found['ms'] / found['bare_ms']:.1f} x bare" if "bare_ms" in found else ""
+            yield Line(f"worker in {kind} started: its first step done", f"{goal} ms", f"{found['ms']:.0f} ms (slowest {found['slowest_ms']:.0f}{bare})", f"{found['ms'] / goal:.2f}{times}", found["ms"] <= goal)
 
 
 def worker_killed(r):

@@ -39,7 +39,7 @@ class Place:
         """A process in the background, its output in a file."""
         log = self.dir / f"{name.replace(' ', '-')}.log"
         with open(log, "ab") as out:
-            child = subprocess.Popen([str(a) for a in args], **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "env": {**os.environ, **(env or {})}, "cwd": BENCH, **options})
+            child = subprocess.Popen([str(a) for a in args], **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "env": {k: v for k, v in {**os.environ, **(env or {})}.items() if v is not None}, "cwd": BENCH, **options})
         self.children.append((name, child, log))
         return child
 

@@ -178,9 +178,10 @@ async function runWorker(options: WorkerOptions): Promise<number> {
   surviveHandlers();
   const worker = new Worker(options);
   let signals = 0;
+  const below = Boolean(process.env['TASKERD_SUPERVISED'] || process.env['TASKERD_DENO']);
   const onSignal = (signal: NodeJS.Signals): void => {
-    // One of several processes: the one above passes on what a service manager tells all of them, and kills it if that is meant.
-    if (++signals > 1 && process.env['TASKERD_SUPERVISED']) return;
+    // A process above passes on what a service manager tells both of them, and kills this one if that is meant.
+    if (++signals > 1 && below) return;
     if (signals > 1 || !worker.isRunning) process.exit(worker.isRunning ? (signal === 'SIGINT' ? 130 : 143) : 0);
     worker.drain();
   };

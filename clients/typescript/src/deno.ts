@@ -20,9 +20,10 @@ async function flagsFor(paths: readonly string[]): Promise<string[]> {
   });
   const said = system.importFailures.map((failure) => failure.error);
   const flags = said.some((text) => text.includes('sloppy-imports') || /Module not found "file:/.test(text)) ? ['--unstable-sloppy-imports'] : [];
+  if (said.some((text) => text.includes('require is not defined'))) flags.push('--unstable-detect-cjs');
   if (!said.some((text) => /"(?:taskerd(?:\/testing)?|@tasker-systems\/tasker)" not a dependency/.test(text))) return flags;
   const map = encodeURIComponent(JSON.stringify({ imports: PLACES.entries }));
-  return ['--unstable-sloppy-imports', `--import-map=data:application/json,${map}`];
+  return [...new Set([...flags, '--unstable-sloppy-imports']), `--import-map=data:application/json,${map}`];
 }
 
 /** Run this command again in a process of its own, if that is needed; its exit status. */
@@ -32,7 +33,12 @@ export async function runAgainOnDeno(args: readonly string[], paths: readonly st
   if (flags.length === 0) return undefined;
   const program = fileURLToPath(new URL('./cli.js', import.meta.url));
   const child = spawn(process.execPath, ['run', '-A', ...flags, program, ...args], { stdio: ['pipe', 'inherit', 'inherit'], env: { ...process.env, [AGAIN]: '1' } });
-  for (const signal of SIGNALS) process.removeAllListeners(signal).on(signal, () => process.kill(child.pid as number, signal)); // those of the files that were looked at
+  let ends = 0;
+  const pass = (signal: NodeJS.Signals): void => {
+    // A service manager may tell both; so it is here that a second time means at once.
+    process.kill(child.pid as number, signal !== 'SIGUSR1' && ++ends > 1 ? 'SIGKILL' : signal);
+  };
+  for (const signal of SIGNALS) process.removeAllListeners(signal).on(signal, pass); // not those of the files that were looked at
   return new Promise((resolve) => child.on('exit', (code) => resolve(code ?? 1)));
 }
 

@@ -7,7 +7,7 @@ import { describeFailure, importFailure, importFile, type ImportFailure, type Mo
 import { log } from './log.js';
 import { HandlerRegistry, handlerNameOf, isHandlerClass, type HandlerEntry, type HandlerSpec } from './registry.js';
 
-const SOURCES = ['.ts', '.mts', '.js', '.mjs'];
+const SOURCES = ['.ts', '.mts', '.js', '.mjs', '.cjs'];
 const INDEXES = ['examples/index', 'index', 'dsl_examples/index'];
 const LISTS = ['ALL_EXAMPLE_HANDLERS', 'ALL_DSL_HANDLERS', 'ALL_HANDLERS'];
 const SKIPPED = /^_|^\.|^node_modules$|\.d\.m?ts$|\.(?:test|spec)\.m?[jt]s$/;

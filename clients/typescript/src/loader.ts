@@ -34,16 +34,30 @@ const NODE = !('Bun' in globalThis) && !('Deno' in globalThis);
 let prepared = false;
 
 /** Let the runtime find what handler files import. Once, before the first of them. */
-export function prepareImports(): void {
+export async function prepareImports(): Promise<void> {
   if (prepared) return;
   prepared = true;
   const runtime = module as unknown as { register?: (url: string, options: object) => void; registerHooks?: (hooks: object) => void };
-  if ('Bun' in globalThis) prepareBun();
+  if ('Bun' in globalThis) await prepareBun();
   else if ('Deno' in globalThis) runtime.registerHooks?.({ resolve: resolveSync });
   else {
     process.setSourceMapsEnabled(true);
     runtime.register?.(new URL('./hooks.js', import.meta.url).href, { data: PLACES });
   }
+}
+
+let requirable = false;
+
+/** Let CommonJS have what is an ES module: `require('taskerd')` is answered with what has been imported. */
+async function prepareRequire(): Promise<void> {
+  requirable = true;
+  const own = new Map<string, Module>();
+  for (const [name, url] of Object.entries(PLACES.entries)) own.set(name, (await import(url)) as Module);
+  const runtime = module as unknown as { _load: (request: string, ...rest: unknown[]) => unknown };
+  const load = runtime._load;
+  runtime._load = function (request, ...rest) {
+    return own.get(request) ?? load.call(this, request, ...rest);
+  };
 }
 
 interface Context {
@@ -56,13 +70,15 @@ function resolveSync(specifier: string, context: Context, next: (specifier: stri
 }
 
 /** Bun finds sources by itself; only this package may be out of its sight. */
-function prepareBun(): void {
+async function prepareBun(): Promise<void> {
+  const own = (await import(PLACES.entries['taskerd'] as string)) as Module; // at hand, so that it can be required too
   const { Bun } = globalThis as unknown as { Bun: { plugin(options: object): void } };
   const build = { module(_name: string, _make: () => unknown): void {} };
   Bun.plugin({
     name: 'taskerd',
     setup(given: typeof build) {
-      for (const [name, url] of Object.entries(PLACES.entries)) given.module(name, async () => ({ exports: (await import(url)) as object, loader: 'object' }));
+      for (const [name, url] of Object.entries(PLACES.entries))
+        given.module(name, url === PLACES.entries['taskerd'] ? () => ({ exports: own, loader: 'object' }) : async () => ({ exports: (await import(url)) as object, loader: 'object' }));
     },
   });
 }
@@ -82,6 +98,17 @@ export async function importFile(path: string): Promise<Module> {
 
 async function imported(path: string): Promise<Module> {
   const { href } = pathToFileURL(resolvePath(path));
+  if ('Deno' in globalThis && !requirable && /\brequire\(/.test(readFileSync(path, 'utf8'))) await prepareRequire(); // Deno does not forget a failure
+  try {
+    return await importedAs(path, href);
+  } catch (error) {
+    if (requirable || !/\brequire\b|ES Module|Cannot find module|Cannot resolve module/.test(`${(error as Error | null)?.stack ?? ''} ${messageOf(error)}`)) throw error;
+    await prepareRequire();
+    return importedAs(path, `${href}?required`);
+  }
+}
+
+async function importedAs(path: string, href: string): Promise<Module> {
   if (NODE && !prepared && !/\.m?ts$/.test(path)) {
     // Node's hooks cost a thread, and time at the start. Most JavaScript does without.
     try {
@@ -89,16 +116,16 @@ async function imported(path: string): Promise<Module> {
     } catch (error) {
       if (!isAbsent(error)) throw error;
     }
-    prepareImports();
+    await prepareImports();
     return (await import(`${href}?hooked`)) as Module;
   }
-  prepareImports();
+  await prepareImports();
   return (await import(href)) as Module;
 }
 
 /** Import a path as a template may name it, relative to the working directory; undefined if there is no such module. */
 export async function importFrom(specifier: string): Promise<Module | undefined> {
-  prepareImports();
+  await prepareImports();
   const parent = pathToFileURL(`${process.cwd()}/`).href;
   const relative = specifier.startsWith('.');
   const target = relative ? (locate(specifier, parent, PLACES) ?? new URL(specifier, parent).href) : specifier;

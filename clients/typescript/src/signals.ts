@@ -19,6 +19,15 @@ export function ownSignals(listener: (signal: NodeJS.Signals) => void): void {
     told.add(event);
   });
   process.on('removeListener', (event: string | symbol, removed: (...args: any[]) => void) => { // eslint-disable-line @typescript-eslint/no-explicit-any
-    if (ours(event) && removed === listener) queueMicrotask(() => process.on(event, listener));
+    if (ours(event) && removed === listener) queueMicrotask(back);
   });
+  const back = (): void => {
+    for (const signal of SIGNALS) if (!process.listeners(signal).includes(listener)) process.on(signal, listener);
+  };
+  const { removeAllListeners } = process; // of which not every runtime tells listeners
+  process.removeAllListeners = (event) => {
+    removeAllListeners.call(process, event);
+    back();
+    return process;
+  };
 }

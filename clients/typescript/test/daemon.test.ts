@@ -116,6 +116,18 @@ describe('against a daemon', { skip }, () => {
     rmSync(dir, { recursive: true });
   });
 
+  test('CommonJS has the package too', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'taskerd-required-'));
+    writeFileSync(join(dir, 'one.cjs'), "const { defineHandler } = require('taskerd');\nexports.one = defineHandler('Required.one', {}, async () => ({ by: 'cjs' }));\n");
+    writeFileSync(join(dir, 'two.js'), "const { defineHandler } = require('taskerd');\nmodule.exports = { two: defineHandler('Required.two', {}, async () => ({ by: 'js' })) };\n");
+    const cli = await worker([dir]);
+    const steps = ['one', 'two'].map((name) => ({ name, handler: { callable: `Required.${name}` } }));
+    const task = await daemon.run({ name: 'required', namespace_name: 'required', version: '1.0.0', steps }, {});
+    assert.deepEqual(results(task), { one: { by: 'cjs' }, two: { by: 'js' } });
+    assert.equal(await cli.terminate(), 0, cli.text);
+    rmSync(dir, { recursive: true });
+  });
+
   test('files of TypeScript are served from the command line', async () => {
     const cli = await worker([join(FIXTURES, 'shop'), join(FIXTURES, 'rows')]);
     const order = { items: [{ sku: 'a', price: 7, quantity: 3 }], customer_email: 'a@b.c' };

@@ -34,13 +34,13 @@ LIMIT = 3600  # seconds for one command that hangs; nothing fails because a mach
 WASMTIME = "wasmtime==50.0.1"
 SCHEMATHESIS = "schemathesis==4.32.5"
 
-LINKER = next(({"CC_LD": name} for name in ("lld-14", "lld") if shutil.which("ld." + name)), {})  # of what is not packed
+LINKER = next(({"CC_LD": name} for name in ("lld-14", "lld") if shutil.which("ld." + name)), {})  # as clang knows it; gcc takes no linker with a version in its name
 BUILDS = {  # name: (environment, options of meson setup)
     "gcc": ({"CC": "gcc"}, ["-Ddebug=false", "--prefix=/usr"]),  # as it is packed
     # By the other compiler, whose warnings are errors as well. Making it takes longer than running it: so without optimisation, with the lines of reports alone, and linked by what links
     # fastest: each of a hundred programs has a sanitizer's runtime in it.
     "asan": ({"CC": "clang-14" if shutil.which("clang-14") else "clang", **LINKER}, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0", "-Dc_args=-g1"]),
-    "tsan": ({"CC": "gcc", **LINKER}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=0", "-Dc_args=-g1"]),
+    "tsan": ({"CC": "gcc"}, ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=0", "-Dc_args=-g1"]),
 }
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",

@@ -37,6 +37,7 @@
 #include "daemon/server/step_ends.h"
 #include "daemon/server/steps.h"
 #include "daemon/server/tasks.h"
+#include "daemon/server/templates.h"
 #include "daemon/server/waits.h"
 #include "daemon/server/watch.h"
 #include "daemon/store/proof.h"
@@ -383,6 +384,7 @@ static void server_end(void)
 			api_answered(&srv, r);
 		req_free(r);
 	}
+	templates_stop(&srv); /* its thread would outlive what the end of the process takes away */
 	metrics_done(&srv);
 	consumers_free(&srv);
 	watches_free(&srv);

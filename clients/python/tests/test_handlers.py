@@ -32,6 +32,7 @@ from taskerd.errors import PermanentError, RetryableError
 from taskerd.errors.error_classifier import ErrorClassifier
 from taskerd.models import StepEvent
 from taskerd.step_handler.functional import FunctionalHandler, depends_on, inputs, step_handler
+from taskerd.testing import run_handler
 
 
 def call(function, context):
@@ -210,6 +211,36 @@ class Functional(unittest.TestCase):
         for make in (lambda: step_handler(lambda: 1), lambda: depends_on(a=3), lambda: inputs(3)):
             with self.assertRaises(TypeError):
                 make()
+
+
+    def test_arguments_that_do_not_fit_are_named(self):
+        """A TypeError of the handler's own says what it says."""
+
+        @dataclasses.dataclass
+        class Order:
+            items: int = 0
+
+        @step_handler("misfit.model")
+        @inputs(Order)
+        def price(order):
+            return {}
+
+        @step_handler("misfit.missing")
+        @depends_on(cart="load")
+        async def total(cart, currency):
+            return {}
+
+        @step_handler("misfit.own")
+        def own():
+            return {"n": 1 + "1"}
+
+        for function, said in ((price, "'order'. Its decorators give it: inputs; a model of @inputs comes as the argument 'inputs'"), (total, "'currency'. Its decorators give it: cart")):
+            result = run_handler(function, {})
+            self.assertEqual((result.is_success, result.retryable, result.error_type), (False, True, "handler_error"))
+            self.assertIn(f"{function.__name__} ({__file__}:", result.error_message)
+            self.assertTrue(result.error_message.endswith(said), result.error_message)
+        result = run_handler(own, {})
+        self.assertNotIn("decorators", result.error_message)
 
 
 class Results(unittest.TestCase):

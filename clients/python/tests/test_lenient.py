@@ -180,7 +180,9 @@ class Words(unittest.TestCase):
             os.chmod(path, stat.S_IRUSR)
             said = why_not(path, PermissionError(13, "Permission denied"))
         self.assertRegex(said, r"^permission denied: \S+ is for user \w+ and group \w+, this process is user \w+$")
-        self.assertEqual(why_not("/nowhere/s", FileNotFoundError(2, "none")), "[Errno 2] none")
+        self.assertEqual(why_not("/nowhere/s", FileNotFoundError(2, "none")), "no socket is there: taskerd is not running, or listens elsewhere")
+        self.assertEqual(why_not("/nowhere/s", ConnectionRefusedError(111, "refused")), "nobody listens any more: taskerd has stopped")
+        self.assertEqual(why_not("/nowhere/s", OSError(5, "none")), "[Errno 5] none")
 
     def test_complaints_are_not_repeated_all_the_time(self):
         complaints = Complaints(3600)

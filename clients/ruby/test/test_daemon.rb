@@ -393,7 +393,7 @@ class TestDaemon < Minitest::Test
   def test_a_worker_waits_for_the_daemon_and_says_so
     handlers = file("h.rb", "A = Taskerd::StepHandler::Functional.step_handler('a') { {} }")
     pid, log = command("worker", handlers, "--socket", File.join(dir, "absent"))
-    log_says(log, "cannot reach taskerd at #{File.join(dir, "absent")}: No such file or directory")
+    log_says(log, "cannot reach taskerd at #{File.join(dir, "absent")}: no socket is there: taskerd is not running, or listens elsewhere")
     server = UNIXServer.new(File.join(dir, "absent"))
     conn = Conn.new(server.accept)
     conn.hello

@@ -345,8 +345,15 @@ class Handshake {
   }
 }
 
+const PLAIN: Record<string, string> = {
+  ENOENT: 'no socket is there: taskerd is not running, or listens elsewhere',
+  ECONNREFUSED: 'nobody listens any more: taskerd has stopped',
+};
+
 /** What to tell people about a failed connect; where the socket may not be used, who may. */
 export function whyNot(path: string, error: NodeJS.ErrnoException): string {
+  const plain = PLAIN[error.code ?? ''];
+  if (plain) return plain;
   if (error.code !== 'EACCES' && error.code !== 'EPERM') return messageFor(error);
   let place = path;
   for (;;) {

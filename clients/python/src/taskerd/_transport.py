@@ -173,6 +173,10 @@ def open_session(
 
 def why_not(path: str, error: BaseException) -> str:
     """What to tell people about a failed connect; where the socket may not be used, who may."""
+    if isinstance(error, FileNotFoundError):
+        return "no socket is there: taskerd is not running, or listens elsewhere"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens any more: taskerd has stopped"
     if not isinstance(error, PermissionError):
         return str(error)
     import grp

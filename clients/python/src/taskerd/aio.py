@@ -28,7 +28,7 @@ from ._calls import (
 )
 from ._codec import NOTIFICATION, RESPONSE, FrameReader, frame, new_packer
 from ._event_calls import AsyncEventCalls
-from ._transport import CONNECT_TIMEOUT, HELLO_TIMEOUT, Backoff, Welcome, hello_frame, socket_path, welcome_of
+from ._transport import CONNECT_TIMEOUT, HELLO_TIMEOUT, Backoff, Welcome, hello_frame, socket_path, welcome_of, why_not
 from .client_models import (
     CreateOutcome,
     HealthResponse,
@@ -75,7 +75,7 @@ class _AsyncChannel:
             rest = await asyncio.wait_for(self._handshake(), HELLO_TIMEOUT)
         except (OSError, asyncio.TimeoutError) as exc:
             self._abandon()
-            raise ConnectionLostError(f"cannot reach taskerd at {path}: {exc}") from exc
+            raise ConnectionLostError(f"cannot reach taskerd at {path}: {why_not(path, exc)}") from exc
         except BaseException:
             self._abandon()
             raise

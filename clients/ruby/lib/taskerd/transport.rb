@@ -124,6 +124,8 @@ module Taskerd
 
       # What to tell people about a failed connect; where the socket may not be used, who may.
       def why_not(path, error)
+        return "no socket is there: taskerd is not running, or listens elsewhere" if error.is_a?(Errno::ENOENT)
+        return "nobody listens any more: taskerd has stopped" if error.is_a?(Errno::ECONNREFUSED)
         return error.message unless error.is_a?(Errno::EACCES) || error.is_a?(Errno::EPERM)
 
         require "etc"

@@ -33,6 +33,18 @@ class Binding:
         """True if the function has a parameter of the name."""
         return name in self.names
 
+    def misfit(self, arguments: Mapping[str, Any]) -> Optional[str]:
+        """What is wrong if the function does not take these."""
+        try:
+            inspect.signature(self.function).bind(**arguments)
+        except TypeError as exc:
+            code = getattr(inspect.unwrap(self.function), "__code__", None)
+            where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+            hint = "; a model of @inputs comes as the argument 'inputs'" if self.model is not None and "inputs" not in self.names else ""
+            called = getattr(self.function, "__name__", "the function")
+            return f"{called}{where}: {exc}. Its decorators give it: {', '.join(arguments) or 'nothing'}{hint}"
+        return None
+
     def arguments(self, context: StepContext) -> Dict[str, Any]:
         """The keyword arguments for one attempt."""
         out: Dict[str, Any] = {}

@@ -125,7 +125,7 @@ class FunctionalHandler(StepHandler):
         """Run the function; exceptions come back as failures."""
         binding = self._binding
         try:
-            value = binding.function(**self._arguments(context))
+            value = self._run(binding, self._arguments(context))
             if type(value) is dict:  # the short way
                 return StepHandlerResult(True, value)
             if inspect.isawaitable(value):
@@ -139,6 +139,16 @@ class FunctionalHandler(StepHandler):
             return self._finish(await value)
         except Exception as exc:
             return failure_from_exception(exc)
+
+    @staticmethod
+    def _run(binding: Binding, arguments: Dict[str, Any]) -> Any:
+        try:
+            return binding.function(**arguments)
+        except TypeError:
+            wrong = binding.misfit(arguments)
+            if wrong is None:
+                raise
+        raise TypeError(wrong)
 
     def _arguments(self, context: StepContext) -> Dict[str, Any]:
         return self._binding.arguments(context)

@@ -28,6 +28,7 @@ from taskerd import (
     StepHandlerResult,
     TemplatePath,
 )
+from taskerd._dependencies import Dependencies
 from taskerd.errors import PermanentError, RetryableError
 from taskerd.errors.error_classifier import ErrorClassifier
 from taskerd.models import StepEvent
@@ -332,7 +333,7 @@ class Host:
 
     def fetch_dependencies(self, step_uuid, names):
         self.asked.append(names)
-        return {k: v for k, v in self.rest.items() if names is None or k in names}
+        return Dependencies({k: v for k, v in self.rest.items() if names is None or k in names}, {})
 
 
 class Context(unittest.TestCase):

@@ -52,6 +52,7 @@ struct bulk {
 	size_t n_uuids;
 	uint64_t began, told;
 	struct tasker_error lost;
+	int unread; /* errno of a file that could not be read to its end */
 };
 
 /* ---- what became of a row ---- */
@@ -285,8 +286,10 @@ static void read_rows(struct bulk *b, unsigned long from)
 	for (;;) {
 		json_t *row = NULL;
 		int rc = b->lost.rc == 0 ? rows_next(&b->rows, &row) : 0;
-		if (rc == 0)
+		if (rc == 0) {
+			b->unread = ferror(b->rows.f) ? errno : 0;
 			break;
+		}
 		if (b->rows.line < from)
 			json_decref(rc == 1 ? row : NULL);
 		else if (rc < 0)
@@ -414,6 +417,10 @@ static int finish(struct bulk *b)
 	if (b->outcomes && (fflush(b->outcomes) != 0 || ferror(b->outcomes)))
 		return ctl_fail(b->c, EXIT_NO, "--outcomes: cannot be written: %s", strerrordesc_np(errno));
 	ctl_note(b->c, "%lu created, %lu there already, %lu failed", b->created, b->existing, b->failed);
+	if (b->unread) {
+		ctl_warn("taskerctl: %s: cannot be read beyond line %lu: %s\n  go on with --from-line %lu\n", b->source, b->through, strerrordesc_np(b->unread), b->through + 1);
+		return EXIT_NO;
+	}
 	int code = cli_has(b->c->cli, "wait") ? wait_for_many(b) : EXIT_OK;
 	return code ? code : b->code;
 }

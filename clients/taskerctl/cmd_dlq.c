@@ -95,6 +95,39 @@ static const struct column stale[] = {
     {"FILED", COL_WIDE, cell_value, "in_dlq"},
     NO_COLUMN,
 };
+static const struct column causes[] = {
+    {"TASKS", COL_RIGHT, cell_value, "tasks"},
+    {"TEMPLATE", COL_SHRINK, cell_template, NULL},
+    {"STEP", COL_SHRINK, cell_value, "step"},
+    {"ERROR", COL_SHRINK, cell_value, "error_type"},
+    {"MESSAGE", COL_SHRINK, cell_value, "message"},
+    {"WORKERS", COL_SHRINK, cell_value, "workers"},
+    {"SINCE", COL_RIGHT, cell_age, "oldest_at"},
+    {"LAST", COL_RIGHT, cell_age, "newest_at"},
+    {"REASON", COL_WIDE, cell_value, "reason"},
+    {"HANDLER", COL_WIDE, cell_value, "handler"},
+    {"OUTCOME", COL_WIDE, cell_value, "outcome"},
+    {"FOR EXAMPLE", COL_WIDE, cell_value, "task_uuid"},
+    NO_COLUMN,
+};
+
+static int ask_causes(struct ctl *c, json_t *params, json_t **ret)
+{
+	json_object_set_new(params, "causes", json_true());
+	return ctl_call(c, "dlq.stats", json_incref(params), ret);
+}
+
+static void tell_redrive(const struct ctl *c, const json_t *answer)
+{
+	const json_t *first = json_array_get(json_object_get(answer, "causes"), 0);
+	if (!first)
+		return;
+	ctl_note(c, "see one with: taskerctl task get %s; when the cause is mended, try them again with: taskerctl dlq redrive --namespace %s --name %s --template-version %s%s%s%s%s --reason TEXT (--dry-run shows which, --limit N takes a part first)",
+	         json_text(first, "task_uuid"), json_text(first, "namespace"), json_text(first, "name"), json_text(first, "version"), *json_text(first, "step") ? " --step " : "", json_text(first, "step"),
+	         *json_text(first, "error_type") ? " --error-type " : "", json_text(first, "error_type"));
+}
+
+const struct listing list_dlq_causes = {.columns = causes, .empty = "nothing is pending", .ask = ask_causes, .after = tell_redrive};
 const struct listing list_dlq = {.columns = entries, .empty = "no entries fit: nothing of that kind needs a person; count all with: taskerctl dlq stats", .ask = list_ask_pages},
                      list_dlq_queue = {.columns = urgent, .empty = "nothing is pending; see closed entries with: taskerctl dlq list"},
                      list_dlq_stats = {.columns = reasons, .empty = "no entries"},
@@ -171,7 +204,12 @@ int run_dlq_update(struct ctl *c)
 
 int run_dlq_redrive(struct ctl *c)
 {
+	if (c->cli->nargs == 0)
+		return operate_redrive(c);
 	const char *uuid = c->cli->args[0];
+	for (const struct opt *o = c->cli->verb->opts; o->name; o++)
+		if (cli_has(c->cli, o->name) && strcmp(o->name, "reason") != 0 && strcmp(o->name, "operator") != 0)
+			return ctl_fail(c, EXIT_USAGE, "--%s picks entries, and one is named: one or the other", o->name);
 	if (!cli_has(c->cli, "reason"))
 		return ctl_fail(c, EXIT_USAGE, "why? --reason TEXT is needed");
 	json_t *params = json_pack("{s:s}", target_key(uuid), uuid);

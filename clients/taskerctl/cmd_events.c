@@ -82,7 +82,7 @@ static void on_message(void *arg, const char *method, const tasker_value *params
 	}
 	if (json_int(p, "lost", 0) > 0)
 		ctl_note(t->c, "%lld events were lost: they were not read in time", (long long)json_int(p, "lost", 0));
-	fflush(stdout);
+	(void)ctl_flush();
 }
 
 static int follow(struct tail *t)
@@ -142,7 +142,7 @@ static int take_messages(struct ctl *c, const char *ns, const json_t *messages)
 		else
 			print_event(c, json_object_get(m, "event"));
 	}
-	if (fflush(stdout) != 0 || ferror(stdout))
+	if (ctl_flush() != 0)
 		return ctl_fail(c, EXIT_NO, "cannot write: nothing of this was acknowledged");
 	if (cli_has(c->cli, "keep") || json_array_size(ids) == 0)
 		return EXIT_OK;

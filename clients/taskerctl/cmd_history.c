@@ -93,11 +93,18 @@ int run_task_history(struct ctl *c)
 	return EXIT_OK;
 }
 
+/* The task, or what else it was done to. */
+static void cell_about(struct table *t, const json_t *a, const char *key)
+{
+	const json_t *task = json_object_get(a, key);
+	cell_value(t, a, json_is_string(task) ? key : "to");
+}
+
 static const struct column audit[] = {
     {"AT", 0, cell_second, "at"},
     {"ACTION", 0, cell_value, "action"},
     {"NAMESPACE", COL_SHRINK, cell_value, "namespace"},
-    {"TASK", 0, cell_value, "task_uuid"},
+    {"ABOUT", 0, cell_about, "task_uuid"},
     {"STEP", COL_SHRINK, cell_value, "step"},
     {"BY", COL_SHRINK, cell_who, NULL},
     {"REASON", COL_SHRINK, cell_value, "reason"},

@@ -57,7 +57,7 @@ static void take_line(struct lines *l, const char *text, size_t n)
 		ctl_print_json(l->c, entry, true);
 	else
 		print_entry(l->c, entry);
-	fflush(stdout);
+	(void)ctl_flush();
 }
 
 #define ARGS_MAX 24

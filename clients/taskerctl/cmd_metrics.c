@@ -41,8 +41,7 @@ int run_metrics(struct ctl *c)
 		return ctl_fail(c, EXIT_NO, "out of memory");
 	if (path)
 		return replace_file(c, path, text);
-	fputs(text, stdout);
-	if (c->cli->json)
-		putchar('\n');
+	ctl_put(text, strlen(text));
+	ctl_put("\n", c->cli->json);
 	return EXIT_OK;
 }

@@ -59,12 +59,16 @@ static void cell_kind(struct table *t, const json_t *item, const char *key)
 static const struct column tasks[] = {{"TASK", 0, cell_value, "task_uuid"}, {"TEMPLATE", COL_SHRINK, cell_kind, "name"}, RESULT};
 static const struct column steps_of_tasks[] = {{"TASK", 0, cell_value, "task_uuid"}, {"STEP", COL_SHRINK, cell_value, "step"}, RESULT};
 
-/* Page after page, each a transaction of its own, into one answer. */
-static int ask_for_all(struct ctl *c, const char *method, json_t *params, json_t **ret)
+#define PAGE 500 /* what the daemon takes at a time if it is told nothing else */
+
+/* Page after page, each a transaction of its own, into one answer; at most so many. */
+static int ask_for_all(struct ctl *c, const char *method, json_t *params, int64_t most, json_t **ret)
 {
-	int64_t done = 0, refused = 0;
+	int64_t done = 0, refused = 0, left = most;
 	for (bool more = true; more;) {
 		cleanup_(cleanup_json) json_t *page = NULL;
+		if (left < PAGE)
+			json_object_set_new(params, "limit", json_integer(left));
 		int code = ctl_call(c, method, json_deep_copy(params), &page);
 		if (code) {
 			if (*ret)
@@ -74,7 +78,8 @@ static int ask_for_all(struct ctl *c, const char *method, json_t *params, json_t
 		done += json_int(page, "done", 0);
 		refused += json_int(page, "refused", 0);
 		json_t *cursor = json_object_get(page, "next_cursor");
-		more = json_is_string(cursor);
+		left -= (int64_t)json_array_size(json_object_get(page, "items"));
+		more = json_is_string(cursor) && left > 0;
 		if (more)
 			json_object_set(params, "cursor", cursor);
 		if (!*ret)
@@ -108,6 +113,7 @@ static int print_many(struct ctl *c, const json_t *answer, bool steps)
 
 static int act_on_many(struct ctl *c, const char *method, const char *action, json_t *filter, json_t *result, bool steps)
 {
+	int64_t most = INT64_MAX;
 	cleanup_(cleanup_json) json_t *answer = NULL, *params = json_pack("{s:s,s:O,s:b}", "action", action, "filter", filter, "dry_run", cli_has(c->cli, "dry-run"));
 	operate_by_whom(c, params);
 	if (result)
@@ -116,7 +122,9 @@ static int act_on_many(struct ctl *c, const char *method, const char *action, js
 		return ctl_fail(c, EXIT_USAGE, "why? --reason TEXT is needed");
 	if (!cli_has(c->cli, "reason"))
 		json_object_set_new(params, "reason", json_string("dry run"));
-	int code = ask_for_all(c, method, params, &answer);
+	int code = ctl_int_option(c, "limit", 1, INT32_MAX, &most);
+	if (code == EXIT_OK)
+		code = ask_for_all(c, method, params, most, &answer);
 	return code ? code : print_many(c, answer, steps);
 }
 
@@ -146,6 +154,19 @@ static int act_on_one(struct ctl *c, const char *method, json_t *params, bool st
 }
 
 /* ---- verbs ---- */
+
+int operate_redrive(struct ctl *c)
+{
+	cleanup_(cleanup_json) json_t *filter = NULL;
+	int code = filter_options(c, &filter);
+	if (code)
+		return code;
+	if (!filter)
+		return ctl_fail(c, EXIT_USAGE, "which? name an entry or its task, or pick some by options (--all takes all that are open)\nsee what they have in common with: taskerctl dlq causes");
+	if (!json_object_get(filter, "dlq"))
+		json_object_set_new(filter, "dlq", json_string("any"));
+	return act_on_many(c, "task.bulk_action", "retry", filter, NULL, false);
+}
 
 static int act_on_tasks(struct ctl *c, const char *action)
 {

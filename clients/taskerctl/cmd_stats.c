@@ -192,7 +192,7 @@ int run_stats(struct ctl *c)
 		uint64_t at = now_mono();
 		json_object_set_new(now, "rates", make_rates(before, now, (double)(at - then) / 1e6));
 		show(c, now, c->out_tty && !c->cli->json && count > 1);
-		if (fflush(stdout) != 0)
+		if (ctl_flush() != 0)
 			return EXIT_OK; /* who reads has had enough */
 		json_decref(before);
 		before = now;

@@ -64,7 +64,7 @@ static void look_at_queue(const json_t *q, json_t *findings)
 		return;
 	text_duration(oldest * 1000, age);
 	if (workers == 0)
-		add(findings, "no worker", "worker list", "%lld steps wait for %s in %s, which no worker of this node offers; the first since %s", (long long)ready, handler, space, age);
+		add(findings, "no worker", "worker list", "%lld steps wait for %s in %s, which no connected worker offers, on whichever node; the first since %s", (long long)ready, handler, space, age);
 	else if (oldest > SLOW_MS) {
 		snprintf(next, sizeof next, "analytics steps --namespace %s --since 1h", space);
 		add(findings, "slow", next, "%lld steps wait for %s in %s, the first since %s, though %lld workers offer it", (long long)ready, handler, space, age, (long long)workers);
@@ -85,7 +85,7 @@ static void look_at_reason(const json_t *r, json_t *findings)
 {
 	char age[24];
 	if (json_int(r, "pending", 0) > 0)
-		add(findings, "dead letters", "dlq queue", "%lld tasks need somebody (%s), the first since %s", (long long)json_int(r, "pending", 0), json_text(r, "reason"), json_age(r, "oldest_pending_at", age));
+		add(findings, "dead letters", "dlq causes", "%lld tasks need somebody (%s), the first since %s", (long long)json_int(r, "pending", 0), json_text(r, "reason"), json_age(r, "oldest_pending_at", age));
 }
 
 static void look_at_stats(const json_t *stats, json_t *findings)

@@ -132,7 +132,7 @@ static void report(void *arg, const struct waited *w)
 	else if (!c->cli->json)
 		ctl_say("%s %s%s%s%s%s\n", w->uuid, colour ? "\033[" : "", colour ? colour : "",
 		       colour ? "m" : "", state, colour ? "\033[0m" : "");
-	fflush(stdout);
+	(void)ctl_flush();
 }
 
 static void print_json(const struct ctl *c, const struct waited *tasks, size_t n)

@@ -113,7 +113,7 @@ static void show_event(const struct watch *w, json_t *e)
 	} else if (!w->live) {
 		print_event(w, e);
 	}
-	fflush(stdout);
+	(void)ctl_flush();
 }
 
 static void take_events(struct watch *w)
@@ -238,7 +238,7 @@ static void draw(struct watch *w)
 		buf_printf(&b, "  and %zu more\n", json_array_size(steps) - json_array_size(shown));
 	w->lines = count_lines(&b);
 	ctl_write(&b);
-	fflush(stdout);
+	(void)ctl_flush();
 	w->changed = false;
 }
 
@@ -279,7 +279,7 @@ static void print_snapshot(const struct watch *w)
 		const char *at = json_text(w->task, "updated_at");
 		ctl_say("%-27s task %s\n", *at ? at : "-", state);
 	}
-	fflush(stdout);
+	(void)ctl_flush();
 }
 
 static void conclude(struct watch *w)

@@ -16,10 +16,26 @@
 
 /* ---- output ---- */
 
+static int output_error; /* the first one: stdio forgets which it was */
+
+void ctl_put(const void *data, size_t len)
+{
+	errno = 0;
+	if (len > 0 && fwrite(data, 1, len, stdout) != len && !output_error)
+		output_error = errno ? errno : EIO;
+}
+
+int ctl_flush(void)
+{
+	errno = 0;
+	if ((fflush(stdout) != 0 || ferror(stdout)) && !output_error)
+		output_error = errno ? errno : EIO;
+	return output_error;
+}
+
 void ctl_write(const struct buf *b)
 {
-	if (b->len > 0)
-		fwrite(b->data, 1, b->len, stdout);
+	ctl_put(b->data, b->len);
 }
 
 static __attribute__((format(printf, 2, 0))) void say_to(FILE *f, const char *fmt, va_list ap)
@@ -30,7 +46,9 @@ static __attribute__((format(printf, 2, 0))) void say_to(FILE *f, const char *fm
 	if (vasprintf(&text, fmt, ap) < 0)
 		return;
 	text_put_lines(&b, text);
-	if (b.len > 0)
+	if (f == stdout)
+		ctl_put(b.data, b.len);
+	else if (b.len > 0)
 		fwrite(b.data, 1, b.len, f);
 }
 
@@ -60,7 +78,7 @@ void ctl_note(const struct ctl *c, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	text_copy(clean, sizeof clean, text);
-	fflush(stdout);
+	(void)ctl_flush();
 	fprintf(c->screen ? stdout : stderr, "%s\n", clean); /* what a pager shows is kept until the end: in its order */
 }
 
@@ -71,7 +89,7 @@ static void tell(const struct ctl *c, const char *message, const char *hint)
 	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	buf_append_str(&b, c->err_colour ? "\033[31mtaskerctl:\033[0m " : "taskerctl: ");
-	text_put(&b, message, 0);
+	text_put(&b, message, 2000);
 	for (const char *end; *hint; hint = end + (*end == '\n')) {
 		end = strchrnul(hint, '\n');
 		cleanup_(cleanup_free) char *line = strndup(hint, (size_t)(end - hint));
@@ -194,9 +212,9 @@ static void dump_json(const struct ctl *c, const json_t *j, bool line)
 	if (text && c->out_tty)
 		text_put_json(&b, text);
 	else if (text)
-		fputs(text, stdout);
+		ctl_put(text, strlen(text));
 	ctl_write(&b);
-	fputc('\n', stdout);
+	ctl_put("\n", 1);
 }
 
 void ctl_print_json(const struct ctl *c, const json_t *j, bool line)

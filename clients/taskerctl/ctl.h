@@ -44,7 +44,10 @@ void ctl_measure(struct ctl *c);
 
 /* ---- output (ctl.c) ---- */
 
-/* To stdout. */
+/* What is to go to stdout has gone there. The error that kept it from that, the first of all: 0, or an errno. */
+int ctl_flush(void);
+/* To stdout. What goes on after an error is not worth a word: ctl_flush tells of it. */
+void ctl_put(const void *data, size_t len);
 void ctl_write(const struct buf *b);
 /* A line of a description: the key, and the value as wide as the terminal has room. Nothing if there is no value. */
 void ctl_fact(const struct ctl *c, const char *key, const char *value);

@@ -99,7 +99,7 @@ int graph_draw(const struct ctl *c, const struct template *t, const struct graph
 	int code = open_output(c, &out);
 	if (code)
 		return code;
-	fflush(stdout);
+	(void)ctl_flush();
 	if (how == DRAW_SVG)
 		return run_dot(c, &b, out);
 	int rc = write_fd(out, &b);

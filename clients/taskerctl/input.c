@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int is_stdin(const char *path)
 {
@@ -16,7 +17,13 @@ const char *input_name(const char *path)
 
 FILE *input_open(const char *path)
 {
-	return is_stdin(path) ? stdin : fopen(path, "re");
+	FILE *f = is_stdin(path) ? stdin : fopen(path, "re");
+	struct stat st;
+	if (!f || fstat(fileno(f), &st) < 0 || !S_ISDIR(st.st_mode))
+		return f;
+	input_close(f);
+	errno = EISDIR; /* it opens, and seems empty */
+	return NULL;
 }
 
 void input_close(FILE *f)

@@ -30,4 +30,4 @@ void list_titles(const struct listing *l, bool wide, struct buf *b);
 int ctl_show(struct ctl *c, const char *method, json_t *params, void (*print)(const struct ctl *c, const json_t *answer));
 
 extern const struct listing list_tasks, list_steps, list_step_history, list_templates, list_template_steps, list_workers, list_nodes, list_queues, list_namespaces, list_audit, list_retention, list_tokens, list_events,
-    list_dlq, list_dlq_queue, list_dlq_stats, list_staleness, list_analytics_templates, list_analytics_steps, list_slowest, list_failing, list_profiles;
+    list_dlq, list_dlq_causes, list_dlq_queue, list_dlq_stats, list_staleness, list_analytics_templates, list_analytics_steps, list_slowest, list_failing, list_profiles;

@@ -99,9 +99,9 @@ static int run(struct cli *cli)
 /* What was printed must have arrived: a full disk behind stdout is a failure. A closed pipe is not. */
 static int finish(int code)
 {
-	errno = 0;
-	if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE) {
-		fprintf(stderr, "taskerctl: cannot write the output: %s\n", strerrordesc_np(errno));
+	int failed = ctl_flush();
+	if (failed && failed != EPIPE) {
+		fprintf(stderr, "taskerctl: cannot write the output: %s\n", strerrordesc_np(failed));
 		return code ? code : EXIT_NO;
 	}
 	return code;

@@ -160,7 +160,9 @@ int option_params(const struct ctl *c, json_t *params)
 	    {"updated-before", "updated_before", put_time, NULL},
 	    {"cursor", "cursor", put_text, NULL},
 	    {"tasks", "max_tasks", put_number, NULL},
+	    {"filed", "dlq", put_text, NULL},
 	    {"limit", NULL, NULL, "task.list"}, /* of all its pages */
+	    {"limit", NULL, NULL, "dlq.redrive"},
 	    {"limit", NULL, NULL, "dlq.list"},
 	    {"limit", NULL, NULL, "audit.list"},
 	    {"limit", "limit", put_number, NULL},

@@ -200,6 +200,15 @@ static int parse_zone(const char *s, int64_t *ret_us)
 	return 0;
 }
 
+/* Neither the 45th of a month nor half past 25. */
+static bool is_date(const struct tm *tm)
+{
+	struct tm back = *tm;
+	back.tm_sec = 0;
+	timegm(&back);
+	return back.tm_mon == tm->tm_mon && back.tm_mday == tm->tm_mday && back.tm_hour == tm->tm_hour && back.tm_min == tm->tm_min && tm->tm_sec <= 60;
+}
+
 int parse_time(const char *s, int64_t *ret_us)
 {
 	static const char shape[] = "dddd-dd-ddTdd:dd:dd";
@@ -216,6 +225,8 @@ int parse_time(const char *s, int64_t *ret_us)
 	                .tm_hour = two_digits(s + 11),
 	                .tm_min = two_digits(s + 14),
 	                .tm_sec = two_digits(s + 17)};
+	if (!is_date(&tm))
+		return -EINVAL;
 	int64_t us = (int64_t)timegm(&tm) * 1000000, place = 100000;
 	s += sizeof shape - 1;
 	if (*s == '.')

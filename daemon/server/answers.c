@@ -232,7 +232,7 @@ void on_answers(evutil_socket_t fd, short what, void *arg)
 		[DONE_STUCK] = on_stuck,	 [DONE_UNSTUCK] = on_unstuck,
 		[DONE_FATAL] = on_fatal,	 [DONE_REVIVED] = embedded_revived,
 		[DONE_NOTIFY_EVENTS] = NULL,	 [DONE_NOTIFY_DRAIN] = workers_drain,
-		[DONE_NOTIFY_TOKENS] = on_tokens,
+		[DONE_NOTIFY_TOKENS] = on_tokens, [DONE_LACKING] = handlers_lacking,
 	};
 	struct server *srv = arg;
 	(void)fd, (void)what;

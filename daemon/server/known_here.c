@@ -246,39 +246,25 @@ static bool offered(struct server *srv, const msgpack_object *ns, const msgpack_
 	return false;
 }
 
-static int by_text(const void *a, const void *b)
-{
-	const msgpack_object_str *x = &(*(const msgpack_object *const *)a)->via.str, *y = &(*(const msgpack_object *const *)b)->via.str;
-	int order = memcmp(x->ptr, y->ptr, x->size < y->size ? x->size : y->size);
-	return order ? order : (x->size > y->size) - (x->size < y->size);
-}
-
-/* The callables of steps that wait in a queue, sorted. Returns how many. */
-static size_t waiting_callables(const msgpack_object_array *steps, const msgpack_object **ret)
-{
-	size_t n = 0;
-	for (uint32_t i = 0; i < steps->size; i++) {
-		const msgpack_object *callable = mp_get(&steps->ptr[i], "handler");
-		if (callable && callable->type == MSGPACK_OBJECT_STR && callable->via.str.size > 0 && mp_str_eq(mp_get(&steps->ptr[i], "state"), "enqueued"))
-			ret[n++] = callable;
-	}
-	qsort(ret, n, sizeof *ret, by_text);
-	return n;
-}
-
+/* What the database says of all nodes' workers, but for what those of this one have just begun to offer. */
 void add_missing_handlers(struct server *srv, const msgpack_object *answer, struct buf *out)
 {
-	const msgpack_object *steps = NULL, *ns = mp_get(answer, "namespace");
-	copy_map(out, answer, 1);
-	mp_str(out, "missing_handlers");
-	size_t mark = mp_array_open(out), n = 0;
-	const msgpack_object **waiting = ns && mp_get_array(answer, "steps", &steps) == 1 ? calloc(steps->via.array.size + 1u, sizeof *waiting) : NULL;
-	size_t n_waiting = waiting ? waiting_callables(&steps->via.array, waiting) : 0;
-	for (size_t i = 0; i < n_waiting; i++)
-		if ((i == 0 || by_text(&waiting[i - 1], &waiting[i]) != 0) && !offered(srv, ns, waiting[i])) {
-			mp_object(out, waiting[i]);
-			n++;
+	const msgpack_object *missing = NULL, *ns = mp_get(answer, "namespace");
+	bool known = ns && mp_get_array(answer, "missing_handlers", &missing) == 1;
+	mp_map(out, answer->via.map.size);
+	for (uint32_t i = 0; i < answer->via.map.size; i++) {
+		const msgpack_object_kv *kv = &answer->via.map.ptr[i];
+		mp_object(out, &kv->key);
+		if (!known || &kv->val != missing) {
+			mp_object(out, &kv->val);
+			continue;
 		}
-	free(waiting);
-	mp_array_close(out, mark, n);
+		size_t mark = mp_array_open(out), n = 0;
+		for (uint32_t k = 0; k < missing->via.array.size; k++)
+			if (!offered(srv, ns, &missing->via.array.ptr[k])) {
+				mp_object(out, &missing->via.array.ptr[k]);
+				n++;
+			}
+		mp_array_close(out, mark, n);
+	}
 }

@@ -142,14 +142,14 @@ static void put_steps(struct render *r)
 		backlog += p->n_backlog;
 	}
 	HASH_ITER(hh, srv->handlers, h, next)
-		missing += h->missing_since && h->pools == 0;
+		missing += handler_lacks_workers(h);
 	const struct choice places[] = {{"total", slots}, {"running", used}, {"lent", lent}, {"backlog", backlog}};
 	const struct choice ignored[] = {{"duplicate", (double)srv->metrics.ignored_duplicate}, {"stale", (double)srv->metrics.ignored_stale}};
 	const struct single singles[] = {
 		{"taskerd_steps_lost", NULL, "Attempts that ended because their worker was gone.", METRIC_COUNTER, (double)srv->c_lost},
 		{"taskerd_steps_timed_out", NULL, "Attempts that ended because timeout_seconds was over.", METRIC_COUNTER, (double)srv->c_timeouts},
 		{"taskerd_workers_lost", NULL, "Workers that went without saying goodbye.", METRIC_COUNTER, (double)srv->metrics.workers_lost},
-		{"taskerd_handlers_without_workers", NULL, "Handlers that steps wait for and no worker of this node offers.", METRIC_GAUGE, missing},
+		{"taskerd_handlers_without_workers", NULL, "Handlers that steps wait for and no connected worker offers, on whichever node.", METRIC_GAUGE, missing},
 		{"taskerd_steps_waiting_for_resume", NULL, "Steps that ran before a restart of the daemon and whose workers have not come back yet.", METRIC_GAUGE,
 		 HASH_COUNT(srv->orphans)},
 		{"taskerd_results_under_way", NULL, "Results that wait for their commit.", METRIC_GAUGE, recordings_count(srv)},

@@ -56,6 +56,7 @@ static const struct param dlq_list_params[] = {{"status", P_STR, false, 1, 40}, 
 static const struct param audit_params[] = {{"task_uuid", P_UUID, false, 0, 0}, {"action", P_STR, false, 1, 64}, {"who", P_STR, false, 1, 256}, {"namespace", P_STR, false, 1, 29}, {"request", P_UUID, false, 0, 0},
 					    {"after", P_TIME, false, 0, 0}, {"before", P_TIME, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
 static const struct param dlq_get_params[] = {ENTRY_OR_TASK, {0}};
+static const struct param dlq_stats_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"causes", P_BOOL, false, 0, 0}, {0}};
 static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 29}, {"limit", P_INT, false, 1, 1000}, {0}};
 static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
 static const struct param dlq_update_params[] = {ENTRY_OR_TASK, {"status", P_STR, false, 1, 40}, {"notes", P_STR, false, 0, 4096}, {"resolved_by", P_STR, false, 1, 128}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
@@ -77,7 +78,7 @@ static const struct param retention_params[] = {{"namespace", P_STR, true, 1, 29
 static const struct param token_create_params[] = {{"name", P_STR, true, 1, 64}, {"roles", P_STRS, true, 1, 16}, {"namespaces", P_STRS, false, 1, TOKEN_NAMESPACES_MAX}, {"expires_at", P_TIME, false, 0, 0}, MAYBE_WHY, {0}};
 static const struct param token_list_params[] = {{"all", P_BOOL, false, 0, 0}, {0}};
 static const struct param token_revoke_params[] = {{"token", P_STR, true, 1, 64}, MAYBE_WHY, {0}};
-static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 64}, {0}};
 static const struct param metrics_params[] = {{"format", P_STR, false, 1, 16}, {0}};
 static const struct param no_params[] = {{0}};
 #define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}
@@ -155,7 +156,7 @@ static const struct param *const params_of[MSG_COUNT] = {
 	[MSG_AUDIT_LIST] = audit_params,
 	[MSG_DLQ_LIST] = dlq_list_params,
 	[MSG_DLQ_GET] = dlq_get_params,
-	[MSG_DLQ_STATS] = template_list_params,
+	[MSG_DLQ_STATS] = dlq_stats_params,
 	[MSG_DLQ_QUEUE] = dlq_queue_params,
 	[MSG_DLQ_ADD] = dlq_add_params,
 	[MSG_DLQ_UPDATE] = dlq_update_params,

@@ -469,18 +469,35 @@ void handlers_loaded(struct server *srv, struct done *d)
 	}
 }
 
+void handlers_lacking(struct server *srv, struct done *d)
+{
+	struct handler *h, *tmp;
+	HASH_ITER(hh, srv->handlers, h, tmp)
+		h->lacking = false;
+	for (size_t i = 0; i < d->n_ids; i++) {
+		h = handler_find(srv, d->ids[i]);
+		if (h)
+			h->lacking = true;
+	}
+}
+
+bool handler_lacks_workers(const struct handler *h)
+{
+	return h->lacking && h->missing_since && h->pools == 0;
+}
+
 void handlers_report_missing(struct server *srv)
 {
 	struct handler *h, *tmp;
 	usec_t now = now_mono();
 	HASH_ITER(hh, srv->handlers, h, tmp) {
-		if (!h->missing_since || h->pools > 0 || now - h->missing_since < 2 * USEC_PER_SEC)
+		if (!handler_lacks_workers(h) || now - h->missing_since < 2 * USEC_PER_SEC)
 			continue;
 		if (h->reported && now - h->reported < 60 * USEC_PER_SEC)
 			continue;
 		h->reported = now;
 		log_event(LOG_HANDLER_MISSING, LOG_FIELDS("TASKER_NAMESPACE", h->ns, "TASKER_HANDLER", h->callable),
-			  "steps wait for handler %s of namespace %s: no worker of this node offers it", h->callable, h->ns);
+			  "steps wait for handler %s of namespace %s: no connected worker offers it", h->callable, h->ns);
 	}
 }
 

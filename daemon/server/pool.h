@@ -38,6 +38,7 @@ struct handler {
 	bool paused;	 /* its namespace is: nothing is claimed */
 	unsigned pools;	 /* how many pools run it */
 	usec_t missing_since; /* messages and no pool, 0: not so */
+	bool lacking;	 /* nor does another node's worker offer it, and steps wait: as of the last proof of life */
 	usec_t reported;
 	usec_t due;	 /* when the timer fires, 0: not set */
 	struct event timer;
@@ -46,6 +47,9 @@ struct handler {
 };
 
 void handlers_loaded(struct server *srv, struct done *d);
+void handlers_lacking(struct server *srv, struct done *d);
+/* Nobody offers it, here or elsewhere, and steps wait for it. */
+bool handler_lacks_workers(const struct handler *h);
 void pool_join(struct session *s);
 void pool_leave(struct session *s);
 /* Lend the session's pool one free credit to travel with `r`, if it has one. */

@@ -95,12 +95,16 @@ void server_fail(struct server *srv, const struct err *e)
 static void tell_load(struct server *srv)
 {
 	struct session *s, *tmp;
+	struct handler *h, *next;
 	struct store_load l = {.sessions = (unsigned)srv->n_sessions};
 	handlers_load(srv, l.handlers, sizeof l.handlers);
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		l.workers += s->worker && s->state == SESSION_OPEN;
 		l.open_steps += s->open;
 	}
+	HASH_ITER(hh, srv->handlers, h, next)
+		if (h->missing_since && h->pools == 0 && l.n_missing < MISSING_TOLD_MAX)
+			l.missing[l.n_missing++] = h->id;
 	store_set_load(srv->store, &l);
 }
 

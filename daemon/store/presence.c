@@ -155,7 +155,7 @@ static int announce_up(struct presence *p);
 
 static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 {
-	char node[16], inc[16], ttl[16], info[sizeof(struct store_load) + 160];
+	char node[16], inc[16], ttl[16], info[sizeof p->s->load.handlers + 160];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	pthread_mutex_lock(&p->s->lock);
 	bool draining = p->s->draining;
@@ -180,6 +180,29 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 		announce_up(p);
 	}
 	return 0;
+}
+
+/* Whether anybody else can run what nobody here can. */
+static int ask_others(struct presence *p, enum db_failure *why, struct err *e)
+{
+	char ids[MISSING_TOLD_MAX * 12 + 3] = "{";
+	size_t at = 1;
+	cleanup_(cleanup_pgresult) PGresult *r = NULL;
+	pthread_mutex_lock(&p->s->lock);
+	size_t n = p->s->load.n_missing;
+	for (size_t i = 0; i < n; i++)
+		at += (size_t)snprintf(ids + at, sizeof ids - at, "%s%d", i ? "," : "", p->s->load.missing[i]);
+	pthread_mutex_unlock(&p->s->lock);
+	if (n == 0)
+		return 0;
+	snprintf(ids + at, sizeof ids - at, "}");
+	int rc = query(p, "SELECT tasker.lacking_handlers($1::int[])", 1, (const char *[]){ids}, &r, why, e);
+	struct done *d = rc < 0 ? NULL : done_new(DONE_LACKING);
+	for (int i = 0; d && i < PQntuples(r); i++)
+		done_add_id(d, (int)strtol(PQgetvalue(r, i, 0), NULL, 10));
+	if (d)
+		store_post(p->s, d);
+	return rc;
 }
 
 /* What the server's process of a call that hangs waits for: the one of all that hold its lock whose transaction is the oldest, or what else the server says. */
@@ -407,6 +430,8 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 				rc = try_lock(p, why, e);
 			if (rc == 0)
 				rc = reclaim(p, why, e);
+			if (rc == 0)
+				rc = ask_others(p, why, e);
 			if (rc == 0)
 				rc = explain_hangs(p, why, e);
 			if (looks-- > 0)

@@ -238,6 +238,7 @@ enum done_kind {
 	DONE_NOTIFY_EVENTS,    /* fired: by another node */
 	DONE_NOTIFY_DRAIN,     /* settled: workers that are to finish */
 	DONE_NOTIFY_TOKENS,    /* bearer tokens were made or revoked */
+	DONE_LACKING,	/* ids: of the handlers that are missing here, those that steps wait for and no worker of any node offers */
 	DONE_STUCK,	/* the database is there but refuses to write (full disk...): err says what */
 	DONE_UNSTUCK,	/* it writes again */
 	DONE_FATAL,	/* the daemon must stop: err says why */

@@ -57,8 +57,11 @@ void store_set_draining(struct store *s);
 /* store_stop then does not leave the cluster: the node comes back at once, and what it holds stays its own until the lease runs out. */
 void store_keep_lease(struct store *s);
 /* What nodes see of each other besides. */
+#define MISSING_TOLD_MAX 200
 struct store_load {
 	unsigned sessions, workers, open_steps;
+	int missing[MISSING_TOLD_MAX]; /* handlers that steps may wait for and no worker here offers */
+	size_t n_missing;
 	char handlers[16384]; /* JSON: {"ID": [workers, results recorded, a second]} of those that are not idle */
 };
 void store_set_load(struct store *s, const struct store_load *l);

@@ -96,7 +96,7 @@ class Mistakes(Console):
 
 	def test_status_names_them_all(self):
 		found = self.json("status", code=1)["findings"]
-		for what, following in ("paused", "taskerctl namespace resume night --reason TEXT"), ("no worker", "taskerctl worker list"), ("dead letters", "taskerctl dlq queue"), ("paused", "taskerctl task list --paused"):
+		for what, following in ("paused", "taskerctl namespace resume night --reason TEXT"), ("no worker", "taskerctl worker list"), ("dead letters", "taskerctl dlq causes"), ("paused", "taskerctl task list --paused"):
 			self.assertIn((what, following), [(f["what"], f["next"]) for f in found])
 
 	def test_wide_columns_have_something_to_show(self):

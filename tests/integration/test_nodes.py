@@ -3,6 +3,7 @@ import collections
 import unittest
 
 import harness
+import wire
 from harness import Waiting, step, template, wait_for
 
 DIAMOND = [step("a", "t.gate"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"])]
@@ -45,6 +46,27 @@ class Nodes(harness.Case):
 	def wait_states(node, states):
 		listed = lambda: {n["node"]: n["state"] for n in node.client.list_nodes()}  # noqa: E731
 		wait_for(lambda: listed() == states, lambda: "the nodes to be %s; they are %s" % (states, listed()))
+
+	def test_what_no_worker_offers_is_what_none_of_any_node_offers(self):
+		one, two = self.nodes(2)
+		self.apply(one, template("near", [step("a", "t.far")]))
+		self.apply(one, template("none", [step("a", "t.nobody")]))
+		worker = wire.Worker(two.socket, ["t.far"], namespaces=["t"])
+		self.addCleanup(worker.close)
+		runs = self.create(one, "near")
+		worker.take()
+		waits, stuck = self.create(one, "near"), self.create(one, "none")
+		missing = lambda node, task: node.client.request("task.get", {"task_uuid": task})["missing_handlers"]  # noqa: E731
+		for node in one, two:
+			self.assertEqual((missing(node, waits), missing(node, stuck)), ([], ["t.nobody"]))
+			lacks = lambda node=node: [m["samples"][0]["value"] for m in node.client.request("server.metrics")["metrics"] if m["name"] == "taskerd_handlers_without_workers"]  # noqa: E731
+			wait_for(lambda: lacks() == [1], lambda: "one handler to be without workers: %s" % lacks())
+			wait_for(lambda node=node: "steps wait for handler t.nobody of namespace t: no connected worker offers it" in node.log_text(), "the line in the log")
+			self.assertNotIn("steps wait for handler t.far", node.log_text())
+		worker.close()
+		wait_for(lambda: missing(one, waits) == ["t.far"], "the other node's worker to be missed")
+		for task in runs, waits, stuck:
+			one.client.cancel_task(task)
 
 	def test_three_nodes(self):
 		self.share(3, 150)

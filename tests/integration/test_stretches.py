@@ -119,6 +119,97 @@ class Stretches(unittest.TestCase):
 			flow.doctor()
 			self.assertEqual(act.rest().answer["state"], state)
 
+	def call(self, flow, function, params):
+		return json.loads(flow.e.value("SELECT tasker.%s(%s)" % (function, pg.lit(json.dumps(params)))))
+
+	def until_done(self, flow, function, params):
+		"""The answer, and how many calls it took: each is a transaction."""
+		n = 1
+		while (answer := self.call(flow, function, params)) == "again":
+			n += 1
+		return answer, n
+
+	def by(self, **params):
+		return {"reason": "mended", "by": {"request": str(uuid.uuid4())}, **params}
+
+	def test_redrive(self):
+		flow = self.fan()
+		flow.claim()
+		flow.record([(c, ValueError("x")) for c in list(flow.open.values())], credits=0)
+		params = self.by(task_uuid=flow.e.value("SELECT task_uuid FROM tasker.tasks"))
+		self.assertEqual(self.call(flow, "api_dlq_redrive", params), "again")
+		self.assertEqual(flow.e.run("SELECT status, notes, metadata ? 'redriven_at' FROM tasker.dlq"), [["manually_resolved", "mended", "t"]])
+		answer, calls = self.until_done(flow, "api_dlq_redrive", params)
+		self.assertEqual((answer["task"]["state"], answer["entry"]["status"], self.count(flow, "enqueued")), ("steps_in_process", "manually_resolved", N))
+		self.assertGreater(calls, N // 300)
+		self.assertLessEqual(self.largest(flow, "state = 'enqueued'"), 300)
+		self.assertEqual(self.call(flow, "api_dlq_redrive", params)["task"]["state"], "steps_in_process")  # the answer was lost
+		self.assertEqual(flow.e.value("SELECT count(*) FROM tasker.operator_actions WHERE action = 'task.retry'"), "1")
+		flow.doctor()
+
+	def test_purge(self):
+		flow = self.fan()
+		flow.record([(c, {}) for c in list(flow.open.values())], credits=0)
+		queue = flow.e.run("SELECT n.name, h.callable FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id)")[0]
+		params = self.by(namespace=queue[0], handler=queue[1])
+		answer, calls = self.until_done(flow, "api_queue_purge", params)
+		self.assertEqual((flow.state(1), answer["tasks"], answer["more"]), ("cancelled", 1, True))
+		self.assertGreater(calls, 2)
+		self.assertLessEqual(self.largest(flow, "state = 'cancelled'"), 1000)
+		again = self.call(flow, "api_queue_purge", params)  # the answer was lost
+		self.assertEqual((again["messages"], again["tasks"], again["more"]), (0, 0, True))
+		gone = 0
+		while answer["more"]:
+			answer = self.call(flow, "api_queue_purge", self.by(namespace=queue[0], handler=queue[1]))
+			gone += answer["messages"]
+		self.assertEqual((gone, answer["left"]), (N - 20, 0))
+		flow.doctor()
+
+	def test_many_tasks_at_a_time(self):
+		"""A page is of no more tasks than have some 5000 steps, and what its answer said can be had again."""
+		flow = Flow(self, [S("begin"), *(S("p%d" % i, "standard", ["begin"]) for i in range(1499))])
+		tasks = [flow.create() for _ in range(5)]
+		self.assertEqual(flow.e.value("SELECT tasker.as_many('{1,2,3,4,5}')"), "{1,2,3}")
+		flow.claim()
+		flow.record([(c, ValueError("x")) for c in list(flow.open.values())], credits=0)
+		self.assertEqual({flow.state(t) for t in tasks}, {"blocked_by_failures"})
+		causes = self.call(flow, "api_dlq_stats", {"causes": True})["causes"]
+		self.assertEqual([(c["tasks"], c["step"], c["name"], c["reason"]) for c in causes], [(5, "begin", "t", "max_retries_exceeded")])
+		done, cursor = [], None
+		for n in 3, 2:
+			params = self.by(action="retry", filter={"dlq": "max_retries_exceeded", "step": "begin"}, cursor=cursor)
+			answer = self.call(flow, "api_task_bulk_action", params)
+			self.assertEqual((answer["done"], answer["refused"]), (n, 0))
+			again = self.call(flow, "api_task_bulk_action", params)
+			self.assertEqual((again["items"], again["done"]), (answer["items"], n))
+			cursor = again["next_cursor"]
+			done += [i["task_uuid"] for i in answer["items"]]
+		self.assertEqual(len(set(done)), 5)
+		self.assertEqual(self.call(flow, "api_task_bulk_action", self.by(action="retry", filter={"dlq": "any"}, cursor=cursor))["items"], [])
+		self.assertEqual(flow.e.run("SELECT status, count(*) FROM tasker.dlq GROUP BY 1"), [["manually_resolved", "5"]])
+		flow.doctor()
+
+	def test_a_history_in_pages(self):
+		"""Each page begins behind the last item of the one before, whatever is written meanwhile."""
+		flow = self.fan()
+		task = flow.e.value("SELECT task_uuid FROM tasker.tasks")
+		whole = self.call(flow, "api_task_history", {"task_uuid": task, "limit": 1000})
+		seen, cursor = {"transitions": [], "attempts": [], "actions": []}, None
+		for _ in range(1000):
+			page = self.call(flow, "api_task_history", {"task_uuid": task, "limit": 1, "cursor": cursor})
+			for key, items in seen.items():
+				items += page[key]
+			cursor = page["next_cursor"]
+			if cursor is None:
+				break
+			flow.e.run("INSERT INTO tasker.operator_actions (request_id, action, task_id, reason, at) VALUES (gen_random_uuid(), 'task.pause', 1, 'r', '2020-01-01')")
+		self.assertEqual((seen["transitions"], seen["attempts"]), (whole["transitions"], whole["attempts"]))
+		self.assertEqual(seen["actions"], [])
+		for wrong in "x", "1.2", "1.2.3.x", "99999999999999999.1.1.1":
+			with self.assertRaises(pg.PgError) as caught:
+				self.call(flow, "api_task_history", {"task_uuid": task, "cursor": wrong})
+			self.assertEqual(caught.exception.sqlstate, "TK400")
+
 	def test_the_task_ends_by_itself_meanwhile(self):
 		flow = self.fan()
 		cancel = Action(flow, "cancel")

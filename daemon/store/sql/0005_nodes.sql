@@ -23,6 +23,26 @@ RETURNS TABLE (alive boolean, peers int, had_lapsed boolean) LANGUAGE sql AS $$
          EXISTS (SELECT 1 FROM u WHERE u.state = 'down')
 $$;
 
+-- Whether a worker that is connected to a live node, and was not told to finish, offers a handler.
+CREATE FUNCTION tasker.is_offered(p_namespace text, p_callable text) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT EXISTS (
+    SELECT 1 FROM tasker.workers w JOIN tasker.nodes n ON n.node_no = w.node_no AND n.state <> 'down' AND n.lease_until > now()
+    WHERE w.disconnected_at IS NULL AND NOT w.draining AND p_callable = ANY (w.handlers) AND (w.namespaces = '{}' OR w.namespaces && ARRAY['*', p_namespace]))
+$$;
+
+-- Those of these handlers that steps wait for and nobody offers.
+CREATE FUNCTION tasker.lacking_handlers(p_ids int[]) RETURNS SETOF int LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  h record; v_waiting boolean;
+BEGIN
+  FOR h IN SELECT x.handler_id, x.queue_name FROM tasker.handlers x JOIN tasker.namespaces n USING (namespace_id) WHERE x.handler_id = ANY (p_ids) AND NOT tasker.is_offered(n.name, x.callable) LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM pgmq.%I q WHERE q.vt <= now())', 'q_' || h.queue_name) INTO v_waiting;
+    IF v_waiting THEN
+      RETURN NEXT h.handler_id;
+    END IF;
+  END LOOP;
+END $$;
+
 -- A clean stop: nothing is left running.
 CREATE FUNCTION tasker.node_leave(p_node int, p_incarnation int) RETURNS void LANGUAGE sql AS $$
   UPDATE tasker.nodes SET state = 'down', lease_until = now() WHERE node_no = p_node AND incarnation = p_incarnation;

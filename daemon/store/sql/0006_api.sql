@@ -207,6 +207,14 @@ BEGIN
   RETURN v_task || jsonb_build_object('next_cursor', CASE WHEN EXISTS (SELECT 1 FROM tasker.step_rows(p_id) s WHERE s.step_no > v_last) THEN v_last::text END);
 END $$;
 
+-- A task object with its missing_handlers: what its ready steps need and no connected worker offers. The daemon knows better what its own workers offer.
+CREATE FUNCTION tasker.with_missing_handlers(p_task jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT p_task || jsonb_build_object('missing_handlers', coalesce((
+    SELECT jsonb_agg(h.callable ORDER BY h.callable COLLATE "C")
+    FROM (SELECT DISTINCT s ->> 'handler' AS callable FROM jsonb_array_elements(p_task -> 'steps') s WHERE s ->> 'state' = 'enqueued') h
+    WHERE NOT tasker.is_offered(p_task ->> 'namespace', h.callable)), '[]'))
+$$;
+
 CREATE FUNCTION tasker.api_task_get(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   a record := tasker.archived_task(p ->> 'task_uuid');
@@ -229,7 +237,7 @@ BEGIN
   IF (p ->> 'readiness')::boolean AND v_task ? 'steps' THEN
     v_task := tasker.with_readiness(v_id, v_task, false);
   END IF;
-  RETURN v_task;
+  RETURN tasker.with_missing_handlers(v_task);
 END $$;
 
 -- What became of an attempt that this node does not hold: duplicate (its result was recorded before) or stale.

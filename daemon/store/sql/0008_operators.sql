@@ -263,6 +263,7 @@ BEGIN
     SELECT array_agg(s.task_id), array_agg(s.step_no) INTO v_t, v_s
     FROM (SELECT s.task_id, s.step_no FROM tasker.steps s
           WHERE s.task_id = ANY (p_tasks) AND (s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL) ORDER BY 1, 2) s;
+    PERFORM tasker.close_entries(a, p_tasks);
     PERFORM tasker.reopen_tasks(a, p_tasks, v_cause);
     PERFORM tasker.act_on_steps(a, 'reset_for_retry', v_t, v_s, NULL);
   END CASE;
@@ -278,9 +279,20 @@ END $$;
 -- What is done to very many steps would hold the task's row for seconds, and so would whoever waits for it hold up what else is in his batch. So it is done in stretches, each a transaction.
 -- Meanwhile the task is one that could be found so at any time: paused (also while it is cancelled, or before it is resumed), with some of its steps cancelled, reset or let go, and its
 -- counters right. The caller of the request repeats it until it is done ('"again"'); if nobody does, the keeper of any node goes on.
-CREATE FUNCTION tasker.is_large(p_task bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
-  SELECT tp.n_steps + coalesce((SELECT sum(b.n_workers) FROM tasker.batches b WHERE b.task_id = t.task_id), 0) > 2000
+CREATE FUNCTION tasker.n_steps_of(p_task bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+  SELECT tp.n_steps + coalesce((SELECT sum(b.n_workers) FROM tasker.batches b WHERE b.task_id = t.task_id), 0)
   FROM tasker.tasks t CROSS JOIN LATERAL (SELECT x.n_steps FROM tasker.templates x WHERE x.template_id = t.template_id OFFSET 0) tp WHERE t.task_id = p_task
+$$;
+
+CREATE FUNCTION tasker.is_large(p_task bigint) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT tasker.n_steps_of(p_task) > 2000 $$;
+
+-- The first of many tasks (p_ids is in the order in which they are acted on) that one transaction may do something to: not more than some 5000 steps, but one task. Large ones do not
+-- count, they are done in stretches of their own.
+CREATE FUNCTION tasker.as_many(p_ids bigint[]) RETURNS bigint[] LANGUAGE sql STABLE AS $$
+  SELECT coalesce(array_agg(x.id ORDER BY x.ord) FILTER (WHERE x.before <= 5000 - x.n OR x.before = 0), '{}')
+  FROM (
+    SELECT k.id, k.ord, k.n, sum(k.n) OVER (ORDER BY k.ord) - k.n AS before
+    FROM (SELECT u.id, u.ord, CASE WHEN s.n > 2000 THEN 0 ELSE s.n END AS n FROM unnest(p_ids) WITH ORDINALITY AS u(id, ord) CROSS JOIN LATERAL (SELECT tasker.n_steps_of(u.id) AS n OFFSET 0) s) k) x
 $$;
 
 -- The caller holds the task's row lock, here and below.
@@ -288,6 +300,7 @@ CREATE FUNCTION tasker.begin_long(a tasker.actor, p_action text, p_task bigint) 
 BEGIN
   INSERT INTO tasker.long_actions (task_id, action, actor, from_state) SELECT t.task_id, p_action, a, t.state FROM tasker.tasks t WHERE t.task_id = p_task;
   IF p_action = 'retry' THEN
+    PERFORM tasker.close_entries(a, ARRAY[p_task]);
     PERFORM tasker.reopen_tasks(a, ARRAY[p_task], tasker.cause_of('task.retry', a));
   ELSIF p_action <> 'resume' THEN
     PERFORM tasker.begin_counting(ARRAY[p_task]);
@@ -385,7 +398,7 @@ BEGIN
     END IF;
     PERFORM tasker.act_on_tasks(a, p ->> 'action', ARRAY[v_id]);
   END IF;
-  RETURN tasker.task_after(v_id);
+  RETURN tasker.with_missing_handlers(tasker.task_after(v_id));
 END $$;
 
 -- A cancel that cancel_task has begun.

@@ -187,10 +187,39 @@ BEGIN
     'next_cursor', CASE WHEN cardinality(v_ids) > v_limit THEN v_ids[v_limit]::text END);
 END $$;
 
+-- What is open, by template, step and error: how many tasks each holds up, where and by which workers it failed. Of the newest 20,000 open entries.
+CREATE FUNCTION tasker.dlq_causes(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  WITH d AS MATERIALIZED (
+    SELECT x.task_id, x.reason, n.name AS namespace, tp.name, tp.version, tp.template_id, t.task_uuid
+    FROM (SELECT i.task_id, i.reason FROM tasker.dlq i WHERE i.status = 'pending' ORDER BY i.task_id DESC LIMIT 20000) x
+    CROSS JOIN LATERAL (SELECT i.template_id, i.task_uuid FROM tasker.tasks i WHERE i.task_id = x.task_id OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT i.* FROM tasker.templates i WHERE i.template_id = t.template_id OFFSET 0) tp
+    JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+    WHERE (p ->> 'namespace' IS NULL OR n.name = p ->> 'namespace') AND (p ->> 'name' IS NULL OR tp.name = p ->> 'name') AND tasker.is_within(p, n.name)),
+  f AS MATERIALIZED (
+    SELECT d.*, ts.name AS step, ts.handler ->> 'callable' AS handler, s.error ->> 'error_type' AS error_type, left(s.error ->> 'message', 300) AS message, s.finished_at AS at, a.outcome,
+           concat(coalesce(w.name, CASE WHEN w.pid IS NOT NULL THEN 'pid ' || w.pid END, a.worker_uuid::text), '@' || nd.node_name) AS worker
+    FROM d
+    LEFT JOIN LATERAL (SELECT i.* FROM tasker.steps i WHERE i.task_id = d.task_id AND i.state = 'error' AND i.result IS NULL OFFSET 0) s ON true
+    LEFT JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = d.template_id AND i.step_no = s.template_no OFFSET 0) ts ON true
+    LEFT JOIN LATERAL (SELECT i.* FROM tasker.step_attempts i WHERE i.task_id = d.task_id AND i.step_no = s.step_no AND i.fence = s.fence LIMIT 1) a ON true
+    LEFT JOIN tasker.workers w ON w.worker_uuid = a.worker_uuid
+    LEFT JOIN tasker.nodes nd ON nd.node_no = a.node_no),
+  g AS (
+    SELECT f.reason, f.namespace, f.name, f.version, f.step, f.handler, f.outcome, f.error_type, count(DISTINCT f.task_id) AS tasks, min(f.at) AS oldest, max(f.at) AS newest,
+           (array_agg(f.message ORDER BY f.at DESC))[1] AS message, (array_agg(f.task_uuid ORDER BY f.at DESC))[1] AS task_uuid, array_agg(DISTINCT f.worker) FILTER (WHERE f.worker <> '') AS workers
+    FROM f GROUP BY 1, 2, 3, 4, 5, 6, 7, 8)
+  SELECT coalesce(jsonb_agg(jsonb_build_object('tasks', g.tasks, 'namespace', g.namespace, 'name', g.name, 'version', g.version, 'reason', g.reason, 'step', g.step, 'handler', g.handler,
+           'outcome', g.outcome, 'error_type', g.error_type, 'message', g.message, 'workers', to_jsonb(g.workers[1:10]), 'n_workers', coalesce(cardinality(g.workers), 0),
+           'oldest_at', tasker.rfc3339(g.oldest), 'newest_at', tasker.rfc3339(g.newest), 'task_uuid', g.task_uuid) ORDER BY g.tasks DESC, g.namespace, g.name, g.version, g.step, g.error_type), '[]')
+  FROM (SELECT g.* FROM g ORDER BY g.tasks DESC LIMIT 200) g
+$$;
+
 CREATE FUNCTION tasker.api_dlq_stats(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('reasons', jsonb_agg(jsonb_build_object('reason', r.reason, 'total', k.total, 'pending', k.pending, 'manually_resolved', k.resolved,
            'permanently_failed', k.failed, 'cancelled', k.cancelled, 'oldest_pending_at', tasker.rfc3339(k.oldest), 'oldest_at', tasker.rfc3339(k.first), 'newest_at', tasker.rfc3339(k.newest),
            'mean_resolution_minutes', k.mean) ORDER BY r.reason))
+    || CASE WHEN (p ->> 'causes')::boolean THEN jsonb_build_object('causes', tasker.dlq_causes(p)) ELSE '{}' END
   FROM unnest(enum_range(NULL::tasker.dlq_reason)) AS r(reason)
   CROSS JOIN LATERAL (
     SELECT count(*) AS total, count(*) FILTER (WHERE d.status = 'pending') AS pending, count(*) FILTER (WHERE d.status = 'manually_resolved') AS resolved,
@@ -265,7 +294,14 @@ BEGIN
   RETURN tasker.dlq_object(d, false);
 END $$;
 
--- Take up a task again, whose failed steps someone has found a remedy for: {"entry" or "task_uuid", "reason", "operator", "by"}. The retry and the end of the entry are one transaction.
+-- What is open about tasks that someone takes up again: he has found a remedy.
+CREATE FUNCTION tasker.close_entries(a tasker.actor, p_tasks bigint[]) RETURNS void LANGUAGE sql AS $$
+  UPDATE tasker.dlq x SET status = 'manually_resolved', resolved_at = clock_timestamp(), updated_at = clock_timestamp(), resolved_by = coalesce(a.operator, a.user_name, 'uid:' || a.uid),
+    notes = concat_ws('; ', x.notes, a.reason), metadata = x.metadata || jsonb_build_object('redriven_at', tasker.rfc3339(clock_timestamp()))
+  WHERE x.task_id = ANY (p_tasks) AND x.status = 'pending'
+$$;
+
+-- Take up the task of an entry again: {"entry" or "task_uuid", "reason", "operator", "by"}. The retry and the end of the entry are one transaction; the retry of a large task goes on in stretches.
 CREATE FUNCTION tasker.api_dlq_redrive(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   a CONSTANT tasker.actor := tasker.actor_of(p);
@@ -274,18 +310,21 @@ DECLARE
 BEGIN
   SELECT t.* INTO v_task FROM tasker.tasks t WHERE t.task_id = d.task_id FOR NO KEY UPDATE;
   SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id FOR UPDATE;
-  IF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+  IF EXISTS (SELECT 1 FROM tasker.long_actions l WHERE l.task_id = d.task_id AND (l.actor).request_id = a.request_id) THEN
+    IF NOT tasker.go_on(d.task_id) THEN
+      RETURN '"again"';
+    END IF;
+  ELSIF NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
     v_why := CASE WHEN d.status <> 'pending' THEN format('the entry was closed as %s by %s', d.status, coalesce(d.resolved_by, 'someone')) ELSE tasker.task_refusal('retry', v_task) END;
     IF v_why IS NOT NULL THEN
       RAISE EXCEPTION 'task %: %', v_task.task_uuid, v_why USING ERRCODE = 'TK409';
+    ELSIF tasker.is_large(d.task_id) THEN
+      PERFORM tasker.begin_long(a, 'retry', d.task_id);
+      RETURN '"again"';
     END IF;
     PERFORM tasker.act_on_tasks(a, 'retry', ARRAY[d.task_id]);
-    -- A blocked task's entry has been closed by settle; that of one that was failed has not.
-    UPDATE tasker.dlq x SET status = 'manually_resolved', resolved_at = clock_timestamp(), updated_at = clock_timestamp(), resolved_by = coalesce(a.operator, a.user_name, 'uid:' || a.uid),
-      notes = concat_ws('; ', d.notes, a.reason), metadata = d.metadata || jsonb_build_object('redriven_at', tasker.rfc3339(clock_timestamp()))
-    WHERE x.dlq_id = d.dlq_id;
-    SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id;
   END IF;
+  SELECT x.* INTO d FROM tasker.dlq x WHERE x.dlq_id = d.dlq_id;
   RETURN jsonb_build_object('entry', tasker.dlq_object(d, false), 'task', tasker.task_after(d.task_id));
 END $$;
 
@@ -378,11 +417,9 @@ END $$;
 
 -- Whether a task waits because no connected worker offers any of the handlers that its ready steps need.
 CREATE FUNCTION tasker.lacks_workers(p_task bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
-  SELECT count(*) > 0 AND bool_and(NOT k.offered)
+  SELECT count(*) > 0 AND bool_and(NOT tasker.is_offered(k.name, k.callable))
   FROM (
-    SELECT EXISTS (
-      SELECT 1 FROM tasker.workers w JOIN tasker.nodes nd ON nd.node_no = w.node_no AND nd.state <> 'down' AND nd.lease_until > now()
-      WHERE w.disconnected_at IS NULL AND h.callable = ANY (w.handlers) AND (n.name = ANY (w.namespaces) OR '*' = ANY (w.namespaces))) AS offered
+    SELECT DISTINCT n.name, h.callable
     FROM tasker.tasks t
     JOIN tasker.steps s ON s.task_id = t.task_id AND s.state = 'enqueued'
     CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts

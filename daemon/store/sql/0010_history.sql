@@ -21,20 +21,40 @@ CREATE FUNCTION tasker.action_item(o tasker.operator_actions, p_step text, p_nod
     'reason', o.reason, 'operator', o.operator, 'uid', o.uid, 'user', o.user_name, 'pid', o.pid, 'node', p_node) || CASE WHEN o.metadata IS NULL THEN '{}' ELSE jsonb_build_object('metadata', o.metadata) END
 $$;
 
--- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}: at most p_limit items after the first p_from. What is not among them is not made.
-CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigint) RETURNS TABLE (n bigint, item jsonb) LANGUAGE sql STABLE AS $$
-  SELECT k.n, CASE k.rank WHEN 2 THEN a.item WHEN 1 THEN o.item ELSE k.item END
+-- Where an item of a history stands: (microseconds, rank, step, number), as the text of a cursor.
+CREATE TYPE tasker.history_place AS (at timestamptz, rank int, step_no int, seq bigint);
+
+CREATE FUNCTION tasker.place_text(p tasker.history_place) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT concat_ws('.', round((extract(epoch FROM p.at) * 1000000)::numeric), p.rank, p.step_no, p.seq) $$;
+
+CREATE FUNCTION tasker.place_of(p_cursor text) RETURNS tasker.history_place LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  v bigint[];
+BEGIN
+  IF p_cursor IS NULL THEN
+    RETURN ROW('-infinity', 0, 0, 0)::tasker.history_place;
+  ELSIF p_cursor !~ '^[0-9]{1,16}(\.[0-9]{1,9}){2}\.[0-9]{1,18}$' THEN
+    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p_cursor, 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
+  END IF;
+  v := string_to_array(p_cursor, '.');
+  RETURN ROW(timestamptz 'epoch' + v[1] * interval '1 microsecond', v[2], v[3], v[4])::tasker.history_place;
+END $$;
+
+-- Everything about a task, in order, as {"kind": "transition" | "attempt" | "action", ...}: at most p_limit items after a place. What is not among them is not made, nor even sorted.
+CREATE FUNCTION tasker.history_items(p_task bigint, p_after tasker.history_place, p_limit bigint) RETURNS TABLE (n bigint, item jsonb, place text) LANGUAGE sql STABLE AS $$
+  SELECT row_number() OVER (ORDER BY k.at, k.rank, k.step_no, k.seq), CASE k.rank WHEN 2 THEN a.item WHEN 1 THEN o.item ELSE k.item END, tasker.place_text(ROW(k.at, k.rank, k.step_no, k.seq)::tasker.history_place)
   FROM (
-    SELECT row_number() OVER (ORDER BY x.at, x.rank, x.step_no, x.seq) AS n, x.rank, x.step_no, x.seq, x.row, x.item
+    SELECT x.*
     FROM (
       SELECT h.at, CASE WHEN h.from_state IS NULL THEN 0 ELSE 3 END AS rank, 0 AS step_no, 0::bigint AS seq, NULL::tid AS row,
              tasker.transition_item(h.from_state, h.to_state, h.at, nd.node_name, h.cause) AS item
-      FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task
+      FROM tasker.task_history h LEFT JOIN tasker.nodes nd ON nd.node_no = h.node_no WHERE h.task_id = p_task AND h.at >= p_after.at
       UNION ALL
-      SELECT a.recorded_at, 2, a.step_no, a.fence::bigint, a.ctid, NULL FROM tasker.step_attempts a WHERE a.task_id = p_task
+      SELECT a.recorded_at, 2, a.step_no, a.fence::bigint, a.ctid, NULL FROM tasker.step_attempts a WHERE a.task_id = p_task AND a.recorded_at >= p_after.at
       UNION ALL
-      SELECT o.at, 1, coalesce(o.step_no, 0), o.action_id, o.ctid, NULL FROM tasker.operator_actions o WHERE o.task_id = p_task) x
-    ORDER BY 1 OFFSET p_from LIMIT p_limit) k
+      SELECT o.at, 1, coalesce(o.step_no, 0), o.action_id, o.ctid, NULL FROM tasker.operator_actions o WHERE o.task_id = p_task AND o.at >= p_after.at) x
+    WHERE (x.at, x.rank, x.step_no, x.seq) > (p_after.at, p_after.rank, p_after.step_no, p_after.seq)
+    ORDER BY x.at, x.rank, x.step_no, x.seq LIMIT p_limit) k
   CROSS JOIN LATERAL (SELECT x.task_uuid, x.template_id FROM tasker.tasks x WHERE x.task_id = p_task OFFSET 0) t
   LEFT JOIN LATERAL (SELECT tasker.step_name(ts.name, s.step_no, s.template_no, s.inputs) AS name FROM tasker.steps s
                      CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts WHERE s.task_id = p_task AND s.step_no = k.step_no OFFSET 0) s ON k.rank IN (1, 2)
@@ -44,7 +64,7 @@ CREATE FUNCTION tasker.history_items(p_task bigint, p_from bigint, p_limit bigin
   LEFT JOIN LATERAL (
     SELECT tasker.action_item(o, s.name, nd.node_name) AS item
     FROM tasker.operator_actions o LEFT JOIN tasker.nodes nd ON nd.node_no = o.node_no WHERE k.rank = 1 AND o.ctid = k.row OFFSET 0) o ON true
-  ORDER BY k.n
+  ORDER BY 1
 $$;
 
 -- The same of an archived task, whole.
@@ -207,37 +227,37 @@ END $$;
 CREATE FUNCTION tasker.api_task_history(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   a record := tasker.archived_task(p ->> 'task_uuid');
-  v_id bigint; v_from bigint; v_items jsonb; v_last bigint; v_more boolean;
+  v_id bigint; v_after tasker.history_place; v_from bigint := 0; v_items jsonb; v_next text; v_more boolean;
   v_limit int := coalesce((p ->> 'limit')::int, 500);
   v_step text := p ->> 'step';
 BEGIN
-  BEGIN
-    v_from := coalesce((p ->> 'cursor')::bigint, 0);
-  EXCEPTION WHEN invalid_text_representation OR numeric_value_out_of_range THEN
-    RAISE EXCEPTION 'unknown cursor %', quote_literal(left(p ->> 'cursor', 40)) USING ERRCODE = 'TK400', COLUMN = 'cursor';
-  END;
   IF a.task_id IS NULL THEN
     v_id := tasker.task_id_of(p ->> 'task_uuid');
   END IF;
+  IF v_id IS NOT NULL AND v_step IS NULL THEN
+    v_after := tasker.place_of(p ->> 'cursor');
+  ELSE
+    v_from := coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0);
+  END IF;
   WITH items AS (
-    SELECT h.n, h.item FROM tasker.history_items(CASE WHEN a.task_id IS NULL AND v_step IS NULL THEN v_id END, v_from, v_limit + 1) h
+    SELECT h.n, h.item, h.place FROM tasker.history_items(CASE WHEN v_step IS NULL THEN v_id END, v_after, v_limit + 1) h
     UNION ALL
-    SELECT h.n, h.item FROM tasker.step_items(v_id, CASE WHEN v_step IS NOT NULL AND v_id IS NOT NULL THEN tasker.step_no_of(v_id, v_step) END) h WHERE a.task_id IS NULL AND v_step IS NOT NULL
+    SELECT h.n, h.item, h.n::text FROM tasker.step_items(v_id, CASE WHEN v_step IS NOT NULL AND v_id IS NOT NULL THEN tasker.step_no_of(v_id, v_step) END) h WHERE a.task_id IS NULL AND v_step IS NOT NULL
     UNION ALL
-    SELECT e.n, e.item FROM tasker.archived_items(a.task_id) e
+    SELECT e.n, e.item, e.n::text FROM tasker.archived_items(a.task_id) e
     WHERE v_step IS NULL OR e.item ->> 'step' = v_step OR e.item ->> 'step_uuid' = v_step),
   sized AS (
-    SELECT i.n, i.item, row_number() OVER w AS k, sum(octet_length(i.item::text)) OVER w AS size FROM items i WHERE i.n > v_from WINDOW w AS (ORDER BY i.n))
-  SELECT coalesce(jsonb_agg(s.item ORDER BY s.n) FILTER (WHERE s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1)), '[]'),
-         max(s.n) FILTER (WHERE s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1)), bool_or(NOT (s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1)))
-  INTO v_items, v_last, v_more FROM sized s;
+    SELECT i.n, i.item, i.place, row_number() OVER w AS k, sum(octet_length(i.item::text)) OVER w AS size FROM items i WHERE i.n > v_from WINDOW w AS (ORDER BY i.n)),
+  chosen AS (SELECT s.*, s.k <= v_limit AND (s.size <= 1048576 OR s.k = 1) AS fits FROM sized s)
+  SELECT coalesce(jsonb_agg(s.item ORDER BY s.n) FILTER (WHERE s.fits), '[]'), (array_agg(s.place ORDER BY s.n DESC) FILTER (WHERE s.fits))[1], bool_or(NOT s.fits)
+  INTO v_items, v_next, v_more FROM chosen s;
   RETURN CASE WHEN v_step IS NULL THEN (
       SELECT jsonb_build_object('transitions', coalesce(jsonb_agg(e.item - 'kind' ORDER BY e.ord) FILTER (WHERE e.item ->> 'kind' = 'transition'), '[]'),
         'attempts', coalesce(jsonb_agg(e.item - 'kind' ORDER BY e.ord) FILTER (WHERE e.item ->> 'kind' = 'attempt'), '[]'),
         'actions', coalesce(jsonb_agg(e.item - 'kind' ORDER BY e.ord) FILTER (WHERE e.item ->> 'kind' = 'action'), '[]'))
       FROM jsonb_array_elements(v_items) WITH ORDINALITY AS e(item, ord))
     ELSE jsonb_build_object('step', v_step, 'events', v_items) END
-    || jsonb_build_object('next_cursor', CASE WHEN v_more THEN v_last::text END);
+    || jsonb_build_object('next_cursor', CASE WHEN v_more THEN v_next END);
 END $$;
 
 -- The reference's tables --------------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ DECLARE
 BEGIN
   p := jsonb_strip_nulls(p);
   FOR v_key, v_value IN SELECT * FROM jsonb_each(p) LOOP
-    IF v_key <> ALL (ARRAY['namespace', 'name', 'version', 'state', 'tag', 'created_after', 'created_before', 'correlation_id', 'step', 'step_state', 'error_type', 'task_uuids', 'all']) THEN
+    IF v_key <> ALL (ARRAY['namespace', 'name', 'version', 'state', 'tag', 'created_after', 'created_before', 'correlation_id', 'step', 'step_state', 'error_type', 'dlq', 'task_uuids', 'all']) THEN
       PERFORM tasker.bad_filter(left(v_key, 40), 'is not known');
     ELSIF v_key = 'all' THEN
       IF v_value <> 'true' THEN
@@ -186,12 +186,13 @@ BEGIN
     RAISE EXCEPTION 'an empty filter means everything: name a condition, or say {"all": true}' USING ERRCODE = 'TK400', COLUMN = 'filter';
   END IF;
   f.step := p ->> 'step'; f.error_type := p ->> 'error_type';
-  FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'created_after', 'created_before', 'task_uuids'] LOOP
+  FOREACH v_key IN ARRAY ARRAY['state', 'step_state', 'dlq', 'created_after', 'created_before', 'task_uuids'] LOOP
     BEGIN
       v_text := p ->> v_key;
       CASE v_key
       WHEN 'state' THEN PERFORM v_text::tasker.task_state;
       WHEN 'step_state' THEN f.step_state := v_text::tasker.step_state;
+      WHEN 'dlq' THEN PERFORM nullif(v_text, 'any')::tasker.dlq_reason;
       WHEN 'task_uuids' THEN
         IF p ? v_key THEN
           f.source := format('(SELECT i.* FROM unnest(%L::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT x.* FROM tasker.tasks x WHERE x.task_uuid = u.id OFFSET 0) i) t',
@@ -201,11 +202,17 @@ BEGIN
       END CASE;
     EXCEPTION WHEN data_exception THEN
       PERFORM tasker.bad_filter(v_key, CASE v_key WHEN 'state' THEN 'is no state of tasks: ' || quote_literal(left(v_text, 40)) WHEN 'step_state' THEN 'is no state of steps: ' || quote_literal(left(v_text, 40))
+        WHEN 'dlq' THEN format('is neither any nor a reason of dead letters (%s): %L', array_to_string(enum_range(NULL::tasker.dlq_reason), ', '), left(v_text, 40))
         WHEN 'task_uuids' THEN 'must be an array of 1 to 1000 uuids' ELSE 'is no time: ' || quote_literal(left(v_text, 40)) END);
     END;
   END LOOP;
   f.condition := tasker.list_condition(p || jsonb_strip_nulls(jsonb_build_object('within', p_request -> 'within')));
-  IF f.source IS NULL THEN
+  IF p ? 'dlq' THEN
+    f.condition := f.condition || format(' AND EXISTS (SELECT 1 FROM tasker.dlq d WHERE d.task_id = t.task_id AND d.status = ''pending'' AND %L IN (''any'', d.reason::text))', p ->> 'dlq');
+  END IF;
+  IF f.source IS NULL AND p ? 'dlq' AND NOT p ? 'correlation_id' THEN -- in the order of its index
+    f.source := 'tasker.tasks t JOIN tasker.dlq o ON o.task_id = t.task_id AND o.status = ''pending''';
+  ELSIF f.source IS NULL THEN
     f.source := tasker.list_source(p ->> 'correlation_id');
   ELSIF p ? 'correlation_id' THEN
     f.condition := f.condition || format(' AND coalesce(t.correlation_id, t.task_uuid::text) = %L', p ->> 'correlation_id');
@@ -267,9 +274,9 @@ BEGIN
     RETURN '"again"';
   END IF;
   DELETE FROM tasker.long_answers x WHERE x.request_id = p_request RETURNING x.answer INTO v_answer;
-  RETURN v_answer || jsonb_build_object('items', (
+  RETURN v_answer || CASE WHEN NOT v_answer ? 'items' THEN '{}' ELSE jsonb_build_object('items', (
     SELECT jsonb_agg(e.i || CASE WHEN e.i ->> 'outcome' = 'done' THEN jsonb_build_object('state', t.state) ELSE '{}' END ORDER BY e.ord)
-    FROM jsonb_array_elements(v_answer -> 'items') WITH ORDINALITY AS e(i, ord) CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = (e.i ->> 'task_uuid')::uuid OFFSET 0) t));
+    FROM jsonb_array_elements(v_answer -> 'items') WITH ORDINALITY AS e(i, ord) CROSS JOIN LATERAL (SELECT x.state FROM tasker.tasks x WHERE x.task_uuid = (e.i ->> 'task_uuid')::uuid OFFSET 0) t)) END;
 END $$;
 
 -- The answer of both: {dry_run, action, items: [{..., outcome: done | would_be_done | refused, state, message}], done, refused, next_cursor}. A dry run locks nothing.
@@ -278,17 +285,27 @@ DECLARE
   a CONSTANT tasker.actor := tasker.actor_of(p);
   f CONSTANT tasker.action_filter := tasker.read_filter(p -> 'filter', p);
   v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
-  v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
+  v_limit int := coalesce((p ->> 'limit')::int, 500);
   v_ids bigint[]; v_more boolean; v_can bigint[]; v_large bigint[]; v_items jsonb; v_answer jsonb;
 BEGIN
   PERFORM tasker.check_action(p ->> 'action', 'cancel', 'retry', 'resolve_manually', 'pause', 'resume');
   IF EXISTS (SELECT 1 FROM tasker.long_answers x WHERE x.request_id = a.request_id) THEN
     RETURN tasker.bulk_rest(a.request_id);
+  ELSIF NOT v_dry AND EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN -- the answer was lost: say again what was done, which the filter may pick no more
+    RETURN (
+      SELECT jsonb_build_object('dry_run', false, 'action', p ->> 'action', 'done', count(*), 'refused', 0, 'next_cursor', max(o.task_id)::text,
+        'items', jsonb_agg(jsonb_build_object('task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'state', t.state, 'outcome', 'done', 'message', NULL) ORDER BY t.task_id))
+      FROM tasker.operator_actions o JOIN tasker.tasks t ON t.task_id = o.task_id JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
+      WHERE o.request_id = a.request_id AND o.step_no IS NULL);
   END IF;
   v_ids := ARRAY(SELECT * FROM tasker.filtered_tasks(f, coalesce(tasker.read_cursor(p, '^[0-9]{1,18}$')::bigint, 0), v_limit + 1, false, false, true));
   v_more := cardinality(v_ids) > v_limit;
   v_ids := v_ids[1:v_limit];
   IF NOT v_dry THEN
+    v_limit := cardinality(v_ids);
+    v_ids := tasker.as_many(v_ids);
+    v_more := v_more OR cardinality(v_ids) < v_limit;
+    v_limit := cardinality(v_ids);
     PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_ids) ORDER BY t.task_id FOR NO KEY UPDATE) l;
   END IF;
   SELECT jsonb_agg(jsonb_build_object('id', t.task_id, 'task_uuid', t.task_uuid, 'namespace', n.name, 'name', tp.name, 'state', t.state, 'message', w.why,
@@ -297,10 +314,9 @@ BEGIN
   INTO v_items, v_can
   FROM tasker.tasks t
   JOIN tasker.templates tp ON tp.template_id = t.template_id JOIN tasker.namespaces n ON n.namespace_id = tp.namespace_id
-  CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id AND o.task_id = t.task_id) THEN NULL
-                             ELSE tasker.task_refusal(p ->> 'action', t) END AS why) w
+  CROSS JOIN LATERAL (SELECT tasker.task_refusal(p ->> 'action', t) AS why) w
   WHERE t.task_id = ANY (v_ids);
-  IF NOT v_dry AND v_can IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id) THEN
+  IF NOT v_dry AND v_can IS NOT NULL THEN
     v_large := ARRAY(SELECT u.id FROM unnest(v_can) AS u(id) WHERE tasker.is_large(u.id));
     PERFORM tasker.begin_long(a, p ->> 'action', u.id) FROM unnest(v_large) AS u(id);
     PERFORM tasker.act_on_tasks(a, p ->> 'action', ARRAY(SELECT u.id FROM unnest(v_can) AS u(id) WHERE u.id <> ALL (v_large)));

@@ -80,38 +80,56 @@ BEGIN
   RETURN coalesce(v, '{}');
 END $$;
 
--- Throw away what waits in a queue: the tasks whose steps wait there are cancelled, so that nothing is left behind that nobody will move. One transaction over at most limit messages;
--- call again while more is true. What a worker is claiming at this moment runs, and its task is left alone unless another of its steps waits here.
+-- Throw away what waits in a queue: the tasks whose steps wait there are cancelled, so that nothing is left behind that nobody will move. One transaction over at most limit messages, and so
+-- many tasks; large ones are cancelled in stretches, and their messages go with the next call. Call again while more is true. What a worker is claiming at this moment runs, and its task is
+-- left alone unless another of its steps waits here.
 CREATE FUNCTION tasker.api_queue_purge(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   a CONSTANT tasker.actor := tasker.actor_of(p);
   v_dry CONSTANT boolean := coalesce((p ->> 'dry_run')::boolean, false);
   v_limit CONSTANT int := coalesce((p ->> 'limit')::int, 500);
-  v_ns int; v_table text; v_ids bigint[]; v_tasks bigint[]; v_gone bigint[]; v_uuids uuid[]; v_left bigint;
+  v_repeat CONSTANT boolean := NOT v_dry AND EXISTS (SELECT 1 FROM tasker.operator_actions o WHERE o.request_id = a.request_id); -- the answer was lost: the next call goes on
+  v_rest boolean := false;
+  v_ns int; v_table text; v_ids bigint[]; v_tasks bigint[]; v_all bigint[]; v_large bigint[] := '{}'; v_gone bigint[] := '{}'; v_left bigint; v_answer jsonb;
 BEGIN
+  IF EXISTS (SELECT 1 FROM tasker.long_answers x WHERE x.request_id = a.request_id) THEN
+    RETURN tasker.bulk_rest(a.request_id);
+  END IF;
   SELECT h.namespace_id, 'q_' || h.queue_name INTO v_ns, v_table FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) WHERE n.name = p ->> 'namespace' AND h.callable = p ->> 'handler';
   IF v_table IS NULL THEN
     RAISE EXCEPTION 'no queue of handler % in namespace %', quote_literal(left(p ->> 'handler', 100)), p ->> 'namespace' USING ERRCODE = 'TK404', COLUMN = 'handler';
   END IF;
   EXECUTE format('SELECT array_agg(x.msg_id) FROM (SELECT q.msg_id FROM pgmq.%I q ORDER BY q.msg_id LIMIT $1 %s) x', v_table, CASE WHEN NOT v_dry THEN 'FOR UPDATE SKIP LOCKED' END) INTO v_ids USING v_limit;
-  EXECUTE format('SELECT array_agg(DISTINCT t.task_id), array_agg(DISTINCT t.task_uuid) FROM pgmq.%I q JOIN tasker.tasks t ON t.task_id = tasker.whole(q.message, ''t'')
+  EXECUTE format('SELECT array_agg(DISTINCT t.task_id ORDER BY t.task_id) FROM pgmq.%I q JOIN tasker.tasks t ON t.task_id = tasker.whole(q.message, ''t'')
     JOIN tasker.steps s ON s.task_id = t.task_id AND s.step_no = tasker.whole(q.message, ''s'') AND s.fence = tasker.whole(q.message, ''f'') AND s.state IN (''enqueued'', ''waiting_for_retry'')
-    WHERE q.msg_id = ANY ($1) AND t.state NOT IN (''complete'', ''error'', ''cancelled'', ''resolved_manually'')', v_table) INTO v_tasks, v_uuids USING v_ids;
-  IF NOT v_dry AND v_ids IS NOT NULL THEN
-    INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
-    VALUES (a.request_id, 'queue.purge', v_ns, p ->> 'handler', concat(cardinality(v_ids), ' messages, ', coalesce(cardinality(v_tasks), 0), ' tasks'), a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no);
+    WHERE q.msg_id = ANY ($1) AND tasker.task_refusal(''cancel'', t) IS NULL', v_table) INTO v_all USING v_ids;
+  v_tasks := coalesce(v_all, '{}');
+  IF NOT v_dry AND v_ids IS NOT NULL AND NOT v_repeat THEN
+    v_tasks := tasker.as_many(v_tasks);
     PERFORM 1 FROM (SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_tasks) ORDER BY t.task_id FOR NO KEY UPDATE) l;
-    v_tasks := ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_tasks) AND t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually'));
-    IF v_tasks <> '{}' THEN
-      PERFORM tasker.act_on_tasks(a, 'cancel', v_tasks);
+    v_tasks := ARRAY(SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY (v_tasks) AND tasker.task_refusal('cancel', t) IS NULL ORDER BY t.task_id);
+    v_large := ARRAY(SELECT u.id FROM unnest(v_tasks) AS u(id) WHERE tasker.is_large(u.id));
+    INSERT INTO tasker.operator_actions (request_id, action, namespace_id, from_state, to_state, uid, user_name, pid, operator, reason, node_no)
+    VALUES (a.request_id, 'queue.purge', v_ns, p ->> 'handler', concat(cardinality(v_ids), ' messages, ', cardinality(v_tasks), ' tasks'), a.uid, a.user_name, a.pid, a.operator, a.reason, a.node_no);
+    PERFORM tasker.begin_long(a, 'cancel', u.id) FROM unnest(v_large) AS u(id);
+    IF cardinality(v_tasks) > cardinality(v_large) THEN
+      PERFORM tasker.act_on_tasks(a, 'cancel', ARRAY(SELECT u.id FROM unnest(v_tasks) AS u(id) WHERE u.id <> ALL (v_large)));
     END IF;
+    v_rest := v_large <> '{}' OR cardinality(v_tasks) < cardinality(v_all);
     v_gone := tasker.useless_messages(v_table, v_ids);
     EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id = ANY ($1)', v_table) USING v_gone;
+  ELSIF NOT v_dry THEN
+    v_tasks := '{}';
   END IF;
   EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM pgmq.%I q LIMIT 100001) x', v_table) INTO v_left;
-  RETURN jsonb_build_object('dry_run', v_dry, 'namespace', p ->> 'namespace', 'handler', p ->> 'handler', 'messages', CASE WHEN v_dry THEN coalesce(cardinality(v_ids), 0) ELSE coalesce(cardinality(v_gone), 0) END,
-    'tasks', coalesce(cardinality(v_tasks), 0), 'task_uuids', to_jsonb(coalesce(v_uuids, '{}')), 'left', v_left,
-    'more', coalesce(cardinality(v_ids), 0) = v_limit AND (v_dry OR coalesce(cardinality(v_gone), 0) > 0) AND v_left > CASE WHEN v_dry THEN v_limit ELSE 0 END);
+  v_answer := jsonb_build_object('dry_run', v_dry, 'namespace', p ->> 'namespace', 'handler', p ->> 'handler', 'messages', CASE WHEN v_dry THEN coalesce(cardinality(v_ids), 0) ELSE cardinality(v_gone) END,
+    'tasks', cardinality(v_tasks), 'task_uuids', to_jsonb(ARRAY(SELECT t.task_uuid FROM tasker.tasks t WHERE t.task_id = ANY (v_tasks) ORDER BY t.task_id)), 'left', v_left,
+    'more', CASE WHEN v_dry THEN v_left > v_limit ELSE v_left > 0 AND (v_repeat OR v_rest OR coalesce(cardinality(v_ids), 0) = v_limit AND v_gone <> '{}') END);
+  IF v_large <> '{}' THEN
+    INSERT INTO tasker.long_answers (request_id, answer) VALUES (a.request_id, v_answer);
+    RETURN '"again"';
+  END IF;
+  RETURN v_answer;
 END $$;
 
 -- Replaying ----------------------------------------------------------------------------------------------------------------

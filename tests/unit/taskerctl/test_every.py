@@ -25,7 +25,7 @@ ASKS = {
     "namespace list": [], "namespace pause": ["shop", *WHY], "namespace resume": ["shop", *WHY], "namespace retention": ["shop"],
     "worker list": [], "worker show": [UUID], "worker drain": [UUID, *WHY], "node list": [], "node show": [], "queue list": [], "queue pause": ["shop", *WHY], "queue resume": ["shop", *WHY],
     "queue purge": ["shop", "shop.pack", "--dry-run"], **{f"analytics {v}": [] for v in ("templates", "steps", "slowest", "failing")},
-    "dlq list": [], "dlq show": [UUID], "dlq stats": [], "dlq queue": [], "dlq add": [UUID], "dlq update": [UUID, "--notes", "x"], "dlq redrive": [UUID, *WHY], "dlq staleness": [],
+    "dlq list": [], "dlq show": [UUID], "dlq stats": [], "dlq causes": [], "dlq queue": [], "dlq add": [UUID], "dlq update": [UUID, "--notes", "x"], "dlq redrive": [UUID, *WHY], "dlq staleness": [],
     "events tail": [], "events consume": [], "events publish": ["stock.low"], "events list": [], "token create": ["nightly", "--role", "read"], "token list": [], "token revoke": ["nightly", *WHY],
     "audit": [], "metrics": [], "status": [], "doctor": [], "stats": ["--once"],
 }

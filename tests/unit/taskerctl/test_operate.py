@@ -83,6 +83,25 @@ class Operate(Case):
         self.serve(task__bulk_action=Error("bad_request", "filter.state is no state of tasks: 'x'", path="filter.state"))
         self.ctl("task", "cancel", "--state", "error", *self.WHY, code=1)
 
+    def test_redrive_of_many(self):
+        pages = {None: (["a", "b"], "7"), "7": (["c", "d"], None)}
+
+        def page(p, _):
+            uuids, after = pages[p.get("cursor")]
+            items = [{"task_uuid": u, "namespace": "shop", "name": "order", "state": "steps_in_process", "outcome": "done", "message": None} for u in uuids[:p.get("limit", 2)]]
+            return {"dry_run": p["dry_run"], "action": p["action"], "done": len(items), "refused": 0, "next_cursor": after, "items": items}
+        self.serve(task__bulk_action=page)
+        self.ctl("dlq", "redrive", "-n", "shop", "--name", "order", "--template-version", "1.0.0", "--step", "pack", "--error-type", "NoBox", "--filed", "max_retries_exceeded", *self.WHY)
+        self.assertEqual([r[0] for r in self.rows()[1:]], ["a", "b", "c", "d"])
+        self.assertEqual(self.daemon.params("task.bulk_action"), [{"action": "retry", "dry_run": False, **self.BY, **cursor, "filter": {
+            "namespace": "shop", "name": "order", "version": "1.0.0", "step": "pack", "error_type": "NoBox", "dlq": "max_retries_exceeded"}} for cursor in ({}, {"cursor": "7"})])
+        self.serve(task__bulk_action=page)
+        self.ctl("dlq", "redrive", "--all", "--limit", "3", *self.WHY)
+        self.assertEqual([(p["filter"], p.get("limit")) for p in self.daemon.params("task.bulk_action")], [({"all": True, "dlq": "any"}, 3), ({"all": True, "dlq": "any"}, 1)])
+        for wrong in ([], ["--limit", "3"], ["--all", "--limit", "0"], ["--filed", "boredom"], [UUID, "--all"]):
+            self.ctl("dlq", "redrive", *wrong, *self.WHY, code=2)
+        self.ctl("dlq", "redrive", "--all", code=2)
+
     def test_step_get(self):
         self.serve(step__get=self.step())
         self.ctl("step", "get", UUID, "pack")

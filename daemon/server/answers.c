@@ -46,6 +46,8 @@ static void answer_request(struct server *srv, struct req *r)
 	struct session *asker = r->counted ? session_find(srv, r->origin.session) : NULL;
 	if (asker)
 		session_answered(asker);
+	if (r->announces)
+		worker_announced(srv);
 	if (r->kind == REQ_CLAIM && r->failed)
 		log_error("queued steps cannot be claimed: %s", r->err.text);
 	if (by_kind[r->kind])

@@ -22,6 +22,7 @@
 #define STORE_BYTES_MAX (256u << 20)  /* of texts waiting for the store: above, creates are refused and workers not read */
 #define QUEUE_OVERLOAD 100000u	      /* requests waiting for the store above which creates are refused */
 #define HELD_BODY_MAX 16384u	      /* bytes of a step's inputs above which they are not kept while it runs */
+#define ANNOUNCING_MAX 16u	      /* workers that the database is being told of */
 #define RECONNECT_GRACE_MS 2000	      /* how long a living process may take to come back */
 #define CONCURRENCY_MAX 10000
 #define HANDLERS_MAX 10000

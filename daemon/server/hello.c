@@ -253,7 +253,7 @@ static void put_namespaces(const struct session *s, struct buf *b)
 	mp_array_close(b, mark, n);
 }
 
-void worker_announce(struct session *s)
+static void announce(struct session *s)
 {
 	struct req *r = req_new(REQ_API, (struct origin){0});
 	struct buf b;
@@ -290,11 +290,36 @@ void worker_announce(struct session *s)
 	buf_join(&b, &s->broken);
 	r->api.function = "tasker.api_worker_seen";
 	r->api.mode = API_WRITE;
-	if (api_args_from_mp(r, &b, s->srv) == 0)
+	r->announces = true;
+	s->unannounced = false;
+	if (api_args_from_mp(r, &b, s->srv) == 0) {
+		s->announced = true;
+		s->srv->announcing++;
 		store_submit(s->srv->store, r);
-	else
+	} else {
 		req_free(r);
+	}
 	buf_done(&b);
+}
+
+/* Who comes and goes faster than the database can be told must not keep it from others: few are told of at a time, and who has gone before their turn is not told of. */
+void worker_announce(struct session *s)
+{
+	s->unannounced = true;
+	if (s->srv->announcing < ANNOUNCING_MAX)
+		announce(s);
+}
+
+void worker_announced(struct server *srv)
+{
+	struct session *s, *tmp;
+	srv->announcing--;
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		if (srv->announcing >= ANNOUNCING_MAX)
+			return;
+		if (s->unannounced && s->state == SESSION_OPEN)
+			announce(s);
+	}
 }
 
 void workers_announce(struct server *srv)
@@ -307,6 +332,8 @@ void workers_announce(struct server *srv)
 
 void worker_gone(struct session *s)
 {
+	if (!s->announced)
+		return;
 	struct req *r = req_new(REQ_API, (struct origin){0});
 	char uuid[UUID_TEXT], args[128];
 	if (!r)

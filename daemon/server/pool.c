@@ -418,8 +418,8 @@ void pool_release_backlogs(struct server *srv)
 
 /* The handler table ------------------------------------------------------------------------------------------------------ */
 
-/* Whether it is new, or was paused or resumed. */
-static bool take_handler(struct server *srv, struct handler_row *row)
+/* The handler if it is new, or was paused or resumed. */
+static struct handler *take_handler(struct server *srv, struct handler_row *row)
 {
 	struct handler *h = handler_find(srv, row->id);
 	if (h) {
@@ -427,7 +427,7 @@ static bool take_handler(struct server *srv, struct handler_row *row)
 		h->paused = row->paused;
 		h->hinted = true;
 		h->missing_since = 0;
-		return changed;
+		return changed ? h : NULL;
 	}
 	h = need(calloc(1, sizeof *h));
 	h->id = row->id;
@@ -438,7 +438,16 @@ static bool take_handler(struct server *srv, struct handler_row *row)
 	h->hinted = true;
 	event_assign(&h->timer, srv->base, -1, 0, on_due, h);
 	HASH_ADD_INT(srv->handlers, id, h);
-	return true;
+	return h;
+}
+
+/* Others keep their pool: looking at every handler for each of thousands of workers would hold up the loop with each new template. */
+static bool offers_any(const struct session *s, struct handler *const *changed, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (handler_matches(s, changed[i]))
+			return true;
+	return false;
 }
 
 /* It may be able to run what templates name now. */
@@ -451,16 +460,18 @@ static void tell_of_templates(struct session *s)
 
 void handlers_loaded(struct server *srv, struct done *d)
 {
-	bool changed = false;
 	struct session *s, *tmp;
+	size_t n = 0;
 	unsigned before = HASH_COUNT(srv->handlers);
+	cleanup_(cleanup_free) struct handler **changed = need(calloc(d->n_handlers + 1, sizeof *changed));
 	for (size_t i = 0; i < d->n_handlers; i++)
-		changed |= take_handler(srv, &d->handlers[i]);
-	if (!changed)
+		if ((changed[n] = take_handler(srv, &d->handlers[i])))
+			n++;
+	if (n == 0)
 		return;
 	bool more = HASH_COUNT(srv->handlers) > before;
 	HASH_ITER(hh, srv->sessions, s, tmp) {
-		if (s->worker && s->state == SESSION_OPEN && s->held == 0) {
+		if (s->worker && s->state == SESSION_OPEN && s->held == 0 && offers_any(s, changed, n)) {
 			pool_leave(s);
 			pool_join(s);
 		}

@@ -301,6 +301,7 @@ void session_adopt(struct session *to, struct session *from)
 	to->told_to_finish = from->told_to_finish;
 	to->draining = to->draining || to->told_to_finish;
 	to->worker_uuid = from->worker_uuid;
+	to->announced = from->announced;
 	memcpy(to->token, from->token, sizeof to->token);
 	from->open = 0;
 	from->moved = true;

@@ -61,6 +61,7 @@ struct session {
 	usec_t connected, last_frame;
 	struct ratelimit step_logs;
 	/* worker */
+	bool announced, unannounced; /* the database has been told of the worker; it is to be, again */
 	bool worker, open_ended; /* open_ended: it can run more than the handlers that it names */
 	char token[33];
 	struct uuid worker_uuid;

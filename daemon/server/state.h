@@ -61,6 +61,7 @@ struct server {
 	uint64_t next_session;
 	size_t n_sessions;
 	unsigned n_held_back;
+	unsigned announcing; /* workers, to the database */
 	TAILQ_HEAD(, session) dirty;
 	struct peer *peers, *peers_by_key; /* by id; by whom */
 	uint64_t next_peer;

@@ -353,6 +353,7 @@ static void go_on(struct session *s)
 	s->n_kept_steps = 0;
 	s->held = 0;
 	if (s->worker) {
+		s->announced = true; /* by the daemon before */
 		worker_announce(s);
 		pool_join(s);
 	}

@@ -59,7 +59,20 @@ static int call(struct keeper *k, const char *sql, const char *arg, long *ret_di
 	return 0;
 }
 
-/* Call until there is nothing left to do, with pauses as long as the calls: the database has others to serve. */
+/* What the hot path of this daemon has done so far. */
+static uint64_t busy(struct store *s)
+{
+	return atomic_load(&s->n_results) + atomic_load(&s->n_creates);
+}
+
+/* How long to pause after a call: as long as it took, because the database has others to serve; a quarter of that if this daemon had nothing for it meanwhile. */
+static int breath(usec_t took, bool alone)
+{
+	usec_t ms = took / USEC_PER_MSEC / (alone ? 4 : 1);
+	return ms < BREATH_MAX_MS ? (int)ms : BREATH_MAX_MS;
+}
+
+/* Call until there is nothing left to do. */
 static int chore(struct keeper *k, const char *sql, const char *arg, const char *what, _Atomic uint64_t *counter, struct err *e)
 {
 	long total = 0;
@@ -67,11 +80,11 @@ static int chore(struct keeper *k, const char *sql, const char *arg, const char 
 	int rc = 0;
 	for (int i = 0; rc == 0 && more && i < ROUNDS_MAX; i++) {
 		usec_t began = now_mono();
+		uint64_t before = busy(k->s);
 		long did = 0;
 		rc = call(k, sql, arg, &did, &more, e);
 		total += did;
-		int ms = (int)((now_mono() - began) / USEC_PER_MSEC);
-		if (rc == 0 && more && rest(k, ms < BREATH_MAX_MS ? ms : BREATH_MAX_MS))
+		if (rc == 0 && more && rest(k, breath(now_mono() - began, busy(k->s) == before)))
 			break;
 	}
 	if (total > 0 && counter)

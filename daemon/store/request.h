@@ -151,6 +151,7 @@ struct req {
 	void (*user_free)(void *user); /* likewise: what to do with it if nobody is there any more to be answered; or NULL */
 	bool counted;	      /* likewise: its session counts it */
 	bool charged;	      /* likewise: a user's quota has room taken for it */
+	bool announces;	      /* a worker */
 	uint64_t peer;	      /* likewise: of that user */
 	size_t held;	      /* likewise: the bytes of it */
 	bool spent;	      /* its offer was part of a call already */

@@ -155,6 +155,20 @@ class Quotas(harness.SharedCase):
 		self.assert_quota(caught.exception.error, "max_steps_per_uid", 10)
 		self.node.client.cancel_task(task)
 
+	def test_workers_that_come_and_go(self):
+		"""Faster than the database is told of them: it is told of few, and answers others meanwhile instead of all that have gone."""
+		before = self.db.number("SELECT count(*) FROM tasker.workers")
+		with self.db.cluster.session(self.db.name) as lock:
+			lock.run("BEGIN; LOCK TABLE tasker.workers IN ACCESS EXCLUSIVE MODE")
+			for _ in range(60):
+				with wire.Worker(self.node.socket, ["t.none"], user=User(ANN)):
+					pass
+			lock.run("COMMIT")
+		self.works(BOB)
+		with wire.Worker(self.node.socket, ["t.none"], user=User(ANN), name="the last") as last:
+			wait_for(lambda: self.db.number("SELECT count(*) FROM tasker.workers WHERE worker_uuid = '%s'" % last.welcome["worker_uuid"]) == 1, "the last one to be known")
+		self.assertLess(self.db.number("SELECT count(*) FROM tasker.workers") - before, 25)
+
 	def test_frames_that_do_not_end(self):
 		"""Whoever makes it too much is ended; those of the same user that hold little go on."""
 		quiet, told = self.connect(), []

@@ -194,12 +194,13 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 	const struct gen_record *input = gen_input_of(m);
 	if (input)
 		buf_printf(b, "    given = types.%s.from_dict(context.input_data)  # noqa: F841\n", input->name);
+	gen_put_batches(m, step, &gen_python, b, (const char *const[]){"    ", " = context.get_all_dependency_results(", ")  # noqa: F841\n"}, gen_quoted);
 	gen_put_answer(m, step, b, &answers);
 }
 
 static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
 {
-	bool parents = json_array_size(json_object_get(step, "parents")) > 0 && gen_step_kind(step) != GEN_STEP_WORKER;
+	bool parents = gen_has_parents(m, step);
 	char *name = gen_ident(&gen_python, gen_text(step, "name"));
 	put_decorators(m, step, b);
 	if (parents) {

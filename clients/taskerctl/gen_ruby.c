@@ -189,6 +189,7 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 		gen_put_named(m, b, "  _given = {Name}Types::");
 		buf_printf(b, "%s.from_h(context.task.context)\n", input->name);
 	}
+	gen_put_batches(m, step, &gen_ruby, b, (const char *const[]){"  _", " = context.get_all_dependency_results(", ")\n"}, quoted);
 	gen_put_answer(m, step, b, &answers);
 }
 
@@ -196,7 +197,7 @@ static void handler(const struct gen_model *m, const json_t *step, struct buf *b
 {
 	static const char *const kinds[] = {"step_handler", "decision_handler", "batch_analyzer", "batch_worker", "step_handler"};
 	enum gen_step kind = gen_step_kind(step);
-	bool parents = json_array_size(json_object_get(step, "parents")) > 0 && kind != GEN_STEP_WORKER;
+	bool parents = gen_has_parents(m, step);
 	char *name = gen_pascal(gen_text(step, "name"));
 	buf_append_str(b, "\n# ");
 	gen_about(b, gen_about_step(m, step));

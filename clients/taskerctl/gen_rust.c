@@ -74,9 +74,9 @@ static void put_parents(const struct gen_model *m, const json_t *step, struct bu
 	json_array_foreach(json_object_get(step, "parents"), i, p)
 	{
 		char *name = gen_snake(gen_step_name(m, p));
-		buf_printf(b, "    let _%s = step.dependency(", name);
+		buf_printf(b, "    let _%s = step.%s(", name, gen_is_many(m, p) ? "batch_totals" : "dependency");
 		gen_quoted(b, gen_step_name(m, p));
-		buf_append_str(b, some ? ").ok();\n" : ")?;\n");
+		buf_append_str(b, some && !gen_is_many(m, p) ? ").ok();\n" : ")?;\n");
 		free(name);
 	}
 }

@@ -22,12 +22,22 @@ enum gen_step gen_step_kind(const json_t *step)
 	return GEN_STEP_PLAIN;
 }
 
-const char *gen_step_name(const struct gen_model *m, const json_t *no)
+static const json_t *step_of_number(const struct gen_model *m, const json_t *no)
 {
 	const json_t *s;
 	size_t i;
-	json_array_foreach(json_object_get(m->template, "steps"), i, s) if (json_integer_value(json_object_get(s, "no")) == json_integer_value(no)) return gen_text(s, "name");
-	return "";
+	json_array_foreach(json_object_get(m->template, "steps"), i, s) if (json_integer_value(json_object_get(s, "no")) == json_integer_value(no)) return s;
+	return NULL;
+}
+
+const char *gen_step_name(const struct gen_model *m, const json_t *no)
+{
+	return gen_text(step_of_number(m, no), "name");
+}
+
+bool gen_is_many(const struct gen_model *m, const json_t *no)
+{
+	return gen_step_kind(step_of_number(m, no)) == GEN_STEP_WORKER;
 }
 
 const char *gen_first_child(const struct gen_model *m, const json_t *step)
@@ -147,17 +157,47 @@ bool gen_first_with_callable(const struct gen_model *m, const json_t *step)
 	return false;
 }
 
+bool gen_has_parents(const struct gen_model *m, const json_t *step)
+{
+	const json_t *p;
+	size_t i;
+	if (gen_step_kind(step) != GEN_STEP_WORKER)
+		json_array_foreach(json_object_get(step, "parents"), i, p) if (!gen_is_many(m, p)) return true;
+	return false;
+}
+
 void gen_put_parents(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b, const char *behind, gen_quote_fn *quote)
+{
+	const json_t *p;
+	size_t i;
+	const char *before = "";
+	json_array_foreach(json_object_get(step, "parents"), i, p)
+	{
+		if (gen_is_many(m, p))
+			continue;
+		const char *parent = gen_step_name(m, p);
+		char *name = gen_ident(l, parent);
+		buf_printf(b, "%s%s%s", before, name ? name : "", behind);
+		if (quote)
+			quote(b, parent);
+		before = ", ";
+		free(name);
+	}
+}
+
+void gen_put_batches(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b, const char *const around[3], gen_quote_fn *quote)
 {
 	const json_t *p;
 	size_t i;
 	json_array_foreach(json_object_get(step, "parents"), i, p)
 	{
-		const char *parent = gen_step_name(m, p);
-		char *name = gen_ident(l, parent);
-		buf_printf(b, "%s%s%s", i ? ", " : "", name ? name : "", behind);
-		if (quote)
-			quote(b, parent);
+		if (!gen_is_many(m, p))
+			continue;
+		const char *worker = gen_step_name(m, p);
+		char *name = gen_ident(l, worker);
+		buf_printf(b, "%s%s%s", around[0], name ? name : "", around[1]);
+		quote(b, worker);
+		buf_append_str(b, around[2]);
 		free(name);
 	}
 }

@@ -139,6 +139,7 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 	const struct gen_record *input = gen_input_of(m);
 	if (input)
 		buf_printf(b, "  const given = context.inputData as unknown as %s;\n  void given;\n", input->name);
+	gen_put_batches(m, step, &gen_typescript, b, (const char *const[]){"  const ", " = context.getAllDependencyResults(", "); // of each batch\n"}, gen_quoted);
 	gen_put_answer(m, step, b, &answers);
 }
 
@@ -146,7 +147,7 @@ static void handler(const struct gen_model *m, const json_t *step, struct buf *b
 {
 	static const char *const kinds[] = {"defineHandler", "defineDecisionHandler", "defineBatchAnalyzer", "defineBatchWorker", "defineHandler"};
 	enum gen_step kind = gen_step_kind(step);
-	bool parents = json_array_size(json_object_get(step, "parents")) > 0 && kind != GEN_STEP_WORKER;
+	bool parents = gen_has_parents(m, step);
 	char *name = gen_pascal(gen_text(step, "name"));
 	buf_append_char(b, '\n');
 	put_about(b, "", gen_about_step(m, step));

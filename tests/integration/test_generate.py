@@ -157,6 +157,24 @@ class Types(Case):
 		out = self.run_(self.ctl, "generate", "handler", "-", "-l", "python", "--step", "a", stdin=source).stdout
 		self.assertIn('@step_handler("h")\ndef a(context):', out)
 
+	def test_batches(self):
+		"""A step after a batch takes the results of all its workers, whose names begin with the name that the template has."""
+		steps = [{"name": "cut", "type": "batchable", "batch_config": {"batch_size": 5, "worker_template": "pick"}, "handler": {"callable": "cut"}},
+		         {"name": "pick", "type": "batch_worker", "dependencies": ["cut"], "handler": {"callable": "pick"}},
+		         {"name": "other", "handler": {"callable": "other"}},
+		         {"name": "sum", "type": "deferred_convergence", "dependencies": ["pick", "other"], "handler": {"callable": "sum"}}]
+		source = json.dumps({"name": "picking", "namespace_name": "t", "version": "1.0.0", "steps": steps})
+		for language, all_of_it, one in (("python", 'pick = context.get_all_dependency_results("pick")', '@depends_on(other="other")'),
+		                                 ("ruby", "_pick = context.get_all_dependency_results('pick')", "depends_on: { other: 'other' }"),
+		                                 ("typescript", 'const pick = context.getAllDependencyResults("pick");', 'depends: { other: "other" }'),
+		                                 ("rust", 'let _pick = step.batch_totals("pick")?;', 'let _other = step.dependency("other").ok();')):
+			out = self.run_(self.ctl, "generate", "handler", "-", "-l", language, "--step", "sum", stdin=source).stdout
+			self.assertIn(all_of_it, out)
+			self.assertIn(one, out)
+		path = os.path.join(self.place, "batch")
+		self.run_(self.ctl, "generate", "scaffold", "-q", "-", "--language", "python", "--output", path, stdin=source)
+		self.run_(harness.PYTHON, "-B", "-m", "unittest", cwd=path, PYTHONPATH=harness.PYTHON_CLIENT)
+
 	def test_names_that_are_code(self):
 		"""A name may hold whatever fits on one line. Nothing of it leaves the comment or the word that it stands in."""
 		name = '"""+__import__("os").mkdir("own")+"""*/ #{`touch own`} $(touch own) \'; touch own; \' ??/ \u2028 \u202e end'

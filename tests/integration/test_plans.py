@@ -12,7 +12,7 @@ import pg  # noqa: E402
 from dynflow import NO_BRANCHES, Flow, S, batches, choose  # noqa: E402
 
 N = 1000
-HOT = ("tasks", "steps", "step_attempts", "template_steps", "batches", "task_transitions")
+HOT = ("tasks", "steps", "step_attempts", "template_steps", "batches", "task_transitions", "operator_actions")
 WIDE = [S("begin"), *(S("p%d" % i, "standard", ["begin"]) for i in range(N)), S("end", "standard", ["p%d" % i for i in range(N)])]
 LONG = [S("s0")] + [S("s%d" % i, "standard", ["s%d" % (i - 1)]) for i in range(1, N)]
 BRANCHES = [S("begin"), S("route", "decision", ["begin"]), *(S("b%d" % i, "standard", ["route"]) for i in range(50)), S("meet", "deferred_convergence", ["b%d" % i for i in range(50)]),
@@ -204,6 +204,15 @@ class Plans(unittest.TestCase):
 			if "correlation_id" in condition:
 				with self.reads(flow, 60):
 					self.assertEqual(len(flow.ask("api_task_list", **condition)["tasks"]), 1)
+
+	def test_namespaces(self):
+		"""Who paused one last is looked up, however much else was done in it by hand."""
+		flow = self.flow([S("a")])
+		name = flow.e.value("SELECT name FROM tasker.namespaces")
+		flow.ask("api_namespace_pause", namespace=name, reason="mine")
+		flow.e.run("INSERT INTO tasker.operator_actions (request_id, action, namespace_id, reason) SELECT gen_random_uuid(), 'template.apply', namespace_id, 'r' FROM tasker.namespaces, generate_series(1, %d)" % N)
+		with self.reads(flow, 10):
+			self.assertEqual([n["reason"] for n in flow.ask("api_namespace_list")["namespaces"]], ["mine"])
 
 
 class Linear(unittest.TestCase):

@@ -271,6 +271,7 @@ CREATE TABLE tasker.operator_actions (
 );
 CREATE INDEX operator_actions_request ON tasker.operator_actions (request_id);
 CREATE INDEX operator_actions_task ON tasker.operator_actions (task_id, step_no);
+CREATE INDEX operator_actions_pause ON tasker.operator_actions (namespace_id, action_id) WHERE action IN ('namespace.pause', 'namespace.resume'); -- who paused it last
 
 -- Who asks, in the parameters of functions.
 CREATE TYPE tasker.actor AS (request_id uuid, node_no int, uid bigint, user_name text, operator text, reason text, pid int, metadata jsonb);

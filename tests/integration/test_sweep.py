@@ -279,7 +279,8 @@ class Sweep(Console):
 		task = self.shared.made["alone"]
 		for words in (["task", "wait", task], ["task", "watch", task], ["events", "tail"], ["events", "consume", "--wait", "-n", "t"], ["stats"]):
 			with self.subTest(words):
-				child = subprocess.Popen([self.shared.ctl, "--socket", self.node.socket, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+				child = subprocess.Popen([self.shared.ctl, "--socket", self.node.socket, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+				                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # pylint: disable=subprocess-popen-preexec-fn # a shell's jobs in the background begin without it
 				sessions = lambda pid=child.pid: os.path.exists("/proc/%d/fd" % pid) and any("socket:" in os.readlink(os.path.join("/proc/%d/fd" % pid, f)) for f in os.listdir("/proc/%d/fd" % pid))  # noqa: E731
 				harness.wait_for(sessions, "%s to be connected" % words)
 				child.send_signal(signal.SIGINT)

@@ -221,7 +221,7 @@ void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *co
 	gen_put_named(m, b, " The programs are $TASKERD_PROGRAM and $TASKERCTL, or those on the PATH.\nset -eu\ncd \"$(dirname \"$0\")\"\n"
 	                    "dir=$(mktemp -d)\nchmod 711 \"$dir\"\nexport TASKERD_SOCKET=\"$dir/taskerd.sock\"\nctl=${TASKERCTL:-taskerctl}\n"
 	                    "\"${TASKERD_PROGRAM:-taskerd}\" --embedded=\"$dir/database\" --socket=\"$TASKERD_SOCKET\" >\"$dir/log\" 2>&1 &\ndaemon=$!\n"
-	                    "trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null; rm -rf \"$dir\"' EXIT\n"
+	                    "trap 'kill $daemon 2>/dev/null || :; wait $daemon 2>/dev/null || :; rm -rf \"$dir\"' EXIT\n"
 	                    "until \"$ctl\" template apply templates/{name}.json 2>/dev/null; do kill -0 $daemon || { cat \"$dir/log\"; exit 1; }; sleep 0.1; done\n");
 	gen_put_named(m, b, program);
 	buf_append_str(b, " --quiet &\nworker=$!\n\"$ctl\" task create --wait --timeout 60 --context ");

@@ -207,9 +207,12 @@ class Types(Case):
 		with open(stub, "w", encoding="utf-8") as f:
 			f.write("#!/bin/sh\nfor word; do :; done\nprintf '%%s\\n' \"$word\" >>%s\n" % noted)
 		os.chmod(stub, 0o755)
-		subprocess.run(["sh", "./test.sh"], cwd=place, env={**os.environ, "TASKERD_PROGRAM": stub, "TASKERCTL": stub}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300, check=False)
+		temporary = os.path.join(self.place, "temporary")
+		os.mkdir(temporary)
+		subprocess.run(["sh", "./test.sh"], cwd=place, env={**os.environ, "TASKERD_PROGRAM": stub, "TASKERCTL": stub, "TMPDIR": temporary}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300, check=False)
 		with open(noted, encoding="utf-8") as f:
 			self.assertIn(which, f.read().split("\n"))
+		self.assertEqual(os.listdir(temporary), [], "the daemon ended by itself: its directory goes all the same")
 
 
 class Scaffolds(Case):

@@ -30,11 +30,11 @@ static void look_at_server(const json_t *info, json_t *findings)
 	json_array_foreach(json_object_get(db, "hanging"), i, h)
 	{
 		char age[24];
-		add(findings, "database", "node show", "the database does not answer the call %s of %s since %s: its process %lld %s%s", json_text(h, "call"), json_text(h, "thread"),
+		add(findings, "database", "version", "the database does not answer the call %s of %s since %s: its process %lld %s%s", json_text(h, "call"), json_text(h, "thread"),
 		    text_duration(json_int(h, "ms", 0) * 1000, age), (long long)json_int(h, "backend", 0), *json_text(h, "why") ? "waits: " : "stands still, or waits", json_text(h, "why"));
 	}
 	if (strcmp(state, "up") != 0)
-		add(findings, "database", "node show", "taskerd's database is %s%s%s: nothing is recorded until it is back", state, *error ? ": " : "", error);
+		add(findings, "database", "version", "taskerd's database is %s%s%s: nothing is recorded until it is back", state, *error ? ": " : "", error);
 }
 
 static void look_at_node(const json_t *n, json_t *findings)

@@ -303,7 +303,7 @@ class Status(Case):
             "stats": {"tasks": {"states": {"complete": 7}, "paused": 0}}}
     # What is otherwise, what is said, and what is to be done.
     WRONG = [
-        ({"server__info": {"database": {"state": "lost", "error": "connection refused"}}}, "database", "connection refused", "taskerctl node show"),
+        ({"server__info": {"database": {"state": "lost", "error": "connection refused"}}}, "database", "connection refused", "taskerctl version"),
         ({"node__list": {"nodes": [{"node": "n2", "host": "h2", "state": "expired", "in_progress": 4}]}}, "node", "n2 on h2 is expired", "taskerctl node list"),
         ({"namespace__list": {"namespaces": [{"namespace": "pay", "paused": True, "operator": "anna", "reason": "the bank moves", "changed_at": AGO}]}}, "paused", "by anna (the bank moves)",
          "taskerctl namespace resume pay --reason TEXT"),

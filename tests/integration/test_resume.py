@@ -358,6 +358,15 @@ class Restart(wire.Case):
 		for t in tasks:
 			self.assertEqual(self.attempts(t), [("a", 1, "success")])
 
+	def test_forged_claims_of_open_steps(self):
+		"""Of these the claim is in memory, and is compared with that: all of it."""
+		w, (s, other), tasks = self.took(2)
+		for claim in bytes(s["claim"][:-1]) + bytes([s["claim"][-1] ^ 1]), bytes(s["claim"][:4]) + b"\0" * 12, b"\0\0\0\7" + s["claim"][4:], other["claim"], b"\0" * 16:
+			w.results({**ok(s), "claim": claim})
+			self.assertEqual(w.acked(s), "not_claimed", claim)
+		w.results(ok(s), ok(other))
+		self.assertEqual([w.acked(s), w.acked(other)], ["recorded", "recorded"])
+
 	def test_forged_claims_after_a_restart(self):
 		w, (s, other), tasks = self.took(2)
 		self.restart()

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build-test"
 LOGS = OUT / "logs"
 PYTHON = "/usr/bin/python3"
-LIMIT = 3600  # seconds for one command that hangs; nothing fails because a machine is busy
+LIMIT = 2400  # seconds for one command that hangs; nothing fails because a machine is busy
 WASMTIME = "wasmtime==50.0.1"
 SCHEMATHESIS = "schemathesis==4.32.5"
 
@@ -96,15 +96,17 @@ def run(log, args, env=None, limit=LIMIT):
         out.flush()
         child = subprocess.Popen(args, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                                  env={**os.environ, **({"TMPDIR": place.of(current.get())} if place else {}), **(env or {})}, start_new_session=True)
-        end = os.pidfd_open(child.pid)
-        in_time = select.select([end], [], [], limit)[0]
-        os.close(end)
+        wait = os.pidfd_open(child.pid)
+        in_time = select.select([wait], [], [], limit)[0]
         if not in_time:
             out.write(f"\nnot finished after {limit} s\n".encode())
+            os.kill(child.pid, signal.SIGABRT)  # Python's faulthandler tells where it is
+            select.select([wait], [], [], 10)
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+        os.close(wait)
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     spend(log, time.monotonic() - began, used.ru_utime + used.ru_stime)
@@ -213,18 +215,24 @@ def meson_tests(title, where, args=(), env=None, multiplier=10, prefix=()):
         tail(log, 40)
 
 
+def reason_of(words):
+    """The last line of a traceback that names an exception, shortened: what is seen of a failure where its log is not kept."""
+    named = re.findall(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Expired|Interrupt|Warning)\b.*$", words, re.M)
+    return named[-1][:400] if named else "?"
+
+
 def python_module(log, directory, env, module, limit, interpreter=PYTHON):
     """One unittest run over one file of tests: (how many passed, names of the failed, how many were skipped)."""
     log.unlink(missing_ok=True)
     with slots:
-        status = run(log, [interpreter, "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
+        status = run(log, [interpreter, "-X", "faulthandler", "-m", "unittest", "discover", "-v", "-s", directory, "-t", directory, "-p", module], env, limit)
     text = log.read_text(encoding="utf-8", errors="replace")
     ran = re.search(r"^Ran (\d+) tests? in", text, re.M)
     ends = re.findall(r"^(?:OK|FAILED)(?: \((.*)\))?$", text, re.M)
     if not ran or not ends:
         return 0, [f"{module} crashed" if status is not None else f"{module} not finished in time"], 0
-    counts = {k: int(v) for k, v in re.findall(r"([a-z ]+)=(\d+)", ends[-1])}
-    bad = re.findall(r"^(?:FAIL|ERROR): (.*)$", text, re.M)
+    counts = {k: int(v) for k, v in re.findall(r"([a-z][a-z ]*)=(\d+)", ends[-1])}
+    bad = [f"{name}: {reason_of(words)}" for name, words in re.findall(r"^={70}\n(?:FAIL|ERROR): (.*)\n((?:(?!={70}$).*\n)*)", text, re.M)]
     failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpected successes", 0)
     bad = (bad + ["?"] * failed)[:failed] if failed else [] if status == 0 else [f"unittest ended with {status}"]
     skipped = counts.get("skipped", 0)

@@ -1,5 +1,6 @@
 """The command line as a process of its own, before a daemon that the test scripts."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -34,11 +35,31 @@ class CliCase(support.TestCase):
     def reap(self, process):
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        self.said = process.communicate(timeout=support.PATIENCE)
 
     def end(self, process):
         out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err
+
+    def write_to_reader(self, fifo, process, text=""):
+        """Once somebody has opened the named pipe for reading, write to it. What never comes is a failure, which a plain open() would make a hang."""
+        found = []
+
+        def reader():
+            try:
+                found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError as e:
+                if e.errno != errno.ENXIO:
+                    raise
+            return found
+
+        try:
+            support.wait_until(reader)
+        except AssertionError:
+            self.reap(process)
+            raise AssertionError("nobody reads %s; %s" % (fifo, self.said)) from None
+        with open(found[0], "w", encoding="utf-8") as stream:
+            stream.write(text)
 
     def drain(self, conn):
         """Play the daemon's part of a clean end."""

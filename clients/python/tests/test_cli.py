@@ -144,8 +144,7 @@ class Cli(CliCase):
         self.assertEqual(conn.expect("step.heartbeat")["progress"], "running")
         process.send_signal(signal.SIGINT)
         conn.expect("worker.update")
-        with open(fifo, "w", encoding="utf-8") as stream:
-            stream.write("done")
+        self.write_to_reader(fifo, process, "done")
         (result,) = conn.results(1)
         self.assertEqual(result["result"], {"read": "done"})
         conn.ack([result])
@@ -178,8 +177,7 @@ class Cli(CliCase):
         try:
             conn.expect_end()
         finally:
-            with open(fifo, "w", encoding="utf-8"):
-                pass  # lets the child end
+            self.write_to_reader(fifo, process)  # lets the child end
 
     def test_a_child_of_a_handler_that_comes_back_is_no_worker(self):
         process = self.run_cli("worker", "my_handlers", "--threads", "1")

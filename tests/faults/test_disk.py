@@ -1,5 +1,6 @@
 """A full disk: PostgreSQL's data on a small file system. The daemon keeps what it has, says that it waits, and goes on when there is room again."""
 import os
+import random
 import shutil
 import subprocess
 import unittest
@@ -56,11 +57,23 @@ class FullDisk(FaultCase):
 		self.workers = [self.python_worker(node, name="w%d" % i, threads=3) for i in range(2)]
 		self.begin_batch(node, 10)
 		self.wait_part(0, 1)
-		ballast = self.fill(directory)
-		return node, ballast
+		self.asked = 0
+		self.client = node.new_client(timeout=1)
+		return node, self.fill(directory)
+
+	def tasks(self, first, end):
+		"""Tasks that take room, the same ones whenever they are asked for."""
+		return ({"name": "diamond", "namespace": "t", "context": {"blob": random.Random(n).randbytes(50000).hex()}, "idempotency_key": "more-%d" % n} for n in range(first, end))
+
+	def ask_for_more(self):
+		self.asked += 10
+		self.client.create_tasks(self.tasks(self.asked - 10, self.asked))
 
 	def finish(self, node):
+		"""What was asked for in vain may still be made, at any time: asked for again and answered it is there, and only then can everything settle."""
 		node.wait_up()
+		client = node.new_client()
+		wait_for(lambda: all(o.ok for o in client.create_tasks(self.tasks(0, self.asked))), "all tasks to be made")
 		self.end_batch(node)
 		self.assertEqual(self.lost(), [])
 		self.assertEqual({k: n for k, n in self.executions().items() if n != 1}, {})
@@ -69,15 +82,12 @@ class FullDisk(FaultCase):
 	def test_no_room_for_tables(self):
 		"""PostgreSQL answers 53100; it and its connections live."""
 		node, ballast = self.squeeze("base", 60 * MIB)
-		client = node.new_client(timeout=1)
-		outcomes = []
 
 		def waits():
 			"""More and more is asked for until something no longer fits, and goes on not to: what is smaller may find room once more."""
 			if "No space left" in (node.info() or {"database": {}})["database"].get("error", ""):
 				return True
-			outcomes.extend(client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": os.urandom(50000).hex()}, "idempotency_key": "more-%d" % (len(outcomes) + i)}
-			                                    for i in range(10)))
+			self.ask_for_more()
 			return False
 		wait_for(waits, lambda: "server.info to say why nothing moves:\n" + node.process.last_words())
 		self.assertIn("No space left", node.log_text())
@@ -87,15 +97,14 @@ class FullDisk(FaultCase):
 	def test_no_room_for_the_log(self):
 		"""PostgreSQL cannot write its log ahead: it panics and stays down. Once there is room its operator starts it again."""
 		node, ballast = self.squeeze("pg_wal", 40 * MIB)
-		client = node.new_client(timeout=1)
 
 		def down():
-			if node.database_state() != "up":
-				return True
-			client.create_tasks({"name": "diamond", "namespace": "t", "context": {"blob": os.urandom(50000).hex()}} for _ in range(10))
-			return False
-		wait_for(down, "the daemon to notice")
-		self.assertTrue(node.info()["database"]["error"])
+			info = node.info()
+			if info and info["database"]["state"] != "up":
+				return info
+			self.ask_for_more()
+			return None
+		self.assertTrue(wait_for(down, "the daemon to notice")["database"]["error"])
 		os.unlink(ballast)
 		self.db.close()
 		self.cluster.kill()

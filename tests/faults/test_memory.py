@@ -38,14 +38,18 @@ class Injected(FaultCase):
 
 	def make(self, n):
 		"""A task, by as many requests as it takes."""
-		for _ in range(100):
+		refused = []
+
+		def made():
 			try:
 				with harness.TaskerClient(socket=self.node.socket, connect_timeout=1, timeout=5) as client:
 					return client.create_task("pair", namespace="t", context={"n": n}, idempotency_key="k-%d" % n).task_uuid
 			except harness.TaskerdError as e:
 				self.assertTrue(e.retryable or e.code in ("connection_lost", "internal", "timeout", "unreachable"), e)
+				refused[:] = [e]
 				self.tend()
-		self.fail("task %d cannot be made" % n)
+				return None
+		return wait_for(made, lambda: "task %d to be made: %s" % (n, refused))
 
 	def settle(self, task):
 		state = "SELECT state FROM tasker.tasks WHERE task_uuid = '%s'" % task

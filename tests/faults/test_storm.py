@@ -56,20 +56,17 @@ class Storm(FaultCase):
 		"""Some more tasks, by whichever daemon can take them."""
 		n = self.random.randrange(5, 25)
 		names = [self.random.choice(sorted(TEMPLATES)) for _ in range(n)]
-		wait_for(self.up, "a daemon that has its database")
-		node = self.random.choice(self.up() or self.nodes)
 		items = [{"name": name, "namespace": "t", "context": {"n": self.made + i}, "idempotency_key": "storm-%d" % (self.made + i)} for i, name in enumerate(names)]
-		for _ in range(100):
-			try:
-				if all(o.ok for o in node.client.create_tasks(items, timeout=10)):
-					self.made += n
-					return
-			except TaskerdError:
-				pass
+
+		def made():
 			self.tend()
-			wait_for(lambda: self.up(), "a daemon that has its database")
-			node = self.random.choice(self.up() or self.nodes)
-		self.fail("tasks cannot be created")
+			nodes = self.up()
+			try:
+				return nodes and all(o.ok for o in self.random.choice(nodes).client.create_tasks(items, timeout=10))
+			except TaskerdError:
+				return False
+		wait_for(made, "tasks to be made")
+		self.made += n
 
 	# -- faults ------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import unittest
 import uuid
@@ -93,7 +94,10 @@ class Conn:
 
     def recv(self):
         """The next envelope but heartbeats, None at the end of the stream."""
+        deadline = time.monotonic() + PATIENCE
         while True:
+            if time.monotonic() > deadline:
+                raise AssertionError("nothing but heartbeats")
             payload = self.recv_raw()
             if not payload:
                 return None

@@ -24,6 +24,10 @@ HANDLERS = """
         with open(path) as fifo:
             return {"read": fifo.read()}
 
+    @step_handler("says")
+    def says(context):
+        context.heartbeat("at once")
+
     @step_handler("forks")
     @inputs("path")
     def forks(path, context):
@@ -82,7 +86,7 @@ class Cli(CliCase):
         conn = self.daemon.accept()
         worker = conn.hello()["worker"]
         self.assertEqual((worker["name"], worker["namespaces"], worker["max_concurrency"]), ("n1", ["a", "b"], 4))
-        self.assertEqual(worker["handlers"], ["by_class", "closes", "comes_back_twice", "forks", "hello", "my_handlers.ByClass", "until"])
+        self.assertEqual(worker["handlers"], ["by_class", "closes", "comes_back_twice", "forks", "hello", "my_handlers.ByClass", "says", "until"])
         conn.execute(step("hello", 1, context={"name": "x"}))
         results = conn.results(1)
         self.assertEqual(results[0]["result"], {"hello": "x"})
@@ -150,6 +154,17 @@ class Cli(CliCase):
         conn.ack([result])
         conn.expect("goodbye")
         self.assertEqual(self.end(process)[0], 0)
+
+    def test_steps_that_come_with_the_welcome(self):
+        """What their handlers say at once is said to somebody."""
+        self.write("eager.py", "import sys\nsys.setswitchinterval(1e-6)\nfrom my_handlers import *\n")
+        self.run_cli("worker", "eager", "my_handlers", "--threads", "1")
+        for number in range(1, 21):
+            conn = self.daemon.accept()
+            conn.hello([2, "step.execute", {"steps": [step("says", number)]}])
+            self.assertEqual(conn.expect("step.heartbeat")["progress"], "at once")
+            conn.ack(conn.results(1))
+            conn.sock.close()
 
     def test_a_second_signal_ends_at_once(self):
         process = self.run_cli("worker", "my_handlers", "--threads", "1")

@@ -382,12 +382,13 @@ class WorkerRuntime:
         link.offered = offered
         try:
             self._resume(link)
+            self.connected.set()  # before what came with the welcome: what its handlers say is said to somebody
             for envelope in rest:
                 self._dispatch(link, envelope)
         except BaseException:
+            self.connected.clear()
             link.close()
             raise
-        self.connected.set()
         self.at_templates()
         _log.info(
             "connected to %s (%s) as %s%s",

@@ -270,7 +270,7 @@ class Templates(WorkerCase):
             if params["source"] == "name: b\n":
                 return {"code": "conflict", "message": "in use"}
             return {"namespace": "default", "name": "a", "version": "1.0.0", "created": True,
-                    "findings": [{"severity": "warning", "message": "unknown key"}]}  # fmt: skip
+                    "findings": [{"severity": "warning", "file": params["filename"], "line": 9, "key": "colour", "message": "unknown key"}]}  # fmt: skip
 
         def get(params):
             steps = [{"name": "one", "handler": {"callable": Importable.__module__ + ".Importable"}},
@@ -280,8 +280,10 @@ class Templates(WorkerCase):
         self.serve({"template.apply": apply, "template.get": get})
         worker = self.worker(echo, templates=directory)
         launch = threading.Thread(target=worker.launch)
-        launch.start()
-        self.daemon.threads[0].join(PATIENCE)
+        with self.assertLogs("taskerd", "WARNING") as logged:
+            launch.start()
+            self.daemon.threads[0].join(PATIENCE)
+        self.assertIn(f"template {directory}/a.yaml:9: warning: colour: unknown key", [r.getMessage() for r in logged.records])
         conn = self.daemon.accept()
         self.assertEqual(conn.hello()["worker"]["handlers"], ["echo", Importable.__module__ + ".Importable"])
         launch.join(PATIENCE)

@@ -292,7 +292,7 @@ class TestDaemon < Minitest::Test
   # -- the command line --------------------------------------------------------------------------
 
   def test_a_worker_of_the_command_line
-    templates = file("templates/t.yaml", JSON.generate(template("cli", [step_of("a", "cli.a")])))
+    templates = file("templates/t.yaml", JSON.generate(template("cli", [step_of("a", "cli.a")]).merge(colour: "red")))
     file("handlers/good.rb", "Good = Taskerd::StepHandler::Functional.step_handler('cli.a') { |context:| { n: context.get_input(:n) } }")
     broken = file("handlers/broken.rb", "\n\nraise 'on purpose'\n")
     syntax = file("handlers/syntax.rb", "def (\n")
@@ -300,6 +300,7 @@ class TestDaemon < Minitest::Test
     log_says(log, "connected to")
     assert_includes File.read(log), "#{broken}:3: RuntimeError: on purpose"
     assert_match(/#{syntax}:\d+: SyntaxError/, File.read(log))
+    assert_match(/WARN .*template #{templates}:1:\d+: warning: colour: unknown key/, File.read(log))
     task = daemon.client.create_task(name: "cli", namespace: "ruby", context: { n: 7 })
     assert_equal({ "n" => 7 }, daemon.client.wait_for_task(task.task_uuid, timeout: PATIENCE).step("a").results)
     shown = daemon.client.list_workers.find { |w| w["name"] == "cli-worker" }

@@ -185,12 +185,14 @@ class InvalidTemplateError(TaskerdError):
         return list(found) if found else []
 
     def __str__(self) -> str:
-        lines = [super().__str__()]
-        for f in self.findings:
-            place = ":".join(str(f[k]) for k in ("file", "line", "column") if f.get(k) is not None)
-            what = f"{f['key']}: {f.get('message', '')}" if f.get("key") else f.get("message", "")
-            lines.append(f"  {place}: {f.get('severity', 'error')}: {what}")
-        return "\n".join(lines)
+        return "\n".join([super().__str__(), *(f"  {finding_line(f)}" for f in self.findings)])
+
+
+def finding_line(finding: Dict[str, Any]) -> str:
+    """A finding as compilers write theirs: ``FILE:LINE:COLUMN: SEVERITY: KEY: MESSAGE``."""
+    place = ":".join(str(finding[k]) for k in ("file", "line", "column") if finding.get(k) is not None)
+    what = f"{finding['key']}: {finding.get('message', '')}" if finding.get("key") else finding.get("message", "")
+    return f"{place}: {finding.get('severity', 'error')}: {what}"
 
 
 class ConflictError(TaskerdError):

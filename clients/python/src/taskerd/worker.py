@@ -24,6 +24,7 @@ from .exceptions import (
     WorkerAlreadyRunningError,
     WorkerBootstrapError,
     WorkerNotInitializedError,
+    finding_line,
 )
 from .handler import HandlerRegistry
 from .step_handler.base import StepHandler
@@ -503,7 +504,7 @@ def _apply(client: TaskerClient, source: str, filename: str) -> List[str]:
         _log.error("template %s was not registered: %s", filename, exc)
         return []
     for finding in done.get("findings") or ():
-        _log.warning("template %s: %s", filename, finding)
+        _log.warning("template %s", finding_line(finding))
     _log.info(
         "template %s/%s %s %s",
         done.get("namespace"),

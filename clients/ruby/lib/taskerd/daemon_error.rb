@@ -99,11 +99,13 @@ module Taskerd
       end
 
       def to_s
-        lines = findings.map do |f|
-          place = f.values_at("file", "line", "column").compact.join(":")
-          "  #{place}: #{f["severity"] || "error"}: #{"#{f["key"]}: " if f["key"]}#{f["message"]}"
-        end
-        [super, *lines].join("\n")
+        [super, *findings.map { |finding| "  #{self.class.line(finding)}" }].join("\n")
+      end
+
+      # A finding as compilers write theirs: `FILE:LINE:COLUMN: SEVERITY: KEY: MESSAGE`.
+      def self.line(finding)
+        place = finding.values_at("file", "line", "column").compact.join(":")
+        "#{place}: #{finding["severity"] || "error"}: #{"#{finding["key"]}: " if finding["key"]}#{finding["message"]}"
       end
     end
 

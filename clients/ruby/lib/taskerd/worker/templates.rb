@@ -51,7 +51,7 @@ module Taskerd
       # operator's business: the worker serves what the daemon has.
       def apply(client, source, file)
         done = client.apply_template(source, filename: file)
-        Array(done["findings"]).each { |finding| Logger.instance.warn("template #{file}: #{finding}") }
+        Array(done["findings"]).each { |finding| Logger.instance.warn("template #{Client::InvalidTemplateError.line(finding)}") }
         Logger.instance.info("template #{done["namespace"]}/#{done["name"]} #{done["version"]} " \
                              "#{done["created"] ? "registered" : "is registered already"}")
         handlers(client, done)

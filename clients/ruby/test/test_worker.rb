@@ -235,6 +235,19 @@ class TestWorker < Support::Case
     Taskerd::LogBridge.level = nil
   end
 
+  def test_lines_are_written_without_the_clock_that_handlers_replace
+    out = StringIO.new
+    lines = Taskerd::Logger.new(out)
+    real = Time.method(:now)
+    begin
+      Time.define_singleton_method(:now) { raise "no clock" }
+      lines.info("still said")
+    ensure
+      Time.define_singleton_method(:now, real)
+    end
+    assert_match(/\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO .*: still said$/, out.string)
+  end
+
   def test_lines_of_other_loggers_and_of_an_application
     out = StringIO.new
     mine = Taskerd::LogBridge.attach(Logger.new(out, formatter: ->(severity, _, name, text) { "#{severity} #{name.inspect} #{text}\n" }))

@@ -152,7 +152,8 @@ module Taskerd
 
       message = LogBridge.mended(message)
       tail = fields.empty? ? "" : " #{fields.map { |k, v| "#{k}=#{LogBridge.mended(v)}" }.join(" ")}"
-      @out.write("#{Time.now.strftime("%Y-%m-%d %H:%M:%S.%L")} #{name.upcase} #{Thread.current.name || "main"}: #{message}#{tail}\n")
+      now = Time.at(Process.clock_gettime(Process::CLOCK_REALTIME)) # a handler may have replaced Time.now
+      @out.write("#{now.strftime("%Y-%m-%d %H:%M:%S.%L")} #{name.upcase} #{Thread.current.name || "main"}: #{message}#{tail}\n")
       true
     rescue IOError, SystemCallError # nobody reads it any more
       false

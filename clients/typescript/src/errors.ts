@@ -136,12 +136,14 @@ function withFindings(message: string, details: unknown): string {
   const given = details as { findings?: unknown; violations?: unknown } | null | undefined;
   const rows = (given?.findings ?? given?.violations) as unknown;
   if (!Array.isArray(rows)) return message;
-  const lines = (rows as Details[]).map((row) => {
-    const place = [row['file'], row['line'], row['column']].filter((part) => part !== undefined && part !== null).join(':');
-    const what = String(row['key'] ?? row['instance'] ?? '');
-    return `\n  ${[place, what, String(row['message'] ?? '')].filter((part) => part !== '').join(': ')}`;
-  });
-  return message + lines.join('');
+  return message + (rows as Details[]).map((row) => `\n  ${findingLine(row)}`).join('');
+}
+
+/** A finding as compilers write theirs: `FILE:LINE:COLUMN: KEY: MESSAGE`. */
+export function findingLine(row: Details): string {
+  const place = [row['file'], row['line'], row['column']].filter((part) => part !== undefined && part !== null).join(':');
+  const what = String(row['key'] ?? row['instance'] ?? '');
+  return [place, what, String(row['message'] ?? '')].filter((part) => part !== '').join(': ');
 }
 
 /** One side sent bytes the other does not accept; the connection is closed. */

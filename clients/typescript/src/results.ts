@@ -181,10 +181,17 @@ function nameOf(error: unknown): string {
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   try {
-    if (error instanceof Error) return error.message || nameOf(error);
+    if (error instanceof Error) return withCause(error.message || nameOf(error), error.cause);
     if (typeof error === 'object' && error !== null && typeof (error as Data)['message'] === 'string') return (error as { message: string }).message;
     return String(error);
   } catch {
     return 'a value was thrown that cannot be shown';
   }
+}
+
+/** Node's `fetch failed` says only in its cause what failed. */
+function withCause(message: string, cause: unknown): string {
+  if (!(cause instanceof Error)) return message;
+  const why = cause.message || String((cause as NodeJS.ErrnoException).code ?? nameOf(cause));
+  return message.includes(why) ? message : `${message}: ${why}`;
 }

@@ -6,11 +6,11 @@ import { basename } from 'node:path';
 import type { AsyncTaskerClient } from './client.js';
 import { isMap, safeText, type Data } from './codec.js';
 import { HandlerSystem, templateFiles } from './discovery.js';
-import { ConflictError, ConnectionLostError, PermissionDeniedError, TaskerdError, WorkerAlreadyRunningError, WorkerBootstrapError } from './errors.js';
+import { ConflictError, ConnectionLostError, PermissionDeniedError, TaskerdError, WorkerAlreadyRunningError, WorkerBootstrapError, findingLine } from './errors.js';
 import { describeFailure, type ImportFailure } from './loader.js';
 import { bridgeConsole, log, setLevels, unbridgeConsole, type Level } from './log.js';
 import { loadTracing } from './otel.js';
-import { now, stringify } from './own.js';
+import { now } from './own.js';
 import { HandlerRegistry, type HandlerEntry, type HandlerSpec } from './registry.js';
 import { messageOf } from './results.js';
 import { StepRunner } from './runner.js';
@@ -353,7 +353,7 @@ async function applyTemplate(client: AsyncTaskerClient, source: string, filename
     log.error(`template ${filename} was not registered: ${error.message}`);
     return [];
   }
-  for (const finding of Array.isArray(done['findings']) ? done['findings'] : []) log.warn(`template ${filename}: ${stringify(finding)}`);
+  for (const finding of Array.isArray(done['findings']) ? done['findings'] : []) log.warn(`template ${findingLine(finding)}`);
   const { namespace, name, version } = done as Record<string, string>;
   log.info(`template ${namespace}/${name} ${version} ${done['created'] === true ? 'registered' : 'is registered already'}`);
   return handlersOf(client, done);

@@ -89,6 +89,7 @@ describe('results', () => {
     ['PermanentError with a code', () => { throw new PermanentError('no', 'CODE'); }, { message: 'no', error_type: 'permanent_error', retryable: false, error_code: 'CODE' }, {}],
     ['RetryableError', () => { throw new RetryableError('busy', { retry_after: 1.5 }); }, { message: 'busy', error_type: 'retryable_error', retryable: true }, { retry_after_ms: 1500 }],
     ['an error of another kind', () => { throw new TypeError('what'); }, { message: 'what', error_type: 'handler_error', retryable: true }, {}],
+    ['an error with its cause', () => { throw new TypeError('fetch failed', { cause: new Error('refused') }); }, { message: 'fetch failed: refused', error_type: 'handler_error', retryable: true }, {}],
     ['a string', () => { throw 'text'; }, { message: 'text', error_type: 'handler_error', retryable: true }, {}], // eslint-disable-line no-throw-literal
     ['nothing', () => { throw undefined; }, { message: 'undefined', error_type: 'handler_error', retryable: true }, {}], // eslint-disable-line no-throw-literal
     ['failure()', () => StepHandlerResult.failure('bad', 'validation_error', false, { status_code: 422 }, 'C'), { message: 'bad', error_type: 'validation_error', retryable: false, error_code: 'C', status_code: 422 }, {}],

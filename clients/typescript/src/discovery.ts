@@ -7,10 +7,10 @@ import { describeFailure, importFailure, importFile, type ImportFailure, type Mo
 import { log } from './log.js';
 import { HandlerRegistry, handlerNameOf, isHandlerClass, type HandlerEntry, type HandlerSpec } from './registry.js';
 
-const SOURCES = ['.ts', '.mts', '.js', '.mjs', '.cjs'];
+const SOURCES = ['.ts', '.mts', '.js', '.mjs', '.cjs', '.cts'];
 const INDEXES = ['examples/index', 'index', 'dsl_examples/index'];
 const LISTS = ['ALL_EXAMPLE_HANDLERS', 'ALL_DSL_HANDLERS', 'ALL_HANDLERS'];
-const SKIPPED = /^_|^\.|^node_modules$|\.d\.m?ts$|\.(?:test|spec)\.m?[jt]s$/;
+const SKIPPED = /^_|^\.|^node_modules$|\.d\.[cm]?ts$|\.(?:test|spec)\.[cm]?[jt]s$/;
 
 /** The handlers of a module: what its lists hold, else every export that has a name to be known by. */
 export function handlersIn(found: Module): Map<string, HandlerEntry> {

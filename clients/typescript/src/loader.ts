@@ -91,9 +91,19 @@ export async function importFile(path: string): Promise<Module> {
   };
   try {
     return await imported(path);
+  } catch (error) {
+    throw unreadable(path, error) ?? error;
   } finally {
     process.exit = exit;
   }
+}
+
+/** Node alone does not read CommonJS TypeScript; Bun, Deno, tsx and a newer Node do. */
+function unreadable(path: string, cause: unknown): Error | undefined {
+  if (!path.endsWith('.cts') || (cause as { code?: unknown } | null)?.code !== 'ERR_UNKNOWN_FILE_EXTENSION') return undefined;
+  const error = new Error('a .cts file (CommonJS TypeScript) is not read by this Node: write it with import and export and name it .ts or .mts, or compile it to .cjs', { cause });
+  error.stack = `Error: ${error.message}`; // nothing in it is a place in the file
+  return error;
 }
 
 async function imported(path: string): Promise<Module> {

@@ -1,8 +1,11 @@
 /** What handlers see and may use: contexts, results, mixins, resolvers, registries; each without a daemon. */
 
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import {
   ApiHandler,
@@ -16,6 +19,7 @@ import {
   ErrorType,
   ExplicitMappingResolver,
   HandlerRegistry,
+  HandlerSystem,
   MethodDispatchWrapper,
   PermanentError,
   PublisherRegistry,
@@ -486,4 +490,19 @@ describe('tests of handlers', () => {
     controller.trigger('SIGINT');
     assert.deepEqual([await controller.promise, controller.isRequested, told], ['SIGTERM', true, ['SIGTERM']]);
   });
+});
+
+test('CommonJS in TypeScript is read by the runtime, or named with what to do', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'taskerd-cts-'));
+  const file = join(dir, 'old.cts');
+  writeFileSync(file, "exports.old = { call: (): object => ({}), handlerName: 'Old.one' };\n");
+  const system = new HandlerSystem();
+  const found = await system.loadFromPath(dir);
+  if ('Bun' in globalThis || 'Deno' in globalThis || (process.features as { typescript?: unknown }).typescript) {
+    assert.deepEqual([found, system.importFailures], [1, []]);
+  } else {
+    assert.deepEqual([found, ...system.importFailures.map((failure) => [failure.file, failure.line])], [0, [file, null]]);
+    assert.match(system.importFailures[0]?.error ?? '', /a \.cts file .* name it \.ts or \.mts, or compile it to \.cjs/);
+  }
+  rmSync(dir, { recursive: true });
 });

@@ -74,7 +74,10 @@ module Support
 
     # The next envelope but heartbeats, nil at the end of the stream.
     def recv
+      deadline = Taskerd::Transport.now + PATIENCE
       while (payload = recv_raw)
+        raise "nothing but heartbeats" if Taskerd::Transport.now > deadline
+
         envelope = MessagePack.unpack(payload)
         @frames << envelope
         return envelope unless envelope[0..1] == [2, "heartbeat"]

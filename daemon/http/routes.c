@@ -63,7 +63,8 @@ const struct route routes[] = {
 	{DELETE, "/v1/tokens/{token}", MSG_TOKEN_REVOKE, .answer = "Token", .tag = "tokens", .summary = "Revoke a token, by its id or name"},
 	/* dead letters */
 	{GET, "/v1/dlq", MSG_DLQ_LIST, .fixed = "{\"snapshots\":true}", .pick = "entries", .shape = &shape_entry, .aliases = dlq_query, .answer = "Entries", .tag = "dlq", .summary = "Entries of the dead-letter log, the newest first"},
-	{GET, "/v1/dlq/stats", MSG_DLQ_STATS, .pick = "reasons", .shape = &shape_reason, .answer = "Reasons", .tag = "dlq", .summary = "How many entries there are, by reason"},
+	{GET, "/v1/dlq/stats", MSG_DLQ_STATS, .fixed = "{\"causes\":false}", .pick = "reasons", .shape = &shape_reason, .answer = "Reasons", .tag = "dlq", .summary = "How many entries there are, by reason"},
+	{GET, "/v1/dlq/causes", MSG_DLQ_STATS, .fixed = "{\"causes\":true}", .pick = "causes", .answer = "Causes", .tag = "dlq", .summary = "What pending entries have in common: how many tasks failed in which way"},
 	{GET, "/v1/dlq/investigation-queue", MSG_DLQ_QUEUE, .pick = "entries", .shape = &shape_entry, .answer = "Entries", .tag = "dlq", .summary = "What needs to be looked at, the most urgent first"},
 	{GET, "/v1/dlq/staleness", MSG_DLQ_STALENESS, .pick = "tasks", .shape = &shape_stale, .answer = "Staleness", .tag = "dlq", .summary = "How near unfinished tasks are to their limits"},
 	{GET, "/v1/dlq/task/{task_uuid}", MSG_DLQ_GET, .shape = &shape_entry, .answer = "Entry", .tag = "dlq", .summary = "The newest entry of a task"},

@@ -93,7 +93,7 @@ class Tokens(Case):
 		self.assertEqual(made.headers["Location"], "/v1/tasks/" + made.body["task_uuid"])
 		for path in ("", "/summary", "/workflow_steps", "/workflow_steps/a", "/workflow_steps/a/audit", "/workflow_steps/a/history"):
 			self.assertEqual(self.refused(client, 403, path="/v1/tasks/" + made.body["task_uuid"] + path).headers["X-Auth-Failure-Reason"], "forbidden")
-		for path in ("/v1/analytics/performance", "/v1/analytics/bottlenecks", "/v1/dlq", "/v1/dlq/stats"):
+		for path in ("/v1/analytics/performance", "/v1/analytics/bottlenecks", "/v1/dlq", "/v1/dlq/stats", "/v1/dlq/causes"):
 			self.assertEqual(self.refused(client, 403, path=path).body["error"]["code"], "FORBIDDEN")
 		for path in ("/health", "/api-docs/ui", "/api-docs/openapi.json"):
 			self.assertEqual(self.web().get(path).status, 200)

@@ -5,7 +5,7 @@ import { dirname, extname, join, resolve } from 'node:path';
 import type { ExecutableHandler } from './handler.js';
 import { describeFailure, importFailure, importFile, type ImportFailure, type Module } from './loader.js';
 import { log } from './log.js';
-import { HandlerRegistry, handlerNameOf, isHandlerClass, type HandlerEntry, type HandlerSpec } from './registry.js';
+import { HandlerRegistry, handlerNameOf, isHandlerClass, type HandlerEntry, type HandlerSpec, type RegistryResolver } from './registry.js';
 
 const SOURCES = ['.ts', '.mts', '.js', '.mjs', '.cjs', '.cts'];
 const INDEXES = ['examples/index', 'index', 'dsl_examples/index'];
@@ -54,6 +54,7 @@ export class HandlerSystem {
   readonly importFailures: ImportFailure[] = [];
   /** Called when a handler was registered. */
   onRegister: ((name: string) => void) | undefined;
+  private readonly resolvers = new Set<unknown>();
 
   constructor(private readonly registry: HandlerRegistry = new HandlerRegistry()) {}
 
@@ -140,9 +141,21 @@ export class HandlerSystem {
     return found.size;
   }
 
+  /** Resolvers that a file exports, as classes or made, find callables of a form of their own. */
+  private addResolvers(loaded: Module): void {
+    for (const value of Object.values(loaded)) {
+      if (this.resolvers.has(value)) continue;
+      const resolver = resolverOf(value);
+      if (resolver) this.registry.addResolver(resolver);
+      this.resolvers.add(value);
+    }
+  }
+
   private async tryImport(file: string): Promise<Module | undefined> {
     try {
-      return await importFile(file);
+      const loaded = await importFile(file);
+      this.addResolvers(loaded);
+      return loaded;
     } catch (error) {
       const failure = await importFailure(file, error);
       this.importFailures.push(failure);
@@ -150,6 +163,12 @@ export class HandlerSystem {
       return undefined;
     }
   }
+}
+
+function resolverOf(value: unknown): RegistryResolver | undefined {
+  const isResolver = (x: unknown): boolean => ['canResolve', 'resolveHandler'].every((name) => typeof (x as Module | undefined)?.[name] === 'function');
+  if (typeof value === 'function') return isResolver(value.prototype) ? new (value as new () => RegistryResolver)() : undefined;
+  return value && isResolver(value) ? (value as RegistryResolver) : undefined;
 }
 
 /** An existing path; one without its extension is understood. */

@@ -492,6 +492,25 @@ describe('tests of handlers', () => {
   });
 });
 
+test('resolvers that a handler file exports', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'taskerd-resolvers-'));
+  const file = join(dir, 'pay.mjs');
+  writeFileSync(file, `import { RegistryResolver } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)};
+    export class Pay extends RegistryResolver {
+      static prefix = 'pay:';
+      resolveHandler({ callable }) { return { name: callable, call: async () => ({ paid: callable }) }; }
+    }
+    export const Again = Pay;
+    export const nothing = null;
+    export const refund = new (class extends RegistryResolver { static _name = 'refund'; static prefix = 'refund:'; resolveHandler() { return { name: 'r', call: async () => ({}) }; } })();
+  `);
+  const system = new HandlerSystem();
+  assert.deepEqual([await system.loadFromPath(file), system.importFailures], [0, []]);
+  assert.deepEqual(system.getRegistry().listResolvers().map(([name]) => name).sort(), ['Pay', 'class_lookup', 'explicit_mapping', 'refund']);
+  assert.deepEqual(await (await system.resolve('pay:stripe'))?.call(makeContext()), { paid: 'pay:stripe' });
+  rmSync(dir, { recursive: true });
+});
+
 test('CommonJS in TypeScript is read by the runtime, or named with what to do', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'taskerd-cts-'));
   const file = join(dir, 'old.cts');

@@ -90,7 +90,8 @@ class Storm(FaultCase):
 		node = self.random.choice([n for n in self.nodes if n.process.alive()] or [None])
 		if node is None:
 			return
-		node.process.freeze()
+		if not node.process.freeze():
+			return
 		wait_for(lambda: self.tend_others(node) and self.lease_over(node), "the lease of %s to be over" % node.name)
 		node.process.thaw()
 
@@ -109,9 +110,8 @@ class Storm(FaultCase):
 	def freeze_worker(self):
 		"""Until its session is ended for silence, or its daemon is gone."""
 		node, worker = self.random.choice(self.workers)
-		if not worker.alive():
+		if not worker.alive() or not worker.freeze():
 			return
-		worker.freeze()
 		wait_for(lambda: self.tend() and not worker.row(node), "the silent worker to be given up")
 		worker.thaw()
 

@@ -146,9 +146,10 @@ class Process:
 		self._child.send_signal(number)
 
 	def freeze(self):
-		"""SIGSTOP, seen to have had its effect."""
+		"""SIGSTOP, seen to have had its effect; false if the process was about to end and has."""
 		self.signal(signal.SIGSTOP)
-		wait_for(lambda: self._stat() == "T", "%s to stand still" % self.name)
+		wait_for(lambda: not self.alive() or self._stat() == "T", "%s to stand still" % self.name)
+		return self.alive()
 
 	def thaw(self):
 		self.signal(signal.SIGCONT)

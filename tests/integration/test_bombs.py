@@ -81,8 +81,10 @@ class Bombs(harness.SharedCase):
 		ping = bob.ask("ping")
 		self.node.process.thaw()
 		bob.answer(ping)
+		self.node.process.freeze()
 		for w in wires:
 			w.poll()
+		self.node.process.thaw()
 		answered = sum(1000 in w.responses for w in wires)
 		self.assertLess(answered, len(wires) - 1)
 		for w in wires:

@@ -92,6 +92,7 @@ class Quotas(harness.SharedCase):
 		b.call("task.watch", {"task_uuid": task})
 		for _ in range(2):
 			b.ask("event.consume", {"namespace": "t", "wait_ms": 600000})
+		b.call("ping")  # they wait now, whichever connection is read first
 		for method, params in ("task.wait", {"task_uuid": task}), ("task.create", {"name": "one", "namespace": "t"}), ("task.get", {"task_uuid": task}), ("event.consume", {"namespace": "t"}), (
 				"task.create_many", {"tasks": [{"name": "one", "namespace": "t"}]}), ("task.cancel", {"task_uuid": task}), ("template.apply", {"source": template("x", [step("a")])}):
 			with self.subTest(method):
@@ -118,6 +119,7 @@ class Quotas(harness.SharedCase):
 		second.notify("worker.update", {"max_concurrency": 3})
 		self.assert_quota(second.note("error"), "max_steps_per_uid", 10)
 		first.notify("worker.update", {"max_concurrency": 7})
+		first.call("ping")  # read before what comes by the other connection
 		second.notify("worker.update", {"max_concurrency": 3})
 		self.assertEqual(second.silent(), [])
 

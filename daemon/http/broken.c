@@ -13,7 +13,7 @@ static const struct word {
 } words[] = {
 	{400, "bad_request", "that is not a request of HTTP/1.1: a request line, headers and an empty line are expected, and a body as its header says"},
 	{408, "bad_request", "the request did not come to its end in time (http_timeout_ms)"},
-	{413, "too_large", "the body is larger than it may be (http_max_body)"},
+	{413, "too_large", "the body is larger than it may be (http_max_body), or is in chunks that cannot be read: each begins with its length in hexadecimal digits, without extensions"},
 	{417, "bad_request", "the only expectation that is met is 100-continue"},
 	{431, "too_large", "the request line and the headers are larger than they may be (http_max_header)"},
 	{501, "unknown_method", "there is no such method; /openapi.json lists those of each resource"},

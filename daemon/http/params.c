@@ -283,7 +283,7 @@ static int from_json(struct collector *c, const char *body, size_t len)
 	buf_init(&b, 0);
 	int rc = json_to_mp(body, len, &b, &je);
 	if (rc < 0)
-		rc = refuse(c->e, "", "the body is not JSON: %s at byte %zu", je.what, je.offset);
+		rc = refuse(c->e, "", "the body is not JSON: %s", je.what); /* it says where, if that is known */
 	else if (scan_value(b.data, b.len, &limits, &why) < 0)
 		rc = refuse(c->e, "", "the body cannot be taken: %s", why.what);
 	else if (mp_decode(b.data, b.len, &v) < 0)

@@ -224,6 +224,9 @@ class Hostile(harness.SharedCase):
 			with self.subTest(body=body[:20]):
 				self.assertNotIn(self.status(self.sent(self.request("POST /v1/tasks HTTP/1.1", "Content-Type: application/json", "Transfer-Encoding: chunked", body=body))), (200, 201))
 
+	def test_a_chunk_with_an_extension_is_not_called_too_large_only(self):
+		self.broken(413, self.request("POST /v1/tasks HTTP/1.1", "Content-Type: application/json", "Transfer-Encoding: chunked", body=b"2;x=EVIL\r\n{}\r\n0\r\n\r\n"), "without extensions", more=True)
+
 	def test_lines_that_are_none(self):
 		for data in (b"\r\n\r\n\r\n\r\n", b"GET\r\n\r\n", b"GET /health\r\n\r\n", b"GET /health HTTP/9.9\r\n\r\n", b"GET  /health  HTTP/1.1\r\n\r\n", b"\0\0\0\0", bytes(range(256)) * 8, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"x" * 500,
 		             b"GET /health HTTP/1.1\r\n: x\r\n\r\n", b"GET /health HTTP/1.1\r\nNo colon\r\n\r\n", b"CONNECT x:80 HTTP/1.1\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n"):

@@ -115,6 +115,8 @@ START_TEST(what_is_wrong_is_said)
 	ck_assert_str_eq(a.e.code, "bad_request");
 	ck_assert_str_eq(a.e.path, refused[_i].path);
 	ck_assert_msg(strstr(a.e.text, refused[_i].says), "%s: %s", refused[_i].request, a.e.text);
+	const char *place = strstr(a.e.text, " at byte ");
+	ck_assert_msg(!place || !strstr(place + 1, " at byte "), "the place is said twice: %s", a.e.text);
 	asked_done(&a);
 }
 END_TEST

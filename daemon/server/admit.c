@@ -66,10 +66,10 @@ struct name {
 static struct name name_of(const struct session *s)
 {
 	struct name n;
-	if (s->principal[0])
-		snprintf(n.text, sizeof n.text, "%s", s->principal);
+	if (s->who.principal[0])
+		snprintf(n.text, sizeof n.text, "%s", s->who.principal);
 	else
-		snprintf(n.text, sizeof n.text, "uid %u", (unsigned)s->uid);
+		snprintf(n.text, sizeof n.text, "uid %u", (unsigned)s->who.uid);
 	return n;
 }
 
@@ -89,7 +89,7 @@ static void note_denied(struct session *s, const char *what, const struct err *e
 	unsigned suppressed = 0;
 	s->srv->c_denied++;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, what, e->text,
+		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, what, e->text,
 			 suppressed);
 }
 
@@ -116,7 +116,7 @@ static void deny(struct session *s, const char *what, bool request, uint32_t id,
 	if (ns)
 		snprintf(e.path, sizeof e.path, "namespace");
 	size_t mark = request ? error_begin(s, id) : notify_begin(s, "error");
-	write_error_details(&s->out, &e, &details);
+	write_error_details(&s->wire.out, &e, &details);
 	if (request)
 		error_end(s, mark);
 	else
@@ -126,7 +126,7 @@ static void deny(struct session *s, const char *what, bool request, uint32_t id,
 
 int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, struct err *e)
 {
-	if (access_allows(&s->access, msg_infos[m].role, ns, n))
+	if (access_allows(&s->who.access, msg_infos[m].role, ns, n))
 		return 0;
 	set_denied(s, msg_infos[m].role, ns, n, false, e);
 	note_denied(s, msg_infos[m].name, e);
@@ -135,7 +135,7 @@ int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, 
 
 int admit_everywhere(struct session *s, enum msg_id m, struct err *e)
 {
-	if (access_everywhere(&s->access, msg_infos[m].role))
+	if (access_everywhere(&s->who.access, msg_infos[m].role))
 		return 0;
 	set_denied(s, msg_infos[m].role, NULL, 0, true, e);
 	note_denied(s, msg_infos[m].name, e);
@@ -144,12 +144,12 @@ int admit_everywhere(struct session *s, enum msg_id m, struct err *e)
 
 int admit_session(struct session *s, struct err *e)
 {
-	enum role role = s->worker ? ROLE_WORK : ROLE_NONE;
-	if (!access_has(&s->access, role))
+	enum role role = s->is_worker ? ROLE_WORK : ROLE_NONE;
+	if (!access_has(&s->who.access, role))
 		set_denied(s, role, NULL, 0, false, e);
-	for (size_t i = 0; s->worker && i < s->n_namespaces && !e->code[0]; i++)
-		if (strcmp(s->namespaces[i], "*") != 0 && !access_allows(&s->access, ROLE_WORK, s->namespaces[i], strlen(s->namespaces[i]))) {
-			set_denied(s, ROLE_WORK, s->namespaces[i], strlen(s->namespaces[i]), false, e);
+	for (size_t i = 0; s->is_worker && i < s->work.n_namespaces && !e->code[0]; i++)
+		if (strcmp(s->work.namespaces[i], "*") != 0 && !access_allows(&s->who.access, ROLE_WORK, s->work.namespaces[i], strlen(s->work.namespaces[i]))) {
+			set_denied(s, ROLE_WORK, s->work.namespaces[i], strlen(s->work.namespaces[i]), false, e);
 			snprintf(e->path, sizeof e->path, "worker.namespaces[%zu]", i);
 		}
 	if (!e->code[0])
@@ -168,11 +168,11 @@ static void put_quoted(const char *ns, void *arg)
 
 void admit_put_within(const struct session *s, enum msg_id m, struct buf *json)
 {
-	if (msg_infos[m].scope != SCOPE_LIST || access_everywhere(&s->access, msg_infos[m].role))
+	if (msg_infos[m].scope != SCOPE_LIST || access_everywhere(&s->who.access, msg_infos[m].role))
 		return;
 	json->len--; /* the closing bracket */
 	buf_append_str(json, json->len > 1 ? ",\"within\":[" : "\"within\":[");
-	access_each_namespace(&s->access, msg_infos[m].role, put_quoted, json);
+	access_each_namespace(&s->who.access, msg_infos[m].role, put_quoted, json);
 	buf_append_str(json, "]}");
 }
 
@@ -251,7 +251,7 @@ static bool may_see_all(struct session *s, enum msg_id m, const struct buf *answ
 	bool ok = mp_get_array(&v.root, "namespaces", &names) == 1 && names->via.array.size > 0;
 	for (uint32_t i = 0; ok && i < names->via.array.size; i++) {
 		const msgpack_object *o = &names->via.array.ptr[i];
-		ok = o->type == MSGPACK_OBJECT_STR && access_allows(&s->access, msg_infos[m].role, o->via.str.ptr, o->via.str.size);
+		ok = o->type == MSGPACK_OBJECT_STR && access_allows(&s->who.access, msg_infos[m].role, o->via.str.ptr, o->via.str.size);
 	}
 	mp_value_done(&v);
 	return ok;
@@ -294,9 +294,9 @@ bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const
 	const struct msg_info *info = &msg_infos[m];
 	const char *ns;
 	size_t n;
-	if (!s->access.rules || m == MSG_HELLO) /* which is for admit_session */
+	if (!s->who.access.rules || m == MSG_HELLO) /* which is for admit_session */
 		return true;
-	if (!access_has(&s->access, info->role)) {
+	if (!access_has(&s->who.access, info->role)) {
 		deny(s, info->name, request, id, info->role, NULL, 0, false);
 		return false;
 	}
@@ -306,14 +306,14 @@ bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const
 		return true;
 	case SCOPE_NAMED:
 	case SCOPE_LIST:
-		if (!named(params, info->scope == SCOPE_NAMED, &ns, &n) || access_allows(&s->access, info->role, ns, n))
+		if (!named(params, info->scope == SCOPE_NAMED, &ns, &n) || access_allows(&s->who.access, info->role, ns, n))
 			return true;
 		deny(s, info->name, request, id, info->role, ns, n, false);
 		return false;
 	case SCOPE_ITEM:
-		return access_everywhere(&s->access, info->role) || !ask_namespaces(s, m, id, params);
+		return access_everywhere(&s->who.access, info->role) || !ask_namespaces(s, m, id, params);
 	case SCOPE_ALL:
-		if (access_everywhere(&s->access, info->role))
+		if (access_everywhere(&s->who.access, info->role))
 			return true;
 		deny(s, info->name, request, id, info->role, NULL, 0, true);
 		return false;
@@ -333,8 +333,8 @@ static bool is_served(const struct session *s)
 static void expel(struct session *s)
 {
 	struct err e = {0};
-	err_set(&e, -EACCES, "permission_denied", "the daemon's configuration (access) no longer grants uid %u what this session was opened for", (unsigned)s->uid);
-	log_event(LOG_ACCESS_WITHDRAWN, NULL, "session %llu (pid %d, uid %u) is closed: %s", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e.text);
+	err_set(&e, -EACCES, "permission_denied", "the daemon's configuration (access) no longer grants uid %u what this session was opened for", (unsigned)s->who.uid);
+	log_event(LOG_ACCESS_WITHDRAWN, NULL, "session %llu (pid %d, uid %u) is closed: %s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, e.text);
 	s->said_goodbye = true;
 	notify_error(s, &e);
 	session_close_after_flush(s);
@@ -342,23 +342,23 @@ static void expel(struct session *s)
 
 static void readmit(struct session *s)
 {
-	struct access before = s->access;
+	struct access before = s->who.access;
 	struct err e = {0};
-	if (s->own_rules)
+	if (s->who.own_rules)
 		return; /* of a token, not of the configuration */
 	if (s->local) {
 		session_close(s, "the rules of access have changed");
 		return;
 	}
-	s->access = peer_access(s->srv, s->fd, s->uid, s->gid);
-	if (s->state != SESSION_OPEN || s->closing)
+	s->who.access = peer_access(s->srv, s->wire.fd, s->who.uid, s->who.gid);
+	if (s->state != SESSION_OPEN || s->wire.closing)
 		return; /* it has yet to say what it wants, or goes anyway */
-	bool less = !access_covers(&s->access, &before);
+	bool less = !access_covers(&s->who.access, &before);
 	if (less && (is_served(s) || admit_session(s, &e) < 0)) {
 		expel(s);
-	} else if (s->worker) {
+	} else if (s->is_worker) {
 		steps_withdraw(s);
-		if (s->pool) { /* which handlers it may run depends on its namespaces */
+		if (s->work.pool) { /* which handlers it may run depends on its namespaces */
 			pool_leave(s);
 			pool_join(s);
 		}

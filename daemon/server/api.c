@@ -180,7 +180,7 @@ bool reply_answer(struct session *s, uint32_t id, const struct buf *answer)
 		return false;
 	}
 	size_t mark = reply_begin(s, id);
-	buf_join(&s->out, answer);
+	buf_join(&s->wire.out, answer);
 	reply_end(s, mark);
 	return true;
 }

@@ -29,9 +29,9 @@ static void tell_draining(struct server *srv)
 		if (s->state != SESSION_OPEN)
 			continue;
 		size_t mark = notify_begin(s, "server.draining");
-		mp_map(&s->out, 1);
-		mp_str(&s->out, "deadline_ms");
-		mp_int(&s->out, srv->opt->drain_timeout_ms);
+		mp_map(&s->wire.out, 1);
+		mp_str(&s->wire.out, "deadline_ms");
+		mp_int(&s->wire.out, srv->opt->drain_timeout_ms);
 		notify_end(s, mark);
 	}
 }

@@ -47,7 +47,7 @@ void handoff_put_terms(struct buf *b, const struct options *o)
 static bool can_be_kept(const struct session *s)
 {
 	bool waits = s->asked > 0 || s->n_watches > 0 || s->n_waits > 0 || s->n_consumers > 0 || s->subscriber;
-	return s->state == SESSION_OPEN && s->fd >= 0 && !s->closing && !s->said_goodbye && s->held == 0 && !waits && s->in.len <= KEPT_BYTES_MAX && s->out.len - s->out_off <= KEPT_BYTES_MAX;
+	return s->state == SESSION_OPEN && s->wire.fd >= 0 && !s->wire.closing && !s->said_goodbye && s->work.held == 0 && !waits && s->wire.in.len <= KEPT_BYTES_MAX && s->wire.out.len - s->wire.out_off <= KEPT_BYTES_MAX;
 }
 
 static void put_bytes(struct buf *b, const char *key, const unsigned char *p, size_t n)
@@ -80,28 +80,28 @@ static void put_list(struct buf *b, const char *key, char *const *list, size_t n
 static void put_worker(struct buf *b, const struct session *s)
 {
 	mp_str(b, "worker");
-	if (!s->worker) {
+	if (!s->is_worker) {
 		mp_nil(b);
 		return;
 	}
 	mp_map(b, 6);
-	put_text(b, "name", s->name);
-	put_uint(b, "max_concurrency", s->max_concurrency);
-	put_list(b, "namespaces", s->namespaces, s->n_namespaces);
-	put_list(b, "handlers", s->handlers, s->n_handlers);
+	put_text(b, "name", s->work.name);
+	put_uint(b, "max_concurrency", s->work.max_concurrency);
+	put_list(b, "namespaces", s->work.namespaces, s->work.n_namespaces);
+	put_list(b, "handlers", s->work.handlers, s->work.n_handlers);
 	mp_str(b, "open_ended");
-	mp_bool(b, s->open_ended);
+	mp_bool(b, s->work.open_ended);
 	mp_str(b, "broken");
-	mp_array(b, s->n_broken);
-	buf_join(b, &s->broken);
+	mp_array(b, s->work.n_broken);
+	buf_join(b, &s->work.broken);
 }
 
 static void put_steps(struct buf *b, const struct session *s)
 {
 	const struct open_step *o;
 	mp_str(b, "steps");
-	mp_array(b, s->open);
-	TAILQ_FOREACH(o, &s->steps, link) {
+	mp_array(b, s->work.open);
+	TAILQ_FOREACH(o, &s->work.steps, link) {
 		mp_array(b, 4);
 		mp_bin(b, &o->key.uuid, sizeof o->key.uuid);
 		mp_uint(b, o->key.fence);
@@ -114,17 +114,17 @@ static void put_session(struct buf *b, const struct session *s)
 {
 	mp_map(b, 13);
 	put_uint(b, "socket", s->id);
-	put_uint(b, "pid", (uint64_t)s->pid);
-	put_uint(b, "uid", s->uid);
-	put_text(b, "token", s->token);
-	put_bytes(b, "worker_uuid", s->worker_uuid.b, sizeof s->worker_uuid.b);
+	put_uint(b, "pid", (uint64_t)s->who.pid);
+	put_uint(b, "uid", s->who.uid);
+	put_text(b, "token", s->work.token);
+	put_bytes(b, "worker_uuid", s->work.uuid.b, sizeof s->work.uuid.b);
 	put_text(b, "client", s->client);
-	put_text(b, "language", s->language);
-	put_uint(b, "done", s->rate.done);
+	put_text(b, "language", s->work.language);
+	put_uint(b, "done", s->work.rate.done);
 	mp_str(b, "draining");
 	mp_bool(b, s->draining);
-	put_bytes(b, "in", s->in.data, s->in.len);
-	put_bytes(b, "out", s->out.len > 0 ? s->out.data + s->out_off : NULL, s->out.len - s->out_off);
+	put_bytes(b, "in", s->wire.in.data, s->wire.in.len);
+	put_bytes(b, "out", s->wire.out.len > 0 ? s->wire.out.data + s->wire.out_off : NULL, s->wire.out.len - s->wire.out_off);
 	put_worker(b, s);
 	put_steps(b, s);
 }
@@ -177,7 +177,7 @@ static int leave_sessions(struct server *srv, unsigned *ret_kept)
 		if (!can_be_kept(s))
 			continue;
 		snprintf(name, sizeof name, HANDOFF_SOCKET "%llu", (unsigned long long)s->id);
-		if ((r = store_fd(name, s->fd)) < 0)
+		if ((r = store_fd(name, s->wire.fd)) < 0)
 			break;
 		put_session(&b, s);
 		++*ret_kept;

@@ -109,17 +109,17 @@ static int read_broken(struct session *s, const msgpack_object *w, struct err *e
 		return 0;
 	if (r < 0 || a->via.array.size > BROKEN_MAX)
 		return bad_field(e, "worker.broken", "worker.broken must be an array of at most %d maps", BROKEN_MAX);
-	for (; s->n_broken < a->via.array.size; s->n_broken++) {
-		const msgpack_object *o = &a->via.array.ptr[s->n_broken];
+	for (; s->work.n_broken < a->via.array.size; s->work.n_broken++) {
+		const msgpack_object *o = &a->via.array.ptr[s->work.n_broken];
 		int64_t line = 0;
 		if (o->type != MSGPACK_OBJECT_MAP || mp_get_int(o, "line", 0, INT32_MAX, &line) < 0)
-			return bad_field(e, "worker.broken", "worker.broken[%zu] must be a map with name, file, line and message", s->n_broken);
-		mp_map(&s->broken, 4);
-		copy_field(&s->broken, o, "name", 256);
-		copy_field(&s->broken, o, "file", 1024);
-		mp_str(&s->broken, "line");
-		mp_int(&s->broken, line);
-		copy_field(&s->broken, o, "message", 1024);
+			return bad_field(e, "worker.broken", "worker.broken[%zu] must be a map with name, file, line and message", s->work.n_broken);
+		mp_map(&s->work.broken, 4);
+		copy_field(&s->work.broken, o, "name", 256);
+		copy_field(&s->work.broken, o, "file", 1024);
+		mp_str(&s->work.broken, "line");
+		mp_int(&s->work.broken, line);
+		copy_field(&s->work.broken, o, "message", 1024);
 	}
 	return 0;
 }
@@ -127,8 +127,8 @@ static int read_broken(struct session *s, const msgpack_object *w, struct err *e
 /* A name that no namespace can have would wait for ever, and nobody would see why. */
 static int check_namespaces(const struct session *s, struct err *e)
 {
-	for (size_t i = 0; i < s->n_namespaces; i++) {
-		const char *name = s->namespaces[i];
+	for (size_t i = 0; i < s->work.n_namespaces; i++) {
+		const char *name = s->work.namespaces[i];
 		if (strcmp(name, "*") != 0 && !is_namespace_name(name, strlen(name)))
 			return bad_field(e, "worker.namespaces", "worker.namespaces[%zu] must be * or 1 to 29 letters, digits and underscores, the first not a digit", i);
 	}
@@ -138,22 +138,22 @@ static int check_namespaces(const struct session *s, struct err *e)
 int session_read_worker(struct session *s, const msgpack_object *w, struct err *e)
 {
 	int64_t conc = 1;
-	copy_text(s->name, sizeof s->name, w, "name");
+	copy_text(s->work.name, sizeof s->work.name, w, "name");
 	if (mp_get_int(w, "max_concurrency", 1, CONCURRENCY_MAX, &conc) < 0)
 		return bad_field(e, "worker.max_concurrency", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
-	int r = copy_strings(w, "namespaces", 1000, 29, &s->namespaces, &s->n_namespaces, e);
+	int r = copy_strings(w, "namespaces", 1000, 29, &s->work.namespaces, &s->work.n_namespaces, e);
 	if (r >= 0)
 		r = check_namespaces(s, e);
 	if (r >= 0)
-		r = copy_strings(w, "handlers", HANDLERS_MAX, CALLABLE_MAX, &s->handlers, &s->n_handlers, e);
+		r = copy_strings(w, "handlers", HANDLERS_MAX, CALLABLE_MAX, &s->work.handlers, &s->work.n_handlers, e);
 	if (r >= 0)
 		r = read_broken(s, w, e);
-	if (r >= 0 && mp_get_bool(w, "open_ended", &s->open_ended) < 0)
+	if (r >= 0 && mp_get_bool(w, "open_ended", &s->work.open_ended) < 0)
 		r = bad_field(e, "worker.open_ended", "worker.open_ended must be a boolean");
 	if (r < 0)
 		return r;
-	s->max_concurrency = (unsigned)conc;
-	s->worker = true;
+	s->work.max_concurrency = (unsigned)conc;
+	s->is_worker = true;
 	return 0;
 }
 
@@ -170,21 +170,21 @@ static int negotiate(struct session *s, uint32_t id, const msgpack_object *param
 	if (v[0].via.u64 == PROTOCOL_MAJOR)
 		return 0;
 	size_t mark = error_begin(s, id);
-	mp_map(&s->out, 3);
-	mp_str(&s->out, "code");
-	mp_str(&s->out, "unsupported_version");
-	mp_str(&s->out, "message");
-	mp_str(&s->out, "this taskerd speaks protocol major version 1: use a client of the same major version");
-	mp_str(&s->out, "details");
-	mp_map(&s->out, 2);
-	mp_str(&s->out, "client");
-	mp_array(&s->out, 2);
-	mp_uint(&s->out, v[0].via.u64);
-	mp_uint(&s->out, v[1].via.u64);
-	mp_str(&s->out, "server");
-	mp_array(&s->out, 2);
-	mp_uint(&s->out, PROTOCOL_MAJOR);
-	mp_uint(&s->out, PROTOCOL_MINOR);
+	mp_map(&s->wire.out, 3);
+	mp_str(&s->wire.out, "code");
+	mp_str(&s->wire.out, "unsupported_version");
+	mp_str(&s->wire.out, "message");
+	mp_str(&s->wire.out, "this taskerd speaks protocol major version 1: use a client of the same major version");
+	mp_str(&s->wire.out, "details");
+	mp_map(&s->wire.out, 2);
+	mp_str(&s->wire.out, "client");
+	mp_array(&s->wire.out, 2);
+	mp_uint(&s->wire.out, v[0].via.u64);
+	mp_uint(&s->wire.out, v[1].via.u64);
+	mp_str(&s->wire.out, "server");
+	mp_array(&s->wire.out, 2);
+	mp_uint(&s->wire.out, PROTOCOL_MAJOR);
+	mp_uint(&s->wire.out, PROTOCOL_MINOR);
 	error_end(s, mark);
 	return 1;
 }
@@ -192,10 +192,10 @@ static int negotiate(struct session *s, uint32_t id, const msgpack_object *param
 static struct session *find_token(struct server *srv, const char *token, size_t n, const struct session *me)
 {
 	struct session *s, *tmp;
-	if (n != sizeof s->token - 1)
+	if (n != sizeof s->work.token - 1)
 		return NULL;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		if (s != me && s->worker && s->uid == me->uid && access_equal(&s->access, &me->access) && (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->token, token, n) == 0)
+		if (s != me && s->is_worker && s->who.uid == me->who.uid && access_equal(&s->who.access, &me->who.access) && (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->work.token, token, n) == 0)
 			return s;
 	return NULL;
 }
@@ -207,10 +207,10 @@ static struct session *resumed_session(struct session *s, const msgpack_object *
 	const char *token;
 	size_t n;
 	int64_t held = 0;
-	if (mp_get_map(params, "resume", &r) != 1 || !s->worker)
+	if (mp_get_map(params, "resume", &r) != 1 || !s->is_worker)
 		return NULL;
 	if (mp_get_int(r, "held", 0, 1000000, &held) == 1)
-		s->held = (unsigned)held;
+		s->work.held = (unsigned)held;
 	return mp_get_str(r, "session", &token, &n) == 1 ? find_token(s->srv, token, n, s) : NULL;
 }
 
@@ -220,9 +220,9 @@ static int take_slots(struct session *s, struct session *old, struct err *e)
 	unsigned before = old ? old->counted_slots : 0;
 	if (old)
 		quota_slots(old, 0);
-	int rc = quota_may_have_slots(s, s->max_concurrency, e);
+	int rc = quota_may_have_slots(s, s->work.max_concurrency, e);
 	if (rc == 0)
-		quota_slots(s, s->max_concurrency);
+		quota_slots(s, s->work.max_concurrency);
 	else if (old)
 		quota_slots(old, before);
 	return rc;
@@ -239,17 +239,17 @@ static void put_name(const char *ns, void *arg)
 /* Those it asks for; of one that asks for all, those it may have. */
 static void put_namespaces(const struct session *s, struct buf *b)
 {
-	bool all = s->n_namespaces == 0;
+	bool all = s->work.n_namespaces == 0;
 	size_t n = 0;
-	for (size_t i = 0; i < s->n_namespaces; i++)
-		all = all || strcmp(s->namespaces[i], "*") == 0;
-	bool granted = all && !access_everywhere(&s->access, ROLE_WORK);
+	for (size_t i = 0; i < s->work.n_namespaces; i++)
+		all = all || strcmp(s->work.namespaces[i], "*") == 0;
+	bool granted = all && !access_everywhere(&s->who.access, ROLE_WORK);
 	mp_str(b, "namespaces");
 	size_t mark = mp_array_open(b);
 	if (granted)
-		access_each_namespace(&s->access, ROLE_WORK, put_name, (void *[]){b, &n});
-	for (; !granted && n < s->n_namespaces; n++)
-		mp_str(b, s->namespaces[n]);
+		access_each_namespace(&s->who.access, ROLE_WORK, put_name, (void *[]){b, &n});
+	for (; !granted && n < s->work.n_namespaces; n++)
+		mp_str(b, s->work.namespaces[n]);
 	mp_array_close(b, mark, n);
 }
 
@@ -262,38 +262,38 @@ static void announce(struct session *s)
 		return;
 	/* Text from the peer goes through the JSON writer: build the object as MessagePack first. */
 	buf_init(&b, 0);
-	uuid_format(&s->worker_uuid, uuid);
+	uuid_format(&s->work.uuid, uuid);
 	mp_map(&b, 11);
 	mp_str(&b, "worker_uuid");
 	mp_str(&b, uuid);
 	mp_str(&b, "name");
-	mp_str(&b, s->name);
+	mp_str(&b, s->work.name);
 	mp_str(&b, "pid");
-	mp_int(&b, s->pid);
+	mp_int(&b, s->who.pid);
 	mp_str(&b, "uid");
-	mp_int(&b, s->uid);
+	mp_int(&b, s->who.uid);
 	mp_str(&b, "unit");
-	mp_str(&b, s->unit[0] ? s->unit : NULL);
+	mp_str(&b, s->work.unit[0] ? s->work.unit : NULL);
 	mp_str(&b, "client");
 	mp_str(&b, s->client);
 	mp_str(&b, "language");
-	mp_str(&b, s->language);
+	mp_str(&b, s->work.language);
 	put_namespaces(s, &b);
 	mp_str(&b, "handlers");
-	mp_array(&b, s->n_handlers);
-	for (size_t i = 0; i < s->n_handlers; i++)
-		mp_str(&b, s->handlers[i]);
+	mp_array(&b, s->work.n_handlers);
+	for (size_t i = 0; i < s->work.n_handlers; i++)
+		mp_str(&b, s->work.handlers[i]);
 	mp_str(&b, "max_concurrency");
-	mp_int(&b, s->max_concurrency);
+	mp_int(&b, s->work.max_concurrency);
 	mp_str(&b, "broken");
-	mp_array(&b, s->n_broken);
-	buf_join(&b, &s->broken);
+	mp_array(&b, s->work.n_broken);
+	buf_join(&b, &s->work.broken);
 	r->api.function = "tasker.api_worker_seen";
 	r->api.mode = API_WRITE;
 	r->announces = true;
-	s->unannounced = false;
+	s->work.unannounced = false;
 	if (api_args_from_mp(r, &b, s->srv) == 0) {
-		s->announced = true;
+		s->work.announced = true;
 		s->srv->announcing++;
 		store_submit(s->srv->store, r);
 	} else {
@@ -305,7 +305,7 @@ static void announce(struct session *s)
 /* Who comes and goes faster than the database can be told must not keep it from others: few are told of at a time, and who has gone before their turn is not told of. */
 void worker_announce(struct session *s)
 {
-	s->unannounced = true;
+	s->work.unannounced = true;
 	if (s->srv->announcing < ANNOUNCING_MAX)
 		announce(s);
 }
@@ -317,7 +317,7 @@ void worker_announced(struct server *srv)
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		if (srv->announcing >= ANNOUNCING_MAX)
 			return;
-		if (s->unannounced && s->state == SESSION_OPEN)
+		if (s->work.unannounced && s->state == SESSION_OPEN)
 			announce(s);
 	}
 }
@@ -326,19 +326,19 @@ void workers_announce(struct server *srv)
 {
 	struct session *s, *tmp;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		if (s->worker && s->state == SESSION_OPEN)
+		if (s->is_worker && s->state == SESSION_OPEN)
 			worker_announce(s);
 }
 
 void worker_gone(struct session *s)
 {
-	if (!s->announced)
+	if (!s->work.announced)
 		return;
 	struct req *r = req_new(REQ_API, (struct origin){0});
 	char uuid[UUID_TEXT], args[128];
 	if (!r)
 		return;
-	uuid_format(&s->worker_uuid, uuid);
+	uuid_format(&s->work.uuid, uuid);
 	int n = snprintf(args, sizeof args, "{\"worker_uuid\":\"%s\",\"gone\":true}", uuid);
 	text_set(&r->api.args, args, (size_t)n);
 	r->api.function = "tasker.api_worker_seen";
@@ -354,33 +354,33 @@ static void welcome(struct session *s, uint32_t id, uint64_t minor, bool resumed
 		const char *key;
 		uint64_t v;
 	} limits[] = {{"max_frame", opt->max_frame}, {"max_items", ITEMS_MAX}, {"max_depth", DEPTH_MAX}, {"max_bulk", bulk_max(opt)}, {"max_context", opt->max_context}, {"max_result", opt->max_result}};
-	uuid_format(&s->worker_uuid, uuid);
+	uuid_format(&s->work.uuid, uuid);
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 9);
-	mp_str(&s->out, "protocol");
-	mp_array(&s->out, 2);
-	mp_uint(&s->out, PROTOCOL_MAJOR);
-	mp_uint(&s->out, minor);
-	mp_str(&s->out, "server");
-	mp_str(&s->out, "taskerd/" TASKERD_VERSION);
-	mp_str(&s->out, "node");
-	mp_str(&s->out, opt->node_name);
-	mp_str(&s->out, "session");
-	mp_str(&s->out, s->token);
-	mp_str(&s->out, "resumed");
-	mp_bool(&s->out, resumed);
-	mp_str(&s->out, "worker_uuid");
-	mp_str(&s->out, uuid);
-	mp_str(&s->out, "heartbeat_ms");
-	mp_int(&s->out, opt->heartbeat_ms);
-	mp_str(&s->out, "limits");
-	mp_map(&s->out, sizeof limits / sizeof *limits);
+	mp_map(&s->wire.out, 9);
+	mp_str(&s->wire.out, "protocol");
+	mp_array(&s->wire.out, 2);
+	mp_uint(&s->wire.out, PROTOCOL_MAJOR);
+	mp_uint(&s->wire.out, minor);
+	mp_str(&s->wire.out, "server");
+	mp_str(&s->wire.out, "taskerd/" TASKERD_VERSION);
+	mp_str(&s->wire.out, "node");
+	mp_str(&s->wire.out, opt->node_name);
+	mp_str(&s->wire.out, "session");
+	mp_str(&s->wire.out, s->work.token);
+	mp_str(&s->wire.out, "resumed");
+	mp_bool(&s->wire.out, resumed);
+	mp_str(&s->wire.out, "worker_uuid");
+	mp_str(&s->wire.out, uuid);
+	mp_str(&s->wire.out, "heartbeat_ms");
+	mp_int(&s->wire.out, opt->heartbeat_ms);
+	mp_str(&s->wire.out, "limits");
+	mp_map(&s->wire.out, sizeof limits / sizeof *limits);
 	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-		mp_str(&s->out, limits[i].key);
-		mp_uint(&s->out, limits[i].v);
+		mp_str(&s->wire.out, limits[i].key);
+		mp_uint(&s->wire.out, limits[i].v);
 	}
-	mp_str(&s->out, "features");
-	mp_array(&s->out, 0);
+	mp_str(&s->wire.out, "features");
+	mp_array(&s->wire.out, 0);
 	reply_end(s, mark);
 }
 
@@ -388,7 +388,7 @@ static void welcome(struct session *s, uint32_t id, uint64_t minor, bool resumed
 static void release_unconfirmed(struct session *s)
 {
 	struct open_step *o, *tmp;
-	for (o = TAILQ_FIRST(&s->steps); o; o = tmp) {
+	for (o = TAILQ_FIRST(&s->work.steps); o; o = tmp) {
 		tmp = TAILQ_NEXT(o, link);
 		if (!o->confirmed)
 			step_end(o, OUTCOME_RELEASED, "lost on the way to the worker");
@@ -420,13 +420,13 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 		return;
 	}
 	copy_text(s->client, sizeof s->client, params, "client");
-	copy_text(s->language, sizeof s->language, params, "language");
+	copy_text(s->work.language, sizeof s->work.language, params, "language");
 	s->state = SESSION_OPEN;
 	event_del(&s->timer);
 	struct session *old = resumed_session(s, params);
 	bool resumed = old;
-	if (s->worker && take_slots(s, old, &e) < 0) {
-		s->worker = false;
+	if (s->is_worker && take_slots(s, old, &e) < 0) {
+		s->is_worker = false;
 		reply_error(s, id, &e);
 		session_close_after_flush(s);
 		return;
@@ -434,17 +434,17 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	if (resumed)
 		session_adopt(s, old);
 	welcome(s, id, minor, resumed);
-	if (!s->worker)
+	if (!s->is_worker)
 		return;
 	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
 	struct note note;
-	unit_of(s->pid, s->unit, sizeof s->unit);
+	unit_of(s->who.pid, s->work.unit, sizeof s->work.unit);
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->name[0] ? s->name : "without a name", (int)s->pid, (unsigned)s->uid, s->client,
-			 s->n_handlers, s->max_concurrency, resumed ? ", resumed" : "", s->n_broken ? "; it could not load all it should: see taskerctl worker list" : "");
+		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid, (unsigned)s->who.uid, s->client,
+			 s->work.n_handlers, s->work.max_concurrency, resumed ? ", resumed" : "", s->work.n_broken ? "; it could not load all it should: see taskerctl worker list" : "");
 	worker_announce(s);
-	if (s->held == 0) {
+	if (s->work.held == 0) {
 		release_unconfirmed(s);
 		pool_join(s);
 	}
@@ -468,7 +468,7 @@ static bool resumes(struct session *s, const msgpack_object *o, const char **nam
 	if (o->type != MSGPACK_OBJECT_MAP || mp_get_str(o, "step_uuid", name, n) != 1 || uuid_parse(*name, *n, &u) < 0)
 		return false;
 	const msgpack_object *claim = mp_get(o, "claim");
-	return s->worker && claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
+	return s->is_worker && claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
 }
 
 void on_session_resume(struct session *s, uint32_t id, const msgpack_object *params)
@@ -497,9 +497,9 @@ void on_session_resume(struct session *s, uint32_t id, const msgpack_object *par
 	}
 	reply_answer(s, id, &answer); /* what names real steps is never longer than the question */
 	buf_done(&answer);
-	s->held = 0;
+	s->work.held = 0;
 	release_unconfirmed(s);
-	if (s->worker && !s->pool)
+	if (s->is_worker && !s->work.pool)
 		pool_join(s);
 }
 
@@ -516,7 +516,7 @@ void on_worker_update(struct session *s, uint32_t id, const msgpack_object *para
 	int64_t n;
 	bool draining;
 	(void)id;
-	if (!s->worker)
+	if (!s->is_worker)
 		return;
 	if (mp_get_int(params, "max_concurrency", 1, CONCURRENCY_MAX, &n) == 1) {
 		struct err e = {0};
@@ -527,11 +527,11 @@ void on_worker_update(struct session *s, uint32_t id, const msgpack_object *para
 			pool_set_concurrency(s, (unsigned)n);
 		}
 	}
-	if (!s->told_to_finish && mp_get_bool(params, "draining", &draining) == 1 && draining != s->draining) {
+	if (!s->work.told_to_finish && mp_get_bool(params, "draining", &draining) == 1 && draining != s->draining) {
 		s->draining = draining;
 		if (draining)
 			pool_leave(s);
-		else if (s->held == 0)
+		else if (s->work.held == 0)
 			pool_join(s);
 	}
 	pool_run_backlog(s->srv);

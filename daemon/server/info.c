@@ -16,7 +16,7 @@ void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
 {
 	(void)params;
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 0);
+	mp_map(&s->wire.out, 0);
 	reply_end(s, mark);
 }
 
@@ -59,29 +59,29 @@ void on_server_info(struct session *s, uint32_t id, const msgpack_object *params
 			{"events_lost", srv->c_events_lost}, {"events_refused", srv->c_events_refused}, {"batches", st.batches}, {"recorded", st.results}, {"created", st.creates}, {"claims", st.claims}, {"queries", st.api},
 			{"database_reconnects", st.reconnects}, {"database_retries", st.retries}};
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 9);
-	mp_str(&s->out, "server");
-	mp_str(&s->out, "taskerd");
-	mp_str(&s->out, "version");
-	mp_str(&s->out, TASKERD_VERSION);
-	mp_str(&s->out, "protocol");
-	mp_array(&s->out, 2);
-	mp_uint(&s->out, PROTOCOL_MAJOR);
-	mp_uint(&s->out, PROTOCOL_MINOR);
-	mp_str(&s->out, "node");
-	mp_str(&s->out, srv->opt->node_name);
-	mp_str(&s->out, "pid");
-	mp_int(&s->out, getpid());
-	mp_str(&s->out, "uptime_ms");
-	mp_uint(&s->out, (now_mono() - srv->started) / USEC_PER_MSEC);
-	write_database(srv, &s->out);
-	mp_str(&s->out, "counters");
-	mp_map(&s->out, sizeof counters / sizeof *counters);
+	mp_map(&s->wire.out, 9);
+	mp_str(&s->wire.out, "server");
+	mp_str(&s->wire.out, "taskerd");
+	mp_str(&s->wire.out, "version");
+	mp_str(&s->wire.out, TASKERD_VERSION);
+	mp_str(&s->wire.out, "protocol");
+	mp_array(&s->wire.out, 2);
+	mp_uint(&s->wire.out, PROTOCOL_MAJOR);
+	mp_uint(&s->wire.out, PROTOCOL_MINOR);
+	mp_str(&s->wire.out, "node");
+	mp_str(&s->wire.out, srv->opt->node_name);
+	mp_str(&s->wire.out, "pid");
+	mp_int(&s->wire.out, getpid());
+	mp_str(&s->wire.out, "uptime_ms");
+	mp_uint(&s->wire.out, (now_mono() - srv->started) / USEC_PER_MSEC);
+	write_database(srv, &s->wire.out);
+	mp_str(&s->wire.out, "counters");
+	mp_map(&s->wire.out, sizeof counters / sizeof *counters);
 	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
-		mp_str(&s->out, counters[i].name);
-		mp_uint(&s->out, counters[i].v);
+		mp_str(&s->wire.out, counters[i].name);
+		mp_uint(&s->wire.out, counters[i].v);
 	}
-	mp_str(&s->out, "sessions");
-	mp_uint(&s->out, srv->n_sessions);
+	mp_str(&s->wire.out, "sessions");
+	mp_uint(&s->wire.out, srv->n_sessions);
 	reply_end(s, mark);
 }

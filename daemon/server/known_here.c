@@ -55,13 +55,13 @@ static void put_worker(const msgpack_object *w, const struct session *s, struct 
 		mp_object(out, &kv->val);
 	}
 	mp_str(out, "max_concurrency");
-	mp_uint(out, s->max_concurrency);
+	mp_uint(out, s->work.max_concurrency);
 	mp_str(out, "open");
-	mp_uint(out, s->open);
+	mp_uint(out, s->work.open);
 	mp_str(out, "done");
-	mp_uint(out, s->rate.done);
+	mp_uint(out, s->work.rate.done);
 	mp_str(out, "rate");
-	mp_double(out, rate_rounded(&s->rate));
+	mp_double(out, rate_rounded(&s->work.rate));
 	mp_str(out, "draining");
 	mp_bool(out, s->draining);
 }
@@ -115,7 +115,7 @@ void add_worker_steps(struct server *srv, const msgpack_object *answer, struct b
 	put_worker(answer, s, out, 1);
 	mp_str(out, "running");
 	size_t mark = mp_array_open(out);
-	TAILQ_FOREACH(o, &s->steps, link) {
+	TAILQ_FOREACH(o, &s->work.steps, link) {
 		if (n == RUNNING_SHOWN_MAX)
 			break;
 		put_step(srv, o, out);
@@ -132,7 +132,7 @@ static unsigned workers_for(struct server *srv, const struct handler *h)
 	struct session *s, *tmp;
 	unsigned n = 0;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		n += s->worker && s->state == SESSION_OPEN && handler_matches(s, h);
+		n += s->is_worker && s->state == SESSION_OPEN && handler_matches(s, h);
 	return n;
 }
 

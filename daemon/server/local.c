@@ -72,12 +72,12 @@ struct session *session_open_local(struct server *srv, struct principal *who, bo
 	struct session *s = session_alloc(srv);
 	if (!s)
 		return out_of_memory(e);
-	s->pid = who->pid;
-	s->uid = who->uid;
-	s->gid = who->gid;
-	s->access = who->access;
-	s->own_rules = TAKE_PTR(who->own);
-	snprintf(s->principal, sizeof s->principal, "%s", who->name);
+	s->who.pid = who->pid;
+	s->who.uid = who->uid;
+	s->who.gid = who->gid;
+	s->who.access = who->access;
+	s->who.own_rules = TAKE_PTR(who->own);
+	snprintf(s->who.principal, sizeof s->who.principal, "%s", who->name);
 	snprintf(s->client, sizeof s->client, "http");
 	s->local = local;
 	s->local_arg = arg;
@@ -114,15 +114,15 @@ void local_ended(struct session *s, const char *why)
 
 void local_flush(struct session *s)
 {
-	struct buf out = s->out;
+	struct buf out = s->wire.out;
 	size_t done = 0, off, len;
-	buf_init(&s->out, 0);
+	buf_init(&s->wire.out, 0);
 	while (s->local && done < out.len && frame_peek(out.data + done, out.len - done, UINT32_MAX, &off, &len) == 1) {
 		s->local->frame(s->local_arg, out.data + done + off, len);
 		done += off + len;
 	}
 	buf_done(&out);
-	if (s->local && s->closing)
+	if (s->local && s->wire.closing)
 		session_close(s, "done");
 }
 
@@ -140,6 +140,6 @@ void server_get_health(const struct server *srv, struct server_health *ret)
 		.uptime_ms = (now_mono() - srv->started) / USEC_PER_MSEC,
 	};
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		ret->workers += s->worker && s->state == SESSION_OPEN;
+		ret->workers += s->is_worker && s->state == SESSION_OPEN;
 	ret->ready = strcmp(ret->database, "up") == 0 && !srv->draining;
 }

@@ -217,10 +217,10 @@ static void put_sessions(struct render *r)
 	double counts[2][N] = {{0}};
 	HASH_ITER(hh, r->srv->sessions, s, tmp) {
 		size_t i = 0;
-		while (i + 1 < N && strcmp(s->language, languages[i]) != 0)
+		while (i + 1 < N && strcmp(s->work.language, languages[i]) != 0)
 			i++;
 		if (s->state == SESSION_OPEN || s->state == SESSION_DETACHED)
-			counts[s->worker][i]++;
+			counts[s->is_worker][i]++;
 	}
 	expo_family(&r->x, "taskerd_sessions", METRIC_GAUGE, NULL, "Connections that have shaken hands, by what they are and the client's language.");
 	for (size_t i = 0; i < 2 * N; i++)

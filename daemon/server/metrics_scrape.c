@@ -128,7 +128,7 @@ struct asker {
 
 static void write_answer(struct server *srv, struct session *s, enum expo_format format, struct buf *out)
 {
-	const struct access *access = access_everywhere(&s->access, ROLE_READ) ? NULL : &s->access;
+	const struct access *access = access_everywhere(&s->who.access, ROLE_READ) ? NULL : &s->who.access;
 	if (format == EXPO_VALUES) {
 		mp_map(out, 1);
 		mp_str(out, "metrics");

@@ -75,9 +75,9 @@ static void put_all(struct note *n, struct server *srv, const struct session *s,
 {
 	const struct handler *h = handler_find(srv, handler_id);
 	if (s)
-		uuid_format(&s->worker_uuid, n->worker);
+		uuid_format(&s->work.uuid, n->worker);
 	const char *const list[] = {"TASKER_TASK", or_null(n->task), "TASKER_STEP", or_null(n->step), "TASKER_NAMESPACE", h ? h->ns : NULL, "TASKER_TEMPLATE", template_known(srv, template_id),
-				    "TASKER_HANDLER", h ? h->callable : NULL, "TASKER_ATTEMPT", or_null(n->attempt), "TASKER_WORKER", or_null(n->worker), "TASKER_WORKER_NAME", s ? or_null(s->name) : NULL,
+				    "TASKER_HANDLER", h ? h->callable : NULL, "TASKER_ATTEMPT", or_null(n->attempt), "TASKER_WORKER", or_null(n->worker), "TASKER_WORKER_NAME", s ? or_null(s->work.name) : NULL,
 				    "TASKER_TRACE_ID", or_null(n->trace), "TASKER_SPAN_ID", or_null(n->span), NULL};
 	_Static_assert(sizeof list == sizeof n->fields, "a note has room for all");
 	memcpy(n->fields, list, sizeof list);
@@ -104,7 +104,7 @@ const char *const *note_step(struct note *n, const struct session *s, const stru
 	if (step && uuid_split_step(step, &task, &no)) {
 		uuid_format(step, n->step);
 		uuid_format(&task, n->task);
-		TAILQ_FOREACH(o, &s->steps, link)
+		TAILQ_FOREACH(o, &s->work.steps, link)
 			if (uuid_eq(&o->key.uuid, step) && !o->ended)
 				break;
 	}
@@ -153,8 +153,8 @@ void note_worker_gone(struct session *s, const char *why)
 {
 	struct note n;
 	unsigned suppressed = 0;
-	if (!s->worker || s->said_goodbye || s->srv->stop || !ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
+	if (!s->is_worker || s->said_goodbye || s->srv->stop || !ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
 		return;
-	log_event(LOG_WORKER_LOST, note_step(&n, s, NULL), "worker %s (pid %d, uid %u) is gone with %u steps: %s (%u messages like this left out before)", s->name[0] ? s->name : "without a name",
-		  (int)s->pid, (unsigned)s->uid, s->open, why, suppressed);
+	log_event(LOG_WORKER_LOST, note_step(&n, s, NULL), "worker %s (pid %d, uid %u) is gone with %u steps: %s (%u messages like this left out before)", s->work.name[0] ? s->work.name : "without a name",
+		  (int)s->who.pid, (unsigned)s->who.uid, s->work.open, why, suppressed);
 }

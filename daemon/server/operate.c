@@ -67,12 +67,12 @@ int operate_put_by(const struct session *s, struct buf *out, struct err *e)
 	uuid_format(&u, request);
 	/* Names of nodes, users and principals need no quoting. */
 	buf_printf(out, "\"by\":{\"request\":\"%s\",\"node\":\"%s\",", request, s->srv->opt->node_name);
-	if (s->principal[0]) {
-		buf_printf(out, "\"uid\":null,\"pid\":null,\"user\":\"%s\"}", s->principal);
+	if (s->who.principal[0]) {
+		buf_printf(out, "\"uid\":null,\"pid\":null,\"user\":\"%s\"}", s->who.principal);
 		return 0;
 	}
-	user_name(s->uid, user, sizeof user);
-	buf_printf(out, "\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", (unsigned)s->uid, (int)s->pid, user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
+	user_name(s->who.uid, user, sizeof user);
+	buf_printf(out, "\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", (unsigned)s->who.uid, (int)s->who.pid, user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
 	return 0;
 }
 

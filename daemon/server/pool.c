@@ -38,12 +38,12 @@ static unsigned pool_free(const struct pool *p)
 
 static bool namespace_matches(const struct session *s, const char *ns)
 {
-	if (!access_allows(&s->access, ROLE_WORK, ns, strlen(ns)))
+	if (!access_allows(&s->who.access, ROLE_WORK, ns, strlen(ns)))
 		return false;
-	if (s->n_namespaces == 0)
+	if (s->work.n_namespaces == 0)
 		return true;
-	for (size_t i = 0; i < s->n_namespaces; i++)
-		if (strcmp(s->namespaces[i], "*") == 0 || strcmp(s->namespaces[i], ns) == 0)
+	for (size_t i = 0; i < s->work.n_namespaces; i++)
+		if (strcmp(s->work.namespaces[i], "*") == 0 || strcmp(s->work.namespaces[i], ns) == 0)
 			return true;
 	return false;
 }
@@ -52,8 +52,8 @@ bool handler_matches(const struct session *s, const struct handler *h)
 {
 	if (!namespace_matches(s, h->ns))
 		return false;
-	for (size_t i = 0; i < s->n_handlers; i++)
-		if (strcmp(s->handlers[i], h->callable) == 0)
+	for (size_t i = 0; i < s->work.n_handlers; i++)
+		if (strcmp(s->work.handlers[i], h->callable) == 0)
 			return true;
 	return false;
 }
@@ -150,17 +150,17 @@ static void pool_free_if_idle(struct server *srv, struct pool *p)
 void pool_join(struct session *s)
 {
 	size_t n = 0;
-	if (s->pool || s->draining || s->srv->draining)
+	if (s->work.pool || s->draining || s->srv->draining)
 		return;
 	int *ids = matching_ids(s, &n);
 	struct pool *p = n > 0 ? pool_for(s->srv, ids, n) : NULL;
 	free(ids);
 	if (!p)
 		return;
-	s->pool = p;
-	TAILQ_INSERT_TAIL(&p->sessions, s, pool_link);
-	p->slots += s->max_concurrency;
-	p->used += s->open;
+	s->work.pool = p;
+	TAILQ_INSERT_TAIL(&p->sessions, s, work.pool_link);
+	p->slots += s->work.max_concurrency;
+	p->used += s->work.open;
 	pool_run_backlog(s->srv);
 	pool_claim(s->srv);
 }
@@ -171,8 +171,8 @@ static struct session *pick_session(struct pool *p)
 	if (!s)
 		return NULL;
 	do {
-		struct session *after = TAILQ_NEXT(s, pool_link) ? TAILQ_NEXT(s, pool_link) : TAILQ_FIRST(&p->sessions);
-		if (s->open < s->max_concurrency) {
+		struct session *after = TAILQ_NEXT(s, work.pool_link) ? TAILQ_NEXT(s, work.pool_link) : TAILQ_FIRST(&p->sessions);
+		if (s->work.open < s->work.max_concurrency) {
 			p->next = after;
 			return s;
 		}
@@ -227,31 +227,31 @@ static void scatter_backlog(struct server *srv, struct pool *p)
 
 void pool_leave(struct session *s)
 {
-	struct pool *p = s->pool;
+	struct pool *p = s->work.pool;
 	if (!p)
 		return;
-	s->pool = NULL;
+	s->work.pool = NULL;
 	if (p->next == s)
 		p->next = NULL;
-	TAILQ_REMOVE(&p->sessions, s, pool_link);
-	p->slots -= s->max_concurrency;
-	p->used -= s->open;
+	TAILQ_REMOVE(&p->sessions, s, work.pool_link);
+	p->slots -= s->work.max_concurrency;
+	p->used -= s->work.open;
 	scatter_backlog(s->srv, p);
 	pool_free_if_idle(s->srv, p);
 }
 
 void pool_set_concurrency(struct session *s, unsigned n)
 {
-	if (s->pool)
-		s->pool->slots = s->pool->slots - s->max_concurrency + n;
-	s->max_concurrency = n;
+	if (s->work.pool)
+		s->work.pool->slots = s->work.pool->slots - s->work.max_concurrency + n;
+	s->work.max_concurrency = n;
 }
 
 void session_open_changed(struct session *s, int by)
 {
-	s->open = (unsigned)((int)s->open + by);
-	if (s->pool)
-		s->pool->used = (unsigned)((int)s->pool->used + by);
+	s->work.open = (unsigned)((int)s->work.open + by);
+	if (s->work.pool)
+		s->work.pool->used = (unsigned)((int)s->work.pool->used + by);
 }
 
 /* Credits ---------------------------------------------------------------------------------------------------------------- */
@@ -270,8 +270,8 @@ static unsigned lend(struct pool *p, struct pool_handlers *what, struct req *r, 
 
 void pool_lend(struct session *s, struct req *r)
 {
-	if (s->pool && !s->srv->draining)
-		lend(s->pool, s->pool->handlers, r, 1);
+	if (s->work.pool && !s->srv->draining)
+		lend(s->work.pool, s->work.pool->handlers, r, 1);
 }
 
 unsigned pool_lend_any(struct server *srv, struct req *r, unsigned max)
@@ -454,7 +454,7 @@ static bool offers_any(const struct session *s, struct handler *const *changed, 
 static void tell_of_templates(struct session *s)
 {
 	size_t mark = notify_begin(s, "templates.changed");
-	mp_map(&s->out, 0);
+	mp_map(&s->wire.out, 0);
 	notify_end(s, mark);
 }
 
@@ -471,11 +471,11 @@ void handlers_loaded(struct server *srv, struct done *d)
 		return;
 	bool more = HASH_COUNT(srv->handlers) > before;
 	HASH_ITER(hh, srv->sessions, s, tmp) {
-		if (s->worker && s->state == SESSION_OPEN && s->held == 0 && offers_any(s, changed, n)) {
+		if (s->is_worker && s->state == SESSION_OPEN && s->work.held == 0 && offers_any(s, changed, n)) {
 			pool_leave(s);
 			pool_join(s);
 		}
-		if (more && s->open_ended && s->state == SESSION_OPEN && s->fd >= 0)
+		if (more && s->work.open_ended && s->state == SESSION_OPEN && s->wire.fd >= 0)
 			tell_of_templates(s);
 	}
 }

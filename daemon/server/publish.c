@@ -222,12 +222,12 @@ void event_publish_answered(struct server *srv, struct req *r)
 	if (there) {
 		const msgpack_object *event_id = mp_get(&v.root, "event_id"), *msg_id = mp_get(&v.root, "msg_id");
 		size_t mark = reply_begin(s, r->origin.request);
-		mp_map(&s->out, msg_id ? 2 : 1);
-		mp_str(&s->out, "event_id");
-		mp_object(&s->out, event_id);
+		mp_map(&s->wire.out, msg_id ? 2 : 1);
+		mp_str(&s->wire.out, "event_id");
+		mp_object(&s->wire.out, event_id);
 		if (msg_id) {
-			mp_str(&s->out, "msg_id");
-			mp_object(&s->out, msg_id);
+			mp_str(&s->wire.out, "msg_id");
+			mp_object(&s->wire.out, msg_id);
 		}
 		reply_end(s, mark);
 	}

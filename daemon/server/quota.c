@@ -142,7 +142,7 @@ int quota_connect(struct server *srv, int fd, struct err *e)
 
 int quota_session_begin(struct session *s)
 {
-	struct peer *p = peer_get(s->srv, s->uid, s->principal);
+	struct peer *p = peer_get(s->srv, s->who.uid, s->who.principal);
 	if (!p)
 		return -ENOMEM;
 	s->peer = p;
@@ -308,7 +308,7 @@ static size_t held_by(const struct buf *b)
 static size_t bytes_of(const struct session *s)
 {
 	const struct buf *events = subscriber_unsent(s);
-	return held_by(&s->in) + held_by(&s->out) + held_by(&s->acks) + held_by(&s->executes) + (events ? held_by(events) : 0);
+	return held_by(&s->wire.in) + held_by(&s->wire.out) + held_by(&s->gathered.acks) + held_by(&s->gathered.executes) + (events ? held_by(events) : 0);
 }
 
 static void count_bytes(struct session *s)
@@ -326,7 +326,7 @@ bool quota_full(const struct session *s)
 /* Memory that is kept for the next frame is given back before anybody is ended. */
 static void shrink(struct session *s)
 {
-	struct buf *idle[] = {&s->in, &s->acks, &s->executes};
+	struct buf *idle[] = {&s->wire.in, &s->gathered.acks, &s->gathered.executes};
 	for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
 		if (idle[i]->len == 0)
 			buf_done(idle[i]);

@@ -25,8 +25,8 @@ void rates_tick(struct server *srv, usec_t now)
 		return;
 	srv->rates_at = now;
 	HASH_ITER(hh, srv->sessions, s, ts)
-		if (s->worker)
-			rate_tick(&s->rate, seconds);
+		if (s->is_worker)
+			rate_tick(&s->work.rate, seconds);
 	HASH_ITER(hh, srv->handlers, h, th)
 		rate_tick(&h->rate, seconds);
 }

@@ -118,7 +118,7 @@ static void recording_end(struct server *srv, const struct step_key *key, const 
 		return;
 	for (unsigned i = 0; i < g->n_again; i++) {
 		struct session *s = session_find(srv, g->again[i].session);
-		if (s && s->fd >= 0)
+		if (s && s->wire.fd >= 0)
 			ack(s, &key->uuid, g->again[i].attempt, status, NULL);
 	}
 	HASH_DEL(srv->recording, g);
@@ -145,18 +145,18 @@ void ack(struct session *s, const struct uuid *step, int attempt, const char *st
 {
 	char uuid[UUID_TEXT];
 	uuid_format(step, uuid);
-	mp_map(&s->acks, message ? 4 : 3);
-	mp_str(&s->acks, "step_uuid");
-	mp_str(&s->acks, uuid);
-	mp_str(&s->acks, "attempt");
-	mp_int(&s->acks, attempt);
-	mp_str(&s->acks, "status");
-	mp_str(&s->acks, status);
+	mp_map(&s->gathered.acks, message ? 4 : 3);
+	mp_str(&s->gathered.acks, "step_uuid");
+	mp_str(&s->gathered.acks, uuid);
+	mp_str(&s->gathered.acks, "attempt");
+	mp_int(&s->gathered.acks, attempt);
+	mp_str(&s->gathered.acks, "status");
+	mp_str(&s->gathered.acks, status);
 	if (message) {
-		mp_str(&s->acks, "message");
-		mp_str(&s->acks, message);
+		mp_str(&s->gathered.acks, "message");
+		mp_str(&s->gathered.acks, message);
 	}
-	s->n_acks++;
+	s->gathered.n_acks++;
 	session_mark_dirty(s);
 }
 
@@ -206,7 +206,7 @@ static const char *verdict(const struct req *r, bool changed)
 static void tell(struct server *srv, const struct req *r, const char *word)
 {
 	struct session *s = r->origin.session ? session_find(srv, r->origin.session) : NULL;
-	if (!s || s->fd < 0)
+	if (!s || s->wire.fd < 0)
 		return;
 	if (r->origin.request)
 		reply_status(s, r->origin.request, word);
@@ -274,7 +274,7 @@ void late_result_answered(struct server *srv, struct req *r)
 	struct late_result *late = r->user;
 	struct session *s = session_find(srv, r->origin.session);
 	struct mp_value v;
-	if (s && s->fd >= 0 && !r->failed && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
+	if (s && s->wire.fd >= 0 && !r->failed && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
 		const msgpack_object *status = mp_get(&v.root, "status");
 		ack(s, &late->step, late->attempt, status && mp_str_eq(status, "duplicate") ? "duplicate" : "stale", NULL);
 		mp_value_done(&v);

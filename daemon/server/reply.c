@@ -17,17 +17,17 @@
 
 size_t reply_begin(struct session *s, uint32_t id)
 {
-	size_t mark = frame_begin(&s->out);
-	mp_array(&s->out, 4);
-	mp_uint(&s->out, ENV_RESPONSE);
-	mp_uint(&s->out, id);
-	mp_nil(&s->out);
+	size_t mark = frame_begin(&s->wire.out);
+	mp_array(&s->wire.out, 4);
+	mp_uint(&s->wire.out, ENV_RESPONSE);
+	mp_uint(&s->wire.out, id);
+	mp_nil(&s->wire.out);
 	return mark;
 }
 
 void reply_end(struct session *s, size_t mark)
 {
-	frame_end(&s->out, mark);
+	frame_end(&s->wire.out, mark);
 	session_mark_first(s);
 }
 
@@ -68,23 +68,23 @@ void write_error(struct buf *b, const struct err *e)
 
 size_t error_begin(struct session *s, uint32_t id)
 {
-	size_t mark = frame_begin(&s->out);
-	mp_array(&s->out, 4);
-	mp_uint(&s->out, ENV_RESPONSE);
-	mp_uint(&s->out, id);
+	size_t mark = frame_begin(&s->wire.out);
+	mp_array(&s->wire.out, 4);
+	mp_uint(&s->wire.out, ENV_RESPONSE);
+	mp_uint(&s->wire.out, id);
 	return mark;
 }
 
 void error_end(struct session *s, size_t mark)
 {
-	mp_nil(&s->out);
+	mp_nil(&s->wire.out);
 	reply_end(s, mark);
 }
 
 void reply_error(struct session *s, uint32_t id, const struct err *e)
 {
 	size_t mark = error_begin(s, id);
-	write_error(&s->out, e);
+	write_error(&s->wire.out, e);
 	error_end(s, mark);
 }
 
@@ -101,23 +101,23 @@ void reply_errorf(struct session *s, uint32_t id, const char *code, const char *
 
 size_t notify_begin(struct session *s, const char *method)
 {
-	size_t mark = frame_begin(&s->out);
-	mp_array(&s->out, 3);
-	mp_uint(&s->out, ENV_NOTIFICATION);
-	mp_str(&s->out, method);
+	size_t mark = frame_begin(&s->wire.out);
+	mp_array(&s->wire.out, 3);
+	mp_uint(&s->wire.out, ENV_NOTIFICATION);
+	mp_str(&s->wire.out, method);
 	return mark;
 }
 
 void notify_end(struct session *s, size_t mark)
 {
-	frame_end(&s->out, mark);
+	frame_end(&s->wire.out, mark);
 	session_mark_dirty(s);
 }
 
 void notify_error(struct session *s, const struct err *e)
 {
 	size_t mark = notify_begin(s, "error");
-	write_error(&s->out, e);
+	write_error(&s->wire.out, e);
 	notify_end(s, mark);
 }
 
@@ -125,7 +125,7 @@ void refuse_session(struct session *s, const struct err *e)
 {
 	unsigned suppressed = 0;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->pid, (unsigned)s->uid, e->text, suppressed);
+		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, e->text, suppressed);
 	notify_error(s, e);
 	session_close_after_flush(s);
 }

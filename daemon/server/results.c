@@ -160,7 +160,7 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 		return;
 	}
 	r->origin.session = s->id;
-	r->result.worker = s->worker_uuid;
+	r->result.worker = s->work.uuid;
 	if (!success)
 		note_template(s->srv, o->claim);
 	const msgpack_object *events = mp_get(m, "events");
@@ -190,7 +190,7 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 		metrics_ran(s->srv, r->result.series, r->born - o->given);
 	recording_begin(s->srv, &o->key);
 	step_forget(o);
-	s->rate.done++;
+	s->work.rate.done++;
 	s->srv->c_results++;
 	pool_lend(s, r);
 	quota_submit(s, r);
@@ -270,11 +270,11 @@ void on_step_result(struct session *s, uint32_t id, const msgpack_object *params
 	const msgpack_object *a = mp_get(params, "results");
 	uint32_t bad = 0, first = 0;
 	(void)id;
-	if (!s->worker) {
+	if (!s->is_worker) {
 		protocol_error(s, "protocol_error", "step.result on a session that is not a worker's");
 		return;
 	}
-	for (uint32_t i = 0; i < a->via.array.size && s->fd >= 0; i++)
+	for (uint32_t i = 0; i < a->via.array.size && s->wire.fd >= 0; i++)
 		if (!one_result(s, &a->via.array.ptr[i]) && bad++ == 0)
 			first = i;
 	if (bad > 0) {
@@ -282,7 +282,7 @@ void on_step_result(struct session *s, uint32_t id, const msgpack_object *params
 		err_set(&e, 0, "bad_request", "results[%u] (and %u more) needs step_uuid, attempt, claim (bin of 16) and success", first, bad - 1);
 		snprintf(e.path, sizeof e.path, "results[%u]", first);
 		size_t mark = notify_begin(s, "error");
-		write_error(&s->out, &e);
+		write_error(&s->wire.out, &e);
 		notify_end(s, mark);
 	}
 	pool_run_backlog(s->srv);
@@ -295,7 +295,7 @@ int step_yield(struct session *s, uint32_t request, struct open_step *o, const m
 	if (!r)
 		return err_set(e, -ENOMEM, "overloaded", "out of memory");
 	r->origin = (struct origin){.session = s->id, .request = request};
-	r->result.worker = s->worker_uuid;
+	r->result.worker = s->work.uuid;
 	int rc = read_yield(checkpoint, checkpoint_max(s->srv->opt), &r->result, e);
 	if (rc < 0) {
 		req_free(r);

@@ -99,8 +99,8 @@ static void tell_load(struct server *srv)
 	struct store_load l = {.sessions = (unsigned)srv->n_sessions};
 	handlers_load(srv, l.handlers, sizeof l.handlers);
 	HASH_ITER(hh, srv->sessions, s, tmp) {
-		l.workers += s->worker && s->state == SESSION_OPEN;
-		l.open_steps += s->open;
+		l.workers += s->is_worker && s->state == SESSION_OPEN;
+		l.open_steps += s->work.open;
 	}
 	HASH_ITER(hh, srv->handlers, h, next)
 		if (h->missing_since && h->pools == 0 && l.n_missing < MISSING_TOLD_MAX)

@@ -24,61 +24,85 @@ struct subscriber;
 
 enum session_state { SESSION_NEW, SESSION_OPEN, SESSION_DETACHED, SESSION_DEAD };
 
-struct session {
-	uint64_t id;
-	UT_hash_handle hh;
-	TAILQ_ENTRY(session) pool_link;
-	struct server *srv;
-	enum session_state state;
-	int fd, pidfd;
-	struct event rd, wr, timer, pid_event;
+/* The bytes to and fro. */
+struct session_wire {
+	int fd; /* -1: none, detached or local */
+	struct event rd, wr;
 	struct buf in, out;
 	size_t out_off;
-	bool dirty;	  /* in the list of sessions to be flushed */
+	bool dirty; /* in the list of sessions to be flushed */
 	TAILQ_ENTRY(session) dirty_link;
-	bool paused;	  /* not read until its output drains */
-	bool held_back;	  /* not read until the store has caught up */
-	bool asks_much;	  /* not read until some of its calls are answered */
-	unsigned asked;	  /* calls with the store */
-	bool kept;	  /* over a restart, before or after it: not read */
-	struct kept_step *kept_steps; /* what it ran, until it is known whether it still does */
-	size_t n_kept_steps;
-	bool closing;	  /* flush, then close */
-	bool said_goodbye, draining;
-	bool moved; /* its steps and name live on in another session */
+	bool paused;	/* not read until its output drains */
+	bool held_back; /* not read until the store has caught up */
+	bool asks_much; /* not read until some of its calls are answered */
+	bool kept;	/* over a restart, before or after it: not read */
+	bool closing;	/* flush, then close */
+};
+
+/* Who is at the other end, and what they may do. */
+struct session_peer {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
-	struct access access; /* what the peer may do */
-	struct access_rules *own_rules; /* of `access`, if they were made for this session; or NULL */
+	int pidfd;
+	struct event pid_event;
+	struct access access;
+	struct access_rules *own_rules;	    /* of `access`, if they were made for this session; or NULL */
 	char principal[PRINCIPAL_NAME_MAX]; /* whom it speaks for; empty: for the user `uid` */
-	const struct local *local; /* a session without a socket: what it is told goes here */
-	void *local_arg;
-	bool without_socket, streams;
-	struct peer *peer;    /* its user's quotas */
-	size_t counted_bytes; /* there */
-	unsigned counted_slots;
-	usec_t connected, last_frame;
-	struct ratelimit step_logs;
-	/* worker */
-	bool announced, unannounced; /* the database has been told of the worker; it is to be, again */
-	bool worker, open_ended; /* open_ended: it can run more than the handlers that it names */
+};
+
+/* A worker: what it has said of itself, and what it runs. */
+struct session_work {
+	struct uuid uuid;
 	char token[33];
-	struct uuid worker_uuid;
-	char name[64], client[64], language[32];
+	char name[64], language[32];
+	char unit[128]; /* of the service manager, or empty */
 	char **namespaces, **handlers;
 	size_t n_namespaces, n_handlers, n_broken;
 	struct buf broken; /* what the worker could not load: n_broken maps */
+	bool open_ended;   /* it can run more than the handlers that it names */
+	bool announced;	   /* the database has been told of it */
+	bool unannounced;  /* the database is to be told, again */
+	bool told_to_finish; /* by an operator: it is given no more steps */
 	unsigned max_concurrency, open, held;
 	struct pool *pool;
+	TAILQ_ENTRY(session) pool_link;
 	struct step_list steps;
 	struct rate rate;
-	bool told_to_finish; /* by an operator: it is given no more steps */
-	char unit[128];	     /* of the service manager, or empty */
-	/* gathered until the flush */
+	struct kept_step *kept_steps; /* what it ran before a restart, until it is known whether it still does */
+	size_t n_kept_steps;
+};
+
+/* Acknowledgements and steps, gathered until the flush makes frames of them. */
+struct session_gathered {
 	struct buf acks, executes;
 	unsigned n_acks, n_executes;
 	size_t execute_items;
+};
+
+struct session {
+	uint64_t id;
+	UT_hash_handle hh;
+	struct server *srv;
+	enum session_state state;
+	struct session_wire wire;
+	struct session_peer who;
+	bool is_worker;
+	struct session_work work;
+	struct session_gathered gathered;
+	char client[64]; /* library and version, as it says */
+	struct event timer;
+	usec_t connected, last_frame;
+	bool said_goodbye, draining;
+	bool moved; /* its steps and name live on in another session */
+	bool without_socket, streams;
+	const struct local *local; /* a session without a socket: what it is told goes here */
+	void *local_arg;
+	struct peer *peer;    /* its user's quotas */
+	size_t counted_bytes; /* there */
+	unsigned counted_slots;
+	unsigned asked; /* calls with the store */
+	struct ratelimit step_logs;
 	unsigned n_watches, n_waits, n_consumers;
 	struct subscriber *subscriber; /* NULL: to no domain events */
 };
@@ -89,7 +113,7 @@ int session_begin(struct session *s) must_check;
 /* Whether what is written to it goes anywhere. */
 static inline bool session_speaks(const struct session *s)
 {
-	return s->fd >= 0 || s->local;
+	return s->wire.fd >= 0 || s->local;
 }
 struct session *session_new(struct server *srv, int fd);
 struct session *session_find(struct server *srv, uint64_t id);

@@ -69,9 +69,9 @@ size_t checkpoint_max(const struct options *opt)
 void reply_status(struct session *s, uint32_t id, const char *status)
 {
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 1);
-	mp_str(&s->out, "status");
-	mp_str(&s->out, status);
+	mp_map(&s->wire.out, 1);
+	mp_str(&s->wire.out, "status");
+	mp_str(&s->wire.out, status);
 	reply_end(s, mark);
 }
 

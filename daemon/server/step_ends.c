@@ -27,17 +27,17 @@ void step_send_cancel(struct open_step *o, const char *reason)
 {
 	char uuid[UUID_TEXT];
 	struct session *s = o->session;
-	if (s->fd < 0)
+	if (s->wire.fd < 0)
 		return;
 	uuid_format(&o->key.uuid, uuid);
 	size_t mark = notify_begin(s, "step.cancel");
-	mp_map(&s->out, 3);
-	mp_str(&s->out, "step_uuid");
-	mp_str(&s->out, uuid);
-	mp_str(&s->out, "attempt");
-	mp_int(&s->out, o->claim->attempt);
-	mp_str(&s->out, "reason");
-	mp_str(&s->out, reason);
+	mp_map(&s->wire.out, 3);
+	mp_str(&s->wire.out, "step_uuid");
+	mp_str(&s->wire.out, uuid);
+	mp_str(&s->wire.out, "attempt");
+	mp_int(&s->wire.out, o->claim->attempt);
+	mp_str(&s->wire.out, "reason");
+	mp_str(&s->wire.out, reason);
 	notify_end(s, mark);
 }
 
@@ -60,13 +60,13 @@ void step_end(struct open_step *o, enum outcome outcome, const char *message)
 		note_template(o->home, o->claim);
 		result_set_error(r, outcome_names[outcome], message);
 		if (s && outcome != OUTCOME_RELEASED)
-			r->result.worker = s->worker_uuid;
+			r->result.worker = s->work.uuid;
 	}
 	if (r && o->given && outcome != OUTCOME_RELEASED)
 		metrics_ran(o->home, r->result.series, r->born - o->given);
 	if (r)
 		store_submit(o->home->store, r);
-	if (outcome == OUTCOME_TIMEOUT && s && s->fd >= 0 && !o->ended)
+	if (outcome == OUTCOME_TIMEOUT && s && s->wire.fd >= 0 && !o->ended)
 		await_word(o, "timeout");
 	else
 		step_forget(o);
@@ -75,7 +75,7 @@ void step_end(struct open_step *o, enum outcome outcome, const char *message)
 void steps_lost(struct session *s, enum outcome outcome, const char *message)
 {
 	struct open_step *o;
-	while ((o = TAILQ_FIRST(&s->steps))) {
+	while ((o = TAILQ_FIRST(&s->work.steps))) {
 		if (outcome == OUTCOME_WORKER_LOST && !o->ended)
 			s->srv->c_lost++;
 		step_end(o, outcome, message);
@@ -85,10 +85,10 @@ void steps_lost(struct session *s, enum outcome outcome, const char *message)
 void steps_withdraw(struct session *s)
 {
 	struct open_step *o, *next;
-	for (o = TAILQ_FIRST(&s->steps); o; o = next) {
+	for (o = TAILQ_FIRST(&s->work.steps); o; o = next) {
 		const struct handler *h = handler_find(s->srv, o->claim->handler_id);
 		next = TAILQ_NEXT(o, link);
-		if (o->ended || !h || access_allows(&s->access, ROLE_WORK, h->ns, strlen(h->ns)))
+		if (o->ended || !h || access_allows(&s->who.access, ROLE_WORK, h->ns, strlen(h->ns)))
 			continue;
 		session_gather(s); /* a cancel must not overtake its step */
 		step_send_cancel(o, "access_withdrawn");
@@ -123,7 +123,7 @@ void step_set_timer(struct open_step *o)
 static void cancel_open(struct open_step *o, const char *reason)
 {
 	journal_release(o->session->srv, o->claim->slot);
-	if (o->session->fd >= 0)
+	if (o->session->wire.fd >= 0)
 		await_word(o, reason);
 	else
 		step_forget(o);

@@ -49,7 +49,7 @@ void step_forget(struct open_step *o)
 		if (o->timer_set)
 			event_del(&o->timer);
 		HASH_DEL(s->srv->steps, o);
-		TAILQ_REMOVE(&s->steps, o, link);
+		TAILQ_REMOVE(&s->work.steps, o, link);
 		session_open_changed(s, -1);
 	}
 	step_free(o);
@@ -59,7 +59,7 @@ static void open_on(struct session *s, struct open_step *o)
 {
 	o->session = s;
 	HASH_ADD(hh, s->srv->steps, key, sizeof o->key, o);
-	TAILQ_INSERT_TAIL(&s->steps, o, link);
+	TAILQ_INSERT_TAIL(&s->work.steps, o, link);
 	session_open_changed(s, 1);
 	step_set_timer(o);
 }
@@ -73,12 +73,12 @@ size_t step_items(const struct claim *c)
 void step_give(struct session *s, struct open_step *o)
 {
 	size_t items = step_items(o->claim);
-	if (s->n_executes > 0 && (s->executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD || s->execute_items + items > ITEMS_MAX - STEP_OVERHEAD))
+	if (s->gathered.n_executes > 0 && (s->gathered.executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD || s->gathered.execute_items + items > ITEMS_MAX - STEP_OVERHEAD))
 		session_gather(s);
-	s->execute_items += items;
+	s->gathered.execute_items += items;
 	o->confirmed = true; /* sent on this very connection */
-	step_put(s->srv, o->claim, &s->executes);
-	s->n_executes++;
+	step_put(s->srv, o->claim, &s->gathered.executes);
+	s->gathered.n_executes++;
 	s->srv->c_steps_sent++;
 	o->given = now_mono();
 	metrics_started(s->srv, o->claim, o->given - o->claimed);
@@ -140,7 +140,7 @@ void on_step_heartbeat(struct session *s, uint32_t id, const msgpack_object *par
 	(void)id;
 	if (mp_get_str(params, "step_uuid", &p, &n) != 1 || uuid_parse(p, n, &u) < 0)
 		return;
-	TAILQ_FOREACH(o, &s->steps, link)
+	TAILQ_FOREACH(o, &s->work.steps, link)
 		if (uuid_eq(&o->key.uuid, &u) && !o->ended)
 			watch_progress(s->srv, o, mp_get(params, "progress"));
 }
@@ -148,7 +148,7 @@ void on_step_heartbeat(struct session *s, uint32_t id, const msgpack_object *par
 void steps_forget(struct session *s)
 {
 	struct open_step *o;
-	while ((o = TAILQ_FIRST(&s->steps)))
+	while ((o = TAILQ_FIRST(&s->work.steps)))
 		step_forget(o);
 }
 

@@ -180,11 +180,11 @@ static void reply_patterns(struct session *s, uint32_t id)
 {
 	size_t n = s->subscriber ? s->subscriber->n : 0;
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 1);
-	mp_str(&s->out, "patterns");
-	mp_array(&s->out, n);
+	mp_map(&s->wire.out, 1);
+	mp_str(&s->wire.out, "patterns");
+	mp_array(&s->wire.out, n);
 	for (size_t i = 0; i < n; i++)
-		mp_strn(&s->out, s->subscriber->list[i].pattern, s->subscriber->list[i].len);
+		mp_strn(&s->wire.out, s->subscriber->list[i].pattern, s->subscriber->list[i].len);
 	reply_end(s, mark);
 }
 
@@ -248,7 +248,7 @@ static bool in_namespace(const struct subscription *u, const msgpack_object *ns)
 
 static bool wants(const struct subscriber *b, const msgpack_object_str *name, const msgpack_object *ns)
 {
-	if (!access_allows(&b->session->access, msg_infos[MSG_EVENT_SUBSCRIBE].role, ns->via.str.ptr, ns->via.str.size))
+	if (!access_allows(&b->session->who.access, msg_infos[MSG_EVENT_SUBSCRIBE].role, ns->via.str.ptr, ns->via.str.size))
 		return false;
 	for (size_t i = 0; i < b->n; i++)
 		if (in_namespace(&b->list[i], ns) && pattern_fits(b->list[i].pattern, b->list[i].len, name->ptr, name->size))
@@ -259,7 +259,7 @@ static bool wants(const struct subscriber *b, const msgpack_object_str *name, co
 static bool has_room(const struct subscriber *b, const struct fired *f, size_t items)
 {
 	const struct session *s = b->session;
-	size_t unread = s->out.len - s->out_off + b->events.len, share = EVENTS_UNREAD_ALL / s->srv->n_subscribers;
+	size_t unread = s->wire.out.len - s->wire.out_off + b->events.len, share = EVENTS_UNREAD_ALL / s->srv->n_subscribers;
 	if (unread > 0 && unread + f->body.len > (share < EVENTS_UNREAD_MAX ? share : EVENTS_UNREAD_MAX))
 		return false;
 	return f->body.len + MESSAGE_OVERHEAD <= s->srv->opt->max_frame && items + MESSAGE_OVERHEAD <= ITEMS_MAX;
@@ -296,7 +296,7 @@ static void push_to_all(struct server *srv, const struct fired *f)
 	size_t items = f->body.len < ITEMS_EXACT_FROM ? f->body.len : scan_count(f->body.data, f->body.len);
 	if (name && name->type == MSGPACK_OBJECT_STR && ns && ns->type == MSGPACK_OBJECT_STR)
 		LIST_FOREACH(b, &srv->subscribers, link)
-			if (b->session->state == SESSION_OPEN && !b->session->closing && wants(b, &name->via.str, ns))
+			if (b->session->state == SESSION_OPEN && !b->session->wire.closing && wants(b, &name->via.str, ns))
 				push(b, f, items);
 	mp_value_done(&v);
 }
@@ -313,17 +313,17 @@ void events_fired(struct server *srv, struct fired *list)
 void events_gather(struct session *s)
 {
 	struct subscriber *b = s->subscriber;
-	if (!b || (b->n_events == 0 && (b->lost == 0 || s->out.len > s->out_off)))
+	if (!b || (b->n_events == 0 && (b->lost == 0 || s->wire.out.len > s->wire.out_off)))
 		return;
 	if (b->events.failed)
-		s->out.failed = b->events.failed; /* the session ends for want of memory */
+		s->wire.out.failed = b->events.failed; /* the session ends for want of memory */
 	size_t mark = notify_begin(s, "event.message");
-	mp_map(&s->out, 2);
-	mp_str(&s->out, "events");
-	mp_array(&s->out, b->n_events);
-	buf_join(&s->out, &b->events);
-	mp_str(&s->out, "lost");
-	mp_uint(&s->out, b->lost);
+	mp_map(&s->wire.out, 2);
+	mp_str(&s->wire.out, "events");
+	mp_array(&s->wire.out, b->n_events);
+	buf_join(&s->wire.out, &b->events);
+	mp_str(&s->wire.out, "lost");
+	mp_uint(&s->wire.out, b->lost);
 	notify_end(s, mark);
 	buf_reset(&b->events);
 	if (b->events.cap > (1u << 20))

@@ -225,11 +225,11 @@ static bool read_steps(struct session *s, const msgpack_object *m)
 	const msgpack_object *list;
 	if (mp_get_array(m, "steps", &list) != 1)
 		return false;
-	s->kept_steps = calloc(list->via.array.size + 1u, sizeof *s->kept_steps);
-	for (uint32_t i = 0; s->kept_steps && i < list->via.array.size; i++, s->n_kept_steps++)
-		if (!read_step(&list->via.array.ptr[i], &s->kept_steps[i]))
+	s->work.kept_steps = calloc(list->via.array.size + 1u, sizeof *s->work.kept_steps);
+	for (uint32_t i = 0; s->work.kept_steps && i < list->via.array.size; i++, s->work.n_kept_steps++)
+		if (!read_step(&list->via.array.ptr[i], &s->work.kept_steps[i]))
 			return false;
-	return s->kept_steps != NULL;
+	return s->work.kept_steps != NULL;
 }
 
 static bool read_session(struct session *s, const msgpack_object *m)
@@ -239,19 +239,19 @@ static bool read_session(struct session *s, const msgpack_object *m)
 	size_t n;
 	int64_t done = 0, pid = 0, uid = 0;
 	struct err e = {0};
-	bool known = mp_get_int(m, "pid", 0, INT32_MAX, &pid) == 1 && mp_get_int(m, "uid", 0, UINT32_MAX, &uid) == 1 && (pid_t)pid == s->pid && (uid_t)uid == s->uid;
-	if (!known || mp_get_bin(m, "worker_uuid", &uuid, &n) != 1 || n != sizeof s->worker_uuid.b)
+	bool known = mp_get_int(m, "pid", 0, INT32_MAX, &pid) == 1 && mp_get_int(m, "uid", 0, UINT32_MAX, &uid) == 1 && (pid_t)pid == s->who.pid && (uid_t)uid == s->who.uid;
+	if (!known || mp_get_bin(m, "worker_uuid", &uuid, &n) != 1 || n != sizeof s->work.uuid.b)
 		return false;
-	memcpy(s->worker_uuid.b, uuid, n);
+	memcpy(s->work.uuid.b, uuid, n);
 	if (mp_get_map(m, "worker", &worker) == 1 && session_read_worker(s, worker, &e) < 0)
 		return false;
 	if (mp_get_int(m, "done", 0, INT64_MAX, &done) != 1 || mp_get_bool(m, "draining", &s->draining) != 1)
 		return false;
-	s->rate.done = s->rate.before = (uint64_t)done;
-	s->told_to_finish = s->draining; /* whoever has begun to leave goes on with it */
-	unit_of(s->pid, s->unit, sizeof s->unit);
-	return copy_fixed(m, "token", s->token, sizeof s->token) && copy_fixed(m, "client", s->client, sizeof s->client) && copy_fixed(m, "language", s->language, sizeof s->language) &&
-	       append_bytes(m, "in", &s->in) && append_bytes(m, "out", &s->out) && read_steps(s, m);
+	s->work.rate.done = s->work.rate.before = (uint64_t)done;
+	s->work.told_to_finish = s->draining; /* whoever has begun to leave goes on with it */
+	unit_of(s->who.pid, s->work.unit, sizeof s->work.unit);
+	return copy_fixed(m, "token", s->work.token, sizeof s->work.token) && copy_fixed(m, "client", s->client, sizeof s->client) && copy_fixed(m, "language", s->work.language, sizeof s->work.language) &&
+	       append_bytes(m, "in", &s->wire.in) && append_bytes(m, "out", &s->wire.out) && read_steps(s, m);
 }
 
 static bool restore(struct server *srv, struct left *left, const msgpack_object *m)
@@ -267,15 +267,15 @@ static bool restore(struct server *srv, struct left *left, const msgpack_object 
 		return false;
 	}
 	session_hold(s);
-	if (read_session(s, m) && admit_session(s, &e) == 0 && (!s->worker || quota_may_have_slots(s, s->max_concurrency, &e) == 0)) {
+	if (read_session(s, m) && admit_session(s, &e) == 0 && (!s->is_worker || quota_may_have_slots(s, s->work.max_concurrency, &e) == 0)) {
 		s->state = SESSION_OPEN;
-		s->held = 1; /* nothing is given to it before it has back what it had */
-		if (s->worker)
-			quota_slots(s, s->max_concurrency);
+		s->work.held = 1; /* nothing is given to it before it has back what it had */
+		if (s->is_worker)
+			quota_slots(s, s->work.max_concurrency);
 		return true;
 	}
 	shutdown(fd, SHUT_RDWR);
-	s->worker = false;
+	s->is_worker = false;
 	session_close(s, "what was kept of it does not fit");
 	return false;
 }
@@ -345,15 +345,15 @@ static void take_ended(struct session *s, const struct kept_step *k)
 
 static void go_on(struct session *s)
 {
-	for (size_t i = 0; i < s->n_kept_steps; i++)
-		if (!step_held(s, &s->kept_steps[i].key))
-			take_ended(s, &s->kept_steps[i]);
-	free(s->kept_steps);
-	s->kept_steps = NULL;
-	s->n_kept_steps = 0;
-	s->held = 0;
-	if (s->worker) {
-		s->announced = true; /* by the daemon before */
+	for (size_t i = 0; i < s->work.n_kept_steps; i++)
+		if (!step_held(s, &s->work.kept_steps[i].key))
+			take_ended(s, &s->work.kept_steps[i]);
+	free(s->work.kept_steps);
+	s->work.kept_steps = NULL;
+	s->work.n_kept_steps = 0;
+	s->work.held = 0;
+	if (s->is_worker) {
+		s->work.announced = true; /* by the daemon before */
 		worker_announce(s);
 		pool_join(s);
 	}
@@ -364,6 +364,6 @@ void takeover_finish(struct server *srv)
 {
 	struct session *s, *tmp;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		if (s->kept && s->state == SESSION_OPEN)
+		if (s->wire.kept && s->state == SESSION_OPEN)
 			go_on(s);
 }

@@ -176,18 +176,18 @@ static void bulk_reply(struct session *s, uint32_t id, const struct bulk *b)
 {
 	static const struct err no_memory = {.code = "overloaded", .text = "out of memory"};
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 1);
-	mp_str(&s->out, "results");
-	mp_array(&s->out, b->n);
+	mp_map(&s->wire.out, 1);
+	mp_str(&s->wire.out, "results");
+	mp_array(&s->wire.out, b->n);
 	for (uint32_t i = 0; i < b->n; i++) {
 		const struct bulk_item *it = &b->items[i];
 		if (it->status[0]) {
-			reply_created(&s->out, &it->task, it->status, it->state);
+			reply_created(&s->wire.out, &it->task, it->status, it->state);
 			continue;
 		}
-		mp_map(&s->out, 1);
-		mp_str(&s->out, "error");
-		write_error_details(&s->out, it->err ? it->err : &no_memory, &it->details);
+		mp_map(&s->wire.out, 1);
+		mp_str(&s->wire.out, "error");
+		write_error_details(&s->wire.out, it->err ? it->err : &no_memory, &it->details);
 	}
 	reply_end(s, mark);
 }
@@ -321,14 +321,14 @@ void create_answered(struct server *srv, struct req *r)
 		return;
 	if (create_error(r, &e) < 0) {
 		size_t refusal = error_begin(s, r->origin.request);
-		write_error_details(&s->out, &e, &r->answer);
+		write_error_details(&s->wire.out, &e, &r->answer);
 		error_end(s, refusal);
 		return;
 	}
 	if (r->handed_over)
 		task_begun(srv, &r->task);
 	size_t mark = reply_begin(s, r->origin.request);
-	reply_created(&s->out, &r->task, r->status, r->state);
+	reply_created(&s->wire.out, &r->task, r->status, r->state);
 	reply_end(s, mark);
 }
 
@@ -346,10 +346,10 @@ void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params
 	(void)!uuid_parse(p, n, &r->cancel.task);
 	if (mp_get_str(params, "reason", &p, &n) == 1)
 		text_set(&r->cancel.reason, p, n);
-	if (s->principal[0])
-		snprintf(who, sizeof who, "user:%s", s->principal);
+	if (s->who.principal[0])
+		snprintf(who, sizeof who, "user:%s", s->who.principal);
 	else
-		snprintf(who, sizeof who, "uid:%u pid:%d", (unsigned)s->uid, (int)s->pid);
+		snprintf(who, sizeof who, "uid:%u pid:%d", (unsigned)s->who.uid, (int)s->who.pid);
 	text_set(&r->cancel.operator_name, who, strlen(who));
 	submit_call(s, r);
 }

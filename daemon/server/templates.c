@@ -138,10 +138,10 @@ static void *reader_main(void *arg)
 static void answer_validated(struct session *s, const struct reading *g)
 {
 	size_t mark = reply_begin(s, g->r->origin.request);
-	mp_map(&s->out, 2);
-	mp_str(&s->out, "ok");
-	mp_bool(&s->out, g->rc == 0);
-	buf_join(&s->out, &g->findings);
+	mp_map(&s->wire.out, 2);
+	mp_str(&s->wire.out, "ok");
+	mp_bool(&s->wire.out, g->rc == 0);
+	buf_join(&s->wire.out, &g->findings);
 	reply_end(s, mark);
 }
 
@@ -150,14 +150,14 @@ static void refuse_template(struct session *s, const struct reading *g)
 	char text[160];
 	snprintf(text, sizeof text, "the template has %zu error%s; see details.findings", g->errors, g->errors == 1 ? "" : "s");
 	size_t mark = error_begin(s, g->r->origin.request);
-	mp_map(&s->out, 3);
-	mp_str(&s->out, "code");
-	mp_str(&s->out, "invalid_template");
-	mp_str(&s->out, "message");
-	mp_str(&s->out, text);
-	mp_str(&s->out, "details");
-	mp_map(&s->out, 1);
-	buf_join(&s->out, &g->findings);
+	mp_map(&s->wire.out, 3);
+	mp_str(&s->wire.out, "code");
+	mp_str(&s->wire.out, "invalid_template");
+	mp_str(&s->wire.out, "message");
+	mp_str(&s->wire.out, text);
+	mp_str(&s->wire.out, "details");
+	mp_map(&s->wire.out, 1);
+	buf_join(&s->wire.out, &g->findings);
 	error_end(s, mark);
 }
 
@@ -243,8 +243,8 @@ void template_applied(struct server *srv, struct req *r)
 		reply_error(s, r->origin.request, &r->err);
 	} else if (s && session_speaks(s) && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
 		size_t mark = reply_begin(s, r->origin.request);
-		copy_map(&s->out, &v.root, 1);
-		buf_join(&s->out, &a->findings);
+		copy_map(&s->wire.out, &v.root, 1);
+		buf_join(&s->wire.out, &a->findings);
 		reply_end(s, mark);
 		mp_value_done(&v);
 	}

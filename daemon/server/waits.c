@@ -67,15 +67,15 @@ static void reply_wait(struct server *srv, const struct wait *w, const char *sta
 		return;
 	uuid_format(&w->of->task, uuid);
 	size_t mark = reply_begin(s, w->request);
-	mp_map(&s->out, 4);
-	mp_str(&s->out, "task_uuid");
-	mp_str(&s->out, uuid);
-	mp_str(&s->out, "state");
-	mp_str(&s->out, state);
-	mp_str(&s->out, "settled");
-	mp_bool(&s->out, flags & STATE_SETTLED);
-	mp_str(&s->out, "finished");
-	mp_bool(&s->out, flags & STATE_FINISHED);
+	mp_map(&s->wire.out, 4);
+	mp_str(&s->wire.out, "task_uuid");
+	mp_str(&s->wire.out, uuid);
+	mp_str(&s->wire.out, "state");
+	mp_str(&s->wire.out, state);
+	mp_str(&s->wire.out, "settled");
+	mp_bool(&s->wire.out, flags & STATE_SETTLED);
+	mp_str(&s->wire.out, "finished");
+	mp_bool(&s->wire.out, flags & STATE_FINISHED);
 	reply_end(s, mark);
 }
 

@@ -139,7 +139,7 @@ void on_task_unwatch(struct session *s, uint32_t id, const msgpack_object *param
 	if (w)
 		watch_free(s->srv, w);
 	size_t mark = reply_begin(s, id);
-	mp_map(&s->out, 0);
+	mp_map(&s->wire.out, 0);
 	reply_end(s, mark);
 }
 
@@ -173,23 +173,23 @@ static void flush_events(struct outgoing *o)
 {
 	char uuid[UUID_TEXT];
 	if (o->events.failed) {
-		o->s->out.failed = o->events.failed; /* the session ends for want of memory */
+		o->s->wire.out.failed = o->events.failed; /* the session ends for want of memory */
 		session_mark_dirty(o->s);
 	}
 	if (o->n == 0)
 		return;
 	uuid_format(&o->watch->task, uuid);
 	size_t frame = notify_begin(o->s, "task.event");
-	mp_map(&o->s->out, o->watch->since[0] ? 3 : 2);
-	mp_str(&o->s->out, "task_uuid");
-	mp_str(&o->s->out, uuid);
+	mp_map(&o->s->wire.out, o->watch->since[0] ? 3 : 2);
+	mp_str(&o->s->wire.out, "task_uuid");
+	mp_str(&o->s->wire.out, uuid);
 	if (o->watch->since[0]) {
-		mp_str(&o->s->out, "complete_until");
-		mp_str(&o->s->out, o->watch->since);
+		mp_str(&o->s->wire.out, "complete_until");
+		mp_str(&o->s->wire.out, o->watch->since);
 	}
-	mp_str(&o->s->out, "events");
-	mp_array(&o->s->out, o->n);
-	buf_join(&o->s->out, &o->events);
+	mp_str(&o->s->wire.out, "events");
+	mp_array(&o->s->wire.out, o->n);
+	buf_join(&o->s->wire.out, &o->events);
 	notify_end(o->s, frame);
 	buf_reset(&o->events);
 	o->n = o->items = 0;

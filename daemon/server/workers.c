@@ -22,7 +22,7 @@ static struct session *worker_find(struct server *srv, const char *text, size_t 
 	if (uuid_parse(text, n, &u) < 0)
 		return NULL;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		if (s->worker && s->state != SESSION_DEAD && !s->moved && uuid_eq(&s->worker_uuid, &u))
+		if (s->is_worker && s->state != SESSION_DEAD && !s->moved && uuid_eq(&s->work.uuid, &u))
 			return s;
 	return NULL;
 }
@@ -37,17 +37,17 @@ struct session *worker_of(struct server *srv, const msgpack_object *w)
 /* It is to finish what it runs, and to end. */
 static void worker_drain(struct session *s)
 {
-	if (s->told_to_finish)
+	if (s->work.told_to_finish)
 		return;
-	s->told_to_finish = true;
+	s->work.told_to_finish = true;
 	s->draining = true;
 	pool_leave(s);
-	if (s->fd >= 0) {
+	if (s->wire.fd >= 0) {
 		size_t mark = notify_begin(s, "worker.finish");
-		mp_map(&s->out, 0);
+		mp_map(&s->wire.out, 0);
 		notify_end(s, mark);
 	}
-	log_info("worker %s (pid %d) is to finish what it runs, and to end", s->name[0] ? s->name : "without a name", (int)s->pid);
+	log_info("worker %s (pid %d) is to finish what it runs, and to end", s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid);
 	pool_run_backlog(s->srv);
 	pool_claim(s->srv);
 }

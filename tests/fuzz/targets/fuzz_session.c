@@ -417,8 +417,8 @@ static void peer_open(struct peer *p, unsigned uid)
 	struct session *s = session_new(&srv, pair[0]);
 	assert(s);
 	p->session = s->id;
-	s->uid = uid % 5;
-	s->access = access_of(uid % 5 ? rules : NULL, s->uid, NULL, 0);
+	s->who.uid = uid % 5;
+	s->who.access = access_of(uid % 5 ? rules : NULL, s->who.uid, NULL, 0);
 }
 
 static void check_envelope(const unsigned char *data, size_t len)
@@ -475,7 +475,7 @@ static void send_frame(struct peer *p, const uint8_t *data, size_t len)
 static void send_result(struct peer *p, const uint8_t *data, size_t len)
 {
 	struct session *s = session_find(&srv, p->session);
-	const struct open_step *o = s ? TAILQ_FIRST(&s->steps) : NULL;
+	const struct open_step *o = s ? TAILQ_FIRST(&s->work.steps) : NULL;
 	const struct scan_limits limits = {4096, 20};
 	struct scan_error why;
 	uint8_t proof[PROOF_LEN];

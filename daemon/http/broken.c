@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include "daemon/http/impl.h"
+#include <event2/buffer.h>
+#include "daemon/http/broken.h"
+#include "daemon/http/conns.h"
+#include "daemon/http/exchange.h"
+#include "daemon/http/reply.h"
 
 #define WORDS_MAX 1023 /* bytes of them, which are short */
 

@@ -5,7 +5,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
-#include "daemon/http/impl.h"
+#include <event2/keyvalq_struct.h>
+#include "daemon/http/broken.h"
+#include "daemon/http/conns.h"
+#include "daemon/http/exchange.h"
+#include "daemon/http/http.h"
+#include "daemon/http/reply.h"
 
 static usec_t patience(const struct http *h)
 {

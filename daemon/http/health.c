@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include "daemon/http/impl.h"
+#include "daemon/http/conns.h"
+#include "daemon/http/http.h"
+#include "daemon/http/reply.h"
 
 /* The opening of an answer, which is of this moment. */
 static void begin(struct buf *json, const char *status)

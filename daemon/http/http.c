@@ -1,16 +1,23 @@
 /* The life of a request: whose it is, which row of the table answers it, and its end. What it asks for is done by a session without a socket, so that HTTP has no word of its own
  * in anything. */
-#include "daemon/http/impl.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/queue.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/http.h>
 #include <event2/http_struct.h>
+#include "daemon/http/broken.h"
+#include "daemon/http/conns.h"
+#include "daemon/http/http.h"
+#include "daemon/http/reply.h"
+#include "daemon/http/stream.h"
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
 
+#define STEPS_SHOWN 1000 /* of a task, after something was done to it */
 #define ALL_VERBS (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH)
 #define THE_REQUEST 1u /* id of the first one of a session, and mostly the only one */
 #define HOW_IT_IS 2u

@@ -1,8 +1,10 @@
 /* The OpenAPI 3.1 document: derived from the routes, the parameters of the messages and schemas.json. */
 #include <stdio.h>
 #include <string.h>
-#include "daemon/http/impl.h"
+#include "daemon/http/http.h"
+#include "daemon/http/reply.h"
 #include "daemon/http/schemas.h"
+#include "daemon/server/params.h"
 
 static bool is_var(const struct route *r, const struct param *p)
 {

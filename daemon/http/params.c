@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "daemon/http/impl.h"
+#include <event2/keyvalq_struct.h>
+#include <event2/buffer.h>
+#include "daemon/http/exchange.h"
+#include "daemon/http/stream_mark.h"
+#include "daemon/server/params.h"
 #include "protocol/mpjson.h"
 #include "protocol/scan.h"
 #include "protocol/utf8.h"

@@ -4,7 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include "daemon/http/impl.h"
+#include "daemon/http/conns.h"
+#include "daemon/http/reply.h"
 #include "daemon/http/shape.h"
 #include "protocol/mpjson.h"
 

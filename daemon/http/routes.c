@@ -1,7 +1,5 @@
-#include "daemon/http/routes.h"
-
 #include <string.h>
-#include "daemon/http/impl.h"
+#include "daemon/http/routes.h"
 #include "daemon/http/shape.h"
 
 #define GET EVHTTP_REQ_GET

@@ -44,6 +44,9 @@ struct route {
 	const char *tag, *summary;
 };
 
+/* health.c, openapi.c: answered from memory */
+local_fn on_health, on_live, on_ready, on_detailed, on_openapi, on_api_docs;
+
 extern const struct route routes[];
 extern const size_t route_count;
 

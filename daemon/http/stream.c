@@ -2,8 +2,15 @@
  * missed nothing that matters; of the events after it those are left out that Last-Event-ID says were seen. */
 #include <stdlib.h>
 #include <string.h>
-#include "daemon/http/impl.h"
+#include "daemon/http/conns.h"
+#include "daemon/http/http.h"
+#include "daemon/http/reply.h"
+#include "daemon/http/stream.h"
+#include "daemon/http/stream_mark.h"
 #include "protocol/mpjson.h"
+
+/* how often a silent stream says something, so that proxies and the kernel notice a dead one */
+#define HEARTBEAT_S 15
 
 #define THE_END "end"
 

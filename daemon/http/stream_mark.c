@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/core/rfc3339.h"
-#include "daemon/http/impl.h"
+#include "daemon/http/stream_mark.h"
 
 #define TIME_LEN (sizeof "2030-01-31T09:00:00.000000Z" - 1)
 

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/http/stream_mark.h"
+#include "daemon/server/params.h"
 #include "protocol/scan.h"
 #include "protocol/utf8.h"
 #include "tests/unit/http/util.h"

@@ -2,8 +2,8 @@
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "daemon/http/impl.h"
+#include "daemon/http/exchange.h"
+#include "daemon/server/params.h"
 #include "protocol/mpjson.h"
 
 static const struct {

@@ -1,8 +1,9 @@
-#include "tests/unit/http/util.h"
-
+#include <event2/buffer.h>
+#include <event2/http.h>
 #include <event2/http_struct.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/unit/http/util.h"
 
 struct text {
 	const char *p, *end;

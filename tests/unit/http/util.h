@@ -1,6 +1,6 @@
 /* Requests as a client writes them, read by the table of routes and by what takes parameters from them; no daemon and no connection. */
 #pragma once
-#include "daemon/http/impl.h"
+#include "daemon/http/exchange.h"
 
 struct asked {
 	struct exchange x;

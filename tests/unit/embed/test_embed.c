@@ -238,6 +238,7 @@ START_TEST(test_settings)
 	    {"max_connections", "50"},
 	    {"checkpoint_timeout", "15min"},
 	    {"max_wal_size", "4GB"},
+	    {"min_wal_size", "256MB"},
 	    {"autovacuum", "on"},
 	    {"autovacuum_naptime", "10s"},
 	    {"cluster_name", "taskerd"},

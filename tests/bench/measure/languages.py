@@ -16,13 +16,17 @@ WORKERS = BENCH / "workers"
 OUT = ROOT / "build-test"
 PYTHON = "/usr/bin/python3"
 HELD = 200  # steps that a worker of any kind holds at a time
+HELD_IN_BULK = 800  # the same where rates are measured: what the worker in C does in some 50 ms
 THREADS = 4  # few, because handlers that do nothing are all interpreter lock
-HOLD = ("--threads", THREADS, "--prefetch", HELD - THREADS, "--log-level", "warn")
+
+
+def hold(held):
+    return "--threads", THREADS, "--prefetch", held - THREADS, "--log-level", "warn"
 
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    argv: Callable  # (build directory, socket) -> command line
+    argv: Callable  # (build directory, socket, steps held) -> command line
     goal: Optional[int] = None  # steps/s in bulk
     prepare: Callable = lambda: None  # Failure: it cannot be run here
     env: dict = dataclasses.field(default_factory=dict)  # None: the variable is left out
@@ -49,8 +53,8 @@ def typescript():
 
 def javascript(runtime, *words, usual=True):
     """One thread runs everything, so handlers that do nothing are run as they come. The package brings runtimes that the machine has not, or has too old."""
-    def argv(_, socket):
-        return [own(runtime), *words, OUT / "typescript/dist/cli.js", "worker", WORKERS / "noop.mjs", "--socket", socket, "--threads", HELD, "--prefetch", 0, "--log-level", "warn"]
+    def argv(_, socket, held):
+        return [own(runtime), *words, OUT / "typescript/dist/cli.js", "worker", WORKERS / "noop.mjs", "--socket", socket, "--threads", held, "--prefetch", 0, "--log-level", "warn"]
 
     def own(name):
         brought = OUT / "typescript/node_modules/.bin" / name
@@ -75,16 +79,16 @@ def rust():
 
 
 LANGUAGES = {
-    "c": Language(lambda build, socket: [build / "tests/bench/bench_worker", "--socket", socket, "--concurrency", HELD], 15000),
-    "python": Language(lambda _, socket: [PYTHON, "-m", "taskerd", "worker", WORKERS / "noop.py", "--socket", socket, *HOLD], 6000,
+    "c": Language(lambda build, socket, held: [build / "tests/bench/bench_worker", "--socket", socket, "--concurrency", held], 15000),
+    "python": Language(lambda _, socket, held: [PYTHON, "-m", "taskerd", "worker", WORKERS / "noop.py", "--socket", socket, *hold(held)], 6000,
                        env={"PYTHONPATH": str(ROOT / "clients/python/src"), "PYTHONPYCACHEPREFIX": str(OUT / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}, bare=lambda: (PYTHON, "-c", "0")),
-    "ruby": Language(lambda _, socket: [ROOT / "clients/ruby/exe/taskerd", "worker", WORKERS / "noop.rb", "--socket", socket, *HOLD], 6000,
+    "ruby": Language(lambda _, socket, held: [ROOT / "clients/ruby/exe/taskerd", "worker", WORKERS / "noop.rb", "--socket", socket, *hold(held)], 6000,
                      lambda: need(["ruby", "-rmsgpack", "-e", ""], "ruby with msgpack is not there"), {"TASKERD_ACTIVE_SUPPORT": "off"},
                      lambda: ("ruby", "-e", "0")),
     "node": javascript("node"),
     "bun": javascript("bun"),
     "deno": javascript("deno", "run", "-A", usual=False),
-    "rust": Language(lambda _, socket: [OUT / "rust-target/release/examples/bench_worker", "--socket", socket, "--threads", 2, "--max-concurrency", HELD, "--quiet",
+    "rust": Language(lambda _, socket, held: [OUT / "rust-target/release/examples/bench_worker", "--socket", socket, "--threads", 2, "--max-concurrency", held, "--quiet",
                                         "--", "bench.noop"], 15000, rust),
 }
 

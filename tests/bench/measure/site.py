@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .languages import BENCH, LANGUAGES, ROOT
+from .languages import BENCH, HELD, LANGUAGES, ROOT
 from .proc import Failure, ask, cpu_of, cpu_of_tree, stop, tail, wait_until
 
 WORKLOADS = ("linear-4", "diamond-4", "dag-7", "tree-8")
@@ -85,9 +85,9 @@ class Place:
 class Site(Place):
     """A daemon with its embedded database below `where`, and a worker of the given kind, if any."""
 
-    def __init__(self, build, where, worker=None, options=()):
+    def __init__(self, build, where, worker=None, options=(), held=HELD):
         super().__init__(build, where)
-        self.options, self.worker = options, None
+        self.options, self.held, self.worker = options, held, None
         try:
             self.start_daemon()
             for name in WORKLOADS:
@@ -115,7 +115,7 @@ class Site(Place):
         socket = socket or self.socket
         language = LANGUAGES[kind]
         before = self.workers(socket) if wait else 0
-        child = self.start(name or f"worker in {kind}", [*language.argv(self.build, socket), *args], language.env)
+        child = self.start(name or f"worker in {kind}", [*language.argv(self.build, socket, self.held), *args], language.env)
         if wait:
             wait_until(lambda: self.workers(socket) > before, "worker to connect", self.children)
         return child

@@ -2,6 +2,7 @@
 
 import time
 
+from .languages import HELD_IN_BULK
 from .proc import Failure, cpu_of_machine, cpu_of_tree, memory_mib
 from .site import site_of
 
@@ -41,7 +42,7 @@ def measure_floor(site, size):
 
 def measure_case(build, where, workload, worker, size):
     """One run of one case: (figures, settings of the database)."""
-    with site_of(build, where, worker) as site:
+    with site_of(build, where, worker, held=HELD_IN_BULK) as site:
         site.load("bulk", workload, 200)  # plans are made and caches filled at the first calls
         floor, server = measure_floor(site, size)
         meter = Meter(site)

@@ -130,6 +130,8 @@ class Analyzer(unittest.TestCase):
         ranges = BatchAnalyzerOutcome.from_ranges([(0, 5), (5, 9)])
         self.assertEqual(ranges.total_items, 9)
         self.assertEqual(H.create_batch_outcome_from_ranges([(0, 5)]).cursor_configs, [CursorConfig(0, 5)])
+        of_this = H.create_batch_outcome_from_ranges(H.create_cursor_ranges(25, 10, step_size=5))
+        self.assertEqual((of_this.total_items, of_this.cursor_configs[2]), (25, CursorConfig(20, 25, 5)))
         self.assertIs(BatchMetadata("id", "isolate").failure_strategy, FailureStrategy.ISOLATE)
         again = BatchAnalyzerOutcome.model_validate(ranges.model_dump())
         self.assertEqual(again, ranges)

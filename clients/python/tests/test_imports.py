@@ -3,7 +3,9 @@
 import importlib
 import subprocess
 import sys
+import tempfile
 import unittest
+from pathlib import Path
 
 import support
 
@@ -43,6 +45,19 @@ class Names(unittest.TestCase):
         self.assertIn("taskerd.worker", loaded)
         spared = {"asyncio", "ssl", "taskerd.client", "taskerd.client_models", "taskerd.domain_events.models", "taskerd.batch_processing.models", "taskerd.step_handler.functional"}
         self.assertEqual(spared & loaded, set())
+
+    def test_a_module_that_sets_up_logging_does_not_silence_the_worker(self):
+        with tempfile.TemporaryDirectory() as place:
+            Path(place, "loud.py").write_text("import logging.config\nfrom taskerd import log_info\nlogging.config.dictConfig({'version': 1})\n", "utf-8")
+            code = f"""
+import logging, sys
+sys.path.insert(0, {place!r})
+logging.getLogger("taskerd.off").disabled = True
+from taskerd import HandlerRegistry
+HandlerRegistry.instance().discover_handlers("loud")
+print(*(logging.getLogger("taskerd." + name).disabled for name in ("handler", "app", "off")))
+"""
+            self.assertEqual(fresh(code).split(), ["False", "False", "True"])
 
 
 if __name__ == "__main__":

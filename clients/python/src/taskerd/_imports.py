@@ -6,13 +6,14 @@ import importlib
 import logging
 import os
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .results import text_of
 
-__all__ = ["ImportFailure", "import_tree", "log_failure"]
+__all__ = ["ImportFailure", "import_module", "import_tree", "log_failure"]
 
 _log = logging.getLogger("taskerd.handler")
 
@@ -80,11 +81,34 @@ def is_absent(name: str, error: BaseException) -> bool:
     return name == error.name or name.startswith(error.name + ".")
 
 
+def _loggers() -> List[logging.Logger]:
+    known = list(logging.Logger.manager.loggerDict.items())
+    return [logger for name, logger in known if isinstance(logger, logging.Logger) and name.startswith("taskerd.")]
+
+
+@contextmanager
+def _loggers_kept() -> Iterator[None]:
+    """``logging.config`` disables every logger that is there already, unless told otherwise; a handler file that
+    sets up its own logging must not silence the worker's."""
+    meant = [logger for logger in _loggers() if logger.disabled]
+    try:
+        yield
+    finally:
+        for logger in _loggers():
+            logger.disabled = logger in meant
+
+
+def import_module(name: str) -> ModuleType:
+    """A module of the user's."""
+    with _loggers_kept():
+        return importlib.import_module(name)
+
+
 def import_tree(name: str, failures: Optional[List[ImportFailure]] = None) -> Iterator[ModuleType]:
     """A module and everything below it. What cannot be imported is added to ``failures`` and left out;
     a module that does not exist at all, and without a list every failure, is raised."""
     try:
-        module = importlib.import_module(name)
+        module = import_module(name)
     except IMPORT_ERRORS as exc:
         if failures is None or is_absent(name, exc):
             raise

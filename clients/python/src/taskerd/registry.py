@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import abc
-import importlib
 import re
 import sys
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Pattern, Sequence, Type, Union
 
-from ._imports import IMPORT_ERRORS, ImportFailure, is_absent, log_failure
+from ._imports import IMPORT_ERRORS, ImportFailure, import_module, is_absent, log_failure
 from ._lazy import names_of
 from .context import StepContext
 from .exceptions import TaskerError
@@ -249,7 +248,7 @@ class ClassLookupResolver(BaseResolver):
         module = sys.modules.get(module_name)
         if module is None and module_name not in self.failures:
             try:
-                module = importlib.import_module(module_name)
+                module = import_module(module_name)
             except IMPORT_ERRORS as exc:
                 self._failed(module_name, exc)
         if module is None:

@@ -133,12 +133,12 @@ class Batchable:
 
     def create_batch_outcome_from_ranges(
         self,
-        ranges: Iterable[Tuple[Any, Any]],
+        ranges: Iterable[Union[Tuple[Any, Any], CursorConfig]],
         step_size: int = 1,
         total_items: Optional[int] = None,
         batch_metadata: Optional[Data] = None,
     ) -> BatchAnalyzerOutcome:
-        """An outcome from pairs of start and end."""
+        """An outcome from pairs of start and end, or from what ``create_cursor_ranges`` returns."""
         return BatchAnalyzerOutcome.from_ranges(ranges, step_size, total_items, batch_metadata)
 
     def batch_analyzer_success(

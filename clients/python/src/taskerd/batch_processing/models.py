@@ -115,13 +115,13 @@ class BatchAnalyzerOutcome(Model):
     @classmethod
     def from_ranges(
         cls,
-        ranges: Iterable[Tuple[Any, Any]],
+        ranges: Iterable[Union[Tuple[Any, Any], CursorConfig]],
         step_size: int = 1,
         total_items: Optional[int] = None,
         batch_metadata: Optional[Dict[str, Any]] = None,
     ) -> "BatchAnalyzerOutcome":
-        """From pairs of start and end."""
-        configs = [CursorConfig(start, end, step_size) for start, end in ranges]
+        """From pairs of start and end, or what ``create_cursor_ranges`` returns."""
+        configs = [r if isinstance(r, CursorConfig) else CursorConfig(r[0], r[1], step_size) for r in ranges]
         if total_items is None and all(_is_range(c.start_cursor, c.end_cursor) for c in configs):
             total_items = sum(c.end_cursor - c.start_cursor for c in configs)
         return cls(configs, total_items, dict(batch_metadata or {}))

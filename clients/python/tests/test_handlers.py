@@ -651,6 +651,39 @@ class Discovery(unittest.TestCase):
         with self.assertRaises(ImportError):
             registry.discover_handlers("no_such_module_at_all")
 
+    def orders(self, place, name):
+        self.write(f"{place}/shop_c/{name}.py", """
+            from taskerd.step_handler.functional import step_handler
+            from .common import NAME
+            @step_handler(NAME)
+            def orders():
+                return {"from": NAME}
+            """)  # fmt: skip
+        self.write(f"{place}/shop_c/common.py", f"NAME = '{place}.{name}'")
+        return os.path.join(self.directory.name, place, "shop_c")
+
+    def test_directories_of_one_name(self):
+        registry = HandlerRegistry()
+        for place in (self.orders("one", "orders"), self.orders("two", "orders"), self.orders("two", "orders")):
+            self.assertEqual(registry.discover_handlers(place), 1)
+        self.assertEqual(registry.list_handlers(), ["one.orders", "two.orders"])
+        self.assertEqual(run_handler(registry.resolve("two.orders"), {}).result, {"from": "two.orders"})
+
+    def test_directories_that_are_one_package(self):
+        self.write("one/shop_d/first.py", "from taskerd import StepHandler\nclass A(StepHandler):\n    def call(self, context): return {}\n")
+        self.write("two/shop_d/second.py", "from .first import A\nclass B(A): pass\n")
+        registry = HandlerRegistry()
+        for place in ("one", "two"):
+            registry.discover_handlers(os.path.join(self.directory.name, place, "shop_d"))
+        self.assertEqual(registry.resolve("shop_d.second.B").name, "B")
+
+    def test_a_file_called_like_a_module_of_python(self):
+        path = self.write("queue.py", "from taskerd.step_handler.functional import step_handler\n@step_handler('q')\ndef q(): return {}\n")
+        import queue
+
+        self.assertEqual(HandlerRegistry().discover_handlers(path), 1)
+        self.assertIs(sys.modules["queue"], queue)
+
     def test_template_path(self):
         one = self.write("t/config/tasks/a/one.yaml", "name: one")
         two = self.write("t/config/tasks/two.json", "{}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
+import importlib.util
 import logging
 import os
+import sys
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .results import text_of
 
-__all__ = ["ImportFailure", "import_module", "import_tree", "log_failure"]
+__all__ = ["ImportFailure", "import_module", "import_tree", "log_failure", "module_at"]
 
 _log = logging.getLogger("taskerd.handler")
 
@@ -102,6 +105,66 @@ def import_module(name: str) -> ModuleType:
     """A module of the user's."""
     with _loggers_kept():
         return importlib.import_module(name)
+
+
+class _Renamed:
+    """Finds the files and directories that cannot have their own name, because another module has it."""
+
+    places: Dict[str, str] = {}
+
+    @classmethod
+    def find_spec(cls, name: str, _path: Any = None, _target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+        place = cls.places.get(name)
+        if place is None:
+            return None
+        if os.path.isfile(place):
+            return importlib.util.spec_from_file_location(name, place)
+        init = os.path.join(place, "__init__.py")
+        if os.path.isfile(init):
+            return importlib.util.spec_from_file_location(name, init, submodule_search_locations=[place])
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [place]
+        return spec
+
+    @classmethod
+    def name_for(cls, stem: str, place: str) -> str:
+        known = next((name for name, its in cls.places.items() if its == place), None)
+        if known is not None:
+            return known
+        number = 2
+        while f"{stem}_{number}" in sys.modules or f"{stem}_{number}" in cls.places:
+            number += 1
+        if cls not in sys.meta_path:
+            sys.meta_path.insert(0, cls)
+        cls.places[f"{stem}_{number}"] = place
+        return f"{stem}_{number}"
+
+
+def _is_elsewhere(module: ModuleType, path: str) -> bool:
+    """True if a module is not that of a file or directory. Directories without ``__init__.py`` are one package
+    together, as always, if none hides what is in another."""
+    places = [os.path.realpath(place) for place in getattr(module, "__path__", ())]
+    file = getattr(module, "__file__", None)
+    if path in (places or [os.path.realpath(file or "")])[:1]:
+        return False
+    if file or not places or not os.path.isdir(path):
+        return True
+    taken = {name for place in places if place != path and os.path.isdir(place) for name in os.listdir(place)}
+    return not ({"__init__.py", *taken} - {"__pycache__"}).isdisjoint(os.listdir(path))
+
+
+def module_at(path: str) -> str:
+    """The name under which a file or directory can be imported: its own, unless another module has that. Its
+    directory is put on the path."""
+    parent, name = os.path.split(path)
+    if os.path.isfile(path):
+        name = os.path.splitext(name)[0]
+    known = sys.modules.get(name)
+    taken = known is not None and _is_elsewhere(known, path)
+    if parent not in sys.path:
+        sys.path.insert(len(sys.path) if taken else 0, parent)
+    importlib.invalidate_caches()
+    return _Renamed.name_for(name, path) if taken else name
 
 
 def import_tree(name: str, failures: Optional[List[ImportFailure]] = None) -> Iterator[ModuleType]:

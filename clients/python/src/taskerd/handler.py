@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import os
@@ -11,7 +10,7 @@ import threading
 from types import ModuleType
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Type, Union
 
-from ._imports import ImportFailure, import_tree, log_failure
+from ._imports import ImportFailure, import_tree, log_failure, module_at
 from ._environment import template_place
 from .registry import (
     ClassLookupResolver,
@@ -46,19 +45,14 @@ class HandlerDiscovery:
         """Import a module and everything below it.
 
         ``name`` is a dotted module name, or the path of a ``.py`` file or of a directory, whose name
-        then becomes the top package so that relative imports work. With ``failures`` modules that
+        then becomes the top package so that relative imports work; a second of the same name gets another. With ``failures`` modules that
         cannot be imported are put there, and only one that does not exist is an error.
         """
         if os.sep in name or name.endswith(".py") or (os.path.isdir(name) and not _is_importable(name)):
             path = os.path.realpath(name)
             if not os.path.exists(path):
                 raise ModuleNotFoundError(f"no such file or directory: {name}", name=name)
-            parent, name = os.path.split(path)
-            if parent not in sys.path:
-                sys.path.insert(0, parent)
-            importlib.invalidate_caches()
-            if os.path.isfile(path):
-                name = os.path.splitext(name)[0]
+            name = module_at(path)
         return list(import_tree(name, failures))
 
     @staticmethod

@@ -63,6 +63,26 @@ class TestApi < Minitest::Test
     assert_match(%r{\AGET \S*/things\?.*n=1}, @requests.pop.first)
   end
 
+  def test_requests_of_the_connection_itself
+    handler = api do |_|
+      got = connection.get("items", { page: 2 }, { "X-Id" => "7" })
+      sent = connection.post("items") do |request|
+        request.headers["Content-Type"] = "application/json"
+        request.body = "{}"
+      end
+      { got: [got.status, got.success?, JSON.parse(got.body)], sent: sent.status }
+    end
+    answer(200, [1])
+    answer(404, {})
+    assert_equal({ got: [200, true, [1]], sent: 404 }, run_handler(handler, config: { url: url, headers: { "X-All" => "y" } }).result.to_h)
+    got, = @requests.pop
+    assert_match(%r{\AGET /v1/items\?page=2 HTTP}, got)
+    ["x-id: 7", "x-all: y"].each { |line| assert_includes got.downcase, line }
+    sent, body = @requests.pop
+    assert_match(%r{\APOST /v1/items HTTP.*application/json\r\n}m, sent)
+    assert_equal("{}", body)
+  end
+
   def test_what_a_status_means
     { 400 => ["PermanentError", false], 401 => ["PermanentError", false], 403 => ["PermanentError", false], 404 => ["PermanentError", false], 422 => ["PermanentError", false],
       409 => ["RetryableError", true], 429 => ["RetryableError", true], 500 => ["RetryableError", true], 503 => ["RetryableError", true] }.each do |status, wanted|

@@ -160,18 +160,44 @@ module Taskerd
         @base = settings["url"].to_s
       end
 
-      # @return [Response]
+      # What a block given to one of the verbs below can change.
+      Request = Struct.new(:path, :params, :headers, :body)
+
+      # @return [Response] a JSON body parsed
       def request(verb, path, params, headers, body)
+        found = exchange(verb, path, params, headers, body)
+        found.body = Http.parsed(found.body, found.headers)
+        found
+      end
+
+      # As Faraday's are called; the body of the answer is text.
+      %i[get head delete].each do |verb|
+        define_method(verb) { |path = "", params = nil, headers = nil, &block| plain(verb, Request.new(path, params.to_h, headers.to_h, nil), block) }
+      end
+
+      %i[post put patch].each do |verb|
+        define_method(verb) { |path = "", body = nil, headers = nil, &block| plain(verb, Request.new(path, {}, headers.to_h, body), block) }
+      end
+
+      private
+
+      def plain(verb, request, block)
+        request.headers = request.headers.transform_keys(&:to_s)
+        block&.call(request)
+        body = request.body.is_a?(Hash) ? URI.encode_www_form(request.body) : request.body
+        form = request.body.is_a?(Hash) ? { "Content-Type" => "application/x-www-form-urlencoded" } : {}
+        exchange(verb, request.path, request.params, form.merge(request.headers), body)
+      end
+
+      def exchange(verb, path, params, headers, body)
         uri = target(path, params)
         request = Net::HTTP.const_get(verb.to_s.capitalize).new(uri, Http.headers(@settings).merge(headers))
         request.body = body if body
         answer = Net::HTTP.start(uri.hostname, uri.port, **options(uri)) { |http| http.request(request) }
         found = answer.each_header.with_object(Headers.new) { |(name, value), all| all[name.downcase] = value }
         text = answer.body.to_s.dup.force_encoding(Encoding::UTF_8)
-        Response.new(status: answer.code.to_i, headers: found, body: Http.parsed(text, found))
+        Response.new(status: answer.code.to_i, headers: found, body: text)
       end
-
-      private
 
       def target(path, params)
         whole = /\Ahttps?:/.match?(path.to_s) || @base.empty? ? path.to_s : "#{@base.chomp("/")}/#{path.to_s.delete_prefix("/")}"

@@ -312,6 +312,9 @@ class Waiting:
 			raise AssertionError("who waits for the task was not told that it is settled")
 		return self._results[0]
 
+	def answered(self):
+		return bool(self._results)
+
 	def leave(self):
 		self._client.close()
 

@@ -49,12 +49,12 @@ class Gaps(harness.Case):
 		"""A task in every state in which one can rest; the daemon and all workers are killed; each goes on where it was."""
 		node = self.daemon(self.db, resume_grace_ms=300)
 		gate = [step("a", "t.gate"), step("b", after=["a"])]
-		for name, steps in (("runs", gate), ("waits", [step("a", "t.flaky", fails=1, backoff="linear", base_ms=1000, max_ms=1000)]), ("queued", [step("a", "t.late_comer")]),
+		for name, steps in (("runs", gate), ("waits", [step("a", "t.flaky", fails=1, backoff="linear", base_ms=HOUR_MS, max_ms=HOUR_MS)]), ("queued", [step("a", "t.late_comer")]),
 		                    ("blocked", [step("a", "t.flaky", fails=1, kind="permanent")]), ("paused", gate), ("later", [step("a")])):
 			self.apply(node, template(name, steps))
 		workers = [self.python_worker(node, name=n) for n in ("one", "two")]
 		tasks = {name: self.create(node, name) for name in ("runs", "waits", "queued", "blocked", "paused")}
-		tasks["later"] = self.create(node, "later", run_at=self.db.value("SELECT to_char((now() + interval '2 seconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"))
+		tasks["later"] = self.create(node, "later", run_at=self.db.value("SELECT to_char((now() + interval '1 hour') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"))
 		self.wait_step(node, tasks["waits"], "a", "waiting_for_retry")
 		self.wait_step(node, tasks["blocked"], "a", "error")
 		self.wait_step(node, tasks["runs"], "a", "in_progress")
@@ -62,6 +62,11 @@ class Gaps(harness.Case):
 		node.kill()
 		for w in workers:
 			w.kill()
+		soon = "now() + interval '1 second'"  # what waits for a time has waited until now
+		self.db.sql("UPDATE tasker.steps SET retry_at = %s WHERE state = 'waiting_for_retry'" % soon)
+		self.db.sql("UPDATE tasker.tasks SET run_at = %s WHERE state = 'pending'" % soon)
+		for queue in "orchestration_task_requests", self.db.value("SELECT queue_name FROM tasker.handlers WHERE callable = 't.flaky'"):
+			self.db.sql("UPDATE pgmq.q_%s SET vt = %s" % (queue, soon))
 		node.start()
 		self.ledger.open_gate("gate")
 		self.python_worker(node, name="three")

@@ -58,11 +58,13 @@ class Restart(harness.Case):
 		self.doctor(self.node)
 
 	def test_retries_that_wait(self):
-		self.apply(self.node, template("waits", [step("a", "t.flaky", fails=1, backoff="linear", base_ms=1500, max_ms=2000)]))
+		self.apply(self.node, template("waits", [step("a", "t.flaky", fails=1, backoff="linear", base_ms=harness.HOUR_MS, max_ms=harness.HOUR_MS)]))
 		self.python_worker(self.node)
 		task = self.create(self.node, "waits")
 		self.wait_step(self.node, task, "a", "waiting_for_retry")
 		self.node.kill()
+		self.db.sql("UPDATE tasker.steps SET retry_at = now() + interval '1 second'")
+		self.db.sql("UPDATE pgmq.q_%s SET vt = now() + interval '1 second'" % self.db.value("SELECT queue_name FROM tasker.handlers"))
 		self.node.start()
 		self.assertEqual(self.finished(self.node, task).state, "complete")
 		self.verify(self.db, self.node)

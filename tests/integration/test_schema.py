@@ -198,8 +198,10 @@ class SqlCallers(harness.SharedCase):
 
 	def test_later(self):
 		"""With run_at the context is checked when its time comes; one that was made over the socket was checked then."""
-		uuid = self.make(BAD, ", run_at => now() + interval '1 second'")
+		uuid = self.make(BAD, ", run_at => now() + interval '1 hour'")
 		self.assertEqual(self.node.client.get_task(uuid).state, "pending")
+		self.db.sql("UPDATE pgmq.q_orchestration_task_requests SET vt = now() WHERE (message ->> 't')::bigint = (SELECT task_id FROM tasker.tasks WHERE task_uuid = '%s')" % uuid)
+		self.db.sql("SELECT tasker.notify('tasker_ready', '0')")
 		self.assertEqual(self.finished(self.node, uuid).state, "error")
 
 	def test_a_version_that_is_replaced_later_does_not_matter(self):

@@ -218,10 +218,14 @@ class Port(harness.Case):
 		"""The only thread hangs: when the daemon has ended the attempt, the worker goes on with another."""
 		worker = self.command_line("one", "--threads", "1", "--prefetch", "0", "--abandon-after", "0")
 		worker.wait_listed(self.node)
-		hung = self.run_one([step("a", "hang", attempts=1, timeout=1)], name="hung")
-		self.assertEqual((hung.status, hung.step("a").attempts), ("blocked_by_failures", 1))
-		self.assertEqual(self.run_one([step("a", "odd")], {"kind": "fine"}).status, "complete")
-		self.assertIn("its thread is given up", worker.log_text())
+
+		def given_up():
+			"""A handler that had not begun when its second was over cost no thread."""
+			hung = self.run_one([step("a", "hang", attempts=1, timeout=1)], name="hung")
+			self.assertEqual((hung.status, hung.step("a").attempts), ("blocked_by_failures", 1))
+			self.assertEqual(self.run_one([step("a", "odd")], {"kind": "fine"}).status, "complete")
+			return "its thread is given up" in worker.log_text()
+		wait_for(given_up, "a thread to be given up")
 		self.assertEqual(worker.stop(), 0)
 
 	def test_processes(self):

@@ -20,7 +20,7 @@ def command(name, *args):
     """What the command writes as JSON."""
     with tempfile.TemporaryDirectory() as where:
         out = Path(where) / "out.json"
-        r = subprocess.run([BENCH / name, "--build", BUILD, "--json", out, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
+        r = subprocess.run([BENCH / name, "--build", BUILD, "--json", out, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=2000, check=False)
         if r.returncode != 0:
             raise AssertionError(f"{name} {args} ended with {r.returncode}:\n{r.stdout[-3000:]}")
         return json.loads(out.read_text(encoding="utf-8")), r.stdout

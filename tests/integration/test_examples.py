@@ -67,7 +67,7 @@ class Examples(harness.SharedCase):
 	def shell(self, text, variables=None):
 		env = {"PATH": f"{self.dir}/bin:{os.environ['PATH']}", "HOME": str(self.dir), "LC_ALL": "C.UTF-8", "TASKERD_SOCKET": self.node.socket,
 		       "TASKERCTL_CONFIG": "/dev/null", **(variables or {})}
-		p = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True, timeout=120, cwd=self.dir, env=env, stdin=subprocess.DEVNULL)
+		p = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True, timeout=harness.PATIENCE, cwd=self.dir, env=env, stdin=subprocess.DEVNULL)
 		self.assertEqual((p.returncode, "error" in p.stderr.lower().replace("--error-type", "")), (0, False), f"{text}\n{p.stdout[-2000:]}{p.stderr}")
 		return p.stdout
 

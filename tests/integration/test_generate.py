@@ -39,7 +39,7 @@ class Case(unittest.TestCase):
 		self.addCleanup(shutil.rmtree, self.place, True)
 
 	def run_(self, *argv, cwd=None, status=0, stdin=None, **env):
-		done = subprocess.run([str(a) for a in argv], cwd=cwd or self.place, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
+		done = subprocess.run([str(a) for a in argv], cwd=cwd or self.place, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=2000, check=False,
 		                      env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TASKERD_PROGRAM": taskerd_program(), "TASKERCTL": self.ctl, **env})
 		self.assertEqual(done.returncode, status, "%s\n%s\n%s" % (argv, done.stdout[-3000:], done.stderr[-3000:]))
 		return done

@@ -12,10 +12,12 @@ import unittest
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OF_OTHERS = r"file /dev/shm/PostgreSQL\.|file /\S+/(taskerd|tasker|fake-daemon)-|shared memory "  # suites that run meanwhile: whose these are, their names do not say
 RUN = """
-import os, subprocess, sys
+import os, re, subprocess, sys
 sys.path.insert(0, %r)
 import leftovers
-leftovers.PATIENCE = 0.5
+leftovers.PATIENCE = float(sys.argv[2])
+look = leftovers.Place._look
+leftovers.Place._look = lambda self: [line for line in look(self) if not re.match(sys.argv[3], line)]
 
 def main():
 	place = leftovers.Place()
@@ -28,10 +30,10 @@ sys.exit(leftovers.watched(main))
 
 
 class Leftovers(unittest.TestCase):
-	def left(self, script):
-		done = subprocess.run([sys.executable, "-c", RUN % TESTS, script], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+	def left(self, script, patience=0.5):
+		done = subprocess.run([sys.executable, "-c", RUN % TESTS, script, str(patience), OF_OTHERS], stdout=subprocess.PIPE, text=True, timeout=600, check=False)
 		self.assertEqual(done.returncode, 3)
-		return "\n".join(line for line in done.stdout.splitlines() if line and not re.match(OF_OTHERS, line))
+		return done.stdout.rstrip("\n")
 
 	def test_nothing(self):
 		self.assertEqual(self.left("sleep 0 & wait; d=$(mktemp -d); rmdir $d"), "")
@@ -42,7 +44,7 @@ class Leftovers(unittest.TestCase):
 		self.assertFalse(os.path.exists("/proc/" + found.split()[1]), "it is ended")
 
 	def test_what_ends_by_itself_has_time_to(self):
-		self.assertEqual(self.left("(setsid sleep 0.2 >/dev/null 2>&1 &)"), "")
+		self.assertEqual(self.left("(setsid sleep 0.2 >/dev/null 2>&1 &)", 300), "")
 
 	def test_files(self):
 		self.assertRegex(self.left("mktemp -d --suffix=.x"), r"\nin the TMPDIR of suite some/tmp\.\w+\.x$")
@@ -69,7 +71,7 @@ class Leftovers(unittest.TestCase):
 		place = tempfile.mkdtemp()
 		self.addCleanup(os.rmdir, place)
 		script = "mount -t tmpfs none %s && touch %s/there && echo $TMPDIR >&2 && exec sleep 1234" % (place, place)
-		with subprocess.Popen([sys.executable, "-c", RUN % TESTS, script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+		with subprocess.Popen([sys.executable, "-c", RUN % TESTS, script, "0.5", OF_OTHERS], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
 			self.addCleanup(shutil.rmtree, os.path.dirname(run.stderr.readline().strip()))
 			self.assertEqual(os.listdir(place), [])
 			os.killpg(run.pid, signal.SIGKILL)

@@ -26,7 +26,7 @@ class Document(harness.Case):
 		self.create(node, "pair")
 		url = "http://127.0.0.1:%d" % web.ports(node)[0]
 		run = subprocess.run([program, "--config-file", CONFIG, "run", url + "/openapi.json", "--checks", CHECKS, "--exclude-path-regex", WAITING, "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES,
-		                      "--mode", "all", "--seed", "1", "--generation-database", "none", "--continue-on-failure", "--no-color"], cwd=self.place, capture_output=True, text=True, timeout=600, check=False)
+		                      "--mode", "all", "--seed", "1", "--generation-database", "none", "--continue-on-failure", "--no-color"], cwd=self.place, capture_output=True, text=True, timeout=2000, check=False)
 		self.assertEqual(run.returncode, 0, run.stdout[-20000:] + run.stderr[-2000:])
 		self.assertTrue(node.process.alive())
 		self.assertEqual(self.web_of(node).get("/health/ready").status, 200)

@@ -63,7 +63,7 @@ class Calls(AioCase):
             self.assertEqual(len((await client.list_tasks(offset=1)).tasks), 1)
             self.assertEqual(len([t async for t in client.iter_tasks()]), 2)
             self.assertTrue((await client.wait(TASK)).settled)
-            self.assertEqual((await client.wait_for_task(TASK, timeout=5)).state, "complete")
+            self.assertEqual((await client.wait_for_task(TASK, timeout=PATIENCE)).state, "complete")
             with self.assertRaises(ex.ConflictError):
                 await client.cancel_task(TASK)
             self.assertEqual((await client.apply_template("x"))["name"], "t")

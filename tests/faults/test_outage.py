@@ -107,7 +107,7 @@ class Away(Stage):
 			w.call("ping")
 			self.assertEqual(w.acks, {}, "nothing is acknowledged that is not written")
 			with self.assertRaises(harness.TaskerdError) as refused:
-				node.new_client(timeout=1).create_task("one", namespace="t")
+				node.client.create_task("one", namespace="t")
 			self.assertEqual((refused.exception.code, refused.exception.retryable), ("database_unavailable", True))
 			self.cluster.start()
 			self.assertEqual([w.acked(s) for s in steps], ["recorded"] * 3)

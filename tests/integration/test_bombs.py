@@ -103,6 +103,7 @@ class Waiting(harness.Case):
 		for w in wires:
 			self.addCleanup(w.close)
 			w.hello()
+		for w in wires:
 			w.asked.add(1000)
 			w.send_bytes(wire.frame([0, 1000, "template.validate", {"source": dear if w is wires[0] else light}])[:-1])
 		harness.wait_for(lambda: all(self.read(w) for w in wires), "all but the ends to be read")

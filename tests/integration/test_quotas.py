@@ -177,18 +177,19 @@ class Quotas(harness.SharedCase):
 
 	def test_frames_that_do_not_end(self):
 		"""Whoever makes it too much is ended; those of the same user that hold little go on."""
-		quiet, told = self.connect(), []
+		quiet = self.connect()
 		for _ in range(4):
 			w = self.connect()
 			try:
 				w.send_bytes(struct.pack(">I", MIB) + b"\xdb" + struct.pack(">I", MIB - 5) + b"x" * (MIB - 1000))
 			except Closed:
 				pass
-		for w in self.wires[1:]:
-			w.poll(0.5)
-			told += [p for m, p in w.notes if m == "error"]
-		self.assertTrue(told)
-		for error in told:
+
+		def told():
+			for w in self.wires[1:]:
+				w.poll()
+			return [p for w in self.wires[1:] for m, p in w.notes if m == "error"]
+		for error in wait_for(told, "one of them to be told"):
 			self.assert_quota(error, "max_bytes_per_uid", 2 * MIB)
 		quiet.call("ping")
 

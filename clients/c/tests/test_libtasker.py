@@ -51,7 +51,7 @@ class Processes(C, behaviour.Base):
 		wait_for(lambda: len(self.node.client.list_workers()) == 2, "two workers")
 		task = self.run_one([step("dies", "b.crash", attempts=2, base_ms=1), *(step("s%d" % i, "b.echo") for i in range(20))])
 		self.assertEqual((task.status, task.step("dies").attempts), ("complete", 2))
-		self.assertIn("ended by signal 11", parent.log_text())
+		wait_for(lambda: "ended by signal 11" in parent.log_text(), "the parent to see it")
 		wait_for(lambda: len(self.node.client.list_workers()) == 2, "the other one to be there again")
 		self.assertEqual(parent.stop(), 0, parent.last_words())
 

@@ -566,6 +566,24 @@ class Registry(unittest.TestCase):
             self.assertIn("plain", HandlerRegistry.instance().list_handlers())
 
 
+class ResultsAsModels(unittest.TestCase):
+    def test_methods_of_pydantic(self):
+        result = StepHandlerResult.success({"id": uuid.UUID(int=1)}, {"n": 1})
+        self.assertEqual(result.model_dump(include={"success", "metadata"}), {"success": True, "metadata": {"n": 1}})
+        self.assertNotIn("error_code", result.model_dump(exclude_none=True))
+        text = result.model_dump_json(exclude_none=True)
+        self.assertEqual(text, '{"success":true,"result":{"id":"00000000-0000-0000-0000-000000000001"},"retryable":true,"metadata":{"n":1}}')
+        again = StepHandlerResult.model_validate_json(text)
+        self.assertEqual((again.is_success, again.metadata), (True, {"n": 1}))
+        changed = result.model_copy(update={"retryable": False}, deep=True)
+        changed.metadata["n"] = 2
+        self.assertEqual((result.retryable, result.metadata, changed.retryable), (True, {"n": 1}, False))
+
+    def test_of_other_models_too(self):
+        error = taskerd.types.StepError("timeout", "late")
+        self.assertEqual(taskerd.types.StepError.model_validate_json(error.model_dump_json(exclude={"metadata"})), error)
+
+
 class Discovery(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()

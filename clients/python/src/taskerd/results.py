@@ -8,7 +8,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Union
 
-from ._model import Model
+from ._codec import to_json_value
+from ._model import Model, PydanticMethods, chosen
 from .errors import PermanentError, RetryableError, TaskerError
 from .exceptions import TaskerdError
 
@@ -50,7 +51,7 @@ class StepError(Model):
     metadata: Dict[str, Any] = field(default_factory=dict)
 
 
-class StepHandlerResult:
+class StepHandlerResult(PydanticMethods):
     """Success or failure of one attempt. Made by ``success()`` and ``failure()``.
 
     ``retryable`` alone decides whether another attempt is made; ``error_type`` is for people.
@@ -163,9 +164,20 @@ class StepHandlerResult:
             "metadata": dict(self.metadata),
         }
 
-    def model_dump(self, **options: Any) -> Dict[str, Any]:
+    def model_dump(
+        self, *, include: Any = None, exclude: Any = None, exclude_none: bool = False, mode: str = "python", **options: Any
+    ) -> Dict[str, Any]:
         """The same as ``to_dict``, for code that takes the result for a model."""
-        return self.to_dict()
+        data = chosen(self.to_dict(), include, exclude, exclude_none)
+        return {k: to_json_value(v) for k, v in data.items()} if mode == "json" else data
+
+    @classmethod
+    def model_validate(cls, data: Any) -> "StepHandlerResult":
+        """``data`` itself if it is a result, else one from what ``model_dump`` gives."""
+        if isinstance(data, cls):
+            return data
+        known = ("is_success", "success", "result", "error_message", "error_type", "error_code", "retryable", "metadata")
+        return cls(**{k: v for k, v in data.items() if k in known})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StepHandlerResult):

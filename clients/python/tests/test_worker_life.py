@@ -332,15 +332,41 @@ class Singleton(WorkerCase):
         self.daemon.finish()
         self.assertEqual((self.daemon.params["worker"]["name"], self.daemon.params["worker"]["namespaces"]), ("w9", ["shop"]))
 
+    def test_handlers_registered_after_the_start(self):
+        self.addCleanup(HandlerRegistry.reset_instance)
+        self.addCleanup(Worker.reset_instance)
+        Worker.reset_instance()
+        HandlerRegistry.reset_instance()
+        offered = []
+
+        def script(daemon):
+            conn = daemon.accept()
+            offered.append(conn.hello()["worker"]["handlers"])
+            begun.set()
+            conn = daemon.accept()
+            offered.append(conn.hello()["worker"]["handlers"])
+            done.set()
+            conn.expect("worker.update")
+            conn.expect("goodbye")
+
+        begun, done = threading.Event(), threading.Event()
+        self.daemon.play(script)
+        with Worker.start(socket=self.daemon.path):
+            self.assertTrue(begun.wait(PATIENCE))
+            HandlerRegistry.instance().register("echo", echo._handler_class)
+            self.assertTrue(done.wait(PATIENCE))
+        self.daemon.finish()
+        self.assertEqual(offered, [[], ["echo"]])
+
     def test_failures_are_told(self):
         self.addCleanup(HandlerRegistry.reset_instance)
         Worker.reset_instance()
         HandlerRegistry.reset_instance()
-        result = bootstrap.bootstrap_worker(socket=self.daemon.path)
+        result = bootstrap.bootstrap_worker(socket=self.daemon.path, templates="/nowhere")
         self.assertFalse(result.success)
-        self.assertIn("no handlers", result.error_message)
+        self.assertIn("/nowhere", result.error_message)
         with self.assertRaises(WorkerBootstrapError):
-            Worker.start(socket=self.daemon.path)
+            Worker.start(socket=self.daemon.path, templates="/nowhere")
         with self.assertRaises(ValueError):
             BootstrapConfig(log_level="loud")
         with self.assertRaises(TypeError):

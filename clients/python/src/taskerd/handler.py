@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from types import ModuleType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Type, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Type, Union
 
 from ._imports import ImportFailure, import_tree, log_failure, module_at
 from ._environment import template_place
@@ -87,6 +87,8 @@ class HandlerRegistry:
         self.template_discovery_info: Dict[str, Any] = {"template_path": None, "files": []}
         self._paths: Set[str] = set()
         self._failures: List[ImportFailure] = []
+        #: Called after handlers were registered or taken away; a worker that runs offers the others then.
+        self.on_change: Optional[Callable[[], None]] = None
 
     @classmethod
     def instance(cls, skip_bootstrap: bool = False) -> "HandlerRegistry":
@@ -120,10 +122,17 @@ class HandlerRegistry:
         if old is not None and old is not handler_class:
             _log.warning("handler %r: %r replaces %r", name, handler_class, old)
         self._explicit.register(name, handler_class)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
 
     def unregister(self, name: str) -> bool:
         """Stop offering a name; False if it was not offered."""
-        return self._explicit.unregister(name)
+        known = self._explicit.unregister(name)
+        self._changed()
+        return known
 
     def entry(self, name: str) -> Optional[HandlerEntry]:
         """What is registered under a name, if that decides alone (no resolver comes before it)."""
@@ -203,8 +212,13 @@ class HandlerRegistry:
                 elif cls.handler_name:
                     _note_second(found.get(cls.handler_name), cls)
                     found[cls.handler_name] = cls
-        for name, cls in found.items():
-            self.register(name, cls)
+        changed, self.on_change = self.on_change, None  # once for all of them
+        try:
+            for name, cls in found.items():
+                self.register(name, cls)
+        finally:
+            self.on_change = changed
+        self._changed()
         return len(found)
 
     def _register_path(self, callable_name: str) -> int:

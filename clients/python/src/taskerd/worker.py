@@ -172,6 +172,8 @@ class Worker:
         self.bootstrap_result: Optional[BootstrapResult] = None
         self._runtime: Optional[WorkerRuntime] = None
         self._handlers: List[str] = []
+        self._callables: List[str] = []  # of templates
+        self._grows = False  # handlers may be registered while it runs
         self._signalled = 0
         #: One of several processes: who has started it passes on what a service manager tells it directly.
         self.supervised = False
@@ -189,7 +191,8 @@ class Worker:
     ) -> "Worker":
         """Start the worker of this process in the background and return it.
 
-        Imports ``handler_packages`` and registers the handlers found in them. ``options`` are those of
+        Imports ``handler_packages`` and registers the handlers found in them. What is registered later is
+        offered from then on. ``options`` are those of
         the constructor. A second start returns the running worker. Raises WorkerBootstrapError if
         the daemon is not there within ``connect_timeout`` (30 s unless given) or refuses.
         """
@@ -209,8 +212,9 @@ class Worker:
                 packages = [handler_packages] if isinstance(handler_packages, str) else handler_packages
                 for package in packages or ():
                     worker.registry.discover_handlers(package)
+                worker._grows = True
                 worker.launch()
-            except TaskerError as exc:
+            except (TaskerError, OSError) as exc:
                 raise WorkerBootstrapError(str(exc)) from exc
             cls._instance = worker
             return worker
@@ -253,12 +257,15 @@ class Worker:
         if self._runtime is not None:
             raise WorkerAlreadyRunningError("this worker was launched before")
         deadline = None if self.connect_timeout is None else monotonic() + self.connect_timeout
-        self._handlers = self.registry.offered(self._apply_templates(deadline))
+        self._callables = self._apply_templates(deadline)
+        self._handlers = self.registry.offered(self._callables)
         failures = self.registry.import_failures
         broken = [str(f) for f in failures]
-        if not self._handlers:
+        if not self._handlers and (broken or not self._grows):
             why = "; ".join(broken) or "name the modules that define them"
             raise WorkerBootstrapError(f"no handlers: {why}")
+        if not self._handlers:
+            _log.warning("no handlers yet; steps come when some are registered")
         runtime = WorkerRuntime(
             path=self.socket,
             worker={
@@ -275,6 +282,8 @@ class Worker:
             abandon_after=self.abandon_after,
         )
         self._runtime = runtime
+        if self._grows:
+            self.registry.on_change = self._offer_registered
         if self.log_level is not None:
             bridge = _bridge.install(self.log_level)
             runtime.at_end = lambda: _bridge.remove(bridge)
@@ -289,6 +298,13 @@ class Worker:
         self.bootstrap_result = BootstrapResult(
             True, self.worker_id or "", self.worker_id or "", "started", f"{len(self._handlers)} handlers"
         )
+
+    def _offer_registered(self) -> None:
+        runtime = self._runtime
+        handlers = self.registry.offered(self._callables)
+        if runtime is None or runtime.draining or runtime.finished.is_set() or handlers == self._handlers:
+            return
+        self.offer(handlers, [f.to_wire() for f in self.registry.import_failures[:MAX_BROKEN]])
 
     def _await_connection(self, runtime: WorkerRuntime, deadline: Optional[float]) -> None:
         while not runtime.connected.wait(0.1 if deadline is None else 0.02):
@@ -469,7 +485,8 @@ class Worker:
 
         try:
             with TaskerClient(socket=self.socket) as client:
-                handlers = sorted({*self._handlers, *self.registry.offered(_known(client))})
+                self._callables = sorted({*self._callables, *_known(client)})
+                handlers = sorted({*self._handlers, *self.registry.offered(self._callables)})
         except (TaskerError, OSError):
             return  # the next connection looks again
         if handlers != sorted(self._handlers) and not runtime.draining:

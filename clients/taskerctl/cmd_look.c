@@ -25,6 +25,8 @@ static void tell_broken(const json_t *workers)
 			text_copy(clean, sizeof clean, line);
 			buf_printf(&out, "%s\n", clean);
 		}
+		if (json_int(w, "more_broken", 0) > 0)
+			buf_printf(&out, "and %lld more: taskerctl worker show %s\n", (long long)json_int(w, "more_broken", 0), json_text(w, "worker_uuid"));
 	}
 	if (out.len)
 		ctl_write(&out);
@@ -51,7 +53,7 @@ static void cell_client(struct table *t, const json_t *w, const char *key)
 	table_cell(t, NULL, *client ? client : json_text(w, "language"));
 }
 
-/* Only its own node knows how many steps a worker has. */
+/* Not known of a worker of a node that has more of them than it tells others of. */
 static void cell_open(struct table *t, const json_t *w, const char *key)
 {
 	const json_t *open = json_object_get(w, key);
@@ -79,10 +81,21 @@ static void cell_connected(struct table *t, const json_t *w, const char *key)
 		cell_age(t, w, key);
 }
 
-static void cell_size(struct table *t, const json_t *o, const char *key)
+static void cell_broken(struct table *t, const json_t *w, const char *key)
 {
-	size_t n = json_array_size(json_object_get(o, key));
-	table_cellf(t, n > 0 ? "31" : NULL, "%zu", n);
+	long long n = (long long)json_array_size(json_object_get(w, key)) + (long long)json_int(w, "more_broken", 0);
+	table_cellf(t, n > 0 ? "31" : NULL, "%lld", n);
+}
+
+static void cell_handlers(struct table *t, const json_t *w, const char *key)
+{
+	cleanup_(cleanup_buf) struct buf b = {0};
+	long long more = (long long)json_int(w, "more_handlers", 0);
+	buf_init(&b, 0);
+	json_join(json_object_get(w, key), &b);
+	if (more > 0)
+		buf_printf(&b, ", and %lld more", more);
+	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
 }
 
 static const struct column worker_columns[] = {
@@ -96,13 +109,13 @@ static const struct column worker_columns[] = {
     {"RATE", COL_RIGHT, cell_rate, "rate"},
     {"CONNECTED", 0, cell_connected, "connected_at"},
     {"NAMESPACES", COL_SHRINK, cell_value, "namespaces"},
-    {"HANDLERS", COL_SHRINK, cell_value, "handlers"},
+    {"HANDLERS", COL_SHRINK, cell_handlers, "handlers"},
     {"UNIT", COL_WIDE, cell_value, "unit"},
     {"UID", COL_RIGHT | COL_WIDE, cell_value, "uid"},
     {"LANGUAGE", COL_WIDE, cell_value, "language"},
     {"VERSION", COL_WIDE, cell_client_version, "client"},
     {"CREDITS", COL_RIGHT | COL_WIDE, cell_credits, "open"},
-    {"BROKEN", COL_RIGHT | COL_WIDE, cell_size, "broken"},
+    {"BROKEN", COL_RIGHT | COL_WIDE, cell_broken, "broken"},
     NO_COLUMN,
 };
 const struct listing list_workers = {
@@ -203,7 +216,7 @@ static void print_worker(const struct ctl *c, const json_t *w)
 	static const struct {
 		const char *title, *key;
 	} texts[] = {{"worker", "worker_uuid"}, {"name", "name"}, {"node", "node"}, {"unit", "unit"}, {"client", "client"}, {"language", "language"}, {"connected", "connected_at"}};
-	char line[128];
+	char line[200];
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
 		ctl_fact(c, texts[i].title, json_text(w, texts[i].key));
 	fact_int(c, "pid", w, "pid");
@@ -212,7 +225,7 @@ static void print_worker(const struct ctl *c, const json_t *w)
 	if (json_object_get(w, "open"))
 		snprintf(line, sizeof line, "%lld of %lld steps", (long long)json_int(w, "open", 0), (long long)json_int(w, "max_concurrency", 0));
 	else
-		snprintf(line, sizeof line, "at most %lld steps; its own node knows how many", (long long)json_int(w, "max_concurrency", 0));
+		snprintf(line, sizeof line, "at most %lld steps; how many, its own node knows", (long long)json_int(w, "max_concurrency", 0));
 	ctl_fact(c, "holds", line);
 	if (json_object_get(w, "done")) {
 		snprintf(line, sizeof line, "%lld steps, %.2f a second lately", (long long)json_int(w, "done", 0), json_number_value(json_object_get(w, "rate")));
@@ -220,6 +233,10 @@ static void print_worker(const struct ctl *c, const json_t *w)
 	}
 	fact_list(c, "namespaces", json_object_get(w, "namespaces"));
 	fact_list(c, "handlers", json_object_get(w, "handlers"));
+	if (!json_object_get(w, "running")) {
+		snprintf(line, sizeof line, "steps that only the daemon of %.40s knows; the figures are what it said last", json_text(w, "node"));
+		ctl_fact(c, "it runs", line);
+	}
 	list_print_below(c, running, json_object_get(w, "running"));
 	cleanup_(cleanup_json) json_t *one = json_pack("[O]", w);
 	tell_broken(one);

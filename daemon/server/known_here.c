@@ -40,16 +40,26 @@ static void each_item(struct server *srv, const msgpack_object *answer, const ch
 
 /* Workers ---------------------------------------------------------------------------------------------------------------- */
 
+static const char *const known_better[] = {"max_concurrency", "draining", "open", "done", "rate"};
+
+static bool is_known_better(const msgpack_object *key)
+{
+	for (size_t i = 0; i < sizeof known_better / sizeof *known_better; i++)
+		if (mp_str_eq(key, known_better[i]))
+			return true;
+	return false;
+}
+
 /* Its own numbers stand for what the database remembers. Leaves room for `more` pairs. */
 static void put_worker(const msgpack_object *w, const struct session *s, struct buf *out, uint32_t more)
 {
 	uint32_t own = 0;
 	for (uint32_t i = 0; i < w->via.map.size; i++)
-		own += mp_str_eq(&w->via.map.ptr[i].key, "max_concurrency") || mp_str_eq(&w->via.map.ptr[i].key, "draining");
+		own += is_known_better(&w->via.map.ptr[i].key);
 	mp_map(out, w->via.map.size - own + 5 + more);
 	for (uint32_t i = 0; i < w->via.map.size; i++) {
 		const msgpack_object_kv *kv = &w->via.map.ptr[i];
-		if (mp_str_eq(&kv->key, "max_concurrency") || mp_str_eq(&kv->key, "draining"))
+		if (is_known_better(&kv->key))
 			continue;
 		mp_object(out, &kv->key);
 		mp_object(out, &kv->val);
@@ -78,6 +88,21 @@ static void one_worker(struct server *srv, const msgpack_object *w, struct buf *
 void add_worker_load(struct server *srv, const msgpack_object *answer, struct buf *out)
 {
 	each_item(srv, answer, "workers", out, one_worker);
+}
+
+void workers_load(struct server *srv, char *out, size_t size)
+{
+	struct session *s, *tmp;
+	char uuid[UUID_TEXT];
+	size_t at = 1;
+	out[0] = '{';
+	HASH_ITER(hh, srv->sessions, s, tmp) {
+		if (!s->is_worker || s->state != SESSION_OPEN || at + UUID_TEXT + 80 > size)
+			continue;
+		uuid_format(&s->work.uuid, uuid);
+		at += (size_t)snprintf(out + at, size - at, "%s\"%s\":[%u,%llu,%.2f]", at > 1 ? "," : "", uuid, s->work.open, (unsigned long long)s->work.rate.done, rate_rounded(&s->work.rate));
+	}
+	snprintf(out + at, size - at, "}");
 }
 
 static void put_step(struct server *srv, const struct open_step *o, struct buf *out)

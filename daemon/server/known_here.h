@@ -17,3 +17,5 @@ transform_fn add_worker_load, add_worker_steps, add_queue_workers, add_missing_h
 void copy_map(struct buf *out, const msgpack_object *map, uint32_t more);
 /* What other nodes may know of the handlers here, as JSON: {"ID": [workers, results, a second]}. */
 void handlers_load(struct server *srv, char *out, size_t size);
+/* The same of the workers: {"UUID": [open steps, results, a second]}, of some 400. */
+void workers_load(struct server *srv, char *out, size_t size);

@@ -18,6 +18,8 @@ static void rate_tick(struct rate *r, double seconds)
 
 void rates_tick(struct server *srv, usec_t now)
 {
+	if (srv->rates_at == 0)
+		srv->rates_at = now; /* what was done before counts as done from now on */
 	double seconds = (double)(now - srv->rates_at) / (double)USEC_PER_SEC;
 	struct session *s, *ts;
 	struct handler *h, *th;

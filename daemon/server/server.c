@@ -98,6 +98,7 @@ static void tell_load(struct server *srv)
 	struct handler *h, *next;
 	struct store_load l = {.sessions = (unsigned)srv->n_sessions};
 	handlers_load(srv, l.handlers, sizeof l.handlers);
+	workers_load(srv, l.by_worker, sizeof l.by_worker);
 	HASH_ITER(hh, srv->sessions, s, tmp) {
 		l.workers += s->is_worker && s->state == SESSION_OPEN;
 		l.open_steps += s->work.open;

@@ -166,7 +166,8 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
 	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u,\"handlers\":%s}", p->s->cfg.threads, l.sessions, l.workers, l.open_steps,
 		 l.handlers[0] ? l.handlers : "{}");
-	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4, $5::jsonb)", 5, (const char *[]){node, inc, ttl, draining ? "draining" : "up", info}, &r, why, e);
+	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4, $5::jsonb, $6::jsonb)", 6,
+		       (const char *[]){node, inc, ttl, draining ? "draining" : "up", info, atomic_load(&p->s->notify) && l.by_worker[0] ? l.by_worker : NULL}, &r, why, e);
 	if (rc < 0)
 		return rc;
 	if (PQgetvalue(r, 0, 0)[0] != 't') {

@@ -63,6 +63,7 @@ struct store_load {
 	int missing[MISSING_TOLD_MAX]; /* handlers that steps may wait for and no worker here offers */
 	size_t n_missing;
 	char handlers[16384]; /* JSON: {"ID": [workers, results recorded, a second]} of those that are not idle */
+	char by_worker[32768]; /* JSON: {"UUID": [open steps, results recorded, a second]}, of as many as there is room for */
 };
 void store_set_load(struct store *s, const struct store_load *l);
 /* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the cluster, join the threads, free. A database that stands

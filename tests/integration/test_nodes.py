@@ -69,6 +69,59 @@ class Nodes(harness.Case):
 		for task in runs, waits, stuck:
 			one.client.cancel_task(task)
 
+	def test_the_workers_of_a_lost_node_are_lost(self):
+		one, = self.nodes(1)
+		worker = wire.Worker(one.socket, ["t.ok"], namespaces=["t"])
+		self.addCleanup(worker.close)
+		ours = worker.welcome["worker_uuid"]
+		listed = lambda: [w["worker_uuid"] for w in one.client.request("worker.list")["workers"]]  # noqa: E731
+		wait_for(lambda: listed() == [ours], "the worker to be listed")
+		node = self.db.value("INSERT INTO tasker.nodes (node_name, host, pid, version, state, secret, lease_until) VALUES ('gone', 'h', 1, 'v', 'down', '', now() - interval '1 minute') RETURNING node_no")
+		lost = self.db.value("INSERT INTO tasker.workers (worker_uuid, node_no, name, handlers, namespaces) VALUES (gen_random_uuid(), %s, 'lost', '{t.ok}', '{t}') RETURNING worker_uuid" % node)
+		self.assertEqual(listed(), [ours], "what was written as its node was given up")
+		for args, said in (["show", lost], "its node gone has proved life until"), (["drain", lost, "-r", "x"], "its node gone has proved life until"), (["show", "lost"], "no worker is called lost"):
+			done = harness.subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", one.socket, "worker", *args], stdin=harness.subprocess.DEVNULL, capture_output=True, text=True, check=False)
+			self.assertEqual((done.returncode, said in done.stderr, "taskerctl worker list" in done.stderr), (4 if lost not in args else 5, True, True), done.stderr)
+		self.assertEqual(self.db.sql("SELECT draining FROM tasker.workers WHERE worker_uuid = '%s'" % lost), [["f"]])
+
+	def test_what_the_workers_of_another_node_do(self):
+		one, two = self.nodes(2, lease_ttl_ms=1000)
+		self.apply(one, template("far", [step("a", "t.far")]))
+		worker = wire.Worker(two.socket, ["t.far"], concurrency=2, namespaces=["t"])
+		self.addCleanup(worker.close)
+		tasks = [self.create(two, "far") for _ in range(3)]
+		first, second = worker.take(2)
+		worker.finish(first)
+		steps = second, worker.take()
+		figures = lambda node: [(w["open"], w["done"], w["rate"] > 0) for w in node.client.request("worker.list")["workers"] if "open" in w]  # noqa: E731
+		wait_for(lambda: figures(one) == figures(two) == [(2, 1, True)], lambda: "both nodes to say what it does: %s, %s" % (figures(one), figures(two)))
+		shown = one.client.request("worker.get", {"worker_uuid": worker.welcome["worker_uuid"]})
+		self.assertEqual((shown["open"], shown["done"], "running" in shown), (2, 1, False), "which steps those are is known to its own node")
+		ctl = [harness.program("clients", "taskerctl", "taskerctl"), "--socket", one.socket, "worker", "show", worker.welcome["worker_uuid"]]
+		self.assertRegex(harness.subprocess.run(ctl, stdout=harness.subprocess.PIPE, text=True, check=True).stdout, r"it runs +steps that only the daemon of node-1 knows")
+		for s in steps:
+			worker.finish(s)
+		for task in tasks:
+			self.finished(one, task)
+
+	def test_many_workers_of_many_handlers_are_listed(self):
+		one, = self.nodes(1)
+		self.db.sql("INSERT INTO tasker.workers (worker_uuid, node_no, name, handlers, namespaces, broken) SELECT gen_random_uuid(), n.node_no, 'w' || g, "
+		            "ARRAY(SELECT 'shop.a_handler_with_a_name_of_its_own_' || i FROM generate_series(1, 5000) i), '{t}', "
+		            "(SELECT jsonb_agg(jsonb_build_object('name', 'm' || i, 'file', repeat('f', 1000), 'line', i, 'message', repeat('m', 1000))) FROM generate_series(1, 64) i) "
+		            "FROM generate_series(1, 50) g CROSS JOIN tasker.nodes n")
+		rows = one.client.request("worker.list")["workers"]
+		self.assertEqual([(len(r["handlers"]), r["more_handlers"], len(r["broken"]), r["more_broken"]) for r in rows], [(50, 4950, 10, 54)] * 50)
+		whole = one.client.request("worker.get", {"worker_uuid": rows[0]["worker_uuid"]})
+		self.assertEqual((len(whole["handlers"]), len(whole["broken"]), "more_handlers" in whole), (5000, 64, False))
+		ctl = [harness.program("clients", "taskerctl", "taskerctl"), "--socket", one.socket, "worker"]
+		out = harness.subprocess.run([*ctl, "list", "--output", "wide"], stdout=harness.subprocess.PIPE, text=True, check=True).stdout
+		self.assertEqual((out.count("_50, and 4950 more"), out.count("_51"), out.count("and 54 more: taskerctl worker show ")), (50, 0, 50))
+		self.assertIn("_5000\n", harness.subprocess.run([*ctl, "show", "w7"], stdout=harness.subprocess.PIPE, text=True, check=True).stdout)
+		self.db.sql("INSERT INTO tasker.workers (worker_uuid, node_no, name, handlers, namespaces) SELECT gen_random_uuid(), n.node_no, 'x' || g, ARRAY(SELECT 'shop.x' || i FROM generate_series(1, 50) i), '{t}' "
+		            "FROM generate_series(1, 1950) g CROSS JOIN tasker.nodes n; UPDATE tasker.workers SET broken = '[]'")
+		self.assertEqual({(len(r["handlers"]), r["more_handlers"]) for r in one.client.request("worker.list")["workers"]}, {(10, 4990), (10, 40)}, "fewer of each, so that a frame holds them all")
+
 	def test_three_nodes(self):
 		self.share(3, 150)
 

@@ -423,7 +423,7 @@ class Requests(wire.Case):
 		self.create("pair")
 		w.take()
 		row = next(r for r in self.client.call("worker.list")["workers"] if r["worker_uuid"] == w.welcome["worker_uuid"])
-		wire.need("worker", row, {"worker_uuid": str, "node": str, "name": str, "pid": int, "uid": int, "client": str, "language": str, "namespaces": list, "handlers": list,
+		wire.need("worker", row, {"worker_uuid": str, "node": str, "name": str, "pid": int, "uid": int, "client": str, "language": str, "namespaces": list, "handlers": list, "more_handlers": int, "more_broken": int,
 		                          "max_concurrency": int, "open": int, "done": int, "rate": (int, float), "broken": list, "connected_at": str, "draining": bool}, {"unit": str})
 		self.assertEqual((row["name"], row["pid"], row["uid"], row["client"], row["language"], row["namespaces"], row["handlers"], row["max_concurrency"], row["open"], row["done"], row["draining"]),
 		                 ("looker", os.getpid(), os.getuid(), "lib/2.0", "cobol", [self.ns], ["h", "other"], 3, 1, 0, False))

@@ -108,7 +108,8 @@ CREATE TABLE tasker.nodes (
   secret bytea NOT NULL,                -- key of the claim proofs given to workers; stays the same over restarts
   started_at timestamptz NOT NULL DEFAULT now(),
   lease_until timestamptz NOT NULL,
-  info jsonb                            -- store_threads, sessions, workers, open_steps, handlers, as of the last proof of life
+  info jsonb,                           -- store_threads, sessions, workers, open_steps, handlers, as of the last proof of life
+  worker_load jsonb                   -- {"UUID": [open steps, results recorded, a second]} of its workers, then
 ) WITH (fillfactor = 50);
 
 -- What a node holds: one row for each call that claimed steps and is not all recorded. A restarted node, or another node after the lease has run out, finds running

@@ -12,11 +12,11 @@ RETURNS TABLE (node_no int, incarnation int, secret bytea) LANGUAGE sql AS $$
 $$;
 
 -- Prove life. `alive` false: another incarnation has taken the name. peers: other nodes with a running lease. had_lapsed: others had taken this node for dead.
-CREATE FUNCTION tasker.node_heartbeat(p_node int, p_incarnation int, p_ttl_ms int, p_state text, p_info jsonb DEFAULT NULL)
+CREATE FUNCTION tasker.node_heartbeat(p_node int, p_incarnation int, p_ttl_ms int, p_state text, p_info jsonb DEFAULT NULL, p_workers jsonb DEFAULT NULL)
 RETURNS TABLE (alive boolean, peers int, had_lapsed boolean) LANGUAGE sql AS $$
   WITH o AS (SELECT n.state FROM tasker.nodes n WHERE n.node_no = p_node AND n.incarnation = p_incarnation FOR UPDATE),
   u AS (
-    UPDATE tasker.nodes n SET lease_until = now() + p_ttl_ms * interval '1 millisecond', state = p_state, info = p_info
+    UPDATE tasker.nodes n SET lease_until = now() + p_ttl_ms * interval '1 millisecond', state = p_state, info = p_info, worker_load = p_workers
     FROM o WHERE n.node_no = p_node AND n.incarnation = p_incarnation RETURNING o.state)
   SELECT EXISTS (SELECT 1 FROM u),
          (SELECT count(*)::int FROM tasker.nodes n WHERE n.node_no <> p_node AND n.state <> 'down' AND n.lease_until > now()),

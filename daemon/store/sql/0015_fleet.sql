@@ -2,10 +2,14 @@
 
 -- Workers ----------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION tasker.worker_object(w tasker.workers) RETURNS jsonb LANGUAGE sql STABLE AS $$
+-- What its node has told lately of what it does, and no more than so many of its handlers and of what it could not load: a frame holds all workers.
+CREATE FUNCTION tasker.worker_object(w tasker.workers, p_most int DEFAULT NULL) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('worker_uuid', w.worker_uuid, 'node', n.node_name, 'name', w.name, 'pid', w.pid, 'uid', w.uid, 'unit', w.unit, 'client', w.client, 'language', w.language,
-    'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(w.handlers), 'max_concurrency', w.max_concurrency, 'broken', w.broken, 'draining', w.draining,
+    'namespaces', to_jsonb(w.namespaces), 'handlers', to_jsonb(CASE WHEN p_most IS NULL THEN w.handlers ELSE w.handlers[1:p_most] END), 'max_concurrency', w.max_concurrency,
+    'broken', CASE WHEN p_most IS NULL THEN w.broken ELSE jsonb_path_query_array(w.broken, '$[0 to $n]', jsonb_build_object('n', (p_most + 4) / 5 - 1)) END, 'draining', w.draining,
     'connected_at', tasker.rfc3339(w.connected_at))
+    || CASE WHEN p_most IS NULL THEN '{}' ELSE jsonb_build_object('more_handlers', greatest(cardinality(w.handlers) - p_most, 0), 'more_broken', greatest(jsonb_array_length(w.broken) - (p_most + 4) / 5, 0)) END
+    || coalesce((SELECT jsonb_build_object('open', l.f -> 0, 'done', l.f -> 1, 'rate', l.f -> 2) FROM (SELECT n.worker_load -> w.worker_uuid::text AS f) l WHERE l.f IS NOT NULL), '{}')
   FROM tasker.nodes n WHERE n.node_no = w.node_no
 $$;
 
@@ -13,21 +17,26 @@ $$;
 CREATE FUNCTION tasker.worker_is_within(p jsonb, w tasker.workers) RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT p -> 'within' IS NULL OR w.namespaces <> '{}' AND to_jsonb(w.namespaces) <@ (p -> 'within') $$;
 
+-- The workers of a node that no longer proves life are lost with it, whether or not somebody has noted that yet.
 CREATE FUNCTION tasker.api_worker_list(p jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object('workers', coalesce(jsonb_agg(tasker.worker_object(w) ORDER BY n.node_name, w.connected_at), '[]'))
-  FROM tasker.workers w JOIN tasker.nodes n USING (node_no)
-  WHERE w.disconnected_at IS NULL AND tasker.worker_is_within(p, w)
+  SELECT jsonb_build_object('workers', coalesce(jsonb_agg(tasker.worker_object(x.w, greatest(1, least(50, 20000 / x.all_of_them)::int)) ORDER BY x.node_name, (x.w).connected_at), '[]'))
+  FROM (SELECT w, n.node_name, count(*) OVER () AS all_of_them FROM tasker.workers w JOIN tasker.nodes n ON n.node_no = w.node_no AND n.state <> 'down' AND n.lease_until > now()
+        WHERE w.disconnected_at IS NULL AND tasker.worker_is_within(p, w)) x
 $$;
 
 CREATE FUNCTION tasker.connected_worker(p jsonb) RETURNS tasker.workers LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  w tasker.workers;
+  w tasker.workers; n tasker.nodes;
 BEGIN
   SELECT x.* INTO w FROM tasker.workers x WHERE x.worker_uuid = (p ->> 'worker_uuid')::uuid AND tasker.worker_is_within(p, x);
   IF w.worker_uuid IS NULL THEN
     RAISE EXCEPTION 'no worker %', p ->> 'worker_uuid' USING ERRCODE = 'TK404', COLUMN = 'worker_uuid';
   ELSIF w.disconnected_at IS NOT NULL THEN
     RAISE EXCEPTION 'worker % has disconnected at %', p ->> 'worker_uuid', tasker.rfc3339(w.disconnected_at) USING ERRCODE = 'TK409';
+  END IF;
+  SELECT x.* INTO n FROM tasker.nodes x WHERE x.node_no = w.node_no AND (x.state = 'down' OR x.lease_until <= now());
+  IF n.node_no IS NOT NULL THEN
+    RAISE EXCEPTION 'worker % is lost: its node % has proved life until %', p ->> 'worker_uuid', n.node_name, tasker.rfc3339(n.lease_until) USING ERRCODE = 'TK409';
   END IF;
   RETURN w;
 END $$;

@@ -35,8 +35,14 @@ static void print_server(const json_t *info)
 	else
 		snprintf(line, sizeof line, "%s", json_text(db, "state"));
 	put_fact("database", line);
+	put_fact("", json_text(db, "error"));
 	size_t i;
 	json_t *h;
+	const json_t *oldest = json_object_get(db, "oldest_call");
+	if (json_array_size(json_object_get(db, "hanging")) == 0 && json_int(oldest, "ms", 0) >= 1000) {
+		snprintf(line, sizeof line, "for %s: %.60s", text_duration(json_int(oldest, "ms", 0) * 1000, age), json_text(oldest, "call"));
+		put_fact("waiting", line);
+	}
 	json_array_foreach(json_object_get(db, "hanging"), i, h)
 	{
 		snprintf(line, sizeof line, "for %s: %.60s; %.150s", text_duration(json_int(h, "ms", 0) * 1000, age), json_text(h, "call"), json_text(h, "why"));

@@ -191,8 +191,30 @@ static void print_violations(const json_t *details)
 	}
 }
 
-int ctl_error(const struct ctl *c, const struct tasker_error *err)
+#define SILENT_MS 1000 /* a call that the database owes is named then */
+
+/* Taskerd did not answer in time: it may know that it waits for its database. */
+static void name_the_silent(const struct ctl *c, struct tasker_error *err)
 {
+	struct tasker_error ignored = {0};
+	cleanup_(cleanup_free) char *text = NULL;
+	if (err->rc != -ETIMEDOUT || !c->conn || tasker_call_json(c->conn, "server.info", "{}", 2 * SILENT_MS, &text, &ignored) < 0)
+		return;
+	cleanup_(cleanup_json) json_t *info = json_loads(text, 0, NULL);
+	const json_t *db = json_object_get(info, "database"), *call = json_object_get(db, "oldest_call");
+	const char *state = json_text(db, "state"), *error = json_text(db, "error");
+	char waited[24];
+	size_t n = strlen(err->message);
+	if (*state && strcmp(state, "up") != 0)
+		snprintf(err->message + n, sizeof err->message - n, ": its database is %.20s%s%.300s", state, *error ? ", " : "", error);
+	else if (json_int(call, "ms", 0) >= SILENT_MS)
+		snprintf(err->message + n, sizeof err->message - n, ": its database has not answered \"%.100s\" for %s", json_text(call, "call"), text_duration(json_int(call, "ms", 0) * 1000, waited));
+}
+
+int ctl_error(const struct ctl *c, const struct tasker_error *why)
+{
+	struct tasker_error named = *why, *err = &named;
+	name_the_silent(c, err);
 	const char *text = c->conn && err->rc == -EREMOTEIO ? tasker_error_details(c->conn) : NULL;
 	cleanup_(cleanup_json) json_t *details = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
 	cleanup_(cleanup_json) json_t *doc = json_pack("{s:o}", "error", ctl_error_json(c, err, details));
@@ -202,11 +224,9 @@ int ctl_error(const struct ctl *c, const struct tasker_error *err)
 	return ctl_complain(c, NULL, err);
 }
 
-static void dump_json(const struct ctl *c, const json_t *j, bool line)
+void ctl_put_json(const struct ctl *c, const json_t *j, size_t how)
 {
-	size_t how = JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
-	how |= c->out_tty && !line ? JSON_INDENT(2) : JSON_COMPACT;
-	cleanup_(cleanup_free) char *text = json_dumps(j, how);
+	cleanup_(cleanup_free) char *text = json_dumps(j, how | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
 	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	if (text && c->out_tty)
@@ -214,6 +234,11 @@ static void dump_json(const struct ctl *c, const json_t *j, bool line)
 	else if (text)
 		ctl_put(text, strlen(text));
 	ctl_write(&b);
+}
+
+static void dump_json(const struct ctl *c, const json_t *j, bool line)
+{
+	ctl_put_json(c, j, c->out_tty && !line ? JSON_INDENT(2) : JSON_COMPACT);
 	ctl_put("\n", 1);
 }
 

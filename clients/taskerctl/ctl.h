@@ -72,6 +72,8 @@ int ctl_error(const struct ctl *c, const struct tasker_error *err);
 int ctl_complain(const struct ctl *c, const char *about, const struct tasker_error *err);
 /* One JSON document, or one line of JSON with `line`. With --output jsonl the items of the verb's list, a line each. */
 void ctl_print_json(const struct ctl *c, const json_t *j, bool line);
+/* As part of a document; `how`: flags of json_dumps(). */
+void ctl_put_json(const struct ctl *c, const json_t *j, size_t how);
 void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent);
 
 /* ---- requests (ctl.c) ---- */

@@ -84,8 +84,16 @@ static void write_list(const struct server *srv, struct buf *out)
 
 void hangs_write(const struct server *srv, struct buf *out)
 {
+	const char *call = NULL;
+	usec_t since = store_oldest_call(srv->store, &call), now = now_mono();
 	mp_str(out, "hanging");
 	write_list(srv, out);
+	mp_str(out, "oldest_call");
+	mp_map(out, 2);
+	mp_str(out, "call");
+	mp_str(out, call);
+	mp_str(out, "ms");
+	mp_uint(out, since && since < now ? (now - since) / USEC_PER_MSEC : 0);
 }
 
 static void write_check(const struct server *srv, struct buf *out)

@@ -6,6 +6,6 @@
 struct server;
 
 void hangs_tick(struct server *srv);
-/* "hanging": [{thread, call, ms, backend}] */
+/* "hanging": [{thread, call, ms, backend}], "oldest_call": {call, ms} */
 void hangs_write(const struct server *srv, struct buf *out);
 transform_fn hangs_add_check; /* to the answer of doctor */

@@ -29,7 +29,7 @@ static void write_database(struct server *srv, struct buf *out)
 {
 	const char *error = !srv->db_up ? srv->db_error : srv->db_stuck;
 	mp_str(out, "database");
-	mp_map(out, error[0] ? 6 : 5);
+	mp_map(out, error[0] ? 7 : 6);
 	mp_str(out, "state");
 	mp_str(out, database_state(srv));
 	mp_str(out, "version");

@@ -77,6 +77,22 @@ size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_
 	return n;
 }
 
+usec_t store_oldest_call(struct store *s, const char **ret_call)
+{
+	usec_t oldest = 0;
+	pthread_mutex_lock(&s->lock);
+	for (int i = 0; i < STORE_HANGS_MAX; i++) {
+		const char *call;
+		usec_t since = i == KEEPER_CONN ? 0 : asked_since(s, i, &call);
+		if (since && (!oldest || since < oldest)) {
+			oldest = since;
+			*ret_call = call;
+		}
+	}
+	pthread_mutex_unlock(&s->lock);
+	return oldest;
+}
+
 bool store_lane_hangs(const struct store *s, usec_t limit)
 {
 	return s->lent && s->lent->lane->began + CUT_AFTER * limit < now_mono();

@@ -85,6 +85,8 @@ struct store_hang {
 /* Those under way for longer than `limit`. From now on nobody waits for them for a turn; and those of the hot path that take three times as long lose their connection, so that
  * their threads make them again over another one. Returns how many. */
 size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_HANGS_MAX]);
+/* Since when the one under way for longest is unanswered, and which it is; 0: there is none. The keeper's, which are long ones, are left out. */
+usec_t store_oldest_call(struct store *s, const char **ret_call);
 /* The loop's own call is such a one: stop waiting for its connection, then give it up. */
 bool store_lane_hangs(const struct store *s, usec_t limit);
 void store_lane_give_up(struct store *s);

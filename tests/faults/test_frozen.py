@@ -107,6 +107,24 @@ class Frozen(FaultCase):
 		wait_for(lambda: not self.hanging(node), "nothing to hang any more")
 		self.doctor(node)
 
+	def test_who_waits_for_an_answer_is_told_that_the_database_owes_it(self):
+		node = harness.Daemon(self, "node-a", database=self.db.uri, lease_ttl_ms=harness.HOUR_MS, sweep_interval_ms=harness.HOUR_MS)  # nothing hangs that early
+		node.start()
+		wire.ready(node)
+		holder = self.cluster.session(self.db.name)
+		self.at_end(holder.close)
+		holder.run("BEGIN")
+		holder.run("LOCK TABLE tasker.templates IN ACCESS EXCLUSIVE MODE")
+		asking = lambda *words: subprocess.run([harness.program("clients", "taskerctl", "taskerctl"), "--socket", node.socket, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: E731
+		done = asking("template", "list", "--timeout", "2s")
+		self.assertEqual(done.returncode, 6, done.stderr)
+		self.assertRegex(done.stderr, r"its database has not answered .tasker\.api_template_list. for [\d.]+(ms|s)\n.*taskerctl version")
+		said = asking("version").stdout
+		self.assertRegex(said, r"waiting +for .*: tasker\.api_template_list")
+		holder.run("ROLLBACK")
+		wait_for(lambda: node.info()["database"]["oldest_call"]["call"] != "tasker.api_template_list", "the answer")
+		self.assertEqual(asking("template", "list").returncode, 0)
+
 	def test_doctor_does_not_take_itself_for_one(self):
 		"""Its own call took longer than a lease; when it answers, nothing waits any more."""
 		node = self.one_node()

@@ -86,6 +86,12 @@ void store_forget(struct store *s, int slot)
 {
 	(void)s, (void)slot;
 }
+usec_t store_oldest_call(struct store *s, const char **ret_call)
+{
+	(void)s, (void)ret_call;
+	return 0;
+}
+
 size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_HANGS_MAX])
 {
 	(void)s, (void)limit, (void)ret;

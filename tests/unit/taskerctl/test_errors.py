@@ -34,6 +34,16 @@ class Errors(Case):
         self.ctl("task", "get", UUID, "--timeout", "50ms", code=6)
         self.assertIn("--timeout", self.err)
 
+    def test_who_does_not_answer(self):
+        """Taskerd knows whether it waits for its database, and is asked."""
+        call = {"call": "tasker.api_task_get", "ms": 61000}
+        for database, said in (({"state": "lost", "error": "no route\x1b[2J"}, "its database is lost, no route?[2J"), ({"state": "up", "hanging": [], "oldest_call": call}, 'its database has not answered "tasker.api_task_get" for 1m01s'),
+                               ({"state": "up", "hanging": [], "oldest_call": {"call": None, "ms": 0}}, "within 50 ms\n"), ({}, "within 50 ms\n"), (None, "within 50 ms\n")):
+            self.serve(task__get=Silence(), server__info={"database": database} if database is not None else Error("permission_denied"))
+            self.ctl("task", "get", UUID, "--timeout", "50ms", code=6)
+            self.assertIn(said, self.err)
+            self.assertIn("taskerctl version", self.err)
+
     def test_connection_lost(self):
         self.serve(task__get=HangUp())
         self.ctl("task", "get", UUID, code=3)

@@ -65,7 +65,7 @@ static void progress(struct bulk *b, bool last)
 		return;
 	b->told = now;
 	double seconds = (double)(now - b->began) / 1e6;
-	ctl_warn("\r%lu rows: %lu created, %lu there already, %lu failed, %.0f a second   %s", done, b->created, b->existing, b->failed, seconds > 0 ? (double)done / seconds : 0, last ? "\n" : "");
+	fprintf(stderr, "\r%lu rows: %lu created, %lu there already, %lu failed, %.0f a second   %s", done, b->created, b->existing, b->failed, seconds > 0 ? (double)done / seconds : 0, last ? "\n" : "");
 }
 
 /* To --outcomes, and with --json to stdout as part of one document. */
@@ -83,7 +83,7 @@ static void put_outcome(struct bulk *b, unsigned long line, const json_t *result
 	if (cli->output != OUTPUT_JSONL)
 		fputs(b->first_json ? "{\"results\":[" : ",", stdout);
 	b->first_json = false;
-	json_dumpf(result, stdout, JSON_COMPACT);
+	ctl_put_json(b->c, result, JSON_COMPACT);
 	if (cli->output == OUTPUT_JSONL)
 		fputc('\n', stdout);
 }

@@ -20,8 +20,9 @@ static void print_event(const struct ctl *c, const json_t *event)
 	    json_dumps(json_object_get(json_object_get(event, "payload"), "payload"), JSON_COMPACT | JSON_ENCODE_ANY);
 	const char *step = json_text(metadata, "step_name");
 	buf_init(&b, 0);
-	buf_printf(&b, "%-27s ", json_text(metadata, "fired_at"));
-	size_t width = 28 + text_put(&b, json_text(metadata, "namespace"), 0);
+	size_t width = text_put(&b, json_text(metadata, "fired_at"), 0);
+	buf_printf(&b, "%*s", width < 28 ? (int)(28 - width) : 1, "");
+	width = (width < 28 ? 28 : width + 1) + text_put(&b, json_text(metadata, "namespace"), 0);
 	buf_printf(&b, " %s", c->colour ? "\033[36m" : "");
 	width += 1 + text_put(&b, json_text(event, "event_name"), 0);
 	buf_printf(&b, "%s ", c->colour ? "\033[0m" : "");

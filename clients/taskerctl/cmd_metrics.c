@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "clients/taskerctl/ctl.h"
+#include "clients/taskerctl/text.h"
 
 /* Write beside the file, then put it in its place: who reads it sees the old text or the new one. */
 static int replace_file(const struct ctl *c, const char *path, const char *text)
@@ -37,11 +38,19 @@ int run_metrics(struct ctl *c)
 	if (c->cli->json)
 		json = json_dumps(answer, JSON_INDENT(2));
 	const char *text = c->cli->json ? json : json_text(answer, "text");
+	cleanup_(cleanup_buf) struct buf clean = {0};
+	buf_init(&clean, 0);
 	if (!text)
 		return ctl_fail(c, EXIT_NO, "out of memory");
 	if (path)
 		return replace_file(c, path, text);
-	ctl_put(text, strlen(text));
+	if (c->out_tty && c->cli->json)
+		text_put_json(&clean, text);
+	else if (c->out_tty)
+		text_put_lines(&clean, text);
+	else
+		ctl_put(text, strlen(text));
+	ctl_write(&clean);
 	ctl_put("\n", c->cli->json);
 	return EXIT_OK;
 }

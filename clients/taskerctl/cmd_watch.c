@@ -86,7 +86,8 @@ static void print_event(const struct watch *w, const json_t *e)
 	const json_t *error = json_object_get(e, "error");
 	const char *message = json_is_string(error) ? json_string_value(error) : json_text(error, "message");
 	buf_init(&b, 0);
-	buf_printf(&b, "%-27s ", json_text(e, "at"));
+	size_t width = text_put(&b, json_text(e, "at"), 0);
+	buf_printf(&b, "%*s", width < 28 ? (int)(28 - width) : 1, "");
 	text_put(&b, strcmp(json_text(e, "kind"), "task") == 0 ? "task" : json_text(e, "step"), 0);
 	buf_printf(&b, " %s%s%s", colour ? "\033[" : "", colour ? colour : "", colour ? "m" : "");
 	text_put(&b, state, 0);
@@ -181,8 +182,9 @@ static void put_head(const struct watch *w, struct buf *b, int64_t now)
 	text_put(b, json_text(task, "name"), 0);
 	buf_printf(b, " %s\n", w->uuid);
 	progress_bar(b, n.done, n.total, BAR_WIDTH);
-	buf_printf(b, " %s%s%s%s%s  %lld/%lld", colour ? "\033[" : "", colour ? colour : "",
-	           colour ? "m" : "", state, colour ? "\033[0m" : "", n.done, n.total);
+	buf_printf(b, " %s%s%s", colour ? "\033[" : "", colour ? colour : "", colour ? "m" : "");
+	text_put(b, state, 0);
+	buf_printf(b, "%s  %lld/%lld", colour ? "\033[0m" : "", n.done, n.total);
 	if (n.running)
 		buf_printf(b, "  %lld running", n.running);
 	if (n.waiting)

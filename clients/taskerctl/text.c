@@ -75,11 +75,14 @@ size_t text_put(struct buf *b, const char *s, size_t max_cols)
 	return w + 1;
 }
 
-/* The length of a colour (ESC [ digits m) at `p`; 0 if there is none. */
+/* The length of a colour at `p`, one of those that we use; 0 if there is none. What hides or covers text is none of them. */
 static size_t colour_length(const unsigned char *p)
 {
-	size_t n = p[0] == 0x1B && p[1] == '[' ? 2 + strspn((const char *)p + 2, "0123456789;") : 0;
-	return n && p[n] == 'm' ? n + 1 : 0;
+	static const char *const ours[] = {"\033[0m", "\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[33m", "\033[36m"};
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+		if (strncmp((const char *)p, ours[i], strlen(ours[i])) == 0)
+			return strlen(ours[i]);
+	return 0;
 }
 
 void text_put_lines(struct buf *b, const char *s)

@@ -7,7 +7,7 @@ import re
 import sys
 
 import tap
-from case import ROOT, TASKERCTL, TEMPLATE, UUID, Case, a_task
+from case import DEFINITION, ROOT, TASKERCTL, TEMPLATE, UUID, Case, a_task
 from fake_taskerd import Error
 
 TASKS = {"tasks": [a_task(), a_task("complete")], "next_cursor": None}
@@ -210,9 +210,9 @@ class Profiles(Case):
 
 class Hostile(Case):
     """Whatever a daemon says, and it passes on what others have written, no byte of it steers the terminal."""
-    EVIL = "\x1b]0;pwned\x07\x1b[2J\x9b31m\u202egnp.exe\x08\x7f"
+    EVIL = "\x1b]0;pwned\x07\x1b[8m\x1b[2J\x9b31m\u202egnp.exe\x08\x7f"
     # Colours of our own, and what moves the block of `task watch`.
-    OWN = re.compile(r"\x1b\[[\d;]*m|\x1b\[\d+A\x1b\[J|\x1b\[\?25[lh]")
+    OWN = re.compile(r"\x1b\[(?:[012]|3[1236])m|\x1b\[\d+A\x1b\[J|\x1b\[\?25[lh]")
 
     def answer(self):
         """Every field that the source asks for, with evil in it; every list with one such object."""
@@ -243,11 +243,66 @@ class Hostile(Case):
             words = [w for w in (c["group"], c["command"]) if w] + args
             options = {o["name"] for o in c["options"]}
             reason = ["--reason", "x"] * ("reason" in options) + ["--once"] * ("once" in options) + ["--yes"] * ("yes" in options)
-            for output in ("table", "json"):
-                text, _ = self.terminal(*words, *reason, "--output", output, columns=300)
+            for output in ([], ["--json"]):  # of some --output is a file
+                text, _ = self.terminal(*words, *reason, *output, columns=300)
                 self.harmless(text, (words, output))
                 met += "pwned" in text
         self.assertGreater(met, 20)
+
+    def test_of_a_dump(self):
+        """Whose --output is a file: without it the terminal gets what handlers and people have written."""
+        task = a_task(context={self.EVIL: self.EVIL}, reason=self.EVIL, tags=[self.EVIL])
+        for s in task["steps"]:
+            s.update(result={self.EVIL: self.EVIL}, error={"message": self.EVIL}, step_uuid=UUID)
+        history = {"transitions": [{"cause": {"event": self.EVIL}}], "attempts": [{"error": {"message": self.EVIL}, "metadata": {self.EVIL: 1}}], "actions": [{"reason": self.EVIL}], "next_cursor": None}
+        self.serve(task__get=task, template__get={**TEMPLATE, "definition": {**DEFINITION, "description": self.EVIL}}, task__history=history, dlq__get={"entry": UUID, "notes": self.EVIL}, server__info={"server": self.EVIL, "database": {}})
+        text, code = self.terminal("task", "dump", UUID, columns=300)
+        self.harmless(text, "task dump")
+        self.assertEqual(code, 0, text)
+        self.assertGreater(text.count("pwned"), 8)
+        self.assertEqual(json.JSONDecoder().raw_decode(text)[0]["task"]["context"], {self.EVIL: self.EVIL}, "and it is whole")
+
+    def test_of_metrics(self):
+        self.serve(server__metrics={"content_type": "text/plain", "text": f'taskerd_x{{name="{self.EVIL}"}} 1\n', "metrics": [{"name": self.EVIL}]})
+        for words in ([], ["--openmetrics"], ["--json"]):
+            text, code = self.terminal("metrics", *words, columns=300)
+            self.harmless(text, ("metrics", words))
+            self.assertEqual((code, "pwned" in text), (0, True), text)
+
+    def test_of_many_creations(self):
+        """The outcome of each row is part of the document; the line of progress is drawn over itself."""
+        path = self.file('{"context": {}}\n', "rows.jsonl")
+        for made in {"task_uuid": UUID, "state": self.EVIL, "created": True}, {"error": {"code": "invalid_context", "message": self.EVIL}}:
+            self.serve(task__create_many={"results": [made]}, template__get=TEMPLATE)
+            for words in ([], ["--json"], ["--output", "jsonl"]):
+                text, _ = self.terminal("task", "create", "shop/order", "--from", path, *words, columns=300)
+                self.harmless(re.sub(r"\r(?=\d+ rows)", "", text), words)
+                self.assertNotIn("?1 rows", text)
+
+    def test_of_generated_text(self):
+        """Names and remarks of a template in what is made of it."""
+        schema = {"type": "object", "description": self.EVIL, "properties": {"a" + self.EVIL: {"type": "string", "description": self.EVIL, "enum": [self.EVIL]}}}
+        definition = {**DEFINITION, "description": self.EVIL, "input_schema": schema, "steps": [{**s, "description": self.EVIL, "result_schema": schema} for s in DEFINITION["steps"]]}
+        self.serve(template__get={**TEMPLATE, "definition": definition})
+        for verb in (["generate", "types"], ["generate", "handler"]):
+            for language in ("python", "ruby", "typescript", "rust"):
+                text, _ = self.terminal(*verb, "shop/order", "-l", language, columns=300)
+                self.harmless(text, (verb, language))
+        for verb in (["template", "show", "--definition"], ["template", "show"], ["template", "graph"]):
+            text, _ = self.terminal(*verb, "shop/order", columns=300)
+            self.harmless(text, verb)
+
+    def test_of_what_is_followed(self):
+        """Events of others, and the states of a task, as they come."""
+        event = {"event_id": UUID, "event_name": "x" + self.EVIL, "payload": {"payload": {self.EVIL: self.EVIL}}, "metadata": {"namespace": self.EVIL, "step_name": self.EVIL, "fired_at": self.EVIL}}
+
+        def subscribe(params, notify):
+            notify("event.message", {"events": [event], "lost": 1})
+            return {"subscription": 1}
+        self.serve(event__subscribe=subscribe, task__get={**a_task(state="complete"), "name": self.EVIL, "namespace": self.EVIL}, task__watch={"state": self.EVIL, "events": []})
+        for words in (["events", "tail", "--timeout", "1s"], ["events", "tail", "--timeout", "1s", "--json"], ["task", "watch", UUID, "--timeout", "1s"]):
+            text, _ = self.terminal(*words, columns=300)
+            self.harmless(text, words)
 
     def test_errors(self):
         self.serve(task__get=Error("conflict", self.EVIL, path=self.EVIL), task__list=Error(self.EVIL, self.EVIL))

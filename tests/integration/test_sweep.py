@@ -22,6 +22,7 @@ LONG = "x" * 100000
 WHOLE = "TASKERD_TEST_SWEEP" in os.environ  # each case both plainly and with --json: twice the time; else in turns
 # What is needed besides the arguments, so that a command comes to look at them.
 NEEDED = {"reason": WHY, "result": "{}", "language": "python", "role": "read", "notes": "n"}
+NO_ROLE, ELSEWHERE = 70301, 70302  # uids
 QUIET = {"task watch", "events tail", "events consume", "task wait"}  # these wait: a limit is given
 
 
@@ -67,7 +68,7 @@ class Sweep(Console):
 		done = subprocess.run(argv, input=stdin, stdout=stdout, stderr=subprocess.PIPE, env=env, cwd=self.place, timeout=harness.PATIENCE, check=False, **more)
 		return done.returncode, (done.stdout or b"").decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
-	def judge(self, c, what, words, codes, kinds, says=None, **how):
+	def judge(self, c, what, words, codes, kinds, says=None, tells_not=(), **how):
 		"""Run it, plainly or with --json; what is wrong about it goes to self.wrong."""
 		for as_json in kinds:
 			code, out, err = self.run_one(c, [*(["--json"] if as_json else []), *words], **how)
@@ -83,7 +84,8 @@ class Sweep(Console):
 					bad.append("what was given is repeated as it is")
 				if says and says not in err:
 					bad.append("does not say %r" % says)
-				bad += self.judge_document(code, out) if as_json else []
+				bad += self.judge_document(code, out) if as_json and code != 0 else []
+			bad += ["shows %s" % t for t in tells_not if t in out + err]
 			if bad:
 				self.wrong.append((self.title(c), what, [w[:60] for w in words], "--json" if as_json else "", bad, out[:200], err[:400]))
 
@@ -238,6 +240,69 @@ class Sweep(Console):
 				os.close(write)
 				self.assertIn(closed, (code, 1), err)
 				self.assertNotIn("cannot write the output", err)
+
+	# -- who may not --
+
+	def readable(self):
+		"""Another user can run the program, and read where it runs."""
+		program = os.path.join(self.shared.place, "taskerctl")
+		shutil.copy(self.shared.ctl, program)
+		for path in self.shared.place, self.place, program:
+			os.chmod(path, 0o755)
+		kept, self.shared.ctl = self.shared.ctl, program
+		self.addCleanup(setattr, self.shared, "ctl", kept)
+
+	def with_rules(self):
+		"""Another daemon on the same database, with rules of who may do what."""
+		self.readable()
+		config = os.path.join(self.place, "rules.yaml")
+		with open(config, "w", encoding="utf-8") as f:
+			f.write("socket_mode: 0666\naccess:\n  - {uid: %d, roles: [admin], namespaces: [elsewhere]}\n" % ELSEWHERE)
+		os.chmod(config, 0o644)
+		return self.daemon(self.db, name="node-r", config=config)
+
+	def real(self, kind):
+		"""What there is of that kind, in a namespace of others."""
+		return {"task": self.shared.made["broken"], "task_or_step": self.shared.made["broken"], "dlq_entry": self.shared.made["broken"], "namespace": "t", "template": "t/fine", "template_or_file": "t/fine", "step_name": "a",
+		        "worker": self.ask("worker.list")["workers"][0]["worker_uuid"], "node": self.node.name, "file": os.path.join(self.place, "nothing")}.get(kind, "x")
+
+	@unittest.skipIf(os.geteuid() != 0, "needs root, to be someone else")
+	def test_without_roles(self):
+		node = self.with_rules()
+		real = {k: self.real(k) for k in ("task", "task_or_step", "dlq_entry", "namespace", "template", "template_or_file", "step_name", "worker", "node", "file")}
+		self.sweep([(c, "without roles", self.arguments(c, lambda k: real.get(k, "x")) + self.needed(c), {1}, {"user": NO_ROLE, "socket": node.socket, "says": "uid %d" % NO_ROLE, "tells_not": ("t.flaky",)})
+		            for c in self.asking() if self.title(c) not in self.OUT_OF_MIND])
+		self.assertEqual(node.stop(), 0)
+
+	@unittest.skipIf(os.geteuid() != 0, "needs root, to be someone else")
+	def test_in_another_namespace(self):
+		"""Whoever is somebody elsewhere finds nothing here: things that are named are not there, or not allowed; lists do not have them."""
+		node = self.with_rules()
+		real = {k: self.real(k) for k in ("task", "task_or_step", "dlq_entry", "namespace", "template", "template_or_file", "step_name", "worker", "node", "file")}
+		cases = []
+		for c in self.asking():
+			if self.title(c) in self.OUT_OF_MIND:
+				continue
+			named = c["argument_kinds"] and c["argument_kinds"][0]["name"] in ("task", "task_or_step", "dlq_entry", "namespace", "template", "template_or_file", "worker")
+			words = self.arguments(c, lambda k: real.get(k, "x"))
+			once = ["--once"] if any(o["name"] == "once" for o in c["options"]) else []
+			cases.append((c, "in another namespace", words + once + self.needed(c), {1, 4, 5} if named else {0, 1, 2, 4, 6}, {"user": ELSEWHERE, "socket": node.socket, "tells_not": ("t.flaky", "t.nobody", "asked to fail")}))
+		self.sweep(cases)
+		self.assertEqual(node.stop(), 0)
+
+	def test_a_daemon_whose_database_is_away(self):
+		"""Exit 7, what the database says, and how to see whether it has come back."""
+		away = harness.Daemon(self, "away", database="host=/nonexistent dbname=none")
+		away.launch()
+		harness.wait_for(lambda: (away.info() or {}).get("database", {}).get("error"), "the daemon to know that it is away")
+		cases = []
+		for c in self.asking():
+			if self.title(c) in self.OUT_OF_MIND | QUIET | {"status"} or c["asks"] in ("server.info", "server.config", "server.metrics"):
+				continue  # these do without, wait for it, or say how it is
+			words = self.arguments(c, lambda k: os.path.join(harness.ROOT, "tests", "integration", "nothing") if k == "file" else UNKNOWN.get(k, "x"))
+			cases.append((c, "no database", words + self.needed(c), {7}, {"socket": away.socket, "says": "taskerctl version"}))
+		self.sweep(cases)
+		self.assertEqual(away.stop(), 0)
 
 	def known(self, kind):
 		return {"task": self.shared.made["broken"], "dlq_entry": self.shared.made["broken"], "namespace": "t", "template": "t/fine", "shell": "bash", "step_name": "a"}.get(kind, "x")

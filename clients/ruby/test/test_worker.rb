@@ -319,6 +319,20 @@ class TestWorker < Support::Case
     assert_equal "result_too_large", found.find { |r| !r["success"] }.dig("error", "error_type")
   end
 
+  def test_handlers_registered_after_the_start_of_the_bootstrap
+    bootstrap = Taskerd::Worker::Bootstrap.new(registry: @registry, traps: false, socket: @path)
+    @workers << bootstrap.service
+    start = Thread.new { bootstrap.start }
+    conn = accept
+    before = conn.hello["worker"]["handlers"]
+    start.join
+    @registry.register("late", handler { |_| { late: true } })
+    conn = accept
+    assert_equal ["late"], conn.hello["worker"]["handlers"] - before
+    conn.execute(step("late"))
+    assert_equal({ "late" => true }, conn.results.first["result"])
+  end
+
   def test_no_handlers
     error = assert_raises(Taskerd::Errors::ConfigurationError) { Taskerd::Worker.new(@registry, socket: @path).launch }
     assert_includes error.message, "no handlers"

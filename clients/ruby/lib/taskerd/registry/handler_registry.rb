@@ -24,6 +24,9 @@ module Taskerd
       attr_reader :load_failures
       # @return [Hash] `template_path` and `files` of the templates that were looked at
       attr_accessor :template_discovery_info
+      # @return [Proc, nil] called when a handler was registered; a worker that runs offers it then
+      # @api private
+      attr_accessor :on_change
 
       def initialize
         @resolver_chain = ResolverChain.default
@@ -38,6 +41,7 @@ module Taskerd
         raise ArgumentError, "#{handler.inspect} is no handler" unless usable
 
         @resolver_chain.register(name, handler)
+        @on_change&.call
         true
       end
       alias register_handler register

@@ -64,6 +64,7 @@ module Taskerd
         register_known(registry)
         registry.bootstrap_handlers
         install_traps if @traps
+        @service.grow
         @service.launch
         DomainEvents.start(@service.socket, @service.namespaces) unless Taskerd.autoload?(:DomainEvents)
         self

@@ -65,6 +65,13 @@ module Taskerd
         @registry.register(name, handler)
       end
 
+      # Start without handlers too, and offer those that are registered while it runs.
+      # @api private
+      def grow
+        @grows = true
+        @registry.on_change = -> { offer_registered }
+      end
+
       # Register templates, connect, and begin to run steps in the background. Raises the daemon's error if it refuses the session
       # or a template, ConfigurationError if there is no handler, ConnectionLostError after `connect_timeout`.
       def launch
@@ -72,7 +79,7 @@ module Taskerd
 
         deadline = @connect_timeout && (Transport.now + @connect_timeout)
         @handlers = @registry.offered(template_handlers(deadline))
-        raise Errors::ConfigurationError, "no handlers: #{no_handlers}" if @handlers.empty?
+        raise Errors::ConfigurationError, "no handlers: #{no_handlers}" if @handlers.empty? && !(@grows && @registry.load_failures.empty?)
 
         LazyConstants.preload
         @runtime = make_runtime
@@ -181,6 +188,16 @@ module Taskerd
         @runtime.at_templates = -> { due << true unless due.closed? }
         @runtime.at_end = -> { due.close }
         Thread.new { look_at_templates while due.pop }.name = "taskerd-templates"
+      end
+
+      def offer_registered
+        return if @runtime.nil? || @runtime.draining? || @runtime.ended?
+
+        offered = @handlers | @registry.offered
+        return if offered.size == @handlers.size
+
+        @handlers = offered
+        @runtime.offer(offered)
       end
 
       def look_at_templates

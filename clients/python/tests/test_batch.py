@@ -243,6 +243,14 @@ class Aggregation(unittest.TestCase):
 
 
 class Functions(unittest.TestCase):
+    def test_an_analyzer_that_returns_an_outcome(self):
+        @batch_analyzer("rows.outcome", worker_template="work")
+        def analyze():
+            return BatchAnalyzerOutcome.from_ranges([(0, 3), (3, 7)])
+
+        found = analyze._handler_class().call(StepContext()).result["batch_processing_outcome"]
+        self.assertEqual((found["worker_template_name"], found["worker_count"], found["total_items"]), ("work", 2, 7))
+
     def test_analyzer(self):
         @batch_analyzer("rows.analyze", worker_template="work")
         @inputs("rows")

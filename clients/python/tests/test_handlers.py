@@ -566,6 +566,21 @@ class Registry(unittest.TestCase):
             self.assertIn("plain", HandlerRegistry.instance().list_handlers())
 
 
+@unittest.skipUnless(sys.version_info >= (3, 11), "groups came with Python 3.11")
+class Groups(unittest.TestCase):
+    def test_the_only_error_of_a_task_group(self):
+        async def refuse():
+            raise PermanentError("no", error_code="NO")
+
+        @step_handler("grouped")
+        async def grouped():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(refuse())
+
+        result = run_handler(grouped, {})
+        self.assertEqual((result.error_type, result.retryable, result.error_message), ("permanent_error", False, "no"))
+
+
 class ResultsAsModels(unittest.TestCase):
     def test_methods_of_pydantic(self):
         result = StepHandlerResult.success({"id": uuid.UUID(int=1)}, {"n": 1})

@@ -221,8 +221,10 @@ def failure_from_exception(error: BaseException) -> StepHandlerResult:
 
     A PermanentError is final, a RetryableError asks for another attempt (after its
     ``retry_after``), other errors of the library follow their ``retryable``, everything else is
-    retryable.
+    retryable. An ``asyncio.TaskGroup`` wraps what its tasks raise: the only error of a group counts as itself.
     """
+    while type(error).__name__ in ("ExceptionGroup", "BaseExceptionGroup") and len(getattr(error, "exceptions", ())) == 1:
+        error = error.exceptions[0]  # type: ignore[attr-defined]
     try:
         return _failure_from(error)
     except Exception as exc:  # an error's own methods and attributes may be anything

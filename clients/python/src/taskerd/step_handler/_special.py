@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Dict
 
 from ..batch_processing.batchable import Batchable
+from ..batch_processing.models import BatchAnalyzerOutcome
 from ..context import StepContext
 from ..results import StepHandlerResult, result_from_value
 from .functional import BatchConfig, Decision, FunctionalHandler
@@ -29,6 +30,8 @@ class AnalyzerFunction(Batchable, FunctionalHandler):
     _worker_template: ClassVar[str]
 
     def _finish(self, value: Any) -> StepHandlerResult:
+        if isinstance(value, BatchAnalyzerOutcome):
+            return self.batch_analyzer_success(value, worker_template_name=self._worker_template)
         if not isinstance(value, BatchConfig):
             return result_from_value(value)
         ranges = self.create_cursor_ranges(value.total_items, value.batch_size)

@@ -50,6 +50,19 @@ class Verify(harness.Case):
 		            "DELETE FROM tasker.step_attempts WHERE step_no = 1")
 		self.assertNoticed("queued_steps_have_messages")
 
+	def test_a_message_that_is_missing_in_one_of_many_queues(self):
+		"""And doctor needs no more of the server for many queues than for few: one query over all of them took as many levels of its stack, and far longer to be planned than to be run."""
+		self.apply(self.node, template("many", [step("s%d" % i, "t.q%d" % i) for i in range(400)]))
+		task = self.create(self.node, "many")
+		harness.wait_for(lambda: self.db.number("SELECT count(*) FROM tasker.steps WHERE state = 'enqueued'") == 400, "all steps to be queued")
+		found = "SET max_stack_depth = '100kB'; SELECT x ->> 'found', x -> 'sample' -> 0 ->> 'step_no' FROM jsonb_array_elements(tasker.api_doctor('{}') -> 'checks') x WHERE x ->> 'name' = 'queued_steps_have_messages'"
+		self.assertEqual(self.db.sql(found)[-1][0], "0")
+		queue = self.db.value("SELECT queue_name FROM tasker.handlers WHERE callable = 't.q7'")
+		self.db.sql("DELETE FROM pgmq.q_%s" % queue)
+		self.assertEqual(self.db.sql(found)[-1], ["1", self.db.value("SELECT s.step_no FROM tasker.template_steps s JOIN tasker.handlers h USING (handler_id) WHERE h.callable = 't.q7'")])
+		self.node.client.cancel_task(task)
+		self.verify(self.db, self.node)
+
 
 class Processes(harness.Case):
 	def test_a_dead_daemon_is_not_waited_for(self):

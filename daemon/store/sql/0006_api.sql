@@ -359,9 +359,19 @@ BEGIN
   RETURN tasker.doctor_check(p_name, p_detail, p_query);
 END $$;
 
+-- What waits in the queues of steps, one queue after the other: a single query over thousands of them takes far longer to be planned than to be run.
+CREATE FUNCTION tasker.queued_messages() RETURNS TABLE (handler_id int, task_id bigint, step_no bigint, fence bigint) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  h record;
+BEGIN
+  FOR h IN SELECT x.handler_id AS id, x.queue_name FROM tasker.handlers x LOOP
+    RETURN QUERY EXECUTE format('SELECT %s, tasker.whole(m.message, ''t''), tasker.whole(m.message, ''s''), tasker.whole(m.message, ''f'') FROM pgmq.%I m', h.id, 'q_' || h.queue_name);
+  END LOOP;
+END $$;
+
 CREATE FUNCTION tasker.api_doctor(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  v_msgs text; v jsonb;
+  v jsonb;
   c_live CONSTANT text := $q$ t.state NOT IN ('complete', 'error', 'cancelled', 'resolved_manually') $q$;
   -- Of steps grouped by what they are instances of: what that says, and its unsatisfied parents in a template that is not dynamic. One look for all the workers of a batch.
   c_template CONSTANT text := $q$
@@ -371,9 +381,6 @@ DECLARE
   c_open CONSTANT text := $q$ SELECT count(*) FROM unnest(ts.parents) AS p(no)
        CROSS JOIN LATERAL (SELECT 1 FROM tasker.steps i WHERE i.task_id = g.task_id AND i.step_no = p.no AND i.state NOT IN ('complete', 'resolved_manually') OFFSET 0) o $q$;
 BEGIN
-  SELECT coalesce(string_agg(format('SELECT %s AS handler_id, tasker.whole(message, ''t'') AS task_id, tasker.whole(message, ''s'') AS step_no, tasker.whole(message, ''f'') AS fence, vt FROM pgmq.%I', handler_id, 'q_' || queue_name), ' UNION ALL '),
-                  'SELECT NULL::int AS handler_id, NULL::bigint AS task_id, NULL::bigint AS step_no, NULL::bigint AS fence, NULL::timestamptz AS vt WHERE false')
-  INTO v_msgs FROM tasker.handlers;
   v := jsonb_build_array(
     tasker.doctor_check('stranded_tasks', 'a live task that is neither blocked nor paused has a step enqueued, running or waiting for a retry',
       'SELECT t.task_uuid, t.state FROM tasker.tasks t WHERE ' || c_live || $q$ AND t.state NOT IN ('pending', 'blocked_by_failures') AND NOT t.paused AND NOT EXISTS (
@@ -392,9 +399,9 @@ BEGIN
          EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND s.state IN ('enqueued', 'in_progress', 'waiting_for_retry'))
          OR NOT EXISTS (SELECT 1 FROM tasker.steps s WHERE s.task_id = t.task_id AND (s.state = 'cancelled' OR s.state = 'error' AND s.result IS NULL))) $q$),
     tasker.doctor_join('queued_steps_have_messages', 'an enqueued or waiting step has a message in its queue with its fence',
-      'SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
-       WHERE s.state IN (''enqueued'', ''waiting_for_retry'') AND NOT EXISTS (SELECT 1 FROM (' || v_msgs || ') m
-         WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.fence = s.fence AND m.handler_id = ts.handler_id)'),
+      $q$ SELECT t.task_uuid, s.step_no, s.state FROM tasker.steps s JOIN tasker.tasks t USING (task_id) CROSS JOIN LATERAL (SELECT i.* FROM tasker.template_steps i WHERE i.template_id = t.template_id AND i.step_no = s.template_no OFFSET 0) ts
+       WHERE s.state IN ('enqueued', 'waiting_for_retry') AND NOT EXISTS (SELECT 1 FROM tasker.queued_messages() m
+         WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.fence = s.fence AND m.handler_id = ts.handler_id) $q$),
     tasker.doctor_join('running_steps_are_leased', 'a running step is in the claim journal of a node that is up, or whose lease a peer will take back',
       $q$ SELECT t.task_uuid, s.step_no, s.node_no FROM tasker.steps s JOIN tasker.tasks t USING (task_id)
          WHERE s.state = 'in_progress' AND NOT EXISTS (SELECT 1 FROM tasker.node_claims c CROSS JOIN LATERAL unnest(c.task_ids, c.step_nos, c.fences) AS x(a, b, f)

@@ -61,7 +61,7 @@ END $$;
 
 CREATE FUNCTION tasker.api_queue_list(p jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  q record; v jsonb := '[]'; m record;
+  q record; v jsonb[] := '{}'; m record; -- an array grows in place, where a list of JSON would be copied for each of thousands
 BEGIN
   FOR q IN SELECT n.name AS ns, n.paused, h.callable, h.queue_name, h.handler_id,
              (SELECT jsonb_agg(jsonb_build_object('node', nd.node_name, 'workers', x.f -> 0, 'done', x.f -> 1, 'rate', x.f -> 2) ORDER BY nd.node_name)
@@ -72,10 +72,10 @@ BEGIN
                            round(extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now() AND isfinite(enqueued_at))) * 1000) AS oldest_ms,
                            round(extract(epoch FROM min(vt) FILTER (WHERE vt > now()) - now()) * 1000) AS next_ms,
                            coalesce(pg_sequence_last_value(pg_get_serial_sequence(%L, ''msg_id'')), 0) AS queued FROM pgmq.%I', 'pgmq.' || quote_ident('q_' || q.queue_name), 'q_' || q.queue_name) INTO m;
-    v := v || jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', m.ready, 'delayed', m.delayed, 'oldest_ms', m.oldest_ms,
-                                 'next_ms', m.next_ms, 'queued', m.queued, 'paused', q.paused, 'nodes', coalesce(q.nodes, '[]'));
+    v := array_append(v, jsonb_build_object('namespace', q.ns, 'handler', q.callable, 'queue', q.queue_name, 'handler_id', q.handler_id, 'ready', m.ready, 'delayed', m.delayed, 'oldest_ms', m.oldest_ms,
+                                 'next_ms', m.next_ms, 'queued', m.queued, 'paused', q.paused, 'nodes', coalesce(q.nodes, '[]')));
   END LOOP;
-  RETURN jsonb_build_object('queues', v);
+  RETURN jsonb_build_object('queues', to_jsonb(v));
 END $$;
 
 -- Messages of a queue that no step waits for any more (or that were never one's): they are in the way of nobody but those who count.

@@ -11,6 +11,9 @@
 #include "daemon/http/exchange.h"
 #include "daemon/http/http.h"
 #include "daemon/http/reply.h"
+#include "daemon/server/front.h"
+
+#define UNREAD_US USEC_PER_SEC /* how long an answer may be left unread while others wait for a connection */
 
 static usec_t patience(const struct http *h)
 {
@@ -39,9 +42,18 @@ static void hang_up(struct conn *c)
 	shutdown(bufferevent_getfd(c->bev), SHUT_RDWR);
 }
 
+static void forget_answer(struct conn *c)
+{
+	if (c->unread > 0)
+		unread_end(c->http->srv, c->user, c->unread);
+	c->unread = 0;
+	c->answered = false;
+}
+
 void conn_free(struct conn *c)
 {
 	struct http *h = c->http;
+	forget_answer(c);
 	h->n_closing -= c->closing;
 	h->input -= c->input;
 	TAILQ_REMOVE(&h->idle, c, link);
@@ -91,7 +103,21 @@ static void let_go(struct conn *c)
 	conn_free(c);
 }
 
-/* Room for one more: the longest idle goes. With every connection at work, whoever comes waits in the socket's queue. */
+/* Who can make room: the longest idle, else whoever has left an answer unread for longest. */
+static struct conn *dispensable(struct http *h)
+{
+	struct conn *c;
+	usec_t now = now_mono();
+	TAILQ_FOREACH(c, &h->idle, link)
+		if (!c->busy && !c->closing)
+			return c;
+	TAILQ_FOREACH(c, &h->idle, link)
+		if (c->answered && !c->closing && now - c->since > UNREAD_US)
+			return c;
+	return NULL;
+}
+
+/* Room for one more. With every connection at work, whoever comes waits in the socket's queue. */
 static void make_room(struct http *h)
 {
 	struct conn *c;
@@ -101,12 +127,10 @@ static void make_room(struct http *h)
 	sweep(h);
 	if (HASH_COUNT(h->conns) - h->n_closing < max)
 		return;
-	TAILQ_FOREACH(c, &h->idle, link)
-		if (!c->busy && !c->closing) {
-			let_go(c);
-			return;
-		}
-	set_doors(h, false);
+	if ((c = dispensable(h)))
+		let_go(c);
+	else
+		set_doors(h, false);
 }
 
 static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, void *arg)
@@ -156,18 +180,32 @@ struct conn *conn_find(struct http *h, struct evhttp_request *req)
 	return c;
 }
 
+static void move_to_end(struct conn *c)
+{
+	c->since = now_mono();
+	TAILQ_REMOVE(&c->http->idle, c, link);
+	TAILQ_INSERT_TAIL(&c->http->idle, c, link);
+}
+
+void conn_answered(struct conn *c, struct session *s, size_t n)
+{
+	c->answered = true;
+	c->unread = s ? n : 0;
+	c->user = c->unread > 0 ? unread_begin(s, n) : 0;
+	move_to_end(c);
+}
+
 void conn_busy(struct conn *c, bool busy)
 {
 	struct timeval writing = http_patience(c->http), reading = http_patience_reading(c->http);
 	bufferevent_set_timeouts(c->bev, &reading, &writing); /* a request that waited had none for reading */
+	forget_answer(c);
 	c->busy = busy;
 	c->header = 0;
 	c->whole = false;
 	if (!busy)
 		broken_look(c, evbuffer_get_length(bufferevent_get_input(c->bev)));
-	c->since = now_mono();
-	TAILQ_REMOVE(&c->http->idle, c, link);
-	TAILQ_INSERT_TAIL(&c->http->idle, c, link);
+	move_to_end(c);
 }
 
 void conns_tick(struct http *h)
@@ -183,7 +221,7 @@ void conns_tick(struct http *h)
 			broken_late(c);
 			hang_up(c);
 		}
-	if (h->paused && HASH_COUNT(h->conns) < (size_t)h->opt->http_max_connections)
+	if (h->paused && (HASH_COUNT(h->conns) < (size_t)h->opt->http_max_connections || dispensable(h)))
 		set_doors(h, true);
 }
 

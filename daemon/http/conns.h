@@ -16,6 +16,7 @@
 struct err;
 struct evhttp_request;
 struct http;
+struct session;
 
 /* A connection, from accept to close. */
 struct conn {
@@ -24,9 +25,12 @@ struct conn {
 	TAILQ_ENTRY(conn) link; /* the longest idle first */
 	struct http *http;
 	struct event words; /* evhttp answers by itself */
-	usec_t since;	    /* of its last request's end */
+	usec_t since;	    /* of its last request's end, or answer */
 	size_t input;	    /* bytes that are counted in http->input */
 	bool busy;	    /* with a request */
+	bool answered;	    /* it is, but for what the client has yet to read */
+	size_t unread;	    /* bytes of that, which count for a user */
+	uint64_t user;
 	size_t header;	    /* bytes of the next request's header so far */
 	bool whole;	    /* that is all of it */
 	bool closing;
@@ -44,3 +48,5 @@ void conn_free(struct conn *c);
 bool conn_is_gone(const struct conn *c);
 struct conn *conn_find(struct http *h, struct evhttp_request *req);
 void conn_busy(struct conn *c, bool busy);
+/* The answer of n bytes is about to be written. `s` may be NULL: nobody's. */
+void conn_answered(struct conn *c, struct session *s, size_t n);

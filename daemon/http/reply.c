@@ -7,6 +7,7 @@
 #include "daemon/http/conns.h"
 #include "daemon/http/reply.h"
 #include "daemon/http/shape.h"
+#include "daemon/server/front.h"
 #include "protocol/mpjson.h"
 
 #define ETAG_BYTES 16
@@ -89,6 +90,8 @@ void reply_bytes(struct exchange *x, int status, const char *type, struct buf *b
 	} else if (body) {
 		status = HTTP_SERVUNAVAIL; /* no memory even for a problem */
 	}
+	if (x->req && x->conn)
+		conn_answered(x->conn, x->session, out ? evbuffer_get_length(out) : 0);
 	if (x->req)
 		send_reply(x, status, out);
 	if (out)
@@ -123,9 +126,27 @@ static bool unchanged(struct exchange *x, const struct buf *json)
 	return true;
 }
 
+static bool is_get(const struct exchange *x)
+{
+	return x->req && evhttp_request_get_command(x->req) & (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+}
+
+/* What can be asked for again is not kept for a reader who leaves so much unread. True: it is answered so. */
+static bool no_room(struct exchange *x, struct buf *body)
+{
+	struct err e = {0};
+	if (!is_get(x) || !x->session || unread_fits(x->session, body->len, &e) == 0)
+		return false;
+	buf_done(body);
+	reply_err(x, &e);
+	return true;
+}
+
 void reply_json(struct exchange *x, int status, struct buf *json)
 {
-	bool get = x->req && evhttp_request_get_command(x->req) & (EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+	bool get = is_get(x);
+	if (status == HTTP_OK && no_room(x, json))
+		return;
 	if (get && status == HTTP_OK && !json->failed && unchanged(x, json)) {
 		buf_done(json);
 		return;
@@ -283,6 +304,8 @@ static void reply_text(struct exchange *x, const msgpack_object *result)
 	snprintf(media, sizeof media, "%.*s", (int)(type_len < sizeof media ? type_len : 0), type);
 	buf_init(&body, 0);
 	buf_append(&body, text, len);
+	if (no_room(x, &body))
+		return;
 	add_header(x, "Cache-Control", "no-store");
 	reply_bytes(x, HTTP_OK, media, &body);
 }

@@ -12,6 +12,8 @@
 /* how often a silent stream says something, so that proxies and the kernel notice a dead one */
 #define HEARTBEAT_S 15
 
+#define UNREAD_ALL (128u << 20) /* bytes that all streams together may leave unread, but for an event each */
+
 #define THE_END "end"
 
 struct stream {
@@ -27,7 +29,8 @@ struct stream {
 static bool keeps_up(struct exchange *x)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(x->req);
-	return evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(evcon))) <= x->http->opt->max_frame * 2;
+	size_t unread = evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(evcon))), share = UNREAD_ALL / x->http->n_streams;
+	return unread == 0 || (unread <= x->http->opt->max_frame * 2 && unread <= share);
 }
 
 /* False: the exchange is over. */

@@ -44,6 +44,10 @@ struct session *session_open_local(struct server *srv, struct principal *who, bo
 /* A request. The answer comes to local.frame, at the earliest in the next server_flush; it is the only one with this id. */
 void session_ask(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);
 void session_close_local(struct session *s);
+/* Bytes of an answer that its reader has yet to take count for the session's user, also when the session has ended. Whether there is room for them; they are kept; they are gone. */
+int unread_fits(const struct session *s, size_t n, struct err *e) must_check;
+uint64_t unread_begin(struct session *s, size_t n);
+void unread_end(struct server *srv, uint64_t user, size_t n);
 /* Of a task.event's events: it is the task's last. */
 bool event_ends_task(const msgpack_object *event);
 /* The kernel's word about the peer of a Unix socket. */

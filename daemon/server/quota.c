@@ -318,6 +318,28 @@ static void count_bytes(struct session *s)
 	s->counted_bytes = now;
 }
 
+int unread_fits(const struct session *s, size_t n, struct err *e)
+{
+	const struct peer *p = s->peer;
+	size_t max = s->srv->opt->max_bytes_per_uid, others = p->bytes - s->counted_bytes;
+	return p->limited && others > 0 && others + n > max ? over(s->srv, p, QUOTA_BYTES, max, "bytes in memory", e) : 0;
+}
+
+uint64_t unread_begin(struct session *s, size_t n)
+{
+	s->peer->bytes += n;
+	return s->peer->id;
+}
+
+void unread_end(struct server *srv, uint64_t user, size_t n)
+{
+	struct peer *p = peer_by_id(srv, user);
+	if (!p)
+		return;
+	p->bytes -= n;
+	peer_drop(srv, p);
+}
+
 bool quota_full(const struct session *s)
 {
 	return s->peer->limited && s->peer->bytes > s->srv->opt->max_bytes_per_uid;

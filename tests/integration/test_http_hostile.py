@@ -352,5 +352,51 @@ class Hostile(harness.SharedCase):
 		self.others()
 
 
+class Unread(harness.SharedCase):
+	"""Answers that nobody reads, over a Unix socket, whose buffer in the kernel is small. Nobody is let go for the time they take."""
+
+	@classmethod
+	def prepare(cls, stage):
+		stage.db = stage.database()
+		stage.node = stage.daemon(stage.db, http_timeout_ms=3600000, http_max_connections=4, max_bytes_per_uid="2 MiB")
+		stage.apply(stage.node, template("rest", [step("a", "t.nobody", attempts=1)]))
+		stage.path = web.http_socket(stage.node)
+		stage.token, stage.other = (stage.node.client.request("token.create", {"name": name, "roles": ["read"]})["token"] for name in ("hostile", "other"))
+		for token in stage.token, stage.other:
+			client = web.Web(stage.path, Authorization="Bearer " + token)
+			wait_for(lambda c=client: c.get("/v1/tasks").status == 200, "the token to be known")
+			client.close()
+
+	@classmethod
+	def tearDownClass(cls):
+		harness.Case.tearDownClass.__func__(cls)  # nothing here has left a ledger
+
+	def task(self, size):
+		return self.node.client.create_task("rest", namespace="t", context={"x": "y" * size}).task_uuid
+
+	def ask(self, task, token):
+		"""The connection, and the first words of the answer, of which no more is read."""
+		s = socket.socket(socket.AF_UNIX)
+		self.addCleanup(s.close)
+		s.settimeout(harness.PATIENCE)
+		s.connect(self.shared.path)
+		s.sendall(("GET /v1/tasks/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % (task, token)).encode())
+		return s, s.recv(12)
+
+	def test_they_count_for_their_user(self):
+		task = self.task(1000000)
+		held = [self.ask(task, self.shared.token) for _ in range(3)]
+		self.assertEqual([words for _, words in held], [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 429"])
+		self.assertIn(b'"details":{"limit":"max_bytes_per_uid","max":2097152}', held[2][0].recv(65536))
+		self.assertEqual(self.ask(task, self.shared.other)[1], b"HTTP/1.1 200")
+		held[0][0].close()
+		wait_for(lambda: self.ask(task, self.shared.token)[1] == b"HTTP/1.1 200", "what was left to be forgotten")
+
+	def test_they_make_room(self):
+		task = self.task(300000)
+		self.assertEqual([self.ask(task, self.shared.token)[1] for _ in range(5)], [b"HTTP/1.1 200"] * 5)
+		self.assertEqual(self.ask(task, self.shared.other)[1], b"HTTP/1.1 200")
+
+
 if __name__ == "__main__":
 	unittest.main()

@@ -8,6 +8,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/hash.h"
 #include "daemon/base/log.h"
+#include "daemon/config/access.h"
 #include "daemon/core/uuid.h"
 #include "daemon/server/pool.h"
 #include "daemon/server/session.h"
@@ -102,11 +103,14 @@ const char *const *note_step(struct note *n, const struct session *s, const stru
 	unsigned no;
 	*n = (struct note){0};
 	if (step && uuid_split_step(step, &task, &no)) {
-		uuid_format(step, n->step);
-		uuid_format(&task, n->task);
 		TAILQ_FOREACH(o, &s->work.steps, link)
 			if (uuid_eq(&o->key.uuid, step) && !o->ended)
 				break;
+		/* What was said late counts, but not of whoever may not work in every namespace: the step may be another's. */
+		if (o || access_everywhere(&s->who.access, ROLE_WORK)) {
+			uuid_format(step, n->step);
+			uuid_format(&task, n->task);
+		}
 	}
 	if (o) {
 		note_template(s->srv, o->claim);

@@ -325,6 +325,14 @@ class Namespaces(Shared):
 				self.assertEqual(w.acked(s), "recorded")
 		self.assertEqual((ann.untaken(), bob.untaken()), (0, 0))
 
+	def test_a_worker_adds_nothing_to_the_story_of_anothers_task(self):
+		with wire.Worker(self.node.socket, ["t.none"], namespaces=["ours"], user=User(ANN)) as w:
+			for said, named in ("forged", self.theirs), ("made up", self.ours):
+				w.notify("step.log", {"step_uuid": named["step"], "level": "warn", "message": said})
+				line = wait_for(lambda s=said: [l for l in self.node.log_text().splitlines() if s in l], "what the worker says to be logged")[0]
+				self.assertNotIn(named["task"], line)
+				self.assertIn(w.welcome["worker_uuid"], line)
+
 	def test_a_worker_that_asks_for_more(self):
 		with wire.Wire(self.node.socket, user=User(ANN)) as w:
 			with self.assertRaises(Refused) as caught:

@@ -1,15 +1,18 @@
 /* version, doctor. */
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include "clients/taskerctl/ctl.h"
 #include "clients/taskerctl/text.h"
+#include "daemon/base/clock.h"
 #include "protocol/msg.h"
 
 /* ---- version ---- */
 
 static void put_fact(const char *key, const char *value)
 {
-	char clean[256];
+	char clean[600];
 	text_copy(clean, sizeof clean, value);
 	if (*clean)
 		ctl_say("%-10s %s\n", key, clean);
@@ -50,28 +53,65 @@ static void print_server(const json_t *info)
 	}
 }
 
+#define LOOK_AGAIN_MS 100
+
+/* Over a connection of its own each time: an old one may have gone with its daemon. */
+static bool ask_server(struct ctl *c, json_t **ret, struct tasker_error *err)
+{
+	const struct tasker_options o = {.socket_path = c->cli->socket,
+	                                 .client = "taskerctl/" TASKERD_VERSION,
+	                                 .timeout_ms = c->timeout_ms};
+	c->conn = tasker_close(c->conn);
+	json_decref(*ret);
+	*ret = NULL;
+	return tasker_connect(&c->conn, &o, err) == 0 && ctl_try(c, "server.info", NULL, ret, err) == 0;
+}
+
+static bool is_up(const json_t *info)
+{
+	return strcmp(json_text(json_object_get(info, "database"), "state"), "up") == 0;
+}
+
+static bool may_come(const struct tasker_error *err)
+{
+	return err->rc != -EACCES && err->rc != -EPERM && err->rc != -ENAMETOOLONG && strcmp(err->code, "permission_denied") != 0;
+}
+
+/* Until it is there and has its database, with --wait. */
+static enum exit_code look_at_server(struct ctl *c, json_t **ret, struct tasker_error *err)
+{
+	bool wait = c->cli->verb && cli_has(c->cli, "wait");
+	uint64_t end = c->cli->timeout_ms < 0 ? UINT64_MAX : now_mono() + (uint64_t)c->cli->timeout_ms * USEC_PER_MSEC;
+	for (;;) {
+		bool reached = ask_server(c, ret, err);
+		if (!wait || (reached && is_up(*ret)))
+			return EXIT_OK;
+		if (!reached && !may_come(err))
+			return EXIT_UNREACHABLE;
+		if (now_mono() >= end)
+			return EXIT_TIMEOUT;
+		(void)!poll(NULL, 0, LOOK_AGAIN_MS);
+	}
+}
+
 int run_version(struct ctl *c)
 {
 	struct tasker_error err = {0};
 	cleanup_(cleanup_json) json_t *info = NULL;
-	const struct tasker_options o = {.socket_path = c->cli->socket,
-	                                 .client = "taskerctl/" TASKERD_VERSION,
-	                                 .timeout_ms = c->timeout_ms};
-	bool reached =
-	    tasker_connect(&c->conn, &o, &err) == 0 && ctl_try(c, "server.info", NULL, &info, &err) == 0;
+	enum exit_code code = look_at_server(c, &info, &err);
 	if (c->cli->json) {
 		cleanup_(cleanup_json) json_t *j =
 		    json_pack("{s:s,s:[i,i],s:O?}", "taskerctl", TASKERD_VERSION, "protocol", PROTOCOL_MAJOR,
-		              PROTOCOL_MINOR, "taskerd", reached ? info : NULL);
+		              PROTOCOL_MINOR, "taskerd", info);
 		ctl_print_json(c, j, false);
-		return EXIT_OK;
+		return code;
 	}
 	ctl_say("taskerctl  %s, protocol %d.%d\n", TASKERD_VERSION, PROTOCOL_MAJOR, PROTOCOL_MINOR);
-	if (reached)
+	if (info)
 		print_server(info);
 	else
 		put_fact("taskerd", err.message);
-	return EXIT_OK;
+	return code;
 }
 
 /* ---- doctor ---- */

@@ -17,6 +17,38 @@ static int ask(struct ctl *c, json_t **ret)
 	return ctl_call(c, "step.get", params, ret);
 }
 
+static void put_line(const char *title, const char *before, const char *text)
+{
+	cleanup_(cleanup_buf) struct buf b = {0};
+	buf_init(&b, 0);
+	buf_printf(&b, "%-14s %s", title, before);
+	text_put(&b, text ? text : "", 0);
+	buf_append_char(&b, '\n');
+	ctl_write(&b);
+}
+
+/* As people read it, and whole: what kind it is and its message, where it was thrown; then whatever else is in it. */
+static void print_error(const struct ctl *c, json_t *error)
+{
+	static const char *const shown[] = {"error_type", "message", "backtrace", "retryable"};
+	cleanup_(cleanup_json) json_t *rest = json_is_object(error) ? json_copy(error) : NULL;
+	const json_t *backtrace = json_object_get(error, "backtrace");
+	char kind[160], before[200];
+	size_t i;
+	json_t *at;
+	if (!rest || !*json_text(error, "message") || (backtrace && !json_is_array(backtrace))) {
+		ctl_fact_json(c, "error", error, true);
+		return;
+	}
+	text_copy(kind, sizeof kind, json_text(error, "error_type"));
+	snprintf(before, sizeof before, "%s%s", kind, *kind ? ": " : "");
+	put_line("error", before, json_text(error, "message"));
+	json_array_foreach(backtrace, i, at) put_line("", "", json_string_value(at));
+	for (i = 0; i < sizeof shown / sizeof *shown; i++)
+		json_object_del(rest, shown[i]);
+	ctl_fact_json(c, "error has", rest, false);
+}
+
 static void print_step(const struct ctl *c, const json_t *s)
 {
 	static const struct {
@@ -44,7 +76,7 @@ static void print_step(const struct ctl *c, const json_t *s)
 	ctl_fact_json(c, "inputs", json_object_get(s, "inputs"), true);
 	ctl_fact_json(c, "checkpoint", json_object_get(s, "checkpoint"), true);
 	ctl_fact_json(c, "result", json_object_get(s, "result"), true);
-	ctl_fact_json(c, "error", json_object_get(s, "error"), true);
+	print_error(c, json_object_get(s, "error"));
 }
 
 int run_step_get(struct ctl *c)

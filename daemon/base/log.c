@@ -100,7 +100,7 @@ void log_write(enum log_level lv, enum log_event event, const struct log_where *
 		log_to_text(&r);
 }
 
-int ratelimit_ok(struct ratelimit *r, unsigned long long now_us, unsigned *ret_suppressed)
+int ratelimit_ok(struct ratelimit *r, unsigned long long now_us, char ret_left_out[static LEFT_OUT_MAX])
 {
 	if (now_us - r->window_start >= r->window_us) {
 		r->window_start = now_us;
@@ -111,7 +111,9 @@ int ratelimit_ok(struct ratelimit *r, unsigned long long now_us, unsigned *ret_s
 		return 0;
 	}
 	r->used++;
-	*ret_suppressed = r->suppressed;
+	ret_left_out[0] = '\0';
+	if (r->suppressed > 0)
+		snprintf(ret_left_out, LEFT_OUT_MAX, " (%u messages like this left out before)", r->suppressed);
 	r->suppressed = 0;
 	return 1;
 }

@@ -35,10 +35,11 @@ void log_write(enum log_level lv, enum log_event event, const struct log_where *
 #define log_info(...) log_fields(LOG_LV_INFO, NULL, __VA_ARGS__)
 #define log_debug(...) log_fields(LOG_LV_DEBUG, NULL, __VA_ARGS__)
 
-/* A leaky gate for messages that a peer can provoke: true at most `burst` times per `window_us`; *ret_suppressed is the
- * number swallowed since the last true. Not thread-safe: one per thread or session. */
+/* A leaky gate for messages that a peer can provoke: true at most `burst` times per `window_us`; ret_left_out then says, as the end of
+ * a message, how many were swallowed since the last true, and nothing if none were. Not thread-safe: one per thread or session. */
+#define LEFT_OUT_MAX 64
 struct ratelimit {
 	unsigned long long window_start, window_us;
 	unsigned burst, used, suppressed;
 };
-int ratelimit_ok(struct ratelimit *r, unsigned long long now_us, unsigned *ret_suppressed);
+int ratelimit_ok(struct ratelimit *r, unsigned long long now_us, char ret_left_out[static LEFT_OUT_MAX]);

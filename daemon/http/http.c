@@ -232,9 +232,9 @@ void exchange_watch_client(struct exchange *x)
 
 void exchange_drop(struct exchange *x, const char *why)
 {
-	unsigned left_out = 0;
-	if (ratelimit_ok(&x->http->log, now_mono(), &left_out))
-		log_info("HTTP: a connection is closed: %s (%u messages like this left out before)", why, left_out);
+	char left_out[LEFT_OUT_MAX] = "";
+	if (ratelimit_ok(&x->http->log, now_mono(), left_out))
+		log_info("HTTP: a connection is closed: %s%s", why, left_out);
 	if (x->conn)
 		shutdown(bufferevent_getfd(x->conn->bev), SHUT_RDWR);
 	if (x->answered)

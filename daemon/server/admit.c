@@ -86,11 +86,11 @@ static void set_denied(const struct session *s, enum role role, const char *ns, 
 
 static void note_denied(struct session *s, const char *what, const struct err *e)
 {
-	unsigned suppressed = 0;
+	char left_out[LEFT_OUT_MAX] = "";
 	s->srv->c_denied++;
-	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, what, e->text,
-			 suppressed);
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
+		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s%s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, what, e->text,
+			 left_out);
 }
 
 static void put_details(struct buf *b, enum role role, const char *ns, size_t n)

@@ -115,9 +115,9 @@ static void say_full(int fd, const struct err *full)
 
 static void turn_away(struct server *srv, int fd, const struct err *why)
 {
-	unsigned suppressed = 0;
-	if (ratelimit_ok(&srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_CONNECTION_REFUSED, NULL, "a connection is refused: %s (%u messages like this left out before)", why->text, suppressed);
+	char left_out[LEFT_OUT_MAX] = "";
+	if (ratelimit_ok(&srv->peer_log, now_mono(), left_out))
+		log_event(LOG_CONNECTION_REFUSED, NULL, "a connection is refused: %s%s", why->text, left_out);
 	srv->c_rejected_sessions++;
 	say_full(fd, why);
 	close(fd);

@@ -439,10 +439,10 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	event_add(&s->timer, &(struct timeval){.tv_sec = s->srv->opt->heartbeat_ms * 6 / 1000 + 1});
 	struct note note;
 	unit_of(s->who.pid, s->work.unit, sizeof s->work.unit);
-	unsigned suppressed = 0;
-	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s", s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid, (unsigned)s->who.uid, s->client,
-			 s->work.n_handlers, s->work.max_concurrency, resumed ? ", resumed" : "", s->work.n_broken ? "; it could not load all it should: see taskerctl worker list" : "");
+	char left_out[LEFT_OUT_MAX] = "";
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
+		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s%s", s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid, (unsigned)s->who.uid, s->client,
+			 s->work.n_handlers, s->work.max_concurrency, resumed ? ", resumed" : "", s->work.n_broken ? "; it could not load all it should: see taskerctl worker list" : "", left_out);
 	worker_announce(s);
 	if (s->work.held == 0) {
 		release_unconfirmed(s);

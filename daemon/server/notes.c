@@ -125,19 +125,19 @@ const char *const *note_step(struct note *n, const struct session *s, const stru
 void note_failure(struct server *srv, const struct req *r)
 {
 	struct note n;
-	unsigned suppressed = 0;
+	char left_out[LEFT_OUT_MAX] = "";
 	bool last = strcmp(r->status, "failed") == 0, ended_here = r->result.outcome == OUTCOME_TIMEOUT || r->result.outcome == OUTCOME_WORKER_LOST;
 	if (r->result.outcome == OUTCOME_SUCCESS || r->result.outcome == OUTCOME_RELEASED)
 		return;
 	enum log_level lv = last || ended_here ? LOG_LV_WARN : LOG_LV_DEBUG;
-	if (!log_wants(lv) || !ratelimit_ok(&srv->step_log, now_mono(), &suppressed))
+	if (!log_wants(lv) || !ratelimit_ok(&srv->step_log, now_mono(), left_out))
 		return;
 	const char *const *fields = note_result(&n, srv, r);
 	const char *how = outcome_names[r->result.outcome];
 	if (last)
-		log_event(LOG_STEP_FAILED, fields, "step %s has failed: attempt %d ended as %s, and there is no other (%u messages like this left out before)", n.step, r->result.attempt, how, suppressed);
+		log_event(LOG_STEP_FAILED, fields, "step %s has failed: attempt %d ended as %s, and there is no other%s", n.step, r->result.attempt, how, left_out);
 	else if (ended_here)
-		log_event(LOG_STEP_RETRIED, fields, "attempt %d of step %s ended as %s; it is tried again (%u messages like this left out before)", r->result.attempt, n.step, how, suppressed);
+		log_event(LOG_STEP_RETRIED, fields, "attempt %d of step %s ended as %s; it is tried again%s", r->result.attempt, n.step, how, left_out);
 	else
 		log_fields(lv, fields, "attempt %d of step %s ended as %s; it is tried again", r->result.attempt, n.step, how);
 }
@@ -145,20 +145,20 @@ void note_failure(struct server *srv, const struct req *r)
 void note_refused_events(struct server *srv, const struct req *r)
 {
 	struct note n;
-	unsigned suppressed = 0;
+	char left_out[LEFT_OUT_MAX] = "";
 	srv->c_events_refused += r->result.events_refused;
-	if (!ratelimit_ok(&srv->peer_log, now_mono(), &suppressed))
+	if (!ratelimit_ok(&srv->peer_log, now_mono(), left_out))
 		return;
-	log_event(LOG_EVENTS_REFUSED, note_result(&n, srv, r), "%u domain events of step %s (attempt %d) are not published: the attempt's event_errors say why (%u messages like this left out before)",
-		  r->result.events_refused, n.step, r->result.attempt, suppressed);
+	log_event(LOG_EVENTS_REFUSED, note_result(&n, srv, r), "%u domain events of step %s (attempt %d) are not published: the attempt's event_errors say why%s",
+		  r->result.events_refused, n.step, r->result.attempt, left_out);
 }
 
 void note_worker_gone(struct session *s, const char *why)
 {
 	struct note n;
-	unsigned suppressed = 0;
-	if (!s->is_worker || s->said_goodbye || s->srv->stop || !ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
+	char left_out[LEFT_OUT_MAX] = "";
+	if (!s->is_worker || s->said_goodbye || s->srv->stop || !ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
 		return;
-	log_event(LOG_WORKER_LOST, note_step(&n, s, NULL), "worker %s (pid %d, uid %u) is gone with %u steps: %s (%u messages like this left out before)", s->work.name[0] ? s->work.name : "without a name",
-		  (int)s->who.pid, (unsigned)s->who.uid, s->work.open, why, suppressed);
+	log_event(LOG_WORKER_LOST, note_step(&n, s, NULL), "worker %s (pid %d, uid %u) is gone with %u steps: %s%s", s->work.name[0] ? s->work.name : "without a name",
+		  (int)s->who.pid, (unsigned)s->who.uid, s->work.open, why, left_out);
 }

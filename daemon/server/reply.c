@@ -123,9 +123,9 @@ void notify_error(struct session *s, const struct err *e)
 
 void refuse_session(struct session *s, const struct err *e)
 {
-	unsigned suppressed = 0;
-	if (ratelimit_ok(&s->srv->peer_log, now_mono(), &suppressed))
-		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s (%u messages like this left out before)", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, e->text, suppressed);
+	char left_out[LEFT_OUT_MAX] = "";
+	if (ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
+		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s%s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, e->text, left_out);
 	notify_error(s, e);
 	session_close_after_flush(s);
 }

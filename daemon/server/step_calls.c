@@ -172,9 +172,9 @@ void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
 	const struct uuid *about = NULL;
 	struct note note;
 	enum log_level lv = LOG_LV_INFO;
-	unsigned suppressed = 0;
+	char left_out[LEFT_OUT_MAX] = "";
 	(void)id;
-	if (!ratelimit_ok(&s->step_logs, now_mono(), &suppressed))
+	if (!ratelimit_ok(&s->step_logs, now_mono(), left_out))
 		return;
 	(void)!mp_get_str(params, "level", &level, &level_n);
 	(void)!mp_get_str(params, "message", &text, &n);

@@ -103,6 +103,7 @@ class Lines(Story):
 		line = next(line for line in node.log_text().splitlines() if "he said" in line)
 		self.assertRegex(line, r'^\S+Z warn  he said "no" and left {16}order=7 TASKER_TASK=%s ' % fields["TASKER_TASK"])
 		self.assertNotIn("MESSAGE_ID", node.log_text())
+		self.assertNotIn("left out before", node.log_text())  # none was
 		self.assertEqual(node.log_text().count("he said"), 1)
 		self.assertNotRegex(node.log_text(), "[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 

@@ -89,6 +89,29 @@ class Functional(unittest.TestCase):
         self.assertTrue(issubclass(f._handler_class, FunctionalHandler))
         self.assertEqual(f(1, 2, 3, 4, 5, context)[0], 1)  # callable as written
 
+    def test_a_failure_names_the_results_that_were_not_there(self):
+        @step_handler("f")
+        @depends_on(cart="cart", user="usr")
+        def f(cart, user):
+            return {"n": cart["n"] / user["n"]}
+
+        @step_handler("g")
+        @depends_on(user="usr")
+        async def g(user):
+            return {"n": user.n}
+
+        @step_handler("h")
+        @depends_on(cart="cart", user="usr")
+        def h(cart, user):
+            raise ValueError("no")
+
+        context = StepContext(dependency_results={"cart": {"result": {"n": 1}}})
+        self.assertEqual(call(f, context).error_message, "'NoneType' object is not subscriptable (no result of usr was there)")
+        self.assertRegex(asyncio.run(call(g, context)).error_message, r"has no attribute 'n' \(no result of usr was there\)$")
+        self.assertEqual(call(h, context).error_message, "no")
+        context = StepContext(dependency_results={"cart": {"result": {}}, "usr": {"result": {"n": 1}}})
+        self.assertEqual(call(f, context).error_message, "'n'")
+
     def test_context_is_passed_only_if_named(self):
         @step_handler("none")
         def none():

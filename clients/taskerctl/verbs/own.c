@@ -23,6 +23,7 @@ const struct opt logs_options[] = {
     {"since", 0, "TIME", "from then on: 2030-01-31T09:00:00Z, or 2h (ago)", &kind_time},
     {"lines", 0, "N", "only the last N", &kind_number},
     NO_OPTION};
+static const struct opt version_options[] = {{"wait", 'w', NULL, "wait until the daemon is there and has its database", NULL}, NO_OPTION};
 static const struct opt metrics_options[] = {{"openmetrics", 0, NULL, "in the OpenMetrics format", NULL}, OPT_TO_FILE, NO_OPTION};
 
 const struct verb own_verbs[] = {
@@ -89,8 +90,11 @@ const struct verb own_verbs[] = {
      .run = run_logs},
     {.name = "version",
      .summary = "Show the versions of taskerctl and, if it can be reached, of the daemon",
+     .help = "With --wait it ends well when the daemon can be worked with: after a start, for scripts.",
+     .opts = version_options,
      .asks = "server.info",
-     .examples = {{"Do they fit?", "taskerctl version"}},
+     .exits = {{EXIT_TIMEOUT, "with --wait and --timeout: it is not up yet"}, {EXIT_UNREACHABLE, "with --wait: its socket may not be opened"}},
+     .examples = {{"Do they fit?", "taskerctl version"}, {"Wait for a daemon that was just started", "taskerctl version --wait --timeout 1m"}},
      .run = run_version},
     {.name = "completion",
      .args = "SHELL",

@@ -29,6 +29,25 @@ class Errors(Case):
         self.serve(task__list={"tasks": []})
         self.ctl("task", "list", socket=False, env={"TASKERD_SOCKET": self.daemon.path})
 
+    def test_why_the_database_is_away(self):
+        info = {"server": "taskerd", "version": "1", "node": "n", "pid": 1, "uptime_ms": 1, "database": {"state": "lost", "version": 150004, "hanging": [], "error": "connecting took too long"}}
+        self.serve(server__info=info)
+        self.ctl("version")
+        self.assertRegex(self.out, r"(?m)^database +lost, PostgreSQL 15\.4\n +connecting took too long$")
+
+    def test_waiting_for_a_daemon(self):
+        states = iter(("waiting", "lost", "up"))
+        self.serve(server__info=lambda _params, _: {"server": "taskerd", "version": "1", "node": "n", "pid": 1, "uptime_ms": 1, "database": {"state": next(states), "version": 150004, "hanging": []}})
+        self.ctl("version", "--wait")
+        self.assertRegex(self.out, "database +up, PostgreSQL 15.4")
+        self.serve(server__info={"server": "taskerd", "database": {"state": "waiting", "hanging": []}})
+        self.ctl("version", "--wait", "--timeout", "50ms", code=6)
+        self.assertIn("waiting", self.out)
+        self.ctl("version", "--wait", "--timeout", "50ms", "--socket", "/nonexistent/s", code=6, socket=False)
+        self.serve(server__info=Error("permission_denied", "not you"))
+        self.ctl("version", "--wait", code=3)
+        self.assertIn("not you", self.out)
+
     def test_no_answer(self):
         self.serve(task__get=Silence())
         self.ctl("task", "get", UUID, "--timeout", "50ms", code=6)

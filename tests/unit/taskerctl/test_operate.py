@@ -113,6 +113,19 @@ class Operate(Case):
         self.serve(step__get=Error("not_found"))
         self.ctl("step", "get", UUID2, code=4)
 
+    def test_the_error_of_a_step_is_for_people(self):
+        error = {"error_type": "handler_error", "message": "no box " * 40, "backtrace": ["Traceback:", '  File "a.py", line 3'], "retryable": True}
+        for more, line in (({}, None), ({"context": {"box": 7}}, 'error has      {"context":{"box":7}}')):
+            self.serve(step__get={**self.step(), "state": "error", "error": {**error, **more}})
+            self.ctl("step", "get", UUID, "pack")
+            lines = self.out.splitlines()
+            at = lines.index("error          handler_error: " + error["message"])
+            self.assertEqual(lines[at + 1:], ["               Traceback:", '                 File "a.py", line 3'] + [line] * bool(more))
+        for odd in ("text", {"code": 3}, {"message": "m", "backtrace": "b"}):
+            self.serve(step__get={**self.step(), "error": odd})
+            self.ctl("step", "get", UUID, "pack")
+            self.assertIn("error          " + json.dumps(odd, separators=(",", ":")), self.out)
+
     def test_namespaces(self):
         n = {"namespace": "shop", "paused": True, "templates": 2, "handlers": 3, "changed_at": "2026-01-02T03:04:05Z", "reason": "stocktaking", "user": "ann"}
         self.serve(namespace__list={"namespaces": [n, {"namespace": "default", "paused": False, "templates": 0, "handlers": 0}]}, namespace__pause=n, namespace__resume={**n, "paused": False})

@@ -45,6 +45,10 @@ class Binding:
             return f"{called}{where}: {exc}. Its decorators give it: {', '.join(arguments) or 'nothing'}{hint}"
         return None
 
+    def missing(self, context: StepContext) -> List[str]:
+        """The steps of ``depends_on`` of which there is no result."""
+        return [step for _, step, _ in self.dependencies if context.get_dependency_result(step) is None]
+
     def arguments(self, context: StepContext) -> Dict[str, Any]:
         """The keyword arguments for one attempt."""
         out: Dict[str, Any] = {}

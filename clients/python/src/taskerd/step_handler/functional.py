@@ -129,16 +129,25 @@ class FunctionalHandler(StepHandler):
             if type(value) is dict:  # the short way
                 return StepHandlerResult(True, value)
             if inspect.isawaitable(value):
-                return self._later(value)
+                return self._later(value, context)
             return self._finish(value)
         except Exception as exc:
-            return failure_from_exception(exc)
+            return self._failure(exc, context)
 
-    async def _later(self, value: Awaitable[Any]) -> StepHandlerResult:
+    async def _later(self, value: Awaitable[Any], context: StepContext) -> StepHandlerResult:
         try:
             return self._finish(await value)
         except Exception as exc:
-            return failure_from_exception(exc)
+            return self._failure(exc, context)
+
+    def _failure(self, error: Exception, context: StepContext) -> StepHandlerResult:
+        """With the results that were not there, if the error is about a None: it was given in their place."""
+        failure = failure_from_exception(error)
+        if isinstance(error, (AttributeError, TypeError)) and "NoneType" in str(failure.error_message):
+            missing = self._binding.missing(context)
+            if missing:
+                failure.error_message = f"{failure.error_message} (no result of {', '.join(missing)} was there)"
+        return failure
 
     @staticmethod
     def _run(binding: Binding, arguments: Dict[str, Any]) -> Any:

@@ -78,7 +78,7 @@ static bool may_come(const struct tasker_error *err)
 }
 
 /* Until it is there and has its database, with --wait. */
-static enum exit_code look_at_server(struct ctl *c, json_t **ret, struct tasker_error *err)
+static int look_at_server(struct ctl *c, json_t **ret, struct tasker_error *err)
 {
 	bool wait = c->cli->verb && cli_has(c->cli, "wait");
 	uint64_t end = c->cli->timeout_ms < 0 ? UINT64_MAX : now_mono() + (uint64_t)c->cli->timeout_ms * USEC_PER_MSEC;
@@ -98,7 +98,7 @@ int run_version(struct ctl *c)
 {
 	struct tasker_error err = {0};
 	cleanup_(cleanup_json) json_t *info = NULL;
-	enum exit_code code = look_at_server(c, &info, &err);
+	int code = look_at_server(c, &info, &err);
 	if (c->cli->json) {
 		cleanup_(cleanup_json) json_t *j =
 		    json_pack("{s:s,s:[i,i],s:O?}", "taskerctl", TASKERD_VERSION, "protocol", PROTOCOL_MAJOR,

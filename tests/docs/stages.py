@@ -1,7 +1,6 @@
 """Where pages are followed: a clone beside a build, or a machine of its own with databases; and the base of the tests that do it."""
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -43,12 +42,7 @@ class Stage:
 		self.shell = shell.Shell(self.place, {**clean, "LC_ALL": "C.UTF-8", "HOME": self.place, "PAGER": "cat", "PYTHONDONTWRITEBYTECODE": "1", **env}, inside)
 
 	def run(self, command):
-		"""Run it; if it leaves a daemon in the background, wait as a reader does."""
-		status, output = self.shell.run(command)
-		if re.match(r"(?:\S*/)?taskerd .*&$", command):
-			where = " ".join(re.findall(r"--socket=\S+", command))
-			self.shell.run("until taskerctl " + where + " version 2>&1 | grep -q 'database  *up' || ! kill -0 $!; do sleep 0.02; done")
-		return status, output
+		return self.shell.run(command)
 
 	def must(self, script):
 		"""Run what is no part of the page; its output."""
@@ -129,7 +123,7 @@ class Machine(Stage):
 	def start(self):
 		"""The daemon, as /etc/taskerd says; its log comes with the output."""
 		self.run("taskerd 2>&1 &")
-		self.must("echo $! >/run/taskerd/pid")
+		self.must("echo $! >/run/taskerd/pid; taskerctl version --wait")
 
 	def restart(self):
 		self.must("kill $(cat /run/taskerd/pid); wait $(cat /run/taskerd/pid)")
@@ -172,7 +166,7 @@ class Page(unittest.TestCase):
 		"""A stage with a daemon."""
 		stage = self.stage()
 		stage.must("export PATH=$PWD/build/daemon:$PWD/build/clients/taskerctl:$PATH TASKERD_SOCKET=$PWD/taskerd.sock")
-		stage.run("taskerd --embedded=./demo >taskerd.log 2>&1 &")
+		stage.must("{ taskerd --embedded=./demo >taskerd.log 2>&1 & }; taskerctl version --wait")
 		return stage
 
 	def machine(self):

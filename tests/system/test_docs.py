@@ -1,6 +1,5 @@
 """What the pages say about packages and systemd: every block with the word `system`, in order, on a machine of its own that has the packages' files and nothing installed."""
 import os
-import re
 import unittest
 
 import machine
@@ -20,17 +19,10 @@ class Docs(unittest.TestCase):
 		cls.addClassCleanup(cls.shell.close)
 		cls.shell.run("cd " + machine.DEBS)
 
-	def run_one(self, command):
-		"""Run it, and wait as a reader does: for a daemon that was started, and for a worker to say what it thinks."""
-		status, output = self.shell.run(command)
-		if re.match(r"systemctl (enable --now|start|restart) taskerd", command) and status == 0:
-			self.shell.run("until taskerctl version 2>&1 | grep -q 'database  *up'; do sleep 0.05; done")
-		return status, output
-
 	def follow(self, page, wanted):
 		found = [b for b in blocks.read(page)[0] if b.system and wanted(b)]
 		self.assertTrue(found)
-		shell.follow(found, self.run_one, self.m.write)
+		shell.follow(found, self.shell.run, self.m.write)
 
 	def test_1_operations(self):
 		"""In the order of the page; there is something to upgrade to when it comes to that."""

@@ -97,12 +97,13 @@ class Waiting(harness.Case):
 	def test_texts(self):
 		"""Five whose ends come at the same moment, together beyond the bound, the first one dear: one is refused meanwhile, and is welcome afterwards."""
 		node = self.daemon(self.database(), max_frame="64MiB")
-		wires = [wire.Wire(node.socket) for _ in range(5)]
 		padding = "\n#" + "x" * (15 << 20) + "\n"
 		light, dear = template("b", [step("a")]) + padding, template("b", [step(name, result_schema=DEAR) for name in "ab"]) + padding
-		for w in wires:
-			self.addCleanup(w.close)
-			w.hello()
+		wires = []
+		for _ in range(5):
+			wires.append(wire.Wire(node.socket))
+			self.addCleanup(wires[-1].close)
+			wires[-1].hello()
 		for w in wires:
 			w.asked.add(1000)
 			w.send_bytes(wire.frame([0, 1000, "template.validate", {"source": dear if w is wires[0] else light}])[:-1])

@@ -41,14 +41,14 @@ class Ground:
 		self.stage.begin("conf-" + adapter.name)
 		self._own = None
 		try:
-			self.daemon = self._daemon("node-a")
+			self.daemon = self._daemon("node-a", resume_grace_ms=60000)  # a worker whose connection was cut may be slow to come back
 			self.worker = self.stage.worker(self.daemon.socket, "shared", 8, [SHARED])
 		except BaseException:
 			self.stage.end()
 			raise
 
-	def _daemon(self, name):
-		return self.stage.daemon(self.stage.database(), name, poll_interval_ms=1000, log_level="debug")
+	def _daemon(self, name, **options):
+		return self.stage.daemon(self.stage.database(), name, poll_interval_ms=1000, log_level="debug", **options)
 
 	@property
 	def mortal(self):

@@ -18,7 +18,9 @@
 #include "protocol/frame.h"
 
 #define STEPS_SHOWN 1000 /* of a task, after something was done to it */
-#define ALL_VERBS (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH)
+#define ALL_VERBS                                                                              \
+	(EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
+	 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH)
 #define THE_REQUEST 1u /* id of the first one of a session, and mostly the only one */
 #define HOW_IT_IS 2u
 

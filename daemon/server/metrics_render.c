@@ -127,7 +127,8 @@ static void put_choices(struct render *r, const char *name, enum metric_type typ
 	for (size_t i = 0; i < n; i++)
 		expo_sample(&r->x, &(struct label){label, list[i].value}, 1, list[i].v);
 }
-#define PUT_CHOICES(r, name, type, unit, help, label, list) put_choices(r, name, type, unit, help, label, list, sizeof(list) / sizeof *(list))
+#define PUT_CHOICES(r, name, type, unit, help, label, list) \
+	put_choices(r, name, type, unit, help, label, list, sizeof(list) / sizeof *(list))
 
 static void put_steps(struct render *r)
 {

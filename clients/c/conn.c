@@ -240,15 +240,18 @@ static int got_response(tasker *t, const struct envelope *e)
 	return 0;
 }
 
-/* The daemon says that something we sent was wrong. If it closes the connection now, this is why. */
+/* The daemon says that something we sent was wrong, or that there is no session for us. If it closes the
+ * connection now, this is why. */
 static void got_error_notification(tasker *t, const msgpack_object *params)
 {
 	struct tasker_error e;
+	bool welcomed = t->session[0];
 	tasker_fail_remote_(&e, params);
-	if (strcmp(e.code, "protocol_error") == 0 || strcmp(e.code, "unsupported_version") == 0) {
+	bool ours = strcmp(e.code, "protocol_error") == 0 || strcmp(e.code, "unsupported_version") == 0;
+	if (ours)
 		e.rc = -EPROTO;
+	if (ours || !welcomed)
 		t->farewell = e;
-	}
 }
 
 static int got_notification(tasker *t, struct msg_frame *f, const msgpack_object *env)

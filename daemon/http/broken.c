@@ -1,5 +1,6 @@
 /* What is no request at all, or too much of one, evhttp answers by itself, with a page of HTML that nothing can be put in the place of. So its words are taken back before they are
  * sent, and the status of them is given as a problem like every other. Nothing of what was received is in it. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,6 +9,8 @@
 #include "daemon/http/conns.h"
 #include "daemon/http/exchange.h"
 #include "daemon/http/reply.h"
+#include "daemon/server/reply.h"
+#include "protocol/envelope.h"
 
 #define WORDS_MAX 1023 /* bytes of them, which are short */
 
@@ -119,15 +122,37 @@ static ev_ssize_t header_end(struct evbuffer *in, size_t from, bool goes_on)
 	return end.pos >= 0 ? end.pos + 3 : -1;
 }
 
-void broken_look(struct conn *c, size_t added)
+/* A worker, or a client like it, that was given the wrong address is told so in its own words. Its first frame, hello, has less than 16 MiB and is a request: an array of four. */
+static bool speaks_frames(struct conn *c, struct evbuffer *in)
+{
+	unsigned char first[6] = "";
+	struct err e;
+	struct buf answer;
+	if (c->header >= sizeof first || c->refused || evbuffer_copyout(in, first, sizeof first) != sizeof first)
+		return false;
+	if (first[0] != 0 || first[4] != 0x94 || first[5] != ENV_REQUEST)
+		return false;
+	err_set(&e, -EPROTO, "bad_request", "HTTP is spoken here (http_listen): workers and clients connect to taskerd's socket, %s", c->http->opt->socket);
+	buf_init(&answer, 0);
+	write_farewell(&answer, &e);
+	if (!answer.failed)
+		(void)!send(bufferevent_getfd(c->bev), answer.data, answer.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	buf_done(&answer);
+	return true;
+}
+
+bool broken_look(struct conn *c, size_t added)
 {
 	struct evbuffer *in = bufferevent_get_input(c->bev);
 	size_t len = evbuffer_get_length(in);
 	if (added == 0 || c->whole)
-		return;
+		return true;
+	if (speaks_frames(c, in))
+		return false;
 	ev_ssize_t end = header_end(in, len > added + 2 ? len - added - 2 : 0, c->header > 0);
 	c->whole = end >= 0;
 	c->header += added - (end >= 0 ? len - (size_t)end : 0);
+	return true;
 }
 
 void broken_late(struct conn *c)

@@ -143,8 +143,8 @@ static void on_input(struct evbuffer *in, const struct evbuffer_cb_info *info, v
 	h->input += info->n_added - info->n_deleted;
 	if (info->n_added > 0 && h->input > max)
 		hang_up(c);
-	if (!c->busy)
-		broken_look(c, info->n_added);
+	if (!c->busy && !broken_look(c, info->n_added))
+		hang_up(c);
 }
 
 static struct bufferevent *on_accepted(struct event_base *base, void *arg)
@@ -203,8 +203,8 @@ void conn_busy(struct conn *c, bool busy)
 	c->busy = busy;
 	c->header = 0;
 	c->whole = false;
-	if (!busy)
-		broken_look(c, evbuffer_get_length(bufferevent_get_input(c->bev)));
+	if (!busy && !broken_look(c, evbuffer_get_length(bufferevent_get_input(c->bev))))
+		hang_up(c);
 	move_to_end(c);
 }
 

@@ -102,12 +102,7 @@ static void say_full(int fd, const struct err *full)
 {
 	struct buf b;
 	buf_init(&b, 4096);
-	size_t mark = frame_begin(&b);
-	mp_array(&b, 3);
-	mp_uint(&b, ENV_NOTIFICATION);
-	mp_str(&b, "error");
-	write_error(&b, full);
-	frame_end(&b, mark);
+	write_farewell(&b, full);
 	if (!b.failed)
 		(void)!send(fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	buf_done(&b);

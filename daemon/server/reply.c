@@ -66,6 +66,16 @@ void write_error(struct buf *b, const struct err *e)
 	write_error_details(b, e, NULL);
 }
 
+void write_farewell(struct buf *b, const struct err *e)
+{
+	size_t mark = frame_begin(b);
+	mp_array(b, 3);
+	mp_uint(b, ENV_NOTIFICATION);
+	mp_str(b, "error");
+	write_error(b, e);
+	frame_end(b, mark);
+}
+
 size_t error_begin(struct session *s, uint32_t id)
 {
 	size_t mark = frame_begin(&s->wire.out);

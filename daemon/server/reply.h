@@ -17,6 +17,8 @@ void reply_error(struct session *s, uint32_t id, const struct err *e);
 void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
 /* Append the error map itself. */
 void write_error(struct buf *b, const struct err *e);
+/* A whole frame with it, for whoever has no session: the notification `error`. */
+void write_farewell(struct buf *b, const struct err *e);
 /* `details` (MessagePack) may be NULL or empty. */
 void write_error_details(struct buf *b, const struct err *e, const struct buf *details);
 size_t notify_begin(struct session *s, const char *method);

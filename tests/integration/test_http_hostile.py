@@ -125,6 +125,19 @@ class Hostile(harness.SharedCase):
 			with self.subTest(data=data):
 				self.broken(400, data, "not a request of HTTP/1.1", more=True)
 
+	def test_a_worker_at_the_wrong_door(self):
+		"""It is told in the protocol that it speaks where it should have gone, and needs not wait for an answer that never comes."""
+		for cuts in (0,), (0, 2, 5):
+			with self.subTest(cuts=cuts), socket.create_connection(("127.0.0.1", self.shared.port)) as s:
+				s.settimeout(wire.PATIENCE)
+				hello = wire.frame([0, 0, "hello", {"protocol": [1, 0], "client": "EVIL\r\n\r\n", "language": "none", "pid": 1}])
+				for begin, end in zip(cuts, cuts[1:] + (None,)):
+					s.sendall(hello[begin:end])
+				said = b"".join(iter(lambda: s.recv(65536), b""))
+				kind, method, error = wire.unpack(said[4:])
+				self.assertEqual((kind, method, error["code"]), (2, "error", "bad_request"))
+				self.assertIn("taskerd's socket, " + self.shared.node.socket, error["message"])
+
 	def test_a_header_that_is_too_large(self):
 		for data in (b"GET / HTTP/1.1\r\nX: " + b"EVIL" * 4096, b"GET /" + b"EVIL" * 4096, b"GET / HTTP/1.1\r\n" + b"EVIL: x\r\n" * 2000 + b"\r\n", b"EVIL" * 4096):
 			with self.subTest(data=data[:20]):

@@ -224,10 +224,25 @@ static void handler_head(const struct gen_model *m, struct buf *b)
 {
 	buf_append_str(b, "\"\"\"Handlers of the template ");
 	gen_put_title(m, b);
-	buf_append_str(b, ".\"\"\"\n\nfrom taskerd.step_handler.functional import (  # noqa: F401\n    BatchConfig,\n    Decision,\n    batch_analyzer,\n"
+	buf_append_str(b, ".\"\"\"\n\n");
+	if (gen_has_publishers(m))
+		buf_append_str(b, "from taskerd import BasePublisher\nfrom taskerd.domain_events import PublisherRegistry\n");
+	buf_append_str(b, "from taskerd.step_handler.functional import (  # noqa: F401\n    BatchConfig,\n    Decision,\n    batch_analyzer,\n"
 	                  "    batch_worker,\n    decision_handler,\n    depends_on,\n    step_handler,\n)\n");
 	if (gen_input_of(m))
 		gen_put_named(m, b, "\nimport {name}_types as types\n");
+}
+
+static void put_publisher(struct buf *b, const char *name, const char *class_name)
+{
+	buf_printf(b, "\n\nclass %s(BasePublisher):\n    \"\"\"What its events carry; it is published with the step's result or not at all.\"\"\"\n\n    publisher_name = ", class_name);
+	gen_quoted(b, name);
+	buf_printf(b, "\n\n    def transform_payload(self, ctx):\n        return ctx.result\n\n\nPublisherRegistry.instance().register(%s())\n", class_name);
+}
+
+static void handler_foot(const struct gen_model *m, struct buf *b)
+{
+	gen_each_publisher(m, b, put_publisher);
 }
 
 static void test_file(const struct gen_model *m, struct buf *b)
@@ -253,7 +268,7 @@ static const char *const reserved[] = {
     "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield", "match", "case", "type", "self", "cls", "data",
     "context", "given", "types", "batch_context", "from_dict", "to_dict", "copy", "json", "dict", "schema", "construct", "validate", "parse_obj", "model_config", "model_fields",
     "model_dump", "model_copy", "model_validate", "model_construct", "model_extra", "model_fields_set", "Any", "Dict", "List", "Literal", "Optional", "BaseModel", "ConfigDict",
-    "Field", "Decision", "BatchConfig", "step_handler", "depends_on", "decision_handler", "batch_analyzer", "batch_worker", "dataclasses", NULL};
+    "Field", "Decision", "BatchConfig", "step_handler", "depends_on", "decision_handler", "batch_analyzer", "batch_worker", "dataclasses", "BasePublisher", "PublisherRegistry", NULL};
 
 static const struct gen_file files[] = {{"test_{name}.py", test_file}, {"README.md", readme}, {NULL, NULL}};
 
@@ -265,5 +280,6 @@ const struct gen_language gen_python = {
     .styles = {{"dataclass", dataclasses}, {"pydantic", pydantic}, {NULL, NULL}},
     .handler = handler,
     .handler_head = handler_head,
+    .handler_foot = handler_foot,
     .files = files,
 };

@@ -233,6 +233,18 @@ static void handler_head(const struct gen_model *m, struct buf *b)
 	buf_append_str(b, "\ninclude Taskerd::StepHandler::Functional\n");
 }
 
+static void put_publisher(struct buf *b, const char *name, const char *class_name)
+{
+	buf_printf(b, "\n# What its events carry; it is published with the step's result or not at all.\nclass %s < Taskerd::DomainEvents::BasePublisher\n  def name = ", class_name);
+	quoted(b, name);
+	buf_printf(b, "\n\n  def transform_payload(step_result, _declaration, _context = nil)\n    step_result[:result]\n  end\nend\nTaskerd::DomainEvents::PublisherRegistry.instance.register(%s.new)\n", class_name);
+}
+
+static void handler_foot(const struct gen_model *m, struct buf *b)
+{
+	gen_each_publisher(m, b, put_publisher);
+}
+
 static void test_file(const struct gen_model *m, struct buf *b)
 {
 	cleanup_json_ json_t *example = gen_example(json_object_get(m->template, "input_schema"));
@@ -267,5 +279,6 @@ const struct gen_language gen_ruby = {
     .styles = {{"struct", structs}, {"data", datas}, {"dry", dry}, {NULL, NULL}},
     .handler = handler,
     .handler_head = handler_head,
+    .handler_foot = handler_foot,
     .files = files,
 };

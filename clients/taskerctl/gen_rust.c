@@ -133,6 +133,14 @@ static void handler_head(const struct gen_model *m, struct buf *b)
 		gen_put_named(m, b, "\nmod {name}_types;\nuse {name}_types as types;\n");
 }
 
+static void put_publisher(struct buf *b, const char *name, const char *class_name)
+{
+	(void)class_name;
+	buf_append_str(b, "        // What its events carry; it is published with the step's result or not at all.\n        .publisher(");
+	gen_quoted(b, name);
+	buf_append_str(b, ", |_: &serde_json::Value, result: &serde_json::Value, _: &Step| {\n            taskerd::Publish::Payload(result.clone(), json!(null))\n        })\n");
+}
+
 static void handler_foot(const struct gen_model *m, struct buf *b)
 {
 	const json_t *step;
@@ -148,6 +156,7 @@ static void handler_foot(const struct gen_model *m, struct buf *b)
 		}
 		free(name);
 	}
+	gen_each_publisher(m, b, put_publisher);
 	buf_append_str(b, "        .main()\n}\n");
 }
 

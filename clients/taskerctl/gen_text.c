@@ -236,3 +236,44 @@ void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *co
 	put_shell_word(b, template ? template : "");
 	buf_append_str(b, "\nkill $worker\nwait $worker\n");
 }
+
+static void put_publisher(struct buf *b, const char *name, gen_publisher_fn *put)
+{
+	static const char suffix[] = "Publisher";
+	char *pascal = gen_pascal(name), text[600];
+	size_t n = pascal ? strlen(pascal) : 0, k = sizeof suffix - 1;
+	bool has = n >= k && strcmp(pascal + n - k, suffix) == 0;
+	snprintf(text, sizeof text, "%s%s", pascal ? pascal : "", has ? "" : suffix);
+	put(b, name, text);
+	free(pascal);
+}
+
+void gen_each_publisher(const struct gen_model *m, struct buf *b, gen_publisher_fn *put)
+{
+	const json_t *step, *event;
+	size_t i, k;
+	cleanup_json_ json_t *seen = json_object();
+	json_array_foreach(json_object_get(m->template, "steps"), i, step)
+		json_array_foreach(json_object_get(step, "publishes_events"), k, event)
+		{
+			const char *name = gen_text(event, "publisher");
+			if (!name[0] || json_object_get(seen, name))
+				continue;
+			put_publisher(b, name, put);
+			json_object_set_new(seen, name, json_true());
+		}
+}
+
+static void mark(struct buf *b, const char *name, const char *class_name)
+{
+	(void)name, (void)class_name;
+	buf_append_char(b, '.');
+}
+
+bool gen_has_publishers(const struct gen_model *m)
+{
+	cleanup_(buf_done) struct buf marks = {0};
+	buf_init(&marks, 0);
+	gen_each_publisher(m, &marks, mark);
+	return marks.len > 0;
+}

@@ -49,6 +49,11 @@ struct gen_literals {
 };
 void gen_put_literal(struct buf *b, const json_t *v, const struct gen_literals *l);
 
+/* Each publisher that an event of the template names, once: `put` gets the name and that of a class for it. */
+typedef void gen_publisher_fn(struct buf *b, const char *name, const char *class_name);
+void gen_each_publisher(const struct gen_model *m, struct buf *b, gen_publisher_fn *put);
+bool gen_has_publishers(const struct gen_model *m);
+
 /* What a new handler answers, statements with their indentation and end. */
 struct gen_answers {
 	const char *route, *route_end; /* a decision, around the quoted name of a step */

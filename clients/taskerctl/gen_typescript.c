@@ -179,12 +179,26 @@ static void handler_head(const struct gen_model *m, struct buf *b)
 {
 	buf_append_str(b, "/** Handlers of the template ");
 	gen_put_title(m, b);
-	buf_append_str(b, ". */\n\nimport { Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler } from 'taskerd';\n");
+	buf_append_str(b, ". */\n\nimport { ");
+	buf_append_str(b, gen_has_publishers(m) ? "BasePublisher, PublisherRegistry, type StepResult, " : "");
+	buf_append_str(b, "Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler } from 'taskerd';\n");
 	if (gen_input_of(m)) {
 		buf_printf(b, "import type { %s } from './", gen_input_of(m)->name);
 		gen_put_named(m, b, "{name}_types.js';\n");
 	}
 	buf_append_str(b, "\nvoid [Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler]; // take out what is not used\n");
+}
+
+static void put_publisher(struct buf *b, const char *name, const char *class_name)
+{
+	buf_printf(b, "\n/** What its events carry; it is published with the step's result or not at all. */\nclass %s extends BasePublisher {\n  readonly publisherName = ", class_name);
+	gen_quoted(b, name);
+	buf_printf(b, ";\n\n  transformPayload(stepResult: StepResult) {\n    return stepResult.result;\n  }\n}\nPublisherRegistry.instance.register(new %s());\n", class_name);
+}
+
+static void handler_foot(const struct gen_model *m, struct buf *b)
+{
+	gen_each_publisher(m, b, put_publisher);
 }
 
 static void test_file(const struct gen_model *m, struct buf *b)
@@ -231,5 +245,6 @@ const struct gen_language gen_typescript = {
     .styles = {{"interface", interfaces}, {"zod", zod}, {NULL, NULL}},
     .handler = handler,
     .handler_head = handler_head,
+    .handler_foot = handler_foot,
     .files = files,
 };

@@ -228,6 +228,14 @@ class Scaffolds(Case):
 				with open(manifest, encoding="utf-8") as f:
 					self.assertNotRegex(f.read(), r"taskerd\W+[\d^]")
 
+	def test_publishers(self):
+		"""One for each name that an event has, where a worker registers them."""
+		for language, file, one in (("python", "order_fulfilment_handlers.py", "register(ShopDonePublisher())"), ("ruby", "order_fulfilment_handlers.rb", "register(ShopDonePublisher.new)"),
+		                            ("typescript", "order_fulfilment_handlers.ts", "register(new ShopDonePublisher())"), ("rust", "src/main.rs", '.publisher("Shop::Done",')):
+			with self.subTest(language), open(os.path.join(self.scaffold(language), file), encoding="utf-8") as f:
+				text = f.read()
+				self.assertEqual((text.count(one), text.count("Shop::Done")), (1, 1), text)
+
 	def test_python(self):
 		self.run_(harness.PYTHON, "-B", "-m", "unittest", cwd=self.scaffold("python"), PYTHONPATH=harness.PYTHON_CLIENT)
 

@@ -478,7 +478,8 @@ def rust():
         return
     log = LOGS / "rust.log"
     log.unlink(missing_ok=True)
-    env = {"CARGO_TARGET_DIR": str(RUST_TARGET), "CARGO_TERM_COLOR": "never"}
+    where = gcc()
+    env = {"CARGO_TARGET_DIR": str(RUST_TARGET), "CARGO_TERM_COLOR": "never", **({"TASKERD_PROGRAM": str(where / "daemon/taskerd")} if where else {})}
     manifest = ["--manifest-path", ROOT / "clients/rust/Cargo.toml", "--release", "--all-features"]
     status = run(log, [CARGO, "test", *manifest], env)
     counts = re.findall(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", log.read_text(errors="replace"), re.M)
@@ -489,7 +490,6 @@ def rust():
     tally.add("rust clippy", int(lint == 0), [] if lint == 0 else ["warnings"], log=log)
     if bad or lint:
         tail(log, 60)
-    where = gcc()
     if where and not bad:
         daemon_tests("rust examples", "clients/rust/daemon", where)
 

@@ -5,6 +5,7 @@
 pub mod aio;
 mod client;
 mod conn;
+mod embedded;
 mod engine;
 mod error;
 mod handler;

@@ -103,7 +103,7 @@ fn replay(worker: &Worker, step: &str) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            eprintln!("{e}");
+            eprintln!("cannot replay: {e}");
             ExitCode::FAILURE
         }
     }

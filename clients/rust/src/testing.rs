@@ -1,5 +1,6 @@
-//! Handlers in tests: a step as the daemon would send it, and what a handler makes of it.
+//! Handlers in tests: a step as the daemon would send it, and what a handler makes of it; whole workflows with a daemon of the test's own.
 
+pub use crate::embedded::{Done, Embedded};
 use crate::error::{Error, Result};
 use crate::handler::Handler;
 use crate::outcome::{Failure, Outcome};

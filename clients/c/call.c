@@ -231,24 +231,29 @@ int tasker_call(tasker *t, const char *method, const char *params, int timeout_m
 	return rc;
 }
 
-int tasker_parse(const char *json, tasker_answer **ret, struct tasker_error *err)
+int answer_of_(const struct buf *b, tasker_answer **ret, struct tasker_error *err)
 {
 	tasker_answer *a = calloc(1, sizeof *a);
+	struct msg_frame *f = msg_frame_of(b);
+	if (!a || !f) {
+		free(a);
+		msg_frame_unref(f);
+		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
+	}
+	*a = (tasker_answer){.frame = f, .value = as_value(&f->v.root)};
+	*ret = a;
+	return 0;
+}
+
+int tasker_parse(const char *json, tasker_answer **ret, struct tasker_error *err)
+{
 	struct buf b;
 	buf_init(&b, 0);
 	int rc = json_params_(json ? json : "null", &b, err);
-	if (rc == 0 && a)
-		a->frame = msg_frame_of(&b);
+	if (rc == 0)
+		rc = answer_of_(&b, ret, err);
 	buf_done(&b);
-	if (rc == 0 && (!a || !a->frame))
-		rc = tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
-	if (rc < 0) {
-		tasker_answer_free(a);
-		return rc;
-	}
-	a->value = as_value(&a->frame->v.root);
-	*ret = a;
-	return 0;
+	return rc;
 }
 
 const tasker_value *tasker_answer_value(const tasker_answer *a)

@@ -66,6 +66,9 @@ int tasker_fail_(struct tasker_error *e, int rc, const char *code, const char *f
 /* From an error map of the protocol. Returns -EREMOTEIO. */
 int tasker_fail_remote_(struct tasker_error *e, const msgpack_object *error);
 
+/* call.c: what was written here, for the caller to free. */
+int answer_of_(const struct buf *b, tasker_answer **ret, struct tasker_error *err);
+
 /* socket.c */
 int socket_connect_(const char *path, int timeout_ms, struct tasker_error *err);
 uint64_t tasker_now_us_(void);

@@ -149,9 +149,9 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int add_handlers(tasker_worker *w, const struct tasker_program *p, struct tasker_error *err)
+int worker_add_all(tasker_worker *w, const struct tasker_handler *handlers, struct tasker_error *err)
 {
-	for (const struct tasker_handler *h = p->handlers; h->callable; h++) {
+	for (const struct tasker_handler *h = handlers; h->callable; h++) {
 		int rc = tasker_worker_add(w, h->callable, h->fn, h->arg);
 		if (rc < 0)
 			return tasker_fail_(err, rc, "bad_call", "the handler %s cannot be added: %s",
@@ -169,7 +169,7 @@ static int run_worker(const struct tasker_program *p, const struct command *c)
 		o.threads = 0;
 	int rc = tasker_worker_new(&w, &o, &err);
 	if (rc == 0)
-		rc = add_handlers(w, p, &err);
+		rc = worker_add_all(w, p->handlers, &err);
 	if (rc == 0 && c->replay) {
 		rc = worker_replay(w, c->replay, &err);
 	} else if (rc == 0) {
@@ -180,7 +180,7 @@ static int run_worker(const struct tasker_program *p, const struct command *c)
 	}
 	tasker_worker_free(w);
 	if (rc < 0)
-		fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, err.code, err.message);
+		fprintf(stderr, "%s: %s%s: %s\n", program_invocation_short_name, c->replay ? "cannot replay: " : "", err.code, err.message);
 	return rc < 0;
 }
 

@@ -236,7 +236,7 @@ static void wait_until_finished(struct tasker_worker *w)
 	}
 }
 
-static void run(struct tasker_worker *w, struct tasker_step *s, const struct handler *h)
+void worker_run_here(struct tasker_worker *w, struct tasker_step *s, const struct handler *h)
 {
 	s->in_handler = true;
 	s->state = STEP_RUNNING;
@@ -289,7 +289,7 @@ static int replay_step(struct tasker_worker *w, const struct recording *r, struc
 	msg_frame_unref(f);
 	if (!s)
 		return tasker_fail_(err, -ENOMEM, "out_of_memory", "out of memory");
-	run(w, s, h);
+	worker_run_here(w, s, h);
 	int rc = print(r, s, name, err);
 	step_free(s);
 	return rc;

@@ -293,14 +293,15 @@ void tasker_worker_on_cancel(tasker_worker *w, void (*fn)(void *arg, tasker_step
  * random pauses, and results that were not acknowledged are sent again. Negative: the daemon refuses this
  * worker (another major version, no permission), or out of memory. */
 int tasker_worker_run(tasker_worker *w, struct tasker_error *err);
-/* One turn of that loop, waiting at most `timeout_us` (negative: until something happens). 1: go on; 0:
- * stopped and drained; negative as above. */
+/* One turn of that loop, waiting at most `timeout_us` microseconds (0: not at all, negative: until something
+ * happens, heartbeats included). 1: go on; 0: stopped and drained; negative as above. */
 int tasker_worker_poll(tasker_worker *w, int64_t timeout_us, struct tasker_error *err);
 /* For a program with its own loop: when this descriptor is readable, call tasker_worker_poll with a timeout
  * of 0. It stays the same over reconnects, and is ready for timers too. Making a connection may wait for the
  * daemon's greeting, timeout_ms at most. -1: no descriptors left. */
 int tasker_worker_fd(tasker_worker *w);
-/* Take no more steps, finish those begun, wait for the acknowledgements, then stop. Async-signal-safe. */
+/* Take no more steps, finish those begun, wait for the acknowledgements, then stop: go on polling until that
+ * is 0. A second call ends it without waiting. Async-signal-safe. */
 void tasker_worker_stop(tasker_worker *w);
 
 struct tasker_worker_stats {
@@ -448,6 +449,34 @@ int tasker_step_logf(tasker_step *s, const char *level, const char *format, ...)
     ;
 /* End a deferred step with the outcome set so far. The step is freed. */
 int tasker_step_finish(tasker_step *s, struct tasker_error *err);
+
+/* ---- tests ---- */
+
+/* Run a handler on a step that is made up, without a daemon. `step` is JSON text of fields of step.execute
+ * ("context", "dependencies", "handler", "inputs", "checkpoint", "attempt", ...; NULL: {}). What the handler
+ * tells is written to standard error. 1: it has succeeded, *ret is its result; 0: it has failed, *ret is the
+ * error (`message`, `error_type`, `retryable`); the caller frees it. */
+int tasker_try(tasker_handler_fn *fn, void *arg, const char *step, tasker_answer **ret,
+               struct tasker_error *err);
+
+typedef struct tasker_embedded tasker_embedded;
+/* Start a taskerd with a database of its own in a temporary directory and wait until it is ready. All of it
+ * is gone after tasker_embedded_stop, and when the program ends in any other way. `program` NULL:
+ * TASKERD_PROGRAM, or the taskerd of the PATH. */
+int tasker_embedded_start(tasker_embedded **ret, const char *program, struct tasker_error *err);
+/* End the daemon and its database, and wait for that. Accepts NULL, returns NULL. */
+tasker_embedded *tasker_embedded_stop(tasker_embedded *e);
+/* Where it listens. */
+const char *tasker_embedded_socket(const tasker_embedded *e);
+/* A connection to it, which it keeps. */
+tasker *tasker_embedded_client(tasker_embedded *e);
+/* Register a template (YAML or JSON text), run one task of it with a worker that has these handlers (the last
+ * one's callable is NULL) on four threads, and wait until nothing of the task moves any more, a minute at
+ * most. `context` is JSON text of an object (NULL: {}). *ret is the task object with its steps. */
+int tasker_embedded_run(tasker_embedded *e, const char *source, const char *context,
+                        const struct tasker_handler *handlers, tasker_answer **ret, struct tasker_error *err);
+/* The step of that name in a task object, or NULL. */
+const tasker_value *tasker_task_find(const tasker_value *task, const char *step);
 
 #ifdef __cplusplus
 }

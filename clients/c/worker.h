@@ -193,6 +193,11 @@ static inline void flag_set(bool *f, bool v)
 
 /* replay.c */
 int worker_replay(struct tasker_worker *w, const char *step_uuid, struct tasker_error *err);
+/* Run the handler on this thread, until the step is finished. */
+void worker_run_here(struct tasker_worker *w, struct tasker_step *s, const struct handler *h);
+
+/* program.c: `handlers` ends with one whose callable is NULL. */
+int worker_add_all(struct tasker_worker *w, const struct tasker_handler *handlers, struct tasker_error *err);
 
 /* worker.c: NULL if there is none of that name. */
 const struct handler *worker_find_handler(const struct tasker_worker *w, const tasker_value *callable);

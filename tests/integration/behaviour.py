@@ -235,7 +235,10 @@ class Replay(Base):
 		self.assertEqual((shown["replayed"]["success"], shown["replayed"]["error"]["message"], shown["same"]), (False, "no money", False))
 		after = self.finished(self.node, task.task_uuid)
 		self.assertEqual([s.attempts for s in after.steps], [s.attempts for s in task.steps], "nothing was recorded")
-		self.assertNotEqual(self.replay("00000000-0000-7000-8000-000000000001")[0], 0)
+		for unknown in ("00000000-0000-7000-8000-000000000001", "nonsense"):
+			status, out, err = self.replay(unknown)
+			self.assertEqual((status, out), (1, ""))
+			self.assertIn("cannot replay: ", err)
 
 
 WELCOME = {"protocol": [1, 0], "server": "taskerd/9.9.9", "node": "n", "session": "s-1", "resumed": False, "worker_uuid": "w-1", "heartbeat_ms": 60000, "features": [],

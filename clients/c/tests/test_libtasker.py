@@ -107,13 +107,50 @@ class Client(C, behaviour.Base):
 			"event": [1, True, {"id": 7}], "cancelled": "cancelled"})
 
 
+class Testing(C, behaviour.Base):
+	def run_(self, *args, **env):
+		env = {**os.environ, "TASKERD_PROGRAM": harness.taskerd_program(), "TMPDIR": self.place, **env}
+		return subprocess.run([harness.program("clients", "c", "c_testing"), *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE)
+
+	def left(self):
+		return [name for name in os.listdir(self.place) if name.startswith("taskerd-")]
+
+	def test_a_step_that_is_made_up(self):
+		done = self.run_("try")
+		self.assertEqual((done.returncode, done.stdout), (0, "".join(line + "\n" for line in (
+			'1 {"name":"step","attempt":1,"context":null,"limit":null,"load":null}',
+			'1 {"name":"s","attempt":3,"context":7,"limit":9,"load":{"a":1}}',
+			'0 {"message":"no","error_type":"E","retryable":false}',
+			'1 {}',
+			'-22 invalid_value', '-22 invalid_value'))), done.stderr)
+		self.assertIn('step.heartbeat {', done.stderr)
+
+	def test_a_workflow_that_fails_names_why(self):
+		done = self.run_("run")
+		self.assertEqual((done.returncode, done.stdout), (0, 'blocked_by_failures no\n-121 invalid_template\n-17 bad_call\n'), done.stderr)
+		self.assertEqual(self.left(), [])
+
+	def test_the_daemon_ends_with_the_program(self):
+		done = self.run_("abort")
+		self.assertEqual(done.returncode, -signal.SIGABRT)
+		wait_for(lambda: self.left() == [], "the daemon's directory to be gone")
+
+	def test_a_daemon_that_does_not_start(self):
+		done = self.run_("start", TASKERD_PROGRAM="/nowhere/taskerd")
+		self.assertEqual(done.returncode, 1)
+		self.assertRegex(done.stdout, "^unreachable: taskerd has ended: .*/nowhere/taskerd: not found\n$")
+		self.assertEqual(self.left(), [])
+
+
 class Readme(C, behaviour.Base):
 	"""Every program of the page is compiled as a reader would, and run."""
 
 	def begin(self, name):
 		super().begin(name)
-		with open(os.path.join(harness.ROOT, "clients", "c", "README.md"), encoding="utf-8") as f:
-			programs = re.findall(r"^```c\n/\* (\w+)\.c \*/\n(.*?)^```", f.read(), re.M | re.S)
+		programs = []
+		for page in ("clients/c/README.md", "man/libtasker.3.scd"):
+			with open(os.path.join(harness.ROOT, page), encoding="utf-8") as f:
+				programs += re.findall(r"^```(?:c)?\n/\* (\w+)\.c\b[^\n]* \*/\n(.*?)^```", f.read(), re.M | re.S)
 		library = os.path.dirname(harness.program("clients", "c", "libtasker.so"))
 		flags = sanitizer_flags(library)
 		for program, text in programs:
@@ -128,7 +165,7 @@ class Readme(C, behaviour.Base):
 		return [os.path.join(self.place, self.program)]
 
 	def test_programs(self):
-		self.assertEqual(self.programs, ["worker", "shop", "client", "loop"])
+		self.assertEqual(self.programs, ["worker", "shop", "client", "loop", "test_shop", "own_loop"])
 		self.program = "worker"
 		worker = self.start()
 		self.apply(self.node, template("greeter", [step("greet", "hello.greet")], namespace="hello"))
@@ -136,11 +173,22 @@ class Readme(C, behaviour.Base):
 		out = subprocess.run([os.path.join(self.place, "client")], env=env, stdout=subprocess.PIPE, text=True, timeout=harness.PATIENCE, check=True).stdout
 		self.assertEqual(out, 'complete: {"attempt":1,"greeting":"World"}\n')
 		self.assertEqual(worker.stop(), 0)
-		loop = subprocess.Popen([os.path.join(self.place, "loop")], env=env, stdin=subprocess.PIPE)
-		out = subprocess.run([os.path.join(self.place, "client")], env=env, stdout=subprocess.PIPE, text=True, timeout=harness.PATIENCE, check=True).stdout
-		self.assertEqual(out, "complete: {}\n")
-		loop.stdin.close()
-		self.assertEqual(loop.wait(harness.PATIENCE), 0)
+		for program, result in (("loop", "{}"), ("own_loop", '{"greeting":"World"}')):
+			loop = subprocess.Popen([os.path.join(self.place, program)], env=env, stdin=subprocess.PIPE)
+			try:
+				out = subprocess.run([os.path.join(self.place, "client")], env=env, stdout=subprocess.PIPE, text=True, timeout=harness.PATIENCE, check=True).stdout
+				self.assertEqual(out, "complete: %s\n" % result)
+				loop.stdin.close()
+				self.assertEqual(loop.wait(harness.PATIENCE), 0)
+			finally:
+				loop.kill()
+				loop.wait()
+
+	def test_a_program_of_tests(self):
+		env = {**os.environ, "TASKERD_PROGRAM": harness.taskerd_program(), "TMPDIR": self.place}
+		done = subprocess.run([os.path.join(self.place, "test_shop")], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=harness.PATIENCE)
+		self.assertEqual((done.returncode, done.stdout), (0, ""))
+		self.assertEqual([name for name in os.listdir(self.place) if name.startswith("taskerd-")], [])
 
 	def test_shop(self):
 		self.program = "shop"

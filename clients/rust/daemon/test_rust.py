@@ -64,6 +64,13 @@ class Examples(behaviour.Base):
             done = subprocess.run([*self.argv(), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE, check=False)
             self.assertEqual((done.returncode, "--max-concurrency N" in done.stdout + done.stderr), (status, True), json.dumps(args))
 
+    def test_what_cannot_be_replayed(self):
+        self.node = self.daemon(self.database())
+        for step in ("nonsense", "00000000-0000-7000-8000-000000000001"):
+            args = [*self.argv(), "--socket", self.node.socket, "--replay", step]
+            done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=harness.PATIENCE, check=False)
+            self.assertEqual((done.returncode, done.stdout, done.stderr[:15]), (1, "", "cannot replay: "))
+
     def test_told_to_stop_by_its_parent_and_by_the_service_manager(self):
         """Which tells all processes of a service: that is once, and what runs is finished. One whose parent has died finishes, too, and ends."""
         self.program = "async_worker"

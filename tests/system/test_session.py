@@ -222,6 +222,7 @@ class Session(machine.Story):
 	def test_13_purge(self):
 		self.m.sh("systemctl", "disable", "--now", "taskerd-worker@shop")
 		self.m.sh("dpkg", "--purge", "taskerd", "taskerctl", "python3-taskerd", "libtasker0")
+		self.assertEqual(self.m.sh("pgrep", "-a", "-f", "^/usr/sbin/taskerd|/var/lib/taskerd/embedded", status=None), "")
 		for path in ("/var/lib/taskerd", "/etc/taskerd", "/usr/sbin/taskerd", "/lib/systemd/system/taskerd.service"):
 			self.assertFalse(os.path.exists(self.m.path(path)), path)
 		with self.assertRaises(Failed):

@@ -16,7 +16,8 @@ void buf_done(struct buf *b);
 /* Forget the content and the error, keep the memory. */
 void buf_reset(struct buf *b);
 void buf_append(struct buf *b, const void *p, size_t n);
-/* What another buffer holds. If that has failed, so has this one: half of something must not be sent as if it were whole. */
+/* What another buffer holds. If that has failed, so has this one: half of something must not be sent as if it were
+ * whole. */
 void buf_join(struct buf *b, const struct buf *part);
 void buf_append_str(struct buf *b, const char *s);
 void buf_append_char(struct buf *b, char c);

@@ -13,10 +13,9 @@ struct mpjson_error {
 
 /* Append the JSON text of `o` (from bytes that scan_value has accepted: UTF-8 and key uniqueness are not
  * looked at again) to `out`. 0; -EINVAL with *ret_err for a value outside the data model; -EMSGSIZE / -ENOMEM
- * from the buffer. `root_name` (may be NULL) starts the path. After -EINVAL and -EMSGSIZE `out` holds what it did. Doubles are
- * written so that they read back equal (17 significant digits at most), as floats also after jsonb has printed
- * them: large ones with all their places and ".0", only small ones with an exponent.
- * ret_err may be NULL. */
+ * from the buffer. `root_name` (may be NULL) starts the path. After -EINVAL and -EMSGSIZE `out` holds what it did.
+ * Doubles are written so that they read back equal (17 significant digits at most), as floats also after jsonb has
+ * printed them: large ones with all their places and ".0", only small ones with an exponent. ret_err may be NULL. */
 int mp_to_json(const msgpack_object *o, const char *root_name, struct buf *out, struct mpjson_error *ret_err);
 /* The same; -EMSGSIZE also if PostgreSQL's jsonb, which writes numbers without an exponent (1e-300 has 301
  * digits) and a space after each comma and colon, would print the value with more than `max` bytes. The text

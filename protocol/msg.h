@@ -1,4 +1,5 @@
-/* The message table: every message of PROTOCOL.md once, by name. Dispatch tables, docs tests and the fuzzers derive from it. */
+/* The message table: every message of PROTOCOL.md once, by name. Dispatch tables, docs tests and the fuzzers derive
+ * from it. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

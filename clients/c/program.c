@@ -180,7 +180,8 @@ static int run_worker(const struct tasker_program *p, const struct command *c)
 	}
 	tasker_worker_free(w);
 	if (rc < 0)
-		fprintf(stderr, "%s: %s%s: %s\n", program_invocation_short_name, c->replay ? "cannot replay: " : "", err.code, err.message);
+		fprintf(stderr, "%s: %s%s: %s\n", program_invocation_short_name, c->replay ? "cannot replay: " : "",
+		        err.code, err.message);
 	return rc < 0;
 }
 

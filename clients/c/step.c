@@ -546,7 +546,8 @@ int tasker_step_dependency_uuid(tasker_step *s, const char *name, char ret[37], 
 	if (rc < 0)
 		return rc;
 	if (f.no < 0 || f.no >= 0xffffff || strlen(s->task_uuid) != 36)
-		return tasker_fail_(err, -EPROTO, "protocol_error", "the daemon has not told the number of the step %s", name);
+		return tasker_fail_(err, -EPROTO, "protocol_error", "the daemon has not told the number of the step %s",
+		                    name);
 	snprintf(ret, 37, "%.30s%06x", s->task_uuid, ((unsigned)f.no + 1u) & 0xffffffu);
 	return 0;
 }

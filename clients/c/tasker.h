@@ -440,7 +440,8 @@ int tasker_step_event_skip(tasker_step *s, const char *name, struct tasker_error
 /* Tell people how far a step is (`progress_json` may be NULL), and the daemon that this worker lives. Sends
  * at once. */
 int tasker_step_heartbeat(tasker_step *s, const char *progress_json, struct tasker_error *err);
-/* Into the daemon's log, with the step's ids; a byte that is not UTF-8 becomes a question mark. `level`: "trace", "debug", "info", "warn", "error". */
+/* Into the daemon's log, with the step's ids; a byte that is not UTF-8 becomes a question mark. `level`: "trace",
+ * "debug", "info", "warn", "error". */
 int tasker_step_log(tasker_step *s, const char *level, const char *message, struct tasker_error *err);
 int tasker_step_logf(tasker_step *s, const char *level, const char *format, ...)
 #ifdef __GNUC__

@@ -352,7 +352,8 @@ int tasker_embedded_run(tasker_embedded *e, const char *source, const char *cont
 	if (rc == 0)
 		rc = start_worker(&r, e->socket, handlers, err);
 	if (rc == 0)
-		rc = end_worker(&r, create_and_wait(e->client, tasker_answer_value(template), context, &made, err), err);
+		rc = end_worker(&r, create_and_wait(e->client, tasker_answer_value(template), context, &made, err),
+		                err);
 	if (rc == 0)
 		rc = tasker_task_get(e->client, made.task_uuid, true, ret, err);
 	tasker_answer_free(template);

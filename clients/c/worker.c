@@ -14,7 +14,8 @@
 
 #define RUN_SLICE_US 1000u
 #define BACKOFF_FIRST_MS 100u
-#define BACKOFF_MAX_MS 2000u /* a restarted daemon keeps steps for its workers for ten seconds, which they must not sleep away */
+/* a restarted daemon keeps steps for its workers for ten seconds, which they must not sleep away */
+#define BACKOFF_MAX_MS 2000u
 /* How long a stopping worker without a connection tries to deliver what it has. */
 #define DRAIN_OFFLINE_TRIES 5u
 #define COMPLAIN_EVERY_US 60000000u

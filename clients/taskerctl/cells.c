@@ -121,7 +121,8 @@ void cell_part(struct table *t, const json_t *item, const char *key)
 void cell_template(struct table *t, const json_t *item, const char *key)
 {
 	(void)key;
-	table_cellf(t, NULL, "%s/%s@%s", json_text(item, "namespace"), json_text(item, "name"), json_text(item, "version"));
+	table_cellf(t, NULL, "%s/%s@%s", json_text(item, "namespace"), json_text(item, "name"),
+	            json_text(item, "version"));
 }
 
 void cell_who(struct table *t, const json_t *item, const char *key)
@@ -139,7 +140,8 @@ void cell_who(struct table *t, const json_t *item, const char *key)
 void cell_attempts(struct table *t, const json_t *item, const char *key)
 {
 	(void)key;
-	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(item, "attempts", 0), (long long)json_int(item, "max_attempts", 1));
+	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(item, "attempts", 0),
+	            (long long)json_int(item, "max_attempts", 1));
 }
 
 void cell_error(struct table *t, const json_t *item, const char *key)

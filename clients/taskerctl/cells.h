@@ -1,5 +1,5 @@
-/* What a cell of a table of JSON objects may show: the functions of a column. `key` is a member of the object, or with dots one
- * of an object in it: "duration_ms.p50". What is absent or null shows as "-". */
+/* What a cell of a table of JSON objects may show: the functions of a column. `key` is a member of the object, or with
+ * dots one of an object in it: "duration_ms.p50". What is absent or null shows as "-". */
 #pragma once
 #include "clients/taskerctl/table.h"
 

@@ -314,7 +314,10 @@ static int check_file(const struct opt *o, const char *value, struct buf *why)
 {
 	if (is_global(o) || !value || strcmp(o->name, "output") != 0 || word_index(&kind_output, value) < 0)
 		return 0;
-	buf_printf(why, "--output names a file here, and %s would be one\n  for JSON: --json; for a file of that name: --output ./%s\n", value, value);
+	buf_printf(
+		why,
+		"--output names a file here, and %s would be one\n  for JSON: --json; for a file of that name: --output ./%s\n",
+		value, value);
 	return -EINVAL;
 }
 
@@ -469,7 +472,8 @@ static int check_count(const struct cli *c, struct buf *why)
 		text_put(why, c->args[v->max_args], 60);
 		buf_append_char(why, '\n');
 	}
-	buf_printf(why, "usage: taskerctl %s%s%s\nsee: taskerctl help %s\n", title, v->args ? " " : "", v->args ? v->args : "", title);
+	buf_printf(why, "usage: taskerctl %s%s%s\nsee: taskerctl help %s\n", title, v->args ? " " : "",
+	           v->args ? v->args : "", title);
 	return -EINVAL;
 }
 

@@ -18,10 +18,11 @@ struct kind {
 };
 /* kinds.c. NULL stands for any text. */
 extern const struct kind kind_file, kind_dir, kind_number, kind_duration, kind_time, kind_json, kind_template,
-    kind_template_or_file, kind_template_name, kind_namespace, kind_task, kind_task_or_step, kind_step_name, kind_worker, kind_node,
-    kind_dlq_entry, kind_event, kind_verb, kind_task_state, kind_final_state, kind_step_state, kind_dlq_status,
-    kind_dlq_reason, kind_health, kind_action, kind_drawing, kind_language, kind_style, kind_event_mode, kind_retention, kind_colour, kind_restore_state, kind_rows,
-    kind_keep, kind_output, kind_profile, kind_shell, kind_role, kind_expiry, kind_token;
+	kind_template_or_file, kind_template_name, kind_namespace, kind_task, kind_task_or_step, kind_step_name,
+	kind_worker, kind_node, kind_dlq_entry, kind_event, kind_verb, kind_task_state, kind_final_state,
+	kind_step_state, kind_dlq_status, kind_dlq_reason, kind_health, kind_action, kind_drawing, kind_language,
+	kind_style, kind_event_mode, kind_retention, kind_colour, kind_restore_state, kind_rows, kind_keep, kind_output,
+	kind_profile, kind_shell, kind_role, kind_expiry, kind_token;
 
 struct opt {
 	const char *name;
@@ -58,7 +59,8 @@ struct verb {
 	const char *summary;         /* one line, no full stop */
 	const char *help;            /* more paragraphs, or NULL */
 	const struct opt *opts;      /* ends with a NULL name; or NULL */
-	const char *asks;            /* the message it sends, of several the most demanding: tells the role that is needed. NULL: none */
+	/* the message it sends, of several the most demanding: tells the role that is needed. NULL: none */
+	const char *asks;
 	const char *list;            /* the member of the answer that --output jsonl prints line by line, or NULL */
 	struct exit_note exits[7];
 	struct example examples[4];

@@ -11,7 +11,8 @@ static void tell_scanned(const struct ctl *c, const json_t *answer)
 		ctl_note(c, "no tasks fit; look further back with --since, or leave it out");
 		return;
 	}
-	ctl_note(c, "of %lld tasks and %lld attempts, created from %s to %s%s", (long long)json_int(s, "tasks", 0), (long long)json_int(s, "attempts", 0), json_text(s, "from"), json_text(s, "to"),
+	ctl_note(c, "of %lld tasks and %lld attempts, created from %s to %s%s", (long long)json_int(s, "tasks", 0),
+	         (long long)json_int(s, "attempts", 0), json_text(s, "from"), json_text(s, "to"),
 	         json_flag(s, "whole") ? "" : "; there are older ones that fit: --tasks N looks at more");
 }
 
@@ -50,8 +51,13 @@ static const struct column steps[] = {
 };
 
 static const struct column slowest[] = {
-    {"TASK", 0, cell_value, "task_uuid"},     {"TEMPLATE", COL_SHRINK, cell_template, NULL}, {"STATE", 0, cell_state, "state"},
-    {"CREATED", 0, cell_value, "created_at"}, {"TOOK", COL_RIGHT, cell_ms, "duration_ms"},   {"FINISHED", COL_WIDE, cell_value, "finished_at"}, NO_COLUMN,
+	{"TASK", 0, cell_value, "task_uuid"},
+	{"TEMPLATE", COL_SHRINK, cell_template, NULL},
+	{"STATE", 0, cell_state, "state"},
+	{"CREATED", 0, cell_value, "created_at"},
+	{"TOOK", COL_RIGHT, cell_ms, "duration_ms"},
+	{"FINISHED", COL_WIDE, cell_value, "finished_at"},
+	NO_COLUMN,
 };
 
 static const struct column failing[] = {
@@ -91,6 +97,9 @@ static json_t *failures(const json_t *answer)
 }
 
 const struct listing list_analytics_templates = {.columns = templates, .after = tell_scanned},
-                     list_analytics_steps = {.columns = steps, .after = tell_scanned},
-                     list_slowest = {.columns = slowest, .after = tell_scanned},
-                     list_failing = {.columns = failing, .empty = "no attempt has failed", .items = failures, .after = tell_scanned};
+		     list_analytics_steps = {.columns = steps, .after = tell_scanned},
+		     list_slowest = {.columns = slowest, .after = tell_scanned},
+		     list_failing = {.columns = failing,
+                                     .empty = "no attempt has failed",
+                                     .items = failures,
+                                     .after = tell_scanned};

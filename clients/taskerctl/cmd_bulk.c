@@ -1,5 +1,6 @@
-/* task create --from: a task for each row of a file. What is held in memory does not grow with the file: some requests are under way, and what
- * became of their rows is told in order as they are answered (with --wait the uuids are kept, for the end). */
+/* task create --from: a task for each row of a file. What is held in memory does not grow with the file: some requests
+ * are under way, and what became of their rows is told in order as they are answered (with --wait the uuids are kept,
+ * for the end). */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -65,7 +66,8 @@ static void progress(struct bulk *b, bool last)
 		return;
 	b->told = now;
 	double seconds = (double)(now - b->began) / 1e6;
-	fprintf(stderr, "\r%lu rows: %lu created, %lu there already, %lu failed, %.0f a second   %s", done, b->created, b->existing, b->failed, seconds > 0 ? (double)done / seconds : 0, last ? "\n" : "");
+	fprintf(stderr, "\r%lu rows: %lu created, %lu there already, %lu failed, %.0f a second   %s", done, b->created,
+	        b->existing, b->failed, seconds > 0 ? (double)done / seconds : 0, last ? "\n" : "");
 }
 
 /* To --outcomes, and with --json to stdout as part of one document. */
@@ -163,7 +165,8 @@ static void ask(struct bulk *b, struct chunk *k);
 static bool again(const struct chunk *k, const struct tasker_error *err)
 {
 	bool keyed = k->bulk->batch != NULL;
-	return err->rc == -EREMOTEIO && err->retry_after_ms > 0 && k->tries < TRIES_MAX && (strcmp(err->code, "overloaded") == 0 || (keyed && strcmp(err->code, "database_unavailable") == 0));
+	return err->rc == -EREMOTEIO && err->retry_after_ms > 0 && k->tries < TRIES_MAX &&
+	       (strcmp(err->code, "overloaded") == 0 || (keyed && strcmp(err->code, "database_unavailable") == 0));
 }
 
 static void on_answer(void *arg, const tasker_value *result, const struct tasker_error *err)
@@ -247,7 +250,8 @@ static void add_task(struct bulk *b, json_t *task, size_t bytes, unsigned long l
 
 /* ---- rows ---- */
 
-/* A row of CSV is a context and parameters; of JSON Lines it is the context if a template was named, else all parameters. */
+/* A row of CSV is a context and parameters; of JSON Lines it is the context if a template was named, else all
+ * parameters. */
 static json_t *make_task(const struct bulk *b, json_t *row)
 {
 	char key[200];
@@ -305,8 +309,10 @@ static void read_rows(struct bulk *b, unsigned long from)
 
 static int choose_format(struct bulk *b, const char *path)
 {
-	const char *format = cli_get(b->c->cli, "format"), *delimiter = cli_get(b->c->cli, "delimiter"), *dot = strrchr(path, '.');
-	bool csv = format ? strcmp(format, "csv") == 0 : dot && (strcasecmp(dot, ".csv") == 0 || strcasecmp(dot, ".tsv") == 0);
+	const char *format = cli_get(b->c->cli, "format"), *delimiter = cli_get(b->c->cli, "delimiter"),
+		   *dot = strrchr(path, '.');
+	bool csv = format ? strcmp(format, "csv") == 0
+	                  : dot && (strcasecmp(dot, ".csv") == 0 || strcasecmp(dot, ".tsv") == 0);
 	b->rows.format = csv ? ROWS_CSV : ROWS_JSONL;
 	b->rows.delimiter = dot && strcasecmp(dot, ".tsv") == 0 ? '\t' : ',';
 	if (!delimiter)
@@ -372,7 +378,8 @@ static int wait_for_many(struct bulk *b)
 	int worst = EXIT_OK, code = EXIT_OK;
 	const char *at = buf_text(&b->uuids);
 	for (size_t i = 0; at && i < b->n_uuids && (code == EXIT_OK || code == EXIT_TIMEOUT); i += WAIT_WINDOW) {
-		int one = wait_for_window(b, &at, b->n_uuids - i < WAIT_WINDOW ? b->n_uuids - i : WAIT_WINDOW, &complete, &worst);
+		int one = wait_for_window(b, &at, b->n_uuids - i < WAIT_WINDOW ? b->n_uuids - i : WAIT_WINDOW,
+		                          &complete, &worst);
 		code = code ? code : one;
 	}
 	ctl_note(b->c, "%zu of %zu tasks complete", complete, b->n_uuids);
@@ -383,8 +390,12 @@ static int wait_for_many(struct bulk *b)
 static int give_up(struct bulk *b)
 {
 	int code = ctl_error(b->c, &b->lost);
-	ctl_note(b->c, "all rows up to line %lu are done: %lu created, %lu there already, %lu failed; go on with --from-line %lu%s", b->through, b->created, b->existing, b->failed, b->through + 1,
-	         b->batch ? " and the same --batch, so that none is made twice" : " (some rows after that may have been made: with --batch NAME none is made twice)");
+	ctl_note(
+		b->c,
+		"all rows up to line %lu are done: %lu created, %lu there already, %lu failed; go on with --from-line %lu%s",
+		b->through, b->created, b->existing, b->failed, b->through + 1,
+		b->batch ? " and the same --batch, so that none is made twice"
+			 : " (some rows after that may have been made: with --batch NAME none is made twice)");
 	return code;
 }
 
@@ -418,7 +429,8 @@ static int finish(struct bulk *b)
 		return ctl_fail(b->c, EXIT_NO, "--outcomes: cannot be written: %s", strerrordesc_np(errno));
 	ctl_note(b->c, "%lu created, %lu there already, %lu failed", b->created, b->existing, b->failed);
 	if (b->unread) {
-		ctl_warn("taskerctl: %s: cannot be read beyond line %lu: %s\n  go on with --from-line %lu\n", b->source, b->through, strerrordesc_np(b->unread), b->through + 1);
+		ctl_warn("taskerctl: %s: cannot be read beyond line %lu: %s\n  go on with --from-line %lu\n", b->source,
+		         b->through, strerrordesc_np(b->unread), b->through + 1);
 		return EXIT_NO;
 	}
 	int code = cli_has(b->c->cli, "wait") ? wait_for_many(b) : EXIT_OK;
@@ -427,7 +439,12 @@ static int finish(struct bulk *b)
 
 int create_many(struct ctl *c, const json_t *common, const char *path)
 {
-	struct bulk b = {.c = c, .source = input_name(path), .common = common, .batch = cli_get(c->cli, "batch"), .first_json = true, .began = now_mono()};
+	struct bulk b = {.c = c,
+	                 .source = input_name(path),
+	                 .common = common,
+	                 .batch = cli_get(c->cli, "batch"),
+	                 .first_json = true,
+	                 .began = now_mono()};
 	int64_t from = 1;
 	TAILQ_INIT(&b.sent);
 	buf_init(&b.uuids, 0);

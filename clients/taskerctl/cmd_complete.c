@@ -1,5 +1,6 @@
-/* completion, and __complete, which the scripts of the shells ask: what may be written next. Everything derives from the table
- * of verbs; what the daemon knows is asked for within a moment, and nothing is ever said about what goes wrong. */
+/* completion, and __complete, which the scripts of the shells ask: what may be written next. Everything derives from
+ * the table of verbs; what the daemon knows is asked for within a moment, and nothing is ever said about what goes
+ * wrong. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,8 +43,8 @@ static void offer_template(struct seek *s, const json_t *item)
 {
 	char ref[512];
 	bool version = strchr(s->out->prefix, '@') != NULL;
-	snprintf(ref, sizeof ref, "%s/%s%s%s", json_text(item, "namespace"), json_text(item, "name"), version ? "@" : "",
-	         version ? json_text(item, "version") : "");
+	snprintf(ref, sizeof ref, "%s/%s%s%s", json_text(item, "namespace"), json_text(item, "name"),
+	         version ? "@" : "", version ? json_text(item, "version") : "");
 	offer_once(s, ref, "");
 }
 
@@ -55,7 +56,8 @@ static void offer_template_name(struct seek *s, const json_t *item)
 static void offer_task(struct seek *s, const json_t *item)
 {
 	char about[400];
-	snprintf(about, sizeof about, "%s/%s %s", json_text(item, "namespace"), json_text(item, "name"), json_text(item, "state"));
+	snprintf(about, sizeof about, "%s/%s %s", json_text(item, "namespace"), json_text(item, "name"),
+	         json_text(item, "state"));
 	offer_once(s, json_text(item, "task_uuid"), about);
 }
 
@@ -125,7 +127,8 @@ static void ask(struct seek *s, const struct source *from)
 	size_t i;
 	json_t *item;
 	s->ctl->timeout_ms = ASK_MS;
-	if (tasker_connect(&s->ctl->conn, &o, &err) < 0 || ctl_try(s->ctl, from->method, params_of(from, s), &answer, &err) < 0)
+	if (tasker_connect(&s->ctl->conn, &o, &err) < 0 ||
+	    ctl_try(s->ctl, from->method, params_of(from, s), &answer, &err) < 0)
 		return;
 	json_array_foreach(json_object_get(answer, from->list), i, item) from->each(s, item);
 }

@@ -1,4 +1,5 @@
-/* config show: the daemon's options, as it says itself, as the files give them, or as the table has them. The table is the daemon's own (daemon/config). */
+/* config show: the daemon's options, as it says itself, as the files give them, or as the table has them. The table is
+ * the daemon's own (daemon/config). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static json_t *describe(const struct options *o, const char *from)
 	buf_init(&mp, 0);
 	buf_init(&json, 0);
 	options_describe(o, from, &mp);
-	if (mp.failed || mp_decode(mp.data, mp.len, &v) < 0 || mp_to_json(&v.root, "", &json, NULL) < 0 || !buf_text(&json))
+	if (mp.failed || mp_decode(mp.data, mp.len, &v) < 0 || mp_to_json(&v.root, "", &json, NULL) < 0 ||
+	    !buf_text(&json))
 		return NULL;
 	return json_loads(buf_text(&json), 0, NULL);
 }
@@ -36,7 +38,9 @@ static int from_files(const struct ctl *c, json_t **ret)
 	if (messages.len > 0 && buf_text(&messages))
 		ctl_warn("%s", buf_text(&messages));
 	if (rc == -EINVAL)
-		return ctl_fail(c, EXIT_NO, "the configuration has errors: taskerd would not start with it\nmend what is listed; what may stand there is shown by: taskerctl config show --default");
+		return ctl_fail(
+			c, EXIT_NO,
+			"the configuration has errors: taskerd would not start with it\nmend what is listed; what may stand there is shown by: taskerctl config show --default");
 	if (rc == 0) {
 		*ret = describe(&o, "files");
 		options_done(&o);
@@ -48,7 +52,9 @@ static int from_files(const struct ctl *c, json_t **ret)
 static int effective(struct ctl *c, json_t **ret)
 {
 	struct tasker_error err = {0};
-	const struct tasker_options o = {.socket_path = c->cli->socket, .client = "taskerctl/" TASKERD_VERSION, .timeout_ms = c->timeout_ms};
+	const struct tasker_options o = {.socket_path = c->cli->socket,
+	                                 .client = "taskerctl/" TASKERD_VERSION,
+	                                 .timeout_ms = c->timeout_ms};
 	if (!cli_has(c->cli, "config")) {
 		if (tasker_connect(&c->conn, &o, &err) == 0)
 			return ctl_call(c, "server.config", NULL, ret);
@@ -103,7 +109,8 @@ int run_config_show(struct ctl *c)
 		return EXIT_OK;
 	}
 	buf_init(&b, 0);
-	json_array_foreach(json_object_get(answer, "options"), i, option) defaults ? print_default(&b, option) : print_effective(&b, option);
+	json_array_foreach(json_object_get(answer, "options"), i, option)
+		defaults ? print_default(&b, option) : print_effective(&b, option);
 	if (b.len > 0)
 		ctl_say("%s", buf_text(&b));
 	return EXIT_OK;

@@ -136,10 +136,12 @@ static int create_one(struct ctl *c, json_t *params)
 
 static int check_usage(const struct ctl *c, bool many)
 {
-	static const char *const single[] = {"context", "key"}, *const bulk[] = {"batch", "format", "delimiter", "from-line", "outcomes"};
+	static const char *const single[] = {"context", "key"}, *const bulk[] = {"batch", "format", "delimiter",
+	                                                                         "from-line", "outcomes"};
 	if (!many && c->cli->nargs == 0)
-		return ctl_fail(c, EXIT_USAGE,
-		                "which template? NS/NAME[@VERSION] is needed\nsee what there is with: taskerctl template list");
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"which template? NS/NAME[@VERSION] is needed\nsee what there is with: taskerctl template list");
 	for (size_t i = 0; many && i < sizeof single / sizeof *single; i++)
 		if (cli_has(c->cli, single[i]))
 			return ctl_fail(c, EXIT_USAGE, "--%s cannot be the same for all lines of --from%s",

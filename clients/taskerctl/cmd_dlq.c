@@ -69,7 +69,11 @@ static void cell_used(struct table *t, const json_t *s, const char *key)
 	}
 
 static const struct column entries[] = {WHAT, {"STATUS", COL_SHRINK, cell_status, "status"}, STANDS, MORE, NO_COLUMN};
-static const struct column urgent[] = {{"SCORE", COL_RIGHT, cell_score, "priority_score"}, WHAT, STANDS, MORE, NO_COLUMN};
+static const struct column urgent[] = {{"SCORE", COL_RIGHT, cell_score, "priority_score"},
+                                       WHAT,
+                                       STANDS,
+                                       MORE,
+                                       NO_COLUMN};
 static const struct column reasons[] = {
     {"REASON", 0, cell_value, "reason"},
     {"TOTAL", COL_RIGHT, cell_value, "total"},
@@ -122,16 +126,29 @@ static void tell_redrive(const struct ctl *c, const json_t *answer)
 	const json_t *first = json_array_get(json_object_get(answer, "causes"), 0);
 	if (!first)
 		return;
-	ctl_note(c, "see one with: taskerctl task get %s; when the cause is mended, try them again with: taskerctl dlq redrive --namespace %s --name %s --template-version %s%s%s%s%s --reason TEXT (--dry-run shows which, --limit N takes a part first)",
-	         json_text(first, "task_uuid"), json_text(first, "namespace"), json_text(first, "name"), json_text(first, "version"), *json_text(first, "step") ? " --step " : "", json_text(first, "step"),
-	         *json_text(first, "error_type") ? " --error-type " : "", json_text(first, "error_type"));
+	ctl_note(
+		c,
+		"see one with: taskerctl task get %s; when the cause is mended, try them again with: taskerctl dlq redrive --namespace %s --name %s --template-version %s%s%s%s%s --reason TEXT (--dry-run shows which, --limit N takes a part first)",
+		json_text(first, "task_uuid"), json_text(first, "namespace"), json_text(first, "name"),
+		json_text(first, "version"), *json_text(first, "step") ? " --step " : "", json_text(first, "step"),
+		*json_text(first, "error_type") ? " --error-type " : "", json_text(first, "error_type"));
 }
 
-const struct listing list_dlq_causes = {.columns = causes, .empty = "nothing is pending", .ask = ask_causes, .after = tell_redrive};
-const struct listing list_dlq = {.columns = entries, .empty = "no entries fit: nothing of that kind needs a person; count all with: taskerctl dlq stats", .ask = list_ask_pages},
-                     list_dlq_queue = {.columns = urgent, .empty = "nothing is pending; see closed entries with: taskerctl dlq list"},
-                     list_dlq_stats = {.columns = reasons, .empty = "no entries"},
-                     list_staleness = {.columns = stale, .empty = "no task is under a limit; limits are set by lifecycle in a template, see taskerd-template(5)"};
+const struct listing list_dlq_causes = {.columns = causes,
+                                        .empty = "nothing is pending",
+                                        .ask = ask_causes,
+                                        .after = tell_redrive};
+const struct listing
+	list_dlq = {.columns = entries,
+                    .empty = "no entries fit: nothing of that kind needs a person; count all with: taskerctl dlq stats",
+                    .ask = list_ask_pages},
+	list_dlq_queue = {.columns = urgent,
+                          .empty = "nothing is pending; see closed entries with: taskerctl dlq list"},
+	list_dlq_stats = {.columns = reasons, .empty = "no entries"},
+	list_staleness = {
+		.columns = stale,
+		.empty =
+			"no task is under a limit; limits are set by lifecycle in a template, see taskerd-template(5)"};
 
 /* ---- one entry ---- */
 
@@ -140,8 +157,10 @@ static void print_entry(const struct ctl *c, const json_t *e)
 	static const struct {
 		const char *title, *key;
 	} facts[] = {
-	    {"entry", "entry"},       {"task", "task_uuid"},         {"task is", "task_state"},     {"reason", "reason"},
-	    {"detail", "detail"},     {"status", "status"},          {"was", "original_state"},     {"created", "created_at"},
+	    {"entry", "entry"},       {"task", "task_uuid"},         {"task is", "task_state"},     {"reason",
+	     "reason"},
+	    {"detail", "detail"},     {"status", "status"},          {"was", "original_state"},     {"created",
+	     "created_at"},
 	    {"updated", "updated_at"}, {"resolved by", "resolved_by"}, {"resolved", "resolved_at"}, {"notes", "notes"},
 	};
 	const json_t *snapshot = json_object_get(e, "snapshot");
@@ -198,7 +217,8 @@ int run_dlq_update(struct ctl *c)
 		json_set_option(params, keys[i][0], c->cli, keys[i][1]);
 	int code = set_metadata(c, params);
 	if (code == EXIT_OK && json_object_size(params) == 1)
-		return ctl_fail(c, EXIT_USAGE, "nothing to change: give --status, --notes, --resolved-by or --metadata");
+		return ctl_fail(c, EXIT_USAGE,
+		                "nothing to change: give --status, --notes, --resolved-by or --metadata");
 	return code ? code : ctl_show(c, "dlq.update", json_incref(params), print_brief);
 }
 
@@ -209,7 +229,8 @@ int run_dlq_redrive(struct ctl *c)
 	const char *uuid = c->cli->args[0];
 	for (const struct opt *o = c->cli->verb->opts; o->name; o++)
 		if (cli_has(c->cli, o->name) && strcmp(o->name, "reason") != 0 && strcmp(o->name, "operator") != 0)
-			return ctl_fail(c, EXIT_USAGE, "--%s picks entries, and one is named: one or the other", o->name);
+			return ctl_fail(c, EXIT_USAGE, "--%s picks entries, and one is named: one or the other",
+			                o->name);
 	if (!cli_has(c->cli, "reason"))
 		return ctl_fail(c, EXIT_USAGE, "why? --reason TEXT is needed");
 	json_t *params = json_pack("{s:s}", target_key(uuid), uuid);

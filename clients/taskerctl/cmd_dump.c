@@ -1,4 +1,5 @@
-/* task dump: everything about a task in one JSON file, for a bug report. The format is described in taskerctl-dump(5). */
+/* task dump: everything about a task in one JSON file, for a bug report. The format is described in
+ * taskerctl-dump(5). */
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -12,8 +13,11 @@
 
 /* ---- secrets ---- */
 
-static const char *const secret_keys[] = {"*password*", "*passwd*", "*passphrase*", "*secret*", "*token*", "*api?key*", "*apikey*", "*private?key*", "*credential*",
-                                          "authorization", "cookie", "*session?id*", "*card?number*", "cvv", "cvc", "iban", "ssn", "*pin?code*"};
+static const char *const secret_keys[] = {"*password*",    "*passwd*",      "*passphrase*", "*secret*",
+                                          "*token*",       "*api?key*",     "*apikey*",     "*private?key*",
+                                          "*credential*",  "authorization", "cookie",       "*session?id*",
+                                          "*card?number*", "cvv",           "cvc",          "iban",
+                                          "ssn",           "*pin?code*"};
 
 #define REDACTED "(redacted)"
 
@@ -54,7 +58,8 @@ static size_t redact(const struct ctl *c, json_t *v)
 /* The values that are data of the user's: what else there is has keys of our own. */
 static size_t redact_task(const struct ctl *c, json_t *dump)
 {
-	static const char *const of_steps[] = {"result", "error", "inputs", "checkpoint"}, *const of_attempts[] = {"error", "metadata"};
+	static const char *const of_steps[] = {"result", "error", "inputs", "checkpoint"},
+				 *const of_attempts[] = {"error", "metadata"};
 	json_t *task = json_object_get(dump, "task"), *item;
 	size_t i, n = redact(c, json_object_get(task, "context"));
 	json_array_foreach(json_object_get(task, "steps"), i, item)
@@ -65,7 +70,9 @@ static size_t redact_task(const struct ctl *c, json_t *dump)
 			n += redact(c, json_object_get(item, of_attempts[k]));
 	json_array_foreach(json_object_get(dump, "dead_letters"), i, item) n += redact(c, item);
 	/* Of the template what handlers are given; schemas name such keys without holding secrets. */
-	const json_t *template = json_object_get(dump, "template"), *const places[] = {template, json_object_get(template, "definition")};
+	const json_t *template = json_object_get(dump, "template"), *const places[] = {template,
+	                                                                               json_object_get(template,
+	                                                                                               "definition")};
 	for (size_t k = 0; k < sizeof places / sizeof *places; k++)
 		json_array_foreach(json_object_get(places[k], "steps"), i, item)
 			n += redact(c, json_object_get(json_object_get(item, "handler"), "initialization"));
@@ -87,7 +94,10 @@ static int fetch_template(struct ctl *c, json_t *dump)
 {
 	const json_t *task = json_object_get(dump, "task");
 	cleanup_(cleanup_json) json_t *template = NULL;
-	int code = ctl_call(c, "template.get", json_pack("{s:s,s:s,s:s}", "namespace", json_text(task, "namespace"), "name", json_text(task, "name"), "version", json_text(task, "version")), &template);
+	int code = ctl_call(c, "template.get",
+	                    json_pack("{s:s,s:s,s:s}", "namespace", json_text(task, "namespace"), "name",
+	                              json_text(task, "name"), "version", json_text(task, "version")),
+	                    &template);
 	if (code == EXIT_OK)
 		json_object_set(dump, "template", template);
 	return code;
@@ -142,7 +152,8 @@ static int write_dump(const struct ctl *c, const json_t *dump)
 		ctl_write(&b);
 		return EXIT_OK;
 	}
-	/* Never over another one: this may be all that is left of a task. Nor for others to read: who may read a namespace is not who may read a directory. */
+	/* Never over another one: this may be all that is left of a task. Nor for others to read: who may read a
+	 * namespace is not who may read a directory. */
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 	if (!f)
@@ -161,7 +172,8 @@ int run_task_dump(struct ctl *c)
 	int code = task_uuid_arg(c);
 	if (code)
 		return code;
-	dump = json_pack("{s:s,s:i,s:s,s:s}", "format", DUMP_FORMAT, "format_version", DUMP_VERSION, "dumped_at", time_text((int64_t)now_wall(), at), "taskerctl", TASKERD_VERSION);
+	dump = json_pack("{s:s,s:i,s:s,s:s}", "format", DUMP_FORMAT, "format_version", DUMP_VERSION, "dumped_at",
+	                 time_text((int64_t)now_wall(), at), "taskerctl", TASKERD_VERSION);
 	code = gather(c, uuid, dump);
 	if (code)
 		return code;

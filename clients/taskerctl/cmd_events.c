@@ -170,7 +170,8 @@ static int consume_some(struct ctl *c, const char *ns, int64_t max, uint64_t dea
 		return ctl_fail(c, EXIT_USAGE, "--visibility: %s is not a duration", text);
 	int64_t wait = patience(c, deadline);
 	c->timeout_ms = (int)wait + DEFAULT_TIMEOUT_MS;
-	json_t *params = json_pack("{s:s,s:I,s:I,s:I}", "namespace", ns, "max", (json_int_t)max, "visibility_ms", (json_int_t)visibility, "wait_ms", (json_int_t)wait);
+	json_t *params = json_pack("{s:s,s:I,s:I,s:I}", "namespace", ns, "max", (json_int_t)max, "visibility_ms",
+	                           (json_int_t)visibility, "wait_ms", (json_int_t)wait);
 	if (c->cli->nargs > 0)
 		json_object_set_new(params, "patterns", patterns_of(c));
 	int code = ctl_call(c, "event.consume", params, &answer);
@@ -210,8 +211,12 @@ int run_events_publish(struct ctl *c)
 {
 	static const struct {
 		const char *key, *option;
-	} texts[] = {{"namespace", "namespace"}, {"delivery_mode", "mode"}, {"correlation_id", "correlation-id"}, {"event_id", "event-id"}};
-	cleanup_(cleanup_json) json_t *payload = NULL, *metadata = NULL, *params = json_pack("{s:s}", "name", c->cli->args[0]);
+	} texts[] = {{"namespace", "namespace"},
+	             {"delivery_mode", "mode"},
+	             {"correlation_id", "correlation-id"},
+	             {"event_id", "event-id"}};
+	cleanup_(cleanup_json) json_t *payload = NULL, *metadata = NULL,
+				      *params = json_pack("{s:s}", "name", c->cli->args[0]);
 	int code = ctl_json_option(c, "payload", &payload);
 	if (code == EXIT_OK)
 		code = ctl_json_option(c, "metadata", &metadata);
@@ -248,4 +253,6 @@ static const struct column columns[] = {
     {"CONSUMED", COL_RIGHT | COL_WIDE, cell_consumed, "published"},
     NO_COLUMN,
 };
-const struct listing list_events = {.columns = columns, .empty = "no namespace has durable events; publish one with: taskerctl events publish NAME"};
+const struct listing list_events =
+	{.columns = columns,
+         .empty = "no namespace has durable events; publish one with: taskerctl events publish NAME"};

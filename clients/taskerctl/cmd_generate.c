@@ -32,7 +32,8 @@ static int pick_language(struct job *j)
 		buf_printf(&names, "%s%s", l == gen_languages ? "" : ", ", (*l)->name);
 	j->language = name ? gen_language_named(name) : NULL;
 	if (!j->language)
-		return ctl_fail(j->c, EXIT_USAGE, "%s%s: --language is one of %s", name ? "no such language: " : "which language?", name ? name : "", buf_text(&names));
+		return ctl_fail(j->c, EXIT_USAGE, "%s%s: --language is one of %s",
+		                name ? "no such language: " : "which language?", name ? name : "", buf_text(&names));
 	j->style = j->language->styles;
 	while (style && j->style->name && strcmp(j->style->name, style) != 0)
 		j->style++;
@@ -41,7 +42,8 @@ static int pick_language(struct job *j)
 	buf_reset(&names);
 	for (const struct gen_style *s = j->language->styles; s->name; s++)
 		buf_printf(&names, "%s%s", s == j->language->styles ? "" : ", ", s->name);
-	return ctl_fail(j->c, EXIT_USAGE, "no style %s for %s: there are %s", style, j->language->name, buf_text(&names));
+	return ctl_fail(j->c, EXIT_USAGE, "no style %s for %s: there are %s", style, j->language->name,
+	                buf_text(&names));
 }
 
 /* ---- the template ---- */
@@ -57,7 +59,9 @@ static int parse(struct job *j, const char *what, const struct buf *source)
 		findings_to_text(&f, what, &text);
 		ctl_warn("%s", buf_text(&text));
 		findings_done(&f);
-		return ctl_fail(j->c, EXIT_NO, "%s is no valid template\nsee what is wrong with: taskerctl template validate FILE", what);
+		return ctl_fail(j->c, EXIT_NO,
+		                "%s is no valid template\nsee what is wrong with: taskerctl template validate FILE",
+		                what);
 	}
 	findings_done(&f);
 	rc = template_to_json(t, &text);
@@ -71,7 +75,8 @@ static int from_file(struct job *j, const char *path)
 	buf_init(&source, TEMPLATE_BYTES_MAX + 1);
 	int rc = input_read(path, &source);
 	if (rc < 0)
-		return ctl_fail(j->c, EXIT_NO, "%s: cannot be read: %s", input_name(path), rc == -EMSGSIZE ? "too large for a template" : strerrordesc_np(-rc));
+		return ctl_fail(j->c, EXIT_NO, "%s: cannot be read: %s", input_name(path),
+		                rc == -EMSGSIZE ? "too large for a template" : strerrordesc_np(-rc));
 	return parse(j, input_name(path), &source);
 }
 
@@ -82,7 +87,8 @@ static int from_daemon(struct job *j, const char *what)
 	int code = ctl_template_ref(j->c, what, &ref);
 	if (code)
 		return code;
-	json_t *params = json_pack("{s:s,s:s,s:s*}", "namespace", ref.space, "name", ref.name, "version", *ref.version ? ref.version : NULL);
+	json_t *params = json_pack("{s:s,s:s,s:s*}", "namespace", ref.space, "name", ref.name, "version",
+	                           *ref.version ? ref.version : NULL);
 	code = ctl_call(j->c, "template.get", params, &answer);
 	if (code)
 		return code;
@@ -96,7 +102,8 @@ static int from_daemon(struct job *j, const char *what)
 static bool is_file(const char *what)
 {
 	const char *dot = strrchr(what, '.');
-	return strcmp(what, "-") == 0 || access(what, F_OK) == 0 || (dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0 || strcmp(dot, ".json") == 0));
+	return strcmp(what, "-") == 0 || access(what, F_OK) == 0 ||
+	       (dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0 || strcmp(dot, ".json") == 0));
 }
 
 static int prepare(struct ctl *c, struct job *j)
@@ -106,7 +113,8 @@ static int prepare(struct ctl *c, struct job *j)
 	int code = pick_language(j);
 	if (code == EXIT_OK)
 		code = is_file(what) ? from_file(j, what) : from_daemon(j, what);
-	if (code == EXIT_OK && (gen_model_build(&j->model, j->template) < 0 || gen_name_fields(&j->model, j->language) < 0))
+	if (code == EXIT_OK &&
+	    (gen_model_build(&j->model, j->template) < 0 || gen_name_fields(&j->model, j->language) < 0))
 		code = ctl_fail(c, EXIT_NO, "out of memory");
 	return code;
 }
@@ -141,7 +149,8 @@ static int write_file(const struct ctl *c, const char *path, const struct buf *b
 	int rc = make_parents(path);
 	FILE *f = rc < 0 ? NULL : fopen(path, cli_has(c->cli, "force") ? "we" : "wxe");
 	if (!f)
-		return ctl_fail(c, EXIT_NO, "%s: %s%s", path, strerrordesc_np(rc < 0 ? -rc : errno), rc == 0 && errno == EEXIST ? "; --force overwrites it" : "");
+		return ctl_fail(c, EXIT_NO, "%s: %s%s", path, strerrordesc_np(rc < 0 ? -rc : errno),
+		                rc == 0 && errno == EEXIST ? "; --force overwrites it" : "");
 	bool ok = fwrite(b->data, 1, b->len, f) == b->len;
 	ok &= fclose(f) == 0;
 	return ok ? EXIT_OK : ctl_fail(c, EXIT_NO, "%s: %s", path, strerrordesc_np(errno));
@@ -203,7 +212,8 @@ int run_generate_handler(struct ctl *c)
 	buf_init(&b, 0);
 	int code = prepare(c, &j);
 	if (code == EXIT_OK)
-		code = put_handlers(&j, only, &b) ? give(c, &b) : ctl_fail(c, EXIT_NO, "the template has no step %s", only);
+		code = put_handlers(&j, only, &b) ? give(c, &b)
+		                                  : ctl_fail(c, EXIT_NO, "the template has no step %s", only);
 	job_done(&j);
 	return code;
 }
@@ -259,7 +269,10 @@ int run_generate_scaffold(struct ctl *c)
 	const char *dir = cli_get(c->cli, "output");
 	int code = prepare(c, &j);
 	if (code == EXIT_OK && j.style != j.language->styles)
-		code = ctl_fail(c, EXIT_USAGE, "a scaffold has the style %s; \nmake the types in another with: taskerctl generate types --style", j.language->styles->name);
+		code = ctl_fail(
+			c, EXIT_USAGE,
+			"a scaffold has the style %s; \nmake the types in another with: taskerctl generate types --style",
+			j.language->styles->name);
 	if (code == EXIT_OK) {
 		char *name = gen_snake(gen_text(j.template, "name"));
 		code = put_template(&j, dir ? dir : name);

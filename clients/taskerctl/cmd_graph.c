@@ -63,7 +63,8 @@ int run_template_graph(struct ctl *c)
 	if (looks_like_file(c->cli->args[0]))
 		code = template_from_file(c, c->cli->args[0], &t);
 	else
-		code = ctl_template_ref(c, c->cli->args[0], &ref) ?: get_template(c, ref.space, ref.name, ref.version, &t);
+		code = ctl_template_ref(c, c->cli->args[0], &ref)
+		               ?: get_template(c, ref.space, ref.name, ref.version, &t);
 	return code ? code : graph_draw(c, t, NULL, how);
 }
 

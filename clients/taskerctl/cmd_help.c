@@ -21,8 +21,8 @@ static json_t *options_json(const struct opt *opts, const struct verb *unless)
 		char letter[2] = {opts->letter, '\0'};
 		if (verb_hides(unless, opts))
 			continue;
-		json_t *o = json_pack("{s:s,s:s*,s:s*,s:s}", "name", opts->name, "letter", opts->letter ? letter : NULL, "argument", opts->arg,
-		                      "help", opts->help);
+		json_t *o = json_pack("{s:s,s:s*,s:s*,s:s}", "name", opts->name, "letter", opts->letter ? letter : NULL,
+		                      "argument", opts->arg, "help", opts->help);
 		if (opts->kind)
 			json_object_set_new(o, "kind", kind_json_of(opts->kind));
 		json_array_append_new(all, o);
@@ -42,7 +42,8 @@ static json_t *exits_json(const struct verb *v)
 {
 	json_t *all = json_array();
 	for (size_t i = 0; i < sizeof v->exits / sizeof *v->exits && v->exits[i].means; i++)
-		json_array_append_new(all, json_pack("{s:i,s:s}", "code", v->exits[i].code, "means", v->exits[i].means));
+		json_array_append_new(all,
+		                      json_pack("{s:i,s:s}", "code", v->exits[i].code, "means", v->exits[i].means));
 	return all;
 }
 
@@ -50,7 +51,8 @@ static json_t *examples_json(const struct verb *v)
 {
 	json_t *all = json_array();
 	for (size_t i = 0; i < sizeof v->examples / sizeof *v->examples && v->examples[i].command; i++)
-		json_array_append_new(all, json_pack("{s:s,s:s}", "what", v->examples[i].what, "command", v->examples[i].command));
+		json_array_append_new(all, json_pack("{s:s,s:s}", "what", v->examples[i].what, "command",
+		                                     v->examples[i].command));
 	return all;
 }
 
@@ -65,8 +67,9 @@ static json_t *columns_json(const struct verb *v, bool wide)
 
 static json_t *verb_json(const struct group *g, const struct verb *v)
 {
-	json_t *j = json_pack("{s:s?,s:s,s:s,s:s,s:s*,s:i}", "group", g->name, "command", v->name, "arguments", v->args ? v->args : "", "summary",
-	                      v->summary, "help", v->help, "min_arguments", v->min_args);
+	json_t *j =
+		json_pack("{s:s?,s:s,s:s,s:s,s:s*,s:i}", "group", g->name, "command", v->name, "arguments",
+	                  v->args ? v->args : "", "summary", v->summary, "help", v->help, "min_arguments", v->min_args);
 	json_object_set_new(j, "max_arguments", v->max_args < 0 ? json_null() : json_integer(v->max_args));
 	json_object_set_new(j, "role", verb_role(v) ? json_string(verb_role(v)) : json_null());
 	json_object_set_new(j, "asks", v->asks ? json_string(v->asks) : json_null());
@@ -87,14 +90,16 @@ static void print_commands(const struct ctl *c, const struct group *group, const
 	cleanup_(cleanup_json) json_t *commands = json_array(), *groups_list = json_array(), *exits = json_array();
 	FOR_EACH_VERB(g, v) {
 		if (v == g->verbs && g->name)
-			json_array_append_new(groups_list, json_pack("{s:s,s:s}", "name", g->name, "summary", g->summary));
+			json_array_append_new(groups_list,
+			                      json_pack("{s:s,s:s}", "name", g->name, "summary", g->summary));
 		if (!(v->flags & VERB_HIDDEN) && (!group || g == group) && (!verb || v == verb))
 			json_array_append_new(commands, verb_json(g, v));
 	}
 	for (int i = 0; exit_code_meaning(i); i++)
 		json_array_append_new(exits, json_pack("{s:i,s:s}", "code", i, "means", exit_code_meaning(i)));
-	cleanup_(cleanup_json) json_t *j = json_pack("{s:O,s:o,s:O,s:O}", "groups", groups_list, "options", options_json(global_options, NULL), "exit_codes",
-	                                             exits, "commands", commands);
+	cleanup_(cleanup_json) json_t *j =
+		json_pack("{s:O,s:o,s:O,s:O}", "groups", groups_list, "options", options_json(global_options, NULL),
+	                  "exit_codes", exits, "commands", commands);
 	ctl_print_json(c, j, false);
 }
 
@@ -108,7 +113,8 @@ int run_help(struct ctl *c)
 	buf_init(&b, 0);
 	v = words == n ? v : NULL;
 	if (n > 0 && !v && !g)
-		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s\nsee what there is with: taskerctl help", args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
+		return ctl_fail(c, EXIT_USAGE, "no such command: %s%s%s\nsee what there is with: taskerctl help",
+		                args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
 	if (c->cli->json) {
 		print_commands(c, g, v);
 		return EXIT_OK;

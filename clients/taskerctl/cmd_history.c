@@ -19,7 +19,9 @@ static int fetch(struct ctl *c, json_t *params, json_t **ret)
 		if (!all)
 			all = json_incref(page);
 		else
-			json_object_foreach(page, key, list) if (json_is_array(list)) json_array_extend(json_object_get(all, key), list);
+			json_object_foreach(page, key, list)
+				if (json_is_array(list))
+					json_array_extend(json_object_get(all, key), list);
 		cursor = json_object_get(page, "next_cursor");
 		if (!json_is_string(cursor))
 			break;
@@ -118,7 +120,11 @@ static const struct column audit[] = {
     {"REQUEST", COL_WIDE, cell_value, "request"},
     NO_COLUMN,
 };
-const struct listing list_audit = {.columns = audit, .empty = "nothing fits; all that was done by hand: taskerctl audit; of an archived task: taskerctl task history UUID", .ask = list_ask_pages};
+const struct listing list_audit = {
+	.columns = audit,
+	.empty =
+		"nothing fits; all that was done by hand: taskerctl audit; of an archived task: taskerctl task history UUID",
+	.ask = list_ask_pages};
 
 /* ---- steps ---- */
 

@@ -12,7 +12,8 @@ static void cell_task_state(struct table *t, const json_t *task, const char *key
 
 static void cell_done(struct table *t, const json_t *task, const char *key)
 {
-	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, key, 0), (long long)json_int(task, "total_steps", 0));
+	table_cellf(t, NULL, "%lld/%lld", (long long)json_int(task, key, 0),
+	            (long long)json_int(task, "total_steps", 0));
 }
 
 /* From its creation to its end, or until now. */
@@ -41,4 +42,6 @@ static const struct column columns[] = {
     {"UPDATED", COL_WIDE, cell_second, "updated_at"},
     NO_COLUMN,
 };
-const struct listing list_tasks = {.columns = columns, .empty = "no tasks fit; see all there are with: taskerctl task list", .ask = list_ask_pages};
+const struct listing list_tasks = {.columns = columns,
+                                   .empty = "no tasks fit; see all there are with: taskerctl task list",
+                                   .ask = list_ask_pages};

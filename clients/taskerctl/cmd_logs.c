@@ -30,13 +30,15 @@ static const char *level_colour(const char *priority)
 static void print_entry(const struct ctl *c, const json_t *e)
 {
 	char at[40], clean[64];
-	const char *step = field(e, "TASKER_STEP_NAME"), *priority = field(e, "PRIORITY"), *colour = c->colour ? level_colour(priority) : NULL;
+	const char *step = field(e, "TASKER_STEP_NAME"), *priority = field(e, "PRIORITY"),
+		   *colour = c->colour ? level_colour(priority) : NULL;
 	cleanup_(cleanup_buf) struct buf b = {0};
 	if (!*step)
 		step = field(e, "TASKER_STEP");
 	buf_init(&b, 0);
 	text_copy(clean, sizeof clean, field(e, "SYSLOG_IDENTIFIER"));
-	buf_printf(&b, "%s %s[%s] ", time_text(strtoll(field(e, "__REALTIME_TIMESTAMP"), NULL, 10), at), clean, field(e, "_PID"));
+	buf_printf(&b, "%s %s[%s] ", time_text(strtoll(field(e, "__REALTIME_TIMESTAMP"), NULL, 10), at), clean,
+	           field(e, "_PID"));
 	if (*step) {
 		text_put(&b, step, 0);
 		buf_append_str(&b, ": ");
@@ -146,7 +148,10 @@ static int run_journalctl(struct ctl *c, struct lines *l, const char *since)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return ctl_fail(c, EXIT_NO, "there is no journalctl: the daemon's log is where its standard error goes; search it for %s", l->task);
+		return ctl_fail(
+			c, EXIT_NO,
+			"there is no journalctl: the daemon's log is where its standard error goes; search it for %s",
+			l->task);
 	/* It ends with 1 when nothing fits. */
 	return WIFEXITED(status) && WEXITSTATUS(status) <= 1 ? EXIT_OK : ctl_fail(c, EXIT_NO, "journalctl has failed");
 }
@@ -162,7 +167,10 @@ int journal_show(struct ctl *c, const char *task, const char *step)
 	if (code == EXIT_OK)
 		code = run_journalctl(c, &l, json_string_value(json_object_get(when, "since")));
 	if (code == EXIT_OK && l.n == 0)
-		ctl_note(c, "the journal has nothing about it that you may read (are you in the group systemd-journal? does the daemon run under systemd?); see also: taskerctl task history %s", task);
+		ctl_note(
+			c,
+			"the journal has nothing about it that you may read (are you in the group systemd-journal? does the daemon run under systemd?); see also: taskerctl task history %s",
+			task);
 	return code;
 }
 
@@ -170,6 +178,9 @@ int run_logs(struct ctl *c)
 {
 	for (int i = 0; i < c->cli->nargs; i++)
 		if (!is_uuid(c->cli->args[i]))
-			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a %s\nsee what there is with: taskerctl task list, taskerctl task get UUID", c->cli->args[i], i == 0 ? "task" : "step");
+			return ctl_fail(
+				c, EXIT_USAGE,
+				"%s is not the uuid of a %s\nsee what there is with: taskerctl task list, taskerctl task get UUID",
+				c->cli->args[i], i == 0 ? "task" : "step");
 	return journal_show(c, c->cli->args[0], c->cli->nargs > 1 ? c->cli->args[1] : NULL);
 }

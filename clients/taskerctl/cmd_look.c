@@ -20,13 +20,16 @@ static void tell_broken(const json_t *workers)
 		{
 			char line[1024], clean[1024], place[340] = "";
 			if (*json_text(b, "file"))
-				snprintf(place, sizeof place, "%.300s:%lld: ", json_text(b, "file"), (long long)json_int(b, "line", 0));
-			snprintf(line, sizeof line, "%.64s cannot load %.200s: %s%.400s", json_text(w, "name"), json_text(b, "name"), place, json_text(b, "message"));
+				snprintf(place, sizeof place, "%.300s:%lld: ", json_text(b, "file"),
+				         (long long)json_int(b, "line", 0));
+			snprintf(line, sizeof line, "%.64s cannot load %.200s: %s%.400s", json_text(w, "name"),
+			         json_text(b, "name"), place, json_text(b, "message"));
 			text_copy(clean, sizeof clean, line);
 			buf_printf(&out, "%s\n", clean);
 		}
 		if (json_int(w, "more_broken", 0) > 0)
-			buf_printf(&out, "and %lld more: taskerctl worker show %s\n", (long long)json_int(w, "more_broken", 0), json_text(w, "worker_uuid"));
+			buf_printf(&out, "and %lld more: taskerctl worker show %s\n",
+			           (long long)json_int(w, "more_broken", 0), json_text(w, "worker_uuid"));
 	}
 	if (out.len)
 		ctl_write(&out);
@@ -58,7 +61,8 @@ static void cell_open(struct table *t, const json_t *w, const char *key)
 {
 	const json_t *open = json_object_get(w, key);
 	if (open)
-		table_cellf(t, NULL, "%lld/%lld", (long long)json_integer_value(open), (long long)json_int(w, "max_concurrency", 0));
+		table_cellf(t, NULL, "%lld/%lld", (long long)json_integer_value(open),
+		            (long long)json_int(w, "max_concurrency", 0));
 	else
 		table_cellf(t, NULL, "-/%lld", (long long)json_int(w, "max_concurrency", 0));
 }
@@ -68,7 +72,10 @@ static void cell_credits(struct table *t, const json_t *w, const char *key)
 {
 	const json_t *open = json_object_get(w, key);
 	if (open)
-		table_cellf(t, NULL, "%lld", (long long)(json_flag(w, "draining") ? 0 : json_int(w, "max_concurrency", 0) - json_integer_value(open)));
+		table_cellf(t, NULL, "%lld",
+		            (long long)(json_flag(w, "draining")
+		                                ? 0
+		                                : json_int(w, "max_concurrency", 0) - json_integer_value(open)));
 	else
 		table_cell(t, NULL, NULL);
 }
@@ -119,9 +126,10 @@ static const struct column worker_columns[] = {
     NO_COLUMN,
 };
 const struct listing list_workers = {
-    .columns = worker_columns,
-    .empty = "no worker is connected; start one (taskerd-python worker FILE), or see why its service does not run with: systemctl status 'taskerd-worker@*'; which steps workers were lost in: taskerctl analytics failing -o wide",
-    .after = tell_all_broken,
+	.columns = worker_columns,
+	.empty =
+		"no worker is connected; start one (taskerd-python worker FILE), or see why its service does not run with: systemctl status 'taskerd-worker@*'; which steps workers were lost in: taskerctl analytics failing -o wide",
+	.after = tell_all_broken,
 };
 
 static void cell_lease(struct table *t, const json_t *n, const char *key)
@@ -154,7 +162,9 @@ static const struct column node_columns[] = {
     {"LEASE UNTIL", COL_WIDE, cell_second, "lease_until"},
     NO_COLUMN,
 };
-const struct listing list_nodes = {.columns = node_columns, .empty = "no node is registered; see the daemon that answers with: taskerctl version"};
+const struct listing list_nodes =
+	{.columns = node_columns,
+         .empty = "no node is registered; see the daemon that answers with: taskerctl version"};
 
 /* "alpha 3: 12.5/s, beta 1: 0.0/s": how many workers each node has for it, and how fast they are. */
 static void cell_shares(struct table *t, const json_t *q, const char *key)
@@ -163,7 +173,9 @@ static void cell_shares(struct table *t, const json_t *q, const char *key)
 	size_t i;
 	json_t *n;
 	buf_init(&b, 0);
-	json_array_foreach(json_object_get(q, key), i, n) buf_printf(&b, "%s%s %lld: %.1f/s", i ? ", " : "", json_text(n, "node"), (long long)json_int(n, "workers", 0), json_number_value(json_object_get(n, "rate")));
+	json_array_foreach(json_object_get(q, key), i, n)
+		buf_printf(&b, "%s%s %lld: %.1f/s", i ? ", " : "", json_text(n, "node"),
+		           (long long)json_int(n, "workers", 0), json_number_value(json_object_get(n, "rate")));
 	table_cell(t, NULL, b.len ? buf_text(&b) : NULL);
 }
 
@@ -182,7 +194,9 @@ static const struct column queue_columns[] = {
     {"NODES", COL_WIDE, cell_shares, "nodes"},
     NO_COLUMN,
 };
-const struct listing list_queues = {.columns = queue_columns, .empty = "there are no queues; they come with templates: taskerctl template apply FILE"};
+const struct listing list_queues =
+	{.columns = queue_columns,
+         .empty = "there are no queues; they come with templates: taskerctl template apply FILE"};
 
 /* ---- one of them ---- */
 
@@ -211,11 +225,18 @@ static void cell_ended(struct table *t, const json_t *s, const char *key)
 static void print_worker(const struct ctl *c, const json_t *w)
 {
 	static const struct column running[] = {
-	    {"TASK", 0, cell_value, "task_uuid"},     {"STEP", 0, cell_value, "step_uuid"}, {"HANDLER", COL_SHRINK, cell_value, "handler"},
+	    {"TASK", 0, cell_value, "task_uuid"},     {"STEP", 0, cell_value, "step_uuid"}, {"HANDLER", COL_SHRINK,
+	     cell_value, "handler"},
 	    {"ATTEMPT", COL_RIGHT, cell_value, "attempt"}, {"", 0, cell_ended, "ended"},    NO_COLUMN};
 	static const struct {
 		const char *title, *key;
-	} texts[] = {{"worker", "worker_uuid"}, {"name", "name"}, {"node", "node"}, {"unit", "unit"}, {"client", "client"}, {"language", "language"}, {"connected", "connected_at"}};
+	} texts[] = {{"worker", "worker_uuid"},
+	             {"name", "name"},
+	             {"node", "node"},
+	             {"unit", "unit"},
+	             {"client", "client"},
+	             {"language", "language"},
+	             {"connected", "connected_at"}};
 	char line[200];
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
 		ctl_fact(c, texts[i].title, json_text(w, texts[i].key));
@@ -223,18 +244,23 @@ static void print_worker(const struct ctl *c, const json_t *w)
 	fact_int(c, "uid", w, "uid");
 	ctl_fact(c, "state", json_flag(w, "draining") ? "draining: it gets no more steps" : "working");
 	if (json_object_get(w, "open"))
-		snprintf(line, sizeof line, "%lld of %lld steps", (long long)json_int(w, "open", 0), (long long)json_int(w, "max_concurrency", 0));
+		snprintf(line, sizeof line, "%lld of %lld steps", (long long)json_int(w, "open", 0),
+		         (long long)json_int(w, "max_concurrency", 0));
 	else
-		snprintf(line, sizeof line, "at most %lld steps; how many, its own node knows", (long long)json_int(w, "max_concurrency", 0));
+		snprintf(line, sizeof line, "at most %lld steps; how many, its own node knows",
+		         (long long)json_int(w, "max_concurrency", 0));
 	ctl_fact(c, "holds", line);
 	if (json_object_get(w, "done")) {
-		snprintf(line, sizeof line, "%lld steps, %.2f a second lately", (long long)json_int(w, "done", 0), json_number_value(json_object_get(w, "rate")));
+		snprintf(line, sizeof line, "%lld steps, %.2f a second lately", (long long)json_int(w, "done", 0),
+		         json_number_value(json_object_get(w, "rate")));
 		ctl_fact(c, "has done", line);
 	}
 	fact_list(c, "namespaces", json_object_get(w, "namespaces"));
 	fact_list(c, "handlers", json_object_get(w, "handlers"));
 	if (!json_object_get(w, "running")) {
-		snprintf(line, sizeof line, "steps that only the daemon of %.40s knows; the figures are what it said last", json_text(w, "node"));
+		snprintf(line, sizeof line,
+		         "steps that only the daemon of %.40s knows; the figures are what it said last",
+		         json_text(w, "node"));
 		ctl_fact(c, "it runs", line);
 	}
 	list_print_below(c, running, json_object_get(w, "running"));
@@ -242,7 +268,8 @@ static void print_worker(const struct ctl *c, const json_t *w)
 	tell_broken(one);
 }
 
-/* A worker by its uuid, or by its name or pid if there is one of it only. 0 with *ret, or an exit code after having said why. */
+/* A worker by its uuid, or by its name or pid if there is one of it only. 0 with *ret, or an exit code after having
+ * said why. */
 static int find_worker(struct ctl *c, const char *word, char ret[64])
 {
 	cleanup_(cleanup_json) json_t *answer = NULL;
@@ -265,7 +292,11 @@ static int find_worker(struct ctl *c, const char *word, char ret[64])
 	}
 	if (found == 1)
 		return EXIT_OK;
-	return ctl_fail(c, found ? EXIT_USAGE : EXIT_NOT_FOUND, found ? "%s is the name of several workers: say which by its uuid\nsee it with: taskerctl worker list" : "no worker is called %s\nsee who is connected with: taskerctl worker list", word);
+	return ctl_fail(
+		c, found ? EXIT_USAGE : EXIT_NOT_FOUND,
+		found ? "%s is the name of several workers: say which by its uuid\nsee it with: taskerctl worker list"
+		      : "no worker is called %s\nsee who is connected with: taskerctl worker list",
+		word);
 }
 
 int run_worker_show(struct ctl *c)
@@ -293,7 +324,8 @@ int run_worker_drain(struct ctl *c)
 	operate_by_whom(c, params);
 	code = ctl_show(c, "worker.drain", params, print_draining);
 	if (code == EXIT_OK)
-		ctl_note(c, "it finishes what it runs, and ends; see what that is with: taskerctl worker show %s", uuid);
+		ctl_note(c, "it finishes what it runs, and ends; see what that is with: taskerctl worker show %s",
+		         uuid);
 	return code;
 }
 
@@ -301,8 +333,11 @@ static void print_node(const struct ctl *c, const json_t *n, const json_t *info)
 {
 	static const struct {
 		const char *title, *key;
-	} texts[] = {{"node", "node"}, {"host", "host"}, {"version", "version"}, {"state", "state"}, {"started", "started_at"}, {"lease until", "lease_until"}},
-	  numbers[] = {{"number", "node_no"}, {"pid", "pid"}, {"store threads", "store_threads"}, {"sessions", "sessions"}, {"workers", "workers"}, {"steps given", "open_steps"}, {"in progress", "in_progress"}};
+	} texts[] = {{"node", "node"},   {"host", "host"},          {"version", "version"},
+	             {"state", "state"}, {"started", "started_at"}, {"lease until", "lease_until"}},
+	  numbers[] = {{"number", "node_no"},         {"pid", "pid"},         {"store threads", "store_threads"},
+	               {"sessions", "sessions"},      {"workers", "workers"}, {"steps given", "open_steps"},
+	               {"in progress", "in_progress"}};
 	const json_t *db = json_object_get(info, "database");
 	char line[300];
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -312,7 +347,8 @@ static void print_node(const struct ctl *c, const json_t *n, const json_t *info)
 	if (!db)
 		return;
 	long long v = (long long)json_int(db, "version", 0);
-	snprintf(line, sizeof line, "%s, PostgreSQL %lld.%lld, schema %lld, queues by %s", json_text(db, "state"), v / 10000, v % 10000, (long long)json_int(db, "schema", 0), json_text(db, "pgmq"));
+	snprintf(line, sizeof line, "%s, PostgreSQL %lld.%lld, schema %lld, queues by %s", json_text(db, "state"),
+	         v / 10000, v % 10000, (long long)json_int(db, "schema", 0), json_text(db, "pgmq"));
 	ctl_fact(c, "database", line);
 	ctl_fact(c, "", json_text(db, "error"));
 }
@@ -328,9 +364,12 @@ int run_node_show(struct ctl *c)
 	if (code)
 		return code;
 	const char *own = json_text(info, "node"), *name = c->cli->nargs > 0 ? c->cli->args[0] : own;
-	json_array_foreach(json_object_get(answer, "nodes"), i, n) if (strcmp(json_text(n, "node"), name) == 0) found = n;
+	json_array_foreach(json_object_get(answer, "nodes"), i, n)
+		if (strcmp(json_text(n, "node"), name) == 0)
+			found = n;
 	if (!found)
-		return ctl_fail(c, EXIT_NOT_FOUND, "there is no node %s\nsee what there is with: taskerctl node list", name);
+		return ctl_fail(c, EXIT_NOT_FOUND, "there is no node %s\nsee what there is with: taskerctl node list",
+		                name);
 	if (strcmp(own, name) == 0) /* who is asked knows more of itself */
 		json_object_update_missing(found, info);
 	if (c->cli->json)

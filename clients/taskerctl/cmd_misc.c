@@ -43,12 +43,14 @@ static void print_server(const json_t *info)
 	json_t *h;
 	const json_t *oldest = json_object_get(db, "oldest_call");
 	if (json_array_size(json_object_get(db, "hanging")) == 0 && json_int(oldest, "ms", 0) >= 1000) {
-		snprintf(line, sizeof line, "for %s: %.60s", text_duration(json_int(oldest, "ms", 0) * 1000, age), json_text(oldest, "call"));
+		snprintf(line, sizeof line, "for %s: %.60s", text_duration(json_int(oldest, "ms", 0) * 1000, age),
+		         json_text(oldest, "call"));
 		put_fact("waiting", line);
 	}
 	json_array_foreach(json_object_get(db, "hanging"), i, h)
 	{
-		snprintf(line, sizeof line, "for %s: %.60s; %.150s", text_duration(json_int(h, "ms", 0) * 1000, age), json_text(h, "call"), json_text(h, "why"));
+		snprintf(line, sizeof line, "for %s: %.60s; %.150s", text_duration(json_int(h, "ms", 0) * 1000, age),
+		         json_text(h, "call"), json_text(h, "why"));
 		put_fact("waiting", line);
 	}
 }
@@ -74,7 +76,8 @@ static bool is_up(const json_t *info)
 
 static bool may_come(const struct tasker_error *err)
 {
-	return err->rc != -EACCES && err->rc != -EPERM && err->rc != -ENAMETOOLONG && strcmp(err->code, "permission_denied") != 0;
+	return err->rc != -EACCES && err->rc != -EPERM && err->rc != -ENAMETOOLONG &&
+	       strcmp(err->code, "permission_denied") != 0;
 }
 
 /* Until it is there and has its database, with --wait. */
@@ -167,7 +170,10 @@ int run_doctor(struct ctl *c)
 	json_array_foreach(checks, i, check) if (!c->cli->quiet || !json_flag(check, "ok"))
 	    print_check(c, check);
 	if (code == EXIT_OK)
-		ctl_note(c, "all %zu checks passed: nothing is stranded; what waits for somebody is shown by: taskerctl status", json_array_size(checks));
+		ctl_note(
+			c,
+			"all %zu checks passed: nothing is stranded; what waits for somebody is shown by: taskerctl status",
+			json_array_size(checks));
 	else
 		ctl_note(c, "%zu of %zu checks found something; look closer with: taskerctl task get UUID",
 		         bad, json_array_size(checks));

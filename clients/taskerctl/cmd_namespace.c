@@ -23,7 +23,9 @@ static const struct column columns[] = {
     {"CREATED", COL_WIDE, cell_second, "created_at"},
     NO_COLUMN,
 };
-const struct listing list_namespaces = {.columns = columns, .empty = "there are no namespaces; they come with templates: taskerctl template apply FILE"};
+const struct listing list_namespaces =
+	{.columns = columns,
+         .empty = "there are no namespaces; they come with templates: taskerctl template apply FILE"};
 
 static void print_one(const struct ctl *c, const json_t *answer)
 {

@@ -10,7 +10,8 @@
 
 /* ---- parameters ---- */
 
-/* The options that pick, as the filter of a bulk action; NULL if none was given. 0, or an exit code after having said why. */
+/* The options that pick, as the filter of a bulk action; NULL if none was given. 0, or an exit code after having said
+ * why. */
 static int filter_options(const struct ctl *c, json_t **ret)
 {
 	json_t *filter = json_object();
@@ -33,7 +34,10 @@ void operate_by_whom(const struct ctl *c, json_t *params)
 int operate_step_args(const struct ctl *c, json_t *params)
 {
 	if (!is_uuid(c->cli->args[0]))
-		return ctl_fail(c, EXIT_USAGE, "%s is not a uuid: that of a step, or that of a task and the step's name, is expected\nsee the steps of a task with: taskerctl task get UUID", c->cli->args[0]);
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"%s is not a uuid: that of a step, or that of a task and the step's name, is expected\nsee the steps of a task with: taskerctl task get UUID",
+			c->cli->args[0]);
 	json_object_set_new(params, c->cli->nargs > 1 ? "task_uuid" : "step_uuid", json_string(c->cli->args[0]));
 	if (c->cli->nargs > 1)
 		json_object_set_new(params, "step", json_string(c->cli->args[1]));
@@ -45,7 +49,8 @@ int operate_step_args(const struct ctl *c, json_t *params)
 static void cell_outcome(struct table *t, const json_t *item, const char *key)
 {
 	const char *outcome = json_text(item, key);
-	table_cell(t, strcmp(outcome, "refused") == 0 ? "31" : NULL, strcmp(outcome, "would_be_done") == 0 ? "would be done" : outcome);
+	table_cell(t, strcmp(outcome, "refused") == 0 ? "31" : NULL,
+	           strcmp(outcome, "would_be_done") == 0 ? "would be done" : outcome);
 }
 
 static void cell_kind(struct table *t, const json_t *item, const char *key)
@@ -56,8 +61,12 @@ static void cell_kind(struct table *t, const json_t *item, const char *key)
 #define RESULT                                                                                                         \
 	{"STATE", 0, cell_state, "state"}, {"OUTCOME", 0, cell_outcome, "outcome"}, {"WHY", COL_SHRINK, cell_value, "message"}, NO_COLUMN
 
-static const struct column tasks[] = {{"TASK", 0, cell_value, "task_uuid"}, {"TEMPLATE", COL_SHRINK, cell_kind, "name"}, RESULT};
-static const struct column steps_of_tasks[] = {{"TASK", 0, cell_value, "task_uuid"}, {"STEP", COL_SHRINK, cell_value, "step"}, RESULT};
+static const struct column tasks[] = {{"TASK", 0, cell_value, "task_uuid"},
+                                      {"TEMPLATE", COL_SHRINK, cell_kind, "name"},
+                                      RESULT};
+static const struct column steps_of_tasks[] = {{"TASK", 0, cell_value, "task_uuid"},
+                                               {"STEP", COL_SHRINK, cell_value, "step"},
+                                               RESULT};
 
 #define PAGE 500 /* what the daemon takes at a time if it is told nothing else */
 
@@ -72,7 +81,8 @@ static int ask_for_all(struct ctl *c, const char *method, json_t *params, int64_
 		int code = ctl_call(c, method, json_deep_copy(params), &page);
 		if (code) {
 			if (*ret)
-				ctl_note(c, "before that: %lld done, %lld refused", (long long)done, (long long)refused);
+				ctl_note(c, "before that: %lld done, %lld refused", (long long)done,
+				         (long long)refused);
 			return code;
 		}
 		done += json_int(page, "done", 0);
@@ -105,16 +115,20 @@ static int print_many(struct ctl *c, const json_t *answer, bool steps)
 	if (n == 0)
 		ctl_note(c, "nothing fits these conditions");
 	else if (json_flag(answer, "dry_run"))
-		ctl_note(c, "%lld would be done, %lld refused; nothing was changed", (long long)((int64_t)n - refused), (long long)refused);
+		ctl_note(c, "%lld would be done, %lld refused; nothing was changed", (long long)((int64_t)n - refused),
+		         (long long)refused);
 	else
 		ctl_note(c, "%lld done, %lld refused", (long long)json_int(answer, "done", 0), (long long)refused);
 	return n == 0 ? EXIT_NOT_FOUND : refused > 0 ? EXIT_CONFLICT : EXIT_OK;
 }
 
-static int act_on_many(struct ctl *c, const char *method, const char *action, json_t *filter, json_t *result, bool steps)
+static int act_on_many(struct ctl *c, const char *method, const char *action, json_t *filter, json_t *result,
+                       bool steps)
 {
 	int64_t most = INT64_MAX;
-	cleanup_(cleanup_json) json_t *answer = NULL, *params = json_pack("{s:s,s:O,s:b}", "action", action, "filter", filter, "dry_run", cli_has(c->cli, "dry-run"));
+	cleanup_(cleanup_json) json_t *answer = NULL,
+				      *params = json_pack("{s:s,s:O,s:b}", "action", action, "filter", filter,
+	                                                  "dry_run", cli_has(c->cli, "dry-run"));
 	operate_by_whom(c, params);
 	if (result)
 		json_object_set(params, "result", result);
@@ -135,9 +149,11 @@ static int print_one(struct ctl *c, const json_t *answer, bool step)
 	if (c->cli->json)
 		ctl_print_json(c, answer, false);
 	else if (step)
-		ctl_say("%s %s %s\n", json_text(answer, "step_uuid"), json_text(answer, "name"), json_text(answer, "state"));
+		ctl_say("%s %s %s\n", json_text(answer, "step_uuid"), json_text(answer, "name"),
+		        json_text(answer, "state"));
 	else
-		ctl_say("%s %s%s\n", json_text(answer, "task_uuid"), json_text(answer, "state"), json_flag(answer, "paused") ? " paused" : "");
+		ctl_say("%s %s%s\n", json_text(answer, "task_uuid"), json_text(answer, "state"),
+		        json_flag(answer, "paused") ? " paused" : "");
 	return EXIT_OK;
 }
 
@@ -162,7 +178,9 @@ int operate_redrive(struct ctl *c)
 	if (code)
 		return code;
 	if (!filter)
-		return ctl_fail(c, EXIT_USAGE, "which? name an entry or its task, or pick some by options (--all takes all that are open)\nsee what they have in common with: taskerctl dlq causes");
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"which? name an entry or its task, or pick some by options (--all takes all that are open)\nsee what they have in common with: taskerctl dlq causes");
 	if (!json_object_get(filter, "dlq"))
 		json_object_set_new(filter, "dlq", json_string("any"));
 	return act_on_many(c, "task.bulk_action", "retry", filter, NULL, false);
@@ -177,7 +195,9 @@ static int act_on_tasks(struct ctl *c, const char *action)
 	if (code)
 		return code;
 	if (c->cli->nargs == 0 && !filter)
-		return ctl_fail(c, EXIT_USAGE, "which tasks? name them, or pick them by options (--all takes all there are)\nsee what there is with: taskerctl task list");
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"which tasks? name them, or pick them by options (--all takes all there are)\nsee what there is with: taskerctl task list");
 	if (c->cli->nargs == 1 && !filter && !cli_has(c->cli, "dry-run")) {
 		bool plain = strcmp(action, "cancel") == 0 && !cli_has(c->cli, "operator");
 		json_t *params = json_pack("{s:s}", "task_uuid", c->cli->args[0]);
@@ -208,11 +228,14 @@ static int act_on_steps(struct ctl *c, const char *action)
 	if (wants && !result)
 		return ctl_fail(c, EXIT_USAGE, "which result? --result JSON is needed");
 	if ((c->cli->nargs == 0) == (filter == NULL))
-		return ctl_fail(c, EXIT_USAGE, filter ? "name a step or pick some by options, not both" : "which steps? name one, or pick them by options (--all takes all there are)");
+		return ctl_fail(c, EXIT_USAGE,
+		                filter ? "name a step or pick some by options, not both"
+		                       : "which steps? name one, or pick them by options (--all takes all there are)");
 	if (filter)
 		return act_on_many(c, "step.bulk_action", action, filter, result, true);
 	if (cli_has(c->cli, "dry-run"))
-		return ctl_fail(c, EXIT_USAGE, "--dry-run is for steps picked by options\nsee this one with: taskerctl step get");
+		return ctl_fail(c, EXIT_USAGE,
+		                "--dry-run is for steps picked by options\nsee this one with: taskerctl step get");
 	json_t *params = json_pack("{s:s}", "action", action);
 	if (result)
 		json_object_set(params, "result", result);

@@ -31,7 +31,8 @@ static int look(const struct ctl *c, struct profiles *all, const struct profile 
 
 static json_t *profile_json(const struct profile *p, bool now)
 {
-	json_t *j = json_pack("{s:s,s:b,s:s,s:i}", "name", p->name, "current", now, "file", p->file, "line", (int)p->line);
+	json_t *j =
+		json_pack("{s:s,s:b,s:s,s:i}", "name", p->name, "current", now, "file", p->file, "line", (int)p->line);
 	for (size_t i = 0; i < PROFILE_KEYS; i++)
 		if (p->values[i])
 			json_object_set_new(j, profile_key_names[i], json_string(p->values[i]));
@@ -74,7 +75,10 @@ static const struct column columns[] = {
     {"TIMEOUT", COL_WIDE, cell_value, "timeout"},
     NO_COLUMN,
 };
-const struct listing list_profiles = {.columns = columns, .empty = "no profiles; write some into the file that is named in: man taskerctl-profile", .ask = read_all};
+const struct listing list_profiles =
+	{.columns = columns,
+         .empty = "no profiles; write some into the file that is named in: man taskerctl-profile",
+         .ask = read_all};
 
 static int show_none(const struct ctl *c)
 {
@@ -101,7 +105,9 @@ int run_profile_show(struct ctl *c)
 		return code;
 	bool now = c->cli->nargs == 0;
 	if (!now && !(p = profile_find(&all, c->cli->args[0], &why)))
-		return ctl_fail(c, EXIT_NOT_FOUND, "there is no profile %s\nsee what there is with: taskerctl profile list", c->cli->args[0]);
+		return ctl_fail(c, EXIT_NOT_FOUND,
+		                "there is no profile %s\nsee what there is with: taskerctl profile list",
+		                c->cli->args[0]);
 	if (!p)
 		return show_none(c);
 	cleanup_(cleanup_json) json_t *j = profile_json(p, now);

@@ -17,7 +17,8 @@ int run_queue_resume(struct ctl *c)
 
 static json_t *purge_params(const struct ctl *c, bool dry)
 {
-	json_t *params = json_pack("{s:s,s:s,s:b}", "namespace", c->cli->args[0], "handler", c->cli->args[1], "dry_run", dry);
+	json_t *params =
+		json_pack("{s:s,s:s,s:b}", "namespace", c->cli->args[0], "handler", c->cli->args[1], "dry_run", dry);
 	operate_by_whom(c, params);
 	if (!cli_has(c->cli, "reason"))
 		json_object_set_new(params, "reason", json_string("dry run"));
@@ -32,9 +33,12 @@ static int confirm(struct ctl *c, const json_t *look)
 	if (cli_has(c->cli, "yes"))
 		return EXIT_OK;
 	if (!c->out_tty || !c->err_tty)
-		return ctl_fail(c, EXIT_USAGE, "queue purge cancels tasks: say --yes\nor see first what would be done with: --dry-run");
-	ctl_warn("%s%lld messages wait for %s in %s. Throw them away and cancel their tasks? Type yes: ", waiting > 100000 ? "more than " : "",
-	        waiting > 100000 ? 100000 : waiting, c->cli->args[1], c->cli->args[0]);
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"queue purge cancels tasks: say --yes\nor see first what would be done with: --dry-run");
+	ctl_warn("%s%lld messages wait for %s in %s. Throw them away and cancel their tasks? Type yes: ",
+	         waiting > 100000 ? "more than " : "", waiting > 100000 ? 100000 : waiting, c->cli->args[1],
+	         c->cli->args[0]);
 	if (!fgets(answer, sizeof answer, stdin) || strcmp(answer, "yes\n") != 0)
 		return ctl_fail(c, EXIT_NO, "nothing was changed");
 	return EXIT_OK;
@@ -49,7 +53,8 @@ static int purge_all(struct ctl *c, json_t **ret)
 		int code = ctl_call(c, "queue.purge", purge_params(c, false), &page);
 		if (code) {
 			if (*ret)
-				ctl_note(c, "before that: %lld messages, %lld tasks cancelled", (long long)messages, (long long)tasks);
+				ctl_note(c, "before that: %lld messages, %lld tasks cancelled", (long long)messages,
+				         (long long)tasks);
 			return code;
 		}
 		messages += json_int(page, "messages", 0);
@@ -79,11 +84,15 @@ static void print_purged(const struct ctl *c, const json_t *answer)
 	}
 	json_array_foreach(json_object_get(answer, "task_uuids"), i, uuid) ctl_say("%s\n", json_string_value(uuid));
 	if (dry)
-		ctl_note(c, "%lld messages wait there; of the first %lld the %lld tasks above would be cancelled; nothing was changed", (long long)json_int(answer, "left", 0),
-		         (long long)json_int(answer, "messages", 0), (long long)json_int(answer, "tasks", 0));
+		ctl_note(
+			c,
+			"%lld messages wait there; of the first %lld the %lld tasks above would be cancelled; nothing was changed",
+			(long long)json_int(answer, "left", 0), (long long)json_int(answer, "messages", 0),
+			(long long)json_int(answer, "tasks", 0));
 	else
-		ctl_note(c, "%lld messages thrown away, %lld tasks cancelled; %lld messages are left", (long long)json_int(answer, "messages", 0),
-		         (long long)json_int(answer, "tasks", 0), (long long)json_int(answer, "left", 0));
+		ctl_note(c, "%lld messages thrown away, %lld tasks cancelled; %lld messages are left",
+		         (long long)json_int(answer, "messages", 0), (long long)json_int(answer, "tasks", 0),
+		         (long long)json_int(answer, "left", 0));
 }
 
 int run_queue_purge(struct ctl *c)

@@ -17,34 +17,45 @@ static int read_dump(const struct ctl *c, const char *path, json_t **ret)
 		return ctl_fail(c, EXIT_NO, "%s cannot be read: %s", input_name(path), strerrordesc_np(-rc));
 	*ret = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES, &why);
 	if (!*ret)
-		return ctl_fail(c, EXIT_NO, "%s: not JSON: %s (line %d, column %d)", input_name(path), why.text, why.line, why.column);
+		return ctl_fail(c, EXIT_NO, "%s: not JSON: %s (line %d, column %d)", input_name(path), why.text,
+		                why.line, why.column);
 	if (strcmp(json_text(*ret, "format"), DUMP_FORMAT) != 0)
-		return ctl_fail(c, EXIT_NO, "%s is no dump of a task\nmake one with: taskerctl task dump UUID >FILE", input_name(path));
+		return ctl_fail(c, EXIT_NO, "%s is no dump of a task\nmake one with: taskerctl task dump UUID >FILE",
+		                input_name(path));
 	if (json_int(*ret, "format_version", 0) != DUMP_VERSION)
-		return ctl_fail(c, EXIT_NO, "%s is of version %lld of the format; this taskerctl reads version %d: use the one that wrote it, %s", input_name(path),
-		                (long long)json_int(*ret, "format_version", 0), DUMP_VERSION, json_text(*ret, "taskerctl"));
-	if (!json_is_object(json_object_get(json_object_get(*ret, "template"), "definition")) || !json_is_array(json_object_get(json_object_get(*ret, "task"), "steps")))
+		return ctl_fail(
+			c, EXIT_NO,
+			"%s is of version %lld of the format; this taskerctl reads version %d: use the one that wrote it, %s",
+			input_name(path), (long long)json_int(*ret, "format_version", 0), DUMP_VERSION,
+			json_text(*ret, "taskerctl"));
+	if (!json_is_object(json_object_get(json_object_get(*ret, "template"), "definition")) ||
+	    !json_is_array(json_object_get(json_object_get(*ret, "task"), "steps")))
 		return ctl_fail(c, EXIT_NO, "%s lacks template.definition or task.steps", input_name(path));
 	return EXIT_OK;
 }
 
-/* The template under its own name in the other namespace. One with this version and other content there is a conflict. */
+/* The template under its own name in the other namespace. One with this version and other content there is a
+ * conflict. */
 static int apply_template(struct ctl *c, const json_t *dump, const char *space)
 {
-	cleanup_(cleanup_json) json_t *definition = json_deep_copy(json_object_get(json_object_get(dump, "template"), "definition")), *answer = NULL;
+	cleanup_(cleanup_json)
+		json_t *definition = json_deep_copy(json_object_get(json_object_get(dump, "template"), "definition")),
+		       *answer = NULL;
 	json_object_del(definition, "namespace");
 	json_object_set_new(definition, "namespace_name", json_string(space));
 	cleanup_(cleanup_free) char *source = json_dumps(definition, JSON_COMPACT | JSON_REAL_PRECISION(17));
 	if (!source)
 		return ctl_fail(c, EXIT_NO, "out of memory");
-	return ctl_call(c, "template.apply", json_pack("{s:s,s:s}", "source", source, "filename", "the dump's template"), &answer);
+	return ctl_call(c, "template.apply",
+	                json_pack("{s:s,s:s}", "source", source, "filename", "the dump's template"), &answer);
 }
 
 static int make_task(struct ctl *c, const json_t *dump, const char *space, json_t **ret)
 {
 	static const char *const kept[] = {"context", "priority", "tags"};
 	const json_t *task = json_object_get(dump, "task");
-	json_t *params = json_pack("{s:s,s:s,s:s,s:s}", "namespace", space, "name", json_text(task, "name"), "version", json_text(task, "version"), "correlation_id", json_text(task, "task_uuid"));
+	json_t *params = json_pack("{s:s,s:s,s:s,s:s}", "namespace", space, "name", json_text(task, "name"), "version",
+	                           json_text(task, "version"), "correlation_id", json_text(task, "task_uuid"));
 	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
 		if (json_object_get(task, kept[i]) && !json_is_null(json_object_get(task, kept[i])))
 			json_object_set(params, kept[i], json_object_get(task, kept[i]));
@@ -74,7 +85,8 @@ static json_t *ancestors(const json_t *steps, const char *step)
 	cleanup_(cleanup_json) json_t *parents = json_object(), *queue = json_array();
 	json_t *found = json_object(), *s;
 	size_t i, k;
-	json_array_foreach(steps, i, s) json_object_set(parents, json_text(s, "name"), json_object_get(s, "depends_on"));
+	json_array_foreach(steps, i, s)
+		json_object_set(parents, json_text(s, "name"), json_object_get(s, "depends_on"));
 	json_array_append_new(queue, json_string(step));
 	for (i = 0; i < json_array_size(queue); i++) {
 		json_t *parent, *of = json_object_get(parents, json_string_value(json_array_get(queue, i)));
@@ -91,7 +103,8 @@ static json_t *ancestors(const json_t *steps, const char *step)
 	return found;
 }
 
-/* Should the step be done from the start? With --before STEP only what that one needs (`needed`); with --state start nothing. */
+/* Should the step be done from the start? With --before STEP only what that one needs (`needed`); with --state start
+ * nothing. */
 static bool keeps(const struct ctl *c, const json_t *needed, const json_t *s)
 {
 	const char *state = cli_get(c->cli, "state");
@@ -106,7 +119,8 @@ static int finish_step(struct ctl *c, const char *task, const json_t *s)
 	cleanup_(cleanup_json) json_t *answer = NULL;
 	const json_t *result = json_object_get(s, "result");
 	bool has = result && !json_is_null(result);
-	json_t *params = json_pack("{s:s,s:s,s:s}", "task_uuid", task, "step", json_text(s, "name"), "action", has ? "complete_manually" : "resolve_manually");
+	json_t *params = json_pack("{s:s,s:s,s:s}", "task_uuid", task, "step", json_text(s, "name"), "action",
+	                           has ? "complete_manually" : "resolve_manually");
 	if (has)
 		json_object_set_new(params, "result", json_deep_copy(result));
 	operate_by_whom(c, params);
@@ -120,7 +134,8 @@ static int first_done_first(const void *a, const void *b)
 	return order ? order : strcmp(json_text(x, "step_uuid"), json_text(y, "step_uuid"));
 }
 
-/* In the order in which they were done: no step is before one that it depends on, and what decisions and batches make exists by then. */
+/* In the order in which they were done: no step is before one that it depends on, and what decisions and batches make
+ * exists by then. */
 static int finish_steps(struct ctl *c, const json_t *dump, const char *task, size_t *ret_done)
 {
 	const json_t *steps = json_object_get(json_object_get(dump, "task"), "steps");
@@ -169,7 +184,9 @@ int run_task_restore(struct ctl *c)
 	const char *space = cli_get(c->cli, "namespace");
 	size_t done = 0;
 	if (!space || !cli_has(c->cli, "reason"))
-		return ctl_fail(c, EXIT_USAGE, space ? "why? --reason TEXT is needed" : "into which namespace? --namespace NAME is needed");
+		return ctl_fail(c, EXIT_USAGE,
+		                space ? "why? --reason TEXT is needed"
+		                      : "into which namespace? --namespace NAME is needed");
 	int code = read_dump(c, c->cli->args[0], &dump);
 	if (code == EXIT_OK)
 		code = check_usage(c, dump);
@@ -184,7 +201,8 @@ int run_task_restore(struct ctl *c)
 	if (code == EXIT_OK && cli_has(c->cli, "run"))
 		code = go_on(c, uuid, &task);
 	else if (code == EXIT_OK)
-		ctl_note(c, "%zu steps are done; the task is paused: go on with taskerctl task resume %s --reason TEXT", done, uuid);
+		ctl_note(c, "%zu steps are done; the task is paused: go on with taskerctl task resume %s --reason TEXT",
+		         done, uuid);
 	else
 		ctl_note(c, "the task %s is there, paused, with %zu steps done", uuid, done);
 	if (code)

@@ -20,7 +20,8 @@ static int set_keep(struct ctl *c, json_t *params)
 	else if (parse_duration(keep, &ms) == 0 && ms % MINUTE_MS == 0)
 		json_object_set_new(params, "keep_minutes", json_integer(ms / MINUTE_MS));
 	else
-		return ctl_fail(c, EXIT_USAGE, "--keep: %s is neither whole minutes (30m, 72h) nor forever or default", keep);
+		return ctl_fail(c, EXIT_USAGE, "--keep: %s is neither whole minutes (30m, 72h) nor forever or default",
+		                keep);
 	return EXIT_OK;
 }
 
@@ -28,7 +29,9 @@ static void cell_kept(struct table *t, const json_t *rule, const char *key)
 {
 	char text[24];
 	const json_t *keep = json_object_get(rule, key);
-	table_cell(t, NULL, json_is_integer(keep) ? text_duration(json_integer_value(keep) * MINUTE_MS * 1000, text) : "for ever");
+	table_cell(t, NULL,
+	           json_is_integer(keep) ? text_duration(json_integer_value(keep) * MINUTE_MS * 1000, text)
+	                                 : "for ever");
 }
 
 static void cell_then(struct table *t, const json_t *rule, const char *key)
@@ -46,7 +49,9 @@ static const struct column columns[] = {
     {"THEN", 0, cell_then, "action"},    {"SAID BY", 0, cell_own, "own"},
     {"MINUTES", COL_RIGHT | COL_WIDE, cell_value, "keep_minutes"}, NO_COLUMN,
 };
-const struct listing list_retention = {.columns = columns, .empty = "there are no rules; make one with: taskerctl namespace retention NAMESPACE --keep 72h"};
+const struct listing list_retention =
+	{.columns = columns,
+         .empty = "there are no rules; make one with: taskerctl namespace retention NAMESPACE --keep 72h"};
 
 int run_namespace_retention(struct ctl *c)
 {

@@ -28,7 +28,11 @@ static int look(struct ctl *c, json_t **ret)
 {
 	static const struct {
 		const char *key, *method, *list;
-	} parts[] = {{"server", "server.info", NULL}, {"stats", "stats", NULL}, {"queues", "queue.list", "queues"}, {"workers", "worker.list", "workers"}, {"nodes", "node.list", "nodes"}};
+	} parts[] = {{"server", "server.info", NULL},
+	             {"stats", "stats", NULL},
+	             {"queues", "queue.list", "queues"},
+	             {"workers", "worker.list", "workers"},
+	             {"nodes", "node.list", "nodes"}};
 	cleanup_(cleanup_json) json_t *all = json_object();
 	char at[40];
 	json_object_set_new(all, "at", json_string(time_text((int64_t)now_wall(), at)));
@@ -77,21 +81,33 @@ static double rate_of(const json_t *all, const char *key)
 
 static void put_head(const struct ctl *c, struct buf *out, const json_t *all)
 {
-	const json_t *server = json_object_get(all, "server"), *tasks = json_object_get(json_object_get(all, "stats"), "tasks");
+	const json_t *server = json_object_get(all, "server"),
+		     *tasks = json_object_get(json_object_get(all, "stats"), "tasks");
 	char line[400], up[24];
-	snprintf(line, sizeof line, "%.60s, up %s, database %.20s, %lld sessions; %zu nodes, %zu workers", json_text(server, "node"), text_duration(json_int(server, "uptime_ms", 0) * 1000, up),
-	         json_text(json_object_get(server, "database"), "state"), (long long)json_int(server, "sessions", 0), json_array_size(json_object_get(all, "nodes")),
-	         json_array_size(json_object_get(all, "workers")));
+	snprintf(line, sizeof line, "%.60s, up %s, database %.20s, %lld sessions; %zu nodes, %zu workers",
+	         json_text(server, "node"), text_duration(json_int(server, "uptime_ms", 0) * 1000, up),
+	         json_text(json_object_get(server, "database"), "state"), (long long)json_int(server, "sessions", 0),
+	         json_array_size(json_object_get(all, "nodes")), json_array_size(json_object_get(all, "workers")));
 	put_line(c, out, "taskerd", line);
-	snprintf(line, sizeof line, "%.1f tasks created, %.1f results recorded, %.1f transactions a second; %.1f steps sent", rate_of(all, "created"), rate_of(all, "recorded"), rate_of(all, "batches"),
+	snprintf(line, sizeof line,
+	         "%.1f tasks created, %.1f results recorded, %.1f transactions a second; %.1f steps sent",
+	         rate_of(all, "created"), rate_of(all, "recorded"), rate_of(all, "batches"),
 	         rate_of(all, "steps_sent"));
 	put_line(c, out, "this node", line);
-	snprintf(line, sizeof line, "%lld created, %lld finished, %lld of them failed, in the last minute; %lld dead letters pending", (long long)json_int(tasks, "created_per_minute", 0),
-	         (long long)json_int(tasks, "finished_per_minute", 0), (long long)json_int(tasks, "failed_per_minute", 0), (long long)json_int(json_object_get(all, "stats"), "dlq_pending", 0));
+	snprintf(line, sizeof line,
+	         "%lld created, %lld finished, %lld of them failed, in the last minute; %lld dead letters pending",
+	         (long long)json_int(tasks, "created_per_minute", 0),
+	         (long long)json_int(tasks, "finished_per_minute", 0),
+	         (long long)json_int(tasks, "failed_per_minute", 0),
+	         (long long)json_int(json_object_get(all, "stats"), "dlq_pending", 0));
 	put_line(c, out, "tasks", line);
-	snprintf(line, sizeof line, "%.1f results a second on all nodes; %lld of %lld places taken; %lld steps ready, %lld delayed", sum_of(json_object_get(all, "queues"), "rate"),
+	snprintf(line, sizeof line,
+	         "%.1f results a second on all nodes; %lld of %lld places taken; %lld steps ready, %lld delayed",
+	         sum_of(json_object_get(all, "queues"), "rate"),
 	         (long long)sum(json_object_get(all, "workers"), "open"),
-	         (long long)sum(json_object_get(all, "workers"), "max_concurrency"), (long long)sum(json_object_get(all, "queues"), "ready"), (long long)sum(json_object_get(all, "queues"), "delayed"));
+	         (long long)sum(json_object_get(all, "workers"), "max_concurrency"),
+	         (long long)sum(json_object_get(all, "queues"), "ready"),
+	         (long long)sum(json_object_get(all, "queues"), "delayed"));
 	put_line(c, out, "steps", line);
 }
 
@@ -109,12 +125,15 @@ static void put_table(const struct ctl *c, struct buf *out, const struct column 
 
 static void put_states(const struct ctl *c, struct buf *out, const json_t *all)
 {
-	static const struct column columns[] = {{"TASKS", 0, cell_state, "state"}, {"NUMBER", COL_RIGHT, cell_value, "n"}, NO_COLUMN};
+	static const struct column columns[] = {{"TASKS", 0, cell_state, "state"},
+	                                        {"NUMBER", COL_RIGHT, cell_value, "n"},
+	                                        NO_COLUMN};
 	const json_t *tasks = json_object_get(json_object_get(all, "stats"), "tasks");
 	cleanup_(cleanup_json) json_t *rows = json_array();
 	const char *state;
 	json_t *n;
-	json_object_foreach(json_object_get(tasks, "states"), state, n) json_array_append_new(rows, json_pack("{s:s,s:O}", "state", state, "n", n));
+	json_object_foreach(json_object_get(tasks, "states"), state, n)
+		json_array_append_new(rows, json_pack("{s:s,s:O}", "state", state, "n", n));
 	put_table(c, out, columns, rows);
 	if (!json_flag(tasks, "whole"))
 		buf_printf(out, "of the newest %lld\n", (long long)json_int(tasks, "scanned", 0));
@@ -125,7 +144,8 @@ static void put_states(const struct ctl *c, struct buf *out, const json_t *all)
 static int longest_first(const void *a, const void *b)
 {
 	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
-	int64_t n = json_int(x, "ready", 0) + json_int(x, "delayed", 0), m = json_int(y, "ready", 0) + json_int(y, "delayed", 0);
+	int64_t n = json_int(x, "ready", 0) + json_int(x, "delayed", 0),
+		m = json_int(y, "ready", 0) + json_int(y, "delayed", 0);
 	double r = json_number_value(json_object_get(x, "rate")), s = json_number_value(json_object_get(y, "rate"));
 	return n != m ? (n < m) - (n > m) : (r < s) - (r > s);
 }
@@ -138,10 +158,16 @@ static void cell_queue(struct table *t, const json_t *q, const char *key)
 static void put_queues(const struct ctl *c, struct buf *out, const json_t *all)
 {
 	static const struct column columns[] = {
-	    {"QUEUE", COL_SHRINK, cell_queue, "handler"}, {"READY", COL_RIGHT, cell_value, "ready"}, {"DELAYED", COL_RIGHT, cell_value, "delayed"},
-	    {"OLDEST", COL_RIGHT, cell_ms, "oldest_ms"},  {"RATE", COL_RIGHT, cell_rate, "rate"},    {"WORKERS", COL_RIGHT, cell_queue_workers, "workers"}, NO_COLUMN,
+		{"QUEUE", COL_SHRINK, cell_queue, "handler"},
+		{"READY", COL_RIGHT, cell_value, "ready"},
+		{"DELAYED", COL_RIGHT, cell_value, "delayed"},
+		{"OLDEST", COL_RIGHT, cell_ms, "oldest_ms"},
+		{"RATE", COL_RIGHT, cell_rate, "rate"},
+		{"WORKERS", COL_RIGHT, cell_queue_workers, "workers"},
+		NO_COLUMN,
 	};
-	size_t n = json_array_size(json_object_get(all, "queues")), shown = c->height > 30 ? c->height - 20 : QUEUES_SHOWN;
+	size_t n = json_array_size(json_object_get(all, "queues")),
+	       shown = c->height > 30 ? c->height - 20 : QUEUES_SHOWN;
 	cleanup_(cleanup_json) json_t *queues = json_sorted(json_object_get(all, "queues"), longest_first, shown);
 	put_table(c, out, columns, queues);
 	if (n > shown)

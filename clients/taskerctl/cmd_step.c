@@ -53,16 +53,19 @@ static void print_step(const struct ctl *c, const json_t *s)
 {
 	static const struct {
 		const char *title, *key;
-	} times[] = {{"ready", "ready_at"}, {"started", "started_at"}, {"finished", "finished_at"}, {"retry", "retry_at"}, {"node", "node"}, {"worker", "worker"}};
+	} times[] = {{"ready", "ready_at"}, {"started", "started_at"}, {"finished", "finished_at"},
+	             {"retry", "retry_at"}, {"node", "node"},          {"worker", "worker"}};
 	cleanup_(cleanup_buf) struct buf after = {0};
 	char line[600];
 	buf_init(&after, 0);
 	snprintf(line, sizeof line, "%s, %s", json_text(s, "name"), json_text(s, "type"));
 	ctl_fact(c, "step", line);
 	ctl_fact(c, "uuid", json_text(s, "step_uuid"));
-	snprintf(line, sizeof line, "%s, %s%s", json_text(s, "task_uuid"), json_text(s, "task_state"), json_flag(s, "task_paused") ? ", paused" : "");
+	snprintf(line, sizeof line, "%s, %s%s", json_text(s, "task_uuid"), json_text(s, "task_state"),
+	         json_flag(s, "task_paused") ? ", paused" : "");
 	ctl_fact(c, "task", line);
-	snprintf(line, sizeof line, "%s, attempt %lld of %lld", json_text(s, "state"), (long long)json_int(s, "attempts", 0), (long long)json_int(s, "max_attempts", 1));
+	snprintf(line, sizeof line, "%s, attempt %lld of %lld", json_text(s, "state"),
+	         (long long)json_int(s, "attempts", 0), (long long)json_int(s, "max_attempts", 1));
 	ctl_fact(c, "state", line);
 	if (json_int(s, "pending_parents", 0) > 0) {
 		snprintf(line, sizeof line, "%lld steps", (long long)json_int(s, "pending_parents", 0));
@@ -104,7 +107,8 @@ int run_step_result(struct ctl *c)
 	const json_t *result = json_object_get(step, "result");
 	const char *state = json_text(step, "state");
 	if (strcmp(state, "complete") != 0 && strcmp(state, "resolved_manually") != 0)
-		return ctl_fail(c, EXIT_NO, "step %s has no result: it is %s\nsee why with: taskerctl step get %s", json_text(step, "name"), state, json_text(step, "step_uuid"));
+		return ctl_fail(c, EXIT_NO, "step %s has no result: it is %s\nsee why with: taskerctl step get %s",
+		                json_text(step, "name"), state, json_text(step, "step_uuid"));
 	cleanup_(cleanup_json) json_t *null = json_null();
 	ctl_print_json(c, result ? result : null, false);
 	return EXIT_OK;

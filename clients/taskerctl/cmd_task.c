@@ -19,8 +19,9 @@ static void put_state(const struct ctl *c, const json_t *task)
 {
 	const char *state = json_text(task, "state"), *colour = c->colour ? state_colour(state) : NULL;
 	ctl_say("%-14s %s%s%s%s%s%s  %lld of %lld steps complete\n", "state", colour ? "\033[" : "",
-	       colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "", json_flag(task, "paused") ? ", paused" : "",
-	       (long long)json_int(task, "completed_steps", 0), (long long)json_int(task, "total_steps", 0));
+	        colour ? colour : "", colour ? "m" : "", state, colour ? "\033[0m" : "",
+	        json_flag(task, "paused") ? ", paused" : "", (long long)json_int(task, "completed_steps", 0),
+	        (long long)json_int(task, "total_steps", 0));
 }
 
 static void put_facts(const struct ctl *c, const json_t *task)
@@ -63,7 +64,9 @@ static int check_uuids(const struct ctl *c, int n)
 {
 	for (int i = 0; i < n; i++)
 		if (!is_uuid(c->cli->args[i]))
-			return ctl_fail(c, EXIT_USAGE, "%s is not the uuid of a task\nsee what there is with: taskerctl task list", c->cli->args[i]);
+			return ctl_fail(c, EXIT_USAGE,
+			                "%s is not the uuid of a task\nsee what there is with: taskerctl task list",
+			                c->cli->args[i]);
 	return EXIT_OK;
 }
 
@@ -85,7 +88,10 @@ int get_whole_task(struct ctl *c, const char *uuid, json_t **ret)
 	int code = ctl_call(c, "task.get", json_pack("{s:s,s:i}", "task_uuid", uuid, "limit", STEPS_PAGE), &task);
 	while (code == EXIT_OK && json_text(task, "next_cursor")[0]) {
 		cleanup_(cleanup_json) json_t *page = NULL;
-		code = ctl_call(c, "task.get", json_pack("{s:s,s:i,s:s}", "task_uuid", uuid, "limit", STEPS_PAGE, "cursor", json_text(task, "next_cursor")), &page);
+		code = ctl_call(c, "task.get",
+		                json_pack("{s:s,s:i,s:s}", "task_uuid", uuid, "limit", STEPS_PAGE, "cursor",
+		                          json_text(task, "next_cursor")),
+		                &page);
 		json_array_extend(json_object_get(task, "steps"), json_object_get(page, "steps"));
 		json_object_del(task, "next_cursor");
 		if (code == EXIT_OK)

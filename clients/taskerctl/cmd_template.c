@@ -128,8 +128,10 @@ static void print_findings(const json_t *findings, const char *path)
 		const char *file = json_text(x, "file"), *key = json_text(x, "key");
 		int64_t line = json_int(x, "line", 0);
 		if (line > 0)
-			snprintf(place, sizeof place, ":%lld:%lld", (long long)line, (long long)json_int(x, "column", 1));
-		ctl_warn("%s%s: %s: %s%s%s\n", *file ? file : path, place, json_text(x, "severity"), key, *key ? ": " : "", json_text(x, "message"));
+			snprintf(place, sizeof place, ":%lld:%lld", (long long)line,
+			         (long long)json_int(x, "column", 1));
+		ctl_warn("%s%s: %s: %s%s%s\n", *file ? file : path, place, json_text(x, "severity"), key,
+		         *key ? ": " : "", json_text(x, "message"));
 	}
 }
 
@@ -213,7 +215,8 @@ static const struct column columns[] = {
     {"WHOLE DIGEST", COL_WIDE, cell_value, "digest"},
     NO_COLUMN,
 };
-const struct listing list_templates = {.columns = columns, .empty = "no templates; register one with: taskerctl template apply FILE"};
+const struct listing list_templates = {.columns = columns,
+                                       .empty = "no templates; register one with: taskerctl template apply FILE"};
 
 /* ---- show ---- */
 

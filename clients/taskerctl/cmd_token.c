@@ -32,7 +32,8 @@ static const struct column columns[] = {
     {"REVOKED BY", COL_WIDE, cell_value, "revoked_by"},
     NO_COLUMN,
 };
-const struct listing list_tokens = {.columns = columns, .empty = "there are no tokens; make one with: taskerctl token create NAME --role read"};
+const struct listing list_tokens =
+	{.columns = columns, .empty = "there are no tokens; make one with: taskerctl token create NAME --role read"};
 
 static json_t *values(const struct ctl *c, const char *option)
 {
@@ -56,7 +57,8 @@ int run_token_create(struct ctl *c)
 {
 	cleanup_(cleanup_json) json_t *params = json_pack("{s:s}", "name", c->cli->args[0]), *answer = NULL;
 	if (!cli_has(c->cli, "role"))
-		return ctl_fail(c, EXIT_USAGE, "what for? --role read, submit, work, operate or admin is needed; it may be repeated");
+		return ctl_fail(c, EXIT_USAGE,
+		                "what for? --role read, submit, work, operate or admin is needed; it may be repeated");
 	json_object_set_new(params, "roles", values(c, "role"));
 	if (cli_has(c->cli, "namespace"))
 		json_object_set_new(params, "namespaces", values(c, "namespace"));
@@ -72,8 +74,10 @@ int run_token_create(struct ctl *c)
 	}
 	ctl_say("%s\n", json_text(answer, "token"));
 	const char *until = json_text(answer, "expires_at");
-	ctl_note(c, "This is token %s, shown this once and kept nowhere. It is good %s%s; end it with: taskerctl token revoke %s", json_text(answer, "id"),
-	         *until ? "until " : "until it is revoked", until, json_text(answer, "id"));
+	ctl_note(
+		c,
+		"This is token %s, shown this once and kept nowhere. It is good %s%s; end it with: taskerctl token revoke %s",
+		json_text(answer, "id"), *until ? "until " : "until it is revoked", until, json_text(answer, "id"));
 	return EXIT_OK;
 }
 
@@ -83,7 +87,8 @@ static int revoke_one(struct ctl *c, const char *token, json_t *all)
 	struct tasker_error err = {0};
 	operate_by_whom(c, params);
 	if (ctl_try(c, "token.revoke", params, &answer, &err) < 0) {
-		json_array_append_new(all, json_pack("{s:s,s:o}", "token", token, "error", ctl_error_json(c, &err, NULL)));
+		json_array_append_new(all,
+		                      json_pack("{s:s,s:o}", "token", token, "error", ctl_error_json(c, &err, NULL)));
 		return ctl_complain(c, token, &err);
 	}
 	if (!c->cli->json)

@@ -295,8 +295,9 @@ static void conclude(struct watch *w)
 /* With --json the last line says what the exit code says. */
 static void print_end(const struct watch *w, int code)
 {
-	cleanup_(cleanup_json) json_t *line = json_pack("{s:s,s:s,s:O,s:b,s:i}", "kind", "end", "task_uuid", w->uuid, "state",
-	                                                json_object_get(w->task, "state"), "settled", w->ended, "exit_code", code);
+	cleanup_(cleanup_json) json_t *line =
+		json_pack("{s:s,s:s,s:O,s:b,s:i}", "kind", "end", "task_uuid", w->uuid, "state",
+	                  json_object_get(w->task, "state"), "settled", w->ended, "exit_code", code);
 	if (w->c->cli->json)
 		ctl_print_json(w->c, line, true);
 }

@@ -30,8 +30,8 @@ struct offers {
 const char *line_value(const struct line *l, const char *option);
 /* Offer a value, if it begins as the word does and can stand in one line. */
 void offer(struct offers *o, const char *value, const char *about);
-/* The last of `words` is being completed. Offers all that the tables know; the kind of value that may stand there as well is
- * returned, NULL if none. */
+/* The last of `words` is being completed. Offers all that the tables know; the kind of value that may stand there as
+ * well is returned, NULL if none. */
 const struct kind *complete_words(int nwords, char *const *words, struct line *ret, struct offers *o);
 
 struct completion_script {

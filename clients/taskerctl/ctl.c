@@ -79,7 +79,8 @@ void ctl_note(const struct ctl *c, const char *fmt, ...)
 	va_end(ap);
 	text_copy(clean, sizeof clean, text);
 	(void)ctl_flush();
-	fprintf(c->screen ? stdout : stderr, "%s\n", clean); /* what a pager shows is kept until the end: in its order */
+	/* what a pager shows is kept until the end: in its order */
+	fprintf(c->screen ? stdout : stderr, "%s\n", clean);
 }
 
 /* ---- what went wrong ---- */
@@ -99,7 +100,8 @@ static void tell(const struct ctl *c, const char *message, const char *hint)
 	fprintf(stderr, "%s\n", buf_text(&b));
 }
 
-/* Whether standard output has its JSON document. There is one in all: what is there already is not followed by another. */
+/* Whether standard output has its JSON document. There is one in all: what is there already is not followed by
+ * another. */
 static bool document_printed;
 
 static void answer_with_error(const struct ctl *c, const json_t *doc)
@@ -111,7 +113,8 @@ static void answer_with_error(const struct ctl *c, const json_t *doc)
 /* What the exit codes are called in JSON, where no error of the daemon has a code. */
 static const char *code_of(enum exit_code exit)
 {
-	static const char *const codes[] = {[EXIT_USAGE] = "usage", [EXIT_NOT_FOUND] = "not_found", [EXIT_CONFLICT] = "conflict"};
+	static const char *const codes[] =
+		{[EXIT_USAGE] = "usage", [EXIT_NOT_FOUND] = "not_found", [EXIT_CONFLICT] = "conflict"};
 	return (size_t)exit < sizeof codes / sizeof *codes && codes[exit] ? codes[exit] : "failed";
 }
 
@@ -127,7 +130,8 @@ int ctl_fail_text(const struct ctl *c, enum exit_code exit, const char *text)
 	if (!hint || !*hint)
 		hint = (char *)buf_text(&help);
 	tell(c, message, hint);
-	cleanup_(cleanup_json) json_t *doc = json_pack("{s:{s:s,s:s,s:s,s:i}}", "error", "code", code_of(exit), "message", message, "hint", hint, "exit_code", (int)exit);
+	cleanup_(cleanup_json) json_t *doc = json_pack("{s:{s:s,s:s,s:s,s:i}}", "error", "code", code_of(exit),
+	                                               "message", message, "hint", hint, "exit_code", (int)exit);
 	answer_with_error(c, doc);
 	return (int)exit;
 }
@@ -143,11 +147,13 @@ int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...)
 }
 
 /* The message of an error, and what to do about it. */
-static void describe(const struct ctl *c, const char *about, const struct tasker_error *err, struct buf *message, struct buf *hint)
+static void describe(const struct ctl *c, const char *about, const struct tasker_error *err, struct buf *message,
+                     struct buf *hint)
 {
 	buf_init(message, 0);
 	buf_init(hint, 0);
-	buf_printf(message, "%s%s%s", about ? about : "", about ? ": " : "", err->message[0] ? err->message : err->code);
+	buf_printf(message, "%s%s%s", about ? about : "", about ? ": " : "",
+	           err->message[0] ? err->message : err->code);
 	put_hint(hint, err, c->cli);
 }
 
@@ -155,7 +161,8 @@ json_t *ctl_error_json(const struct ctl *c, const struct tasker_error *err, json
 {
 	cleanup_(cleanup_buf) struct buf message = {0}, hint = {0};
 	describe(c, NULL, err, &message, &hint);
-	json_t *e = json_pack("{s:s,s:s,s:s,s:i}", "code", err->code, "message", buf_text(&message), "hint", buf_text(&hint), "exit_code", (int)exit_code_for(err));
+	json_t *e = json_pack("{s:s,s:s,s:s,s:i}", "code", err->code, "message", buf_text(&message), "hint",
+	                      buf_text(&hint), "exit_code", (int)exit_code_for(err));
 	if (err->path[0])
 		json_object_set_new(e, "path", json_string(err->path));
 	if (err->retry_after_ms)
@@ -198,7 +205,8 @@ static void name_the_silent(const struct ctl *c, struct tasker_error *err)
 {
 	struct tasker_error ignored = {0};
 	cleanup_(cleanup_free) char *text = NULL;
-	if (err->rc != -ETIMEDOUT || !c->conn || tasker_call_json(c->conn, "server.info", "{}", 2 * SILENT_MS, &text, &ignored) < 0)
+	if (err->rc != -ETIMEDOUT || !c->conn ||
+	    tasker_call_json(c->conn, "server.info", "{}", 2 * SILENT_MS, &text, &ignored) < 0)
 		return;
 	cleanup_(cleanup_json) json_t *info = json_loads(text, 0, NULL);
 	const json_t *db = json_object_get(info, "database"), *call = json_object_get(db, "oldest_call");
@@ -206,9 +214,11 @@ static void name_the_silent(const struct ctl *c, struct tasker_error *err)
 	char waited[24];
 	size_t n = strlen(err->message);
 	if (*state && strcmp(state, "up") != 0)
-		snprintf(err->message + n, sizeof err->message - n, ": its database is %.20s%s%.300s", state, *error ? ", " : "", error);
+		snprintf(err->message + n, sizeof err->message - n, ": its database is %.20s%s%.300s", state,
+		         *error ? ", " : "", error);
 	else if (json_int(call, "ms", 0) >= SILENT_MS)
-		snprintf(err->message + n, sizeof err->message - n, ": its database has not answered \"%.100s\" for %s", json_text(call, "call"), text_duration(json_int(call, "ms", 0) * 1000, waited));
+		snprintf(err->message + n, sizeof err->message - n, ": its database has not answered \"%.100s\" for %s",
+		         json_text(call, "call"), text_duration(json_int(call, "ms", 0) * 1000, waited));
 }
 
 int ctl_error(const struct ctl *c, const struct tasker_error *why)
@@ -258,8 +268,11 @@ void ctl_print_json(const struct ctl *c, const json_t *j, bool line)
 
 void ctl_print_table(const struct ctl *c, const struct table *t, size_t indent)
 {
-	const struct table_style style = {
-	    .width = c->width, .heading = !c->cli->quiet, .colour = c->colour, .wide = c->cli->output == OUTPUT_WIDE, .indent = indent};
+	const struct table_style style = {.width = c->width,
+	                                  .heading = !c->cli->quiet,
+	                                  .colour = c->colour,
+	                                  .wide = c->cli->output == OUTPUT_WIDE,
+	                                  .indent = indent};
 	cleanup_(cleanup_buf) struct buf b = {0};
 	buf_init(&b, 0);
 	if (table_render(t, &style, &b) < 0)
@@ -450,7 +463,10 @@ bool task_state_is_final(const char *state)
 int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref *ret)
 {
 	if (parse_template_ref(text, ret) < 0)
-		return ctl_fail(c, EXIT_USAGE, "%s is not a template: NS/NAME[@VERSION] is expected\nsee what there is with: taskerctl template list", text);
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"%s is not a template: NS/NAME[@VERSION] is expected\nsee what there is with: taskerctl template list",
+			text);
 	if (!strchr(text, '/') && c->cli->space)
 		snprintf(ret->space, sizeof ret->space, "%s", c->cli->space);
 	return EXIT_OK;
@@ -467,12 +483,14 @@ int ctl_json_option(const struct ctl *c, const char *option, json_t **ret)
 	const char *path = *given == '@' ? given + 1 : strcmp(given, "-") == 0 ? given : NULL;
 	int rc = path ? input_read(path, &b) : 0;
 	if (rc < 0)
-		return ctl_fail(c, EXIT_NO, "--%s: %s cannot be read: %s", option, input_name(path), strerrordesc_np(-rc));
+		return ctl_fail(c, EXIT_NO, "--%s: %s cannot be read: %s", option, input_name(path),
+		                strerrordesc_np(-rc));
 	if (!path)
 		buf_append_str(&b, given);
 	*ret = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	if (!*ret)
-		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line, why.column);
+		return ctl_fail(c, EXIT_USAGE, "--%s: not JSON: %s (line %d, column %d)", option, why.text, why.line,
+		                why.column);
 	return EXIT_OK;
 }
 
@@ -485,7 +503,10 @@ int ctl_set_time(const struct ctl *c, json_t *params, const char *key, const cha
 		return EXIT_OK;
 	}
 	if (parse_duration(text + (*text == '+'), &ms) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--%s: %s is neither a time nor a duration from now: 2030-01-31T09:00:00Z, +90s or +30d is expected", option, text);
+		return ctl_fail(
+			c, EXIT_USAGE,
+			"--%s: %s is neither a time nor a duration from now: 2030-01-31T09:00:00Z, +90s or +30d is expected",
+			option, text);
 	time_text((int64_t)now_wall() + ms * 1000, at);
 	json_object_set_new(params, key, json_string(at));
 	return EXIT_OK;
@@ -505,7 +526,8 @@ void ctl_fact(const struct ctl *c, const char *key, const char *value)
 
 void ctl_fact_json(const struct ctl *c, const char *key, const json_t *v, bool empty)
 {
-	cleanup_(cleanup_free) char *text = v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	cleanup_(cleanup_free) char *text =
+		v && !json_is_null(v) ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	if (text && (empty || (strcmp(text, "{}") != 0 && strcmp(text, "[]") != 0)))
 		ctl_fact(c, key, text);
 }

@@ -59,8 +59,8 @@ void ctl_say(const char *fmt, ...) printf_like(1, 2);
 void ctl_warn(const char *fmt, ...) printf_like(1, 2);
 /* A note for people, to stderr, but not with --quiet. A newline is added. */
 void ctl_note(const struct ctl *c, const char *fmt, ...) printf_like(2, 3);
-/* "taskerctl: ..." to stderr, and with --json as a document on stdout. What follows a newline says what to do next; by default it is to
- * look at the help of the verb. Returns `code`. */
+/* "taskerctl: ..." to stderr, and with --json as a document on stdout. What follows a newline says what to do next; by
+ * default it is to look at the help of the verb. Returns `code`. */
 int ctl_fail(const struct ctl *c, enum exit_code code, const char *fmt, ...) printf_like(3, 4);
 int ctl_fail_text(const struct ctl *c, enum exit_code code, const char *text);
 /* An error as it is in JSON: code, message, hint, exit_code, and what else there is. `details` may be NULL. */
@@ -105,8 +105,8 @@ void json_join(const json_t *list, struct buf *b);
 /* "key: value" if the option was given. */
 void json_set_option(json_t *params, const char *key, const struct cli *cli, const char *option);
 
-/* A template as an argument names it; without a namespace in it that of the profile, else "default". 0, or an exit code after
- * having said why. */
+/* A template as an argument names it; without a namespace in it that of the profile, else "default". 0, or an exit code
+ * after having said why. */
 struct template_ref;
 int ctl_template_ref(const struct ctl *c, const char *text, struct template_ref *ret) must_check;
 /* The value of an option that is JSON text, @FILE or -. 0 with *ret (NULL if it was not given), or an exit code

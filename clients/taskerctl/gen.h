@@ -48,7 +48,8 @@ int gen_model_build(struct gen_model *m, const json_t *template) must_check;
 void gen_model_done(struct gen_model *m);
 /* The record of the task's context, or NULL: it has no schema with properties. */
 const struct gen_record *gen_input_of(const struct gen_model *m);
-/* A small value that fits a schema (as far as types, required fields, enums, minima and lengths go). A new reference. */
+/* A small value that fits a schema (as far as types, required fields, enums, minima and lengths go). A new
+ * reference. */
 json_t *gen_example(const json_t *schema);
 
 /* ---- names (gen_names.c) ---- */
@@ -86,7 +87,8 @@ struct gen_language {
 	void (*handler)(const struct gen_model *m, const json_t *step, struct buf *b);
 	void (*handler_head)(const struct gen_model *m, struct buf *b); /* what stands above handlers */
 	void (*handler_foot)(const struct gen_model *m, struct buf *b); /* and below all of them; or NULL */
-	const struct gen_file *files;                                   /* of a scaffold, besides the types and the template */
+	/* of a scaffold, besides the types and the template */
+	const struct gen_file *files;
 };
 extern const struct gen_language *const gen_languages[]; /* ends with NULL */
 extern const struct gen_language gen_python, gen_ruby, gen_typescript, gen_rust, gen_c;

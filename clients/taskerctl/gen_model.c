@@ -147,7 +147,8 @@ static struct gen_record *record_of(struct at *a, const json_t *schema, const ch
 		return r;
 	}
 	r = calloc(1, sizeof *r);
-	if (!r || !(r->name = unique_name(a->m, hint)) || !(r->fields = calloc(json_object_size(json_object_get(schema, "properties")) + 1, sizeof *r->fields))) {
+	if (!r || !(r->name = unique_name(a->m, hint)) ||
+	    !(r->fields = calloc(json_object_size(json_object_get(schema, "properties")) + 1, sizeof *r->fields))) {
 		if (r)
 			free(r->name);
 		free(r);
@@ -201,7 +202,8 @@ static void plain_type(struct at *a, const json_t *schema, const char *hint, str
 	static const struct {
 		const char *word;
 		enum gen_kind kind;
-	} words[] = {{"boolean", GEN_BOOL}, {"integer", GEN_INT}, {"number", GEN_NUMBER}, {"string", GEN_STRING}, {"array", GEN_ARRAY}, {"object", GEN_MAP}};
+	} words[] = {{"boolean", GEN_BOOL},  {"integer", GEN_INT}, {"number", GEN_NUMBER},
+	             {"string", GEN_STRING}, {"array", GEN_ARRAY}, {"object", GEN_MAP}};
 	const json_t *type = json_object_get(schema, "type");
 	size_t n = 0;
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
@@ -342,8 +344,11 @@ static json_t *example_string(const json_t *schema)
 
 static json_t *example_number(const json_t *schema, bool whole)
 {
-	const json_t *least = json_object_get(schema, "minimum"), *above = json_object_get(schema, "exclusiveMinimum"), *most = json_object_get(schema, "maximum");
-	double v = json_is_number(least) ? json_number_value(least) : json_is_number(above) ? json_number_value(above) + 1 : 0;
+	const json_t *least = json_object_get(schema, "minimum"), *above = json_object_get(schema, "exclusiveMinimum"),
+		     *most = json_object_get(schema, "maximum");
+	double v = json_is_number(least)   ? json_number_value(least)
+	           : json_is_number(above) ? json_number_value(above) + 1
+	                                   : 0;
 	if (json_is_number(most) && v > json_number_value(most))
 		v = json_number_value(most);
 	return whole ? json_integer((json_int_t)v) : json_real(v);
@@ -353,7 +358,8 @@ static json_t *example(const json_t *schema, const json_t *root, int depth)
 {
 	const char *name, *ref = text_of(schema, "$ref");
 	bool null = false;
-	const json_t *list = json_object_get(schema, "anyOf") ? json_object_get(schema, "anyOf") : json_object_get(schema, "oneOf");
+	const json_t *list =
+		json_object_get(schema, "anyOf") ? json_object_get(schema, "anyOf") : json_object_get(schema, "oneOf");
 	const json_t *fixed = json_object_get(schema, "const");
 	if (!fixed)
 		fixed = json_object_get(schema, "default");

@@ -39,7 +39,8 @@ char *gen_snake(const char *text)
 	struct buf b;
 	buf_init(&b, 0);
 	for (const char *p = text; *p; p++) {
-		bool hump = p > text && isupper((unsigned char)*p) && (islower((unsigned char)p[-1]) || isdigit((unsigned char)p[-1]));
+		bool hump = p > text && isupper((unsigned char)*p) &&
+		            (islower((unsigned char)p[-1]) || isdigit((unsigned char)p[-1]));
 		if ((hump || !plain(*p)) && b.len && b.data[b.len - 1] != '_')
 			buf_append_char(&b, '_');
 		if (plain(*p))

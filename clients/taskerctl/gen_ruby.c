@@ -90,7 +90,8 @@ static void put_record(struct buf *b, const struct gen_record *r, const char *ma
 	buf_printf(b, "\n  %s = %s(", r->name, make);
 	for (size_t i = 0; i < r->n; i++)
 		buf_printf(b, "%s:%s", i ? ", " : "", r->fields[i].name);
-	buf_printf(b, "%s) do\n    def self.from_h(hash)\n      hash = hash.to_h.transform_keys(&:to_s)\n      new(\n", after);
+	buf_printf(b, "%s) do\n    def self.from_h(hash)\n      hash = hash.to_h.transform_keys(&:to_s)\n      new(\n",
+	           after);
 	for (size_t i = 0; i < r->n; i++)
 		put_from(b, &r->fields[i]);
 	buf_append_str(b, "      )\n    end\n\n    def to_data\n      {\n");
@@ -127,7 +128,14 @@ static void datas(const struct gen_model *m, struct buf *b)
 
 static void put_dry_type(struct buf *b, const struct gen_type *t, const struct gen_record *of)
 {
-	static const char *const plain[] = {"Types::Any", "Types::Bool", "Types::Integer", "(Types::Integer | Types::Float)", "Types::String", "Types::Array.of(", "Types::Hash.map(Types::String, ", ""};
+	static const char *const plain[] = {"Types::Any",
+	                                    "Types::Bool",
+	                                    "Types::Integer",
+	                                    "(Types::Integer | Types::Float)",
+	                                    "Types::String",
+	                                    "Types::Array.of(",
+	                                    "Types::Hash.map(Types::String, ",
+	                                    ""};
 	const json_t *w;
 	size_t i;
 	if (t->kind == GEN_RECORD)
@@ -171,15 +179,20 @@ static void dry(const struct gen_model *m, struct buf *b)
 
 /* ---- handlers ---- */
 
-static const struct gen_literals literals = {.open = "{ ", .arrow = " => ", .close = " }", .words = {"nil", "false", "true"}, .quote = quoted};
+static const struct gen_literals literals = {.open = "{ ",
+                                             .arrow = " => ",
+                                             .close = " }",
+                                             .words = {"nil", "false", "true"},
+                                             .quote = quoted};
 static const struct gen_answers answers = {
-    .route = "  Decision.route([",
-    .route_end = "])\n",
-    .config = "  BatchConfig.new(total_items: 10, batch_size: 5)\n",
-    .counted = "  done = batch_context.end_cursor - batch_context.start_cursor\n  { 'items_processed' => done, 'items_succeeded' => done }\n",
-    .value = "  ",
-    .value_end = "\n",
-    .literals = &literals,
+	.route = "  Decision.route([",
+	.route_end = "])\n",
+	.config = "  BatchConfig.new(total_items: 10, batch_size: 5)\n",
+	.counted =
+		"  done = batch_context.end_cursor - batch_context.start_cursor\n  { 'items_processed' => done, 'items_succeeded' => done }\n",
+	.value = "  ",
+	.value_end = "\n",
+	.literals = &literals,
 };
 
 static void put_body(const struct gen_model *m, const json_t *step, struct buf *b)
@@ -189,13 +202,15 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 		gen_put_named(m, b, "  _given = {Name}Types::");
 		buf_printf(b, "%s.from_h(context.task.context)\n", input->name);
 	}
-	gen_put_batches(m, step, &gen_ruby, b, (const char *const[]){"  _", " = context.get_all_dependency_results(", ")\n"}, quoted);
+	gen_put_batches(m, step, &gen_ruby, b,
+	                (const char *const[]){"  _", " = context.get_all_dependency_results(", ")\n"}, quoted);
 	gen_put_answer(m, step, b, &answers);
 }
 
 static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
 {
-	static const char *const kinds[] = {"step_handler", "decision_handler", "batch_analyzer", "batch_worker", "step_handler"};
+	static const char *const kinds[] = {"step_handler", "decision_handler", "batch_analyzer", "batch_worker",
+	                                    "step_handler"};
 	enum gen_step kind = gen_step_kind(step);
 	bool parents = gen_has_parents(m, step);
 	char *name = gen_pascal(gen_text(step, "name"));
@@ -235,9 +250,15 @@ static void handler_head(const struct gen_model *m, struct buf *b)
 
 static void put_publisher(struct buf *b, const char *name, const char *class_name)
 {
-	buf_printf(b, "\n# What its events carry; it is published with the step's result or not at all.\nclass %s < Taskerd::DomainEvents::BasePublisher\n  def name = ", class_name);
+	buf_printf(
+		b,
+		"\n# What its events carry; it is published with the step's result or not at all.\nclass %s < Taskerd::DomainEvents::BasePublisher\n  def name = ",
+		class_name);
 	quoted(b, name);
-	buf_printf(b, "\n\n  def transform_payload(step_result, _declaration, _context = nil)\n    step_result[:result]\n  end\nend\nTaskerd::DomainEvents::PublisherRegistry.instance.register(%s.new)\n", class_name);
+	buf_printf(
+		b,
+		"\n\n  def transform_payload(step_result, _declaration, _context = nil)\n    step_result[:result]\n  end\nend\nTaskerd::DomainEvents::PublisherRegistry.instance.register(%s.new)\n",
+		class_name);
 }
 
 static void handler_foot(const struct gen_model *m, struct buf *b)
@@ -248,25 +269,38 @@ static void handler_foot(const struct gen_model *m, struct buf *b)
 static void test_file(const struct gen_model *m, struct buf *b)
 {
 	cleanup_json_ json_t *example = gen_example(json_object_get(m->template, "input_schema"));
-	gen_put_named(m, b, "# frozen_string_literal: true\n\n# The whole workflow against a taskerd of the test's own: ruby test_{name}.rb.\n"
-	                    "# The program is $TASKERD_PROGRAM, or the taskerd on the PATH.\n\nrequire 'minitest/autorun'\nrequire 'taskerd/testing'\n\n"
-	                    "class {Name}Test < Minitest::Test\n  def test_it_completes\n    daemon = Taskerd::Testing::EmbeddedTaskerd.new.start\n"
-	                    "    task = daemon.run(File.join(__dir__, 'templates', '{name}.json'), ");
+	gen_put_named(
+		m, b,
+		"# frozen_string_literal: true\n\n# The whole workflow against a taskerd of the test's own: ruby test_{name}.rb.\n"
+		"# The program is $TASKERD_PROGRAM, or the taskerd on the PATH.\n\nrequire 'minitest/autorun'\nrequire 'taskerd/testing'\n\n"
+		"class {Name}Test < Minitest::Test\n  def test_it_completes\n    daemon = Taskerd::Testing::EmbeddedTaskerd.new.start\n"
+		"    task = daemon.run(File.join(__dir__, 'templates', '{name}.json'), ");
 	gen_put_literal(b, example, &literals);
-	gen_put_named(m, b, ", handlers: [File.join(__dir__, '{name}_handlers.rb')])\n    assert_equal 'complete', task.status\n  ensure\n    daemon&.stop\n  end\nend\n");
+	gen_put_named(
+		m, b,
+		", handlers: [File.join(__dir__, '{name}_handlers.rb')])\n    assert_equal 'complete', task.status\n  ensure\n    daemon&.stop\n  end\nend\n");
 }
 
 static void readme(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "# {name}\n\n    gem install /path/to/taskerd-0.1.0.gem    # `gem build` makes it in clients/ruby of taskerd's source, or the Debian package ruby-taskerd: it is in no registry\n    taskerctl template apply templates/{name}.json\n"
-	                    "    taskerd-ruby-worker {name}_handlers.rb\n    ruby test_{name}.rb              # the whole workflow, with a taskerd of its own\n");
+	gen_put_named(
+		m, b,
+		"# {name}\n\n    gem install /path/to/taskerd-0.1.0.gem    # `gem build` makes it in clients/ruby of taskerd's source, or the Debian package ruby-taskerd: it is in no registry\n    taskerctl template apply templates/{name}.json\n"
+		"    taskerd-ruby-worker {name}_handlers.rb\n    ruby test_{name}.rb              # the whole workflow, with a taskerd of its own\n");
 }
 
-static const char *const reserved[] = {
-    "BEGIN", "END", "alias", "and", "begin", "break", "case", "class", "def", "defined", "do", "else", "elsif", "end", "ensure", "false", "for", "if", "in", "module", "next", "nil",
-    "not", "or", "redo", "rescue", "retry", "return", "self", "super", "then", "true", "undef", "unless", "until", "when", "while", "yield", "hash", "send", "method", "methods", "object_id",
-    "to_h", "to_data", "to_a", "to_s", "inspect", "each", "size", "length", "values", "members", "select", "filter", "dig", "freeze", "frozen", "dup", "clone", "display", "extend", "tap", "then_",
-    "instance_of", "public_send", "context", "batch_context", "initialize", "new", "raise", "puts", "print", "test", "format", "loop", "lambda", "proc", "zip", "sum", "min", "max", "count", "first", "entries", "with", NULL};
+static const char *const reserved[] =
+	{"BEGIN",       "END",         "alias",     "and",           "begin",      "break",  "case",   "class",
+         "def",         "defined",     "do",        "else",          "elsif",      "end",    "ensure", "false",
+         "for",         "if",          "in",        "module",        "next",       "nil",    "not",    "or",
+         "redo",        "rescue",      "retry",     "return",        "self",       "super",  "then",   "true",
+         "undef",       "unless",      "until",     "when",          "while",      "yield",  "hash",   "send",
+         "method",      "methods",     "object_id", "to_h",          "to_data",    "to_a",   "to_s",   "inspect",
+         "each",        "size",        "length",    "values",        "members",    "select", "filter", "dig",
+         "freeze",      "frozen",      "dup",       "clone",         "display",    "extend", "tap",    "then_",
+         "instance_of", "public_send", "context",   "batch_context", "initialize", "new",    "raise",  "puts",
+         "print",       "test",        "format",    "loop",          "lambda",     "proc",   "zip",    "sum",
+         "min",         "max",         "count",     "first",         "entries",    "with",   NULL};
 
 static const struct gen_file files[] = {{"test_{name}.rb", test_file}, {"README.md", readme}, {NULL, NULL}};
 

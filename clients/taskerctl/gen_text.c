@@ -15,7 +15,10 @@ enum gen_step gen_step_kind(const json_t *step)
 	static const struct {
 		const char *type;
 		enum gen_step kind;
-	} kinds[] = {{"decision", GEN_STEP_DECISION}, {"batchable", GEN_STEP_ANALYZER}, {"batch_worker", GEN_STEP_WORKER}, {"deferred_convergence", GEN_STEP_AGGREGATE}};
+	} kinds[] = {{"decision", GEN_STEP_DECISION},
+	             {"batchable", GEN_STEP_ANALYZER},
+	             {"batch_worker", GEN_STEP_WORKER},
+	             {"deferred_convergence", GEN_STEP_AGGREGATE}};
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		if (strcmp(gen_text(step, "type"), kinds[i].type) == 0)
 			return kinds[i].kind;
@@ -26,7 +29,9 @@ static const json_t *step_of_number(const struct gen_model *m, const json_t *no)
 {
 	const json_t *s;
 	size_t i;
-	json_array_foreach(json_object_get(m->template, "steps"), i, s) if (json_integer_value(json_object_get(s, "no")) == json_integer_value(no)) return s;
+	json_array_foreach(json_object_get(m->template, "steps"), i, s)
+		if (json_integer_value(json_object_get(s, "no")) == json_integer_value(no))
+			return s;
 	return NULL;
 }
 
@@ -153,7 +158,9 @@ bool gen_first_with_callable(const struct gen_model *m, const json_t *step)
 {
 	const json_t *s;
 	size_t i;
-	json_array_foreach(json_object_get(m->template, "steps"), i, s) if (strcmp(gen_text(s, "callable"), gen_text(step, "callable")) == 0) return s == step;
+	json_array_foreach(json_object_get(m->template, "steps"), i, s)
+		if (strcmp(gen_text(s, "callable"), gen_text(step, "callable")) == 0)
+			return s == step;
 	return false;
 }
 
@@ -166,7 +173,8 @@ bool gen_has_parents(const struct gen_model *m, const json_t *step)
 	return false;
 }
 
-void gen_put_parents(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b, const char *behind, gen_quote_fn *quote)
+void gen_put_parents(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b,
+                     const char *behind, gen_quote_fn *quote)
 {
 	const json_t *p;
 	size_t i;
@@ -185,7 +193,8 @@ void gen_put_parents(const struct gen_model *m, const json_t *step, const struct
 	}
 }
 
-void gen_put_batches(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b, const char *const around[3], gen_quote_fn *quote)
+void gen_put_batches(const struct gen_model *m, const json_t *step, const struct gen_language *l, struct buf *b,
+                     const char *const around[3], gen_quote_fn *quote)
 {
 	const json_t *p;
 	size_t i;
@@ -218,18 +227,21 @@ void gen_put_shell_test(const struct gen_model *m, struct buf *b, const char *co
 {
 	cleanup_json_ json_t *example = gen_example(json_object_get(m->template, "input_schema"));
 	buf_printf(b, "#!/bin/sh\n# The whole workflow against a taskerd of the test's own: %s.", command);
-	gen_put_named(m, b, " The programs are $TASKERD_PROGRAM and $TASKERCTL, or those on the PATH.\nset -eu\ncd \"$(dirname \"$0\")\"\n"
-	                    "dir=$(mktemp -d)\nchmod 711 \"$dir\"\nexport TASKERD_SOCKET=\"$dir/taskerd.sock\"\nctl=${TASKERCTL:-taskerctl}\n"
-	                    "\"${TASKERD_PROGRAM:-taskerd}\" --embedded=\"$dir/database\" --socket=\"$TASKERD_SOCKET\" >\"$dir/log\" 2>&1 &\ndaemon=$!\n"
-	                    "trap 'kill $daemon 2>/dev/null || :; wait $daemon 2>/dev/null || :; rm -rf \"$dir\"' EXIT\n"
-	                    "until \"$ctl\" template apply templates/{name}.json 2>/dev/null; do kill -0 $daemon || { cat \"$dir/log\"; exit 1; }; sleep 0.1; done\n");
+	gen_put_named(
+		m, b,
+		" The programs are $TASKERD_PROGRAM and $TASKERCTL, or those on the PATH.\nset -eu\ncd \"$(dirname \"$0\")\"\n"
+		"dir=$(mktemp -d)\nchmod 711 \"$dir\"\nexport TASKERD_SOCKET=\"$dir/taskerd.sock\"\nctl=${TASKERCTL:-taskerctl}\n"
+		"\"${TASKERD_PROGRAM:-taskerd}\" --embedded=\"$dir/database\" --socket=\"$TASKERD_SOCKET\" >\"$dir/log\" 2>&1 &\ndaemon=$!\n"
+		"trap 'kill $daemon 2>/dev/null || :; wait $daemon 2>/dev/null || :; rm -rf \"$dir\"' EXIT\n"
+		"until \"$ctl\" template apply templates/{name}.json 2>/dev/null; do kill -0 $daemon || { cat \"$dir/log\"; exit 1; }; sleep 0.1; done\n");
 	gen_put_named(m, b, program);
 	buf_append_str(b, " --quiet &\nworker=$!\n\"$ctl\" task create --wait --timeout 60 --context ");
 	cleanup_(buf_done) struct buf json = {0}, which = {0};
 	buf_init(&json, 0);
 	buf_init(&which, 0);
 	gen_put_json(&json, example);
-	buf_printf(&which, "%s/%s@%s", gen_text(m->template, "namespace"), gen_text(m->template, "name"), gen_text(m->template, "version"));
+	buf_printf(&which, "%s/%s@%s", gen_text(m->template, "namespace"), gen_text(m->template, "name"),
+	           gen_text(m->template, "version"));
 	const char *context = buf_text(&json), *template = buf_text(&which);
 	put_shell_word(b, context ? context : "");
 	buf_append_char(b, ' ');

@@ -30,7 +30,8 @@ static void put_words(struct buf *b, const json_t *words, const char *between)
 
 static void put_type(struct buf *b, const struct gen_type *t)
 {
-	static const char *const plain[] = {"unknown", "boolean", "number", "number", "string", "Array<", "Record<string, ", ""};
+	static const char *const plain[] = {"unknown", "boolean", "number",          "number",
+	                                    "string",  "Array<",  "Record<string, ", ""};
 	if (t->words)
 		put_words(b, t->words, " | ");
 	else if (t->kind == GEN_RECORD)
@@ -84,7 +85,8 @@ static void interfaces(const struct gen_model *m, struct buf *b)
 
 static void put_zod(struct buf *b, const struct gen_type *t)
 {
-	static const char *const plain[] = {"z.unknown()", "z.boolean()", "z.number().int()", "z.number()", "z.string()", "z.array(", "z.record(z.string(), ", ""};
+	static const char *const plain[] = {"z.unknown()", "z.boolean()", "z.number().int()",      "z.number()",
+	                                    "z.string()",  "z.array(",    "z.record(z.string(), ", ""};
 	if (t->words) {
 		buf_append_str(b, "z.enum([");
 		put_words(b, t->words, ", ");
@@ -123,15 +125,20 @@ static void zod(const struct gen_model *m, struct buf *b)
 
 /* ---- handlers ---- */
 
-static const struct gen_literals literals = {.open = "{ ", .arrow = ": ", .close = " }", .words = {"null", "false", "true"}, .quote = gen_quoted};
+static const struct gen_literals literals = {.open = "{ ",
+                                             .arrow = ": ",
+                                             .close = " }",
+                                             .words = {"null", "false", "true"},
+                                             .quote = gen_quoted};
 static const struct gen_answers answers = {
-    .route = "  return Decision.route([",
-    .route_end = "]);\n",
-    .config = "  return { totalItems: 10, batchSize: 5 };\n",
-    .counted = "  const done = Number(batchContext?.endCursor ?? 0) - Number(batchContext?.startCursor ?? 0);\n  return { items_processed: done, items_succeeded: done };\n",
-    .value = "  return ",
-    .value_end = ";\n",
-    .literals = &literals,
+	.route = "  return Decision.route([",
+	.route_end = "]);\n",
+	.config = "  return { totalItems: 10, batchSize: 5 };\n",
+	.counted =
+		"  const done = Number(batchContext?.endCursor ?? 0) - Number(batchContext?.startCursor ?? 0);\n  return { items_processed: done, items_succeeded: done };\n",
+	.value = "  return ",
+	.value_end = ";\n",
+	.literals = &literals,
 };
 
 static void put_body(const struct gen_model *m, const json_t *step, struct buf *b)
@@ -139,13 +146,17 @@ static void put_body(const struct gen_model *m, const json_t *step, struct buf *
 	const struct gen_record *input = gen_input_of(m);
 	if (input)
 		buf_printf(b, "  const given = context.inputData as unknown as %s;\n  void given;\n", input->name);
-	gen_put_batches(m, step, &gen_typescript, b, (const char *const[]){"  const ", " = context.getAllDependencyResults(", "); // of each batch\n"}, gen_quoted);
+	gen_put_batches(m, step, &gen_typescript, b,
+	                (const char *const[]){"  const ", " = context.getAllDependencyResults(",
+	                                      "); // of each batch\n"},
+	                gen_quoted);
 	gen_put_answer(m, step, b, &answers);
 }
 
 static void handler(const struct gen_model *m, const json_t *step, struct buf *b)
 {
-	static const char *const kinds[] = {"defineHandler", "defineDecisionHandler", "defineBatchAnalyzer", "defineBatchWorker", "defineHandler"};
+	static const char *const kinds[] = {"defineHandler", "defineDecisionHandler", "defineBatchAnalyzer",
+	                                    "defineBatchWorker", "defineHandler"};
 	enum gen_step kind = gen_step_kind(step);
 	bool parents = gen_has_parents(m, step);
 	char *name = gen_pascal(gen_text(step, "name"));
@@ -181,19 +192,29 @@ static void handler_head(const struct gen_model *m, struct buf *b)
 	gen_put_title(m, b);
 	buf_append_str(b, ". */\n\nimport { ");
 	buf_append_str(b, gen_has_publishers(m) ? "BasePublisher, PublisherRegistry, type StepResult, " : "");
-	buf_append_str(b, "Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler } from 'taskerd';\n");
+	buf_append_str(
+		b,
+		"Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler } from 'taskerd';\n");
 	if (gen_input_of(m)) {
 		buf_printf(b, "import type { %s } from './", gen_input_of(m)->name);
 		gen_put_named(m, b, "{name}_types.js';\n");
 	}
-	buf_append_str(b, "\nvoid [Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler]; // take out what is not used\n");
+	buf_append_str(
+		b,
+		"\nvoid [Decision, defineBatchAnalyzer, defineBatchWorker, defineDecisionHandler, defineHandler]; // take out what is not used\n");
 }
 
 static void put_publisher(struct buf *b, const char *name, const char *class_name)
 {
-	buf_printf(b, "\n/** What its events carry; it is published with the step's result or not at all. */\nclass %s extends BasePublisher {\n  readonly publisherName = ", class_name);
+	buf_printf(
+		b,
+		"\n/** What its events carry; it is published with the step's result or not at all. */\nclass %s extends BasePublisher {\n  readonly publisherName = ",
+		class_name);
 	gen_quoted(b, name);
-	buf_printf(b, ";\n\n  transformPayload(stepResult: StepResult) {\n    return stepResult.result;\n  }\n}\nPublisherRegistry.instance.register(new %s());\n", class_name);
+	buf_printf(
+		b,
+		";\n\n  transformPayload(stepResult: StepResult) {\n    return stepResult.result;\n  }\n}\nPublisherRegistry.instance.register(new %s());\n",
+		class_name);
 }
 
 static void handler_foot(const struct gen_model *m, struct buf *b)
@@ -204,38 +225,57 @@ static void handler_foot(const struct gen_model *m, struct buf *b)
 static void test_file(const struct gen_model *m, struct buf *b)
 {
 	cleanup_json_ json_t *example = gen_example(json_object_get(m->template, "input_schema"));
-	gen_put_named(m, b, "/** The whole workflow against a taskerd of the test's own: npm test. The program is $TASKERD_PROGRAM, or the taskerd on the PATH. */\n\n"
-	                    "import assert from 'node:assert/strict';\nimport { test } from 'node:test';\nimport { EmbeddedTaskerd } from 'taskerd/testing';\nimport * as handlers from './{name}_handlers.js';\n\n"
-	                    "test('{name} completes', async () => {\n  const daemon = await EmbeddedTaskerd.start();\n  try {\n"
-	                    "    const task = await daemon.run('templates/{name}.json', ");
+	gen_put_named(
+		m, b,
+		"/** The whole workflow against a taskerd of the test's own: npm test. The program is $TASKERD_PROGRAM, or the taskerd on the PATH. */\n\n"
+		"import assert from 'node:assert/strict';\nimport { test } from 'node:test';\nimport { EmbeddedTaskerd } from 'taskerd/testing';\nimport * as handlers from './{name}_handlers.js';\n\n"
+		"test('{name} completes', async () => {\n  const daemon = await EmbeddedTaskerd.start();\n  try {\n"
+		"    const task = await daemon.run('templates/{name}.json', ");
 	gen_put_literal(b, example, &literals);
-	buf_append_str(b, ", { handlers: Object.values(handlers) });\n    assert.equal(task.status, 'complete');\n  } finally {\n    await daemon.stop();\n  }\n});\n");
+	buf_append_str(
+		b,
+		", { handlers: Object.values(handlers) });\n    assert.equal(task.status, 'complete');\n  } finally {\n    await daemon.stop();\n  }\n});\n");
 }
 
 static void package(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "{\n  \"name\": \"{name}\",\n  \"private\": true,\n  \"type\": \"module\",\n  \"scripts\": {\n    \"build\": \"tsc\",\n    \"worker\": \"npm run build && taskerd worker dist/{name}_handlers.js\",\n"
-	                    "    \"test\": \"tsc && node --test dist/\"\n  },\n  \"devDependencies\": { \"@types/node\": \"^20\", \"typescript\": \"^5.6 || ^7\" }\n}\n");
+	gen_put_named(
+		m, b,
+		"{\n  \"name\": \"{name}\",\n  \"private\": true,\n  \"type\": \"module\",\n  \"scripts\": {\n    \"build\": \"tsc\",\n    \"worker\": \"npm run build && taskerd worker dist/{name}_handlers.js\",\n"
+		"    \"test\": \"tsc && node --test dist/\"\n  },\n  \"devDependencies\": { \"@types/node\": \"^20\", \"typescript\": \"^5.6 || ^7\" }\n}\n");
 }
 
 static void tsconfig(const struct gen_model *m, struct buf *b)
 {
 	(void)m;
-	buf_append_str(b, "{\n  \"compilerOptions\": {\n    \"target\": \"ES2022\",\n    \"module\": \"NodeNext\",\n    \"moduleResolution\": \"NodeNext\",\n    \"strict\": true,\n    \"skipLibCheck\": true,\n"
-	                  "    \"types\": [\"node\"],\n    \"outDir\": \"dist\",\n    \"rootDir\": \".\"\n  },\n  \"include\": [\"*.ts\"]\n}\n");
+	buf_append_str(
+		b,
+		"{\n  \"compilerOptions\": {\n    \"target\": \"ES2022\",\n    \"module\": \"NodeNext\",\n    \"moduleResolution\": \"NodeNext\",\n    \"strict\": true,\n    \"skipLibCheck\": true,\n"
+		"    \"types\": [\"node\"],\n    \"outDir\": \"dist\",\n    \"rootDir\": \".\"\n  },\n  \"include\": [\"*.ts\"]\n}\n");
 }
 
 static void readme(const struct gen_model *m, struct buf *b)
 {
-	gen_put_named(m, b, "# {name}\n\n    npm install /path/to/taskerd-0.1.0.tgz    # `npm pack` makes it in clients/typescript of taskerd's source: the package is in no registry\n    taskerctl template apply templates/{name}.json\n    npm run worker\n    npm test                         # the whole workflow, with a taskerd of its own\n");
+	gen_put_named(
+		m, b,
+		"# {name}\n\n    npm install /path/to/taskerd-0.1.0.tgz    # `npm pack` makes it in clients/typescript of taskerd's source: the package is in no registry\n    taskerctl template apply templates/{name}.json\n    npm run worker\n    npm test                         # the whole workflow, with a taskerd of its own\n");
 }
 
-static const char *const reserved[] = {
-    "break", "case", "catch", "class", "const", "continue", "debugger", "default", "delete", "do", "else", "enum", "export", "extends", "false", "finally", "for", "function", "if", "import", "in",
-    "instanceof", "new", "null", "return", "super", "switch", "this", "throw", "true", "try", "typeof", "var", "void", "while", "with", "as", "implements", "interface", "let", "package", "private",
-    "protected", "public", "static", "yield", "await", "async", "context", "given", "batchContext", "arguments", "eval", NULL};
+static const char *const reserved[] = {"break",     "case",       "catch",        "class",      "const",   "continue",
+                                       "debugger",  "default",    "delete",       "do",         "else",    "enum",
+                                       "export",    "extends",    "false",        "finally",    "for",     "function",
+                                       "if",        "import",     "in",           "instanceof", "new",     "null",
+                                       "return",    "super",      "switch",       "this",       "throw",   "true",
+                                       "try",       "typeof",     "var",          "void",       "while",   "with",
+                                       "as",        "implements", "interface",    "let",        "package", "private",
+                                       "protected", "public",     "static",       "yield",      "await",   "async",
+                                       "context",   "given",      "batchContext", "arguments",  "eval",    NULL};
 
-static const struct gen_file files[] = {{"{name}.test.ts", test_file}, {"package.json", package}, {"tsconfig.json", tsconfig}, {"README.md", readme}, {NULL, NULL}};
+static const struct gen_file files[] = {{"{name}.test.ts", test_file},
+                                        {"package.json", package},
+                                        {"tsconfig.json", tsconfig},
+                                        {"README.md", readme},
+                                        {NULL, NULL}};
 
 const struct gen_language gen_typescript = {
     .name = "typescript",

@@ -61,7 +61,9 @@ void help_all(struct buf *b)
 	buf_append_str(b, "\nExit codes:\n");
 	for (int i = 0; exit_code_meaning(i); i++)
 		buf_printf(b, "  %2d  %s\n", i, exit_code_meaning(i));
-	buf_append_str(b, "\nMore about a command: taskerctl help COMMAND, and taskerctl(1). Where to begin when something is wrong: taskerctl status.\n");
+	buf_append_str(
+		b,
+		"\nMore about a command: taskerctl help COMMAND, and taskerctl(1). Where to begin when something is wrong: taskerctl status.\n");
 }
 
 static void put_exits(struct buf *b, const struct verb *v)
@@ -84,7 +86,8 @@ void help_verb(struct buf *b, const struct verb *v)
 {
 	char title[64];
 	const char *role = verb_role(v);
-	buf_printf(b, "usage: taskerctl %s%s%s\n\n%s.\n", verb_title(v, title), v->args ? " " : "", v->args ? v->args : "", v->summary);
+	buf_printf(b, "usage: taskerctl %s%s%s\n\n%s.\n", verb_title(v, title), v->args ? " " : "",
+	           v->args ? v->args : "", v->summary);
 	if (v->help)
 		buf_printf(b, "\n%s\n", v->help);
 	if (v->listing) {

@@ -76,7 +76,8 @@ static void tell_more(const struct ctl *c, const struct listing *l, const json_t
 
 static void print_answer(const struct ctl *c, const struct listing *l, const json_t *answer)
 {
-	cleanup_(cleanup_json) json_t *items = l->items ? l->items(answer) : json_incref(json_object_get(answer, c->cli->verb->list));
+	cleanup_(cleanup_json) json_t *items =
+		l->items ? l->items(answer) : json_incref(json_object_get(answer, c->cli->verb->list));
 	if (list_print(c, l->columns, items) == 0 && l->empty)
 		ctl_note(c, "%s", l->empty);
 	if (l->after)
@@ -117,7 +118,8 @@ void list_titles(const struct listing *l, bool wide, struct buf *b)
 	}
 }
 
-int ctl_show(struct ctl *c, const char *method, json_t *params, void (*print)(const struct ctl *c, const json_t *answer))
+int ctl_show(struct ctl *c, const char *method, json_t *params,
+             void (*print)(const struct ctl *c, const json_t *answer))
 {
 	cleanup_(cleanup_json) json_t *answer = NULL;
 	int code = ctl_call(c, method, params, &answer);

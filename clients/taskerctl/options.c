@@ -27,7 +27,9 @@ int ctl_time_option(const struct ctl *c, const char *option, json_t *params, con
 	if (parse_duration(text, &ms) == 0 && strcspn(text, "smhd") < strlen(text))
 		text = time_text((int64_t)now_wall() - ms * 1000, at);
 	else if (parse_time(text, &us) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--%s: %s is no time: 2030-01-31T09:00:00Z, or 2h for so long ago, is expected", option, text);
+		return ctl_fail(c, EXIT_USAGE,
+		                "--%s: %s is no time: 2030-01-31T09:00:00Z, or 2h for so long ago, is expected", option,
+		                text);
 	json_object_set_new(params, key, json_string(text));
 	return EXIT_OK;
 }
@@ -59,7 +61,8 @@ int ctl_int_option(const struct ctl *c, const char *option, int64_t min, int64_t
 	const char *text = cli_get(c->cli, option);
 	if (!text || parse_int(text, min, max, ret) == 0)
 		return EXIT_OK;
-	return ctl_fail(c, EXIT_USAGE, "--%s: %s is no number from %lld to %lld", option, text, (long long)min, (long long)max);
+	return ctl_fail(c, EXIT_USAGE, "--%s: %s is no number from %lld to %lld", option, text, (long long)min,
+	                (long long)max);
 }
 
 /* ---- what is asked for ---- */
@@ -114,7 +117,8 @@ static int put_priorities(const struct ctl *c, json_t *params, const char *optio
 	if (!text)
 		return EXIT_OK;
 	if (parse_range(text, -100, 100, &from, &to) < 0)
-		return ctl_fail(c, EXIT_USAGE, "--priority: %s is no number from -100 to 100, and no range as 5.. or -10..10", text);
+		return ctl_fail(c, EXIT_USAGE,
+		                "--priority: %s is no number from -100 to 100, and no range as 5.. or -10..10", text);
 	json_object_set_new(params, "priority_min", json_integer(from));
 	json_object_set_new(params, "priority_max", json_integer(to));
 	return EXIT_OK;
@@ -170,7 +174,8 @@ int option_params(const struct ctl *c, json_t *params)
 	int code = EXIT_OK;
 	for (const struct opt *o = c->cli->verb->opts; code == EXIT_OK && o && o->name; o++)
 		for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-			if (strcmp(table[i].option, o->name) != 0 || (table[i].of && strcmp(table[i].of, c->cli->verb->asks) != 0))
+			if (strcmp(table[i].option, o->name) != 0 ||
+			    (table[i].of && strcmp(table[i].of, c->cli->verb->asks) != 0))
 				continue;
 			code = table[i].put ? table[i].put(c, params, o->name, table[i].key) : EXIT_OK;
 			break;

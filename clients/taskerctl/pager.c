@@ -1,5 +1,5 @@
-/* What is longer than the terminal goes through a pager. Output is kept in memory until all of it is there: only then is it known
- * whether one is needed, and a pager that is handed a file can go to its end. */
+/* What is longer than the terminal goes through a pager. Output is kept in memory until all of it is there: only then
+ * is it known whether one is needed, and a pager that is handed a file can go to its end. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

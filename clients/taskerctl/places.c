@@ -17,7 +17,8 @@ static void ask_worker(struct ctl *c, const json_t *worker, json_t *places)
 	const char *uuid = json_text(worker, "worker_uuid"), *name = json_text(worker, "name");
 	size_t i;
 	json_t *s;
-	if (json_int(worker, "open", 0) == 0 || ctl_try(c, "worker.get", json_pack("{s:s}", "worker_uuid", uuid), &answer, &err) < 0)
+	if (json_int(worker, "open", 0) == 0 ||
+	    ctl_try(c, "worker.get", json_pack("{s:s}", "worker_uuid", uuid), &answer, &err) < 0)
 		return;
 	json_array_foreach(json_object_get(answer, "running"), i, s)
 		if (!json_flag(s, "ended"))

@@ -58,8 +58,8 @@ static const char *nearest(const char *word, const char *const *names, size_t n)
 static void unknown_key(struct reading *r, const struct ypair *p, const char *const *names, size_t n)
 {
 	const char *near = nearest(p->key, names, n);
-	findings_add(&r->f, FINDING_ERROR, p->line, p->column, p->key, "no such key%s%s%s", near ? "; did you mean " : "",
-	             near ? near : "", near ? "?" : "");
+	findings_add(&r->f, FINDING_ERROR, p->line, p->column, p->key, "no such key%s%s%s",
+	             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 /* What is wrong with a value, as the option of the command line has it. */
@@ -91,7 +91,8 @@ static void read_value(struct reading *r, const struct ypair *p, struct profile 
 	if (!v || v->kind == YNODE_INVALID)
 		return;
 	if (v->kind == YNODE_SEQ || v->kind == YNODE_MAP || v->kind == YNODE_NULL) {
-		findings_add(&r->f, FINDING_ERROR, v->line, v->column, p->key, "expected a single value, found %s", DESCRIBE(v));
+		findings_add(&r->f, FINDING_ERROR, v->line, v->column, p->key, "expected a single value, found %s",
+		             DESCRIBE(v));
 		return;
 	}
 	check_value(r, v, (enum profile_key)key);
@@ -105,8 +106,8 @@ static void read_profile(struct reading *r, const struct ypair *p)
 	struct profile one = {.name = p->key, .file = r->path, .line = p->line};
 	if (!ynode_is(v, YNODE_MAP)) {
 		if (v && v->kind != YNODE_INVALID)
-			findings_add(&r->f, FINDING_ERROR, v->line, v->column, p->key, "expected keys such as \"socket: PATH\", found %s",
-			             DESCRIBE(v));
+			findings_add(&r->f, FINDING_ERROR, v->line, v->column, p->key,
+			             "expected keys such as \"socket: PATH\", found %s", DESCRIBE(v));
 		return;
 	}
 	for (size_t i = 0; i < v->n; i++)
@@ -125,15 +126,16 @@ static void read_profiles(struct reading *r, const struct ynode *v)
 		for (size_t i = 0; i < v->n; i++)
 			read_profile(r, &v->u.pairs[i]);
 	else if (v && v->kind != YNODE_INVALID && v->kind != YNODE_NULL)
-		findings_add(&r->f, FINDING_ERROR, v->line, v->column, "profiles", "expected names of profiles with their keys, found %s",
-		             DESCRIBE(v));
+		findings_add(&r->f, FINDING_ERROR, v->line, v->column, "profiles",
+		             "expected names of profiles with their keys, found %s", DESCRIBE(v));
 }
 
 static void read_default(struct reading *r, const struct ynode *v)
 {
 	const char *name = ynode_str(v);
 	if (!name && v && v->kind != YNODE_INVALID)
-		findings_add(&r->f, FINDING_ERROR, v->line, v->column, "default", "expected the name of a profile, found %s", DESCRIBE(v));
+		findings_add(&r->f, FINDING_ERROR, v->line, v->column, "default",
+		             "expected the name of a profile, found %s", DESCRIBE(v));
 	else if (name && !r->into->chosen_by_default)
 		r->into->chosen_by_default = name;
 }
@@ -144,7 +146,8 @@ static void read_root(struct reading *r, const struct ynode *root)
 	if (!root || root->kind == YNODE_NULL)
 		return;
 	if (root->kind != YNODE_MAP) {
-		findings_add(&r->f, FINDING_ERROR, root->line, root->column, NULL, "expected \"profiles:\", found %s", DESCRIBE(root));
+		findings_add(&r->f, FINDING_ERROR, root->line, root->column, NULL, "expected \"profiles:\", found %s",
+		             DESCRIBE(root));
 		return;
 	}
 	for (size_t i = 0; i < root->n; i++)
@@ -161,7 +164,8 @@ static void check_default(struct reading *r, const struct ynode *root)
 {
 	const struct ynode *v = ynode_get(root, "default");
 	if (ynode_str(v) && !profile_find(r->into, ynode_str(v), NULL))
-		findings_add(&r->f, FINDING_ERROR, v->line, v->column, "default", "there is no profile %s", QUOTE(ynode_str(v)));
+		findings_add(&r->f, FINDING_ERROR, v->line, v->column, "default", "there is no profile %s",
+		             QUOTE(ynode_str(v)));
 }
 
 static bool says_nothing(const struct buf *b)
@@ -257,7 +261,8 @@ const struct profile *profile_find(const struct profiles *p, const char *name, s
 	if (near)
 		buf_printf(why, "; did you mean %s?", near);
 	size_t n = profile_files(paths);
-	buf_printf(why, "\n  profiles are in %s%s%s; see: taskerctl profile list\n", paths[0], n > 1 ? " and " : "", n > 1 ? paths[1] : "");
+	buf_printf(why, "\n  profiles are in %s%s%s; see: taskerctl profile list\n", paths[0], n > 1 ? " and " : "",
+	           n > 1 ? paths[1] : "");
 	return NULL;
 }
 

@@ -3,7 +3,15 @@
 #include "clients/taskerctl/cli.h"
 #include "protocol/buf.h"
 
-enum profile_key { PROFILE_SOCKET, PROFILE_NAMESPACE, PROFILE_OUTPUT, PROFILE_COLOR, PROFILE_PAGER, PROFILE_TIMEOUT, PROFILE_KEYS };
+enum profile_key {
+	PROFILE_SOCKET,
+	PROFILE_NAMESPACE,
+	PROFILE_OUTPUT,
+	PROFILE_COLOR,
+	PROFILE_PAGER,
+	PROFILE_TIMEOUT,
+	PROFILE_KEYS
+};
 extern const char *const profile_key_names[PROFILE_KEYS];
 
 struct profile {

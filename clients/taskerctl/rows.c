@@ -145,11 +145,14 @@ static int read_row(struct rows *r, struct cells *c)
 static const struct {
 	const char *name;
 	enum column_type type;
-} type_names[] = {{"string", COLUMN_TEXT}, {"text", COLUMN_TEXT},    {"int", COLUMN_INT},      {"integer", COLUMN_INT}, {"number", COLUMN_NUMBER},
-                  {"float", COLUMN_NUMBER}, {"bool", COLUMN_BOOL},   {"boolean", COLUMN_BOOL}, {"json", COLUMN_JSON},   {"object", COLUMN_JSON},
-                  {"array", COLUMN_JSON}},
-  params[] = {{"key", COLUMN_TEXT}, {"priority", COLUMN_INT}, {"tags", COLUMN_TAGS}, {"run_at", COLUMN_TEXT}, {"initiator", COLUMN_TEXT}, {"source_system", COLUMN_TEXT}, {"reason", COLUMN_TEXT},
-              {"correlation_id", COLUMN_TEXT}, {"parent_correlation_id", COLUMN_TEXT}, {"traceparent", COLUMN_TEXT}, {"tracestate", COLUMN_TEXT}, {"namespace", COLUMN_TEXT}, {"name", COLUMN_TEXT}, {"version", COLUMN_TEXT}};
+} type_names[] = {{"string", COLUMN_TEXT},   {"text", COLUMN_TEXT},    {"int", COLUMN_INT},   {"integer", COLUMN_INT},
+                  {"number", COLUMN_NUMBER}, {"float", COLUMN_NUMBER}, {"bool", COLUMN_BOOL}, {"boolean", COLUMN_BOOL},
+                  {"json", COLUMN_JSON},     {"object", COLUMN_JSON},  {"array", COLUMN_JSON}},
+  params[] = {{"key", COLUMN_TEXT},         {"priority", COLUMN_INT},        {"tags", COLUMN_TAGS},
+              {"run_at", COLUMN_TEXT},      {"initiator", COLUMN_TEXT},      {"source_system", COLUMN_TEXT},
+              {"reason", COLUMN_TEXT},      {"correlation_id", COLUMN_TEXT}, {"parent_correlation_id", COLUMN_TEXT},
+              {"traceparent", COLUMN_TEXT}, {"tracestate", COLUMN_TEXT},     {"namespace", COLUMN_TEXT},
+              {"name", COLUMN_TEXT},        {"version", COLUMN_TEXT}};
 
 /* The type that the schema gives to a.b.c; text if it says nothing (or null besides). */
 static enum column_type schema_type(const json_t *schema, const char *path)
@@ -161,11 +164,14 @@ static enum column_type schema_type(const json_t *schema, const char *path)
 		return COLUMN_TEXT;
 	memcpy(key, path, n);
 	key[n] = '\0';
-	const json_t *property = json_object_get(json_object_get(schema, "properties"), key), *type = json_object_get(property, "type");
+	const json_t *property = json_object_get(json_object_get(schema, "properties"), key),
+		     *type = json_object_get(property, "type");
 	if (path[n])
 		return schema_type(property, path + n + 1);
 	if (json_is_array(type))
-		json_array_foreach(type, i, t) if (strcmp(json_string_value(t) ? json_string_value(t) : "", "null") != 0) type = t;
+		json_array_foreach(type, i, t)
+			if (strcmp(json_string_value(t) ? json_string_value(t) : "", "null") != 0)
+				type = t;
 	for (i = 0; json_is_string(type) && i < sizeof type_names / sizeof *type_names; i++)
 		if (strcmp(json_string_value(type), type_names[i].name) == 0)
 			return type_names[i].type;
@@ -181,7 +187,10 @@ static int param_column(struct rows *r, struct row_column *c, const char *name)
 			c->name = strdup(strcmp(name, "key") == 0 ? "idempotency_key" : name);
 			return c->name ? 0 : -ENOMEM;
 		}
-	return bad(r, "@%s is no parameter of a task: @key, @priority, @tags, @run_at, @initiator, @source_system, @reason, @correlation_id, @parent_correlation_id, @traceparent, @tracestate, @namespace, @name and @version are", name);
+	return bad(
+		r,
+		"@%s is no parameter of a task: @key, @priority, @tags, @run_at, @initiator, @source_system, @reason, @correlation_id, @parent_correlation_id, @traceparent, @tracestate, @namespace, @name and @version are",
+		name);
 }
 
 /* "total", "total:number", "customer.name", "@priority". */

@@ -17,7 +17,8 @@ struct rows {
 	FILE *f;
 	enum row_format format;
 	char delimiter;
-	const json_t *schema; /* the template's input_schema, which tells the types that the heading does not; or NULL */
+	/* the template's input_schema, which tells the types that the heading does not; or NULL */
+	const json_t *schema;
 	struct row_column *columns;
 	size_t n_columns;
 	unsigned long line;      /* of the row that was read last; the first is 1 */
@@ -29,6 +30,7 @@ struct rows {
 
 /* Take the heading of a CSV file. `r` has f, format, delimiter and schema. 0, or -EINVAL with r->why. */
 int rows_begin(struct rows *r);
-/* 1 with *ret: of JSON Lines the object; of CSV {"context": {...}, parameters...}. 0 at the end; -EINVAL with r->why: a bad row, go on with the next. */
+/* 1 with *ret: of JSON Lines the object; of CSV {"context": {...}, parameters...}. 0 at the end; -EINVAL with r->why: a
+ * bad row, go on with the next. */
 int rows_next(struct rows *r, json_t **ret);
 void rows_done(struct rows *r);

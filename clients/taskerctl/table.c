@@ -159,7 +159,8 @@ int table_render(const struct table *t, const struct table_style *style, struct 
 		spaces(out, style->indent);
 		for (size_t c = 0; c < shown; c++) {
 			const struct cell *cell = &t->cells[r * t->ncols + c];
-			put_cell(&t->cols[c], cell->text, style->colour ? cell->colour : NULL, w[c], c + 1 == shown, out);
+			put_cell(&t->cols[c], cell->text, style->colour ? cell->colour : NULL, w[c], c + 1 == shown,
+			         out);
 		}
 		buf_append_char(out, '\n');
 	}

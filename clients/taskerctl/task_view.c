@@ -16,7 +16,8 @@ static void cell_step_time(struct table *t, const json_t *s, const char *key)
 	bool began = strcmp(state, "pending") != 0 && json_time(s, key, &started) == 0;
 	if (strcmp(state, "waiting_for_retry") == 0 && json_time(s, "retry_at", &retry) == 0)
 		table_cellf(t, NULL, "in %s", text_duration(retry > now ? retry - now : 0, text));
-	else if (began && (json_time(s, "finished_at", &finished) == 0 || (finished = now, strcmp(state, "in_progress") == 0)))
+	else if (began &&
+	         (json_time(s, "finished_at", &finished) == 0 || (finished = now, strcmp(state, "in_progress") == 0)))
 		table_cell(t, NULL, text_duration(finished > started ? finished - started : 0, text));
 	else
 		table_cell(t, NULL, NULL);

@@ -9,7 +9,8 @@ int task_uuid_arg(const struct ctl *c);
 /* A task with all its steps. They come in pages, so that nobody waits for one that has many. Exit code. */
 int get_whole_task(struct ctl *c, const char *uuid, json_t **ret);
 
-/* Where the steps of a task run or ran last, as "node" and "worker" of them. 0, or an exit code after having said why. */
+/* Where the steps of a task run or ran last, as "node" and "worker" of them. 0, or an exit code after having said
+ * why. */
 int steps_where(struct ctl *c, const char *task, json_t *steps);
 /* Only of those that run now, as far as workers of this node run them. */
 void steps_running_where(struct ctl *c, json_t *steps);

@@ -75,10 +75,12 @@ size_t text_put(struct buf *b, const char *s, size_t max_cols)
 	return w + 1;
 }
 
-/* The length of a colour at `p`, one of those that we use; 0 if there is none. What hides or covers text is none of them. */
+/* The length of a colour at `p`, one of those that we use; 0 if there is none. What hides or covers text is none of
+ * them. */
 static size_t colour_length(const unsigned char *p)
 {
-	static const char *const ours[] = {"\033[0m", "\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[33m", "\033[36m"};
+	static const char *const ours[] = {"\033[0m",  "\033[1m",  "\033[2m", "\033[31m",
+	                                   "\033[32m", "\033[33m", "\033[36m"};
 	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
 		if (strncmp((const char *)p, ours[i], strlen(ours[i])) == 0)
 			return strlen(ours[i]);
@@ -209,7 +211,8 @@ static bool is_date(const struct tm *tm)
 	struct tm back = *tm;
 	back.tm_sec = 0;
 	timegm(&back);
-	return back.tm_mon == tm->tm_mon && back.tm_mday == tm->tm_mday && back.tm_hour == tm->tm_hour && back.tm_min == tm->tm_min && tm->tm_sec <= 60;
+	return back.tm_mon == tm->tm_mon && back.tm_mday == tm->tm_mday && back.tm_hour == tm->tm_hour &&
+	       back.tm_min == tm->tm_min && tm->tm_sec <= 60;
 }
 
 int parse_time(const char *s, int64_t *ret_us)

@@ -11,7 +11,8 @@ static enum tasker_verdict count(void *arg, tasker_step *step)
 	if (tasker_step_dependency(step, after, &before, NULL) < 0)
 		return tasker_step_refuse(step, "ConfigurationError", "there is no such step before");
 	const char *n = strstr(before, "\"n\":");
-	tasker_step_succeedf(step, NULL, "{\"n\":%ld,\"language\":\"C\",\"runtime\":%s}", n ? strtol(n + 4, NULL, 10) + 1 : -1, __VERSION__);
+	tasker_step_succeedf(step, NULL, "{\"n\":%ld,\"language\":\"C\",\"runtime\":%s}",
+	                     n ? strtol(n + 4, NULL, 10) + 1 : -1, __VERSION__);
 	free(before);
 	return TASKER_DONE;
 }

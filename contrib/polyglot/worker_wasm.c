@@ -1,5 +1,5 @@
-/* One more than the step before, as a WASI command: the step as JSON on stdin, the result on stdout. Its context holds no other "n" than those of the steps before,
- * and the largest is that of the last one. */
+/* One more than the step before, as a WASI command: the step as JSON on stdin, the result on stdout. Its context holds
+ * no other "n" than those of the steps before, and the largest is that of the last one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

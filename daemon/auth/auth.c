@@ -117,7 +117,8 @@ static enum auth_verdict by_token(struct auth *a, const struct token_text *t, st
 {
 	a->shown = true;
 	if (is_stale(a)) {
-		err_set(e, -EAGAIN, "database_unavailable", "tokens cannot be checked: the database has not answered for a while");
+		err_set(e, -EAGAIN, "database_unavailable",
+		        "tokens cannot be checked: the database has not answered for a while");
 		return AUTH_INVALID;
 	}
 	int rc = tokens_find(a->tokens, t, now_wall(), who);
@@ -132,11 +133,13 @@ static enum auth_verdict by_token(struct auth *a, const struct token_text *t, st
 
 /* ---- JSON Web Tokens ---- */
 
-static enum auth_verdict by_jwt(const struct auth *a, const char *text, size_t len, struct principal *who, struct err *e)
+static enum auth_verdict by_jwt(const struct auth *a, const char *text, size_t len, struct principal *who,
+                                struct err *e)
 {
 	const struct options *o = a->opt;
 	if (!a->keys || !o->jwt_issuer || !o->jwt_audience) {
-		err_set(e, -EACCES, "permission_denied", "there is no such token (and JSON Web Tokens are not taken: jwt_key_file)");
+		err_set(e, -EACCES, "permission_denied",
+		        "there is no such token (and JSON Web Tokens are not taken: jwt_key_file)");
 		return AUTH_INVALID;
 	}
 	const struct jwt_rules rules = {.issuer = o->jwt_issuer,
@@ -157,7 +160,8 @@ static enum auth_verdict anonymous(const struct auth *a, struct principal *who, 
 		err_set(e, -EACCES, "permission_denied", "a token is needed: send it as Authorization: Bearer TOKEN");
 		return AUTH_MISSING;
 	}
-	if (principal_set_name(who, "anonymous") && principal_grant(who, 1u << a->opt->http_anonymous_role, NULL, 0) == 0)
+	if (principal_set_name(who, "anonymous") &&
+	    principal_grant(who, 1u << a->opt->http_anonymous_role, NULL, 0) == 0)
 		return AUTH_OK;
 	err_set(e, -ENOMEM, "overloaded", "out of memory");
 	return AUTH_INVALID;
@@ -171,7 +175,8 @@ enum auth_verdict http_authenticate(struct auth *a, const struct auth_question *
 	if (!q->authorization)
 		return anonymous(a, who, e);
 	if (strncasecmp(q->authorization, scheme, sizeof scheme - 1) != 0) {
-		err_set(e, -EACCES, "permission_denied", "the only way to show who one is, is Authorization: Bearer TOKEN");
+		err_set(e, -EACCES, "permission_denied",
+		        "the only way to show who one is, is Authorization: Bearer TOKEN");
 		return AUTH_INVALID;
 	}
 	const char *text = q->authorization + sizeof scheme - 1;

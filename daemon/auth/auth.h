@@ -38,22 +38,28 @@ struct auth_question {
 enum auth_verdict {
 	AUTH_OK,
 	AUTH_MISSING, /* nothing is shown, and something is needed */
-	AUTH_INVALID, /* unknown, malformed or expired: *e says which; or it cannot be told (*e has another code than permission_denied) */
+	/* unknown, malformed or expired: *e says which; or it cannot be told (*e has another code than
+	 * permission_denied) */
+	AUTH_INVALID,
 };
 
 struct auth;
-/* Takes over `opt`, which must live as long, as it is now. NULL with *e. `notes` has a line for each key that is passed over. */
+/* Takes over `opt`, which must live as long, as it is now. NULL with *e. `notes` has a line for each key that is passed
+ * over. */
 struct auth *auth_new(const struct options *opt, struct buf *notes, struct err *e) must_check;
 struct auth *auth_free(struct auth *a); /* returns NULL, accepts NULL */
-/* The files that the options name, read: to be shown to the next two. NULL with *e, and without them (then `e` has no code). */
+/* The files that the options name, read: to be shown to the next two. NULL with *e, and without them (then `e` has no
+ * code). */
 struct jwt_keys;
 struct jwt_keys *auth_read_files(const struct options *opt, struct buf *notes, struct err *e) must_check;
 /* The options have changed, or the files. Takes `keys`. */
 void auth_reload(struct auth *a, struct jwt_keys *keys);
 void auth_files_free(struct jwt_keys *keys);
 
-/* Who makes a request that shows a token, or comes over TCP. AUTH_OK: *who is the caller's, with principal_done; AUTH_MISSING and AUTH_INVALID: *e is what the client is told. */
-enum auth_verdict http_authenticate(struct auth *a, const struct auth_question *q, struct principal *who, struct err *e) must_check;
+/* Who makes a request that shows a token, or comes over TCP. AUTH_OK: *who is the caller's, with principal_done;
+ * AUTH_MISSING and AUTH_INVALID: *e is what the client is told. */
+enum auth_verdict http_authenticate(struct auth *a, const struct auth_question *q, struct principal *who,
+                                    struct err *e) must_check;
 /* Whether who was let in is still to be: neither revoked nor expired. */
 bool auth_still(const struct auth *a, const struct principal *who);
 

@@ -69,10 +69,12 @@ static int time_claim(const json_t *claims, const char *name, double *ret)
 	return *ret >= 0 && *ret < 1e12 ? 1 : -1;
 }
 
-static int check_times(const json_t *claims, const struct jwt_rules *rules, usec_t now, usec_t *ret_expires, struct err *e)
+static int check_times(const json_t *claims, const struct jwt_rules *rules, usec_t now, usec_t *ret_expires,
+                       struct err *e)
 {
 	double at = (double)now / USEC_PER_SEC, leeway = rules->leeway_ms / 1000.0, exp = 0, nbf = 0, iat = 0;
-	int has_exp = time_claim(claims, "exp", &exp), has_nbf = time_claim(claims, "nbf", &nbf), has_iat = time_claim(claims, "iat", &iat);
+	int has_exp = time_claim(claims, "exp", &exp), has_nbf = time_claim(claims, "nbf", &nbf),
+	    has_iat = time_claim(claims, "iat", &iat);
 	if (has_exp <= 0)
 		return refuse(e, "it does not say until when it is good (exp)");
 	if (has_nbf < 0 || has_iat < 0)
@@ -167,7 +169,8 @@ static int grant(const json_t *claims, const struct jwt_rules *rules, struct pri
 	struct namespaces ns = {0};
 	const char *names[NAMESPACES_MAX];
 	unsigned roles = 0;
-	const json_t *said = find_claim(claims, rules->roles_claim), *where = find_claim(claims, rules->namespaces_claim);
+	const json_t *said = find_claim(claims, rules->roles_claim),
+		     *where = find_claim(claims, rules->namespaces_claim);
 	if (said && !each_word(said, take_role, &roles))
 		return refuse(e, "its claim of roles is neither a list of names nor a string of them");
 	if (where && (!each_word(where, take_namespace, &ns) || ns.wrong))
@@ -188,12 +191,14 @@ static int set_name(const json_t *claims, struct principal *who, struct err *e)
 	if (!json_is_string(sub) || json_string_length(sub) == 0)
 		return refuse(e, "it does not say for whom it is (sub)");
 	int n = snprintf(name, sizeof name, "jwt:%s", json_string_value(sub));
-	if (n < 0 || (size_t)n >= sizeof name || strlen(json_string_value(sub)) != json_string_length(sub) || !principal_set_name(who, name))
+	if (n < 0 || (size_t)n >= sizeof name || strlen(json_string_value(sub)) != json_string_length(sub) ||
+	    !principal_set_name(who, name))
 		return refuse(e, "the name of whom it is for (sub) is too long, or no text");
 	return 0;
 }
 
-static int check_claims(const json_t *claims, const struct jwt_rules *rules, usec_t now, struct principal *who, struct err *e)
+static int check_claims(const json_t *claims, const struct jwt_rules *rules, usec_t now, struct principal *who,
+                        struct err *e)
 {
 	if (!json_is_object(claims))
 		return refuse(e, "its claims are no JSON object");
@@ -221,7 +226,8 @@ static bool has_form(const char *token, size_t len)
 	}
 }
 
-int jwt_check(const struct jwt_keys *keys, const struct jwt_rules *rules, const char *token, size_t len, usec_t now, struct principal *who, struct err *e)
+int jwt_check(const struct jwt_keys *keys, const struct jwt_rules *rules, const char *token, size_t len, usec_t now,
+              struct principal *who, struct err *e)
 {
 	uint8_t *payload = NULL;
 	size_t payload_len = 0;
@@ -235,8 +241,10 @@ int jwt_check(const struct jwt_keys *keys, const struct jwt_rules *rules, const 
 	int rc = check_header(header, rules, &algorithm, e);
 	if (rc < 0)
 		return rc;
-	if (!signed_by_one(jws, keys, algorithm, cjose_header_get(header, CJOSE_HDR_KID, NULL)) || !cjose_jws_get_plaintext(jws, &payload, &payload_len, NULL))
+	if (!signed_by_one(jws, keys, algorithm, cjose_header_get(header, CJOSE_HDR_KID, NULL)) ||
+	    !cjose_jws_get_plaintext(jws, &payload, &payload_len, NULL))
 		return refuse(e, "its signature is not from one of the keys that are trusted");
-	cleanup_(cleanup_json) json_t *claims = json_loadb((const char *)payload, payload_len, JSON_REJECT_DUPLICATES, NULL);
+	cleanup_(cleanup_json) json_t *claims =
+		json_loadb((const char *)payload, payload_len, JSON_REJECT_DUPLICATES, NULL);
 	return check_claims(claims, rules, now, who, e);
 }

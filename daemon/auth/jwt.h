@@ -13,7 +13,7 @@ struct jwt_rules { /* none of them NULL */
 	int leeway_ms;
 };
 
-/* Who the token is for, at `now` (wall clock): name, roles and namespaces into *who. 0; -EACCES with *e, which a client may
- * read; -ENOMEM. */
+/* Who the token is for, at `now` (wall clock): name, roles and namespaces into *who. 0; -EACCES with *e, which a client
+ * may read; -ENOMEM. */
 int jwt_check(const struct jwt_keys *keys, const struct jwt_rules *rules, const char *token, size_t len, usec_t now,
               struct principal *who, struct err *e) must_check;

@@ -37,7 +37,9 @@ static const char *judge(const cjose_jwk_t *jwk, unsigned *ret_algorithms)
 	static const struct {
 		cjose_jwk_ec_curve curve;
 		enum jwt_algorithm algorithm;
-	} curves[] = {{CJOSE_JWK_EC_P_256, JWT_ES256}, {CJOSE_JWK_EC_P_384, JWT_ES384}, {CJOSE_JWK_EC_P_521, JWT_ES512}};
+	} curves[] = {{CJOSE_JWK_EC_P_256, JWT_ES256},
+	              {CJOSE_JWK_EC_P_384, JWT_ES384},
+	              {CJOSE_JWK_EC_P_521, JWT_ES512}};
 	cjose_jwk_kty_t kty = cjose_jwk_get_kty(jwk, NULL);
 	if (kty == CJOSE_JWK_KTY_RSA) {
 		*ret_algorithms = FOR_RSA;
@@ -107,7 +109,9 @@ static cjose_jwk_t *ec_key(const EVP_PKEY *pkey)
 		const char *name;
 		cjose_jwk_ec_curve curve;
 		size_t len;
-	} curves[] = {{"prime256v1", CJOSE_JWK_EC_P_256, 32}, {"secp384r1", CJOSE_JWK_EC_P_384, 48}, {"secp521r1", CJOSE_JWK_EC_P_521, 66}};
+	} curves[] = {{"prime256v1", CJOSE_JWK_EC_P_256, 32},
+	              {"secp384r1", CJOSE_JWK_EC_P_384, 48},
+	              {"secp521r1", CJOSE_JWK_EC_P_521, 66}};
 	char group[64];
 	if (EVP_PKEY_get_utf8_string_param(pkey, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof group, NULL) != 1)
 		return NULL;
@@ -115,8 +119,10 @@ static cjose_jwk_t *ec_key(const EVP_PKEY *pkey)
 		if (strcmp(group, curves[i].name) != 0)
 			continue;
 		cjose_jwk_ec_keyspec spec = {.crv = curves[i].curve};
-		cleanup_(cleanup_free) uint8_t *x = number_of(pkey, OSSL_PKEY_PARAM_EC_PUB_X, curves[i].len, &spec.xlen);
-		cleanup_(cleanup_free) uint8_t *y = number_of(pkey, OSSL_PKEY_PARAM_EC_PUB_Y, curves[i].len, &spec.ylen);
+		cleanup_(cleanup_free) uint8_t *x =
+			number_of(pkey, OSSL_PKEY_PARAM_EC_PUB_X, curves[i].len, &spec.xlen);
+		cleanup_(cleanup_free) uint8_t *y =
+			number_of(pkey, OSSL_PKEY_PARAM_EC_PUB_Y, curves[i].len, &spec.ylen);
 		spec.x = x;
 		spec.y = y;
 		return x && y ? cjose_jwk_create_EC_spec(&spec, NULL) : NULL;
@@ -145,11 +151,17 @@ static int read_pem(struct jwt_keys *k, const char *text, size_t len, struct buf
 	int rc = 0;
 	for (size_t place = 1; rc == 0 && bio && PEM_read_bio(bio, &name, &header, &der, &n) == 1; place++) {
 		if (strstr(name, "PRIVATE")) {
-			rc = err_set(e, -EINVAL, "bad_request", "it holds a private key, which taskerd must not have: give it the public one (openssl pkey -pubout)");
+			rc = err_set(
+				e, -EINVAL, "bad_request",
+				"it holds a private key, which taskerd must not have: give it the public one (openssl pkey -pubout)");
 		} else {
 			cleanup_(cleanup_pkey) EVP_PKEY *pkey = key_of_block(name, der, n);
 			int kind = pkey ? EVP_PKEY_get_base_id(pkey) : EVP_PKEY_NONE;
-			add(k, kind == EVP_PKEY_RSA ? rsa_key(pkey) : kind == EVP_PKEY_EC ? ec_key(pkey) : NULL, "", ~0u, place, notes);
+			add(k,
+			    kind == EVP_PKEY_RSA  ? rsa_key(pkey)
+			    : kind == EVP_PKEY_EC ? ec_key(pkey)
+			                          : NULL,
+			    "", ~0u, place, notes);
 		}
 		OPENSSL_free(name);
 		OPENSSL_free(header);
@@ -178,7 +190,9 @@ static bool is_for_signatures(const json_t *jwk)
 	size_t i;
 	if (use && (!json_is_string(use) || strcmp(json_string_value(use), "sig") != 0))
 		return false;
-	json_array_foreach(ops, i, op) if (json_is_string(op) && strcmp(json_string_value(op), "verify") == 0) return true;
+	json_array_foreach(ops, i, op)
+		if (json_is_string(op) && strcmp(json_string_value(op), "verify") == 0)
+			return true;
 	return !ops;
 }
 
@@ -198,13 +212,15 @@ static int add_jwk(struct jwt_keys *k, const json_t *jwk, size_t place, struct b
 {
 	const char *kid = json_string_value(json_object_get(jwk, "kid"));
 	if (json_object_get(jwk, "d"))
-		return err_set(e, -EINVAL, "bad_request", "key %zu is a private key, which taskerd must not have: give it the public one", place);
+		return err_set(e, -EINVAL, "bad_request",
+		               "key %zu is a private key, which taskerd must not have: give it the public one", place);
 	if (!json_is_object(jwk) || !is_for_signatures(jwk)) {
 		buf_printf(notes, "key %zu is passed over: not for verifying signatures\n", place);
 		return 0;
 	}
 	cleanup_(cleanup_free) char *text = json_dumps(jwk, JSON_COMPACT);
-	add(k, text && has_numbers(jwk) ? cjose_jwk_import(text, strlen(text), NULL) : NULL, kid ? kid : "", said_algorithms(jwk), place, notes);
+	add(k, text && has_numbers(jwk) ? cjose_jwk_import(text, strlen(text), NULL) : NULL, kid ? kid : "",
+	    said_algorithms(jwk), place, notes);
 	return 0;
 }
 
@@ -215,7 +231,8 @@ static int read_set(struct jwt_keys *k, const char *text, size_t len, struct buf
 	const json_t *keys = json_object_get(set, "keys"), *jwk;
 	size_t i;
 	if (!set)
-		return err_set(e, -EINVAL, "bad_request", "not JSON: %s (line %d, column %d)", why.text, why.line, why.column);
+		return err_set(e, -EINVAL, "bad_request", "not JSON: %s (line %d, column %d)", why.text, why.line,
+		               why.column);
 	if (!json_is_array(keys))
 		return err_set(e, -EINVAL, "bad_request", "a JSON Web Key Set is expected: {\"keys\": [...]}");
 	int rc = 0;
@@ -238,7 +255,9 @@ struct jwt_keys *jwt_keys_read(const char *text, size_t len, struct buf *notes, 
 	bool set = blanks < len && text[blanks] == '{';
 	int rc = set ? read_set(k, text, len, notes, e) : read_pem(k, text, len, notes, e);
 	if (rc == 0 && k->n == 0)
-		rc = err_set(e, -EINVAL, "bad_request", "it holds no public key of use: RSA of 2048 bits or more, or EC (P-256, P-384, P-521), as PEM or as a JSON Web Key Set");
+		rc = err_set(
+			e, -EINVAL, "bad_request",
+			"it holds no public key of use: RSA of 2048 bits or more, or EC (P-256, P-384, P-521), as PEM or as a JSON Web Key Set");
 	return rc < 0 ? jwt_keys_free(k) : k;
 }
 

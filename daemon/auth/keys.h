@@ -1,4 +1,5 @@
-/* Public keys that JSON Web Tokens are verified with: a file of PEM blocks, or a JSON Web Key Set. Immutable once read. */
+/* Public keys that JSON Web Tokens are verified with: a file of PEM blocks, or a JSON Web Key Set. Immutable once
+ * read. */
 #pragma once
 #include <cjose/cjose.h>
 #include <stdbool.h>

@@ -32,5 +32,6 @@ static inline void cleanup_token(struct token_text *t)
 
 void hex_write(const uint8_t *bytes, size_t n, char *out); /* 2 * n digits and a NUL */
 bool hex_read(const char *text, uint8_t *out, size_t n) must_check; /* exactly 2 * n lower-case digits */
-/* Whether this is base64url as JSON Web Tokens have it, without padding. The library that reads them aborts on some texts that are not. */
+/* Whether this is base64url as JSON Web Tokens have it, without padding. The library that reads them aborts on some
+ * texts that are not. */
 bool is_base64url(const char *text, size_t len) must_check;

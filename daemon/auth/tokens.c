@@ -107,8 +107,9 @@ static bool read_token(const msgpack_object *o, struct token *t)
 	size_t id_n = 0, hash_n = 0, name_n = 0;
 	const msgpack_object *roles = NULL, *namespaces = NULL;
 	int64_t expires = 0;
-	if (mp_get_str(o, "id", &id, &id_n) != 1 || id_n != TOKEN_ID_LEN || mp_get_str(o, "hash", &hash, &hash_n) != 1 ||
-	    hash_n != 2 * TOKEN_HASH_LEN || !hex_read(hash, t->hash, TOKEN_HASH_LEN) || mp_get_str(o, "name", &name, &name_n) != 1 ||
+	if (mp_get_str(o, "id", &id, &id_n) != 1 || id_n != TOKEN_ID_LEN ||
+	    mp_get_str(o, "hash", &hash, &hash_n) != 1 || hash_n != 2 * TOKEN_HASH_LEN ||
+	    !hex_read(hash, t->hash, TOKEN_HASH_LEN) || mp_get_str(o, "name", &name, &name_n) != 1 ||
 	    mp_get_array(o, "roles", &roles) != 1 || !read_roles(t, roles))
 		return false;
 	memcpy(t->id, id, TOKEN_ID_LEN);
@@ -125,7 +126,8 @@ static int read_table(const msgpack_object *list, const struct token *old, struc
 {
 	for (uint32_t i = 0; i < list->via.array.size; i++) {
 		struct token *t = calloc(1, sizeof *t), *before = NULL;
-		if (!t || list->via.array.ptr[i].type != MSGPACK_OBJECT_MAP || !read_token(&list->via.array.ptr[i], t)) {
+		if (!t || list->via.array.ptr[i].type != MSGPACK_OBJECT_MAP ||
+		    !read_token(&list->via.array.ptr[i], t)) {
 			if (t)
 				token_free(t);
 			return t ? -EINVAL : -ENOMEM;
@@ -200,7 +202,8 @@ int tokens_find(struct tokens *t, const struct token_text *text, usec_t now, str
 		return -EACCES;
 	snprintf(name, sizeof name, "token:%.100s", x->name);
 	snprintf(who->token, sizeof who->token, "%s", x->id);
-	if (!principal_set_name(who, name) || principal_grant(who, x->roles, (const char *const *)x->namespaces, x->n_namespaces) < 0)
+	if (!principal_set_name(who, name) ||
+	    principal_grant(who, x->roles, (const char *const *)x->namespaces, x->n_namespaces) < 0)
 		return -ENOMEM;
 	who->expires = x->expires;
 	x->used = true;

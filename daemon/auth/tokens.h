@@ -1,5 +1,5 @@
-/* The bearer tokens that are good, as the database had them a moment ago: a table in memory, so that looking one up asks
- * nobody, whatever strangers send. */
+/* The bearer tokens that are good, as the database had them a moment ago: a table in memory, so that looking one up
+ * asks nobody, whatever strangers send. */
 #pragma once
 #include "daemon/auth/auth.h"
 #include "daemon/auth/secret.h"

@@ -1,5 +1,6 @@
-/* Whether threads get on. A thread says when it begins to wait, for work or for the database, which may take as long as it likes, and when it goes on; one that has been at work
- * for longer than anything takes stands still (a lock that never comes, an endless loop). The watchdog is fed only while none does. */
+/* Whether threads get on. A thread says when it begins to wait, for work or for the database, which may take as long as
+ * it likes, and when it goes on; one that has been at work for longer than anything takes stands still (a lock that
+ * never comes, an endless loop). The watchdog is fed only while none does. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* Filling a struct err. The text may come from a peer or the database and be cut anywhere: what is left is UTF-8. No state, any
- * thread. */
+/* Filling a struct err. The text may come from a peer or the database and be cut anywhere: what is left is UTF-8. No
+ * state, any thread. */
 #include "daemon/base/err.h"
 
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* One error style. Functions return 0 or a negative errno; where a person must read the reason, the last parameter is a
- * struct err, filled exactly when the result is negative. Positive results are named conditions of that one function. */
+ * struct err, filled exactly when the result is negative. Positive results are named conditions of that one
+ * function. */
 #pragma once
 #include <stdarg.h>
 #include <stdint.h>
@@ -14,9 +15,10 @@ struct err {
 	uint64_t max;	  /* with `limit`: what it allows */
 };
 
-/* Fill `e` (which may be NULL) and return `rc`, so that callers can write `return err_set(e, -EINVAL, ...)`. Arguments that are not UTF-8, or are cut by
- * a precision, lose the bytes that are not. */
+/* Fill `e` (which may be NULL) and return `rc`, so that callers can write `return err_set(e, -EINVAL, ...)`. Arguments
+ * that are not UTF-8, or are cut by a precision, lose the bytes that are not. */
 int err_set(struct err *e, int rc, const char *code, const char *fmt, ...) printf_like(4, 5);
-int err_vset(struct err *e, int rc, const char *code, const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
+int err_vset(struct err *e, int rc, const char *code, const char *fmt, va_list ap)
+	__attribute__((format(printf, 4, 0)));
 /* The same for the code too_large: `limit` (static text) says which limit, `max` what it allows. */
 int err_limit(struct err *e, int rc, const char *limit, uint64_t max, const char *fmt, ...) printf_like(5, 6);

@@ -1,4 +1,5 @@
-/* Hash tables of uthash. They allocate a little for each entry; without memory for that the process ends, as with need(). */
+/* Hash tables of uthash. They allocate a little for each entry; without memory for that the process ends, as with
+ * need(). */
 #pragma once
 #include "daemon/base/need.h"
 

@@ -29,7 +29,8 @@ static int parse_ip(char *host, const char *port, struct listen_address *a)
 	if (n > 2 && host[0] == '[' && host[n - 1] == ']') {
 		host[n - 1] = '\0';
 		a->ip.sin6_family = AF_INET6;
-		return inet_pton(AF_INET6, host + 1, &a->ip.sin6_addr) == 1 ? parse_port(port, &a->ip.sin6_port) : -EINVAL;
+		return inet_pton(AF_INET6, host + 1, &a->ip.sin6_addr) == 1 ? parse_port(port, &a->ip.sin6_port)
+		                                                            : -EINVAL;
 	}
 	v4->sin_family = AF_INET;
 	if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &v4->sin_addr) != 1)
@@ -114,17 +115,20 @@ int listen_unix(const char *path, int mode, long gid, const char *option, int *r
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof a.sun_path)
-		return err_set(e, -ENAMETOOLONG, "internal", "the socket path %s is longer than %zu bytes: set %s", path, sizeof a.sun_path - 1, option);
+		return err_set(e, -ENAMETOOLONG, "internal", "the socket path %s is longer than %zu bytes: set %s",
+		               path, sizeof a.sun_path - 1, option);
 	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
 	cleanup_(cleanup_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(e, -errno, "internal", "socket: %s", strerror(errno));
 	/* A socket that answers belongs to another daemon; one that does not is left over from a crash. */
 	if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
-		return err_set(e, -EADDRINUSE, "conflict", "another process serves %s: stop it, or set %s", path, option);
+		return err_set(e, -EADDRINUSE, "conflict", "another process serves %s: stop it, or set %s", path,
+		               option);
 	struct stat st;
 	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return err_set(e, -EEXIST, "conflict", "%s exists and is not a socket: remove it, or set %s", path, option);
+		return err_set(e, -EEXIST, "conflict", "%s exists and is not a socket: remove it, or set %s", path,
+		               option);
 	unlink(path);
 	int r = bind_unix(fd, &a, mode, gid);
 	if (r < 0)
@@ -148,7 +152,8 @@ int listen_tcp(const struct listen_address *a, const char *option, int *ret, str
 	if (bind(fd, (const struct sockaddr *)&a->ip, len) < 0 || listen(fd, BACKLOG) < 0) {
 		int r = -errno;
 		if (r == -EADDRINUSE)
-			return err_set(e, r, "conflict", "another process listens on %s: stop it, or set %s", text, option);
+			return err_set(e, r, "conflict", "another process listens on %s: stop it, or set %s", text,
+			               option);
 		return err_set(e, r, "internal", "cannot listen on %s: %s", text, strerror(-r));
 	}
 	*ret = TAKE_FD(fd);

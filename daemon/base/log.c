@@ -16,8 +16,10 @@
 static _Atomic int max_level = LOG_LV_INFO;
 static _Atomic int to = LOG_FORMAT_TEXT;
 
-const char *const log_format_names[LOG_FORMAT_COUNT] = {
-    [LOG_FORMAT_AUTO] = "auto", [LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_JSON] = "json", [LOG_FORMAT_JOURNAL] = "journal"};
+const char *const log_format_names[LOG_FORMAT_COUNT] = {[LOG_FORMAT_AUTO] = "auto",
+                                                        [LOG_FORMAT_TEXT] = "text",
+                                                        [LOG_FORMAT_JSON] = "json",
+                                                        [LOG_FORMAT_JOURNAL] = "journal"};
 
 static const struct {
 	const char *name, *id;
@@ -84,7 +86,8 @@ int log_wants(enum log_level lv)
 	return (int)lv <= max_level;
 }
 
-void log_write(enum log_level lv, enum log_event event, const struct log_where *where, const char *const *fields, const char *fmt, ...)
+void log_write(enum log_level lv, enum log_event event, const struct log_where *where, const char *const *fields,
+               const char *fmt, ...)
 {
 	if (!log_wants(lv))
 		return;
@@ -93,7 +96,12 @@ void log_write(enum log_level lv, enum log_event event, const struct log_where *
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof msg, fmt, ap);
 	va_end(ap);
-	struct log_record r = {.level = lv, .event = events[event].name, .message_id = events[event].id, .where = where, .message = msg, .fields = fields};
+	struct log_record r = {.level = lv,
+	                       .event = events[event].name,
+	                       .message_id = events[event].id,
+	                       .where = where,
+	                       .message = msg,
+	                       .fields = fields};
 	if (to == LOG_FORMAT_JSON)
 		log_to_json(&r);
 	else if (to != LOG_FORMAT_JOURNAL || !log_to_journal(&r))

@@ -1,5 +1,5 @@
-/* Structured log: records with fields, as lines of text, as JSON objects or in the journal (log_out.c). Thread-safe. Never log payloads or passwords.
- * Library layers do not log; the session, task or thread that fails logs once. */
+/* Structured log: records with fields, as lines of text, as JSON objects or in the journal (log_out.c). Thread-safe.
+ * Never log payloads or passwords. Library layers do not log; the session, task or thread that fails logs once. */
 #pragma once
 #include "daemon/base/cleanup.h"
 #include "daemon/base/log_events.h"
@@ -22,8 +22,10 @@ enum log_level log_event_level(enum log_event event);
 /* Whether a record of this level would be written: for what is costly to find out. */
 int log_wants(enum log_level lv);
 
-/* `fields` is NULL or a NULL-terminated list of name, value pairs (names upper case: TASKER_STEP). Values may be NULL (skipped). */
-void log_write(enum log_level lv, enum log_event event, const struct log_where *where, const char *const *fields, const char *fmt, ...) printf_like(5, 6);
+/* `fields` is NULL or a NULL-terminated list of name, value pairs (names upper case: TASKER_STEP). Values may be NULL
+ * (skipped). */
+void log_write(enum log_level lv, enum log_event event, const struct log_where *where, const char *const *fields,
+               const char *fmt, ...) printf_like(5, 6);
 
 #define LOG_HERE (&(const struct log_where){__FILE__, __func__, __LINE__})
 #define LOG_FIELDS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -35,8 +37,9 @@ void log_write(enum log_level lv, enum log_event event, const struct log_where *
 #define log_info(...) log_fields(LOG_LV_INFO, NULL, __VA_ARGS__)
 #define log_debug(...) log_fields(LOG_LV_DEBUG, NULL, __VA_ARGS__)
 
-/* A leaky gate for messages that a peer can provoke: true at most `burst` times per `window_us`; ret_left_out then says, as the end of
- * a message, how many were swallowed since the last true, and nothing if none were. Not thread-safe: one per thread or session. */
+/* A leaky gate for messages that a peer can provoke: true at most `burst` times per `window_us`; ret_left_out then
+ * says, as the end of a message, how many were swallowed since the last true, and nothing if none were. Not
+ * thread-safe: one per thread or session. */
 #define LEFT_OUT_MAX 64
 struct ratelimit {
 	unsigned long long window_start, window_us;

@@ -1,5 +1,6 @@
-/* What the log says that an operator may want to look up or act on: the catalogued messages. Each has an id of its own, for ever the same, by which the journal
- * finds it and what it has to say about it (contrib/systemd/taskerd.catalog, which a test holds against this table). */
+/* What the log says that an operator may want to look up or act on: the catalogued messages. Each has an id of its own,
+ * for ever the same, by which the journal finds it and what it has to say about it (contrib/systemd/taskerd.catalog,
+ * which a test holds against this table). */
 #pragma once
 
 /* X(name, id, level) */

@@ -1,4 +1,5 @@
-/* Where records of the log go: the journal with all their fields, or a line each on standard error, as text or as a JSON object. */
+/* Where records of the log go: the journal with all their fields, or a line each on standard error, as text or as a
+ * JSON object. */
 #define SD_JOURNAL_SUPPRESS_LOCATION /* it would name this file */
 #include "daemon/base/log_out.h"
 
@@ -26,7 +27,7 @@ static const char *source_path(const char *file)
 	return file;
 }
 
-/* The journal ------------------------------------------------------------------------------------------------------------ */
+/* The journal ------------------------------------------------------------------------------------------------------ */
 
 static void add(struct iovec *iov, int *n, const char *text)
 {
@@ -62,7 +63,7 @@ int log_to_journal(const struct log_record *r)
 	return sd_journal_sendv(iov, n) >= 0;
 }
 
-/* Lines ------------------------------------------------------------------------------------------------------------------ */
+/* Lines ------------------------------------------------------------------------------------------------------------ */
 
 /* 2030-01-31T09:00:00.123Z */
 static const char *put_time(char out[40])
@@ -82,8 +83,8 @@ static void put_line(const char *line, size_t n)
 	(void)ignored;
 }
 
-/* How many bytes at `s` make a character with which a peer could forge another record, or steer the terminal of whoever reads it: C0, DEL, C1, other ends of lines, marks that turn the
- * direction of writing around. 0: none. */
+/* How many bytes at `s` make a character with which a peer could forge another record, or steer the terminal of whoever
+ * reads it: C0, DEL, C1, other ends of lines, marks that turn the direction of writing around. 0: none. */
 static size_t steers(const char *s, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)s;
@@ -91,7 +92,8 @@ static size_t steers(const char *s, size_t n)
 		return 1;
 	if (n > 1 && p[0] == 0xc2 && p[1] < 0xa0)
 		return 2;
-	bool marks = n > 2 && p[0] == 0xe2 && ((p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9));
+	bool marks = n > 2 && p[0] == 0xe2 &&
+	             ((p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9));
 	return marks ? 3 : 0;
 }
 
@@ -130,7 +132,10 @@ static void put_string(struct buf *b, const char *s)
 			if (k == 0)
 				buf_append_char(b, s[i]);
 			else
-				buf_printf(b, "\\u%04x", k == 1 ? *c : k == 2 ? c[1] : 0x2000u | (c[1] & 0x3fu) << 6 | (c[2] & 0x3fu));
+				buf_printf(b, "\\u%04x",
+				           k == 1   ? *c
+				           : k == 2 ? c[1]
+				                    : 0x2000u | (c[1] & 0x3fu) << 6 | (c[2] & 0x3fu));
 		}
 		s += good;
 		n -= good;

@@ -19,7 +19,8 @@ static struct {
 	int fd; /* 0: not opened yet */
 } manager;
 
-/* The socket, or negative. It is opened once: what is waiting in it goes on if the manager is started again, or is refused and opened anew. */
+/* The socket, or negative. It is opened once: what is waiting in it goes on if the manager is started again, or is
+ * refused and opened anew. */
 static int open_socket(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");

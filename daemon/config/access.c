@@ -264,7 +264,8 @@ static void take_part(struct reading *rd, const struct part *part, const struct 
 	const struct ynode *v = p->value;
 	if (!v || v->kind == YNODE_INVALID)
 		return; /* reported already */
-	if (part->take == take_namespace && (is_star(v) || (v->kind == YNODE_SEQ && v->n == 1 && is_star(v->u.items[0]))))
+	if (part->take == take_namespace &&
+	    (is_star(v) || (v->kind == YNODE_SEQ && v->n == 1 && is_star(v->u.items[0]))))
 		return; /* all, which is the default */
 	if (v->kind != YNODE_SEQ) {
 		part->take(rd, v);
@@ -431,8 +432,8 @@ struct access access_of(const struct access_rules *rules, uid_t uid, const gid_t
 }
 
 /* Whether `fn` holds for a rule that fits the peer and has the role. */
-static bool some_rule(const struct access *a, enum role role, bool (*fn)(const struct access_rule *r, const char *ns, size_t len),
-                      const char *ns, size_t len)
+static bool some_rule(const struct access *a, enum role role,
+                      bool (*fn)(const struct access_rule *r, const char *ns, size_t len), const char *ns, size_t len)
 {
 	unsigned wanted = role == ROLE_NONE ? ~0u : 1u << role;
 	if (!a->rules)

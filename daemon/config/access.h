@@ -1,5 +1,5 @@
-/* Who may do what: the rules of the option `access`, and what of them fits a peer. Rules never change, so that any thread may read them; a reload puts others in
- * their place. */
+/* Who may do what: the rules of the option `access`, and what of them fits a peer. Rules never change, so that any
+ * thread may read them; a reload puts others in their place. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +23,8 @@ bool is_namespace_name(const char *s, size_t len);
 /* Rules from their node in the configuration file. What is wrong becomes findings, *ret is what is left. 0 or
  * -ENOMEM. */
 int access_rules_read(const struct ynode *list, struct access_rules **ret, struct findings *f) must_check;
-/* One rule for everyone: `roles` are bits 1 << enum role; n 0: in all namespaces. NULL: no memory, or not a namespace's name. */
+/* One rule for everyone: `roles` are bits 1 << enum role; n 0: in all namespaces. NULL: no memory, or not a namespace's
+ * name. */
 struct access_rules *access_rules_grant(unsigned roles, const char *const *namespaces, size_t n) must_check;
 struct access_rules *access_rules_free(struct access_rules *r); /* returns NULL, accepts NULL */
 /* Keep `r` (may be NULL) with those retired before it; returns what access_rules_free frees together. */

@@ -1,4 +1,5 @@
-/* Where options are read from besides the command line and the environment: the configuration file, the files that add to it, and credentials. */
+/* Where options are read from besides the command line and the environment: the configuration file, the files that add
+ * to it, and credentials. */
 #include "daemon/config/options_impl.h"
 
 #include <dirent.h>
@@ -21,7 +22,8 @@ static int slurp(const char *path, struct buf *out)
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode)) /* /dev/null is a file without options; out has an end, whatever else it is */
+	/* /dev/null is a file without options; out has an end, whatever else it is */
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
 		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
 	for (;;) {
 		void *at = buf_reserve(out, 8192);
@@ -64,7 +66,8 @@ static void warn_if_readable(struct loading *l, const char *path, const struct o
 {
 	struct stat st;
 	if (stat(path, &st) == 0 && (st.st_mode & 0004) && holds_password(l->o, row))
-		buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n", path, row->name, path);
+		buf_printf(l->messages, "%s: warning: %s: holds a password and can be read by everyone: chmod o-r %s\n",
+		           path, row->name, path);
 }
 
 void loading_warn_listed(struct loading *l)
@@ -72,8 +75,10 @@ void loading_warn_listed(struct loading *l)
 	for (size_t i = 0; i < N_PASSWORDS; i++) {
 		const struct option_row *row = password_row(i);
 		if (l->o->source[row - option_table] == FROM_COMMAND_LINE && holds_password(l->o, row))
-			buf_printf(l->messages, "--%s: warning: holds a password, and everyone on this host can list the command line: write it into the configuration file, %s\n",
-				   passwords[i].option, passwords[i].where);
+			buf_printf(
+				l->messages,
+				"--%s: warning: holds a password, and everyone on this host can list the command line: write it into the configuration file, %s\n",
+				passwords[i].option, passwords[i].where);
 	}
 }
 

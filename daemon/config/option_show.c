@@ -16,7 +16,8 @@ static const char *const source_names[] = {[FROM_DEFAULT] = "default",
 /* `name: value # source place` */
 static void show_line(const char *name, const char *value, enum option_source from, const char *place, struct buf *out)
 {
-	buf_printf(out, "%s: %s # %s%s%s\n", name, value && value[0] ? value : "null", source_names[from], place ? " " : "", place ? place : "");
+	buf_printf(out, "%s: %s # %s%s%s\n", name, value && value[0] ? value : "null", source_names[from],
+	           place ? " " : "", place ? place : "");
 }
 
 void options_show(const struct options *o, struct buf *out)

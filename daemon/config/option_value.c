@@ -270,7 +270,10 @@ static int set_listen(struct options *o, const struct option_row *row, const cha
 	if (off == 0 && strcmp(text, "0") != 0) /* YAML has many words for it */
 		return put_text(o, row, strdup("off"));
 	if (strlen(text) > (size_t)row->max || !is_printable(text) || listen_parse(text, at) < 0) {
-		buf_printf(expected, "off, or at most %d addresses: absolute paths of Unix sockets, PORT, ADDRESS:PORT or [ADDRESS]:PORT", LISTEN_MAX);
+		buf_printf(
+			expected,
+			"off, or at most %d addresses: absolute paths of Unix sockets, PORT, ADDRESS:PORT or [ADDRESS]:PORT",
+			LISTEN_MAX);
 		return -EINVAL;
 	}
 	return put_text(o, row, strdup(text));
@@ -299,7 +302,9 @@ static int set_any_text(struct options *o, const struct option_row *row, const c
 static int set_url(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
 {
 	if (strlen(text) > (size_t)row->max || !collector_url_ok(text)) {
-		buf_append_str(expected, "a URL like http://localhost:4318 or https://collector.example/v1/traces, without user, query or fragment");
+		buf_append_str(
+			expected,
+			"a URL like http://localhost:4318 or https://collector.example/v1/traces, without user, query or fragment");
 		return -EINVAL;
 	}
 	return put_text(o, row, strdup(text));
@@ -308,7 +313,9 @@ static int set_url(struct options *o, const struct option_row *row, const char *
 static int set_headers(struct options *o, const struct option_row *row, const char *text, struct buf *expected)
 {
 	if (strlen(text) > (size_t)row->max || !collector_headers_ok(text)) {
-		buf_append_str(expected, "name=value,name=value: names of letters, digits, dots, dashes and underscores, values of visible ASCII with %2C for a comma and %25 for %");
+		buf_append_str(
+			expected,
+			"name=value,name=value: names of letters, digits, dots, dashes and underscores, values of visible ASCII with %2C for a comma and %25 for %");
 		return -EINVAL;
 	}
 	return put_text(o, row, strdup(text));
@@ -334,8 +341,10 @@ static int set_algorithms(struct options *o, const struct option_row *row, const
 		text += n;
 	}
 	if (!all || !bit) {
-		buf_append_str(expected, "some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and ES512: those with a public "
-		                         "key, so neither none nor HS256 to HS512");
+		buf_append_str(
+			expected,
+			"some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and ES512: those with a public "
+			"key, so neither none nor HS256 to HS512");
 		return -EINVAL;
 	}
 	*(unsigned *)field(o, row) = all;
@@ -402,7 +411,8 @@ int option_copy(struct options *to, const struct options *from, const struct opt
 	return 0;
 }
 
-int option_set_source(struct options *o, const struct option_row *row, enum option_source from, const char *place, size_t len)
+int option_set_source(struct options *o, const struct option_row *row, enum option_source from, const char *place,
+                      size_t len)
 {
 	size_t i = (size_t)(row - option_table);
 	char *copy = from == FROM_DEFAULT || !place ? NULL : strndup(place, len);

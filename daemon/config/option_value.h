@@ -21,4 +21,5 @@ void option_clear(struct options *o, const struct option_row *row);
 /* The text field of a row that has one. */
 char **option_text_at(struct options *o, const struct option_row *row);
 /* Note where its value came from; a default has no place. 0 or -ENOMEM. */
-int option_set_source(struct options *o, const struct option_row *row, enum option_source from, const char *place, size_t len) must_check;
+int option_set_source(struct options *o, const struct option_row *row, enum option_source from, const char *place,
+                      size_t len) must_check;

@@ -47,7 +47,8 @@ static enum option_source source_of(const struct options *o, const char *name)
 	return (enum option_source)o->source[row_of(name) - option_table];
 }
 
-void loading_apply(struct loading *l, const struct option_row *row, const char *text, enum option_source from, const char *place)
+void loading_apply(struct loading *l, const struct option_row *row, const char *text, enum option_source from,
+                   const char *place)
 {
 	struct buf expected;
 	buf_init(&expected, 1024);
@@ -55,7 +56,9 @@ void loading_apply(struct loading *l, const struct option_row *row, const char *
 	const char *why = buf_text(&expected);
 	l->db_unsure |= rc < 0 && (row->type == OPT_DATABASE || row->type == OPT_EMBEDDED);
 	if (rc == 0) /* of a variable its name alone */
-		rc = option_set_source(l->o, row, from, place, from == FROM_ENVIRONMENT || from == FROM_DATABASE_URL ? strcspn(place, " ") : strlen(place));
+		rc = option_set_source(l->o, row, from, place,
+		                       from == FROM_ENVIRONMENT || from == FROM_DATABASE_URL ? strcspn(place, " ")
+		                                                                             : strlen(place));
 	if (rc == -ENOMEM)
 		l->out_of_memory = true;
 	else if (rc < 0 && option_hides(row, text))
@@ -231,7 +234,8 @@ static void finish_database(struct loading *l)
 			option_clear(o, row_of(db > em ? "embedded" : "database"));
 	}
 	if (o->embedded && o->session_database)
-		loading_complain(l, "session_database is for a database behind a pooler, and embedded has none: leave it out");
+		loading_complain(
+			l, "session_database is for a database behind a pooler, and embedded has none: leave it out");
 	if (o->database || o->embedded)
 		return;
 	const char *url = loading_env("DATABASE_URL");
@@ -301,11 +305,14 @@ static void check_jwt(struct loading *l)
 {
 	const struct options *o = l->o;
 	if (o->jwt_key_file && !o->jwt_issuer)
-		loading_complain(l, "jwt_key_file: jwt_issuer is needed with it: the claim iss of the tokens that are taken");
+		loading_complain(
+			l, "jwt_key_file: jwt_issuer is needed with it: the claim iss of the tokens that are taken");
 	if (o->jwt_key_file && !o->jwt_audience)
-		loading_complain(l, "jwt_key_file: jwt_audience is needed with it: the claim aud of tokens for this service");
+		loading_complain(
+			l, "jwt_key_file: jwt_audience is needed with it: the claim aud of tokens for this service");
 	if (!o->jwt_key_file && (o->jwt_issuer || o->jwt_audience))
-		loading_complain(l, "%s: without jwt_key_file no JSON Web Tokens are taken", o->jwt_issuer ? "jwt_issuer" : "jwt_audience");
+		loading_complain(l, "%s: without jwt_key_file no JSON Web Tokens are taken",
+		                 o->jwt_issuer ? "jwt_issuer" : "jwt_audience");
 }
 
 static void finish_socket_group(struct loading *l)
@@ -476,7 +483,8 @@ void options_done(struct options *o)
 /* It follows from another, of which there will be a word. */
 static bool is_derived(const struct options *now, const struct options *fresh, const struct option_row *row)
 {
-	return row->offset == offsetof(struct options, http_listen) && now->http_listen_derived && fresh->http_listen_derived;
+	return row->offset == offsetof(struct options, http_listen) && now->http_listen_derived &&
+	       fresh->http_listen_derived;
 }
 
 static int reload_access(struct options *now, struct options *fresh, struct buf *messages)
@@ -505,7 +513,8 @@ int options_reload(struct options *now, struct options *fresh, struct buf *messa
 			continue;
 		bool same = option_equal(now, fresh, row), taken = same || (row->flags & OPT_RELOAD);
 		const char *place = fresh->place[i];
-		if (taken && option_set_source(now, row, (enum option_source)fresh->source[i], place, place ? strlen(place) : 0) < 0)
+		if (taken && option_set_source(now, row, (enum option_source)fresh->source[i], place,
+		                               place ? strlen(place) : 0) < 0)
 			return -ENOMEM;
 		if (same)
 			continue;

@@ -1,6 +1,6 @@
 /* The daemon's options: one table, from which the command line, the environment, the configuration file,
- * --help and the manual are read and checked. Precedence: command line, environment, credentials, files, default. A value
- * is checked even if another overrides it. */
+ * --help and the manual are read and checked. Precedence: command line, environment, credentials, files, default. A
+ * value is checked even if another overrides it. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,7 +11,18 @@
 struct access_rules;
 
 /* Algorithms of JSON Web Tokens: with a public key. */
-enum jwt_algorithm { JWT_RS256, JWT_RS384, JWT_RS512, JWT_PS256, JWT_PS384, JWT_PS512, JWT_ES256, JWT_ES384, JWT_ES512, JWT_ALGORITHMS };
+enum jwt_algorithm {
+	JWT_RS256,
+	JWT_RS384,
+	JWT_RS512,
+	JWT_PS256,
+	JWT_PS384,
+	JWT_PS512,
+	JWT_ES256,
+	JWT_ES384,
+	JWT_ES512,
+	JWT_ALGORITHMS
+};
 extern const char *const jwt_algorithm_names[JWT_ALGORITHMS];
 
 #define OPTIONS_DEFAULT_FILE "/etc/taskerd/taskerd.yaml"
@@ -28,7 +39,8 @@ struct options {
 	struct access_rules *access; /* of the file; NULL: whoever can connect may do everything */
 	char *database; /* libpq URI or keyword string, may hold a password: print it with options_redact
 	                   only. NULL if embedded */
-	char *session_database; /* the same, of the same database without a transaction pooler; or NULL: `database` is none */
+	/* the same, of the same database without a transaction pooler; or NULL: `database` is none */
+	char *session_database;
 	char *embedded; /* absolute directory, or NULL if `database` is used */
 	bool migrate, check_config, verbose;
 	char *node_name;
@@ -39,13 +51,15 @@ struct options {
 	int max_sessions_per_uid, max_requests_per_uid, max_steps_per_uid;
 	size_t max_bytes_per_uid;
 	int drain_timeout_ms, resume_grace_ms, lease_ttl_ms, poll_interval_ms, heartbeat_ms, sweep_interval_ms;
-	int retention_complete_minutes, retention_error_minutes, retention_cancelled_minutes, retention_resolved_minutes, retention_archived_minutes;
+	int retention_complete_minutes, retention_error_minutes, retention_cancelled_minutes,
+		retention_resolved_minutes, retention_archived_minutes;
 	bool retention_delete;
 	size_t max_frame, max_context, max_result;
 	char *http_listen;	   /* as listen_parse takes it */
 	bool http_listen_derived;  /* from `socket`: nobody asked for it */
 	enum role http_anonymous_role;
-	int http_max_connections, http_max_streams, http_max_requests_per_user, http_max_streams_per_user, http_timeout_ms;
+	int http_max_connections, http_max_streams, http_max_requests_per_user, http_max_streams_per_user,
+		http_timeout_ms;
 	size_t http_max_header, http_max_body;
 	char *jwt_key_file; /* NULL: no JSON Web Tokens are taken */
 	char *jwt_issuer, *jwt_audience, *jwt_roles_claim, *jwt_namespaces_claim;
@@ -107,13 +121,14 @@ extern const size_t option_count;
  * --version or --check-config was asked for and printed on stdout; nothing to free. -EINVAL: `messages` has a
  * line for every error, each with its place; -ENOMEM. */
 int options_load(int argc, char **argv, struct options *o, struct buf *messages) must_check;
-/* The same of the files and the environment alone, for those who only want to see them: a database need not be named. 0, -EINVAL or -ENOMEM. */
+/* The same of the files and the environment alone, for those who only want to see them: a database need not be named.
+ * 0, -EINVAL or -ENOMEM. */
 int options_preview(const char *config, struct options *o, struct buf *messages) must_check;
 void options_done(struct options *o);
 
 /* Take over from `fresh` what a reload may change, leave the rest, and write one line a value that waits for
- * a restart. The number of values taken over, or -ENOMEM. Both structs stay the caller's; access rules that are replaced
- * live on in `now`, for those who hold them. */
+ * a restart. The number of values taken over, or -ENOMEM. Both structs stay the caller's; access rules that are
+ * replaced live on in `now`, for those who hold them. */
 int options_reload(struct options *now, struct options *fresh, struct buf *messages) must_check;
 
 /* Append `database` with every password replaced by "***". */

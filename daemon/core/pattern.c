@@ -34,7 +34,8 @@ bool pattern_fits(const char *pattern, size_t pattern_len, const char *name, siz
 	if (!first)
 		return pattern_len == name_len && memcmp(pattern, name, name_len) == 0;
 	size_t head = (size_t)(first - pattern), tail = pattern_len - (size_t)(last - pattern) - 1;
-	if (head + tail > name_len || memcmp(pattern, name, head) != 0 || memcmp(last + 1, name + name_len - tail, tail) != 0)
+	if (head + tail > name_len || memcmp(pattern, name, head) != 0 ||
+	    memcmp(last + 1, name + name_len - tail, tail) != 0)
 		return false;
 	return middle_fits(first + 1, last, name + head, name + name_len - tail);
 }

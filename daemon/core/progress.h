@@ -108,8 +108,8 @@ int progress_yield(struct progress *p, unsigned step, unsigned fence) must_check
 
 /* A step in error, waiting for a retry, or cancelled with its batch, begins again with all its attempts. */
 int progress_reset(struct progress *p, unsigned step) must_check;
-/* The step, which waits for no other, counts as done. A decision then has no branches, a batchable step no batches: `fallback` names the
- * worker that gets the instance with nothing to do. */
+/* The step, which waits for no other, counts as done. A decision then has no branches, a batchable step no batches:
+ * `fallback` names the worker that gets the instance with nothing to do. */
 int progress_resolve(struct progress *p, unsigned step, unsigned fallback) must_check;
 /* The step is complete with a result of the operator's; -EINVAL if its outcome cannot be applied. */
 int progress_complete(struct progress *p, unsigned step, const struct progress_outcome *outcome) must_check;
@@ -121,7 +121,8 @@ int progress_pause(struct progress *p) must_check;
 int progress_resume(struct progress *p, bool due) must_check;
 
 /* End the task: every step that is not finished is cancelled, but for those in error: a cancelled task
- * keeps only those that a batch tolerated. 0, -EALREADY if the task is finished, -ESTALE if it cannot end so from the state it is in. */
+ * keeps only those that a batch tolerated. 0, -EALREADY if the task is finished, -ESTALE if it cannot end so from the
+ * state it is in. */
 int progress_cancel(struct progress *p) must_check;
 int progress_resolve_task(struct progress *p) must_check; /* by hand */
 int progress_fail_task(struct progress *p) must_check;    /* a limit of its life cycle */

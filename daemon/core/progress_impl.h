@@ -62,7 +62,8 @@ void progress_make_ready(struct progress *p, struct node *n);
 void progress_satisfy(struct progress *p, struct node *n, const struct progress_outcome *outcome);
 /* One parent less for a step of the template, or for all its instances. */
 void progress_count_down(struct progress *p, unsigned step);
-bool progress_is_inside(const struct progress *p, const struct node *n); /* let through the gate of its batch, if there is one */
+/* let through the gate of its batch, if there is one */
+bool progress_is_inside(const struct progress *p, const struct node *n);
 /* An instance that was inside has ended. */
 void progress_leave(struct progress *p, const struct node *n);
 /* Let instances through while there is room. */

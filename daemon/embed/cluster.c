@@ -39,7 +39,8 @@ static const char settings[] = "listen_addresses = ''\n"
                                "max_wal_senders = 0\n"
                                "max_logical_replication_workers = 0\n"
                                "max_wal_size = 4GB\n"
-                               "min_wal_size = 256MB\n" /* files of the log for 250,000 steps stay: while one is made, all commits wait */
+                               /* files of the log for 250,000 steps stay: while one is made, all commits wait */
+                               "min_wal_size = 256MB\n"
                                "checkpoint_timeout = 15min\n"
                                "checkpoint_completion_target = 0.9\n"
                                "random_page_cost = 1.1\n"

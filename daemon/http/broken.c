@@ -1,5 +1,6 @@
-/* What is no request at all, or too much of one, evhttp answers by itself, with a page of HTML that nothing can be put in the place of. So its words are taken back before they are
- * sent, and the status of them is given as a problem like every other. Nothing of what was received is in it. */
+/* What is no request at all, or too much of one, evhttp answers by itself, with a page of HTML that nothing can be put
+ * in the place of. So its words are taken back before they are sent, and the status of them is given as a problem like
+ * every other. Nothing of what was received is in it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,11 @@ static const struct word {
 	int status;
 	const char *code, *detail;
 } words[] = {
-	{400, "bad_request", "that is not a request of HTTP/1.1: a request line, headers and an empty line are expected, and a body as its header says"},
+	{400, "bad_request",
+         "that is not a request of HTTP/1.1: a request line, headers and an empty line are expected, and a body as its header says"},
 	{408, "bad_request", "the request did not come to its end in time (http_timeout_ms)"},
-	{413, "too_large", "the body is larger than it may be (http_max_body), or is in chunks that cannot be read: each begins with its length in hexadecimal digits, without extensions"},
+	{413, "too_large",
+         "the body is larger than it may be (http_max_body), or is in chunks that cannot be read: each begins with its length in hexadecimal digits, without extensions"},
 	{417, "bad_request", "the only expectation that is met is 100-continue"},
 	{431, "too_large", "the request line and the headers are larger than they may be (http_max_header)"},
 	{501, "unknown_method", "there is no such method; /openapi.json lists those of each resource"},
@@ -37,8 +40,10 @@ static void put_answer(struct buf *out, int status, bool with_body)
 	problem_begin(&json, w->status, w->code, strlen(w->code));
 	problem_put_detail(&json, w->status, w->detail);
 	buf_append_char(&json, '}');
-	buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n%s\r\n", w->status,
-		   http_phrase_of(w->status), json.len, w->status == 503 ? "Retry-After: 1\r\n" : "");
+	buf_printf(
+		out,
+		"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n%s\r\n",
+		w->status, http_phrase_of(w->status), json.len, w->status == 503 ? "Retry-After: 1\r\n" : "");
 	if (with_body)
 		buf_append(out, json.data, json.len);
 	buf_done(&json);
@@ -84,7 +89,8 @@ static void on_words(evutil_socket_t fd, short what, void *arg)
 	replace_words(c, out);
 	evbuffer_freeze(out, 1);
 	if (c->refused)
-		event_add(&c->words, &(struct timeval){.tv_usec = 20000}); /* it is sent by then, or conns_tick sees that it is */
+		/* it is sent by then, or conns_tick sees that it is */
+		event_add(&c->words, &(struct timeval){.tv_usec = 20000});
 }
 
 /* Not at once: the answer comes in pieces. Before the loop looks at sockets again it is all there. */
@@ -108,8 +114,8 @@ void broken_unwatch(struct conn *c)
 	evbuffer_remove_cb(bufferevent_get_output(c->bev), on_output, c);
 }
 
-/* Where the header ends in what is not yet taken from the buffer, of which everything before `from` was looked at; -1: it does not. The end may come by itself, when evhttp has taken
- * the line before. */
+/* Where the header ends in what is not yet taken from the buffer, of which everything before `from` was looked at; -1:
+ * it does not. The end may come by itself, when evhttp has taken the line before. */
 static ev_ssize_t header_end(struct evbuffer *in, size_t from, bool goes_on)
 {
 	char first[2] = "";
@@ -122,7 +128,8 @@ static ev_ssize_t header_end(struct evbuffer *in, size_t from, bool goes_on)
 	return end.pos >= 0 ? end.pos + 3 : -1;
 }
 
-/* A worker, or a client like it, that was given the wrong address is told so in its own words. Its first frame, hello, has less than 16 MiB and is a request: an array of four. */
+/* A worker, or a client like it, that was given the wrong address is told so in its own words. Its first frame, hello,
+ * has less than 16 MiB and is a request: an array of four. */
 static bool speaks_frames(struct conn *c, struct evbuffer *in)
 {
 	unsigned char first[6] = "";
@@ -132,7 +139,9 @@ static bool speaks_frames(struct conn *c, struct evbuffer *in)
 		return false;
 	if (first[0] != 0 || first[4] != 0x94 || first[5] != ENV_REQUEST)
 		return false;
-	err_set(&e, -EPROTO, "bad_request", "HTTP is spoken here (http_listen): workers and clients connect to taskerd's socket, %s", c->http->opt->socket);
+	err_set(&e, -EPROTO, "bad_request",
+	        "HTTP is spoken here (http_listen): workers and clients connect to taskerd's socket, %s",
+	        c->http->opt->socket);
 	buf_init(&answer, 0);
 	write_farewell(&answer, &e);
 	if (!answer.failed)

@@ -1,5 +1,5 @@
-/* Connections: how many, how long they may be idle or take for a request, how much of them is kept in memory. evhttp knows only one timeout, between two bytes; here is what
- * holds a client that sends a byte now and then. */
+/* Connections: how many, how long they may be idle or take for a request, how much of them is kept in memory. evhttp
+ * knows only one timeout, between two bytes; here is what holds a client that sends a byte now and then. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,8 @@ static usec_t patience(const struct http *h)
 
 struct timeval http_patience(const struct http *h)
 {
-	return (struct timeval){.tv_sec = h->opt->http_timeout_ms / 1000, .tv_usec = h->opt->http_timeout_ms % 1000 * 1000};
+	return (struct timeval){.tv_sec = h->opt->http_timeout_ms / 1000,
+	                        .tv_usec = h->opt->http_timeout_ms % 1000 * 1000};
 }
 
 struct timeval http_patience_reading(const struct http *h)
@@ -88,10 +89,12 @@ static void set_doors(struct http *h, bool open)
 {
 	h->paused = !open;
 	for (size_t i = 0; i < h->n_doors; i++)
-		(void)(open ? evconnlistener_enable(h->doors[i].listener) : evconnlistener_disable(h->doors[i].listener));
+		(void)(open ? evconnlistener_enable(h->doors[i].listener)
+		            : evconnlistener_disable(h->doors[i].listener));
 }
 
-/* At once, with its descriptor: connections can come faster than ends of file are seen. Not for callbacks of its own. */
+/* At once, with its descriptor: connections can come faster than ends of file are seen. Not for callbacks of its
+ * own. */
 static void let_go(struct conn *c)
 {
 	bufferevent_data_cb read, write;
@@ -151,7 +154,8 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 {
 	struct http *h = arg;
 	make_room(h);
-	/* The last reference closes the descriptor, after its events are gone: or the next connection with its number would lose bytes to them. */
+	/* The last reference closes the descriptor, after its events are gone: or the next connection with its number
+	 * would lose bytes to them. */
 	struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	struct conn *c = bev ? calloc(1, sizeof *c) : NULL;
 	if (!c) {
@@ -225,7 +229,7 @@ void conns_tick(struct http *h)
 		set_doors(h, true);
 }
 
-/* Doors ------------------------------------------------------------------------------------------------------------------ */
+/* Doors ------------------------------------------------------------------------------------------------------------ */
 
 static void on_accept_error(struct evconnlistener *l, void *arg)
 {
@@ -252,7 +256,8 @@ static void say_open(const struct listen_address *given, int fd)
 	listen_format(&a, text);
 	log_info("HTTP on %s", text);
 	if (!listen_is_loopback(&a))
-		log_warn("HTTP on %s is open to other hosts and not encrypted: put a reverse proxy with TLS before it", text);
+		log_warn("HTTP on %s is open to other hosts and not encrypted: put a reverse proxy with TLS before it",
+		         text);
 }
 
 /* `fd` is its own from here on. */

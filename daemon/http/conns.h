@@ -38,7 +38,8 @@ struct conn {
 	bool leftover;	/* evhttp is done with it: what still comes is thrown away */
 };
 
-/* For the answer; evhttp has a little more of it for requests, so that conns_tick comes first and says what is wrong. */
+/* For the answer; evhttp has a little more of it for requests, so that conns_tick comes first and says what is
+ * wrong. */
 struct timeval http_patience(const struct http *h), http_patience_reading(const struct http *h);
 int conns_begin(struct http *h, struct err *e) must_check;
 void conns_tick(struct http *h);

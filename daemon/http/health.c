@@ -1,4 +1,5 @@
-/* How the daemon is, for whoever asks: what restarts it, what sends it work, what counts. None of it needs a role, so nothing here says more than that. */
+/* How the daemon is, for whoever asks: what restarts it, what sends it work, what counts. None of it needs a role, so
+ * nothing here says more than that. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -67,10 +68,15 @@ void on_detailed(struct exchange *x)
 	const struct http *h = x->http;
 	server_get_health(h->srv, &s);
 	begin(&json, word(&s));
-	buf_printf(&json, ",\"version\":\"%s\",\"node\":\"%s\",\"uptime_ms\":%llu,\"checks\":{\"database\":{\"status\":\"%s\",\"calls_hanging\":%zu},", server_version(), h->opt->node_name,
-		   (unsigned long long)s.uptime_ms, s.database, s.calls_hanging);
-	buf_printf(&json, "\"store\":{\"requests\":%zu,\"bytes\":%zu},\"sessions\":{\"open\":%zu,\"workers\":%zu,\"most\":%d},", s.store_requests, s.store_bytes, s.sessions, s.workers,
-		   h->opt->max_sessions);
-	buf_printf(&json, "\"steps\":{\"running\":%u},\"http\":{\"connections\":%u,\"most\":%d,\"streams\":%u}}}", s.steps_running, HASH_COUNT(h->conns), h->opt->http_max_connections, h->n_streams);
+	buf_printf(
+		&json,
+		",\"version\":\"%s\",\"node\":\"%s\",\"uptime_ms\":%llu,\"checks\":{\"database\":{\"status\":\"%s\",\"calls_hanging\":%zu},",
+		server_version(), h->opt->node_name, (unsigned long long)s.uptime_ms, s.database, s.calls_hanging);
+	buf_printf(
+		&json,
+		"\"store\":{\"requests\":%zu,\"bytes\":%zu},\"sessions\":{\"open\":%zu,\"workers\":%zu,\"most\":%d},",
+		s.store_requests, s.store_bytes, s.sessions, s.workers, h->opt->max_sessions);
+	buf_printf(&json, "\"steps\":{\"running\":%u},\"http\":{\"connections\":%u,\"most\":%d,\"streams\":%u}}}",
+	           s.steps_running, HASH_COUNT(h->conns), h->opt->http_max_connections, h->n_streams);
 	reply_health(x, &s, &json);
 }

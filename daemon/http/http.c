@@ -1,5 +1,5 @@
-/* The life of a request: whose it is, which row of the table answers it, and its end. What it asks for is done by a session without a socket, so that HTTP has no word of its own
- * in anything. */
+/* The life of a request: whose it is, which row of the table answers it, and its end. What it asks for is done by a
+ * session without a socket, so that HTTP has no word of its own in anything. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@
 #define THE_REQUEST 1u /* id of the first one of a session, and mostly the only one */
 #define HOW_IT_IS 2u
 
-/* Sessions --------------------------------------------------------------------------------------------------------------- */
+/* Sessions --------------------------------------------------------------------------------------------------------- */
 
 /* How what was done to is now, as task.get and step.get tell it: what clients expect of an answer. */
 static void on_asking(evutil_socket_t fd, short what, void *arg)
@@ -136,7 +136,8 @@ static void exchange_run(struct exchange *x)
 	if (stream && stream_is_over(x))
 		return;
 	if (stream && h->n_streams >= (unsigned)h->opt->http_max_streams) {
-		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL, "there are as many streams as may be: %d (http_max_streams)", h->opt->http_max_streams);
+		reply_refusal(x, HTTP_SERVUNAVAIL, "overloaded", NULL,
+		              "there are as many streams as may be: %d (http_max_streams)", h->opt->http_max_streams);
 		return;
 	}
 	buf_init(&params, 0);
@@ -155,7 +156,7 @@ static void exchange_run(struct exchange *x)
 	buf_done(&params);
 }
 
-/* Who asks --------------------------------------------------------------------------------------------------------------- */
+/* Who asks --------------------------------------------------------------------------------------------------------- */
 
 static int fd_of(const struct exchange *x)
 {
@@ -172,7 +173,9 @@ static bool exchange_over_unix(const struct exchange *x)
 static void challenge(struct exchange *x, enum auth_verdict v, const struct err *e)
 {
 	add_header(x, "X-Auth-Failure-Reason", v == AUTH_MISSING ? "missing" : "invalid");
-	add_header(x, "WWW-Authenticate", v == AUTH_MISSING ? "Bearer realm=\"taskerd\"" : "Bearer realm=\"taskerd\", error=\"invalid_token\"");
+	add_header(x, "WWW-Authenticate",
+	           v == AUTH_MISSING ? "Bearer realm=\"taskerd\""
+	                             : "Bearer realm=\"taskerd\", error=\"invalid_token\"");
 	reply_refusal(x, 401, "permission_denied", "Authorization", "%s", e->text);
 }
 
@@ -202,7 +205,7 @@ static void identify(struct exchange *x)
 	on_authenticated(x, http_authenticate(server_auth(x->http->srv), &q, &x->who, &e), &e);
 }
 
-/* Requests --------------------------------------------------------------------------------------------------------------- */
+/* Requests --------------------------------------------------------------------------------------------------------- */
 
 static void on_client_gone(struct evhttp_connection *evcon, void *arg)
 {
@@ -269,7 +272,8 @@ static bool is_token(const char *name)
 {
 	static const char more[] = "!#$%&'*+-.^_`|~";
 	const char *p = name;
-	while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || (*p && strchr(more, *p)))
+	while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+	       (*p && strchr(more, *p)))
 		p++;
 	return p > name && !*p;
 }
@@ -278,14 +282,16 @@ static bool is_token(const char *name)
 static const char *framing_fault(struct evhttp_request *req)
 {
 	const struct evkeyvalq *in = evhttp_request_get_input_headers(req);
-	const char *coding = evhttp_find_header(in, "Transfer-Encoding"), *length = evhttp_find_header(in, "Content-Length");
+	const char *coding = evhttp_find_header(in, "Transfer-Encoding"),
+		   *length = evhttp_find_header(in, "Content-Length");
 	const struct evkeyval *kv;
 	unsigned n = 0, hosts = 0;
 	bool may = evhttp_request_get_command(req) & (EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_PATCH);
 	TAILQ_FOREACH(kv, in, next)
 		hosts += evutil_ascii_strcasecmp(kv->key, "Host") == 0;
 	TAILQ_FOREACH(kv, in, next)
-		n += evutil_ascii_strcasecmp(kv->key, "Content-Length") == 0 || evutil_ascii_strcasecmp(kv->key, "Transfer-Encoding") == 0;
+		n += evutil_ascii_strcasecmp(kv->key, "Content-Length") == 0 ||
+		     evutil_ascii_strcasecmp(kv->key, "Transfer-Encoding") == 0;
 	TAILQ_FOREACH(kv, in, next)
 		if (!is_token(kv->key))
 			return "the name of a header is none";
@@ -317,13 +323,15 @@ static void dispatch(struct exchange *x)
 		add_header(x, "Connection", "close");
 	x->route = route_find(verb == EVHTTP_REQ_HEAD ? EVHTTP_REQ_GET : verb, path ? path : "", &x->match, &verbs);
 	if (!verbs) {
-		reply_refusal(x, HTTP_NOTFOUND, "not_found", NULL, "there is no resource of this path; /openapi.json lists them");
+		reply_refusal(x, HTTP_NOTFOUND, "not_found", NULL,
+		              "there is no resource of this path; /openapi.json lists them");
 	} else if (!x->route) {
 		put_allow(x, verbs);
 		if (verb == EVHTTP_REQ_OPTIONS)
 			reply_empty(x, HTTP_NOCONTENT);
 		else
-			reply_refusal(x, HTTP_BADMETHOD, "unknown_method", NULL, "the method is not for this resource; those are in the header Allow");
+			reply_refusal(x, HTTP_BADMETHOD, "unknown_method", NULL,
+			              "the method is not for this resource; those are in the header Allow");
 	} else if (fault) {
 		reply_refusal(x, HTTP_BADREQUEST, "bad_request", NULL, "%s", fault);
 	} else if (x->route->fn) {
@@ -362,7 +370,10 @@ static void tick_exchange(struct exchange *x)
 	if (x->stream)
 		stream_tick(x);
 	else if (late && !(x->route && x->route->flags & (ROUTE_WAITS | ROUTE_STREAM)) && !reply_made(x))
-		reply_refusal(x, HTTP_SERVUNAVAIL, "database_unavailable", NULL, "there was no answer within %d ms (http_timeout_ms); what was asked for may still be done", h->opt->http_timeout_ms);
+		reply_refusal(
+			x, HTTP_SERVUNAVAIL, "database_unavailable", NULL,
+			"there was no answer within %d ms (http_timeout_ms); what was asked for may still be done",
+			h->opt->http_timeout_ms);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -376,7 +387,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	server_flush(h->srv);
 }
 
-/* Begin and end ---------------------------------------------------------------------------------------------------------- */
+/* Begin and end ---------------------------------------------------------------------------------------------------- */
 
 static void on_library_word(int severity, const char *text)
 {

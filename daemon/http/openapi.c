@@ -30,13 +30,27 @@ static void put_schema(struct buf *b, const struct param *p, bool nullable)
 {
 	static const struct {
 		const char *type, *more;
-	} types[] = {[P_STR] = {"string", ""},	[P_INT] = {"integer", ""}, [P_BOOL] = {"boolean", ""}, [P_UUID] = {"string", ",\"format\":\"uuid\""}, [P_MAP] = {"object", ""}, [P_ARRAY] = {"array", ""},
-		     [P_STRS] = {"array", ",\"items\":{\"type\":\"string\"}"}, [P_TAGS] = {"array", ",\"items\":{\"type\":\"string\",\"maxLength\":256}"},
-		     [P_INTS] = {"array", ",\"items\":{\"type\":\"integer\",\"minimum\":0}"},
-		     [P_TIME] = {"string", ",\"format\":\"date-time\""}, [P_MOMENT] = {"string", ""}, [P_ANY] = {NULL, ""}};
+	} types[] = {[P_STR] = {"string", ""},
+	             [P_INT] = {"integer", ""},
+	             [P_BOOL] = {"boolean", ""},
+	             [P_UUID] = {"string", ",\"format\":\"uuid\""},
+	             [P_MAP] = {"object", ""},
+	             [P_ARRAY] = {"array", ""},
+	             [P_STRS] = {"array", ",\"items\":{\"type\":\"string\"}"},
+	             [P_TAGS] = {"array", ",\"items\":{\"type\":\"string\",\"maxLength\":256}"},
+	             [P_INTS] = {"array", ",\"items\":{\"type\":\"integer\",\"minimum\":0}"},
+	             [P_TIME] = {"string", ",\"format\":\"date-time\""},
+	             [P_MOMENT] = {"string", ""},
+	             [P_ANY] = {NULL, ""}};
 	const char *type = types[p->type].type;
-	const char *low = p->type == P_INT ? "minimum" : p->type == P_STR ? "minLength" : "minItems", *high = p->type == P_INT ? "maximum" : p->type == P_STR ? "maxLength" : "maxItems";
-	bool bounded = p->type == P_INT || p->type == P_STR || p->type == P_ARRAY || p->type == P_STRS || p->type == P_TAGS || p->type == P_INTS;
+	const char *low = p->type == P_INT   ? "minimum"
+	                  : p->type == P_STR ? "minLength"
+	                                     : "minItems",
+		   *high = p->type == P_INT   ? "maximum"
+	                   : p->type == P_STR ? "maxLength"
+	                                      : "maxItems";
+	bool bounded = p->type == P_INT || p->type == P_STR || p->type == P_ARRAY || p->type == P_STRS ||
+	               p->type == P_TAGS || p->type == P_INTS;
 	buf_append_char(b, '{');
 	if (type)
 		buf_printf(b, nullable ? "\"type\":[\"%s\",\"null\"]" : "\"type\":\"%s\"", type);
@@ -79,7 +93,9 @@ static void put_aliases(struct buf *b, const char **gap, const struct route *r)
 		const struct param *p = param_named(r, a->to);
 		if (!p)
 			continue;
-		buf_printf(b, "%s{\"name\":\"%s\",\"in\":\"query\",\"description\":\"the same as %s\",\"schema\":", *gap, a->from, a->to);
+		buf_printf(b,
+		           "%s{\"name\":\"%s\",\"in\":\"query\",\"description\":\"the same as %s\",\"schema\":", *gap,
+		           a->from, a->to);
 		put_schema(b, p, false);
 		buf_append_char(b, '}');
 		*gap = ",";
@@ -93,7 +109,10 @@ static void put_parameters(struct buf *b, const struct route *r)
 	for (const struct param *p = r->fn ? NULL : message_params(r->msg); p && p->name; p++) {
 		put_parameter(b, &gap, r, p);
 		if (r->flags & ROUTE_BODY && strcmp(p->name, "idempotency_key") == 0) {
-			buf_printf(b, "%s{\"name\":\"Idempotency-Key\",\"in\":\"header\",\"description\":\"the same as idempotency_key\",\"schema\":", gap);
+			buf_printf(
+				b,
+				"%s{\"name\":\"Idempotency-Key\",\"in\":\"header\",\"description\":\"the same as idempotency_key\",\"schema\":",
+				gap);
 			put_schema(b, p, false);
 			buf_append_char(b, '}');
 			gap = ",";
@@ -102,7 +121,10 @@ static void put_parameters(struct buf *b, const struct route *r)
 	if (!r->fn)
 		put_aliases(b, &gap, r);
 	if (r->then)
-		buf_printf(b, "%s{\"name\":\"Prefer\",\"in\":\"header\",\"description\":\"return=minimal: what was done, without how it is now\",\"schema\":{\"type\":\"string\"}}", gap);
+		buf_printf(
+			b,
+			"%s{\"name\":\"Prefer\",\"in\":\"header\",\"description\":\"return=minimal: what was done, without how it is now\",\"schema\":{\"type\":\"string\"}}",
+			gap);
 	if (r->then)
 		gap = ",";
 	if (r->flags & ROUTE_STREAM)
@@ -132,7 +154,10 @@ static void put_body_aliases(struct buf *b, const char **gap, const struct route
 		if (n > 0 && !same)
 			buf_append_str(b, "}}");
 		if (dot && !same)
-			buf_printf(b, "%s\"%.*s\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{", *gap, (int)len, a->from);
+			buf_printf(
+				b,
+				"%s\"%.*s\":{\"type\":[\"object\",\"null\"],\"additionalProperties\":false,\"properties\":{",
+				*gap, (int)len, a->from);
 		buf_printf(b, "%s\"%s\":", dot && !same ? "" : *gap, dot ? dot + 1 : a->from);
 		put_schema(b, p, true);
 		*gap = ",";
@@ -149,7 +174,9 @@ static void put_body(struct buf *b, const struct route *r)
 	bool required = false;
 	if (!(r->flags & ROUTE_BODY))
 		return;
-	buf_append_str(b, ",\"requestBody\":{\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
+	buf_append_str(
+		b,
+		",\"requestBody\":{\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
 	for (const struct param *p = message_params(r->msg); p->name; p++)
 		if (!is_var(r, p) && !is_fixed(r, p)) {
 			buf_printf(b, "%s\"%s\":", gap, p->name);
@@ -171,10 +198,17 @@ static void put_body(struct buf *b, const struct route *r)
 	buf_printf(b, "},\"required\":%s}", required ? "true" : "false");
 }
 
-static void put_answer(struct buf *b, const char *gap, const char *status, const char *description, const struct route *r)
+static void put_answer(struct buf *b, const char *gap, const char *status, const char *description,
+                       const struct route *r)
 {
-	const char *media = r->flags & ROUTE_STREAM ? "text/event-stream" : r->flags & ROUTE_HTML ? "text/html" : r->flags & ROUTE_TEXT ? "text/plain" : "application/json";
-	buf_printf(b, "%s\"%s\":{\"description\":\"%s\",\"content\":{\"%s\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}}}}", gap, status, description, media, r->answer);
+	const char *media = r->flags & ROUTE_STREAM ? "text/event-stream"
+	                    : r->flags & ROUTE_HTML ? "text/html"
+	                    : r->flags & ROUTE_TEXT ? "text/plain"
+	                                            : "application/json";
+	buf_printf(
+		b,
+		"%s\"%s\":{\"description\":\"%s\",\"content\":{\"%s\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}}}}",
+		gap, status, description, media, r->answer);
 }
 
 static void put_responses(struct buf *b, const struct route *r)
@@ -187,9 +221,12 @@ static void put_responses(struct buf *b, const struct route *r)
 		put_answer(b, ",", "503", "not ready", r);
 	if (r->flags & ROUTE_STREAM)
 		buf_append_str(b, ",\"204\":{\"description\":\"the end was seen already\"}");
-	if (r->verb == EVHTTP_REQ_GET && !(r->flags & (ROUTE_STREAM | ROUTE_TEXT | ROUTE_HTML)) && r->fn != on_health && r->fn != on_live && r->fn != on_ready && r->fn != on_detailed)
+	if (r->verb == EVHTTP_REQ_GET && !(r->flags & (ROUTE_STREAM | ROUTE_TEXT | ROUTE_HTML)) && r->fn != on_health &&
+	    r->fn != on_live && r->fn != on_ready && r->fn != on_detailed)
 		buf_append_str(b, ",\"304\":{\"description\":\"as If-None-Match has it\"}");
-	buf_append_str(b, ",\"default\":{\"description\":\"a problem\",\"content\":{\"application/problem+json\":{\"schema\":{\"$ref\":\"#/components/schemas/Problem\"}}}}}");
+	buf_append_str(
+		b,
+		",\"default\":{\"description\":\"a problem\",\"content\":{\"application/problem+json\":{\"schema\":{\"$ref\":\"#/components/schemas/Problem\"}}}}}");
 }
 
 static void put_operation(struct buf *b, const struct route *r)
@@ -207,7 +244,8 @@ static void put_operation(struct buf *b, const struct route *r)
 	if (r->fn)
 		buf_append_str(b, ",\"security\":[]");
 	else
-		buf_printf(b, ",\"x-message\":\"%s\",\"x-required-role\":\"%s\"", msg_infos[r->msg].name, role_names[msg_infos[r->msg].role]);
+		buf_printf(b, ",\"x-message\":\"%s\",\"x-required-role\":\"%s\"", msg_infos[r->msg].name,
+		           role_names[msg_infos[r->msg].role]);
 	put_parameters(b, r);
 	put_body(b, r);
 	put_responses(b, r);
@@ -232,10 +270,16 @@ static void put_paths(struct buf *b)
 
 static void build(struct buf *b)
 {
-	buf_printf(b, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"taskerd\",\"version\":\"%s\",\"description\":\"Tasks, their steps and what moves them. Each operation is a message of the protocol (x-message), with the same parameters and answers.\"},", server_version());
+	buf_printf(
+		b,
+		"{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"taskerd\",\"version\":\"%s\",\"description\":\"Tasks, their steps and what moves them. Each operation is a message of the protocol (x-message), with the same parameters and answers.\"},",
+		server_version());
 	buf_append_str(b, "\"security\":[{},{\"bearer\":[]}],\"paths\":{");
 	put_paths(b);
-	buf_printf(b, "},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"description\":\"over TCP; over a Unix socket the kernel says who asks\"}},\"schemas\":%s}}", http_schemas);
+	buf_printf(
+		b,
+		"},\"components\":{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"description\":\"over TCP; over a Unix socket the kernel says who asks\"}},\"schemas\":%s}}",
+		http_schemas);
 }
 
 /* Nothing on the page comes from elsewhere. */
@@ -244,7 +288,9 @@ void on_api_docs(struct exchange *x)
 	struct buf page;
 	buf_init(&page, 0);
 	buf_append_str(&page, http_api_docs);
-	add_header(x, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'");
+	add_header(
+		x, "Content-Security-Policy",
+		"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'");
 	add_header(x, "Cache-Control", "no-cache");
 	reply_bytes(x, HTTP_OK, "text/html; charset=utf-8", &page);
 }

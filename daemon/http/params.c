@@ -1,5 +1,6 @@
-/* From a request to the parameters of its message: variables of the path, the query, two headers, the members of the body. Text becomes what the message's table says; what the
- * table does not know is refused by name. The message checks the rest, as it does for everybody. */
+/* From a request to the parameters of its message: variables of the path, the query, two headers, the members of the
+ * body. Text becomes what the message's table says; what the table does not know is refused by name. The message checks
+ * the rest, as it does for everybody. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -71,7 +72,8 @@ static void list_names(const struct collector *c, bool query, char *text, size_t
 	text[0] = '\0';
 	for (int i = 0; c->spec[i].name; i++)
 		if (!query || (c->spec[i].type != P_MAP && c->spec[i].type != P_ARRAY && c->spec[i].type != P_ANY))
-			snprintf(text + strlen(text), size - strlen(text), "%s%s", text[0] ? ", " : "", c->spec[i].name);
+			snprintf(text + strlen(text), size - strlen(text), "%s%s", text[0] ? ", " : "",
+			         c->spec[i].name);
 }
 
 /* Which parameter that is. Negative with the error: none, or it was given before. */
@@ -85,7 +87,8 @@ static int take(struct collector *c, const char *name, size_t len, bool query)
 	c->e->path[0] = '\0';
 	if (i < 0) {
 		list_names(c, query, names, sizeof names);
-		err_set(c->e, i, "bad_request", "no such %s: \"%.*s\"%s%s", query ? "parameter" : "member of the body", (int)utf8_prefix(name, len, 64), name, names[0] ? "; there are " : "; there are none", names);
+		err_set(c->e, i, "bad_request", "no such %s: \"%.*s\"%s%s", query ? "parameter" : "member of the body",
+		        (int)utf8_prefix(name, len, 64), name, names[0] ? "; there are " : "; there are none", names);
 	} else if (c->given[i]) {
 		i = err_set(c->e, -EINVAL, "bad_request", "%s is given twice", c->spec[i].name);
 	} else {
@@ -99,7 +102,7 @@ static int take(struct collector *c, const char *name, size_t len, bool query)
 	return -EINVAL;
 }
 
-/* Text ------------------------------------------------------------------------------------------------------------------- */
+/* Text ------------------------------------------------------------------------------------------------------------- */
 
 static int put_int(const char *text, size_t len, const char *name, struct buf *out, struct err *e)
 {
@@ -169,7 +172,7 @@ static int put_named(struct collector *c, const char *name, size_t len, const ch
 	return i < 0 ? i : put_value(&c->spec[i], text, c->out, c->e);
 }
 
-/* Where they come from --------------------------------------------------------------------------------------------------- */
+/* Where they come from --------------------------------------------------------------------------------------------- */
 
 static int from_path(struct collector *c)
 {
@@ -185,7 +188,9 @@ static int check_escapes(struct collector *c, const char *query)
 {
 	for (const char *p = strchr(query, '%'); p; p = strchr(p + 1, '%')) {
 		if (!isxdigit((unsigned char)p[1]) || !isxdigit((unsigned char)p[2]))
-			return refuse(c->e, "", "the query has a %% without two hexadecimal digits behind it (%%25 is the sign itself)");
+			return refuse(
+				c->e, "",
+				"the query has a %% without two hexadecimal digits behind it (%%25 is the sign itself)");
 		if (p[1] == '0' && p[2] == '0')
 			return refuse(c->e, "", "the query must be without U+0000 (%%00)");
 	}
@@ -220,7 +225,9 @@ static bool fits(const struct param *p, const char *v)
 
 static int from_headers(struct collector *c)
 {
-	static const struct alias headers[] = {{"Idempotency-Key", "idempotency_key"}, {"traceparent", "traceparent"}, {"tracestate", "tracestate"}};
+	static const struct alias headers[] = {{"Idempotency-Key", "idempotency_key"},
+	                                       {"traceparent", "traceparent"},
+	                                       {"tracestate", "tracestate"}};
 	int rc = 0;
 	for (size_t h = 0; rc == 0 && h < sizeof headers / sizeof *headers; h++) {
 		const char *v = evhttp_find_header(evhttp_request_get_input_headers(c->x->req), headers[h].from);
@@ -237,11 +244,14 @@ static int from_map(struct collector *c, const msgpack_object *map, const char *
 	for (uint32_t i = 0; rc >= 0 && i < map->via.map.size; i++) {
 		const msgpack_object_kv *kv = &map->via.map.ptr[i];
 		char name[128];
-		int n = snprintf(name, sizeof name, "%s%s%.*s", prefix, prefix[0] ? "." : "", (int)utf8_prefix(kv->key.via.str.ptr, kv->key.via.str.size, 64), kv->key.via.str.ptr);
+		int n = snprintf(name, sizeof name, "%s%s%.*s", prefix, prefix[0] ? "." : "",
+		                 (int)utf8_prefix(kv->key.via.str.ptr, kv->key.via.str.size, 64), kv->key.via.str.ptr);
 		const struct alias *a = c->x->route->aliases;
 		if (kv->val.type == MSGPACK_OBJECT_NIL)
 			continue;
-		while (a && a->from && !(kv->val.type == MSGPACK_OBJECT_MAP && strncmp(a->from, name, (size_t)n) == 0 && a->from[n] == '.'))
+		while (a && a->from &&
+		       !(kv->val.type == MSGPACK_OBJECT_MAP && strncmp(a->from, name, (size_t)n) == 0 &&
+		         a->from[n] == '.'))
 			a++;
 		if (a && a->from) {
 			rc = from_map(c, &kv->val, name);
@@ -254,7 +264,7 @@ static int from_map(struct collector *c, const msgpack_object *map, const char *
 	return rc < 0 ? rc : 0;
 }
 
-/* The body ----------------------------------------------------------------------------------------------------------------- */
+/* The body --------------------------------------------------------------------------------------------------------- */
 
 static bool is_media(const struct exchange *x, const char *const *types)
 {
@@ -293,7 +303,8 @@ static int from_json(struct collector *c, const char *body, size_t len)
 	else if (mp_decode(b.data, b.len, &v) < 0)
 		rc = err_set(c->e, -ENOMEM, "overloaded", "out of memory");
 	if (rc == 0) {
-		rc = v.root.type == MSGPACK_OBJECT_MAP ? from_map(c, &v.root, "") : refuse(c->e, "", "the body must be a JSON object");
+		rc = v.root.type == MSGPACK_OBJECT_MAP ? from_map(c, &v.root, "")
+		                                       : refuse(c->e, "", "the body must be a JSON object");
 		mp_value_done(&v);
 	}
 	buf_done(&b);
@@ -302,14 +313,17 @@ static int from_json(struct collector *c, const char *body, size_t len)
 
 static int wrong_media(struct err *e, bool yaml)
 {
-	err_set(e, -EINVAL, "bad_request", "the body must be application/json%s, and the header Content-Type say so", yaml ? " or application/yaml" : "");
+	err_set(e, -EINVAL, "bad_request", "the body must be application/json%s, and the header Content-Type say so",
+	        yaml ? " or application/yaml" : "");
 	snprintf(e->path, sizeof e->path, "Content-Type");
 	return -EINVAL;
 }
 
 static int from_body(struct collector *c)
 {
-	static const char *const json[] = {"application/json", NULL}, *const yaml[] = {"application/yaml", "application/x-yaml", "text/yaml", NULL};
+	static const char *const json[] = {"application/json", NULL}, *const yaml[] = {"application/yaml",
+	                                                                               "application/x-yaml",
+	                                                                               "text/yaml", NULL};
 	struct evbuffer *in = evhttp_request_get_input_buffer(c->x->req);
 	size_t len = evbuffer_get_length(in);
 	unsigned flags = c->x->route->flags;
@@ -339,7 +353,8 @@ static int from_row(struct collector *c, const char *json, bool weak)
 		rc = err_set(c->e, -ENOMEM, "overloaded", "out of memory");
 	} else {
 		for (uint32_t i = 0; weak && i < v.root.via.map.size; i++) {
-			int at = spec_index(c->spec, v.root.via.map.ptr[i].key.via.str.ptr, v.root.via.map.ptr[i].key.via.str.size);
+			int at = spec_index(c->spec, v.root.via.map.ptr[i].key.via.str.ptr,
+			                    v.root.via.map.ptr[i].key.via.str.size);
 			if (at >= 0 && c->given[at])
 				v.root.via.map.ptr[i].val.type = MSGPACK_OBJECT_NIL;
 		}
@@ -355,7 +370,9 @@ int exchange_params(struct exchange *x, struct buf *out, struct err *e)
 	struct collector c = {.x = x, .spec = message_params(x->route->msg), .out = out, .e = e};
 	size_t mark = mp_map_open(out);
 	int rc;
-	if ((rc = from_row(&c, x->route->fixed, false)) < 0 || (rc = from_path(&c)) < 0 || (rc = from_query(&c)) < 0 || (rc = from_body(&c)) < 0 || (rc = from_headers(&c)) < 0 || (rc = c.no_defaults ? 0 : from_row(&c, x->route->defaults, true)) < 0)
+	if ((rc = from_row(&c, x->route->fixed, false)) < 0 || (rc = from_path(&c)) < 0 || (rc = from_query(&c)) < 0 ||
+	    (rc = from_body(&c)) < 0 || (rc = from_headers(&c)) < 0 ||
+	    (rc = c.no_defaults ? 0 : from_row(&c, x->route->defaults, true)) < 0)
 		return rc;
 	mp_map_close(out, mark, c.n);
 	return out->failed ? err_set(e, -ENOMEM, "overloaded", "out of memory") : 0;

@@ -15,10 +15,26 @@
 static const struct {
 	int status;
 	const char *phrase;
-} phrases[] = {{200, "OK"}, {201, "Created"}, {204, "No Content"}, {304, "Not Modified"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-	       {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"}, {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
-	       {422, "Unprocessable Content"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-	       {503, "Service Unavailable"}};
+} phrases[] = {{200, "OK"},
+               {201, "Created"},
+               {204, "No Content"},
+               {304, "Not Modified"},
+               {400, "Bad Request"},
+               {401, "Unauthorized"},
+               {403, "Forbidden"},
+               {404, "Not Found"},
+               {405, "Method Not Allowed"},
+               {408, "Request Timeout"},
+               {409, "Conflict"},
+               {413, "Content Too Large"},
+               {415, "Unsupported Media Type"},
+               {417, "Expectation Failed"},
+               {422, "Unprocessable Content"},
+               {429, "Too Many Requests"},
+               {431, "Request Header Fields Too Large"},
+               {500, "Internal Server Error"},
+               {501, "Not Implemented"},
+               {503, "Service Unavailable"}};
 
 const char *http_phrase_of(int status)
 {
@@ -31,9 +47,20 @@ const char *http_phrase_of(int status)
 static const struct {
 	const char *code;
 	int status;
-} statuses[] = {{"bad_request", 400},	{"invalid_value", 400},	   {"too_large", 413},	       {"not_found", 404},    {"template_not_found", 404}, {"invalid_context", 422},
-		{"invalid_template", 422}, {"conflict", 409},	   {"permission_denied", 403}, {"overloaded", 503},   {"database_unavailable", 503}, {"shutting_down", 503},
-		{"unknown_method", 405}, {"internal", 500}};
+} statuses[] = {{"bad_request", 400},
+                {"invalid_value", 400},
+                {"too_large", 413},
+                {"not_found", 404},
+                {"template_not_found", 404},
+                {"invalid_context", 422},
+                {"invalid_template", 422},
+                {"conflict", 409},
+                {"permission_denied", 403},
+                {"overloaded", 503},
+                {"database_unavailable", 503},
+                {"shutting_down", 503},
+                {"unknown_method", 405},
+                {"internal", 500}};
 
 static int http_status_of(const char *code, size_t len)
 {
@@ -49,7 +76,7 @@ void add_header(struct exchange *x, const char *name, const char *value)
 		evhttp_add_header(evhttp_request_get_output_headers(x->req), name, value);
 }
 
-/* Sending ---------------------------------------------------------------------------------------------------------------- */
+/* Sending ---------------------------------------------------------------------------------------------------------- */
 
 static void on_sent(struct evhttp_request *req, void *arg)
 {
@@ -61,7 +88,8 @@ static void send_reply(struct exchange *x, int status, struct evbuffer *body)
 {
 	struct evhttp_request *req = x->req;
 	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
-	log_debug("HTTP: %s %.200s: %d", verb_name(evhttp_request_get_command(req)), evhttp_request_get_uri(req), status);
+	log_debug("HTTP: %s %.200s: %d", verb_name(evhttp_request_get_command(req)), evhttp_request_get_uri(req),
+	          status);
 	if (x->conn)
 		evhttp_request_set_on_complete_cb(req, on_sent, x->conn);
 	if (x->http->draining)
@@ -83,7 +111,8 @@ static void free_bytes(const void *data, size_t len, void *arg)
 void reply_bytes(struct exchange *x, int status, const char *type, struct buf *body)
 {
 	struct evbuffer *out = x->req ? evbuffer_new() : NULL;
-	if (out && body && !body->failed && evbuffer_add_reference(out, body->data, body->len, free_bytes, body->data) == 0) {
+	if (out && body && !body->failed &&
+	    evbuffer_add_reference(out, body->data, body->len, free_bytes, body->data) == 0) {
 		*body = (struct buf){.max = body->max};
 		add_header(x, "Content-Type", type);
 		add_header(x, "X-Content-Type-Options", "nosniff");
@@ -156,7 +185,7 @@ void reply_json(struct exchange *x, int status, struct buf *json)
 	reply_bytes(x, status, status >= 400 && status != 503 ? "application/problem+json" : "application/json", json);
 }
 
-/* Problems --------------------------------------------------------------------------------------------------------------- */
+/* Problems --------------------------------------------------------------------------------------------------------- */
 
 static void put_json(struct buf *json, const char *key, const msgpack_object *o)
 {
@@ -178,7 +207,9 @@ static void put_detail(struct buf *json, int status, const msgpack_object *text)
 	static const struct {
 		int status;
 		const char *code;
-	} codes[] = {{401, "UNAUTHORIZED"}, {403, "FORBIDDEN"}, {404, "NOT_FOUND"}, {408, "REQUEST_TIMEOUT"}, {409, "CONFLICT"}, {429, "TOO_MANY_REQUESTS"}, {500, "INTERNAL_SERVER_ERROR"}, {503, "SERVICE_UNAVAILABLE"}};
+	} codes[] = {{401, "UNAUTHORIZED"},          {403, "FORBIDDEN"},          {404, "NOT_FOUND"},
+	             {408, "REQUEST_TIMEOUT"},       {409, "CONFLICT"},           {429, "TOO_MANY_REQUESTS"},
+	             {500, "INTERNAL_SERVER_ERROR"}, {503, "SERVICE_UNAVAILABLE"}};
 	const char *code = "BAD_REQUEST";
 	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
 		if (codes[i].status == status)
@@ -198,7 +229,8 @@ void problem_put_detail(struct buf *json, int status, const char *text)
 void problem_begin(struct buf *json, int status, const char *code, size_t n)
 {
 	buf_init(json, 0);
-	buf_printf(json, "{\"type\":\"urn:taskerd:error:%.*s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%.*s\"", (int)n, code, http_phrase_of(status), status, (int)n, code);
+	buf_printf(json, "{\"type\":\"urn:taskerd:error:%.*s\",\"title\":\"%s\",\"status\":%d,\"code\":\"%.*s\"",
+	           (int)n, code, http_phrase_of(status), status, (int)n, code);
 }
 
 static void begin_problem(struct exchange *x, struct buf *json, int status, const char *code, size_t n)
@@ -222,7 +254,8 @@ static void end_problem(struct exchange *x, struct buf *json, int status)
 /* A quota of this user is his affair, not the daemon's. */
 static int status_of_error(const msgpack_object *error, const char *code, size_t n)
 {
-	const msgpack_object *details = mp_get(error, "details"), *limit = details && details->type == MSGPACK_OBJECT_MAP ? mp_get(details, "limit") : NULL;
+	const msgpack_object *details = mp_get(error, "details"),
+			     *limit = details && details->type == MSGPACK_OBJECT_MAP ? mp_get(details, "limit") : NULL;
 	int status = http_status_of(code, n);
 	return status == 503 && limit ? 429 : status;
 }
@@ -260,7 +293,9 @@ void reply_refusal(struct exchange *x, int status, const char *code, const char 
 void reply_err(struct exchange *x, const struct err *e)
 {
 	/* What came in the wrong type of media has a status of its own; so has a quota. */
-	int status = strcmp(e->path, "Content-Type") == 0 ? 415 : e->limit ? 429 : http_status_of(e->code, strlen(e->code));
+	int status = strcmp(e->path, "Content-Type") == 0 ? 415
+	             : e->limit                           ? 429
+	                                                  : http_status_of(e->code, strlen(e->code));
 	struct buf json;
 	begin_problem(x, &json, status, e->code, strlen(e->code));
 	problem_put_detail(&json, status, e->text);
@@ -271,11 +306,12 @@ void reply_err(struct exchange *x, const struct err *e)
 	end_problem(x, &json, status);
 }
 
-/* Results ---------------------------------------------------------------------------------------------------------------- */
+/* Results ---------------------------------------------------------------------------------------------------------- */
 
 static void put_location(struct exchange *x, const msgpack_object *result)
 {
-	static const char *const paths[][4] = {{"/v1/tasks/", "task_uuid", NULL, NULL}, {"/v1/templates/", "namespace", "name", "version"}};
+	static const char *const paths[][4] = {{"/v1/tasks/", "task_uuid", NULL, NULL},
+	                                       {"/v1/templates/", "namespace", "name", "version"}};
 	const char *const *p = paths[x->route->msg == MSG_TEMPLATE_APPLY];
 	struct buf b;
 	buf_init(&b, 2048);
@@ -284,7 +320,8 @@ static void put_location(struct exchange *x, const msgpack_object *result)
 		const char *text = "";
 		size_t n = 0;
 		if (mp_get_str(result, p[i], &text, &n) == 1)
-			buf_printf(&b, "%s%.*s", i > 1 ? "/" : "", (int)n, text); /* of names and versions, which need no escape */
+			/* of names and versions, which need no escape */
+			buf_printf(&b, "%s%.*s", i > 1 ? "/" : "", (int)n, text);
 	}
 	if (buf_text(&b))
 		add_header(x, "Location", buf_text(&b));
@@ -320,7 +357,8 @@ static void put_next(struct exchange *x, const msgpack_object *result)
 	struct buf b;
 	if (mp_get_str(result, "next_cursor", &cursor, &n) != 1)
 		return;
-	if ((at && strpbrk(at, "<>\"")) || strpbrk(evhttp_uri_get_path(uri), "<>\"")) /* no URI has them, and the header would mean something else */
+	/* no URI has them, and the header would mean something else */
+	if ((at && strpbrk(at, "<>\"")) || strpbrk(evhttp_uri_get_path(uri), "<>\""))
 		return;
 	buf_init(&b, 0);
 	buf_printf(&b, "<%s?", evhttp_uri_get_path(uri));

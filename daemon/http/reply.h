@@ -11,7 +11,8 @@ void reply_bytes(struct exchange *x, int status, const char *type, struct buf *b
 /* An error of the protocol: a map. */
 void reply_problem(struct exchange *x, const msgpack_object *error);
 void reply_err(struct exchange *x, const struct err *e);
-void reply_refusal(struct exchange *x, int status, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
+void reply_refusal(struct exchange *x, int status, const char *code, const char *path, const char *fmt, ...)
+	printf_like(5, 6);
 /* The result of the exchange's message. */
 void reply_result(struct exchange *x, const msgpack_object *result);
 /* If something was done, and how it is now is not known: what is known. False: nothing was. */

@@ -1,5 +1,5 @@
-/* The resources of HTTP as one table. Each row is a message of the protocol, or (health and such) a function; the router, the reading of parameters and the OpenAPI document
- * derive from it. */
+/* The resources of HTTP as one table. Each row is a message of the protocol, or (health and such) a function; the
+ * router, the reading of parameters and the OpenAPI document derive from it. */
 #pragma once
 #include <event2/http.h>
 #include <stdbool.h>
@@ -36,7 +36,8 @@ struct route {
 	const char *fixed; /* parameters that the path means, as JSON; or NULL */
 	const char *defaults; /* parameters that hold if they are not given, as JSON; or NULL. Not if */
 	const char *unless;   /* one of these words (or NULL) is in the query */
-	const char *pick;  /* what of the result is the answer: an array, whose next page is in the header Link; NULL: all */
+	/* what of the result is the answer: an array, whose next page is in the header Link; NULL: all */
+	const char *pick;
 	const struct shape *shape; /* of the answer; NULL: as the protocol has it */
 	enum msg_id then; /* task.get or step.get: what was done to that is answered with how it is then; 0: not */
 	const struct alias *aliases;

@@ -29,7 +29,7 @@ static void put_text(const msgpack_object *o, const char *key, struct buf *out)
 		mp_nil(out);
 }
 
-/* Tasks ------------------------------------------------------------------------------------------------------------------ */
+/* Tasks ------------------------------------------------------------------------------------------------------------ */
 
 static const struct {
 	const char *status, *action, *health;
@@ -64,7 +64,11 @@ static void make_health(const msgpack_object *task, struct buf *out)
 
 static void make_links(const msgpack_object *summary, struct buf *out)
 {
-	static const char *const links[][3] = {{"task", "tasks", ""}, {"steps", "tasks", "/workflow_steps"}, {"history", "tasks", "/history"}, {"events", "tasks", "/events"}, {"dlq", "dlq/task", ""}};
+	static const char *const links[][3] = {{"task", "tasks", ""},
+	                                       {"steps", "tasks", "/workflow_steps"},
+	                                       {"history", "tasks", "/history"},
+	                                       {"events", "tasks", "/events"},
+	                                       {"dlq", "dlq/task", ""}};
 	const msgpack_object *task = mp_get(summary, "task");
 	const char *uuid = "";
 	size_t n = 0;
@@ -79,12 +83,13 @@ static void make_links(const msgpack_object *summary, struct buf *out)
 	}
 }
 
-/* Steps ------------------------------------------------------------------------------------------------------------------ */
+/* Steps ------------------------------------------------------------------------------------------------------------ */
 
 /* What became of it in one object; nil while nothing has. */
 static void make_results(const msgpack_object *step, struct buf *out)
 {
-	const msgpack_object *state = mp_get(step, "state"), *result = mp_get(step, "result"), *error = mp_get(step, "error");
+	const msgpack_object *state = mp_get(step, "state"), *result = mp_get(step, "result"),
+			     *error = mp_get(step, "error");
 	bool good = state && (mp_str_eq(state, "complete") || mp_str_eq(state, "resolved_manually"));
 	if (!result && !error && !good) {
 		mp_nil(out);
@@ -105,7 +110,7 @@ static void make_results(const msgpack_object *step, struct buf *out)
 	put_text(step, "metadata", out);
 }
 
-/* Dead letters ----------------------------------------------------------------------------------------------------------- */
+/* Dead letters ----------------------------------------------------------------------------------------------------- */
 
 static void make_true(const msgpack_object *o, struct buf *out)
 {
@@ -123,7 +128,7 @@ static void make_message(const msgpack_object *entry, struct buf *out)
 	mp_str(out, text);
 }
 
-/* Templates -------------------------------------------------------------------------------------------------------------- */
+/* Templates -------------------------------------------------------------------------------------------------------- */
 
 static void make_count(const msgpack_object *list, struct buf *out)
 {
@@ -137,7 +142,9 @@ static void make_namespaces(const msgpack_object *list, struct buf *out)
 	const msgpack_object *a = mp_get(list, "templates");
 	size_t mark = mp_array_open(out), n = 0;
 	for (uint32_t i = 0, from = 0; a && i < a->via.array.size; i++) {
-		const msgpack_object *name = mp_get(&a->via.array.ptr[i], "namespace"), *next = i + 1 < a->via.array.size ? mp_get(&a->via.array.ptr[i + 1], "namespace") : NULL;
+		const msgpack_object *name = mp_get(&a->via.array.ptr[i], "namespace"),
+				     *next = i + 1 < a->via.array.size ? mp_get(&a->via.array.ptr[i + 1], "namespace")
+		                                                       : NULL;
 		if (!name || (next && msgpack_object_equal(*next, *name)))
 			continue;
 		mp_map(out, 2);
@@ -151,7 +158,7 @@ static void make_namespaces(const msgpack_object *list, struct buf *out)
 	mp_array_close(out, mark, n);
 }
 
-/* The shapes ------------------------------------------------------------------------------------------------------------- */
+/* The shapes ------------------------------------------------------------------------------------------------------- */
 
 #define READINESS {"workflow_step_uuid", "step_uuid", NULL}, {"current_state", "state", NULL}, {"next_retry_at", "retry_at", NULL}, {"last_attempted_at", "started_at", NULL}, {"processed_at", "finished_at", NULL}
 #define OF_A_TASK {"task_name", "name", NULL}, {"namespace_name", "namespace", NULL}
@@ -162,19 +169,33 @@ static void make_namespaces(const msgpack_object *list, struct buf *out)
 
 static const struct shape step_row = {.extras = {READINESS}};
 const struct shape shape_step = {.extras = {READINESS, {"results", NULL, make_results}}};
-const struct shape shape_task = {.extras = {{"completed_at", "finished_at", NULL}, {"requested_at", "created_at", NULL}, {"recommended_action", "execution_status", make_action}, {"health_status", "execution_status", make_health}},
-				 .inside = {{"steps", &step_row}}};
+const struct shape shape_task = {.extras = {{"completed_at", "finished_at", NULL},
+                                            {"requested_at", "created_at", NULL},
+                                            {"recommended_action", "execution_status", make_action},
+                                            {"health_status", "execution_status", make_health}},
+                                 .inside = {{"steps", &step_row}}};
 const struct shape shape_tasks = {.inside = {{"tasks", &shape_task}}};
 const struct shape shape_entry = {.extras = {ENTRY}};
-const struct shape shape_summary = {.extras = {{"links", NULL, make_links}}, .inside = {{"task", &shape_task}, {"steps", &step_row}, {"dlq", &shape_entry}}};
-const struct shape shape_entry_changed = {.extras = {ENTRY, {"success", NULL, make_true}, {"message", NULL, make_message}}};
-const struct shape shape_reason = {.extras = {{"dlq_reason", "reason", NULL}, {"total_entries", "total", NULL}, {"permanent_failures", "permanently_failed", NULL}, {"oldest_entry", "oldest_at", NULL},
-					       {"newest_entry", "newest_at", NULL}, {"avg_resolution_time_minutes", "mean_resolution_minutes", NULL}}};
-const struct shape shape_stale = {.extras = {OF_A_TASK, {"current_state", "state", NULL}, {"health_status", "health", NULL}, {"staleness_threshold_minutes", "minutes", NULL}}};
+const struct shape shape_summary = {.extras = {{"links", NULL, make_links}},
+                                    .inside = {{"task", &shape_task}, {"steps", &step_row}, {"dlq", &shape_entry}}};
+const struct shape shape_entry_changed = {
+	.extras = {ENTRY, {"success", NULL, make_true}, {"message", NULL, make_message}}};
+const struct shape shape_reason = {.extras = {{"dlq_reason", "reason", NULL},
+                                              {"total_entries", "total", NULL},
+                                              {"permanent_failures", "permanently_failed", NULL},
+                                              {"oldest_entry", "oldest_at", NULL},
+                                              {"newest_entry", "newest_at", NULL},
+                                              {"avg_resolution_time_minutes", "mean_resolution_minutes", NULL}}};
+const struct shape shape_stale = {.extras = {OF_A_TASK,
+                                             {"current_state", "state", NULL},
+                                             {"health_status", "health", NULL},
+                                             {"staleness_threshold_minutes", "minutes", NULL}}};
 const struct shape shape_redriven = {.inside = {{"entry", &shape_entry}, {"task", &shape_task}}};
 const struct shape shape_template = {.extras = {{"configuration", "definition", NULL}}};
 static const struct shape template_row = {.extras = {{"step_count", "steps", NULL}}};
-const struct shape shape_templates = {.extras = {{"namespaces", NULL, make_namespaces}, {"total_count", NULL, make_count}}, .inside = {{"templates", &template_row}}};
+const struct shape shape_templates = {.extras = {{"namespaces", NULL, make_namespaces},
+                                                 {"total_count", NULL, make_count}},
+                                      .inside = {{"templates", &template_row}}};
 
 static bool has(const msgpack_object *map, const char *name)
 {

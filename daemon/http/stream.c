@@ -1,5 +1,6 @@
-/* Server-sent events: what a session is told (task.event, event.message) as it comes. A stream of a task begins with the task as it is, so that whoever lost a connection has
- * missed nothing that matters; of the events after it those are left out that Last-Event-ID says were seen. */
+/* Server-sent events: what a session is told (task.event, event.message) as it comes. A stream of a task begins with
+ * the task as it is, so that whoever lost a connection has missed nothing that matters; of the events after it those
+ * are left out that Last-Event-ID says were seen. */
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/http/conns.h"
@@ -19,17 +20,19 @@
 struct stream {
 	struct stream_mark seen, at; /* what the client had when it came; the newest event with a time */
 	struct stream_late had, late; /* likewise of what may come later than newer ones */
-	char until[40];		      /* as the newest answer of the database has it: `late` has that of the one before, all of which is sent */
+	/* as the newest answer of the database has it: `late` has that of the one before, all of which is sent */
+	char until[40];
 	usec_t said;		      /* when something was sent last */
 };
 
-/* Writing ---------------------------------------------------------------------------------------------------------------- */
+/* Writing ---------------------------------------------------------------------------------------------------------- */
 
 /* A reader that does not keep up is let go: what it missed it can see when it comes again. */
 static bool keeps_up(struct exchange *x)
 {
 	struct evhttp_connection *evcon = evhttp_request_get_connection(x->req);
-	size_t unread = evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(evcon))), share = UNREAD_ALL / x->http->n_streams;
+	size_t unread = evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(evcon))),
+	       share = UNREAD_ALL / x->http->n_streams;
 	return unread == 0 || (unread <= x->http->opt->max_frame * 2 && unread <= share);
 }
 
@@ -50,7 +53,8 @@ static bool say(struct exchange *x, struct buf *text)
 }
 
 /* `id` may be NULL. */
-static bool say_event(struct exchange *x, const char *event, size_t event_len, const msgpack_object *id, const msgpack_object *data)
+static bool say_event(struct exchange *x, const char *event, size_t event_len, const msgpack_object *id,
+                      const msgpack_object *data)
 {
 	struct buf text;
 	buf_init(&text, 0);
@@ -73,7 +77,7 @@ static void say_end(struct exchange *x)
 		exchange_end(x);
 }
 
-/* Beginning -------------------------------------------------------------------------------------------------------------- */
+/* Beginning -------------------------------------------------------------------------------------------------------- */
 
 static const char *last_event_id(struct exchange *x)
 {
@@ -114,7 +118,9 @@ void stream_begin(struct exchange *x, const msgpack_object *result)
 	send_head(x);
 	if (head)
 		say_end(x);
-	else if (say_event(x, x->route->msg == MSG_TASK_WATCH ? "task" : "subscribed", x->route->msg == MSG_TASK_WATCH ? 4 : 10, NULL, result) && mp_get(result, "archived_at"))
+	else if (say_event(x, x->route->msg == MSG_TASK_WATCH ? "task" : "subscribed",
+	                   x->route->msg == MSG_TASK_WATCH ? 4 : 10, NULL, result) &&
+	         mp_get(result, "archived_at"))
 		say_end(x); /* nothing more will happen to it */
 }
 
@@ -125,14 +131,15 @@ void stream_free(struct exchange *x)
 	x->stream = NULL;
 }
 
-/* Events ----------------------------------------------------------------------------------------------------------------- */
+/* Events ----------------------------------------------------------------------------------------------------------- */
 
 /* Which event it is, in 32 bits. */
 static uint32_t hash_of(const msgpack_object *event)
 {
 	static const char *const fields[] = {"kind", "at", "state", "step_uuid"};
 	const msgpack_object *attempt = mp_get(event, "attempt");
-	uint32_t h = 2166136261u ^ (attempt && attempt->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? (uint32_t)attempt->via.u64 : 0);
+	uint32_t h = 2166136261u ^
+	             (attempt && attempt->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? (uint32_t)attempt->via.u64 : 0);
 	const char *p;
 	size_t n;
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
@@ -158,7 +165,8 @@ static bool mark_event(struct exchange *x, const msgpack_object *event, char tex
 	}
 	uint32_t hash = hash_of(event);
 	stream_late_add(&st->late, own.at, hash);
-	*id = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)stream_id(&st->at, &st->late, text), text}};
+	*id = (msgpack_object){.type = MSGPACK_OBJECT_STR,
+	                       .via.str = {(uint32_t)stream_id(&st->at, &st->late, text), text}};
 	return !stream_mark_covers(&st->seen, &own) || stream_late_is_new(&st->had, own.at, hash);
 }
 

@@ -1,5 +1,6 @@
-/* Ids of the events of a task's stream: how far its client has come. "TIME", the second of the same time and later ones "TIME/2"; and if older ones may still be committed,
- * ";FROM;HASH,HASH...": from when on, and which of that time the client has. */
+/* Ids of the events of a task's stream: how far its client has come. "TIME", the second of the same time and later ones
+ * "TIME/2"; and if older ones may still be committed, ";FROM;HASH,HASH...": from when on, and which of that time the
+ * client has. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ bool stream_mark_read(const char *id, struct stream_mark *ret)
 	*ret = (struct stream_mark){0};
 	if (n == 0 || !stream_is_time(id, n))
 		return false;
-	if (id[n] == '/' && (!isdigit((unsigned char)id[n + 1]) || (nth = strtoul(id + n + 1, &end, 10)) > UINT32_MAX || (*end && *end != ';')))
+	if (id[n] == '/' && (!isdigit((unsigned char)id[n + 1]) || (nth = strtoul(id + n + 1, &end, 10)) > UINT32_MAX ||
+	                     (*end && *end != ';')))
 		return false;
 	memcpy(ret->at, id, n);
 	ret->nth = (unsigned)nth;

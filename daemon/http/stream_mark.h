@@ -16,8 +16,9 @@ bool stream_mark_move(struct stream_mark *m, const char *at, size_t len);
 bool stream_mark_covers(const struct stream_mark *seen, const struct stream_mark *m);
 
 #define LATE_MAX 32 /* events that an id tells of */
-/* A transaction may commit after the times that it has written. From `from` on (empty: not known) events may come that are older than others that were sent: the newest of those sent are listed,
- * by a hash. What is not on the list any more is sent twice after a reconnect rather than never. */
+/* A transaction may commit after the times that it has written. From `from` on (empty: not known) events may come that
+ * are older than others that were sent: the newest of those sent are listed, by a hash. What is not on the list any
+ * more is sent twice after a reconnect rather than never. */
 struct stream_late {
 	char from[40];
 	unsigned n, next;

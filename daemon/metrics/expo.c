@@ -4,10 +4,13 @@
 #include <string.h>
 #include "protocol/mp.h"
 
-const char *const expo_format_names[EXPO_COUNT] = {[EXPO_PROMETHEUS] = "prometheus", [EXPO_OPENMETRICS] = "openmetrics", [EXPO_VALUES] = "values"};
-const char *const expo_content_types[EXPO_COUNT] = {[EXPO_PROMETHEUS] = "text/plain; version=0.0.4; charset=utf-8",
-						    [EXPO_OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8"};
-static const char *const type_names[] = {[METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
+const char *const expo_format_names[EXPO_COUNT] =
+	{[EXPO_PROMETHEUS] = "prometheus", [EXPO_OPENMETRICS] = "openmetrics", [EXPO_VALUES] = "values"};
+const char *const expo_content_types[EXPO_COUNT] =
+	{[EXPO_PROMETHEUS] = "text/plain; version=0.0.4; charset=utf-8",
+         [EXPO_OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8"};
+static const char *const type_names[] =
+	{[METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
 
 void expo_begin(struct expo *x, enum expo_format format, struct buf *out)
 {
@@ -163,7 +166,8 @@ static void format_bound(const struct expo *x, double v, char *out, size_t size)
 		memcpy(out + n, ".0", 3);
 }
 
-static void histogram_values(struct expo *x, const struct label *labels, size_t n, const struct histogram *h, const struct histogram_kind *k)
+static void histogram_values(struct expo *x, const struct label *labels, size_t n, const struct histogram *h,
+                             const struct histogram_kind *k)
 {
 	uint64_t count = 0;
 	mp_map(x->out, 4);
@@ -182,7 +186,8 @@ static void histogram_values(struct expo *x, const struct label *labels, size_t 
 	mp_double(x->out, (double)h->sum * k->scale);
 }
 
-void expo_histogram(struct expo *x, const struct label *labels, size_t n, const struct histogram *h, const struct histogram_kind *k)
+void expo_histogram(struct expo *x, const struct label *labels, size_t n, const struct histogram *h,
+                    const struct histogram_kind *k)
 {
 	char le[40];
 	uint64_t count = 0;

@@ -1,4 +1,5 @@
-/* Writing metrics: family by family, sample by sample, in one of three formats. Text is appended to a growing buffer whose sticky error the caller looks at once. */
+/* Writing metrics: family by family, sample by sample, in one of three formats. Text is appended to a growing buffer
+ * whose sticky error the caller looks at once. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,7 +34,9 @@ struct expo {
 
 void expo_begin(struct expo *x, enum expo_format format, struct buf *out);
 void expo_end(struct expo *x);
-/* The samples that follow are of this family. `name` without _total; `unit` (seconds, bytes: the end of the name) or NULL. All must be static texts. */
+/* The samples that follow are of this family. `name` without _total; `unit` (seconds, bytes: the end of the name) or
+ * NULL. All must be static texts. */
 void expo_family(struct expo *x, const char *name, enum metric_type type, const char *unit, const char *help);
 void expo_sample(struct expo *x, const struct label *labels, size_t n, double v);
-void expo_histogram(struct expo *x, const struct label *labels, size_t n, const struct histogram *h, const struct histogram_kind *kind);
+void expo_histogram(struct expo *x, const struct label *labels, size_t n, const struct histogram *h,
+                    const struct histogram_kind *kind);

@@ -1,4 +1,5 @@
-/* Histograms with a fixed number of buckets. Plain numbers of one thread: an observation is a short walk and three additions. */
+/* Histograms with a fixed number of buckets. Plain numbers of one thread: an observation is a short walk and three
+ * additions. */
 #pragma once
 #include <stdint.h>
 
@@ -7,7 +8,8 @@
 /* What falls into them, and in which unit it is written. */
 struct histogram_kind {
 	uint64_t bounds[HISTOGRAM_BUCKETS]; /* the largest value of each, rising */
-	double scale;			    /* of one of their units in the unit that is shown: 1e-6 for microseconds as seconds */
+	/* of one of their units in the unit that is shown: 1e-6 for microseconds as seconds */
+	double scale;
 };
 
 struct histogram {

@@ -1,5 +1,6 @@
-/* Which templates have time series of their own. The first so many that are asked for get a number; all that come later share number 0 and are shown as "other", so that no
- * template, however it got there, makes the output grow without bound. Any thread. */
+/* Which templates have time series of their own. The first so many that are asked for get a number; all that come later
+ * share number 0 and are shown as "other", so that no template, however it got there, makes the output grow without
+ * bound. Any thread. */
 #pragma once
 #include <stdint.h>
 

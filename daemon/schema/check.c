@@ -264,7 +264,8 @@ bool check_any(struct run *r, const struct snode *s, const struct kw *k, uint32_
 	(void)s;
 	if (k->n_subs == 1) /* its own words say more */
 		return check_schema(r, k->subs[0], value, m);
-	return count_fits(r, k, value, m, 1) > 0 || violate(r, value, k->node, "fits none of the %u alternatives", k->n_subs);
+	return count_fits(r, k, value, m, 1) > 0 ||
+	       violate(r, value, k->node, "fits none of the %u alternatives", k->n_subs);
 }
 
 bool check_one(struct run *r, const struct snode *s, const struct kw *k, uint32_t value, struct marks *m)

@@ -61,8 +61,8 @@ bool check_unique(struct run *r, const struct snode *s, const struct kw *k, uint
 	qsort_r(items, n, sizeof *items, by_value, r);
 	for (uint32_t i = 1; run_spend(r, value, 0) && i < n; i++)
 		if (by_value(&items[i - 1], &items[i], r) == 0)
-			return violate(r, value, k->node, "holds the same value twice: items %u and %u", jnode(&r->doc, items[i - 1])->index,
-				       jnode(&r->doc, items[i])->index);
+			return violate(r, value, k->node, "holds the same value twice: items %u and %u",
+			               jnode(&r->doc, items[i - 1])->index, jnode(&r->doc, items[i])->index);
 	return !r->gave_up;
 }
 
@@ -98,11 +98,13 @@ bool check_contains(struct run *r, const struct snode *s, const struct kw *k, ui
 		}
 	r->quiet--;
 	if (found < least)
-		return violate(r, value, s->min_contains ? s->min_contains->node : k->node, "has %llu items of the kind it must contain, at least %llu are needed",
-			       (unsigned long long)found, (unsigned long long)least);
+		return violate(r, value, s->min_contains ? s->min_contains->node : k->node,
+		               "has %llu items of the kind it must contain, at least %llu are needed",
+		               (unsigned long long)found, (unsigned long long)least);
 	return !s->max_contains || found <= s->max_contains->limit ||
-	       violate(r, value, s->max_contains->node, "has %llu items of the kind it must contain, at most %llu are allowed", (unsigned long long)found,
-		       (unsigned long long)s->max_contains->limit);
+	       violate(r, value, s->max_contains->node,
+	               "has %llu items of the kind it must contain, at most %llu are allowed",
+	               (unsigned long long)found, (unsigned long long)s->max_contains->limit);
 }
 
 static bool check_unseen(struct run *r, const struct kw *k, uint32_t value, struct marks *m)
@@ -125,7 +127,8 @@ bool check_unevaluated_items(struct run *r, const struct snode *s, const struct 
 
 /* ---- objects ---- */
 
-bool check_unevaluated_properties(struct run *r, const struct snode *s, const struct kw *k, uint32_t value, struct marks *m)
+bool check_unevaluated_properties(struct run *r, const struct snode *s, const struct kw *k, uint32_t value,
+                                  struct marks *m)
 {
 	(void)s;
 	return check_unseen(r, k, value, m);
@@ -139,8 +142,9 @@ static bool check_names_in(struct run *r, uint32_t list, uint32_t value, const s
 		const struct jnode *name = jnode(&r->s->doc, jdoc_child(&r->s->doc, list, i));
 		if (jdoc_find(&r->doc, value, name->u.text, name->n) != JNONE)
 			continue;
-		ok = because ? violate(r, value, list, "lacks the property %s, which %s asks for", SHOW(name->u.text, name->n), SHOW(because->key, because->key_len)) :
-			       violate(r, value, list, "lacks the property %s", SHOW(name->u.text, name->n));
+		ok = because ? violate(r, value, list, "lacks the property %s, which %s asks for",
+		                       SHOW(name->u.text, name->n), SHOW(because->key, because->key_len))
+		             : violate(r, value, list, "lacks the property %s", SHOW(name->u.text, name->n));
 	}
 	return ok;
 }
@@ -178,7 +182,9 @@ bool check_dependent_schemas(struct run *r, const struct snode *s, const struct 
 		uint32_t what = jdoc_child(d, k->node, i);
 		if (!has_member(r, value, jnode(d, what)))
 			continue;
-		ok = (k->subs[i] ? check_schema(r, k->subs[i], value, m) : check_names_in(r, what, value, jnode(d, what))) && ok;
+		ok = (k->subs[i] ? check_schema(r, k->subs[i], value, m)
+		                 : check_names_in(r, what, value, jnode(d, what))) &&
+		     ok;
 	}
 	return ok;
 }
@@ -234,7 +240,8 @@ bool check_additional(struct run *r, const struct snode *s, const struct kw *k, 
 	bool ok = true;
 	for (uint32_t i = 0; i < size_of(r, value) && !done(r, ok); i++) {
 		uint32_t member = jdoc_child(&r->doc, value, i);
-		if (named_schema(r, s->properties, jnode(&r->doc, member)) != JNONE || matches_any(r, s->patterns, member))
+		if (named_schema(r, s->properties, jnode(&r->doc, member)) != JNONE ||
+		    matches_any(r, s->patterns, member))
 			continue;
 		ok = check_schema(r, k->subs[0], member, NULL) && ok;
 		mark(m, i);
@@ -258,7 +265,8 @@ bool check_names(struct run *r, const struct snode *s, const struct kw *k, uint3
 		r->quiet--;
 		*n = member;
 		if (!fine)
-			ok = violate(r, value, k->node, "has a property whose name does not fit: %s", SHOW(member.key, member.key_len));
+			ok = violate(r, value, k->node, "has a property whose name does not fit: %s",
+			             SHOW(member.key, member.key_len));
 	}
 	return ok;
 }

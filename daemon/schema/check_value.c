@@ -19,7 +19,8 @@ static const char *type_name(const struct jnode *n)
 
 static void list_types(uint64_t bits, char *text, size_t size)
 {
-	static const char *const names[] = {"null", "boolean", "number", "string", "array", "object", "", "", "integer"};
+	static const char *const names[] = {"null",   "boolean", "number", "string", "array",
+	                                    "object", "",        "",       "integer"};
 	size_t n = 0;
 	for (size_t i = 0; i < sizeof names / sizeof *names && n < size; i++)
 		if (bits >> i & 1)
@@ -141,14 +142,16 @@ bool check_max_length(struct run *r, const struct snode *s, const struct kw *k, 
 {
 	uint64_t n = characters(value_at(r, value));
 	(void)s, (void)m;
-	return n <= k->limit || violate(r, value, k->node, "has %llu characters, at most %llu are allowed", (unsigned long long)n, (unsigned long long)k->limit);
+	return n <= k->limit || violate(r, value, k->node, "has %llu characters, at most %llu are allowed",
+	                                (unsigned long long)n, (unsigned long long)k->limit);
 }
 
 bool check_min_length(struct run *r, const struct snode *s, const struct kw *k, uint32_t value, struct marks *m)
 {
 	uint64_t n = characters(value_at(r, value));
 	(void)s, (void)m;
-	return n >= k->limit || violate(r, value, k->node, "has %llu characters, at least %llu are needed", (unsigned long long)n, (unsigned long long)k->limit);
+	return n >= k->limit || violate(r, value, k->node, "has %llu characters, at least %llu are needed",
+	                                (unsigned long long)n, (unsigned long long)k->limit);
 }
 
 bool check_pattern(struct run *r, const struct snode *s, const struct kw *k, uint32_t value, struct marks *m)

@@ -70,7 +70,8 @@ static int add_resource(struct compiler *c, uint32_t node, const char *id, size_
 		return -ENOMEM;
 	for (uint32_t i = 0; i < s->n_resources; i++)
 		if (strcmp(p[i].uri, uri) == 0 && p[i].root != node) {
-			int rc = schema_error(c, node, "the $id %s is taken by another schema of this document", SHOW(uri, strlen(uri)));
+			int rc = schema_error(c, node, "the $id %s is taken by another schema of this document",
+			                      SHOW(uri, strlen(uri)));
 			free(uri);
 			return rc;
 		}
@@ -206,8 +207,11 @@ static void visit(struct compiler *c, struct snode *s, unsigned depth)
 	if (s->visit == SEEN)
 		return;
 	if (s->visit == UNDER_WAY || depth > NESTED_IN_PLACE_MAX) {
-		(void)!schema_error(c, s->node, "%s", s->visit == UNDER_WAY ? "leads back to itself without going into the value: checking would never end" :
-								      "references and combinations are nested too deeply");
+		(void)!schema_error(
+			c, s->node, "%s",
+			s->visit == UNDER_WAY
+				? "leads back to itself without going into the value: checking would never end"
+				: "references and combinations are nested too deeply");
 		return;
 	}
 	s->visit = UNDER_WAY;

@@ -40,7 +40,8 @@ struct jdoc {
 #define JDOC_MAX_DEPTH 64u
 #define JNONE UINT32_MAX
 
-/* `d` begins as {0}; node 0 is the root. 0, -EINVAL (not JSON, or a key twice), -E2BIG (too deep or too large), -ENOMEM. */
+/* `d` begins as {0}; node 0 is the root. 0, -EINVAL (not JSON, or a key twice), -E2BIG (too deep or too large),
+ * -ENOMEM. */
 int jdoc_parse(struct jdoc *d, const char *text, size_t len) must_check;
 void jdoc_done(struct jdoc *d);
 

@@ -270,7 +270,8 @@ static int parse_dependencies(struct compiler *c, struct snode *s, struct kw *k)
 		return rc < 0 ? rc : schema_error(c, k->node, "expected a map");
 	for (uint32_t i = 0; rc == 0 && i < n->n; i++) {
 		uint32_t child = jdoc_child(&c->s->doc, k->node, i);
-		rc = jnode(&c->s->doc, child)->type == J_ARRAY ? check_texts(c, child) : compile_node(c, child, &k->subs[i]);
+		rc = jnode(&c->s->doc, child)->type == J_ARRAY ? check_texts(c, child)
+		                                               : compile_node(c, child, &k->subs[i]);
 	}
 	return rc;
 }

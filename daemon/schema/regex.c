@@ -41,7 +41,8 @@ static int emit(struct maker *m, struct program *p, const struct rx_node *n, boo
 
 static int too_large(struct maker *m)
 {
-	snprintf(m->why, REGEX_WHY, "too large: its repetitions written out have more than %u parts", REGEX_MAX_PROGRAM);
+	snprintf(m->why, REGEX_WHY, "too large: its repetitions written out have more than %u parts",
+	         REGEX_MAX_PROGRAM);
 	return -EINVAL;
 }
 
@@ -64,7 +65,8 @@ static int put(struct maker *m, struct program *p, enum op op, uint32_t a, uint3
 static int emit_all(struct maker *m, struct program *p, const struct rx_node *list, bool reversed)
 {
 	int rc = 0;
-	for (const struct rx_node *n = reversed ? list->last : list->first; rc == 0 && n; n = reversed ? n->prev : n->next)
+	for (const struct rx_node *n = reversed ? list->last : list->first; rc == 0 && n;
+	     n = reversed ? n->prev : n->next)
 		rc = emit(m, p, n, reversed);
 	return rc;
 }

@@ -1,6 +1,6 @@
-/* Regular expressions as JSON Schema writes them (ECMA-262, by code points), searched in time proportional to the text: all
- * alternatives are followed at once, so no pattern and no text can make it explode. Lookahead, lookbehind and the general
- * categories of Unicode are there; back references and other Unicode properties are not. */
+/* Regular expressions as JSON Schema writes them (ECMA-262, by code points), searched in time proportional to the text:
+ * all alternatives are followed at once, so no pattern and no text can make it explode. Lookahead, lookbehind and the
+ * general categories of Unicode are there; back references and other Unicode properties are not. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -140,7 +140,9 @@ static int unicode_escape(struct pattern *s, uint32_t *ret)
 	static const char message[] = "\\u needs four hexadecimal digits, or {digits}";
 	if (at(s, "{")) {
 		const char *close = memchr(s->p, '}', (size_t)(s->end - s->p));
-		int64_t v = close && close - s->p > 1 && close - s->p < 8 ? hex(s->p + 1, close, (unsigned)(close - s->p - 1)) : -1;
+		int64_t v = close && close - s->p > 1 && close - s->p < 8
+		                    ? hex(s->p + 1, close, (unsigned)(close - s->p - 1))
+		                    : -1;
 		if (v < 0 || v > CODE_POINT_MAX)
 			return bad(s, message);
 		*ret = (uint32_t)v;
@@ -216,9 +218,13 @@ static int class_escape(struct pattern *s)
 		return 1;
 	if (*s->p == 'p' || *s->p == 'P') {
 		const char *close = memchr(s->p, '}', (size_t)(s->end - s->p));
-		int rc = close && close - s->p > 2 && s->p[1] == '{' ? charset_add_property(last_set(s), s->p + 2, (size_t)(close - s->p - 2), *s->p == 'P') : 1;
+		int rc = close && close - s->p > 2 && s->p[1] == '{'
+		                 ? charset_add_property(last_set(s), s->p + 2, (size_t)(close - s->p - 2), *s->p == 'P')
+		                 : 1;
 		if (rc == 1)
-			return bad(s, "unknown Unicode property: general categories are known, like \\p{Lu} or \\p{Letter}");
+			return bad(
+				s,
+				"unknown Unicode property: general categories are known, like \\p{Lu} or \\p{Letter}");
 		s->p = close + 1;
 		return rc;
 	}
@@ -272,7 +278,9 @@ static int parse_class(struct pattern *s, struct rx_node **ret)
 	bool negated = at(s, "^");
 	s->p += negated;
 	while (rc == 0 && s->p < s->end && *s->p != ']')
-		rc = last_set(s)->n > REGEX_MAX_RANGES ? bad(s, "too large: a set of characters with more than 100000 ranges") : class_range(s);
+		rc = last_set(s)->n > REGEX_MAX_RANGES
+		             ? bad(s, "too large: a set of characters with more than 100000 ranges")
+		             : class_range(s);
 	if (rc == 0 && s->p == s->end)
 		rc = bad(s, "a [ without its ]");
 	if (rc < 0)
@@ -418,7 +426,8 @@ static int read_braces(struct pattern *s, uint32_t *min, uint32_t *max)
 	if (!p || p == s->end || *p != '}')
 		return 0;
 	if (*max < *min || *min > REGEX_MAX_COUNT || (*max > REGEX_MAX_COUNT && *max != UINT32_MAX))
-		return bad(s, *max < *min ? "{n,m} is the wrong way round" : "a repetition in braces of more than 10000");
+		return bad(s,
+		           *max < *min ? "{n,m} is the wrong way round" : "a repetition in braces of more than 10000");
 	s->p = p + 1;
 	return 1;
 }

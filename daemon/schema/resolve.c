@@ -68,7 +68,8 @@ static uint32_t find_anchor(const struct schema *s, uint32_t resource, const cha
 	return JNONE;
 }
 
-static uint32_t follow_anchor(const struct schema *s, struct pending *p, uint32_t resource, const char *name, size_t len)
+static uint32_t follow_anchor(const struct schema *s, struct pending *p, uint32_t resource, const char *name,
+                              size_t len)
 {
 	uint32_t i = find_anchor(s, resource, name, len);
 	if (i == JNONE)
@@ -91,18 +92,23 @@ static int find_target(struct compiler *c, struct pending *p, uint32_t *ret)
 	const struct jnode *ref = jnode(&s->doc, p->kw->node);
 	const char *rest;
 	cleanup_(cleanup_free) char *uri = uri_resolve(s->resources[p->from->resource].uri, ref->u.text, ref->n, &rest);
-	cleanup_(cleanup_free) char *fragment = mp_str_copy(rest ? rest : "", rest ? (size_t)(ref->u.text + ref->n - rest) : 0);
+	cleanup_(cleanup_free) char *fragment =
+		mp_str_copy(rest ? rest : "", rest ? (size_t)(ref->u.text + ref->n - rest) : 0);
 	if (!uri || !fragment)
 		return -ENOMEM;
 	uint32_t resource = find_resource(s, uri);
 	if (resource == JNONE)
-		return schema_error(c, p->kw->node, "refers to another document, %s: only references within this schema are supported", SHOW(uri, strlen(uri)));
+		return schema_error(c, p->kw->node,
+		                    "refers to another document, %s: only references within this schema are supported",
+		                    SHOW(uri, strlen(uri)));
 	size_t len = uri_unescape(fragment);
 	if (*fragment == '\0' || *fragment == '/')
 		*ret = follow(&s->doc, s->resources[resource].root, fragment);
 	else
 		*ret = follow_anchor(s, p, resource, fragment, len);
-	return *ret == JNONE ? schema_error(c, p->kw->node, "refers to nothing: %s is not in this schema", SHOW(ref->u.text, ref->n)) : 0;
+	return *ret == JNONE ? schema_error(c, p->kw->node, "refers to nothing: %s is not in this schema",
+	                                    SHOW(ref->u.text, ref->n))
+	                     : 0;
 }
 
 static int resolve_one(struct compiler *c, struct pending *p)

@@ -1,9 +1,10 @@
-/* JSON Schema 2020-12: a schema is compiled once and then checks many values; it never changes, so any thread may use it. Pure: no I/O,
- * no clock, no threads.
+/* JSON Schema 2020-12: a schema is compiled once and then checks many values; it never changes, so any thread may use
+ * it. Pure: no I/O, no clock, no threads.
  *
  * All keywords of the core, applicator, unevaluated and validation vocabularies are there but for references to other
- * documents, which are refused: a schema that would be half-checked does not compile. `format` and the content keywords are annotations.
- * Patterns: see regex.h. Work and depth are bounded: a value that takes too much of either is invalid, and says so. */
+ * documents, which are refused: a schema that would be half-checked does not compile. `format` and the content keywords
+ * are annotations. Patterns: see regex.h. Work and depth are bounded: a value that takes too much of either is invalid,
+ * and says so. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,5 +59,6 @@ struct violations {
 };
 void violations_done(struct violations *v);
 
-/* 0: valid; 1: not, *v says why; -EINVAL: not JSON, or nested too deeply; -ENOMEM. `v` may be NULL: then it stops at the first violation. */
+/* 0: valid; 1: not, *v says why; -EINVAL: not JSON, or nested too deeply; -ENOMEM. `v` may be NULL: then it stops at
+ * the first violation. */
 int schema_validate(const struct schema *s, const char *json, size_t len, struct violations *v) must_check;

@@ -48,7 +48,8 @@ struct snode {
 	unsigned char visit; /* while looking for circles */
 	struct kw *kws;
 	/* Those that others ask for. */
-	const struct kw *properties, *patterns, *prefix, *items, *contains, *min_contains, *max_contains, *then_kw, *else_kw;
+	const struct kw *properties, *patterns, *prefix, *items, *contains, *min_contains, *max_contains, *then_kw,
+		*else_kw;
 	struct snode *made;
 };
 
@@ -133,9 +134,11 @@ struct shown {
 const char *show_text(struct shown *b, const char *text, size_t len);
 #define SHOW(p, n) show_text(&(struct shown){.text = ""}, (p), (n))
 
-check_fn check_type, check_enum, check_const, check_multiple, check_maximum, check_exclusive_maximum, check_minimum, check_exclusive_minimum;
+check_fn check_type, check_enum, check_const, check_multiple, check_maximum, check_exclusive_maximum, check_minimum,
+	check_exclusive_minimum;
 check_fn check_max_length, check_min_length, check_pattern;
-check_fn check_max_items, check_min_items, check_unique, check_prefix, check_items, check_contains, check_unevaluated_items;
-check_fn check_max_properties, check_min_properties, check_required, check_dependent_required, check_properties, check_patterns,
-	check_additional, check_names, check_dependent_schemas, check_unevaluated_properties;
+check_fn check_max_items, check_min_items, check_unique, check_prefix, check_items, check_contains,
+	check_unevaluated_items;
+check_fn check_max_properties, check_min_properties, check_required, check_dependent_required, check_properties,
+	check_patterns, check_additional, check_names, check_dependent_schemas, check_unevaluated_properties;
 check_fn check_ref, check_dynamic_ref, check_all, check_any, check_one, check_not, check_if;

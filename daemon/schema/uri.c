@@ -14,7 +14,8 @@ struct part {
 };
 
 struct uri {
-	struct part scheme, authority, path, query; /* the scheme with its ':', the authority with its "//", the query with its '?' */
+	/* the scheme with its ':', the authority with its "//", the query with its '?' */
+	struct part scheme, authority, path, query;
 };
 
 static struct part cut(const char **p, const char *end, size_t n)
@@ -115,7 +116,10 @@ char *uri_resolve(const char *base, const char *ref, size_t len, const char **re
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+	                              : -1;
 }
 
 size_t uri_unescape(char *text)

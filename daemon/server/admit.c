@@ -1,5 +1,6 @@
-/* Who may do what. Each message names the role it needs and how it tells its namespace (the message table); here that is held against what the rules of the option `access`
- * grant the peer. What a request names by its uuid is looked up first, and of what the peer may not see it is said that it is not there. Without rules nothing here happens. */
+/* Who may do what. Each message names the role it needs and how it tells its namespace (the message table); here that
+ * is held against what the rules of the option `access` grant the peer. What a request names by its uuid is looked up
+ * first, and of what the peer may not see it is said that it is not there. Without rules nothing here happens. */
 #include "daemon/server/admit.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ const char API_NAMESPACES_OF[] = "tasker.api_namespaces_of";
 
 #define GROUPS_MAX 65536 /* of a process, as Linux has it */
 
-/* Root and the daemon's own user could read its memory: rules for them would be a pretence, and a mistake in them would lock everybody out. */
+/* Root and the daemon's own user could read its memory: rules for them would be a pretence, and a mistake in them would
+ * lock everybody out. */
 static bool is_above_rules(uid_t uid)
 {
 	return uid == 0 || uid == geteuid();
@@ -57,7 +59,7 @@ struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid
 	return access_of(srv->opt->access, uid, gids, 1 + len / sizeof *gids);
 }
 
-/* Refusing --------------------------------------------------------------------------------------------------------------- */
+/* Refusing --------------------------------------------------------------------------------------------------------- */
 
 struct name {
 	char text[PRINCIPAL_NAME_MAX + 8];
@@ -77,11 +79,14 @@ static struct name name_of(const struct session *s)
 static void set_denied(const struct session *s, enum role role, const char *ns, size_t n, bool all, struct err *e)
 {
 	if (role == ROLE_NONE)
-		err_set(e, -EACCES, "permission_denied", "%s is granted nothing by the daemon's configuration (access)", name_of(s).text);
+		err_set(e, -EACCES, "permission_denied", "%s is granted nothing by the daemon's configuration (access)",
+		        name_of(s).text);
 	else if (ns)
-		err_set(e, -EACCES, "permission_denied", "%s lacks the role %s in namespace %.*s", name_of(s).text, role_names[role], (int)(n < 64 ? n : 64), ns);
+		err_set(e, -EACCES, "permission_denied", "%s lacks the role %s in namespace %.*s", name_of(s).text,
+		        role_names[role], (int)(n < 64 ? n : 64), ns);
 	else
-		err_set(e, -EACCES, "permission_denied", "%s lacks the role %s%s", name_of(s).text, role_names[role], all ? " in all namespaces, which this asks about" : "");
+		err_set(e, -EACCES, "permission_denied", "%s lacks the role %s%s", name_of(s).text, role_names[role],
+		        all ? " in all namespaces, which this asks about" : "");
 }
 
 static void note_denied(struct session *s, const char *what, const struct err *e)
@@ -89,8 +94,8 @@ static void note_denied(struct session *s, const char *what, const struct err *e
 	char left_out[LEFT_OUT_MAX] = "";
 	s->srv->c_denied++;
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
-		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s%s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, what, e->text,
-			 left_out);
+		log_event(LOG_ACCESS_DENIED, NULL, "session %llu (pid %d, uid %u): %s refused: %s%s",
+		          (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, what, e->text, left_out);
 }
 
 static void put_details(struct buf *b, enum role role, const char *ns, size_t n)
@@ -105,7 +110,8 @@ static void put_details(struct buf *b, enum role role, const char *ns, size_t n)
 }
 
 /* Answer a request, or tell the sender of a notification. */
-static void deny(struct session *s, const char *what, bool request, uint32_t id, enum role role, const char *ns, size_t n, bool all)
+static void deny(struct session *s, const char *what, bool request, uint32_t id, enum role role, const char *ns,
+                 size_t n, bool all)
 {
 	struct err e = {0};
 	struct buf details;
@@ -148,7 +154,8 @@ int admit_session(struct session *s, struct err *e)
 	if (!access_has(&s->who.access, role))
 		set_denied(s, role, NULL, 0, false, e);
 	for (size_t i = 0; s->is_worker && i < s->work.n_namespaces && !e->code[0]; i++)
-		if (strcmp(s->work.namespaces[i], "*") != 0 && !access_allows(&s->who.access, ROLE_WORK, s->work.namespaces[i], strlen(s->work.namespaces[i]))) {
+		if (strcmp(s->work.namespaces[i], "*") != 0 &&
+		    !access_allows(&s->who.access, ROLE_WORK, s->work.namespaces[i], strlen(s->work.namespaces[i]))) {
 			set_denied(s, ROLE_WORK, s->work.namespaces[i], strlen(s->work.namespaces[i]), false, e);
 			snprintf(e->path, sizeof e->path, "worker.namespaces[%zu]", i);
 		}
@@ -158,12 +165,13 @@ int admit_session(struct session *s, struct err *e)
 	return -EACCES;
 }
 
-/* The namespaces a peer may see ------------------------------------------------------------------------------------------- */
+/* The namespaces a peer may see ------------------------------------------------------------------------------------ */
 
 static void put_quoted(const char *ns, void *arg)
 {
 	struct buf *json = arg;
-	buf_printf(json, "%s\"%s\"", json->len > 0 && json->data[json->len - 1] != '[' ? "," : "", ns); /* letters, digits and underscores */
+	/* letters, digits and underscores */
+	buf_printf(json, "%s\"%s\"", json->len > 0 && json->data[json->len - 1] != '[' ? "," : "", ns);
 }
 
 void admit_put_within(const struct session *s, enum msg_id m, struct buf *json)
@@ -176,7 +184,7 @@ void admit_put_within(const struct session *s, enum msg_id m, struct buf *json)
 	buf_append_str(json, "]}");
 }
 
-/* What a request names by its uuid --------------------------------------------------------------------------------------- */
+/* What a request names by its uuid --------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;
@@ -215,7 +223,10 @@ static void reply_not_there(struct session *s, uint32_t id, const msgpack_object
 	for (size_t i = 0; i < N_ITEMS; i++)
 		if (mp_get(params, items[i].name))
 			path = items[i].name;
-	reply_errorf(s, id, "not_found", path, "there is no such %s", strcmp(path, "task_uuid") == 0 ? "task" : strcmp(path, "entry") == 0 ? "dead-letter entry" : "step");
+	reply_errorf(s, id, "not_found", path, "there is no such %s",
+	             strcmp(path, "task_uuid") == 0 ? "task"
+	             : strcmp(path, "entry") == 0   ? "dead-letter entry"
+	                                            : "step");
 }
 
 /* False: nothing is named, which the message's function will complain about. */
@@ -251,7 +262,8 @@ static bool may_see_all(struct session *s, enum msg_id m, const struct buf *answ
 	bool ok = mp_get_array(&v.root, "namespaces", &names) == 1 && names->via.array.size > 0;
 	for (uint32_t i = 0; ok && i < names->via.array.size; i++) {
 		const msgpack_object *o = &names->via.array.ptr[i];
-		ok = o->type == MSGPACK_OBJECT_STR && access_allows(&s->who.access, msg_infos[m].role, o->via.str.ptr, o->via.str.size);
+		ok = o->type == MSGPACK_OBJECT_STR &&
+		     access_allows(&s->who.access, msg_infos[m].role, o->via.str.ptr, o->via.str.size);
 	}
 	mp_value_done(&v);
 	return ok;
@@ -277,7 +289,7 @@ void namespaces_answered(struct server *srv, struct req *r)
 	}
 }
 
-/* Admitting -------------------------------------------------------------------------------------------------------------- */
+/* Admitting -------------------------------------------------------------------------------------------------------- */
 
 /* The namespace that is named, or the default one if `fallback`. False: none. */
 static bool named(const msgpack_object *params, bool fallback, const char **ret, size_t *ret_n)
@@ -306,7 +318,8 @@ bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const
 		return true;
 	case SCOPE_NAMED:
 	case SCOPE_LIST:
-		if (!named(params, info->scope == SCOPE_NAMED, &ns, &n) || access_allows(&s->who.access, info->role, ns, n))
+		if (!named(params, info->scope == SCOPE_NAMED, &ns, &n) ||
+		    access_allows(&s->who.access, info->role, ns, n))
 			return true;
 		deny(s, info->name, request, id, info->role, ns, n, false);
 		return false;
@@ -321,7 +334,7 @@ bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const
 	return false;
 }
 
-/* Other rules ------------------------------------------------------------------------------------------------------------ */
+/* Other rules ------------------------------------------------------------------------------------------------------ */
 
 /* What is pushed to it, or waits on its behalf, was granted when it was asked for. */
 static bool is_served(const struct session *s)
@@ -333,8 +346,11 @@ static bool is_served(const struct session *s)
 static void expel(struct session *s)
 {
 	struct err e = {0};
-	err_set(&e, -EACCES, "permission_denied", "the daemon's configuration (access) no longer grants uid %u what this session was opened for", (unsigned)s->who.uid);
-	log_event(LOG_ACCESS_WITHDRAWN, NULL, "session %llu (pid %d, uid %u) is closed: %s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, e.text);
+	err_set(&e, -EACCES, "permission_denied",
+	        "the daemon's configuration (access) no longer grants uid %u what this session was opened for",
+	        (unsigned)s->who.uid);
+	log_event(LOG_ACCESS_WITHDRAWN, NULL, "session %llu (pid %d, uid %u) is closed: %s", (unsigned long long)s->id,
+	          (int)s->who.pid, (unsigned)s->who.uid, e.text);
 	s->said_goodbye = true;
 	notify_error(s, &e);
 	session_close_after_flush(s);

@@ -16,7 +16,8 @@ struct session;
 extern const char API_NAMESPACES_OF[];
 
 struct access peer_access(const struct server *srv, int fd, uid_t uid, gid_t gid);
-/* Whether the message may run now. If not, it has been answered, or will be (and perhaps run) when the database has told what it is about. */
+/* Whether the message may run now. If not, it has been answered, or will be (and perhaps run) when the database has
+ * told what it is about. */
 bool admitted(struct session *s, enum msg_id m, bool request, uint32_t id, const msgpack_object *params);
 /* Whether the peer may send it about that namespace. 0 or -EACCES with *e. */
 int admit_namespace(struct session *s, enum msg_id m, const char *ns, size_t n, struct err *e) must_check;

@@ -33,13 +33,13 @@
 #include "daemon/store/request.h"
 #include "daemon/store/store.h"
 
-/* What was asked for ------------------------------------------------------------------------------------------------------- */
+/* What was asked for ----------------------------------------------------------------------------------------------- */
 
 static void answer_request(struct server *srv, struct req *r)
 {
-	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) = {
-		[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered, [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered,
-		[REQ_START] = starts_answered};
+	static void (*const by_kind[REQ_KIND_COUNT])(struct server *, struct req *) =
+		{[REQ_RESULT] = result_answered, [REQ_CREATE] = create_answered, [REQ_STATES] = waits_answered,
+	         [REQ_CANCEL] = cancel_answered, [REQ_API] = api_answered,       [REQ_START] = starts_answered};
 	pool_return(srv, r);
 	store_released(srv->store, r);
 	quota_answered(srv, r);
@@ -78,11 +78,12 @@ static void on_batch(struct server *srv, struct done *d)
 		waits_recheck(srv);
 }
 
-/* What the store says by itself -------------------------------------------------------------------------------------------- */
+/* What the store says by itself ------------------------------------------------------------------------------------ */
 
 static void on_up(struct server *srv, struct done *d)
 {
-	log_event(LOG_DATABASE_UP, NULL, "database up: PostgreSQL %d.%d", d->server_version / 10000, d->server_version % 100);
+	log_event(LOG_DATABASE_UP, NULL, "database up: PostgreSQL %d.%d", d->server_version / 10000,
+	          d->server_version % 100);
 	srv->db_up = srv->ever_up = true;
 	srv->db_server_version = d->server_version;
 	srv->db_schema_version = d->schema_version;
@@ -189,7 +190,7 @@ static void events_of(struct server *srv, struct done *d)
 	events_fired(srv, d->fired);
 }
 
-/* Reading them ----------------------------------------------------------------------------------------------------------- */
+/* Reading them ----------------------------------------------------------------------------------------------------- */
 
 static void after_answers(struct server *srv)
 {

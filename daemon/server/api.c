@@ -30,8 +30,10 @@
 #include "protocol/msg.h"
 #include "protocol/scan.h"
 
-/* What goes into the request besides the parameters: members for the map of arguments, with a comma before each. 0 or negative with *e. */
-typedef int prepare_fn(struct session *s, const msgpack_object *params, struct req *r, struct buf *members, struct err *e);
+/* What goes into the request besides the parameters: members for the map of arguments, with a comma before each. 0 or
+ * negative with *e. */
+typedef int prepare_fn(struct session *s, const msgpack_object *params, struct req *r, struct buf *members,
+                       struct err *e);
 
 /* Requests that are one SQL function: parameters in as JSON, answer out. */
 static const struct api {
@@ -107,7 +109,8 @@ int api_args_from_mp(struct req *r, const struct buf *b, struct server *srv)
 	return rc;
 }
 
-static int act_args(struct session *s, const struct api *a, const msgpack_object *params, struct req *r, struct buf *json, struct err *e)
+static int act_args(struct session *s, const struct api *a, const msgpack_object *params, struct req *r,
+                    struct buf *json, struct err *e)
 {
 	int rc = operate_args(s, params, json, e);
 	if (rc < 0 || !a->prepare)
@@ -166,9 +169,12 @@ static int check_fits(const struct session *s, const struct buf *answer, struct 
 	if (answer->failed)
 		return err_set(e, -ENOMEM, "overloaded", "out of memory");
 	if (answer->len + ANSWER_OVERHEAD > max)
-		return err_limit(e, -EMSGSIZE, "max_frame", max, "the answer of %zu bytes is larger than a frame may be; %s", answer->len, hint);
-	if (answer->len + ANSWER_OVERHEAD > ITEMS_MAX && scan_count(answer->data, answer->len) + ANSWER_OVERHEAD > ITEMS_MAX)
-		return err_limit(e, -EMSGSIZE, "max_items", ITEMS_MAX, "the answer holds more items than a frame may; %s", hint);
+		return err_limit(e, -EMSGSIZE, "max_frame", max,
+		                 "the answer of %zu bytes is larger than a frame may be; %s", answer->len, hint);
+	if (answer->len + ANSWER_OVERHEAD > ITEMS_MAX &&
+	    scan_count(answer->data, answer->len) + ANSWER_OVERHEAD > ITEMS_MAX)
+		return err_limit(e, -EMSGSIZE, "max_items", ITEMS_MAX,
+		                 "the answer holds more items than a frame may; %s", hint);
 	return 0;
 }
 
@@ -243,8 +249,17 @@ void api_answered(struct server *srv, struct req *r)
 	static const struct {
 		const char *function;
 		void (*fn)(struct server *srv, struct req *r);
-	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered}, {API_TASK_EVENTS, watch_answered}, {API_WATCH_GET, watch_answered}, {API_TEMPLATE_REGISTER, template_applied},
-		     {API_EVENT_PUBLISH, event_publish_answered}, {API_EVENT_CONSUME, consume_answered}, {API_EVENT_RETURN, NULL}, {API_NAMESPACES_OF, namespaces_answered}, {API_TOKEN_CREATE, token_created}, {API_TOKEN_SYNC, tokens_synced}, {API_METRICS, metrics_answered}};
+	} inner[] = {{API_ATTEMPT_STATUS, late_result_answered},
+	             {API_TASK_EVENTS, watch_answered},
+	             {API_WATCH_GET, watch_answered},
+	             {API_TEMPLATE_REGISTER, template_applied},
+	             {API_EVENT_PUBLISH, event_publish_answered},
+	             {API_EVENT_CONSUME, consume_answered},
+	             {API_EVENT_RETURN, NULL},
+	             {API_NAMESPACES_OF, namespaces_answered},
+	             {API_TOKEN_CREATE, token_created},
+	             {API_TOKEN_SYNC, tokens_synced},
+	             {API_METRICS, metrics_answered}};
 	for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
 		if (r->api.function == inner[i].function) {
 			if (inner[i].fn)
@@ -268,7 +283,10 @@ void api_answered(struct server *srv, struct req *r)
 	bool acts = a && a->does == ACTS;
 	if (r->api.function == API_WORKER_DRAIN)
 		worker_drain_answered(srv, &r->answer);
-	reply_transformed(s, r, a ? a->transform : NULL, acts || r->api.function == API_CANCEL_GET || r->api.function == API_CANCEL_REST ? reply_done : reply_answer);
+	reply_transformed(s, r, a ? a->transform : NULL,
+	                  acts || r->api.function == API_CANCEL_GET || r->api.function == API_CANCEL_REST
+	                          ? reply_done
+	                          : reply_answer);
 	if (acts)
 		operated(srv, &r->answer);
 }

@@ -10,7 +10,8 @@
 struct server;
 struct session;
 
-/* Answers of some functions do not go straight to a client: those are told apart by the very pointers API_..., which the files declare that deal with them. */
+/* Answers of some functions do not go straight to a client: those are told apart by the very pointers API_..., which
+ * the files declare that deal with them. */
 
 /* Ask what the message means of the database. It is answered by api_answered, or at once if it cannot be asked. */
 void api_submit(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params);

@@ -19,7 +19,8 @@
 #define READ_TURN_MAX (1u << 20)      /* bytes taken from one session before others have their turn */
 #define OUT_PAUSE (8u << 20)	      /* unsent bytes above which a session is not read */
 #define OUT_MAX (64u << 20)	      /* unsent bytes above which it is dropped */
-#define STORE_BYTES_MAX (256u << 20)  /* of texts waiting for the store: above, creates are refused and workers not read */
+/* of texts waiting for the store: above, creates are refused and workers not read */
+#define STORE_BYTES_MAX (256u << 20)
 #define QUEUE_OVERLOAD 100000u	      /* requests waiting for the store above which creates are refused */
 #define HELD_BODY_MAX 16384u	      /* bytes of a step's inputs above which they are not kept while it runs */
 #define ANNOUNCING_MAX 16u	      /* workers that the database is being told of */
@@ -33,7 +34,8 @@
 #define PATTERNS_CALL_MAX 64u	      /* of one request */
 #define EVENTS_UNREAD_MAX (4u << 20)  /* unsent bytes above which a session loses domain events */
 #define EVENTS_UNREAD_ALL (256u << 20) /* the same for all subscribers together */
-#define QUOTA_SMALL 65536u	      /* bytes of one buffer that are counted as they are used, and of a session that does no harm */
+/* bytes of one buffer that are counted as they are used, and of a session that does no harm */
+#define QUOTA_SMALL 65536u
 #define TOKEN_NAMESPACES_MAX 100
 #define STEPS_PAGE_MAX 5000	      /* steps of one task in an answer with their readiness */
 #define RUNNING_SHOWN_MAX 1000u	      /* steps of one worker in an answer */

@@ -1,5 +1,6 @@
-/* Durable domain events over the socket. A call that finds no message waits here: a hint (something was published, or given back), the time of the next hidden message, a slow poll or its own end makes
- * it ask the database again. What was taken for a session that is gone is given back at once. */
+/* Durable domain events over the socket. A call that finds no message waits here: a hint (something was published, or
+ * given back), the time of the next hidden message, a slow poll or its own end makes it ask the database again. What
+ * was taken for a session that is gone is given back at once. */
 #include "daemon/server/consume.h"
 
 #include <errno.h>
@@ -82,7 +83,7 @@ static void refuse(struct consumer *c, const struct err *e)
 	consumer_free(c);
 }
 
-/* Asking ----------------------------------------------------------------------------------------------------------------- */
+/* Asking ----------------------------------------------------------------------------------------------------------- */
 
 static void ask(struct consumer *c)
 {
@@ -124,7 +125,8 @@ static void rest(struct consumer *c, int64_t next_ms)
 	usec_t now = now_mono(), left = c->until > now ? c->until - now : 0;
 	if (next_ms >= 0 && (usec_t)next_ms * USEC_PER_MSEC < left)
 		left = (usec_t)(next_ms + 1) * USEC_PER_MSEC;
-	event_add(&c->timer, &(struct timeval){.tv_sec = (time_t)(left / USEC_PER_SEC), .tv_usec = (suseconds_t)(left % USEC_PER_SEC)});
+	event_add(&c->timer, &(struct timeval){.tv_sec = (time_t)(left / USEC_PER_SEC),
+	                                       .tv_usec = (suseconds_t)(left % USEC_PER_SEC)});
 }
 
 /* Nobody is there to take them. */
@@ -144,7 +146,8 @@ static void give_back(struct consumer *c, const msgpack_object *messages)
 	mp_array(&b, n);
 	mp_array(&counts, n);
 	for (uint32_t i = 0; i < n; i++) {
-		const msgpack_object *m = &messages->via.array.ptr[i], *id = mp_get(m, "msg_id"), *count = mp_get(m, "read_count");
+		const msgpack_object *m = &messages->via.array.ptr[i], *id = mp_get(m, "msg_id"),
+				     *count = mp_get(m, "read_count");
 		mp_object(&b, id);
 		mp_object(&counts, count);
 	}
@@ -198,7 +201,7 @@ void consume_answered(struct server *srv, struct req *r)
 	}
 }
 
-/* Waking ----------------------------------------------------------------------------------------------------------------- */
+/* Waking ----------------------------------------------------------------------------------------------------------- */
 
 static void wake(struct consumer *c)
 {
@@ -208,7 +211,8 @@ static void wake(struct consumer *c)
 		ask(c);
 }
 
-/* The first `n` in the order of their coming; those who take only some names are not counted, it may not be for them. */
+/* The first `n` in the order of their coming; those who take only some names are not counted, it may not be for
+ * them. */
 void consumers_hint(struct server *srv, const char *ns, unsigned n)
 {
 	unsigned woken = 0;
@@ -230,7 +234,7 @@ void consumers_recheck(struct server *srv)
 	}
 }
 
-/* Consuming -------------------------------------------------------------------------------------------------------------- */
+/* Consuming -------------------------------------------------------------------------------------------------------- */
 
 /* Those of `keys` (NULL ends them) that the request has, as JSON. */
 static char *args_of(struct session *s, const msgpack_object *params, const char *const *keys)
@@ -278,10 +282,12 @@ void on_event_consume(struct session *s, uint32_t id, const msgpack_object *para
 	if (rc == 0 && s->srv->draining)
 		rc = err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping");
 	if (rc == 0 && s->n_consumers >= CONSUMERS_MAX)
-		rc = err_set(&e, -EAGAIN, "overloaded", "at most %u calls of event.consume at a time on a session", CONSUMERS_MAX);
+		rc = err_set(&e, -EAGAIN, "overloaded", "at most %u calls of event.consume at a time on a session",
+		             CONSUMERS_MAX);
 	struct consumer *c = rc == 0 ? calloc(1, sizeof *c) : NULL;
 	if (c)
-		c->args = args_of(s, params, (const char *const[]){"namespace", "max", "visibility_ms", "patterns", NULL});
+		c->args = args_of(s, params,
+		                  (const char *const[]){"namespace", "max", "visibility_ms", "patterns", NULL});
 	if (rc == 0 && (!c || !c->args))
 		rc = err_set(&e, -ENOMEM, "overloaded", "out of memory");
 	if (rc < 0) {
@@ -308,7 +314,9 @@ void on_event_consume(struct session *s, uint32_t id, const msgpack_object *para
 static void settle(struct session *s, uint32_t id, const msgpack_object *params, const char *function)
 {
 	struct req *r = req_for(s, id, REQ_API);
-	char *args = r ? args_of(s, params, (const char *const[]){"namespace", "ids", "read_counts", "visibility_ms", NULL}) : NULL;
+	char *args =
+		r ? args_of(s, params, (const char *const[]){"namespace", "ids", "read_counts", "visibility_ms", NULL})
+		  : NULL;
 	if (r && args) {
 		text_set(&r->api.args, args, strlen(args));
 		r->api.function = function;

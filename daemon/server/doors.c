@@ -43,13 +43,15 @@ int doors_listen(struct server *srv, struct err *e)
 		return r;
 	if (srv->listen_fd >= 0) {
 		if (sd_is_socket_unix(srv->listen_fd, SOCK_STREAM, 1, NULL, 0) <= 0)
-			return err_set(e, -EINVAL, "internal", "systemd passed something that is not a listening Unix stream socket");
+			return err_set(e, -EINVAL, "internal",
+			               "systemd passed something that is not a listening Unix stream socket");
 		evutil_make_socket_nonblocking(srv->listen_fd);
 		return 0;
 	}
 	make_parent(srv->opt->socket);
 	srv->own_socket = true;
-	return listen_unix(srv->opt->socket, srv->opt->socket_mode, srv->opt->socket_gid, "--socket", &srv->listen_fd, e);
+	return listen_unix(srv->opt->socket, srv->opt->socket_mode, srv->opt->socket_gid, "--socket", &srv->listen_fd,
+	                   e);
 }
 
 /* Who connects while the database comes up waits in the socket's queue, instead of being told to come again. */
@@ -81,7 +83,7 @@ void doors_close(struct server *srv)
 	srv->listen_fd = -1;
 }
 
-/* Who comes in ----------------------------------------------------------------------------------------------------------- */
+/* Who comes in ----------------------------------------------------------------------------------------------------- */
 
 static void pause_accepting(struct server *srv)
 {
@@ -126,7 +128,8 @@ void on_accept(evutil_socket_t lfd, short what, void *arg)
 		int fd = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-				log_event(LOG_OUT_OF_DESCRIPTORS, NULL, "cannot accept: %s; trying again in a second", strerror(errno));
+				log_event(LOG_OUT_OF_DESCRIPTORS, NULL, "cannot accept: %s; trying again in a second",
+				          strerror(errno));
 				pause_accepting(srv);
 			}
 			break;

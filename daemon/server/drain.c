@@ -59,7 +59,8 @@ void on_drain_check(evutil_socket_t fd, short what, void *arg)
 
 static void start_draining(struct server *srv)
 {
-	log_event(LOG_STOPPING, NULL, "stopping: %u steps are running, waiting up to %d ms for them", HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
+	log_event(LOG_STOPPING, NULL, "stopping: %u steps are running, waiting up to %d ms for them",
+	          HASH_COUNT(srv->steps), srv->opt->drain_timeout_ms);
 	srv->draining = true;
 	srv->drain_until = now_mono() + (usec_t)srv->opt->drain_timeout_ms * USEC_PER_MSEC;
 	service_tell("STOPPING=1");
@@ -85,7 +86,8 @@ void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 		server_stop(srv); /* asked twice: now */
 }
 
-/* The service manager starts another daemon at once, and keeps what it is given for it. Without one that is a stop like any other. */
+/* The service manager starts another daemon at once, and keeps what it is given for it. Without one that is a stop like
+ * any other. */
 void on_restart_signal(evutil_socket_t sig, short what, void *arg)
 {
 	struct server *srv = arg;

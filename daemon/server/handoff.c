@@ -1,8 +1,10 @@
-/* A stop for a restart: sessions are left with the service manager, and the daemon after this one goes on with them (takeover.c). No peer notices.
+/* A stop for a restart: sessions are left with the service manager, and the daemon after this one goes on with them
+ * (takeover.c). No peer notices.
  *
- * The node keeps its lease, so that what runs stays claimed. Reading stops; when all that was begun is answered, each session's socket goes to the manager, and then one
- * sealed file that says what must be known of them: who they are, what they run, bytes half read and half written. It names the sockets, and comes last: whatever
- * is missing or does not fit, its sockets are closed, and their workers resume as after a crash. */
+ * The node keeps its lease, so that what runs stays claimed. Reading stops; when all that was begun is answered, each
+ * session's socket goes to the manager, and then one sealed file that says what must be known of them: who they are,
+ * what they run, bytes half read and half written. It names the sockets, and comes last: whatever is missing or does
+ * not fit, its sockets are closed, and their workers resume as after a crash. */
 #include "daemon/server/handoff.h"
 
 #include <errno.h>
@@ -36,7 +38,9 @@
 
 void handoff_put_terms(struct buf *b, const struct options *o)
 {
-	const uint64_t terms[] = {PROTOCOL_MAJOR, PROTOCOL_MINOR, (uint64_t)o->heartbeat_ms, o->max_frame, ITEMS_MAX, DEPTH_MAX, bulk_max(o), o->max_context, o->max_result};
+	const uint64_t terms[] = {PROTOCOL_MAJOR, PROTOCOL_MINOR, (uint64_t)o->heartbeat_ms,
+	                          o->max_frame,   ITEMS_MAX,      DEPTH_MAX,
+	                          bulk_max(o),    o->max_context, o->max_result};
 	mp_array(b, sizeof terms / sizeof *terms + 1);
 	mp_str(b, o->node_name);
 	for (size_t i = 0; i < sizeof terms / sizeof *terms; i++)
@@ -47,7 +51,9 @@ void handoff_put_terms(struct buf *b, const struct options *o)
 static bool can_be_kept(const struct session *s)
 {
 	bool waits = s->asked > 0 || s->n_watches > 0 || s->n_waits > 0 || s->n_consumers > 0 || s->subscriber;
-	return s->state == SESSION_OPEN && s->wire.fd >= 0 && !s->wire.closing && !s->said_goodbye && s->work.held == 0 && !waits && s->wire.in.len <= KEPT_BYTES_MAX && s->wire.out.len - s->wire.out_off <= KEPT_BYTES_MAX;
+	return s->state == SESSION_OPEN && s->wire.fd >= 0 && !s->wire.closing && !s->said_goodbye &&
+	       s->work.held == 0 && !waits && s->wire.in.len <= KEPT_BYTES_MAX &&
+	       s->wire.out.len - s->wire.out_off <= KEPT_BYTES_MAX;
 }
 
 static void put_bytes(struct buf *b, const char *key, const unsigned char *p, size_t n)
@@ -124,7 +130,8 @@ static void put_session(struct buf *b, const struct session *s)
 	mp_str(b, "draining");
 	mp_bool(b, s->draining);
 	put_bytes(b, "in", s->wire.in.data, s->wire.in.len);
-	put_bytes(b, "out", s->wire.out.len > 0 ? s->wire.out.data + s->wire.out_off : NULL, s->wire.out.len - s->wire.out_off);
+	put_bytes(b, "out", s->wire.out.len > 0 ? s->wire.out.data + s->wire.out_off : NULL,
+	          s->wire.out.len - s->wire.out_off);
 	put_worker(b, s);
 	put_steps(b, s);
 }
@@ -159,7 +166,8 @@ static int store_state(const struct buf *b)
 	return r < 0 ? r : store_fd(HANDOFF_STATE, fd);
 }
 
-/* Sockets first, what is known of them last. Negative: none is kept, unless the manager closes what it has been given by itself. */
+/* Sockets first, what is known of them last. Negative: none is kept, unless the manager closes what it has been given
+ * by itself. */
 static int leave_sessions(struct server *srv, unsigned *ret_kept)
 {
 	struct session *s, *tmp;
@@ -201,7 +209,9 @@ static void finish_handoff(struct server *srv)
 	server_flush(srv);
 	int r = leave_sessions(srv, &kept);
 	if (r < 0)
-		log_event(LOG_SESSIONS_NOT_KEPT, NULL, "sessions cannot be left with the service manager: %s; their workers resume by themselves", strerror(-r));
+		log_event(LOG_SESSIONS_NOT_KEPT, NULL,
+		          "sessions cannot be left with the service manager: %s; their workers resume by themselves",
+		          strerror(-r));
 	else
 		log_info("%u of %zu sessions are left with the service manager", kept, srv->n_sessions);
 }
@@ -216,7 +226,10 @@ bool handoff_check(struct server *srv)
 	}
 	if (now_mono() < srv->drain_until)
 		return false;
-	log_event(LOG_SESSIONS_NOT_KEPT, NULL, "requests are still under way after %d ms, so that no session is left with the service manager; workers resume by themselves", HANDOFF_MS);
+	log_event(
+		LOG_SESSIONS_NOT_KEPT, NULL,
+		"requests are still under way after %d ms, so that no session is left with the service manager; workers resume by themselves",
+		HANDOFF_MS);
 	return true;
 }
 
@@ -229,7 +242,9 @@ bool handoff_possible(void)
 void handoff_begin(struct server *srv)
 {
 	struct session *s, *tmp;
-	log_event(LOG_STOPPING, NULL, "stopping for a restart: %zu sessions and %u running steps are left to the next daemon", srv->n_sessions, HASH_COUNT(srv->steps));
+	log_event(LOG_STOPPING, NULL,
+	          "stopping for a restart: %zu sessions and %u running steps are left to the next daemon",
+	          srv->n_sessions, HASH_COUNT(srv->steps));
 	srv->handing = true;
 	srv->drain_until = now_mono() + HANDOFF_MS * USEC_PER_MSEC;
 	HASH_ITER(hh, srv->sessions, s, tmp)

@@ -23,7 +23,8 @@ void handoff_begin(struct server *srv);
 bool handoff_check(struct server *srv);
 /* The steps stay claimed: forget them without a word. */
 void handoff_forget(struct server *srv);
-/* The socket to listen on that was passed, or -1; what was left of sessions is made sessions again that are not read yet. Negative with *e. */
+/* The socket to listen on that was passed, or -1; what was left of sessions is made sessions again that are not read
+ * yet. Negative with *e. */
 int takeover(struct server *srv, int *ret_listen, struct err *e) must_check;
 /* The node's claims are known: go on with the sessions. */
 void takeover_finish(struct server *srv);

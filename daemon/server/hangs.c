@@ -1,4 +1,5 @@
-/* Calls that the database does not answer while it answers others: said in the log, in the status, to whoever asks, and to doctor. */
+/* Calls that the database does not answer while it answers others: said in the log, in the status, to whoever asks, and
+ * to doctor. */
 #include "daemon/server/hangs.h"
 
 #include <event2/event.h>
@@ -32,12 +33,16 @@ static void compare(const struct server *srv, const struct store_hang *now, size
 {
 	for (size_t i = 0; i < n; i++)
 		if (!among(&now[i], srv->hangs, srv->n_hangs))
-			log_event(LOG_CALL_HANGS, NULL, "the database answers, but not the call \"%s\" of thread %s, for %llu ms: its process %d stands still, or waits; what does not need it goes on",
-				  now[i].call, now[i].thread, ms_of(&now[i]), now[i].backend);
+			log_event(
+				LOG_CALL_HANGS, NULL,
+				"the database answers, but not the call \"%s\" of thread %s, for %llu ms: its process %d stands still, or waits; what does not need it goes on",
+				now[i].call, now[i].thread, ms_of(&now[i]), now[i].backend);
 	for (size_t i = 0; i < srv->n_hangs; i++)
 		if (!among(&srv->hangs[i], now, n))
-			log_event(LOG_CALL_ANSWERED, NULL, "the call \"%s\" of thread %s no longer waits for process %d of the database, after %llu ms", srv->hangs[i].call, srv->hangs[i].thread,
-				  srv->hangs[i].backend, ms_of(&srv->hangs[i]));
+			log_event(
+				LOG_CALL_ANSWERED, NULL,
+				"the call \"%s\" of thread %s no longer waits for process %d of the database, after %llu ms",
+				srv->hangs[i].call, srv->hangs[i].thread, srv->hangs[i].backend, ms_of(&srv->hangs[i]));
 }
 
 static usec_t limit_of(const struct server *srv)
@@ -106,7 +111,8 @@ static void write_check(const struct server *srv, struct buf *out)
 	mp_str(out, "found");
 	mp_uint(out, srv->n_hangs);
 	mp_str(out, "detail");
-	mp_str(out, "calls of this node that the database does not answer while it answers others: see why; it may be the process in ps(1)");
+	mp_str(out,
+	       "calls of this node that the database does not answer while it answers others: see why; it may be the process in ps(1)");
 	mp_str(out, "sample");
 	write_list(srv, out);
 }

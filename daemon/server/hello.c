@@ -57,7 +57,8 @@ static int bad_field(struct err *e, const char *path, const char *fmt, ...)
 }
 
 /* An array of at most `max` strings of 1 to `max_len` bytes. 1 found, 0 absent, negative with *e. */
-static int copy_strings(const msgpack_object *map, const char *key, size_t max, size_t max_len, char ***ret, size_t *ret_n, struct err *e)
+static int copy_strings(const msgpack_object *map, const char *key, size_t max, size_t max_len, char ***ret,
+                        size_t *ret_n, struct err *e)
 {
 	const msgpack_object *a;
 	char path[64];
@@ -71,7 +72,8 @@ static int copy_strings(const msgpack_object *map, const char *key, size_t max, 
 	size_t n = 0;
 	for (; v && n < a->via.array.size; n++) {
 		const msgpack_object *o = &a->via.array.ptr[n];
-		bool ok = o->type == MSGPACK_OBJECT_STR && o->via.str.size >= 1 && o->via.str.size <= max_len && !memchr(o->via.str.ptr, 0, o->via.str.size);
+		bool ok = o->type == MSGPACK_OBJECT_STR && o->via.str.size >= 1 && o->via.str.size <= max_len &&
+		          !memchr(o->via.str.ptr, 0, o->via.str.size);
 		v[n] = ok ? mp_str_copy(o->via.str.ptr, o->via.str.size) : NULL;
 		if (!v[n])
 			break;
@@ -113,7 +115,9 @@ static int read_broken(struct session *s, const msgpack_object *w, struct err *e
 		const msgpack_object *o = &a->via.array.ptr[s->work.n_broken];
 		int64_t line = 0;
 		if (o->type != MSGPACK_OBJECT_MAP || mp_get_int(o, "line", 0, INT32_MAX, &line) < 0)
-			return bad_field(e, "worker.broken", "worker.broken[%zu] must be a map with name, file, line and message", s->work.n_broken);
+			return bad_field(e, "worker.broken",
+			                 "worker.broken[%zu] must be a map with name, file, line and message",
+			                 s->work.n_broken);
 		mp_map(&s->work.broken, 4);
 		copy_field(&s->work.broken, o, "name", 256);
 		copy_field(&s->work.broken, o, "file", 1024);
@@ -130,7 +134,10 @@ static int check_namespaces(const struct session *s, struct err *e)
 	for (size_t i = 0; i < s->work.n_namespaces; i++) {
 		const char *name = s->work.namespaces[i];
 		if (strcmp(name, "*") != 0 && !is_namespace_name(name, strlen(name)))
-			return bad_field(e, "worker.namespaces", "worker.namespaces[%zu] must be * or 1 to 29 letters, digits and underscores, the first not a digit", i);
+			return bad_field(
+				e, "worker.namespaces",
+				"worker.namespaces[%zu] must be * or 1 to 29 letters, digits and underscores, the first not a digit",
+				i);
 	}
 	return 0;
 }
@@ -140,7 +147,8 @@ int session_read_worker(struct session *s, const msgpack_object *w, struct err *
 	int64_t conc = 1;
 	copy_text(s->work.name, sizeof s->work.name, w, "name");
 	if (mp_get_int(w, "max_concurrency", 1, CONCURRENCY_MAX, &conc) < 0)
-		return bad_field(e, "worker.max_concurrency", "worker.max_concurrency must be an integer from 1 to %d", CONCURRENCY_MAX);
+		return bad_field(e, "worker.max_concurrency", "worker.max_concurrency must be an integer from 1 to %d",
+		                 CONCURRENCY_MAX);
 	int r = copy_strings(w, "namespaces", 1000, 29, &s->work.namespaces, &s->work.n_namespaces, e);
 	if (r >= 0)
 		r = check_namespaces(s, e);
@@ -195,7 +203,9 @@ static struct session *find_token(struct server *srv, const char *token, size_t 
 	if (n != sizeof s->work.token - 1)
 		return NULL;
 	HASH_ITER(hh, srv->sessions, s, tmp)
-		if (s != me && s->is_worker && s->who.uid == me->who.uid && access_equal(&s->who.access, &me->who.access) && (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->work.token, token, n) == 0)
+		if (s != me && s->is_worker && s->who.uid == me->who.uid &&
+		    access_equal(&s->who.access, &me->who.access) &&
+		    (s->state == SESSION_OPEN || s->state == SESSION_DETACHED) && memcmp(s->work.token, token, n) == 0)
 			return s;
 	return NULL;
 }
@@ -302,7 +312,8 @@ static void announce(struct session *s)
 	buf_done(&b);
 }
 
-/* Who comes and goes faster than the database can be told must not keep it from others: few are told of at a time, and who has gone before their turn is not told of. */
+/* Who comes and goes faster than the database can be told must not keep it from others: few are told of at a time, and
+ * who has gone before their turn is not told of. */
 void worker_announce(struct session *s)
 {
 	s->work.unannounced = true;
@@ -353,7 +364,9 @@ static void welcome(struct session *s, uint32_t id, uint64_t minor, bool resumed
 	const struct {
 		const char *key;
 		uint64_t v;
-	} limits[] = {{"max_frame", opt->max_frame}, {"max_items", ITEMS_MAX}, {"max_depth", DEPTH_MAX}, {"max_bulk", bulk_max(opt)}, {"max_context", opt->max_context}, {"max_result", opt->max_result}};
+	} limits[] = {{"max_frame", opt->max_frame},     {"max_items", ITEMS_MAX},
+	              {"max_depth", DEPTH_MAX},          {"max_bulk", bulk_max(opt)},
+	              {"max_context", opt->max_context}, {"max_result", opt->max_result}};
 	uuid_format(&s->work.uuid, uuid);
 	size_t mark = reply_begin(s, id);
 	mp_map(&s->wire.out, 9);
@@ -406,8 +419,10 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	}
 	int r = mp_get_map(params, "worker", &w);
 	if (r == 1 && !s->srv->adopted)
-		/* Without the node's key no claim can be checked: let workers come back when there is work to be had. */
-		r = err_set(&e, -EAGAIN, "database_unavailable", "the database has not answered yet%s%s", s->srv->db_error[0] ? ": " : "", s->srv->db_error);
+		/* Without the node's key no claim can be checked: let workers come back when there is work to be
+		 * had. */
+		r = err_set(&e, -EAGAIN, "database_unavailable", "the database has not answered yet%s%s",
+		            s->srv->db_error[0] ? ": " : "", s->srv->db_error);
 	else if (r == 1 && s->srv->draining)
 		r = err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping");
 	else if (r == 1)
@@ -441,8 +456,12 @@ void on_hello(struct session *s, uint32_t id, const msgpack_object *params)
 	unit_of(s->who.pid, s->work.unit, sizeof s->work.unit);
 	char left_out[LEFT_OUT_MAX] = "";
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
-		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL), "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s%s", s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid, (unsigned)s->who.uid, s->client,
-			 s->work.n_handlers, s->work.max_concurrency, resumed ? ", resumed" : "", s->work.n_broken ? "; it could not load all it should: see taskerctl worker list" : "", left_out);
+		log_event(LOG_WORKER_CONNECTED, note_step(&note, s, NULL),
+		          "worker %s (pid %d, uid %u, %s) connected: %zu handlers, %u at a time%s%s%s",
+		          s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid, (unsigned)s->who.uid,
+		          s->client, s->work.n_handlers, s->work.max_concurrency, resumed ? ", resumed" : "",
+		          s->work.n_broken ? "; it could not load all it should: see taskerctl worker list" : "",
+		          left_out);
 	worker_announce(s);
 	if (s->work.held == 0) {
 		release_unconfirmed(s);
@@ -456,7 +475,8 @@ static bool resume_step(struct session *s, const struct uuid *uuid, const uint8_
 	struct step_key key = {.uuid = *uuid};
 	struct uuid task;
 	unsigned no;
-	if (!uuid_split_step(uuid, &task, &no) || proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, proof, &key.fence) < 0)
+	if (!uuid_split_step(uuid, &task, &no) ||
+	    proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, proof, &key.fence) < 0)
 		return false;
 	return step_held(s, &key);
 }
@@ -468,7 +488,8 @@ static bool resumes(struct session *s, const msgpack_object *o, const char **nam
 	if (o->type != MSGPACK_OBJECT_MAP || mp_get_str(o, "step_uuid", name, n) != 1 || uuid_parse(*name, *n, &u) < 0)
 		return false;
 	const msgpack_object *claim = mp_get(o, "claim");
-	return s->is_worker && claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN && resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
+	return s->is_worker && claim && claim->type == MSGPACK_OBJECT_BIN && claim->via.bin.size == PROOF_LEN &&
+	       resume_step(s, &u, (const uint8_t *)claim->via.bin.ptr);
 }
 
 void on_session_resume(struct session *s, uint32_t id, const msgpack_object *params)

@@ -22,7 +22,11 @@ void on_ping(struct session *s, uint32_t id, const msgpack_object *params)
 
 const char *database_state(const struct server *srv)
 {
-	return !srv->ever_up ? "waiting" : !srv->db_up ? "lost" : srv->db_stuck[0] ? "stuck" : srv->adopted ? "up" : "waiting";
+	return !srv->ever_up      ? "waiting"
+	       : !srv->db_up      ? "lost"
+	       : srv->db_stuck[0] ? "stuck"
+	       : srv->adopted     ? "up"
+	                          : "waiting";
 }
 
 static void write_database(struct server *srv, struct buf *out)
@@ -54,10 +58,25 @@ void on_server_info(struct session *s, uint32_t id, const msgpack_object *params
 	const struct {
 		const char *name;
 		uint64_t v;
-	} counters[] = {{"frames", srv->c_frames}, {"steps_sent", srv->c_steps_sent}, {"results", srv->c_results}, {"workers_lost_steps", srv->c_lost}, {"timeouts", srv->c_timeouts},
-			{"protocol_errors", srv->c_protocol_errors}, {"denied", srv->c_denied}, {"events_queued", srv->c_events_queued}, {"events_fast", srv->c_events_fast}, {"events_pushed", srv->c_events_pushed},
-			{"events_lost", srv->c_events_lost}, {"events_refused", srv->c_events_refused}, {"batches", st.batches}, {"recorded", st.results}, {"created", st.creates}, {"claims", st.claims}, {"queries", st.api},
-			{"database_reconnects", st.reconnects}, {"database_retries", st.retries}};
+	} counters[] = {{"frames", srv->c_frames},
+	                {"steps_sent", srv->c_steps_sent},
+	                {"results", srv->c_results},
+	                {"workers_lost_steps", srv->c_lost},
+	                {"timeouts", srv->c_timeouts},
+	                {"protocol_errors", srv->c_protocol_errors},
+	                {"denied", srv->c_denied},
+	                {"events_queued", srv->c_events_queued},
+	                {"events_fast", srv->c_events_fast},
+	                {"events_pushed", srv->c_events_pushed},
+	                {"events_lost", srv->c_events_lost},
+	                {"events_refused", srv->c_events_refused},
+	                {"batches", st.batches},
+	                {"recorded", st.results},
+	                {"created", st.creates},
+	                {"claims", st.claims},
+	                {"queries", st.api},
+	                {"database_reconnects", st.reconnects},
+	                {"database_retries", st.retries}};
 	size_t mark = reply_begin(s, id);
 	mp_map(&s->wire.out, 9);
 	mp_str(&s->wire.out, "server");

@@ -1,4 +1,5 @@
-/* Claims of one call are forgotten together: its slot in the node's journal is free when the last of them is recorded. */
+/* Claims of one call are forgotten together: its slot in the node's journal is free when the last of them is
+ * recorded. */
 #pragma once
 #include <stdbool.h>
 

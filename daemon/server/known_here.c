@@ -1,4 +1,5 @@
-/* What only this process knows, added to what the database answers: what its workers run, and which handlers they offer. */
+/* What only this process knows, added to what the database answers: what its workers run, and which handlers they
+ * offer. */
 #include "daemon/server/known_here.h"
 
 #include <stdio.h>
@@ -28,7 +29,8 @@ void copy_map(struct buf *out, const msgpack_object *map, uint32_t more)
 }
 
 /* {"<key>": [items]} with each item passed through `fn`. */
-static void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out, transform_fn *fn)
+static void each_item(struct server *srv, const msgpack_object *answer, const char *key, struct buf *out,
+                      transform_fn *fn)
 {
 	const msgpack_object *a = mp_get(answer, key);
 	mp_map(out, 1);
@@ -38,7 +40,7 @@ static void each_item(struct server *srv, const msgpack_object *answer, const ch
 		fn(srv, &a->via.array.ptr[i], out);
 }
 
-/* Workers ---------------------------------------------------------------------------------------------------------------- */
+/* Workers ---------------------------------------------------------------------------------------------------------- */
 
 static const char *const known_better[] = {"max_concurrency", "draining", "open", "done", "rate"};
 
@@ -100,7 +102,9 @@ void workers_load(struct server *srv, char *out, size_t size)
 		if (!s->is_worker || s->state != SESSION_OPEN || at + UUID_TEXT + 80 > size)
 			continue;
 		uuid_format(&s->work.uuid, uuid);
-		at += (size_t)snprintf(out + at, size - at, "%s\"%s\":[%u,%llu,%.2f]", at > 1 ? "," : "", uuid, s->work.open, (unsigned long long)s->work.rate.done, rate_rounded(&s->work.rate));
+		at += (size_t)snprintf(out + at, size - at, "%s\"%s\":[%u,%llu,%.2f]", at > 1 ? "," : "", uuid,
+		                       s->work.open, (unsigned long long)s->work.rate.done,
+		                       rate_rounded(&s->work.rate));
 	}
 	snprintf(out + at, size - at, "}");
 }
@@ -149,7 +153,7 @@ void add_worker_steps(struct server *srv, const msgpack_object *answer, struct b
 	mp_array_close(out, mark, n);
 }
 
-/* Queues and handlers ------------------------------------------------------------------------------------------------------ */
+/* Queues and handlers ---------------------------------------------------------------------------------------------- */
 
 /* Connected workers here that offer it. */
 static unsigned workers_for(struct server *srv, const struct handler *h)
@@ -178,7 +182,8 @@ void handlers_load(struct server *srv, char *out, size_t size)
 		unsigned workers = workers_of(srv, h);
 		if ((workers == 0 && h->rate.done == 0) || at + 80 > size)
 			continue;
-		at += (size_t)snprintf(out + at, size - at, "%s\"%d\":[%u,%llu,%.2f]", at > 1 ? "," : "", h->id, workers, (unsigned long long)h->rate.done, rate_rounded(&h->rate));
+		at += (size_t)snprintf(out + at, size - at, "%s\"%d\":[%u,%llu,%.2f]", at > 1 ? "," : "", h->id,
+		                       workers, (unsigned long long)h->rate.done, rate_rounded(&h->rate));
 	}
 	snprintf(out + at, size - at, "}");
 }
@@ -236,7 +241,9 @@ static void one_queue(struct server *srv, const msgpack_object *q, struct buf *o
 		int key = (int)id;
 		HASH_FIND_INT(srv->handlers, &key, h);
 	}
-	struct share all = {.workers = h ? workers_for(srv, h) : 0, .done = h ? (int64_t)h->rate.done : 0, .rate = h ? rate_rounded(&h->rate) : 0};
+	struct share all = {.workers = h ? workers_for(srv, h) : 0,
+	                    .done = h ? (int64_t)h->rate.done : 0,
+	                    .rate = h ? rate_rounded(&h->rate) : 0};
 	const struct share own = all;
 	const msgpack_object *nodes = NULL;
 	size_t n = mp_get_array(q, "nodes", &nodes) == 1 ? nodes->via.array.size : 0;

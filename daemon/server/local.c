@@ -1,4 +1,5 @@
-/* Sessions without a socket, for another front end in this process: what would be written to the socket is handed over instead. */
+/* Sessions without a socket, for another front end in this process: what would be written to the socket is handed over
+ * instead. */
 #include "daemon/server/local.h"
 
 #include <errno.h>
@@ -56,7 +57,10 @@ void principal_of_peer(const struct server *srv, int fd, struct principal *who)
 	struct ucred cred = {.uid = (uid_t)-1, .gid = (gid_t)-1};
 	socklen_t len = sizeof cred;
 	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	*who = (struct principal){.uid = cred.uid, .gid = cred.gid, .pid = cred.pid, .access = peer_access(srv, fd, cred.uid, cred.gid)};
+	*who = (struct principal){.uid = cred.uid,
+	                          .gid = cred.gid,
+	                          .pid = cred.pid,
+	                          .access = peer_access(srv, fd, cred.uid, cred.gid)};
 }
 
 static struct session *out_of_memory(struct err *e)
@@ -65,7 +69,8 @@ static struct session *out_of_memory(struct err *e)
 	return NULL;
 }
 
-struct session *session_open_local(struct server *srv, struct principal *who, bool stream, const struct local *local, void *arg, struct err *e)
+struct session *session_open_local(struct server *srv, struct principal *who, bool stream, const struct local *local,
+                                   void *arg, struct err *e)
 {
 	if (quota_may_begin(srv, who, stream, e) < 0)
 		return NULL;
@@ -88,7 +93,8 @@ struct session *session_open_local(struct server *srv, struct principal *who, bo
 
 void session_ask(struct session *s, uint32_t id, enum msg_id m, const msgpack_object *params)
 {
-	struct err e = {.code = "overloaded", .text = "earlier requests of this user took much time: come again in a moment"};
+	struct err e = {.code = "overloaded",
+	                .text = "earlier requests of this user took much time: come again in a moment"};
 	if (quota_rests(s)) {
 		reply_error(s, id, &e);
 		return;

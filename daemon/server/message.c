@@ -1,4 +1,5 @@
-/* From bytes to calls: scan, decode, check the envelope, check the parameters against their table, call the message's function. */
+/* From bytes to calls: scan, decode, check the envelope, check the parameters against their table, call the message's
+ * function. */
 #include "daemon/server/message.h"
 
 #include <errno.h>
@@ -72,14 +73,16 @@ int check_create_params(const msgpack_object *params, const char *prefix, struct
 }
 
 /* The fields that the table names. What else there is, a later version means, and is not looked at. */
-static msgpack_object known_fields(const msgpack_object *params, const struct param *spec, msgpack_object_kv kv[static PARAMS_MAX])
+static msgpack_object known_fields(const msgpack_object *params, const struct param *spec,
+                                   msgpack_object_kv kv[static PARAMS_MAX])
 {
 	uint32_t n = 0;
 	for (; spec->name && n < PARAMS_MAX; spec++) {
 		const msgpack_object *o = mp_get(params, spec->name);
 		if (!o)
 			continue;
-		kv[n].key = (msgpack_object){.type = MSGPACK_OBJECT_STR, .via.str = {(uint32_t)strlen(spec->name), spec->name}};
+		kv[n].key = (msgpack_object){.type = MSGPACK_OBJECT_STR,
+		                             .via.str = {(uint32_t)strlen(spec->name), spec->name}};
 		kv[n++].val = *o;
 	}
 	return (msgpack_object){.type = MSGPACK_OBJECT_MAP, .via.map = {n, kv}};
@@ -112,7 +115,8 @@ void message_call(struct session *s, enum msg_id m, bool request, uint32_t id, c
 static void unknown(struct session *s, bool request, uint32_t id, const char *method, size_t len)
 {
 	struct err e;
-	err_set(&e, 0, "unknown_method", "no %s \"%.*s\"", request ? "request" : "notification", (int)utf8_prefix(method, len, 64), method);
+	err_set(&e, 0, "unknown_method", "no %s \"%.*s\"", request ? "request" : "notification",
+	        (int)utf8_prefix(method, len, 64), method);
 	if (request)
 		reply_error(s, id, &e);
 	else
@@ -124,7 +128,8 @@ static void dispatch(struct session *s, const msgpack_object *root)
 	struct envelope env;
 	const char *why = "only clients are answered";
 	if (envelope_read(root, &env, &why) < 0 || env.kind == ENV_RESPONSE) {
-		protocol_error(s, "protocol_error", "a frame must be [0, id, method, params] or [2, method, params]: %s", why);
+		protocol_error(s, "protocol_error",
+		               "a frame must be [0, id, method, params] or [2, method, params]: %s", why);
 		return;
 	}
 	bool request = env.kind == ENV_REQUEST;

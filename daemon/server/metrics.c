@@ -16,14 +16,25 @@
 #include "protocol/buf.h"
 #include "protocol/mp.h"
 
-static const char *const settled_names[SETTLED_COUNT] = {
-	[SETTLED_COMPLETE] = "complete", [SETTLED_BLOCKED] = "blocked_by_failures", [SETTLED_ERROR] = "error", [SETTLED_CANCELLED] = "cancelled", [SETTLED_RESOLVED] = "resolved_manually"};
-const char *const quota_names[QUOTA_COUNT] = {[QUOTA_SESSIONS] = "max_sessions", [QUOTA_SESSIONS_PER_UID] = "max_sessions_per_uid", [QUOTA_REQUESTS] = "max_requests_per_uid",
-					      [QUOTA_STEPS] = "max_steps_per_uid", [QUOTA_BYTES] = "max_bytes_per_uid",
-					      [QUOTA_HTTP_REQUESTS] = "http_max_requests_per_user", [QUOTA_HTTP_STREAMS] = "http_max_streams_per_user"};
+static const char *const settled_names[SETTLED_COUNT] = {[SETTLED_COMPLETE] = "complete",
+                                                         [SETTLED_BLOCKED] = "blocked_by_failures",
+                                                         [SETTLED_ERROR] = "error",
+                                                         [SETTLED_CANCELLED] = "cancelled",
+                                                         [SETTLED_RESOLVED] = "resolved_manually"};
+const char *const quota_names[QUOTA_COUNT] = {[QUOTA_SESSIONS] = "max_sessions",
+                                              [QUOTA_SESSIONS_PER_UID] = "max_sessions_per_uid",
+                                              [QUOTA_REQUESTS] = "max_requests_per_uid",
+                                              [QUOTA_STEPS] = "max_steps_per_uid",
+                                              [QUOTA_BYTES] = "max_bytes_per_uid",
+                                              [QUOTA_HTTP_REQUESTS] = "http_max_requests_per_user",
+                                              [QUOTA_HTTP_STREAMS] = "http_max_streams_per_user"};
 
-const struct histogram_kind step_times = {{1000, 5000, 25000, 100000, 500000, 1000000, 2500000, 10000000, 30000000, 60000000, 300000000, 1800000000, 7200000000}, 1e-6};
-const struct histogram_kind call_times = {{500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 10000000}, 1e-6};
+const struct histogram_kind step_times = {{1000, 5000, 25000, 100000, 500000, 1000000, 2500000, 10000000, 30000000,
+                                           60000000, 300000000, 1800000000, 7200000000},
+                                          1e-6};
+const struct histogram_kind call_times = {{500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
+                                           2500000, 10000000},
+                                          1e-6};
 const struct histogram_kind call_sizes = {{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}, 1};
 
 int metrics_init(struct server *srv)
@@ -132,7 +143,8 @@ static void operated_on(struct server *srv, const msgpack_object *task)
 	size_t ns_n, name_n;
 	struct uuid uuid = {0};
 	const msgpack_object *state = mp_get(task, "state");
-	if (!state || mp_get_str(task, "namespace", &ns, &ns_n) != 1 || mp_get_str(task, "name", &name, &name_n) != 1 || ns_n >= sizeof ns_text || name_n >= sizeof name_text)
+	if (!state || mp_get_str(task, "namespace", &ns, &ns_n) != 1 || mp_get_str(task, "name", &name, &name_n) != 1 ||
+	    ns_n >= sizeof ns_text || name_n >= sizeof name_text)
 		return;
 	snprintf(ns_text, sizeof ns_text, "%.*s", (int)ns_n, ns);
 	snprintf(name_text, sizeof name_text, "%.*s", (int)name_n, name);
@@ -148,7 +160,9 @@ void metrics_operated(struct server *srv, const msgpack_object *answer)
 	if (mp_get_array(answer, "items", &items) != 1)
 		return;
 	for (uint32_t i = 0; i < items->via.array.size; i++) {
-		const msgpack_object *outcome = items->via.array.ptr[i].type == MSGPACK_OBJECT_MAP ? mp_get(&items->via.array.ptr[i], "outcome") : NULL;
+		const msgpack_object *outcome = items->via.array.ptr[i].type == MSGPACK_OBJECT_MAP
+		                                        ? mp_get(&items->via.array.ptr[i], "outcome")
+		                                        : NULL;
 		if (outcome && mp_str_eq(outcome, "done"))
 			operated_on(srv, &items->via.array.ptr[i]);
 	}

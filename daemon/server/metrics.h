@@ -1,5 +1,6 @@
-/* What the daemon counts. Everything here belongs to the loop thread, so that counting is an addition in memory and no more: what other threads have to tell comes with their
- * answers. Steps and tasks are counted for each template (daemon/metrics/series.h), the rest once. */
+/* What the daemon counts. Everything here belongs to the loop thread, so that counting is an addition in memory and no
+ * more: what other threads have to tell comes with their answers. Steps and tasks are counted for each template
+ * (daemon/metrics/series.h), the rest once. */
 #pragma once
 #include <stdbool.h>
 #include <sys/queue.h>
@@ -9,8 +10,24 @@
 #include "daemon/store/request.h"
 #include "protocol/mp.h"
 
-enum settled_state { SETTLED_COMPLETE, SETTLED_BLOCKED, SETTLED_ERROR, SETTLED_CANCELLED, SETTLED_RESOLVED, SETTLED_COUNT };
-enum quota { QUOTA_SESSIONS, QUOTA_SESSIONS_PER_UID, QUOTA_REQUESTS, QUOTA_STEPS, QUOTA_BYTES, QUOTA_HTTP_REQUESTS, QUOTA_HTTP_STREAMS, QUOTA_COUNT };
+enum settled_state {
+	SETTLED_COMPLETE,
+	SETTLED_BLOCKED,
+	SETTLED_ERROR,
+	SETTLED_CANCELLED,
+	SETTLED_RESOLVED,
+	SETTLED_COUNT
+};
+enum quota {
+	QUOTA_SESSIONS,
+	QUOTA_SESSIONS_PER_UID,
+	QUOTA_REQUESTS,
+	QUOTA_STEPS,
+	QUOTA_BYTES,
+	QUOTA_HTTP_REQUESTS,
+	QUOTA_HTTP_STREAMS,
+	QUOTA_COUNT
+};
 extern const char *const quota_names[QUOTA_COUNT];
 
 struct template_stats {
@@ -59,7 +76,8 @@ void metrics_settled(struct server *srv, const struct uuid *task, unsigned serie
 void metrics_operated(struct server *srv, const msgpack_object *answer);
 void metrics_called(struct server *srv, const struct done *d);
 
-/* Append all metrics; `access` NULL: those of every namespace, else those that it may read. The sticky error of `out` tells whether there was memory for it. On the loop thread. */
+/* Append all metrics; `access` NULL: those of every namespace, else those that it may read. The sticky error of `out`
+ * tells whether there was memory for it. On the loop thread. */
 void metrics_render(struct server *srv, enum expo_format format, const struct access *access, struct buf *out);
 
 /* What was asked of the database for them has been answered. */

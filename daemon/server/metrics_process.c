@@ -66,7 +66,8 @@ void process_look(struct process_state *ret)
 	(void)getrusage(RUSAGE_SELF, &u);
 	(void)getrlimit(RLIMIT_NOFILE, &limit);
 	*ret = (struct process_state){
-		.cpu = (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6,
+		.cpu = (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
+	               (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6,
 		.resident = number_at(text, 1) * page,
 		.virtual = number_at(text, 0) * page,
 		.fds = count_descriptors(),

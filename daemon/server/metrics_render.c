@@ -1,4 +1,5 @@
-/* What is shown of the daemon's state as metrics. A new one is a row here, and in docs/observability.md; a test holds one against the other. */
+/* What is shown of the daemon's state as metrics. A new one is a row here, and in docs/observability.md; a test holds
+ * one against the other. */
 #include <stdio.h>
 #include <string.h>
 #include "daemon/base/clock.h"
@@ -21,9 +22,11 @@
 #include "protocol/msg.h"
 
 /* One value of a label each, in the order of an array of counters. */
-static const char *const settled_values[] = {"complete", "blocked_by_failures", "error", "cancelled", "resolved_manually"};
-static const char *const call_values[REQ_KIND_COUNT] = {[REQ_RESULT] = "record", [REQ_CREATE] = "create", [REQ_CLAIM] = "claim", [REQ_START] = "start",
-							[REQ_STATES] = "states", [REQ_CANCEL] = "cancel", [REQ_API] = "query"};
+static const char *const settled_values[] = {"complete", "blocked_by_failures", "error", "cancelled",
+                                             "resolved_manually"};
+static const char *const call_values[REQ_KIND_COUNT] =
+	{[REQ_RESULT] = "record", [REQ_CREATE] = "create", [REQ_CLAIM] = "claim", [REQ_START] = "start",
+         [REQ_STATES] = "states", [REQ_CANCEL] = "cancel", [REQ_API] = "query"};
 
 struct render {
 	struct server *srv;
@@ -38,7 +41,7 @@ static bool shows(const struct render *r, const char *ns)
 	return !r->access || access_allows(r->access, ROLE_READ, ns, strlen(ns));
 }
 
-/* Templates --------------------------------------------------------------------------------------------------------------- */
+/* Templates -------------------------------------------------------------------------------------------------------- */
 
 #define AT(field) offsetof(struct template_stats, field)
 static const struct template_family {
@@ -50,18 +53,26 @@ static const struct template_family {
 	const struct histogram_kind *histogram; /* or NULL */
 } template_families[] = {
 	{"taskerd_tasks_created", "Tasks made through this node.", AT(created), NULL, NULL, 0, NULL},
-	{"taskerd_tasks_settled", "Tasks that ended, or were blocked by failures, with something that this node recorded, by the state they came to.", AT(settled), "state", settled_values,
-	 SETTLED_COUNT, NULL},
-	{"taskerd_task_duration_seconds", "Time from the creation of a task to its completion.", AT(task), NULL, NULL, 0, &step_times},
-	{"taskerd_steps_claimed", "Steps that this node took from the database to run.", AT(claimed), NULL, NULL, 0, NULL},
+	{"taskerd_tasks_settled",
+         "Tasks that ended, or were blocked by failures, with something that this node recorded, by the state they came to.",
+         AT(settled), "state", settled_values, SETTLED_COUNT, NULL},
+	{"taskerd_task_duration_seconds", "Time from the creation of a task to its completion.", AT(task), NULL, NULL,
+         0, &step_times},
+	{"taskerd_steps_claimed", "Steps that this node took from the database to run.", AT(claimed), NULL, NULL, 0,
+         NULL},
 	{"taskerd_steps_started", "Steps given to a worker.", AT(started), NULL, NULL, 0, NULL},
 	{"taskerd_steps_completed", "Steps whose success was recorded.", AT(completed), NULL, NULL, 0, NULL},
-	{"taskerd_steps_failed", "Steps that failed for good: no attempt is left, or none would help.", AT(failed), NULL, NULL, 0, NULL},
+	{"taskerd_steps_failed", "Steps that failed for good: no attempt is left, or none would help.", AT(failed),
+         NULL, NULL, 0, NULL},
 	{"taskerd_step_retries", "Attempts that failed and are followed by another.", AT(retries), NULL, NULL, 0, NULL},
-	{"taskerd_step_attempts", "Attempts that ended, by how.", AT(attempts), "outcome", outcome_names, OUTCOME_COUNT, NULL},
-	{"taskerd_step_ready_to_start_seconds", "Time from when a step became ready to when a worker was given it.", AT(ready), NULL, NULL, 0, &step_times},
-	{"taskerd_step_run_seconds", "Time from when a worker was given a step to its word about it.", AT(run), NULL, NULL, 0, &step_times},
-	{"taskerd_step_record_seconds", "Time from a worker's word about a step to its commit.", AT(record), NULL, NULL, 0, &call_times},
+	{"taskerd_step_attempts", "Attempts that ended, by how.", AT(attempts), "outcome", outcome_names, OUTCOME_COUNT,
+         NULL},
+	{"taskerd_step_ready_to_start_seconds", "Time from when a step became ready to when a worker was given it.",
+         AT(ready), NULL, NULL, 0, &step_times},
+	{"taskerd_step_run_seconds", "Time from when a worker was given a step to its word about it.", AT(run), NULL,
+         NULL, 0, &step_times},
+	{"taskerd_step_record_seconds", "Time from a worker's word about a step to its commit.", AT(record), NULL, NULL,
+         0, &call_times},
 };
 
 static void put_template(struct render *r, const struct template_family *f, unsigned id)
@@ -95,11 +106,12 @@ static void put_templates(struct render *r)
 		for (unsigned id = first; id < r->srv->metrics.n; id++)
 			put_template(r, f, id);
 	}
-	expo_family(&r->x, "taskerd_metrics_folded_templates", METRIC_GAUGE, NULL, "Templates without series of their own, counted as other: raise metrics_templates to see them.");
+	expo_family(&r->x, "taskerd_metrics_folded_templates", METRIC_GAUGE, NULL,
+	            "Templates without series of their own, counted as other: raise metrics_templates to see them.");
 	expo_sample(&r->x, NULL, 0, series_folded(r->srv->metrics.series));
 }
 
-/* Single values ----------------------------------------------------------------------------------------------------------- */
+/* Single values ---------------------------------------------------------------------------------------------------- */
 
 struct single {
 	const char *name, *unit, *help;
@@ -121,7 +133,8 @@ struct choice {
 	double v;
 };
 
-static void put_choices(struct render *r, const char *name, enum metric_type type, const char *unit, const char *help, const char *label, const struct choice *list, size_t n)
+static void put_choices(struct render *r, const char *name, enum metric_type type, const char *unit, const char *help,
+                        const char *label, const struct choice *list, size_t n)
 {
 	expo_family(&r->x, name, type, unit, help);
 	for (size_t i = 0; i < n; i++)
@@ -145,20 +158,31 @@ static void put_steps(struct render *r)
 	HASH_ITER(hh, srv->handlers, h, next)
 		missing += handler_lacks_workers(h);
 	const struct choice places[] = {{"total", slots}, {"running", used}, {"lent", lent}, {"backlog", backlog}};
-	const struct choice ignored[] = {{"duplicate", (double)srv->metrics.ignored_duplicate}, {"stale", (double)srv->metrics.ignored_stale}};
+	const struct choice ignored[] = {{"duplicate", (double)srv->metrics.ignored_duplicate},
+	                                 {"stale", (double)srv->metrics.ignored_stale}};
 	const struct single singles[] = {
-		{"taskerd_steps_lost", NULL, "Attempts that ended because their worker was gone.", METRIC_COUNTER, (double)srv->c_lost},
-		{"taskerd_steps_timed_out", NULL, "Attempts that ended because timeout_seconds was over.", METRIC_COUNTER, (double)srv->c_timeouts},
-		{"taskerd_workers_lost", NULL, "Workers that went without saying goodbye.", METRIC_COUNTER, (double)srv->metrics.workers_lost},
-		{"taskerd_handlers_without_workers", NULL, "Handlers that steps wait for and no connected worker offers, on whichever node.", METRIC_GAUGE, missing},
-		{"taskerd_steps_waiting_for_resume", NULL, "Steps that ran before a restart of the daemon and whose workers have not come back yet.", METRIC_GAUGE,
-		 HASH_COUNT(srv->orphans)},
-		{"taskerd_results_under_way", NULL, "Results that wait for their commit.", METRIC_GAUGE, recordings_count(srv)},
+		{"taskerd_steps_lost", NULL, "Attempts that ended because their worker was gone.", METRIC_COUNTER,
+	         (double)srv->c_lost},
+		{"taskerd_steps_timed_out", NULL, "Attempts that ended because timeout_seconds was over.",
+	         METRIC_COUNTER, (double)srv->c_timeouts},
+		{"taskerd_workers_lost", NULL, "Workers that went without saying goodbye.", METRIC_COUNTER,
+	         (double)srv->metrics.workers_lost},
+		{"taskerd_handlers_without_workers", NULL,
+	         "Handlers that steps wait for and no connected worker offers, on whichever node.", METRIC_GAUGE,
+	         missing},
+		{"taskerd_steps_waiting_for_resume", NULL,
+	         "Steps that ran before a restart of the daemon and whose workers have not come back yet.",
+	         METRIC_GAUGE, HASH_COUNT(srv->orphans)},
+		{"taskerd_results_under_way", NULL, "Results that wait for their commit.", METRIC_GAUGE,
+	         recordings_count(srv)},
 	};
-	PUT_CHOICES(r, "taskerd_step_slots", METRIC_GAUGE, NULL,
-		    "Steps that the workers of this node may run at a time (total), do run (running), that are claimed and wait for a free worker (backlog), or may be claimed by calls under way (lent).",
-		    "use", places);
-	PUT_CHOICES(r, "taskerd_results_ignored", METRIC_COUNTER, NULL, "Results that changed nothing: sent before (duplicate), or of an attempt that had ended (stale).", "reason", ignored);
+	PUT_CHOICES(
+		r, "taskerd_step_slots", METRIC_GAUGE, NULL,
+		"Steps that the workers of this node may run at a time (total), do run (running), that are claimed and wait for a free worker (backlog), or may be claimed by calls under way (lent).",
+		"use", places);
+	PUT_CHOICES(r, "taskerd_results_ignored", METRIC_COUNTER, NULL,
+	            "Results that changed nothing: sent before (duplicate), or of an attempt that had ended (stale).",
+	            "reason", ignored);
 	PUT_SINGLES(r, singles);
 }
 
@@ -173,26 +197,46 @@ static void put_store(struct render *r)
 	const struct choice waiting[] = {{"work", (double)now.hot}, {"queries", (double)now.api}};
 	const struct single singles[] = {
 		{"taskerd_database_up", NULL, "Whether the database is reached.", METRIC_GAUGE, srv->db_up},
-		{"taskerd_database_stuck", NULL, "Whether the database is reached but writes nothing, on a full disk for instance.", METRIC_GAUGE, srv->db_stuck[0] != 0},
-		{"taskerd_database_calls_hanging", NULL, "Calls that the database has not answered for as long as a lease lasts, while it answers others.", METRIC_GAUGE, (double)srv->n_hangs},
-		{"taskerd_database_reconnects", NULL, "Connections of the store's threads that were lost.", METRIC_COUNTER, (double)st.reconnects},
-		{"taskerd_database_retries", NULL, "Calls that failed and were made again.", METRIC_COUNTER, (double)st.retries},
-		{"taskerd_store_bytes", "bytes", "Data of clients that waits for the database or its answer.", METRIC_GAUGE, (double)now.bytes},
-		{"taskerd_lease_reclaims", NULL, "Times that this node took back what a node without a lease held.", METRIC_COUNTER, (double)st.reclaims},
-		{"taskerd_lease_reclaimed_steps", NULL, "Steps that this node took back from nodes without a lease.", METRIC_COUNTER, (double)st.reclaimed_steps},
-		{"taskerd_lease_losses", NULL, "Times that this node's own lease had run out.", METRIC_COUNTER, (double)st.leases_lost},
-		{"taskerd_tasks_over_limit", NULL, "Tasks that this node found past a limit of their template.", METRIC_COUNTER, (double)st.late},
-		{"taskerd_tasks_removed", NULL, "Finished tasks that this node archived or deleted.", METRIC_COUNTER, (double)st.removed},
+		{"taskerd_database_stuck", NULL,
+		 "Whether the database is reached but writes nothing, on a full disk for instance.", METRIC_GAUGE,
+		 srv->db_stuck[0] != 0},
+		{"taskerd_database_calls_hanging", NULL,
+		 "Calls that the database has not answered for as long as a lease lasts, while it answers others.",
+		 METRIC_GAUGE, (double)srv->n_hangs},
+		{"taskerd_database_reconnects", NULL, "Connections of the store's threads that were lost.",
+		 METRIC_COUNTER, (double)st.reconnects},
+		{"taskerd_database_retries", NULL, "Calls that failed and were made again.", METRIC_COUNTER,
+		 (double)st.retries},
+		{"taskerd_store_bytes", "bytes", "Data of clients that waits for the database or its answer.",
+		 METRIC_GAUGE, (double)now.bytes},
+		{"taskerd_lease_reclaims", NULL, "Times that this node took back what a node without a lease held.",
+		 METRIC_COUNTER, (double)st.reclaims},
+		{"taskerd_lease_reclaimed_steps", NULL, "Steps that this node took back from nodes without a lease.",
+		 METRIC_COUNTER, (double)st.reclaimed_steps},
+		{"taskerd_lease_losses", NULL, "Times that this node's own lease had run out.", METRIC_COUNTER,
+		 (double)st.leases_lost},
+		{"taskerd_tasks_over_limit", NULL, "Tasks that this node found past a limit of their template.",
+		 METRIC_COUNTER, (double)st.late},
+		{"taskerd_tasks_removed", NULL, "Finished tasks that this node archived or deleted.", METRIC_COUNTER,
+		 (double)st.removed},
 	};
 	PUT_SINGLES(r, singles);
-	PUT_CHOICES(r, "taskerd_store_threads", METRIC_GAUGE, NULL, "Threads that talk to the database.", "state", threads);
-	PUT_CHOICES(r, "taskerd_store_requests_waiting", METRIC_GAUGE, NULL, "Requests that wait for a thread: results, creations and claims (work), and what people ask (queries).", "kind", waiting);
-	expo_family(&r->x, "taskerd_store_call_seconds", METRIC_HISTOGRAM, "seconds", "Time of a call of the database with its commit.");
+	PUT_CHOICES(r, "taskerd_store_threads", METRIC_GAUGE, NULL, "Threads that talk to the database.", "state",
+	            threads);
+	PUT_CHOICES(
+		r, "taskerd_store_requests_waiting", METRIC_GAUGE, NULL,
+		"Requests that wait for a thread: results, creations and claims (work), and what people ask (queries).",
+		"kind", waiting);
+	expo_family(&r->x, "taskerd_store_call_seconds", METRIC_HISTOGRAM, "seconds",
+	            "Time of a call of the database with its commit.");
 	for (unsigned i = 0; i < REQ_KIND_COUNT; i++)
-		expo_histogram(&r->x, &(struct label){"call", call_values[i]}, 1, &srv->metrics.call_time[i], &call_times);
-	expo_family(&r->x, "taskerd_store_batch_size", METRIC_HISTOGRAM, NULL, "Requests that went into one call of the database.");
+		expo_histogram(&r->x, &(struct label){"call", call_values[i]}, 1, &srv->metrics.call_time[i],
+		               &call_times);
+	expo_family(&r->x, "taskerd_store_batch_size", METRIC_HISTOGRAM, NULL,
+	            "Requests that went into one call of the database.");
 	for (unsigned i = 0; i < REQ_KIND_COUNT; i++)
-		expo_histogram(&r->x, &(struct label){"call", call_values[i]}, 1, &srv->metrics.call_size[i], &call_sizes);
+		expo_histogram(&r->x, &(struct label){"call", call_values[i]}, 1, &srv->metrics.call_size[i],
+		               &call_sizes);
 }
 
 static void put_traces(struct render *r)
@@ -201,11 +245,16 @@ static void put_traces(struct render *r)
 	store_get_span_stats(r->srv->store, &st);
 	const struct choice spans[] = {{"exported", (double)st.exported}, {"failed", (double)st.failed}};
 	const struct single singles[] = {
-		{"taskerd_traces_dropped", NULL, "Tasks whose spans were not sent because too many waited, or the daemon stopped.", METRIC_COUNTER, (double)st.dropped},
-		{"taskerd_traces_waiting", NULL, "Tasks whose spans wait to be sent.", METRIC_GAUGE, (double)st.waiting},
-		{"taskerd_trace_collector_up", NULL, "Whether the collector took the last spans; 0 without one.", METRIC_GAUGE, r->srv->opt->trace_url && st.up},
+		{"taskerd_traces_dropped", NULL,
+		 "Tasks whose spans were not sent because too many waited, or the daemon stopped.", METRIC_COUNTER,
+		 (double)st.dropped},
+		{"taskerd_traces_waiting", NULL, "Tasks whose spans wait to be sent.", METRIC_GAUGE,
+		 (double)st.waiting},
+		{"taskerd_trace_collector_up", NULL, "Whether the collector took the last spans; 0 without one.",
+		 METRIC_GAUGE, r->srv->opt->trace_url && st.up},
 	};
-	PUT_CHOICES(r, "taskerd_spans", METRIC_COUNTER, NULL, "Spans that the collector took (exported), or did not (failed).", "result", spans);
+	PUT_CHOICES(r, "taskerd_spans", METRIC_COUNTER, NULL,
+	            "Spans that the collector took (exported), or did not (failed).", "result", spans);
 	PUT_SINGLES(r, singles);
 }
 
@@ -223,9 +272,12 @@ static void put_sessions(struct render *r)
 		if (s->state == SESSION_OPEN || s->state == SESSION_DETACHED)
 			counts[s->is_worker][i]++;
 	}
-	expo_family(&r->x, "taskerd_sessions", METRIC_GAUGE, NULL, "Connections that have shaken hands, by what they are and the client's language.");
+	expo_family(&r->x, "taskerd_sessions", METRIC_GAUGE, NULL,
+	            "Connections that have shaken hands, by what they are and the client's language.");
 	for (size_t i = 0; i < 2 * N; i++)
-		expo_sample(&r->x, (struct label[]){{"kind", i < N ? "client" : "worker"}, {"language", languages[i % N]}}, 2, counts[i / N][i % N]);
+		expo_sample(&r->x,
+		            (struct label[]){{"kind", i < N ? "client" : "worker"}, {"language", languages[i % N]}}, 2,
+		            counts[i / N][i % N]);
 }
 
 static void put_peers(struct render *r)
@@ -235,55 +287,123 @@ static void put_peers(struct render *r)
 	for (unsigned i = 0; i < QUOTA_COUNT; i++)
 		quotas[i] = (struct choice){quota_names[i], (double)srv->metrics.quota_refusals[i]};
 	const struct single singles[] = {
-		{"taskerd_sessions_refused", NULL, "Connections that were turned away.", METRIC_COUNTER, (double)srv->c_rejected_sessions},
-		{"taskerd_sessions_held_back", NULL, "Connections that are not read until the database has caught up.", METRIC_GAUGE, srv->n_held_back},
-		{"taskerd_protocol_errors", NULL, "Connections closed for breaking the protocol.", METRIC_COUNTER, (double)srv->c_protocol_errors},
-		{"taskerd_permission_denials", NULL, "Requests refused because the peer lacks the role.", METRIC_COUNTER, (double)srv->c_denied},
-		{"taskerd_frames_received", NULL, "Messages read from sessions.", METRIC_COUNTER, (double)srv->c_frames},
+		{"taskerd_sessions_refused", NULL, "Connections that were turned away.", METRIC_COUNTER,
+		 (double)srv->c_rejected_sessions},
+		{"taskerd_sessions_held_back", NULL, "Connections that are not read until the database has caught up.",
+		 METRIC_GAUGE, srv->n_held_back},
+		{"taskerd_protocol_errors", NULL, "Connections closed for breaking the protocol.", METRIC_COUNTER,
+		 (double)srv->c_protocol_errors},
+		{"taskerd_permission_denials", NULL, "Requests refused because the peer lacks the role.",
+		 METRIC_COUNTER, (double)srv->c_denied},
+		{"taskerd_frames_received", NULL, "Messages read from sessions.", METRIC_COUNTER,
+		 (double)srv->c_frames},
 	};
 	put_sessions(r);
 	PUT_SINGLES(r, singles);
-	PUT_CHOICES(r, "taskerd_quota_refusals", METRIC_COUNTER, NULL, "Requests and connections refused by the option of this name.", "quota", quotas);
+	PUT_CHOICES(r, "taskerd_quota_refusals", METRIC_COUNTER, NULL,
+	            "Requests and connections refused by the option of this name.", "quota", quotas);
 }
 
 static void put_events(struct render *r)
 {
 	struct server *srv = r->srv;
-	const struct choice published[] = {{"durable", (double)srv->c_events_queued}, {"fast", (double)srv->c_events_fast}};
+	const struct choice published[] = {{"durable", (double)srv->c_events_queued},
+	                                   {"fast", (double)srv->c_events_fast}};
 	const struct single singles[] = {
-		{"taskerd_events_pushed", NULL, "Domain events sent to subscribers.", METRIC_COUNTER, (double)srv->c_events_pushed},
-		{"taskerd_events_dropped", NULL, "Domain events that a subscriber was too slow for.", METRIC_COUNTER, (double)srv->c_events_lost},
-		{"taskerd_events_refused", NULL, "Domain events that did not fit their schema and were not published.", METRIC_COUNTER, (double)srv->c_events_refused},
-		{"taskerd_event_subscribers", NULL, "Sessions that have subscribed to domain events.", METRIC_GAUGE, (double)srv->n_subscribers},
+		{"taskerd_events_pushed", NULL, "Domain events sent to subscribers.", METRIC_COUNTER,
+		 (double)srv->c_events_pushed},
+		{"taskerd_events_dropped", NULL, "Domain events that a subscriber was too slow for.", METRIC_COUNTER,
+		 (double)srv->c_events_lost},
+		{"taskerd_events_refused", NULL, "Domain events that did not fit their schema and were not published.",
+		 METRIC_COUNTER, (double)srv->c_events_refused},
+		{"taskerd_event_subscribers", NULL, "Sessions that have subscribed to domain events.", METRIC_GAUGE,
+		 (double)srv->n_subscribers},
 	};
-	PUT_CHOICES(r, "taskerd_events_published", METRIC_COUNTER, NULL, "Domain events published with what this node recorded.", "delivery", published);
+	PUT_CHOICES(r, "taskerd_events_published", METRIC_COUNTER, NULL,
+	            "Domain events published with what this node recorded.", "delivery", published);
 	PUT_SINGLES(r, singles);
 }
 
-/* What the database says -------------------------------------------------------------------------------------------------- */
+/* What the database says ------------------------------------------------------------------------------------------- */
 
 static const struct db_family {
 	const char *name, *unit, *help, *list, *value;
 	const char *labels[2]; /* of the items, or NULL */
 } db_families[] = {
-	{"taskerd_queue_ready_steps", NULL, "Steps that wait for a worker, in the whole cluster. Exact up to 10,000 for each handler, an estimate above.", "namespaces", "ready", {"namespace", NULL}},
-	{"taskerd_queue_delayed_steps", NULL, "Steps that wait for their next attempt, in the whole cluster.", "namespaces", "delayed", {"namespace", NULL}},
-	{"taskerd_queue_oldest_seconds", "seconds", "How long the step has been ready that has waited longest.", "namespaces", "oldest", {"namespace", NULL}},
-	{"taskerd_event_queue_messages", NULL, "Durable domain events that are not acknowledged. Exact up to 10,000, an estimate above.", "namespaces", "events", {"namespace", NULL}},
-	{"taskerd_event_queue_oldest_seconds", "seconds", "Age of the oldest durable domain event that is not acknowledged.", "namespaces", "events_oldest", {"namespace", NULL}},
-	{"taskerd_namespace_paused", NULL, "Whether the namespace is paused.", "namespaces", "paused", {"namespace", NULL}},
-	{"taskerd_dlq_entries", NULL, "Open dead-letter entries, up to 10,000 in all.", "dlq", "entries", {"namespace", "reason"}},
-	{"taskerd_dlq_oldest_seconds", "seconds", "Age of the oldest open dead-letter entry.", "dlq", "oldest", {"namespace", "reason"}},
-	{"taskerd_nodes", NULL, "Daemons registered in the database, by state; expired: its lease has run out and nobody has taken back what it held.", "nodes", "nodes", {"state", NULL}},
-	{"taskerd_starts_due", NULL, "Tasks whose run_at has come and that have not begun.", "starts", "due", {NULL, NULL}},
+	{"taskerd_queue_ready_steps",
+         NULL,
+         "Steps that wait for a worker, in the whole cluster. Exact up to 10,000 for each handler, an estimate above.",
+         "namespaces",
+         "ready",
+         {"namespace", NULL}},
+	{"taskerd_queue_delayed_steps",
+         NULL,
+         "Steps that wait for their next attempt, in the whole cluster.",
+         "namespaces",
+         "delayed",
+         {"namespace", NULL}},
+	{"taskerd_queue_oldest_seconds",
+         "seconds",
+         "How long the step has been ready that has waited longest.",
+         "namespaces",
+         "oldest",
+         {"namespace", NULL}},
+	{"taskerd_event_queue_messages",
+         NULL,
+         "Durable domain events that are not acknowledged. Exact up to 10,000, an estimate above.",
+         "namespaces",
+         "events",
+         {"namespace", NULL}},
+	{"taskerd_event_queue_oldest_seconds",
+         "seconds",
+         "Age of the oldest durable domain event that is not acknowledged.",
+         "namespaces",
+         "events_oldest",
+         {"namespace", NULL}},
+	{"taskerd_namespace_paused",
+         NULL,
+         "Whether the namespace is paused.",
+         "namespaces",
+         "paused",
+         {"namespace", NULL}},
+	{"taskerd_dlq_entries",
+         NULL,
+         "Open dead-letter entries, up to 10,000 in all.",
+         "dlq",
+         "entries",
+         {"namespace", "reason"}},
+	{"taskerd_dlq_oldest_seconds",
+         "seconds",
+         "Age of the oldest open dead-letter entry.",
+         "dlq",
+         "oldest",
+         {"namespace", "reason"}},
+	{"taskerd_nodes",
+         NULL,
+         "Daemons registered in the database, by state; expired: its lease has run out and nobody has taken back what it held.",
+         "nodes",
+         "nodes",
+         {"state", NULL}},
+	{"taskerd_starts_due",
+         NULL,
+         "Tasks whose run_at has come and that have not begun.",
+         "starts",
+         "due",
+         {NULL, NULL}},
 	{"taskerd_starts_scheduled", NULL, "Tasks whose run_at is to come.", "starts", "scheduled", {NULL, NULL}},
-	{"taskerd_starts_oldest_seconds", "seconds", "How late the task is that should have begun first.", "starts", "oldest", {NULL, NULL}},
+	{"taskerd_starts_oldest_seconds",
+         "seconds",
+         "How late the task is that should have begun first.",
+         "starts",
+         "oldest",
+         {NULL, NULL}},
 };
 
 /* Names are short; what is longer is cut, and nothing else is called the same. */
 #define LABEL_MAX 128
 
-static size_t read_labels(const struct db_family *f, const msgpack_object *item, struct label *labels, char texts[2][LABEL_MAX])
+static size_t read_labels(const struct db_family *f, const msgpack_object *item, struct label *labels,
+                          char texts[2][LABEL_MAX])
 {
 	size_t n = 0;
 	for (; n < 2 && f->labels[n]; n++) {
@@ -332,17 +452,20 @@ static void put_database(struct render *r)
 		put_db_family(r, &db_families[i]);
 	if (r->have_db)
 		mp_value_done(&r->db);
-	expo_family(&r->x, "taskerd_database_sample_age_seconds", METRIC_GAUGE, "seconds", "Age of what is shown of queues, dead letters and nodes. After a minute it is not shown.");
+	expo_family(&r->x, "taskerd_database_sample_age_seconds", METRIC_GAUGE, "seconds",
+	            "Age of what is shown of queues, dead letters and nodes. After a minute it is not shown.");
 	if (m->db_at)
 		expo_sample(&r->x, NULL, 0, (double)age / 1e6);
 	snprintf(schema, sizeof schema, "%d", srv->db_schema_version);
 	snprintf(version, sizeof version, "%d.%d", srv->db_server_version / 10000, srv->db_server_version % 100);
 	expo_family(&r->x, "taskerd_database_info", METRIC_GAUGE, NULL, "Always 1: the database's versions.");
 	if (srv->ever_up)
-		expo_sample(&r->x, (struct label[]){{"postgresql", version}, {"schema", schema}, {"pgmq", srv->db_pgmq}}, 3, 1);
+		expo_sample(&r->x,
+		            (struct label[]){{"postgresql", version}, {"schema", schema}, {"pgmq", srv->db_pgmq}}, 3,
+		            1);
 }
 
-/* The process ------------------------------------------------------------------------------------------------------------- */
+/* The process ------------------------------------------------------------------------------------------------------ */
 
 static void put_process(struct render *r)
 {
@@ -350,18 +473,27 @@ static void put_process(struct render *r)
 	struct process_state p;
 	process_look(&p);
 	const struct single singles[] = {
-		{"taskerd_uptime_seconds", "seconds", "Time since the daemon began to serve.", METRIC_GAUGE, (double)(now_mono() - srv->started) / 1e6},
-		{"taskerd_draining", NULL, "Whether the daemon is stopping and takes nothing new.", METRIC_GAUGE, srv->draining},
-		{"process_cpu_seconds", "seconds", "Processor time of the daemon, in user space and the kernel.", METRIC_COUNTER, p.cpu},
-		{"process_resident_memory_bytes", "bytes", "Memory of the daemon that is in RAM.", METRIC_GAUGE, p.resident},
+		{"taskerd_uptime_seconds", "seconds", "Time since the daemon began to serve.", METRIC_GAUGE,
+		 (double)(now_mono() - srv->started) / 1e6},
+		{"taskerd_draining", NULL, "Whether the daemon is stopping and takes nothing new.", METRIC_GAUGE,
+		 srv->draining},
+		{"process_cpu_seconds", "seconds", "Processor time of the daemon, in user space and the kernel.",
+		 METRIC_COUNTER, p.cpu},
+		{"process_resident_memory_bytes", "bytes", "Memory of the daemon that is in RAM.", METRIC_GAUGE,
+		 p.resident},
 		{"process_virtual_memory_bytes", "bytes", "Address space of the daemon.", METRIC_GAUGE, p.virtual},
 		{"process_open_fds", NULL, "File descriptors that are open.", METRIC_GAUGE, p.fds},
 		{"process_max_fds", NULL, "File descriptors that may be open.", METRIC_GAUGE, p.max_fds},
-		{"process_start_time_seconds", "seconds", "When the daemon was started, in seconds since 1970.", METRIC_GAUGE, p.started},
+		{"process_start_time_seconds", "seconds", "When the daemon was started, in seconds since 1970.",
+		 METRIC_GAUGE, p.started},
 	};
 	PUT_SINGLES(r, singles);
 	expo_family(&r->x, "taskerd_build_info", METRIC_GAUGE, NULL, "Always 1: which daemon this is.");
-	expo_sample(&r->x, (struct label[]){{"version", TASKERD_VERSION}, {"node", srv->opt->node_name}, {"compiler", __VERSION__}}, 3, 1);
+	expo_sample(&r->x,
+	            (struct label[]){{"version", TASKERD_VERSION},
+	                             {"node", srv->opt->node_name},
+	                             {"compiler", __VERSION__}},
+	            3, 1);
 }
 
 void metrics_render(struct server *srv, enum expo_format format, const struct access *access, struct buf *out)

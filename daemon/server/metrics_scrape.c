@@ -1,4 +1,5 @@
-/* Scrapes: what only the database knows is asked when somebody wants to know it, at most every METRICS_FRESH_US, and server.metrics. */
+/* Scrapes: what only the database knows is asked when somebody wants to know it, at most every METRICS_FRESH_US, and
+ * server.metrics. */
 #include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
@@ -85,7 +86,8 @@ static bool is_fresh(const struct server *srv)
 	return srv->metrics.db_at && now_mono() - srv->metrics.db_at < METRICS_FRESH_US;
 }
 
-/* Call `fn` as soon as what is asked of the database is fresh, or cannot be had soon: at once, or from the loop later. Who waits when the daemon stops is called then. */
+/* Call `fn` as soon as what is asked of the database is fresh, or cannot be had soon: at once, or from the loop later.
+ * Who waits when the daemon stops is called then. */
 static void scrape(struct server *srv, scrape_fn *fn, void *arg)
 {
 	struct metrics *m = &srv->metrics;
@@ -99,7 +101,8 @@ static void scrape(struct server *srv, scrape_fn *fn, void *arg)
 	}
 	*s = (struct scrape){.fn = fn, .arg = arg};
 	if (TAILQ_EMPTY(&m->waiting))
-		event_add(m->timer, &(struct timeval){.tv_sec = METRICS_PATIENCE_MS / 1000, .tv_usec = METRICS_PATIENCE_MS % 1000 * 1000});
+		event_add(m->timer, &(struct timeval){.tv_sec = METRICS_PATIENCE_MS / 1000,
+		                                      .tv_usec = METRICS_PATIENCE_MS % 1000 * 1000});
 	TAILQ_INSERT_TAIL(&m->waiting, s, link);
 }
 
@@ -118,7 +121,7 @@ void metrics_answered(struct server *srv, struct req *r)
 	call_all(srv);
 }
 
-/* server.metrics ---------------------------------------------------------------------------------------------------------- */
+/* server.metrics --------------------------------------------------------------------------------------------------- */
 
 struct asker {
 	uint64_t session;

@@ -1,4 +1,5 @@
-/* What the log is told of steps and workers: the fields by which a task's story is found (journalctl TASKER_TASK=...), for the daemon's own lines and those that workers send. */
+/* What the log is told of steps and workers: the fields by which a task's story is found (journalctl TASKER_TASK=...),
+ * for the daemon's own lines and those that workers send. */
 #include "daemon/server/notes.h"
 
 #include <stdio.h>
@@ -77,9 +78,27 @@ static void put_all(struct note *n, struct server *srv, const struct session *s,
 	const struct handler *h = handler_find(srv, handler_id);
 	if (s)
 		uuid_format(&s->work.uuid, n->worker);
-	const char *const list[] = {"TASKER_TASK", or_null(n->task), "TASKER_STEP", or_null(n->step), "TASKER_NAMESPACE", h ? h->ns : NULL, "TASKER_TEMPLATE", template_known(srv, template_id),
-				    "TASKER_HANDLER", h ? h->callable : NULL, "TASKER_ATTEMPT", or_null(n->attempt), "TASKER_WORKER", or_null(n->worker), "TASKER_WORKER_NAME", s ? or_null(s->work.name) : NULL,
-				    "TASKER_TRACE_ID", or_null(n->trace), "TASKER_SPAN_ID", or_null(n->span), NULL};
+	const char *const list[] = {"TASKER_TASK",
+	                            or_null(n->task),
+	                            "TASKER_STEP",
+	                            or_null(n->step),
+	                            "TASKER_NAMESPACE",
+	                            h ? h->ns : NULL,
+	                            "TASKER_TEMPLATE",
+	                            template_known(srv, template_id),
+	                            "TASKER_HANDLER",
+	                            h ? h->callable : NULL,
+	                            "TASKER_ATTEMPT",
+	                            or_null(n->attempt),
+	                            "TASKER_WORKER",
+	                            or_null(n->worker),
+	                            "TASKER_WORKER_NAME",
+	                            s ? or_null(s->work.name) : NULL,
+	                            "TASKER_TRACE_ID",
+	                            or_null(n->trace),
+	                            "TASKER_SPAN_ID",
+	                            or_null(n->span),
+	                            NULL};
 	_Static_assert(sizeof list == sizeof n->fields, "a note has room for all");
 	memcpy(n->fields, list, sizeof list);
 }
@@ -106,7 +125,8 @@ const char *const *note_step(struct note *n, const struct session *s, const stru
 		TAILQ_FOREACH(o, &s->work.steps, link)
 			if (uuid_eq(&o->key.uuid, step) && !o->ended)
 				break;
-		/* What was said late counts, but not of whoever may not work in every namespace: the step may be another's. */
+		/* What was said late counts, but not of whoever may not work in every namespace: the step may be
+		 * another's. */
 		if (o || access_everywhere(&s->who.access, ROLE_WORK)) {
 			uuid_format(step, n->step);
 			uuid_format(&task, n->task);
@@ -121,12 +141,14 @@ const char *const *note_step(struct note *n, const struct session *s, const stru
 	return n->fields;
 }
 
-/* An attempt that failed: loud if it was the last or the daemon ended it, so that nobody needs to ask the database why a task stands still. */
+/* An attempt that failed: loud if it was the last or the daemon ended it, so that nobody needs to ask the database why
+ * a task stands still. */
 void note_failure(struct server *srv, const struct req *r)
 {
 	struct note n;
 	char left_out[LEFT_OUT_MAX] = "";
-	bool last = strcmp(r->status, "failed") == 0, ended_here = r->result.outcome == OUTCOME_TIMEOUT || r->result.outcome == OUTCOME_WORKER_LOST;
+	bool last = strcmp(r->status, "failed") == 0,
+	     ended_here = r->result.outcome == OUTCOME_TIMEOUT || r->result.outcome == OUTCOME_WORKER_LOST;
 	if (r->result.outcome == OUTCOME_SUCCESS || r->result.outcome == OUTCOME_RELEASED)
 		return;
 	enum log_level lv = last || ended_here ? LOG_LV_WARN : LOG_LV_DEBUG;
@@ -135,11 +157,15 @@ void note_failure(struct server *srv, const struct req *r)
 	const char *const *fields = note_result(&n, srv, r);
 	const char *how = outcome_names[r->result.outcome];
 	if (last)
-		log_event(LOG_STEP_FAILED, fields, "step %s has failed: attempt %d ended as %s, and there is no other%s", n.step, r->result.attempt, how, left_out);
+		log_event(LOG_STEP_FAILED, fields,
+		          "step %s has failed: attempt %d ended as %s, and there is no other%s", n.step,
+		          r->result.attempt, how, left_out);
 	else if (ended_here)
-		log_event(LOG_STEP_RETRIED, fields, "attempt %d of step %s ended as %s; it is tried again%s", r->result.attempt, n.step, how, left_out);
+		log_event(LOG_STEP_RETRIED, fields, "attempt %d of step %s ended as %s; it is tried again%s",
+		          r->result.attempt, n.step, how, left_out);
 	else
-		log_fields(lv, fields, "attempt %d of step %s ended as %s; it is tried again", r->result.attempt, n.step, how);
+		log_fields(lv, fields, "attempt %d of step %s ended as %s; it is tried again", r->result.attempt,
+		           n.step, how);
 }
 
 void note_refused_events(struct server *srv, const struct req *r)
@@ -149,8 +175,9 @@ void note_refused_events(struct server *srv, const struct req *r)
 	srv->c_events_refused += r->result.events_refused;
 	if (!ratelimit_ok(&srv->peer_log, now_mono(), left_out))
 		return;
-	log_event(LOG_EVENTS_REFUSED, note_result(&n, srv, r), "%u domain events of step %s (attempt %d) are not published: the attempt's event_errors say why%s",
-		  r->result.events_refused, n.step, r->result.attempt, left_out);
+	log_event(LOG_EVENTS_REFUSED, note_result(&n, srv, r),
+	          "%u domain events of step %s (attempt %d) are not published: the attempt's event_errors say why%s",
+	          r->result.events_refused, n.step, r->result.attempt, left_out);
 }
 
 void note_worker_gone(struct session *s, const char *why)
@@ -159,6 +186,7 @@ void note_worker_gone(struct session *s, const char *why)
 	char left_out[LEFT_OUT_MAX] = "";
 	if (!s->is_worker || s->said_goodbye || s->srv->stop || !ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
 		return;
-	log_event(LOG_WORKER_LOST, note_step(&n, s, NULL), "worker %s (pid %d, uid %u) is gone with %u steps: %s%s", s->work.name[0] ? s->work.name : "without a name",
-		  (int)s->who.pid, (unsigned)s->who.uid, s->work.open, why, left_out);
+	log_event(LOG_WORKER_LOST, note_step(&n, s, NULL), "worker %s (pid %d, uid %u) is gone with %u steps: %s%s",
+	          s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid, (unsigned)s->who.uid,
+	          s->work.open, why, left_out);
 }

@@ -1,4 +1,5 @@
-/* What people do by hand: requests that change something and note who asked for it and why. The engine tells all nodes, this one too, by NOTIFY what follows. */
+/* What people do by hand: requests that change something and note who asked for it and why. The engine tells all nodes,
+ * this one too, by NOTIFY what follows. */
 #include "daemon/server/operate.h"
 
 #include <errno.h>
@@ -72,7 +73,8 @@ int operate_put_by(const struct session *s, struct buf *out, struct err *e)
 		return 0;
 	}
 	user_name(s->who.uid, user, sizeof user);
-	buf_printf(out, "\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", (unsigned)s->who.uid, (int)s->who.pid, user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
+	buf_printf(out, "\"uid\":%u,\"pid\":%d,\"user\":%s%s%s}", (unsigned)s->who.uid, (int)s->who.pid,
+	           user[0] ? "\"" : "", user[0] ? user : "null", user[0] ? "\"" : "");
 	return 0;
 }
 

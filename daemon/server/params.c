@@ -14,71 +14,172 @@
 #define STEP_UUID {"step_uuid", P_UUID, true, 0, 0}
 #define TEMPLATE_SOURCE {"source", P_STR, true, 1, 16 << 20}, {"filename", P_STR, false, 0, 4096}, {"strict", P_BOOL, false, 0, 0}
 
-static const struct param hello_params[] = {{"protocol", P_ARRAY, true, 2, 2}, {"client", P_STR, true, 1, 256}, {"language", P_STR, false, 0, 64},
-					    {"pid", P_INT, false, 0, INT32_MAX}, {"worker", P_MAP, false, 0, 0}, {"resume", P_MAP, false, 0, 0}, {0}};
+static const struct param hello_params[] = {{"protocol", P_ARRAY, true, 2, 2},
+                                            {"client", P_STR, true, 1, 256},
+                                            {"language", P_STR, false, 0, 64},
+                                            {"pid", P_INT, false, 0, INT32_MAX},
+                                            {"worker", P_MAP, false, 0, 0},
+                                            {"resume", P_MAP, false, 0, 0},
+                                            {0}};
 static const struct param resume_params[] = {{"steps", P_ARRAY, true, 0, 100000}, {0}};
-static const struct param deps_params[] = {STEP_UUID, {"names", P_STRS, false, 0, 10000}, {"cursor", P_STR, false, 1, 16}, {0}};
-static const struct param checkpoint_params[] = {STEP_UUID, {"attempt", P_INT, true, 1, INT32_MAX}, {"claim", P_ANY, true, 0, 0}, {"cursor", P_ANY, true, 0, 0},
-						 {"items_processed", P_INT, false, 0, INT64_MAX}, {"accumulated_results", P_ANY, false, 0, 0}, {"yield", P_BOOL, false, 0, 0}, {0}};
+static const struct param deps_params[] = {STEP_UUID,
+                                           {"names", P_STRS, false, 0, 10000},
+                                           {"cursor", P_STR, false, 1, 16},
+                                           {0}};
+static const struct param checkpoint_params[] = {STEP_UUID,
+                                                 {"attempt", P_INT, true, 1, INT32_MAX},
+                                                 {"claim", P_ANY, true, 0, 0},
+                                                 {"cursor", P_ANY, true, 0, 0},
+                                                 {"items_processed", P_INT, false, 0, INT64_MAX},
+                                                 {"accumulated_results", P_ANY, false, 0, 0},
+                                                 {"yield", P_BOOL, false, 0, 0},
+                                                 {0}};
 static const struct param create_params[] = {
-	{"name", P_STR, true, 1, 255},	       {"namespace", P_STR, false, 1, 29},	 {"version", P_STR, false, 1, 64},
-	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false, 0, 128},
-	{"reason", P_STR, false, 0, 128},      {"tags", P_TAGS, false, 0, 100},		 {"priority", P_INT, false, -100, 100},
-	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent", P_STR, false, 1, 256},
+	{"name", P_STR, true, 1, 255},	       {"namespace", P_STR, false, 1, 29},	 {"version", P_STR, false, 1,
+	 64},
+	{"context", P_MAP, false, 0, 0},       {"initiator", P_STR, false, 0, 128},	 {"source_system", P_STR, false,
+	 0, 128},
+	{"reason", P_STR, false, 0, 128},      {"tags", P_TAGS, false, 0, 100},		 {"priority", P_INT, false,
+	 -100, 100},
+	{"correlation_id", P_STR, false, 1, 256}, {"parent_correlation_id", P_STR, false, 1, 256}, {"traceparent",
+	 P_STR, false, 1, 256},
 	{"tracestate", P_STR, false, 1, 512},
 	{"idempotency_key", P_STR, false, 1, 256}, {"run_at", P_TIME, false, 0, 0},
 	{"requested_at", P_MOMENT, false, 0, 0},	       {"options", P_MAP, false, 0, 0},		 {0}};
 static const struct param bulk_params[] = {{"tasks", P_ARRAY, true, 1, BULK_MAX}, {0}};
 static const struct param task_params[] = {TASK_UUID, {0}};
 #define STEPS_PAGE {"limit", P_INT, false, 1, STEPS_PAGE_MAX}, {"cursor", P_STR, false, 1, 16}
-static const struct param get_params[] = {TASK_UUID, {"steps", P_BOOL, false, 0, 0}, {"readiness", P_BOOL, false, 0, 0}, STEPS_PAGE, {0}};
+static const struct param get_params[] = {TASK_UUID,
+                                          {"steps", P_BOOL, false, 0, 0},
+                                          {"readiness", P_BOOL, false, 0, 0},
+                                          STEPS_PAGE,
+                                          {0}};
 static const struct param summary_params[] = {TASK_UUID, STEPS_PAGE, {0}};
-static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"state", P_STR, false, 1, 40},
-					   {"tag", P_STR, false, 1, 256}, {"correlation_id", P_STR, false, 1, 256}, {"version", P_STR, false, 1, 64},
-					   {"states", P_STRS, false, 1, 12}, {"paused", P_BOOL, false, 0, 0}, {"priority_min", P_INT, false, -100, 100}, {"priority_max", P_INT, false, -100, 100},
-					   {"created_after", P_TIME, false, 0, 0}, {"created_before", P_TIME, false, 0, 0}, {"updated_after", P_TIME, false, 0, 0}, {"updated_before", P_TIME, false, 0, 0},
-					   {"initiator", P_STR, false, 1, 128}, {"source_system", P_STR, false, 1, 128}, {"page", P_INT, false, 1, 100000},
-					   {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param list_params[] = {{"namespace", P_STR, false, 1, 29},
+                                           {"name", P_STR, false, 1, 255},
+                                           {"state", P_STR, false, 1, 40},
+                                           {"tag", P_STR, false, 1, 256},
+                                           {"correlation_id", P_STR, false, 1, 256},
+                                           {"version", P_STR, false, 1, 64},
+                                           {"states", P_STRS, false, 1, 12},
+                                           {"paused", P_BOOL, false, 0, 0},
+                                           {"priority_min", P_INT, false, -100, 100},
+                                           {"priority_max", P_INT, false, -100, 100},
+                                           {"created_after", P_TIME, false, 0, 0},
+                                           {"created_before", P_TIME, false, 0, 0},
+                                           {"updated_after", P_TIME, false, 0, 0},
+                                           {"updated_before", P_TIME, false, 0, 0},
+                                           {"initiator", P_STR, false, 1, 128},
+                                           {"source_system", P_STR, false, 1, 128},
+                                           {"page", P_INT, false, 1, 100000},
+                                           {"limit", P_INT, false, 1, 1000},
+                                           {"cursor", P_STR, false, 1, 32},
+                                           {0}};
 static const struct param wait_params[] = {TASK_UUID, {"timeout_ms", P_INT, false, 0, INT32_MAX}, {0}};
 static const struct param cancel_params[] = {TASK_UUID, {"reason", P_STR, false, 0, 1024}, {0}};
 static const struct param template_params[] = {TEMPLATE_SOURCE, {0}};
 static const struct param apply_params[] = {TEMPLATE_SOURCE, {"replace_unused", P_BOOL, false, 0, 0}, {0}};
 static const struct param template_list_params[] = {{"namespace", P_STR, false, 1, 29}, {0}};
-static const struct param template_get_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, true, 1, 255}, {"version", P_STR, false, 1, 64}, {0}};
+static const struct param template_get_params[] = {{"namespace", P_STR, false, 1, 29},
+                                                   {"name", P_STR, true, 1, 255},
+                                                   {"version", P_STR, false, 1, 64},
+                                                   {0}};
 static const struct param result_params[] = {{"results", P_ARRAY, true, 1, 100000}, {0}};
-static const struct param progress_params[] = {STEP_UUID, {"attempt", P_INT, true, 1, INT32_MAX}, {"progress", P_ANY, false, 0, 0}, {0}};
-static const struct param log_params[] = {{"step_uuid", P_UUID, false, 0, 0}, {"level", P_STR, true, 1, 8}, {"message", P_STR, true, 0, 65536}, {"fields", P_MAP, false, 0, 0}, {0}};
-static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1, CONCURRENCY_MAX}, {"draining", P_BOOL, false, 0, 0}, {0}};
+static const struct param progress_params[] = {STEP_UUID,
+                                               {"attempt", P_INT, true, 1, INT32_MAX},
+                                               {"progress", P_ANY, false, 0, 0},
+                                               {0}};
+static const struct param log_params[] = {{"step_uuid", P_UUID, false, 0, 0},
+                                          {"level", P_STR, true, 1, 8},
+                                          {"message", P_STR, true, 0, 65536},
+                                          {"fields", P_MAP, false, 0, 0},
+                                          {0}};
+static const struct param update_params[] = {{"max_concurrency", P_INT, false, 1, CONCURRENCY_MAX},
+                                             {"draining", P_BOOL, false, 0, 0},
+                                             {0}};
 #define MAYBE_WHY {"reason", P_STR, false, 1, 1024}, {"operator", P_STR, false, 1, 256}
 #define ENTRY_OR_TASK {"entry", P_UUID, false, 0, 0}, {"task_uuid", P_UUID, false, 0, 0}
-static const struct param dlq_list_params[] = {{"status", P_STR, false, 1, 40}, {"reason", P_STR, false, 1, 40}, {"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255},
-					       {"limit", P_INT, false, 1, 1000}, {"offset", P_INT, false, 0, 100000}, {"snapshots", P_BOOL, false, 0, 0}, {"cursor", P_STR, false, 1, 32}, {0}};
-static const struct param audit_params[] = {{"task_uuid", P_UUID, false, 0, 0}, {"action", P_STR, false, 1, 64}, {"who", P_STR, false, 1, 256}, {"namespace", P_STR, false, 1, 29}, {"request", P_UUID, false, 0, 0},
-					    {"after", P_TIME, false, 0, 0}, {"before", P_TIME, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}, {0}};
+static const struct param dlq_list_params[] =
+	{{"status", P_STR, false, 1, 40},    {"reason", P_STR, false, 1, 40},  {"namespace", P_STR, false, 1, 29},
+         {"name", P_STR, false, 1, 255},     {"limit", P_INT, false, 1, 1000}, {"offset", P_INT, false, 0, 100000},
+         {"snapshots", P_BOOL, false, 0, 0}, {"cursor", P_STR, false, 1, 32},  {0}};
+static const struct param audit_params[] = {{"task_uuid", P_UUID, false, 0, 0}, {"action", P_STR, false, 1, 64},
+                                            {"who", P_STR, false, 1, 256},      {"namespace", P_STR, false, 1, 29},
+                                            {"request", P_UUID, false, 0, 0},   {"after", P_TIME, false, 0, 0},
+                                            {"before", P_TIME, false, 0, 0},    {"limit", P_INT, false, 1, 1000},
+                                            {"cursor", P_STR, false, 1, 32},    {0}};
 static const struct param dlq_get_params[] = {ENTRY_OR_TASK, {0}};
-static const struct param dlq_stats_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"causes", P_BOOL, false, 0, 0}, {0}};
-static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 29}, {"limit", P_INT, false, 1, 1000}, {0}};
-static const struct param dlq_add_params[] = {TASK_UUID, {"notes", P_STR, false, 0, 4096}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
-static const struct param dlq_update_params[] = {ENTRY_OR_TASK, {"status", P_STR, false, 1, 40}, {"notes", P_STR, false, 0, 4096}, {"resolved_by", P_STR, false, 1, 128}, {"metadata", P_MAP, false, 0, 0}, MAYBE_WHY, {0}};
-static const struct param staleness_params[] = {{"namespace", P_STR, false, 1, 29}, {"health", P_STR, false, 1, 16}, {"limit", P_INT, false, 1, 1000}, {0}};
+static const struct param dlq_stats_params[] = {{"namespace", P_STR, false, 1, 29},
+                                                {"name", P_STR, false, 1, 255},
+                                                {"causes", P_BOOL, false, 0, 0},
+                                                {0}};
+static const struct param dlq_queue_params[] = {{"namespace", P_STR, false, 1, 29},
+                                                {"limit", P_INT, false, 1, 1000},
+                                                {0}};
+static const struct param dlq_add_params[] = {TASK_UUID,
+                                              {"notes", P_STR, false, 0, 4096},
+                                              {"metadata", P_MAP, false, 0, 0},
+                                              MAYBE_WHY,
+                                              {0}};
+static const struct param dlq_update_params[] = {ENTRY_OR_TASK,
+                                                 {"status", P_STR, false, 1, 40},
+                                                 {"notes", P_STR, false, 0, 4096},
+                                                 {"resolved_by", P_STR, false, 1, 128},
+                                                 {"metadata", P_MAP, false, 0, 0},
+                                                 MAYBE_WHY,
+                                                 {0}};
+static const struct param staleness_params[] = {{"namespace", P_STR, false, 1, 29},
+                                                {"health", P_STR, false, 1, 16},
+                                                {"limit", P_INT, false, 1, 1000},
+                                                {0}};
 #define NAMESPACE {"namespace", P_STR, false, 1, 29}
 #define IDS {"ids", P_INTS, true, 1, 1000}, {"read_counts", P_INTS, false, 1, 1000}
 #define VISIBILITY_MAX 43200000
-static const struct param subscribe_params[] = {{"patterns", P_STRS, true, 1, PATTERNS_CALL_MAX}, {"namespaces", P_STRS, false, 0, 100}, {0}};
+static const struct param subscribe_params[] = {{"patterns", P_STRS, true, 1, PATTERNS_CALL_MAX},
+                                                {"namespaces", P_STRS, false, 0, 100},
+                                                {0}};
 static const struct param unsubscribe_params[] = {{"patterns", P_STRS, false, 1, PATTERNS_MAX}, {0}};
-static const struct param publish_params[] = {{"name", P_STR, true, 1, 255}, NAMESPACE, {"payload", P_ANY, false, 0, 0}, {"delivery_mode", P_STR, false, 1, 16},
-					      {"correlation_id", P_STR, false, 1, 256}, {"fired_by", P_STR, false, 1, 256}, {"metadata", P_MAP, false, 0, 0},
-					      {"event_id", P_UUID, false, 0, 0}, {0}};
-static const struct param consume_params[] = {NAMESPACE, {"max", P_INT, false, 1, 1000}, {"visibility_ms", P_INT, false, 1000, VISIBILITY_MAX},
-					      {"wait_ms", P_INT, false, 0, INT32_MAX}, {"patterns", P_STRS, false, 1, PATTERNS_CALL_MAX}, {0}};
+static const struct param publish_params[] = {{"name", P_STR, true, 1, 255},
+                                              NAMESPACE,
+                                              {"payload", P_ANY, false, 0, 0},
+                                              {"delivery_mode", P_STR, false, 1, 16},
+                                              {"correlation_id", P_STR, false, 1, 256},
+                                              {"fired_by", P_STR, false, 1, 256},
+                                              {"metadata", P_MAP, false, 0, 0},
+                                              {"event_id", P_UUID, false, 0, 0},
+                                              {0}};
+static const struct param consume_params[] = {NAMESPACE,
+                                              {"max", P_INT, false, 1, 1000},
+                                              {"visibility_ms", P_INT, false, 1000, VISIBILITY_MAX},
+                                              {"wait_ms", P_INT, false, 0, INT32_MAX},
+                                              {"patterns", P_STRS, false, 1, PATTERNS_CALL_MAX},
+                                              {0}};
 static const struct param event_ack_params[] = {NAMESPACE, IDS, {0}};
-static const struct param event_extend_params[] = {NAMESPACE, IDS, {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX}, {0}};
-static const struct param retention_params[] = {{"namespace", P_STR, true, 1, 29}, {"state", P_STR, false, 1, 40}, {"keep_minutes", P_INT, false, 0, 52560000}, {"forever", P_BOOL, false, 0, 0},
-						{"inherit", P_BOOL, false, 0, 0}, {"action", P_STR, false, 1, 16}, MAYBE_WHY, {0}};
-static const struct param token_create_params[] = {{"name", P_STR, true, 1, 64}, {"roles", P_STRS, true, 1, 16}, {"namespaces", P_STRS, false, 1, TOKEN_NAMESPACES_MAX}, {"expires_at", P_TIME, false, 0, 0}, MAYBE_WHY, {0}};
+static const struct param event_extend_params[] = {NAMESPACE,
+                                                   IDS,
+                                                   {"visibility_ms", P_INT, true, 0, VISIBILITY_MAX},
+                                                   {0}};
+static const struct param retention_params[] = {{"namespace", P_STR, true, 1, 29},
+                                                {"state", P_STR, false, 1, 40},
+                                                {"keep_minutes", P_INT, false, 0, 52560000},
+                                                {"forever", P_BOOL, false, 0, 0},
+                                                {"inherit", P_BOOL, false, 0, 0},
+                                                {"action", P_STR, false, 1, 16},
+                                                MAYBE_WHY,
+                                                {0}};
+static const struct param token_create_params[] = {{"name", P_STR, true, 1, 64},
+                                                   {"roles", P_STRS, true, 1, 16},
+                                                   {"namespaces", P_STRS, false, 1, TOKEN_NAMESPACES_MAX},
+                                                   {"expires_at", P_TIME, false, 0, 0},
+                                                   MAYBE_WHY,
+                                                   {0}};
 static const struct param token_list_params[] = {{"all", P_BOOL, false, 0, 0}, {0}};
 static const struct param token_revoke_params[] = {{"token", P_STR, true, 1, 64}, MAYBE_WHY, {0}};
-static const struct param history_params[] = {TASK_UUID, {"step", P_STR, false, 1, 400}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 64}, {0}};
+static const struct param history_params[] = {TASK_UUID,
+                                              {"step", P_STR, false, 1, 400},
+                                              {"limit", P_INT, false, 1, 1000},
+                                              {"cursor", P_STR, false, 1, 64},
+                                              {0}};
 static const struct param metrics_params[] = {{"format", P_STR, false, 1, 16}, {0}};
 static const struct param no_params[] = {{0}};
 #define BY_WHOM {"reason", P_STR, true, 1, 1024}, {"operator", P_STR, false, 1, 256}
@@ -86,22 +187,59 @@ static const struct param no_params[] = {{0}};
 #define MANY {"filter", P_MAP, true, 0, 0}, {"dry_run", P_BOOL, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 32}
 static const struct param task_action_params[] = {TASK_UUID, {"action", P_STR, true, 1, 32}, BY_WHOM, {0}};
 static const struct param task_bulk_params[] = {{"action", P_STR, true, 1, 32}, MANY, BY_WHOM, {0}};
-static const struct param step_get_params[] = {A_STEP, {"history", P_BOOL, false, 0, 0}, {"readiness", P_BOOL, false, 0, 0}, {0}};
-static const struct param step_audit_params[] = {A_STEP, {"limit", P_INT, false, 1, 1000}, {"cursor", P_STR, false, 1, 16}, {0}};
+static const struct param step_get_params[] = {A_STEP,
+                                               {"history", P_BOOL, false, 0, 0},
+                                               {"readiness", P_BOOL, false, 0, 0},
+                                               {0}};
+static const struct param step_audit_params[] = {A_STEP,
+                                                 {"limit", P_INT, false, 1, 1000},
+                                                 {"cursor", P_STR, false, 1, 16},
+                                                 {0}};
 static const struct param step_replay_params[] = {A_STEP, {0}};
-static const struct param step_action_params[] = {A_STEP, {"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, {"metadata", P_MAP, false, 0, 0}, BY_WHOM, {0}};
-static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32}, {"result", P_ANY, false, 0, 0}, MANY, BY_WHOM, {0}};
+static const struct param step_action_params[] = {A_STEP,
+                                                  {"action", P_STR, true, 1, 32},
+                                                  {"result", P_ANY, false, 0, 0},
+                                                  {"metadata", P_MAP, false, 0, 0},
+                                                  BY_WHOM,
+                                                  {0}};
+static const struct param step_bulk_params[] = {{"action", P_STR, true, 1, 32},
+                                                {"result", P_ANY, false, 0, 0},
+                                                MANY,
+                                                BY_WHOM,
+                                                {0}};
 static const struct param dlq_redrive_params[] = {ENTRY_OR_TASK, BY_WHOM, {0}};
 #define WORKER_UUID {"worker_uuid", P_UUID, true, 0, 0}
 static const struct param worker_params[] = {WORKER_UUID, {0}};
 static const struct param worker_drain_params[] = {WORKER_UUID, BY_WHOM, {0}};
-static const struct param purge_params[] = {{"namespace", P_STR, true, 1, 29}, {"handler", P_STR, true, 1, 2000}, {"dry_run", P_BOOL, false, 0, 0}, {"limit", P_INT, false, 1, 1000}, BY_WHOM, {0}};
-static const struct param analytics_params[] = {{"namespace", P_STR, false, 1, 29}, {"name", P_STR, false, 1, 255}, {"version", P_STR, false, 1, 64}, {"created_after", P_TIME, false, 0, 0},
-						{"created_before", P_TIME, false, 0, 0}, {"tag", P_STR, false, 1, 256}, {"max_tasks", P_INT, false, 1, 100000}, {"limit", P_INT, false, 1, 1000}, {0}};
+static const struct param purge_params[] = {{"namespace", P_STR, true, 1, 29},
+                                            {"handler", P_STR, true, 1, 2000},
+                                            {"dry_run", P_BOOL, false, 0, 0},
+                                            {"limit", P_INT, false, 1, 1000},
+                                            BY_WHOM,
+                                            {0}};
+static const struct param analytics_params[] = {{"namespace", P_STR, false, 1, 29},
+                                                {"name", P_STR, false, 1, 255},
+                                                {"version", P_STR, false, 1, 64},
+                                                {"created_after", P_TIME, false, 0, 0},
+                                                {"created_before", P_TIME, false, 0, 0},
+                                                {"tag", P_STR, false, 1, 256},
+                                                {"max_tasks", P_INT, false, 1, 100000},
+                                                {"limit", P_INT, false, 1, 1000},
+                                                {0}};
 static const struct param performance_params[] = {NAMESPACE, {"hours", P_INT, false, 0, 8760}, {0}};
-static const struct param bottlenecks_params[] = {NAMESPACE, {"limit", P_INT, false, 1, 100}, {"min_executions", P_INT, false, 1, 1000000}, {0}};
-static const struct param restore_params[] = {{"name", P_STR, true, 1, 255}, {"namespace", P_STR, true, 1, 29}, {"version", P_STR, true, 1, 64}, {"context", P_MAP, true, 0, 0},
-					      {"priority", P_INT, false, -100, 100}, {"tags", P_TAGS, false, 0, 100}, {"correlation_id", P_STR, false, 1, 256}, BY_WHOM, {0}};
+static const struct param bottlenecks_params[] = {NAMESPACE,
+                                                  {"limit", P_INT, false, 1, 100},
+                                                  {"min_executions", P_INT, false, 1, 1000000},
+                                                  {0}};
+static const struct param restore_params[] = {{"name", P_STR, true, 1, 255},
+                                              {"namespace", P_STR, true, 1, 29},
+                                              {"version", P_STR, true, 1, 64},
+                                              {"context", P_MAP, true, 0, 0},
+                                              {"priority", P_INT, false, -100, 100},
+                                              {"tags", P_TAGS, false, 0, 100},
+                                              {"correlation_id", P_STR, false, 1, 256},
+                                              BY_WHOM,
+                                              {0}};
 static const struct param namespace_params[] = {{"namespace", P_STR, true, 1, 29}, BY_WHOM, {0}};
 
 static const struct param *const params_of[MSG_COUNT] = {
@@ -182,11 +320,21 @@ const struct param *message_params(enum msg_id m)
 	return params_of[m];
 }
 
-/* Checking --------------------------------------------------------------------------------------------------------------- */
+/* Checking --------------------------------------------------------------------------------------------------------- */
 
-static const char *const type_words[] = {[P_STR] = "a string", [P_INT] = "an integer",  [P_BOOL] = "true or false", [P_UUID] = "a UUID",
-					 [P_MAP] = "a map",	[P_ARRAY] = "an array", [P_STRS] = "an array of strings", [P_TAGS] = "an array of strings of at most 256 bytes", [P_INTS] = "an array of positive integers", [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z", [P_MOMENT] = "a time as in RFC 3339, 2030-01-31T09:00:00Z, or without a zone (then it is UTC)",
-					 [P_ANY] = "any value"};
+static const char *const type_words[] =
+	{[P_STR] = "a string",
+         [P_INT] = "an integer",
+         [P_BOOL] = "true or false",
+         [P_UUID] = "a UUID",
+         [P_MAP] = "a map",
+         [P_ARRAY] = "an array",
+         [P_STRS] = "an array of strings",
+         [P_TAGS] = "an array of strings of at most 256 bytes",
+         [P_INTS] = "an array of positive integers",
+         [P_TIME] = "a time as in RFC 3339, 2030-01-31T09:00:00Z",
+         [P_MOMENT] = "a time as in RFC 3339, 2030-01-31T09:00:00Z, or without a zone (then it is UTC)",
+         [P_ANY] = "any value"};
 
 #define TAG_MAX 256 /* an index holds them */
 
@@ -212,10 +360,12 @@ static bool strings_ok(const msgpack_object *a, int64_t max)
 
 static bool integers_ok(const msgpack_object *a, const struct param *p)
 {
-	if (a->type != MSGPACK_OBJECT_ARRAY || a->via.array.size < (uint64_t)p->min || a->via.array.size > (uint64_t)p->max)
+	if (a->type != MSGPACK_OBJECT_ARRAY || a->via.array.size < (uint64_t)p->min ||
+	    a->via.array.size > (uint64_t)p->max)
 		return false;
 	for (uint32_t i = 0; i < a->via.array.size; i++)
-		if (a->via.array.ptr[i].type != MSGPACK_OBJECT_POSITIVE_INTEGER || a->via.array.ptr[i].via.u64 > INT64_MAX)
+		if (a->via.array.ptr[i].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+		    a->via.array.ptr[i].via.u64 > INT64_MAX)
 			return false;
 	return true;
 }
@@ -231,7 +381,8 @@ static bool moment_ok(const char *text, size_t n)
 	char with_zone[40];
 	if (rfc3339_valid(text, n))
 		return true;
-	return n + 1 < sizeof with_zone && snprintf(with_zone, sizeof with_zone, "%.*sZ", (int)n, text) == (int)n + 1 && rfc3339_valid(with_zone, n + 1);
+	return n + 1 < sizeof with_zone && snprintf(with_zone, sizeof with_zone, "%.*sZ", (int)n, text) == (int)n + 1 &&
+	       rfc3339_valid(with_zone, n + 1);
 }
 
 static bool value_ok(const msgpack_object *o, const struct param *p)
@@ -239,10 +390,12 @@ static bool value_ok(const msgpack_object *o, const struct param *p)
 	struct uuid u;
 	switch (p->type) {
 	case P_STR:
-		return o->type == MSGPACK_OBJECT_STR && length_ok(o->via.str.size, p) && !memchr(o->via.str.ptr, 0, o->via.str.size);
+		return o->type == MSGPACK_OBJECT_STR && length_ok(o->via.str.size, p) &&
+		       !memchr(o->via.str.ptr, 0, o->via.str.size);
 	case P_INT:
 		if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
-			return o->via.u64 <= INT64_MAX && (int64_t)o->via.u64 >= p->min && (int64_t)o->via.u64 <= p->max;
+			return o->via.u64 <= INT64_MAX && (int64_t)o->via.u64 >= p->min &&
+			       (int64_t)o->via.u64 <= p->max;
 		return o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER && o->via.i64 >= p->min && o->via.i64 <= p->max;
 	case P_BOOL:
 		return o->type == MSGPACK_OBJECT_BOOLEAN;
@@ -275,12 +428,15 @@ int check_params(const msgpack_object *params, const struct param *spec, const c
 		if ((o && value_ok(o, p)) || (!o && !p->required))
 			continue;
 		if (!o)
-			err_set(e, -EINVAL, "bad_request", "%s is missing: %s is expected", p->name, type_words[p->type]);
+			err_set(e, -EINVAL, "bad_request", "%s is missing: %s is expected", p->name,
+			        type_words[p->type]);
 		else if (p->type == P_INT)
-			err_set(e, -EINVAL, "bad_request", "%s must be an integer from %lld to %lld", p->name, (long long)p->min, (long long)p->max);
+			err_set(e, -EINVAL, "bad_request", "%s must be an integer from %lld to %lld", p->name,
+			        (long long)p->min, (long long)p->max);
 		else if (p->max)
-			err_set(e, -EINVAL, "bad_request", "%s must be %s of %lld to %lld %s", p->name, type_words[p->type], (long long)p->min, (long long)p->max,
-				p->type == P_STR ? "bytes, without U+0000" : "elements");
+			err_set(e, -EINVAL, "bad_request", "%s must be %s of %lld to %lld %s", p->name,
+			        type_words[p->type], (long long)p->min, (long long)p->max,
+			        p->type == P_STR ? "bytes, without U+0000" : "elements");
 		else
 			err_set(e, -EINVAL, "bad_request", "%s must be %s", p->name, type_words[p->type]);
 		snprintf(e->path, sizeof e->path, "%s%s", prefix, p->name);

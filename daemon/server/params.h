@@ -1,4 +1,5 @@
-/* The parameters of every message, as a table: they are checked by it, and HTTP reads paths, queries and bodies by it. */
+/* The parameters of every message, as a table: they are checked by it, and HTTP reads paths, queries and bodies by
+ * it. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,6 @@
-/* Who can run what. Sessions with the same handlers form a pool; the pool's free credits are lent to requests on their way to the database, where steps that become
- * ready are claimed against them in the very transaction that makes them ready (hand-over). What comes back is given to sessions; what nobody here can take any more is given back.
+/* Who can run what. Sessions with the same handlers form a pool; the pool's free credits are lent to requests on their
+ * way to the database, where steps that become ready are claimed against them in the very transaction that makes them
+ * ready (hand-over). What comes back is given to sessions; what nobody here can take any more is given back.
  *
  * free credits = slots of the sessions - steps open on them - steps in the backlog - credits lent. */
 #include "daemon/server/pool.h"
@@ -171,7 +172,8 @@ static struct session *pick_session(struct pool *p)
 	if (!s)
 		return NULL;
 	do {
-		struct session *after = TAILQ_NEXT(s, work.pool_link) ? TAILQ_NEXT(s, work.pool_link) : TAILQ_FIRST(&p->sessions);
+		struct session *after =
+			TAILQ_NEXT(s, work.pool_link) ? TAILQ_NEXT(s, work.pool_link) : TAILQ_FIRST(&p->sessions);
 		if (s->work.open < s->work.max_concurrency) {
 			p->next = after;
 			return s;
@@ -187,7 +189,8 @@ static struct pool *pick_pool(struct server *srv, int handler_id)
 	HASH_ITER(hh, srv->pools, p, tmp) {
 		if (TAILQ_EMPTY(&p->sessions) || !pool_runs(p, handler_id))
 			continue;
-		if (!best || (int)(p->slots - p->used - p->n_backlog) > (int)(best->slots - best->used - best->n_backlog))
+		if (!best ||
+		    (int)(p->slots - p->used - p->n_backlog) > (int)(best->slots - best->used - best->n_backlog))
 			best = p;
 	}
 	return best;
@@ -202,8 +205,11 @@ static void place(struct server *srv, struct open_step *o)
 		step_end(o, OUTCOME_RELEASED, "no memory for the step's input");
 	} else if (o->claim->broken) {
 		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's input cannot be encoded");
-	} else if (o->claim->body.len > srv->opt->max_frame - STEP_OVERHEAD || step_items(o->claim) > ITEMS_MAX - STEP_OVERHEAD) {
-		step_end(o, OUTCOME_PERMANENT_ERROR, "the step's context and handler initialization are larger than a frame (max_frame, max_items)");
+	} else if (o->claim->body.len > srv->opt->max_frame - STEP_OVERHEAD ||
+	           step_items(o->claim) > ITEMS_MAX - STEP_OVERHEAD) {
+		step_end(
+			o, OUTCOME_PERMANENT_ERROR,
+			"the step's context and handler initialization are larger than a frame (max_frame, max_items)");
 	} else if (s) {
 		step_give(s, o);
 	} else if (p && !srv->draining) {
@@ -254,7 +260,7 @@ void session_open_changed(struct session *s, int by)
 		s->work.pool->used = (unsigned)((int)s->work.pool->used + by);
 }
 
-/* Credits ---------------------------------------------------------------------------------------------------------------- */
+/* Credits ---------------------------------------------------------------------------------------------------------- */
 
 static unsigned lend(struct pool *p, struct pool_handlers *what, struct req *r, unsigned max)
 {
@@ -295,7 +301,7 @@ void pool_return(struct server *srv, struct req *r)
 	pool_free_if_idle(srv, p);
 }
 
-/* Queues ----------------------------------------------------------------------------------------------------------------- */
+/* Queues ----------------------------------------------------------------------------------------------------------- */
 
 static void on_due(evutil_socket_t fd, short what, void *arg)
 {
@@ -376,7 +382,7 @@ void pool_claim(struct server *srv)
 		claim_for(srv, p);
 }
 
-/* Giving steps to sessions ----------------------------------------------------------------------------------------------- */
+/* Giving steps to sessions ----------------------------------------------------------------------------------------- */
 
 void pool_dispatch(struct server *srv, struct claim *claims)
 {
@@ -416,7 +422,7 @@ void pool_release_backlogs(struct server *srv)
 	}
 }
 
-/* The handler table ------------------------------------------------------------------------------------------------------ */
+/* The handler table ------------------------------------------------------------------------------------------------ */
 
 /* The handler if it is new, or was paused or resumed. */
 static struct handler *take_handler(struct server *srv, struct handler_row *row)
@@ -441,7 +447,8 @@ static struct handler *take_handler(struct server *srv, struct handler_row *row)
 	return h;
 }
 
-/* Others keep their pool: looking at every handler for each of thousands of workers would hold up the loop with each new template. */
+/* Others keep their pool: looking at every handler for each of thousands of workers would hold up the loop with each
+ * new template. */
 static bool offers_any(const struct session *s, struct handler *const *changed, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -508,7 +515,8 @@ void handlers_report_missing(struct server *srv)
 			continue;
 		h->reported = now;
 		log_event(LOG_HANDLER_MISSING, LOG_FIELDS("TASKER_NAMESPACE", h->ns, "TASKER_HANDLER", h->callable),
-			  "steps wait for handler %s of namespace %s: no connected worker offers it", h->callable, h->ns);
+		          "steps wait for handler %s of namespace %s: no connected worker offers it", h->callable,
+		          h->ns);
 	}
 }
 

@@ -1,4 +1,5 @@
-/* Who can run what, and the credits. Steps of one handler wait in one queue; sessions with the same handlers form a pool. */
+/* Who can run what, and the credits. Steps of one handler wait in one queue; sessions with the same handlers form a
+ * pool. */
 #pragma once
 #include <event2/event_struct.h>
 #include <stdbool.h>

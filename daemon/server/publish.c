@@ -1,4 +1,5 @@
-/* Domain events that come from outside: those that clients publish, and the words of workers' publishers about the events of their steps. */
+/* Domain events that come from outside: those that clients publish, and the words of workers' publishers about the
+ * events of their steps. */
 #include "daemon/server/publish.h"
 
 #include <errno.h>
@@ -25,9 +26,10 @@
 
 const char API_EVENT_PUBLISH[] = "tasker.api_event_publish";
 
-/* What publishers say ---------------------------------------------------------------------------------------------------- */
+/* What publishers say ---------------------------------------------------------------------------------------------- */
 
-static int word_json(const struct options *opt, const msgpack_object *word, const char *key, struct text *ret, struct err *e)
+static int word_json(const struct options *opt, const msgpack_object *word, const char *key, struct text *ret,
+                     struct err *e)
 {
 	const msgpack_object *o = mp_get(word, key);
 	struct buf b;
@@ -44,7 +46,8 @@ static int word_json(const struct options *opt, const msgpack_object *word, cons
 	return rc;
 }
 
-/* What the publisher says of one event. If that cannot be used, the event is left out: its default payload may be what the publisher was there to change. */
+/* What the publisher says of one event. If that cannot be used, the event is left out: its default payload may be what
+ * the publisher was there to change. */
 static int read_word(const struct options *opt, const msgpack_object *o, struct event_word *w, struct err *e)
 {
 	const char *failed = NULL;
@@ -57,7 +60,8 @@ static int read_word(const struct options *opt, const msgpack_object *o, struct 
 	if (mp_get_map(o, "metadata", &metadata) < 0)
 		return err_set(e, -EINVAL, "bad_request", "metadata must be a map");
 	if (failed)
-		return err_set(e, -EINVAL, "bad_request", "its publisher has failed: %.*s", (int)(n < 250 ? n : 250), failed);
+		return err_set(e, -EINVAL, "bad_request", "its publisher has failed: %.*s", (int)(n < 250 ? n : 250),
+		               failed);
 	int rc = word_json(opt, o, "payload", &w->payload, e);
 	return rc == 0 ? word_json(opt, o, "metadata", &w->metadata, e) : rc;
 }
@@ -85,7 +89,8 @@ void read_event_words(const struct options *opt, const msgpack_object *events, s
 {
 	struct err e = {0};
 	if (events->type != MSGPACK_OBJECT_ARRAY || events->via.array.size > WORDS_MAX) {
-		snprintf(q->words_wrong, sizeof q->words_wrong, "events must be an array of at most %u maps", WORDS_MAX);
+		snprintf(q->words_wrong, sizeof q->words_wrong, "events must be an array of at most %u maps",
+		         WORDS_MAX);
 		return;
 	}
 	q->words = calloc(events->via.array.size + 1u, sizeof *q->words);
@@ -95,7 +100,7 @@ void read_event_words(const struct options *opt, const msgpack_object *events, s
 	utf8_scrub(q->words_wrong);
 }
 
-/* Events of clients ------------------------------------------------------------------------------------------------------ */
+/* Events of clients ------------------------------------------------------------------------------------------------ */
 
 static int check_publish(const msgpack_object *params, struct err *e)
 {
@@ -127,7 +132,8 @@ static void put_event_id(struct buf *json)
 /* The values have been checked against their types; what JSON cannot hold is found here. */
 static int publish_args(struct session *s, const msgpack_object *params, struct buf *json, struct err *e)
 {
-	static const char *const keys[] = {"name", "namespace", "payload", "delivery_mode", "correlation_id", "fired_by", "metadata", "event_id"};
+	static const char *const keys[] = {"name",           "namespace", "payload",  "delivery_mode",
+	                                   "correlation_id", "fired_by",  "metadata", "event_id"};
 	int rc = 0;
 	buf_printf(json, "{\"node\":\"%s\"", s->srv->opt->node_name);
 	for (size_t i = 0; rc == 0 && i < sizeof keys / sizeof *keys; i++) {

@@ -1,5 +1,7 @@
-/* What each user takes up: sessions, requests that are not answered, steps its workers ask for, bytes in memory. One that is over a quota is refused or held back, and the others do
- * not notice. A user is a uid of this host or, over HTTP, whoever a bearer token speaks for; all who show none over TCP are one. Root and the daemon's own user are not limited. */
+/* What each user takes up: sessions, requests that are not answered, steps its workers ask for, bytes in memory. One
+ * that is over a quota is refused or held back, and the others do not notice. A user is a uid of this host or, over
+ * HTTP, whoever a bearer token speaks for; all who show none over TCP are one. Root and the daemon's own user are not
+ * limited. */
 #include "daemon/server/quota.h"
 
 #include <errno.h>
@@ -104,18 +106,20 @@ static const char *peer_name(const struct peer *p, char text[static PRINCIPAL_NA
 	return text;
 }
 
-static int over(struct server *srv, const struct peer *p, enum quota which, uint64_t max, const char *whose, struct err *e)
+static int over(struct server *srv, const struct peer *p, enum quota which, uint64_t max, const char *whose,
+                struct err *e)
 {
 	const char *what = quota_names[which];
 	char name[PRINCIPAL_NAME_MAX + 16];
 	srv->metrics.quota_refusals[which]++;
-	err_set(e, -EDQUOT, "overloaded", "%s has as many %s as one user may: %llu (%s)", peer_name(p, name), whose, (unsigned long long)max, what);
+	err_set(e, -EDQUOT, "overloaded", "%s has as many %s as one user may: %llu (%s)", peer_name(p, name), whose,
+	        (unsigned long long)max, what);
 	e->limit = what;
 	e->max = max;
 	return -EDQUOT;
 }
 
-/* Sessions --------------------------------------------------------------------------------------------------------------- */
+/* Sessions --------------------------------------------------------------------------------------------------------- */
 
 static unsigned sessions_max(const struct options *opt)
 {
@@ -137,7 +141,9 @@ int quota_connect(struct server *srv, int fd, struct err *e)
 		e->max = (uint64_t)srv->opt->max_sessions;
 		return -EDQUOT;
 	}
-	return p && p->limited && p->sessions >= sessions_max(srv->opt) ? over(srv, p, QUOTA_SESSIONS_PER_UID, sessions_max(srv->opt), "connections", e) : 0;
+	return p && p->limited && p->sessions >= sessions_max(srv->opt)
+	               ? over(srv, p, QUOTA_SESSIONS_PER_UID, sessions_max(srv->opt), "connections", e)
+	               : 0;
 }
 
 int quota_session_begin(struct session *s)
@@ -162,8 +168,10 @@ int quota_may_begin(struct server *srv, const struct principal *who, bool stream
 {
 	const struct options *opt = srv->opt;
 	const struct peer *p = peer_find(srv, who->uid, who->name);
-	unsigned asks = opt->http_max_requests_per_user ? (unsigned)opt->http_max_requests_per_user : most_of(opt->http_max_connections);
-	unsigned streams = opt->http_max_streams_per_user ? (unsigned)opt->http_max_streams_per_user : most_of(opt->http_max_streams);
+	unsigned asks = opt->http_max_requests_per_user ? (unsigned)opt->http_max_requests_per_user
+	                                                : most_of(opt->http_max_connections);
+	unsigned streams = opt->http_max_streams_per_user ? (unsigned)opt->http_max_streams_per_user
+	                                                  : most_of(opt->http_max_streams);
 	if (!p || !p->limited)
 		return 0;
 	if (stream && p->streams >= streams)
@@ -185,7 +193,7 @@ void quota_session_end(struct session *s)
 	peer_drop(s->srv, p);
 }
 
-/* Steps ------------------------------------------------------------------------------------------------------------------ */
+/* Steps ------------------------------------------------------------------------------------------------------------ */
 
 int quota_may_have_slots(const struct session *s, unsigned n, struct err *e)
 {
@@ -193,8 +201,9 @@ int quota_may_have_slots(const struct session *s, unsigned n, struct err *e)
 	unsigned max = (unsigned)s->srv->opt->max_steps_per_uid;
 	if (!p->limited || p->slots - s->counted_slots + n <= max)
 		return 0;
-	err_set(e, -EDQUOT, "overloaded", "the workers of uid %u may ask for %u steps at a time together (max_steps_per_uid): the others have %u of them, this one wants %u", (unsigned)p->key.uid, max,
-		p->slots - s->counted_slots, n);
+	err_set(e, -EDQUOT, "overloaded",
+	        "the workers of uid %u may ask for %u steps at a time together (max_steps_per_uid): the others have %u of them, this one wants %u",
+	        (unsigned)p->key.uid, max, p->slots - s->counted_slots, n);
 	e->limit = quota_names[QUOTA_STEPS];
 	s->srv->metrics.quota_refusals[QUOTA_STEPS]++;
 	e->max = max;
@@ -207,7 +216,7 @@ void quota_slots(struct session *s, unsigned n)
 	s->counted_slots = n;
 }
 
-/* Requests --------------------------------------------------------------------------------------------------------------- */
+/* Requests --------------------------------------------------------------------------------------------------------- */
 
 int quota_may_ask(const struct session *s, struct err *e)
 {
@@ -217,7 +226,9 @@ int quota_may_ask(const struct session *s, struct err *e)
 		return 0;
 	if (p->requests >= (unsigned)opt->max_requests_per_uid)
 		return over(s->srv, p, QUOTA_REQUESTS, (uint64_t)opt->max_requests_per_uid, "requests under way", e);
-	return p->bytes >= opt->max_bytes_per_uid ? over(s->srv, p, QUOTA_BYTES, opt->max_bytes_per_uid, "bytes in memory", e) : 0;
+	return p->bytes >= opt->max_bytes_per_uid
+	               ? over(s->srv, p, QUOTA_BYTES, opt->max_bytes_per_uid, "bytes in memory", e)
+	               : 0;
 }
 
 uint64_t quota_hold(struct session *s)
@@ -261,7 +272,7 @@ void quota_answered(struct server *srv, struct req *r)
 	peer_drop(srv, p);
 }
 
-/* Time ------------------------------------------------------------------------------------------------------------------- */
+/* Time ------------------------------------------------------------------------------------------------------------- */
 
 static usec_t cpu_time(void)
 {
@@ -290,7 +301,9 @@ void quota_work_end(struct session *s, usec_t began)
 		return;
 	p->rests_until = now_mono() + rest;
 	event_base_update_cache_time(s->srv->base); /* the loop's clock has stood still meanwhile */
-	event_base_once(s->srv->base, -1, EV_TIMEOUT, on_rested, s->srv, &(struct timeval){.tv_sec = (time_t)(rest / USEC_PER_SEC), .tv_usec = (suseconds_t)(rest % USEC_PER_SEC) + 1000});
+	event_base_once(s->srv->base, -1, EV_TIMEOUT, on_rested, s->srv,
+	                &(struct timeval){.tv_sec = (time_t)(rest / USEC_PER_SEC),
+	                                  .tv_usec = (suseconds_t)(rest % USEC_PER_SEC) + 1000});
 }
 
 bool quota_rests(const struct session *s)
@@ -298,7 +311,7 @@ bool quota_rests(const struct session *s)
 	return s->peer->rests_until > 0 && now_mono() < s->peer->rests_until;
 }
 
-/* Bytes ------------------------------------------------------------------------------------------------------------------ */
+/* Bytes ------------------------------------------------------------------------------------------------------------ */
 
 static size_t held_by(const struct buf *b)
 {
@@ -308,7 +321,8 @@ static size_t held_by(const struct buf *b)
 static size_t bytes_of(const struct session *s)
 {
 	const struct buf *events = subscriber_unsent(s);
-	return held_by(&s->wire.in) + held_by(&s->wire.out) + held_by(&s->gathered.acks) + held_by(&s->gathered.executes) + (events ? held_by(events) : 0);
+	return held_by(&s->wire.in) + held_by(&s->wire.out) + held_by(&s->gathered.acks) +
+	       held_by(&s->gathered.executes) + (events ? held_by(events) : 0);
 }
 
 static void count_bytes(struct session *s)
@@ -322,7 +336,8 @@ int unread_fits(const struct session *s, size_t n, struct err *e)
 {
 	const struct peer *p = s->peer;
 	size_t max = s->srv->opt->max_bytes_per_uid, others = p->bytes - s->counted_bytes;
-	return p->limited && others > 0 && others + n > max ? over(s->srv, p, QUOTA_BYTES, max, "bytes in memory", e) : 0;
+	return p->limited && others > 0 && others + n > max ? over(s->srv, p, QUOTA_BYTES, max, "bytes in memory", e)
+	                                                    : 0;
 }
 
 uint64_t unread_begin(struct session *s, size_t n)

@@ -33,7 +33,8 @@ void quota_answered(struct server *srv, struct req *r);
 int quota_settle(struct session *s, struct err *e) must_check;
 /* The user has no more room: nothing that can wait is read. */
 bool quota_full(const struct session *s);
-/* Messages of the session are handled between these two. If they take much of the loop's time, nothing of their user's sessions is read for a while. */
+/* Messages of the session are handled between these two. If they take much of the loop's time, nothing of their user's
+ * sessions is read for a while. */
 usec_t quota_work_begin(const struct session *s);
 void quota_work_end(struct session *s, usec_t began);
 bool quota_rests(const struct session *s);

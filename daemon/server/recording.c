@@ -1,4 +1,5 @@
-/* Recording how attempts end: the request to the store, who sends the same again meanwhile, and what the worker is told. */
+/* Recording how attempts end: the request to the store, who sends the same again meanwhile, and what the worker is
+ * told. */
 #include "daemon/server/recording.h"
 
 #include <stdio.h>
@@ -85,7 +86,7 @@ void result_set_error(struct req *r, const char *type, const char *message)
 	snprintf(r->err.text, sizeof r->err.text, "%s", message);
 }
 
-/* Under way -------------------------------------------------------------------------------------------------------------- */
+/* Under way -------------------------------------------------------------------------------------------------------- */
 
 struct recording *recording_find(struct server *srv, const struct step_key *key)
 {
@@ -139,7 +140,7 @@ void recordings_free(struct server *srv)
 	}
 }
 
-/* Recorded --------------------------------------------------------------------------------------------------------------- */
+/* Recorded --------------------------------------------------------------------------------------------------------- */
 
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message)
 {
@@ -197,7 +198,8 @@ static void follow_up(struct server *srv, const struct req *r)
 static const char *verdict(const struct req *r, bool changed)
 {
 	if (r->result.outcome == OUTCOME_SUCCESS && strcmp(r->status, "failed") == 0)
-		return "rejected"; /* what it says about branches or batches cannot be done; the database has said why */
+		/* what it says about branches or batches cannot be done; the database has said why */
+		return "rejected";
 	if (!changed)
 		return r->status;
 	return r->result.outcome == OUTCOME_INVALID_RESULT ? "rejected" : "recorded";
@@ -224,7 +226,8 @@ void result_answered(struct server *srv, struct req *r)
 		return;
 	}
 	if (r->failed)
-		log_event(LOG_RESULT_LOST, note_result(&n, srv, r), "the end of step %s cannot be recorded: %s", n.step, r->err.text);
+		log_event(LOG_RESULT_LOST, note_result(&n, srv, r), "the end of step %s cannot be recorded: %s", n.step,
+		          r->err.text);
 	else
 		journal_release(srv, r->result.slot);
 	bool changed = strcmp(r->status, "duplicate") != 0 && strcmp(r->status, "stale") != 0;
@@ -241,14 +244,15 @@ void result_answered(struct server *srv, struct req *r)
 	watch_touch(srv, &r->task);
 }
 
-/* Results that come late ------------------------------------------------------------------------------------------------- */
+/* Results that come late ------------------------------------------------------------------------------------------- */
 
 struct late_result {
 	struct uuid step;
 	int attempt;
 };
 
-void late_result_ask(struct session *s, const struct uuid *step, int attempt, const struct uuid *task, unsigned no, uint32_t fence)
+void late_result_ask(struct session *s, const struct uuid *step, int attempt, const struct uuid *task, unsigned no,
+                     uint32_t fence)
 {
 	struct req *r = req_new(REQ_API, (struct origin){.session = s->id});
 	struct late_result *late = malloc(sizeof *late);
@@ -276,7 +280,8 @@ void late_result_answered(struct server *srv, struct req *r)
 	struct mp_value v;
 	if (s && s->wire.fd >= 0 && !r->failed && mp_decode(r->answer.data, r->answer.len, &v) == 0) {
 		const msgpack_object *status = mp_get(&v.root, "status");
-		ack(s, &late->step, late->attempt, status && mp_str_eq(status, "duplicate") ? "duplicate" : "stale", NULL);
+		ack(s, &late->step, late->attempt, status && mp_str_eq(status, "duplicate") ? "duplicate" : "stale",
+		    NULL);
 		mp_value_done(&v);
 	}
 	free(late);

@@ -22,7 +22,8 @@ void recordings_free(struct server *srv);
 void ack(struct session *s, const struct uuid *step, int attempt, const char *status, const char *message);
 void result_answered(struct server *srv, struct req *r);
 /* A result of an attempt that is not open here, with a valid proof: the database knows what became of it. */
-void late_result_ask(struct session *s, const struct uuid *step, int attempt, const struct uuid *task, unsigned no, uint32_t fence);
+void late_result_ask(struct session *s, const struct uuid *step, int attempt, const struct uuid *task, unsigned no,
+                     uint32_t fence);
 void late_result_answered(struct server *srv, struct req *r);
 /* How many are under way. */
 unsigned recordings_count(const struct server *srv);

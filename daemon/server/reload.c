@@ -46,7 +46,8 @@ static void take_over(struct server *srv)
 {
 	const struct options *o = srv->opt;
 	log_init(o->log_level, o->log_format);
-	event_add(srv->ev_poll, &(struct timeval){.tv_sec = o->poll_interval_ms / 1000, .tv_usec = o->poll_interval_ms % 1000 * 1000});
+	event_add(srv->ev_poll, &(struct timeval){.tv_sec = o->poll_interval_ms / 1000,
+	                                          .tv_usec = o->poll_interval_ms % 1000 * 1000});
 }
 
 /* With the files that they name. The number of values taken over, or negative. */

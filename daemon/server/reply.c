@@ -135,7 +135,8 @@ void refuse_session(struct session *s, const struct err *e)
 {
 	char left_out[LEFT_OUT_MAX] = "";
 	if (ratelimit_ok(&s->srv->peer_log, now_mono(), left_out))
-		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s%s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, e->text, left_out);
+		log_event(LOG_PEER_MISBEHAVES, NULL, "session %llu (pid %d, uid %u): %s%s", (unsigned long long)s->id,
+		          (int)s->who.pid, (unsigned)s->who.uid, e->text, left_out);
 	notify_error(s, e);
 	session_close_after_flush(s);
 }

@@ -14,7 +14,8 @@ void reply_end(struct session *s, size_t mark);
 size_t error_begin(struct session *s, uint32_t id);
 void error_end(struct session *s, size_t mark);
 void reply_error(struct session *s, uint32_t id, const struct err *e);
-void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...) printf_like(5, 6);
+void reply_errorf(struct session *s, uint32_t id, const char *code, const char *path, const char *fmt, ...)
+	printf_like(5, 6);
 /* Append the error map itself. */
 void write_error(struct buf *b, const struct err *e);
 /* A whole frame with it, for whoever has no session: the notification `error`. */

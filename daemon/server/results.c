@@ -28,7 +28,7 @@
 #include "protocol/buf.h"
 #include "protocol/mp.h"
 
-/* What a result says ------------------------------------------------------------------------------------------------------- */
+/* What a result says ----------------------------------------------------------------------------------------------- */
 
 static int json_of(const msgpack_object *map, const char *key, size_t max, struct text *ret, struct err *e)
 {
@@ -53,8 +53,9 @@ static bool is_yield(const msgpack_object *m)
 {
 	const msgpack_object *meta = NULL, *result = NULL;
 	bool yield = false;
-	return mp_get_map(m, "metadata", &meta) == 1 && mp_get_bool(meta, "checkpoint_yield", &yield) == 1 && yield && mp_get_map(m, "result", &result) == 1 &&
-	       mp_get(result, "type") && mp_str_eq(mp_get(result, "type"), "checkpoint_yield");
+	return mp_get_map(m, "metadata", &meta) == 1 && mp_get_bool(meta, "checkpoint_yield", &yield) == 1 && yield &&
+	       mp_get_map(m, "result", &result) == 1 && mp_get(result, "type") &&
+	       mp_str_eq(mp_get(result, "type"), "checkpoint_yield");
 }
 
 /* The attempt is given back, and a released attempt's result is its checkpoint. */
@@ -105,7 +106,8 @@ static int read_failure(const msgpack_object *m, size_t max, bool *retryable, st
 }
 
 /* What the worker said of a step, into the request. Negative: it cannot be stored, *e says why. */
-static int read_outcome(const struct options *opt, const msgpack_object *m, bool success, struct req_result *q, struct err *e)
+static int read_outcome(const struct options *opt, const msgpack_object *m, bool success, struct req_result *q,
+                        struct err *e)
 {
 	double ms = 0;
 	int64_t after = -1;
@@ -149,7 +151,7 @@ static void hold_for_children(struct req *r, struct open_step *o, const msgpack_
 		r->result.held = TAKE_PTR(o->claim);
 }
 
-/* Of which attempt ------------------------------------------------------------------------------------------------------- */
+/* Of which attempt ------------------------------------------------------------------------------------------------- */
 
 static void submit_result(struct session *s, struct open_step *o, const msgpack_object *m, bool success)
 {
@@ -196,8 +198,10 @@ static void submit_result(struct session *s, struct open_step *o, const msgpack_
 	quota_submit(s, r);
 }
 
-/* The fields every result must have; what else it holds is read later. False: it cannot be told which attempt is meant. */
-static bool read_identity(const msgpack_object *m, struct uuid *ret_step, int *ret_attempt, const uint8_t **ret_claim, bool *ret_success)
+/* The fields every result must have; what else it holds is read later. False: it cannot be told which attempt is
+ * meant. */
+static bool read_identity(const msgpack_object *m, struct uuid *ret_step, int *ret_attempt, const uint8_t **ret_claim,
+                          bool *ret_success)
 {
 	const char *p = NULL;
 	size_t n = 0;
@@ -214,13 +218,16 @@ static bool read_identity(const msgpack_object *m, struct uuid *ret_step, int *r
 	return true;
 }
 
-/* The claim is one that this node gave out for the step; of a step that is open it is known, and no proof need be made again to see that. */
-static bool given_out(struct session *s, struct step_key *key, const struct uuid *task, unsigned no, const uint8_t *claim)
+/* The claim is one that this node gave out for the step; of a step that is open it is known, and no proof need be made
+ * again to see that. */
+static bool given_out(struct session *s, struct step_key *key, const struct uuid *task, unsigned no,
+                      const uint8_t *claim)
 {
 	struct open_step *o = NULL;
 	key->fence = proof_fence(claim);
 	HASH_FIND(hh, s->srv->steps, key, sizeof *key, o);
-	return (o && o->claim->proven && proof_equal(o->claim->proof, claim)) || proof_check(s->srv->prover, store_secret(s->srv->store), task, no, claim, &key->fence) == 0;
+	return (o && o->claim->proven && proof_equal(o->claim->proof, claim)) ||
+	       proof_check(s->srv->prover, store_secret(s->srv->store), task, no, claim, &key->fence) == 0;
 }
 
 /* False: the item is not a result at all. */
@@ -255,7 +262,8 @@ static bool one_result(struct session *s, const msgpack_object *m)
 	if (!o)
 		late_result_ask(s, &key.uuid, attempt, &task, no, key.fence);
 	else if (o->session != s || o->claim->attempt != attempt)
-		ack(s, &key.uuid, attempt, "not_claimed", o->session != s ? "the step is open on another session" : "the attempt and the claim do not fit");
+		ack(s, &key.uuid, attempt, "not_claimed",
+		    o->session != s ? "the step is open on another session" : "the attempt and the claim do not fit");
 	else if (o->ended) {
 		ack(s, &key.uuid, attempt, "stale", "the attempt was ended before");
 		step_forget(o);
@@ -279,7 +287,9 @@ void on_step_result(struct session *s, uint32_t id, const msgpack_object *params
 			first = i;
 	if (bad > 0) {
 		struct err e;
-		err_set(&e, 0, "bad_request", "results[%u] (and %u more) needs step_uuid, attempt, claim (bin of 16) and success", first, bad - 1);
+		err_set(&e, 0, "bad_request",
+		        "results[%u] (and %u more) needs step_uuid, attempt, claim (bin of 16) and success", first,
+		        bad - 1);
 		snprintf(e.path, sizeof e.path, "results[%u]", first);
 		size_t mark = notify_begin(s, "error");
 		write_error(&s->wire.out, &e);
@@ -289,7 +299,8 @@ void on_step_result(struct session *s, uint32_t id, const msgpack_object *params
 	pool_claim(s->srv);
 }
 
-int step_yield(struct session *s, uint32_t request, struct open_step *o, const msgpack_object *checkpoint, struct err *e)
+int step_yield(struct session *s, uint32_t request, struct open_step *o, const msgpack_object *checkpoint,
+               struct err *e)
 {
 	struct req *r = result_req(o->claim, &o->key.uuid, OUTCOME_RELEASED);
 	if (!r)

@@ -1,4 +1,5 @@
-/* The loop thread: set-up, timers, tear-down. What it does: answers.c (the store's), doors.c (connections), session.c and message.c (what they say), drain.c (signals to stop). */
+/* The loop thread: set-up, timers, tear-down. What it does: answers.c (the store's), doors.c (connections), session.c
+ * and message.c (what they say), drain.c (signals to stop). */
 #include "daemon/server/server.h"
 
 #include <errno.h>
@@ -59,16 +60,21 @@ void server_status(struct server *srv)
 {
 	char text[sizeof srv->status];
 	if (srv->draining)
-		snprintf(text, sizeof text, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions, HASH_COUNT(srv->steps));
+		snprintf(text, sizeof text, "STATUS=stopping: %zu sessions, %u steps still running", srv->n_sessions,
+		         HASH_COUNT(srv->steps));
 	else if (srv->db_stuck[0])
 		snprintf(text, sizeof text, "STATUS=the database writes nothing: %s", srv->db_stuck);
 	else if (srv->db_up && srv->n_hangs > 0)
-		snprintf(text, sizeof text, "STATUS=serving %zu sessions, %u steps running; the database does not answer %zu calls: see taskerctl doctor", srv->n_sessions,
-			 HASH_COUNT(srv->steps), srv->n_hangs);
+		snprintf(
+			text, sizeof text,
+			"STATUS=serving %zu sessions, %u steps running; the database does not answer %zu calls: see taskerctl doctor",
+			srv->n_sessions, HASH_COUNT(srv->steps), srv->n_hangs);
 	else if (srv->db_up)
-		snprintf(text, sizeof text, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions, HASH_COUNT(srv->steps));
+		snprintf(text, sizeof text, "STATUS=serving %zu sessions, %u steps running", srv->n_sessions,
+		         HASH_COUNT(srv->steps));
 	else
-		snprintf(text, sizeof text, "STATUS=waiting for the database: %s", srv->db_error[0] ? srv->db_error : "connecting");
+		snprintf(text, sizeof text, "STATUS=waiting for the database: %s",
+		         srv->db_error[0] ? srv->db_error : "connecting");
 	if (strcmp(text, srv->status) == 0)
 		return;
 	memcpy(srv->status, text, sizeof text);
@@ -89,7 +95,7 @@ void server_fail(struct server *srv, const struct err *e)
 	server_stop(srv);
 }
 
-/* Timers ----------------------------------------------------------------------------------------------------------------- */
+/* Timers ----------------------------------------------------------------------------------------------------------- */
 
 /* What the node's row says to those who look at other nodes. */
 static void tell_load(struct server *srv)
@@ -151,7 +157,7 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 	server_reload(arg);
 }
 
-/* Set-up ----------------------------------------------------------------------------------------------------------------- */
+/* Set-up ----------------------------------------------------------------------------------------------------------- */
 
 static int add_events(struct server *srv)
 {
@@ -188,7 +194,10 @@ static int add_events(struct server *srv)
 
 static void free_events(struct server *srv)
 {
-	struct event **events[] = {&srv->ev_answers, &srv->ev_listen, &srv->ev_open, &srv->ev_term, &srv->ev_int, &srv->ev_restart, &srv->ev_hup, &srv->ev_tick, &srv->ev_poll, &srv->ev_grace, &srv->ev_accept_again, &srv->ev_drain, &srv->ev_watchdog};
+	struct event **events[] = {&srv->ev_answers, &srv->ev_listen,  &srv->ev_open,         &srv->ev_term,
+	                           &srv->ev_int,     &srv->ev_restart, &srv->ev_hup,          &srv->ev_tick,
+	                           &srv->ev_poll,    &srv->ev_grace,   &srv->ev_accept_again, &srv->ev_drain,
+	                           &srv->ev_watchdog};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (*events[i])
 			event_free(*events[i]);
@@ -200,8 +209,11 @@ static void write_retention(const struct options *o, char *text, size_t size)
 	const struct {
 		const char *key;
 		int minutes;
-	} keep[] = {{"complete", o->retention_complete_minutes}, {"error", o->retention_error_minutes}, {"cancelled", o->retention_cancelled_minutes},
-		    {"resolved_manually", o->retention_resolved_minutes}, {"archived", o->retention_archived_minutes}};
+	} keep[] = {{"complete", o->retention_complete_minutes},
+	            {"error", o->retention_error_minutes},
+	            {"cancelled", o->retention_cancelled_minutes},
+	            {"resolved_manually", o->retention_resolved_minutes},
+	            {"archived", o->retention_archived_minutes}};
 	int n = snprintf(text, size, "{\"delete\":%s", o->retention_delete ? "true" : "false");
 	for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
 		if (keep[i].minutes > 0)
@@ -266,7 +278,7 @@ static int start(struct server *srv, const char *conninfo, struct err *e)
 	return r;
 }
 
-/* Tear-down -------------------------------------------------------------------------------------------------------------- */
+/* Tear-down -------------------------------------------------------------------------------------------------------- */
 
 /* Answers that nobody will read. */
 static void abandon(struct mail *reqs)
@@ -325,7 +337,15 @@ static void finish(struct server *srv)
 
 int server_run(struct options *opt, const char *conninfo, struct embed *em, const struct front *front, struct err *e)
 {
-	struct server srv = {.opt = opt, .em = em, .front = front, .started = now_mono(), .listen_fd = -1, .answers = {.fd = -1}, .embedded_fd = -1, .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100}, .step_log = {.window_us = 10 * USEC_PER_SEC, .burst = 500}};
+	struct server srv = {.opt = opt,
+	                     .em = em,
+	                     .front = front,
+	                     .started = now_mono(),
+	                     .listen_fd = -1,
+	                     .answers = {.fd = -1},
+	                     .embedded_fd = -1,
+	                     .peer_log = {.window_us = 10 * USEC_PER_SEC, .burst = 100},
+	                     .step_log = {.window_us = 10 * USEC_PER_SEC, .burst = 500}};
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);
@@ -334,7 +354,8 @@ int server_run(struct options *opt, const char *conninfo, struct embed *em, cons
 	signal(SIGPIPE, SIG_IGN);
 	int r = start(&srv, conninfo, e);
 	if (r == 0) {
-		log_event(LOG_STARTED, NULL, "taskerd %s: node %s, listening on %s", TASKERD_VERSION, opt->node_name, opt->socket);
+		log_event(LOG_STARTED, NULL, "taskerd %s: node %s, listening on %s", TASKERD_VERSION, opt->node_name,
+		          opt->socket);
 		embedded_watch(&srv);
 		server_status(&srv);
 		event_base_dispatch(srv.base);

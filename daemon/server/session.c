@@ -1,7 +1,9 @@
-/* Sessions: accept to close. Reads whole frames and hands them to message.c; gathers output and writes it once a loop turn, so that a batch of steps
- * or acknowledgements costs one system call. A session that dies inside a callback is marked and freed by server_flush, after the turn.
+/* Sessions: accept to close. Reads whole frames and hands them to message.c; gathers output and writes it once a loop
+ * turn, so that a batch of steps or acknowledgements costs one system call. A session that dies inside a callback is
+ * marked and freed by server_flush, after the turn.
  *
- * A worker process's death is seen twice: as end of file, and by its pidfd, which also speaks when a child has inherited the socket. */
+ * A worker process's death is seen twice: as end of file, and by its pidfd, which also speaks when a child has
+ * inherited the socket. */
 #include "daemon/server/session.h"
 
 #include <errno.h>
@@ -227,7 +229,8 @@ void session_close(struct session *s, const char *why)
 {
 	if (s->state == SESSION_DEAD || s->state == SESSION_DETACHED)
 		return;
-	log_debug("session %llu (pid %d, uid %u) closed: %s", (unsigned long long)s->id, (int)s->who.pid, (unsigned)s->who.uid, why);
+	log_debug("session %llu (pid %d, uid %u) closed: %s", (unsigned long long)s->id, (int)s->who.pid,
+	          (unsigned)s->who.uid, why);
 	note_worker_gone(s, why);
 	waits_forget(s);
 	watch_forget(s);
@@ -236,10 +239,12 @@ void session_close(struct session *s, const char *why)
 	pool_leave(s);
 	close_socket(s);
 	local_ended(s, why);
-	bool keep = s->is_worker && !s->said_goodbye && !TAILQ_EMPTY(&s->work.steps) && process_alive(s) && !s->srv->stop;
+	bool keep =
+		s->is_worker && !s->said_goodbye && !TAILQ_EMPTY(&s->work.steps) && process_alive(s) && !s->srv->stop;
 	if (keep) { /* what it may have is its own until it is back, or given up */
 		s->state = SESSION_DETACHED;
-		event_add(&s->timer, &(struct timeval){.tv_sec = RECONNECT_GRACE_MS / 1000, .tv_usec = RECONNECT_GRACE_MS % 1000 * 1000});
+		event_add(&s->timer, &(struct timeval){.tv_sec = RECONNECT_GRACE_MS / 1000,
+		                                       .tv_usec = RECONNECT_GRACE_MS % 1000 * 1000});
 		return;
 	}
 	quota_slots(s, 0);
@@ -325,16 +330,19 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	} else if (s->state == SESSION_DETACHED) {
 		session_detached_timeout(s);
 	} else if (s->state == SESSION_OPEN && s->is_worker) {
-		usec_t silence = s->wire.held_back || s->wire.asks_much ? 0 : now_mono() - s->last_frame, limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
+		usec_t silence = s->wire.held_back || s->wire.asks_much ? 0 : now_mono() - s->last_frame,
+		       limit = (usec_t)s->srv->opt->heartbeat_ms * 6 * USEC_PER_MSEC;
 		if (silence >= limit)
-			session_close(s, s->wire.paused ? "it has not read what it was sent for six heartbeats" : "silent for six heartbeats");
+			session_close(s, s->wire.paused ? "it has not read what it was sent for six heartbeats"
+			                                : "silent for six heartbeats");
 		else
-			event_add(&s->timer, &(struct timeval){.tv_sec = (time_t)((limit - silence) / USEC_PER_SEC) + 1});
+			event_add(&s->timer,
+			          &(struct timeval){.tv_sec = (time_t)((limit - silence) / USEC_PER_SEC) + 1});
 	}
 	server_flush(srv);
 }
 
-/* Reading ---------------------------------------------------------------------------------------------------------------- */
+/* Reading ---------------------------------------------------------------------------------------------------------- */
 
 static void read_on(struct session *s)
 {
@@ -484,7 +492,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	server_flush(srv);
 }
 
-/* Writing ---------------------------------------------------------------------------------------------------------------- */
+/* Writing ---------------------------------------------------------------------------------------------------------- */
 
 static void gather(struct session *s, struct buf *items, unsigned *n, const char *method, const char *key)
 {
@@ -514,7 +522,8 @@ void session_gather(struct session *s)
 static bool write_some(struct session *s)
 {
 	while (s->wire.out_off < s->wire.out.len) {
-		ssize_t n = send(s->wire.fd, s->wire.out.data + s->wire.out_off, s->wire.out.len - s->wire.out_off, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send(s->wire.fd, s->wire.out.data + s->wire.out_off, s->wire.out.len - s->wire.out_off,
+		                 MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)

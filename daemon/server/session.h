@@ -125,7 +125,8 @@ void session_close_after_flush(struct session *s);
 void session_answered(struct session *s);
 /* Read the sessions that were held back, if the store has caught up. */
 void sessions_read_on(struct server *srv);
-/* It is written at the end of the turn; first: before the others, because somebody waits for what it gets (for an acknowledgement nobody does). */
+/* It is written at the end of the turn; first: before the others, because somebody waits for what it gets (for an
+ * acknowledgement nobody does). */
 void session_mark_dirty(struct session *s);
 void session_mark_first(struct session *s);
 /* Turn the gathered acknowledgements and steps into frames. */

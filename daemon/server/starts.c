@@ -1,5 +1,5 @@
-/* Tasks that begin later wait in a queue of the database; any node starts those that are due. This node looks when it is told of one, when the next one's time has
- * come, and with the slow poll. */
+/* Tasks that begin later wait in a queue of the database; any node starts those that are due. This node looks when it
+ * is told of one, when the next one's time has come, and with the slow poll. */
 #include "daemon/server/starts.h"
 
 #include <event2/event.h>

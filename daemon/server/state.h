@@ -1,5 +1,5 @@
-/* The state of the server: what the files of this layer share. Everything here belongs to the loop thread; the types without a definition here are those of
- * the file that a group names. */
+/* The state of the server: what the files of this layer share. Everything here belongs to the loop thread; the types
+ * without a definition here are those of the file that a group names. */
 #pragma once
 #include <event2/event_struct.h>
 #include <pthread.h>
@@ -139,7 +139,8 @@ struct server {
 	struct ratelimit step_log;	      /* of failed attempts */
 	struct ratelimit peer_log;	      /* what peers can provoke, all together */
 	struct metrics metrics;
-	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions, c_denied, c_events_queued, c_events_fast, c_events_pushed, c_events_lost, c_events_refused;
+	uint64_t c_frames, c_steps_sent, c_results, c_lost, c_timeouts, c_protocol_errors, c_rejected_sessions,
+		c_denied, c_events_queued, c_events_fast, c_events_pushed, c_events_lost, c_events_refused;
 };
 
 /* Tell the service manager how it is, if that has changed. */

@@ -1,4 +1,5 @@
-/* What workers ask and say about the steps they run, besides results: checkpoints, the results of ancestors, lines for the log. */
+/* What workers ask and say about the steps they run, besides results: checkpoints, the results of ancestors, lines for
+ * the log. */
 #include "daemon/server/step_calls.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@
 #include "protocol/mpjson.h"
 #include "protocol/utf8.h"
 
-/* Checkpoints ------------------------------------------------------------------------------------------------------------ */
+/* Checkpoints ------------------------------------------------------------------------------------------------------ */
 
 static const char *const checkpoint_keys[] = {"cursor", "items_processed", "accumulated_results"};
 
@@ -36,7 +37,8 @@ int checkpoint_json(const msgpack_object *m, size_t max, struct buf *out, struct
 	if (!mp_get(m, "cursor"))
 		return err_set(e, -EINVAL, "bad_request", "a checkpoint needs a cursor");
 	if (mp_get_int(m, "items_processed", 0, INT64_MAX, &items) < 0)
-		return err_set(e, -EINVAL, "bad_request", "items_processed of a checkpoint must be a whole number, 0 or more");
+		return err_set(e, -EINVAL, "bad_request",
+		               "items_processed of a checkpoint must be a whole number, 0 or more");
 	struct buf b;
 	struct mp_value v = {0};
 	size_t n = 0;
@@ -82,7 +84,8 @@ static int store_args(struct req *r, const struct open_step *o, const struct buf
 	char task[UUID_TEXT];
 	uuid_format(&o->claim->task, task);
 	buf_init(&b, 0);
-	buf_printf(&b, "{\"task_uuid\":\"%s\",\"step_no\":%d,\"fence\":%d,\"checkpoint\":", task, o->claim->step_no, o->claim->fence);
+	buf_printf(&b, "{\"task_uuid\":\"%s\",\"step_no\":%d,\"fence\":%d,\"checkpoint\":", task, o->claim->step_no,
+	           o->claim->fence);
 	buf_join(&b, json);
 	buf_append_char(&b, '}');
 	r->api.args.n = b.len;
@@ -141,7 +144,7 @@ void on_step_checkpoint(struct session *s, uint32_t id, const msgpack_object *pa
 	}
 }
 
-/* The log and the results of ancestors -------------------------------------------------------------------------------------- */
+/* The log and the results of ancestors ----------------------------------------------------------------------------- */
 
 /* " key=value" for each text field, as many as fit. */
 static void append_fields(const msgpack_object *fields, char *out, size_t size)
@@ -151,7 +154,8 @@ static void append_fields(const msgpack_object *fields, char *out, size_t size)
 		const msgpack_object_kv *kv = &fields->via.map.ptr[i];
 		if (kv->val.type != MSGPACK_OBJECT_STR)
 			continue;
-		int n = snprintf(out + at, size - at, " %.*s=%.*s", (int)kv->key.via.str.size, kv->key.via.str.ptr, (int)kv->val.via.str.size, kv->val.via.str.ptr);
+		int n = snprintf(out + at, size - at, " %.*s=%.*s", (int)kv->key.via.str.size, kv->key.via.str.ptr,
+		                 (int)kv->val.via.str.size, kv->val.via.str.ptr);
 		if (n < 0 || (size_t)n >= size - at) {
 			out[at] = '\0';
 			return;
@@ -165,7 +169,11 @@ void on_step_log(struct session *s, uint32_t id, const msgpack_object *params)
 	static const struct {
 		const char *name;
 		enum log_level lv;
-	} levels[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}, {"trace", LOG_LV_DEBUG}};
+	} levels[] = {{"error", LOG_LV_ERROR},
+	              {"warn", LOG_LV_WARN},
+	              {"info", LOG_LV_INFO},
+	              {"debug", LOG_LV_DEBUG},
+	              {"trace", LOG_LV_DEBUG}};
 	const char *level = "", *text = "", *step = NULL;
 	size_t level_n = 0, n = 0, step_n = 0;
 	struct uuid uuid;

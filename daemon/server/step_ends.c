@@ -1,4 +1,5 @@
-/* How an attempt ends without a result of its worker: its time is up, the worker is lost or may no longer work, the step is cancelled. */
+/* How an attempt ends without a result of its worker: its time is up, the worker is lost or may no longer work, the
+ * step is cancelled. */
 #include "daemon/server/step_ends.h"
 
 #include <event2/event.h>
@@ -96,7 +97,7 @@ void steps_withdraw(struct session *s)
 	}
 }
 
-/* Timers ----------------------------------------------------------------------------------------------------------------- */
+/* Timers ----------------------------------------------------------------------------------------------------------- */
 
 static void on_timeout(evutil_socket_t fd, short what, void *arg)
 {
@@ -114,11 +115,12 @@ void step_set_timer(struct open_step *o)
 	if (ms == 0)
 		return;
 	event_assign(&o->timer, o->session->srv->base, -1, 0, on_timeout, o);
-	event_add(&o->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)});
+	event_add(&o->timer,
+	          &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)});
 	o->timer_set = true;
 }
 
-/* Cancels ---------------------------------------------------------------------------------------------------------------- */
+/* Cancels ---------------------------------------------------------------------------------------------------------- */
 
 static void cancel_open(struct open_step *o, const char *reason)
 {

@@ -1,5 +1,6 @@
-/* Steps this node holds. An open step is in the table by attempt and in its session's list; when its result arrives (results.c), or its attempt ends without one (step_ends.c),
- * its identity moves into the request to the store (recording.c) and the session's place is free again. */
+/* Steps this node holds. An open step is in the table by attempt and in its session's list; when its result arrives
+ * (results.c), or its attempt ends without one (step_ends.c), its identity moves into the request to the store
+ * (recording.c) and the session's place is free again. */
 #include "daemon/server/steps.h"
 
 #include <event2/event.h>
@@ -73,7 +74,9 @@ size_t step_items(const struct claim *c)
 void step_give(struct session *s, struct open_step *o)
 {
 	size_t items = step_items(o->claim);
-	if (s->gathered.n_executes > 0 && (s->gathered.executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD || s->gathered.execute_items + items > ITEMS_MAX - STEP_OVERHEAD))
+	if (s->gathered.n_executes > 0 &&
+	    (s->gathered.executes.len + o->claim->body.len > s->srv->opt->max_frame - STEP_OVERHEAD ||
+	     s->gathered.execute_items + items > ITEMS_MAX - STEP_OVERHEAD))
 		session_gather(s);
 	s->gathered.execute_items += items;
 	o->confirmed = true; /* sent on this very connection */
@@ -115,14 +118,16 @@ bool step_held(struct session *s, const struct step_key *key)
 	return true;
 }
 
-struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim, const char **ret_status)
+struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim,
+                               const char **ret_status)
 {
 	struct step_key key = {.uuid = *step};
 	struct uuid task;
 	unsigned no;
 	struct open_step *o = NULL;
 	*ret_status = "not_claimed";
-	if (!uuid_split_step(step, &task, &no) || proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, claim, &key.fence) < 0)
+	if (!uuid_split_step(step, &task, &no) ||
+	    proof_check(s->srv->prover, store_secret(s->srv->store), &task, no, claim, &key.fence) < 0)
 		return NULL;
 	HASH_FIND(hh, s->srv->steps, &key, sizeof key, o);
 	if (o && (o->session != s || o->claim->attempt != attempt))

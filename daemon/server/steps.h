@@ -37,13 +37,16 @@ TAILQ_HEAD(step_list, open_step);
 
 msg_fn on_step_heartbeat;
 /* The open step of this session that the claim is for; NULL with the status of an acknowledgement. */
-struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim, const char **ret_status);
+struct open_step *step_claimed(struct session *s, const struct uuid *step, int attempt, const uint8_t *claim,
+                               const char **ret_status);
 void step_give(struct session *s, struct open_step *o);
 size_t step_items(const struct claim *c);
-struct open_step *step_new(struct server *srv, struct claim *c); /* takes c; NULL: out of memory (then c is lost to the journal) */
+/* takes c; NULL: out of memory (then c is lost to the journal) */
+struct open_step *step_new(struct server *srv, struct claim *c);
 /* A step of a former incarnation has found its worker again: it is open on `s`. */
 void step_resume(struct session *s, struct open_step *o);
-/* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an orphan (now open on `s`), or being recorded: true. */
+/* What this node knows of an attempt with a valid claim: open on `s` (confirmed, or forgotten if it was ended), an
+ * orphan (now open on `s`), or being recorded: true. */
 bool step_held(struct session *s, const struct step_key *key);
 /* Take the step off its session, whose place is free, and free it. */
 void step_forget(struct open_step *o);

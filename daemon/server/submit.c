@@ -20,11 +20,14 @@ int may_submit(struct server *srv, enum req_kind kind, struct err *e)
 		return err_set(e, -EAGAIN, "shutting_down", "the daemon is stopping");
 	/* Creations would wait without a bound; other calls find out by themselves whether it is back. */
 	if (!srv->db_up && (kind == REQ_CREATE || !srv->ever_up))
-		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s", srv->db_error[0] ? ": " : "", srv->db_error);
+		return err_set(e, -EAGAIN, "database_unavailable", "the database cannot be reached%s%s",
+		               srv->db_error[0] ? ": " : "", srv->db_error);
 	if (srv->db_stuck[0] && kind == REQ_CREATE)
-		return err_set(e, -EAGAIN, "database_unavailable", "the database writes nothing: %.400s", srv->db_stuck);
+		return err_set(e, -EAGAIN, "database_unavailable", "the database writes nothing: %.400s",
+		               srv->db_stuck);
 	if (store_bytes(srv->store) > STORE_BYTES_MAX)
-		return err_set(e, -EAGAIN, "overloaded", "more than %u MiB wait for the database", STORE_BYTES_MAX >> 20);
+		return err_set(e, -EAGAIN, "overloaded", "more than %u MiB wait for the database",
+		               STORE_BYTES_MAX >> 20);
 	if (store_depth(srv->store) > QUEUE_OVERLOAD)
 		return err_set(e, -EAGAIN, "overloaded", "more than %u requests wait for the database", QUEUE_OVERLOAD);
 	return 0;
@@ -34,7 +37,8 @@ struct req *req_for(struct session *s, uint32_t id, enum req_kind kind)
 {
 	struct err e = {0};
 	struct req *r = NULL;
-	if (may_submit(s->srv, kind, &e) == 0 && quota_may_ask(s, &e) == 0 && !(r = req_new(kind, (struct origin){.session = s->id, .request = id})))
+	if (may_submit(s->srv, kind, &e) == 0 && quota_may_ask(s, &e) == 0 &&
+	    !(r = req_new(kind, (struct origin){.session = s->id, .request = id})))
 		err_set(&e, 0, "overloaded", "out of memory");
 	if (!r)
 		reply_error(s, id, &e);

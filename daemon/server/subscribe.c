@@ -1,5 +1,6 @@
-/* Fast domain events: sessions subscribe to patterns of names; what is published, here or on another node, is pushed to those it fits. A session that does not read loses
- * events rather than hold up the daemon or fill its memory, and is told how many. */
+/* Fast domain events: sessions subscribe to patterns of names; what is published, here or on another node, is pushed to
+ * those it fits. A session that does not read loses events rather than hold up the daemon or fill its memory, and is
+ * told how many. */
 #include "daemon/server/subscribe.h"
 
 #include <errno.h>
@@ -77,7 +78,7 @@ bool subscriber_lost(const struct session *s)
 	return s->subscriber && s->subscriber->lost > 0;
 }
 
-/* Subscribing ------------------------------------------------------------------------------------------------------------ */
+/* Subscribing ------------------------------------------------------------------------------------------------------ */
 
 int check_event_patterns(const msgpack_object *patterns, struct err *e)
 {
@@ -85,7 +86,8 @@ int check_event_patterns(const msgpack_object *patterns, struct err *e)
 		const msgpack_object_str *p = &patterns->via.array.ptr[i].via.str;
 		if (pattern_valid(p->ptr, p->size))
 			continue;
-		err_set(e, -EINVAL, "bad_request", "patterns[%u] must be a string of 1 to %u bytes without control characters", i, PATTERN_MAX);
+		err_set(e, -EINVAL, "bad_request",
+		        "patterns[%u] must be a string of 1 to %u bytes without control characters", i, PATTERN_MAX);
 		snprintf(e->path, sizeof e->path, "patterns[%u]", i);
 		return -EINVAL;
 	}
@@ -97,7 +99,8 @@ static int check_namespaces(struct session *s, const msgpack_object *names, stru
 	for (uint32_t i = 0; names && i < names->via.array.size; i++) {
 		uint32_t n = names->via.array.ptr[i].via.str.size;
 		bool star = mp_str_eq(&names->via.array.ptr[i], "*");
-		if (n >= 1 && n <= 29 && !star && admit_namespace(s, MSG_EVENT_SUBSCRIBE, names->via.array.ptr[i].via.str.ptr, n, e) < 0)
+		if (n >= 1 && n <= 29 && !star &&
+		    admit_namespace(s, MSG_EVENT_SUBSCRIBE, names->via.array.ptr[i].via.str.ptr, n, e) < 0)
 			return -EACCES;
 		if (n >= 1 && n <= 29)
 			continue;
@@ -236,7 +239,7 @@ void on_event_unsubscribe(struct session *s, uint32_t id, const msgpack_object *
 	reply_patterns(s, id);
 }
 
-/* Pushing ---------------------------------------------------------------------------------------------------------------- */
+/* Pushing ---------------------------------------------------------------------------------------------------------- */
 
 static bool in_namespace(const struct subscription *u, const msgpack_object *ns)
 {
@@ -248,10 +251,12 @@ static bool in_namespace(const struct subscription *u, const msgpack_object *ns)
 
 static bool wants(const struct subscriber *b, const msgpack_object_str *name, const msgpack_object *ns)
 {
-	if (!access_allows(&b->session->who.access, msg_infos[MSG_EVENT_SUBSCRIBE].role, ns->via.str.ptr, ns->via.str.size))
+	if (!access_allows(&b->session->who.access, msg_infos[MSG_EVENT_SUBSCRIBE].role, ns->via.str.ptr,
+	                   ns->via.str.size))
 		return false;
 	for (size_t i = 0; i < b->n; i++)
-		if (in_namespace(&b->list[i], ns) && pattern_fits(b->list[i].pattern, b->list[i].len, name->ptr, name->size))
+		if (in_namespace(&b->list[i], ns) &&
+		    pattern_fits(b->list[i].pattern, b->list[i].len, name->ptr, name->size))
 			return true;
 	return false;
 }
@@ -259,7 +264,8 @@ static bool wants(const struct subscriber *b, const msgpack_object_str *name, co
 static bool has_room(const struct subscriber *b, const struct fired *f, size_t items)
 {
 	const struct session *s = b->session;
-	size_t unread = s->wire.out.len - s->wire.out_off + b->events.len, share = EVENTS_UNREAD_ALL / s->srv->n_subscribers;
+	size_t unread = s->wire.out.len - s->wire.out_off + b->events.len,
+	       share = EVENTS_UNREAD_ALL / s->srv->n_subscribers;
 	if (unread > 0 && unread + f->body.len > (share < EVENTS_UNREAD_MAX ? share : EVENTS_UNREAD_MAX))
 		return false;
 	return f->body.len + MESSAGE_OVERHEAD <= s->srv->opt->max_frame && items + MESSAGE_OVERHEAD <= ITEMS_MAX;
@@ -274,7 +280,8 @@ static void push(struct subscriber *b, const struct fired *f, size_t items)
 		s->srv->c_events_lost++;
 		return;
 	}
-	if (b->n_events > 0 && (b->events.len + f->body.len + MESSAGE_OVERHEAD > s->srv->opt->max_frame || b->items + items + MESSAGE_OVERHEAD > ITEMS_MAX))
+	if (b->n_events > 0 && (b->events.len + f->body.len + MESSAGE_OVERHEAD > s->srv->opt->max_frame ||
+	                        b->items + items + MESSAGE_OVERHEAD > ITEMS_MAX))
 		events_gather(s);
 	buf_join(&b->events, &f->body);
 	b->n_events++;
@@ -296,7 +303,8 @@ static void push_to_all(struct server *srv, const struct fired *f)
 	size_t items = f->body.len < ITEMS_EXACT_FROM ? f->body.len : scan_count(f->body.data, f->body.len);
 	if (name && name->type == MSGPACK_OBJECT_STR && ns && ns->type == MSGPACK_OBJECT_STR)
 		LIST_FOREACH(b, &srv->subscribers, link)
-			if (b->session->state == SESSION_OPEN && !b->session->wire.closing && wants(b, &name->via.str, ns))
+			if (b->session->state == SESSION_OPEN && !b->session->wire.closing &&
+			    wants(b, &name->via.str, ns))
 				push(b, f, items);
 	mp_value_done(&v);
 }

@@ -1,8 +1,11 @@
-/* A start after a restart: what the daemon before this one has left with the service manager (handoff.c) becomes sessions again.
+/* A start after a restart: what the daemon before this one has left with the service manager (handoff.c) becomes
+ * sessions again.
  *
- * The manager would pass it all to the next start too, so it is made to forget it before the first byte is read or written: a daemon that dies from then on leaves closed
- * sockets, whose workers resume. Nothing that was left is taken on trust: the kernel says who the peer is, rules and quotas are asked as for a new session, and a
- * step is a session's only if the database says that this node still holds it. What does not pass is shut down, for closing it here is not enough while the manager has it. */
+ * The manager would pass it all to the next start too, so it is made to forget it before the first byte is read or
+ * written: a daemon that dies from then on leaves closed sockets, whose workers resume. Nothing that was left is taken
+ * on trust: the kernel says who the peer is, rules and quotas are asked as for a new session, and a step is a session's
+ * only if the database says that this node still holds it. What does not pass is shut down, for closing it here is not
+ * enough while the manager has it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +48,7 @@ struct left { /* by the daemon before */
 	size_t n;
 };
 
-/* Receiving -------------------------------------------------------------------------------------------------------------- */
+/* Receiving -------------------------------------------------------------------------------------------------------- */
 
 static bool take_passed(struct left *left, const char *name, int fd)
 {
@@ -89,12 +92,17 @@ static int receive(struct server *srv, struct left *left, int *ret_listen, struc
 		return err_set(e, n < 0 ? n : -ENOMEM, "internal", "what the service manager passes cannot be read");
 	}
 	for (int i = 0; i < n; i++)
-		if (!take_passed(left, names[i], SD_LISTEN_FDS_START + i) && !take_http(srv, names[i], SD_LISTEN_FDS_START + i)) {
+		if (!take_passed(left, names[i], SD_LISTEN_FDS_START + i) &&
+		    !take_http(srv, names[i], SD_LISTEN_FDS_START + i)) {
 			*ret_listen = SD_LISTEN_FDS_START + i;
 			listeners++;
 		}
 	free_names(names);
-	return listeners > 1 ? err_set(e, -EINVAL, "internal", "systemd passed %d sockets, one is expected, and those for HTTP with FileDescriptorName=http", listeners) : 0;
+	return listeners > 1
+	               ? err_set(e, -EINVAL, "internal",
+	                         "systemd passed %d sockets, one is expected, and those for HTTP with FileDescriptorName=http",
+	                         listeners)
+	               : 0;
 }
 
 static void forget_one(const char *name)
@@ -143,7 +151,7 @@ static int take_socket(struct left *left, uint64_t id)
 	return -1;
 }
 
-/* Reading what is known of them ------------------------------------------------------------------------------------------ */
+/* Reading what is known of them ------------------------------------------------------------------------------------ */
 
 static int slurp(int fd, struct buf *out)
 {
@@ -210,8 +218,9 @@ struct kept_step {
 static bool read_step(const msgpack_object *o, struct kept_step *k)
 {
 	const msgpack_object *f = o->via.array.ptr;
-	if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size != 4 || f[0].type != MSGPACK_OBJECT_BIN || f[0].via.bin.size != sizeof k->key.uuid ||
-	    f[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER || f[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER || f[3].type != MSGPACK_OBJECT_BOOLEAN)
+	if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size != 4 || f[0].type != MSGPACK_OBJECT_BIN ||
+	    f[0].via.bin.size != sizeof k->key.uuid || f[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+	    f[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER || f[3].type != MSGPACK_OBJECT_BOOLEAN)
 		return false;
 	memcpy(&k->key.uuid, f[0].via.bin.ptr, sizeof k->key.uuid);
 	k->key.fence = (uint32_t)f[1].via.u64;
@@ -239,7 +248,8 @@ static bool read_session(struct session *s, const msgpack_object *m)
 	size_t n;
 	int64_t done = 0, pid = 0, uid = 0;
 	struct err e = {0};
-	bool known = mp_get_int(m, "pid", 0, INT32_MAX, &pid) == 1 && mp_get_int(m, "uid", 0, UINT32_MAX, &uid) == 1 && (pid_t)pid == s->who.pid && (uid_t)uid == s->who.uid;
+	bool known = mp_get_int(m, "pid", 0, INT32_MAX, &pid) == 1 && mp_get_int(m, "uid", 0, UINT32_MAX, &uid) == 1 &&
+	             (pid_t)pid == s->who.pid && (uid_t)uid == s->who.uid;
 	if (!known || mp_get_bin(m, "worker_uuid", &uuid, &n) != 1 || n != sizeof s->work.uuid.b)
 		return false;
 	memcpy(s->work.uuid.b, uuid, n);
@@ -250,7 +260,9 @@ static bool read_session(struct session *s, const msgpack_object *m)
 	s->work.rate.done = s->work.rate.before = (uint64_t)done;
 	s->work.told_to_finish = s->draining; /* whoever has begun to leave goes on with it */
 	unit_of(s->who.pid, s->work.unit, sizeof s->work.unit);
-	return copy_fixed(m, "token", s->work.token, sizeof s->work.token) && copy_fixed(m, "client", s->client, sizeof s->client) && copy_fixed(m, "language", s->work.language, sizeof s->work.language) &&
+	return copy_fixed(m, "token", s->work.token, sizeof s->work.token) &&
+	       copy_fixed(m, "client", s->client, sizeof s->client) &&
+	       copy_fixed(m, "language", s->work.language, sizeof s->work.language) &&
 	       append_bytes(m, "in", &s->wire.in) && append_bytes(m, "out", &s->wire.out) && read_steps(s, m);
 }
 
@@ -258,7 +270,9 @@ static bool restore(struct server *srv, struct left *left, const msgpack_object 
 {
 	int64_t id;
 	struct err e = {0};
-	int fd = m->type == MSGPACK_OBJECT_MAP && mp_get_int(m, "socket", 0, INT64_MAX, &id) == 1 ? take_socket(left, (uint64_t)id) : -1;
+	int fd = m->type == MSGPACK_OBJECT_MAP && mp_get_int(m, "socket", 0, INT64_MAX, &id) == 1
+	                 ? take_socket(left, (uint64_t)id)
+	                 : -1;
 	if (fd < 0)
 		return false; /* the peer has gone meanwhile, and the manager has dropped it */
 	struct session *s = quota_connect(srv, fd, &e) == 0 ? session_new(srv, fd) : NULL;
@@ -267,7 +281,8 @@ static bool restore(struct server *srv, struct left *left, const msgpack_object 
 		return false;
 	}
 	session_hold(s);
-	if (read_session(s, m) && admit_session(s, &e) == 0 && (!s->is_worker || quota_may_have_slots(s, s->work.max_concurrency, &e) == 0)) {
+	if (read_session(s, m) && admit_session(s, &e) == 0 &&
+	    (!s->is_worker || quota_may_have_slots(s, s->work.max_concurrency, &e) == 0)) {
 		s->state = SESSION_OPEN;
 		s->work.held = 1; /* nothing is given to it before it has back what it had */
 		if (s->is_worker)
@@ -291,9 +306,11 @@ static const char *restore_all(struct server *srv, struct left *left, unsigned *
 	buf_init(&text, STATE_MAX);
 	if (left->state < 0)
 		why = "it is not known whose they are";
-	else if (slurp(left->state, &text) < 0 || mp_decode(text.data, text.len, &v) < 0 || v.root.type != MSGPACK_OBJECT_MAP)
+	else if (slurp(left->state, &text) < 0 || mp_decode(text.data, text.len, &v) < 0 ||
+	         v.root.type != MSGPACK_OBJECT_MAP)
 		why = "what is known of them cannot be read";
-	else if (mp_get_int(&v.root, "schema", 0, INT32_MAX, &schema) != 1 || schema != HANDOFF_SCHEMA || mp_get_array(&v.root, "sessions", &list) != 1)
+	else if (mp_get_int(&v.root, "schema", 0, INT32_MAX, &schema) != 1 || schema != HANDOFF_SCHEMA ||
+	         mp_get_array(&v.root, "sessions", &list) != 1)
 		why = "another version of taskerd has left them";
 	else if (!same_terms(srv, &v.root))
 		why = "limits that they were told have been changed";
@@ -311,17 +328,22 @@ int takeover(struct server *srv, int *ret_listen, struct err *e)
 	*ret_listen = -1;
 	int r = receive(srv, &left, ret_listen, e);
 	if (r == 0 && (left.n > 0 || left.state >= 0)) {
-		const char *why = make_manager_forget(&left) < 0 ? "the service manager does not say that it has let go of them" : restore_all(srv, &left, &n);
+		const char *why = make_manager_forget(&left) < 0
+		                          ? "the service manager does not say that it has let go of them"
+		                          : restore_all(srv, &left, &n);
 		if (why)
-			log_event(LOG_SESSIONS_NOT_KEPT, NULL, "%zu sessions that were left before the restart are closed: %s; their workers resume", left.n, why);
+			log_event(LOG_SESSIONS_NOT_KEPT, NULL,
+			          "%zu sessions that were left before the restart are closed: %s; their workers resume",
+			          left.n, why);
 		else
-			log_event(LOG_SESSIONS_KEPT, NULL, "%u of %zu sessions from before the restart are still open", n, left.n);
+			log_event(LOG_SESSIONS_KEPT, NULL, "%u of %zu sessions from before the restart are still open",
+			          n, left.n);
 	}
 	left_done(&left);
 	return r;
 }
 
-/* Going on --------------------------------------------------------------------------------------------------------------- */
+/* Going on --------------------------------------------------------------------------------------------------------- */
 
 /* Its attempt is over, ended meanwhile or before: the place is taken until the worker says something. */
 static void take_ended(struct session *s, const struct kept_step *k)

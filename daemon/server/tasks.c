@@ -28,7 +28,7 @@
 #include "protocol/buf.h"
 #include "protocol/mp.h"
 
-/* Creating --------------------------------------------------------------------------------------------------------------- */
+/* Creating --------------------------------------------------------------------------------------------------------- */
 
 /* A task.create_many under way: the answer is written when the last item is durable. */
 struct bulk {
@@ -42,9 +42,13 @@ struct bulk {
 	} items[];
 };
 
-static const char *const option_keys[] = {"initiator", "source_system", "reason", "tags", "priority", "correlation_id", "parent_correlation_id", "traceparent", "tracestate", "idempotency_key", "run_at", "requested_at", "options"};
+static const char *const option_keys[] =
+	{"initiator",      "source_system",         "reason",      "tags",       "priority",
+         "correlation_id", "parent_correlation_id", "traceparent", "tracestate", "idempotency_key",
+         "run_at",         "requested_at",          "options"};
 
-#define BULK_ANSWER (sizeof(struct err) + 100u) /* bytes of the answer for one task: an error, with the names of its fields */
+/* bytes of the answer for one task: an error, with the names of its fields */
+#define BULK_ANSWER (sizeof(struct err) + 100u)
 
 static int read_options(const msgpack_object *params, size_t max, struct text *ret, struct err *e)
 {
@@ -245,7 +249,8 @@ void on_task_create_many(struct session *s, uint32_t id, const msgpack_object *p
 	struct err e = {0};
 	uint32_t n = a->via.array.size, max = bulk_max(s->srv->opt);
 	if (n > max) {
-		err_limit(&e, 0, "max_bulk", max, "at most %u tasks in one task.create_many, there are %u", (unsigned)max, (unsigned)n);
+		err_limit(&e, 0, "max_bulk", max, "at most %u tasks in one task.create_many, there are %u",
+		          (unsigned)max, (unsigned)n);
 		snprintf(e.path, sizeof e.path, "tasks");
 		reply_error(s, id, &e);
 		return;
@@ -279,10 +284,12 @@ static int create_error(const struct req *r, struct err *e)
 	if (strcmp(r->status, "created") == 0 || strcmp(r->status, "exists") == 0)
 		return 0;
 	if (strcmp(r->status, "template_not_found") == 0)
-		return err_set(e, -ENOENT, "template_not_found", "no template %s/%s%s%s is registered", r->create.ns.s, r->create.name.s, r->create.version.s ? " version " : "",
-			       r->create.version.s ? r->create.version.s : "");
+		return err_set(e, -ENOENT, "template_not_found", "no template %s/%s%s%s is registered", r->create.ns.s,
+		               r->create.name.s, r->create.version.s ? " version " : "",
+		               r->create.version.s ? r->create.version.s : "");
 	if (strcmp(r->status, "key_required") == 0)
-		return err_set(e, -EINVAL, "bad_request", "the template's identity_strategy is caller_provided: idempotency_key is required");
+		return err_set(e, -EINVAL, "bad_request",
+		               "the template's identity_strategy is caller_provided: idempotency_key is required");
 	return err_set(e, -EEXIST, "conflict", "a task with this identity exists with another template or context");
 }
 
@@ -332,7 +339,7 @@ void create_answered(struct server *srv, struct req *r)
 	reply_end(s, mark);
 }
 
-/* Cancelling ------------------------------------------------------------------------------------------------------------- */
+/* Cancelling ------------------------------------------------------------------------------------------------------- */
 
 void on_task_cancel(struct session *s, uint32_t id, const msgpack_object *params)
 {
@@ -373,14 +380,16 @@ void cancel_answered(struct server *srv, struct req *r)
 	} else if (strcmp(r->status, "conflict") == 0) {
 		reply_errorf(s, r->origin.request, "conflict", NULL, "task %s is finished: %s", uuid, r->state);
 	} else if (strcmp(r->status, "busy") == 0) {
-		reply_errorf(s, r->origin.request, "conflict", NULL, "task %s is large, and an action on it is under way: %s", uuid, r->state);
+		reply_errorf(s, r->origin.request, "conflict", NULL,
+		             "task %s is large, and an action on it is under way: %s", uuid, r->state);
 	} else {
 		bool begun = strcmp(r->status, "begun") == 0; /* and is to be gone on with */
 		struct req *get = req_for(s, r->origin.request, REQ_API);
 		char args[120];
 		if (!get)
 			return;
-		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"lenient\":true,\"after_action\":true}", uuid);
+		int n = snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"lenient\":true,\"after_action\":true}",
+		                 uuid);
 		text_set(&get->api.args, args, (size_t)n);
 		get->api.function = begun ? API_CANCEL_REST : API_CANCEL_GET;
 		get->api.mode = begun ? API_WRITE : API_READ;

@@ -1,5 +1,6 @@
-/* Templates: read and checked by a thread, because a large one takes a second of it; the loop goes on meanwhile. One at a time and in the order of their coming, so that what a
- * session sends one after the other is read and registered in that order. The thread is started by the first template. It gets copies, and shares nothing. */
+/* Templates: read and checked by a thread, because a large one takes a second of it; the loop goes on meanwhile. One at
+ * a time and in the order of their coming, so that what a session sends one after the other is read and registered in
+ * that order. The thread is started by the first template. It gets copies, and shares nothing. */
 #include "daemon/server/templates.h"
 
 #include <errno.h>
@@ -68,7 +69,7 @@ static struct reading *reading_free(struct reading *g)
 	return NULL;
 }
 
-/* The thread ------------------------------------------------------------------------------------------------------------- */
+/* The thread ------------------------------------------------------------------------------------------------------- */
 
 /* As many findings as go into `max` bytes: what comes first is read first. */
 static void copy_findings(struct buf *out, const msgpack_object *findings, size_t max)
@@ -92,7 +93,8 @@ static void write_findings(struct buf *out, const struct findings *f, const char
 	buf_init(&json, 0);
 	buf_init(&all, 0);
 	mp_str(out, "findings");
-	if (findings_to_json(f, filename, &json) == 0 && buf_text(&json) && json_to_mp(buf_text(&json), json.len, &all, NULL) == 0 && mp_decode(all.data, all.len, &v) == 0) {
+	if (findings_to_json(f, filename, &json) == 0 && buf_text(&json) &&
+	    json_to_mp(buf_text(&json), json.len, &all, NULL) == 0 && mp_decode(all.data, all.len, &v) == 0) {
 		copy_findings(out, &v.root, max);
 		mp_value_done(&v);
 	} else {
@@ -133,7 +135,7 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
-/* Answers ---------------------------------------------------------------------------------------------------------------- */
+/* Answers ---------------------------------------------------------------------------------------------------------- */
 
 static void answer_validated(struct session *s, const struct reading *g)
 {
@@ -148,7 +150,8 @@ static void answer_validated(struct session *s, const struct reading *g)
 static void refuse_template(struct session *s, const struct reading *g)
 {
 	char text[160];
-	snprintf(text, sizeof text, "the template has %zu error%s; see details.findings", g->errors, g->errors == 1 ? "" : "s");
+	snprintf(text, sizeof text, "the template has %zu error%s; see details.findings", g->errors,
+	         g->errors == 1 ? "" : "s");
 	size_t mark = error_begin(s, g->r->origin.request);
 	mp_map(&s->wire.out, 3);
 	mp_str(&s->wire.out, "code");
@@ -251,7 +254,7 @@ void template_applied(struct server *srv, struct req *r)
 	applied_free(a);
 }
 
-/* Requests --------------------------------------------------------------------------------------------------------------- */
+/* Requests --------------------------------------------------------------------------------------------------------- */
 
 static int start_reader(struct server *srv)
 {
@@ -263,7 +266,9 @@ static int start_reader(struct server *srv)
 	}
 	srv->templates = t;
 	t->read.fd = -1;
-	if (mailbox_init(&t->read) < 0 || !(t->ev = event_new(srv->base, t->read.fd, EV_READ | EV_PERSIST, on_read, srv)) || event_add(t->ev, NULL) < 0)
+	if (mailbox_init(&t->read) < 0 ||
+	    !(t->ev = event_new(srv->base, t->read.fd, EV_READ | EV_PERSIST, on_read, srv)) ||
+	    event_add(t->ev, NULL) < 0)
 		return -ENOMEM;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -293,7 +298,10 @@ static struct reading *reading_new(const struct session *s, const msgpack_object
 static int may_read(const struct server *srv, size_t n, struct err *e)
 {
 	const struct template_reader *t = srv->templates;
-	return t && t->under_way > 0 && t->bytes + n > TEXTS_MAX ? err_set(e, -EAGAIN, "overloaded", "templates of more than %u MiB wait to be read", TEXTS_MAX >> 20) : 0;
+	return t && t->under_way > 0 && t->bytes + n > TEXTS_MAX
+	               ? err_set(e, -EAGAIN, "overloaded", "templates of more than %u MiB wait to be read",
+	                         TEXTS_MAX >> 20)
+	               : 0;
 }
 
 static void read_template(struct session *s, uint32_t id, const msgpack_object *params, bool apply)

@@ -35,7 +35,9 @@ static int check_roles(const msgpack_object *params, struct err *e)
 		const msgpack_object_str *r = &roles->via.array.ptr[i].via.str;
 		if (role_named(r->ptr, r->size) != ROLE_NONE)
 			continue;
-		int rc = err_set(e, -EINVAL, "bad_request", "there is no role \"%.*s\": read, submit, work, operate or admin is expected", (int)(r->size < 64 ? r->size : 64), r->ptr);
+		int rc = err_set(e, -EINVAL, "bad_request",
+		                 "there is no role \"%.*s\": read, submit, work, operate or admin is expected",
+		                 (int)(r->size < 64 ? r->size : 64), r->ptr);
 		snprintf(e->path, sizeof e->path, "roles[%u]", i);
 		return rc;
 	}
@@ -54,7 +56,9 @@ static int check_namespaces(struct session *s, const msgpack_object *params, str
 		if (is_namespace_name(n->ptr, n->size))
 			rc = admit_namespace(s, MSG_TOKEN_CREATE, n->ptr, n->size, e);
 		else
-			rc = err_set(e, -EINVAL, "bad_request", "\"%.*s\" is not the name of a namespace; without namespaces a token is for all", (int)(n->size < 64 ? n->size : 64), n->ptr);
+			rc = err_set(e, -EINVAL, "bad_request",
+			             "\"%.*s\" is not the name of a namespace; without namespaces a token is for all",
+			             (int)(n->size < 64 ? n->size : 64), n->ptr);
 		snprintf(e->path, sizeof e->path, "namespaces[%u]", i);
 	}
 	return rc;
@@ -110,7 +114,7 @@ void token_created(struct server *srv, struct req *r)
 	token_wipe(r->api.kept.data, r->api.kept.len);
 }
 
-/* Knowing them ----------------------------------------------------------------------------------------------------------- */
+/* Knowing them ----------------------------------------------------------------------------------------------------- */
 
 /* Who comes over a Unix socket is known by the kernel's word and seldom shows one: until then nothing is asked. */
 static bool are_needed(const struct server *srv)
@@ -170,7 +174,10 @@ void tokens_synced(struct server *srv, struct req *r)
 		mp_value_done(&v);
 	}
 	if (rc < 0)
-		log_warn("the bearer tokens cannot be read from the database: %s", r->failed ? r->err.text : rc == -ENOMEM ? "out of memory" : "the answer is not understood");
+		log_warn("the bearer tokens cannot be read from the database: %s",
+		         r->failed       ? r->err.text
+		         : rc == -ENOMEM ? "out of memory"
+		                         : "the answer is not understood");
 	if (srv->tokens_again)
 		ask(srv);
 }

@@ -48,7 +48,8 @@ void step_put(const struct server *srv, const struct claim *c, struct buf *out)
 	mp_raw(out, c->body.data + at + old, c->body.len - at - old);
 }
 
-void note_trace(struct note *n, const struct server *srv, const struct trace_context *trace, const struct uuid *task, const struct uuid *step, int fence)
+void note_trace(struct note *n, const struct server *srv, const struct trace_context *trace, const struct uuid *task,
+                const struct uuid *step, int fence)
 {
 	if (!srv->opt->trace_url && !trace->given)
 		return;

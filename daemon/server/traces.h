@@ -11,4 +11,5 @@ struct trace_context;
 /* The map of a step, as step.execute has it. */
 void step_put(const struct server *srv, const struct claim *c, struct buf *out);
 /* The trace and the span of an attempt, for the log. */
-void note_trace(struct note *n, const struct server *srv, const struct trace_context *trace, const struct uuid *task, const struct uuid *step, int fence);
+void note_trace(struct note *n, const struct server *srv, const struct trace_context *trace, const struct uuid *task,
+                const struct uuid *step, int fence);

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* "0::/system.slice/taskerd-worker@shop.service/sub" belongs to taskerd-worker@shop.service: the last part that is a unit which processes are started in. */
+/* "0::/system.slice/taskerd-worker@shop.service/sub" belongs to taskerd-worker@shop.service: the last part that is a
+ * unit which processes are started in. */
 static void unit_in(const char *path, char *out, size_t size)
 {
 	static const char *const kinds[] = {".service", ".scope"};

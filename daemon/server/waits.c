@@ -1,5 +1,6 @@
-/* Waiting for tasks without polling. A wait is registered first and the database asked second, so that a task that settles in between is not missed; after that
- * the task's own settling (here, or told by another node) ends it. Questions that gather while one is under way go together. */
+/* Waiting for tasks without polling. A wait is registered first and the database asked second, so that a task that
+ * settles in between is not missed; after that the task's own settling (here, or told by another node) ends it.
+ * Questions that gather while one is under way go together. */
 #include "daemon/server/waits.h"
 
 #include <event2/event.h>
@@ -121,7 +122,8 @@ bool task_is_waited_for(const struct server *srv, const struct uuid *task)
 }
 
 /* Visit every wait of `t`; `fn` returns true to end it. */
-static void each_wait(struct server *srv, struct waited *t, bool (*fn)(struct server *srv, struct wait *w, const void *arg), const void *arg)
+static void each_wait(struct server *srv, struct waited *t,
+                      bool (*fn)(struct server *srv, struct wait *w, const void *arg), const void *arg)
 {
 	for (struct wait *w = TAILQ_FIRST(&t->waits), *next; w; w = next) {
 		next = TAILQ_NEXT(w, link);
@@ -151,7 +153,7 @@ static bool end_refused(struct server *srv, struct wait *w, const void *err)
 	return true;
 }
 
-/* Tasks begun here ------------------------------------------------------------------------------------------------------- */
+/* Tasks begun here ------------------------------------------------------------------------------------------------- */
 
 static struct recent *recent_find(struct server *srv, const struct uuid *task)
 {
@@ -211,7 +213,7 @@ void task_settled(struct server *srv, const struct uuid *task, const char *state
 		each_wait(srv, t, end_settled, state);
 }
 
-/* Asking ----------------------------------------------------------------------------------------------------------------- */
+/* Asking ----------------------------------------------------------------------------------------------------------- */
 
 void waits_ask(struct server *srv)
 {
@@ -254,7 +256,8 @@ static void take_state(struct server *srv, struct waited *t, const char *state)
 	if (!state[0])
 		each_wait(srv, t, end_refused, &missing);
 	else
-		each_wait(srv, t, st >= 0 && (task_states[st].flags & STATE_SETTLED) ? end_settled : end_expired, state);
+		each_wait(srv, t, st >= 0 && (task_states[st].flags & STATE_SETTLED) ? end_settled : end_expired,
+		          state);
 }
 
 void waits_answered(struct server *srv, struct req *r)
@@ -274,7 +277,7 @@ void waits_answered(struct server *srv, struct req *r)
 	waits_ask(srv);
 }
 
-/* Waiting ---------------------------------------------------------------------------------------------------------------- */
+/* Waiting ---------------------------------------------------------------------------------------------------------- */
 
 static void on_wait_timeout(evutil_socket_t fd, short what, void *arg)
 {

@@ -1,5 +1,6 @@
-/* Watching tasks: a stream of events for each watcher. Something that happens to the task here, a hint from another node, or the tick asks the database what is new
- * since the time until which the last answer was complete; what was sent already is known by its key. At most one question is under way for each watch. */
+/* Watching tasks: a stream of events for each watcher. Something that happens to the task here, a hint from another
+ * node, or the tick asks the database what is new since the time until which the last answer was complete; what was
+ * sent already is known by its key. At most one question is under way for each watch. */
 #include "daemon/server/watch.h"
 
 #include <stdio.h>
@@ -53,11 +54,13 @@ static void ask(struct server *srv, struct watch *w, const char *function)
 	if (!r)
 		return; /* the tick asks again */
 	uuid_format(&w->task, uuid);
-	int n = w->since[0] && function == API_TASK_EVENTS ? snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"since\":\"%s\"}", uuid, w->since)
-							   : snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
+	int n = w->since[0] && function == API_TASK_EVENTS
+	                ? snprintf(args, sizeof args, "{\"task_uuid\":\"%s\",\"since\":\"%s\"}", uuid, w->since)
+	                : snprintf(args, sizeof args, "{\"task_uuid\":\"%s\"}", uuid);
 	text_set(&r->api.args, args, (size_t)n);
 	r->api.function = function;
-	r->api.mode = API_WRITE; /* each query sees what was committed before it: first who still writes, then the events */
+	/* each query sees what was committed before it: first who still writes, then the events */
+	r->api.mode = API_WRITE;
 	r->task = w->task;
 	w->asking = true;
 	w->again = false;
@@ -195,10 +198,12 @@ static void flush_events(struct outgoing *o)
 	o->n = o->items = 0;
 }
 
-/* The event was written at `mark`. True: it goes out with what is there, or alone. False: it is larger than a frame, and taken back. */
+/* The event was written at `mark`. True: it goes out with what is there, or alone. False: it is larger than a frame,
+ * and taken back. */
 static bool end_event(struct outgoing *o, size_t mark)
 {
-	size_t len = o->events.len - mark, items = scan_count(o->events.data + mark, len), max = o->s->srv->opt->max_frame;
+	size_t len = o->events.len - mark, items = scan_count(o->events.data + mark, len),
+	       max = o->s->srv->opt->max_frame;
 	if (o->events.failed)
 		return true;
 	if (len + EVENTS_OVERHEAD > max || items + EVENTS_OVERHEAD > ITEMS_MAX) {
@@ -225,7 +230,8 @@ static void write_event(struct buf *b, const msgpack_object *event, bool whole)
 {
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < event->via.map.size; i++)
-		n += event->via.map.ptr[i].val.type != MSGPACK_OBJECT_NIL && !mp_str_eq(&event->via.map.ptr[i].key, "key");
+		n += event->via.map.ptr[i].val.type != MSGPACK_OBJECT_NIL &&
+		     !mp_str_eq(&event->via.map.ptr[i].key, "key");
 	mp_map(b, n);
 	for (uint32_t i = 0; i < event->via.map.size; i++) {
 		const msgpack_object_kv *kv = &event->via.map.ptr[i];
@@ -374,7 +380,8 @@ static void write_progress(struct buf *b, const struct open_step *o, const msgpa
 void watch_progress(struct server *srv, const struct open_step *o, const msgpack_object *progress)
 {
 	for (struct watch *w = srv->watches; w; w = w->next) {
-		struct session *s = uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
+		struct session *s =
+			uuid_eq(&w->task, &o->claim->task) && w->started ? session_find(srv, w->session) : NULL;
 		if (!s || !session_speaks(s))
 			continue;
 		struct outgoing out = {.s = s, .watch = w};

@@ -29,5 +29,6 @@ int server_watchdog(struct server *srv)
 	srv->ev_watchdog = event_new(srv->base, -1, EV_PERSIST, on_watchdog, srv);
 	if (!srv->ev_watchdog)
 		return -ENOMEM;
-	return event_add(srv->ev_watchdog, &(struct timeval){.tv_sec = (time_t)(period / USEC_PER_SEC), .tv_usec = (suseconds_t)(period % USEC_PER_SEC)});
+	return event_add(srv->ev_watchdog, &(struct timeval){.tv_sec = (time_t)(period / USEC_PER_SEC),
+	                                                     .tv_usec = (suseconds_t)(period % USEC_PER_SEC)});
 }

@@ -47,7 +47,8 @@ static void worker_drain(struct session *s)
 		mp_map(&s->wire.out, 0);
 		notify_end(s, mark);
 	}
-	log_info("worker %s (pid %d) is to finish what it runs, and to end", s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid);
+	log_info("worker %s (pid %d) is to finish what it runs, and to end",
+	         s->work.name[0] ? s->work.name : "without a name", (int)s->who.pid);
 	pool_run_backlog(s->srv);
 	pool_claim(s->srv);
 }

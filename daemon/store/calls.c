@@ -1,7 +1,8 @@
 /* One call of an engine function for a batch of requests, whatever happens meanwhile.
  *
- * A lost connection leaves the outcome of the call unknown. The thread keeps the batch, reconnects, fetches what the call claimed if it committed, and sends the batch again: the
- * engine functions answer a repeat as a repeat. Data that the database refuses is found by halving the batch, and only that request fails. */
+ * A lost connection leaves the outcome of the call unknown. The thread keeps the batch, reconnects, fetches what the
+ * call claimed if it committed, and sends the batch again: the engine functions answer a repeat as a repeat. Data that
+ * the database refuses is found by halving the batch, and only that request fails. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 
 #define CONNECT_TIMEOUT_MS 10000
 
-/* Connections ------------------------------------------------------------------------------------------------------------ */
+/* Connections ------------------------------------------------------------------------------------------------------ */
 
 void store_conn_set(struct store *s, int slot, PGconn *c)
 {
@@ -35,7 +36,8 @@ int store_connect_once(struct worker *w, struct err *e)
 	if (w->conn)
 		return 0;
 	alive_call("connecting");
-	int rc = db_connect(w->s->conninfo, w->s->cfg.pooled ? CONN_POOLED : CONN_HOT, CONNECT_TIMEOUT_MS, w->s->stop_fd, &w->conn, e);
+	int rc = db_connect(w->s->conninfo, w->s->cfg.pooled ? CONN_POOLED : CONN_HOT, CONNECT_TIMEOUT_MS,
+	                    w->s->stop_fd, &w->conn, e);
 	if (rc == 0)
 		store_conn_set(w->s, w->index, w->conn);
 	if (rc == 0 && !w->s->cfg.pooled && (rc = hot_attach(w->conn, w->settings, &why, e)) < 0)
@@ -74,12 +76,14 @@ static void set_stuck(struct store *s, bool stuck, const struct err *e)
 	store_post(s, d);
 }
 
-/* The outage is over for this thread once it is connected again. Waits for the outcome `why` of a failed call to pass; false: stopping, give up. */
+/* The outage is over for this thread once it is connected again. Waits for the outcome `why` of a failed call to pass;
+ * false: stopping, give up. */
 bool store_recover_from(struct worker *w, enum db_failure why, const struct err *e, unsigned tries)
 {
 	atomic_fetch_add(&w->s->n_retries, 1);
 	if ((tries & (tries - 1)) == 0)
-		log_warn("database: %s%s%s; keeping the batch and trying again", e->text, e->sqlstate[0] ? " SQLSTATE " : "", e->sqlstate);
+		log_warn("database: %s%s%s; keeping the batch and trying again", e->text,
+		         e->sqlstate[0] ? " SQLSTATE " : "", e->sqlstate);
 	if (why == DB_LOST) {
 		store_disconnect(w);
 		atomic_fetch_add(&w->s->n_reconnects, 1);
@@ -101,7 +105,7 @@ void store_post_fatal(struct store *s, const struct err *e)
 	store_post(s, d);
 }
 
-/* Slots of the journal --------------------------------------------------------------------------------------------------- */
+/* Slots of the journal --------------------------------------------------------------------------------------------- */
 
 static int take_slot(struct store *s)
 {
@@ -147,7 +151,7 @@ void store_end_call(struct worker *w, const struct hot_call *call, const struct 
 		store_forget(w->s, call->slot);
 }
 
-/* Calls ------------------------------------------------------------------------------------------------------------------ */
+/* Calls ------------------------------------------------------------------------------------------------------------ */
 
 /* Move the lists of `from` into `into` and free `from`. */
 static void merge(struct done *into, struct done *from)
@@ -178,7 +182,8 @@ static void merge(struct done *into, struct done *from)
 	done_free(from);
 }
 
-int store_attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+int store_attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n,
+                  struct done *out, enum db_failure *why, struct err *e)
 {
 	struct done *scratch = done_new(DONE_BATCH);
 	if (!scratch) {
@@ -197,7 +202,8 @@ int store_attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, str
 	return rc;
 }
 
-static int do_recover(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static int do_recover(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                      enum db_failure *why, struct err *e)
 {
 	(void)reqs, (void)n;
 	return hot_recover(w->hot, w->conn, call, out, why, e);
@@ -211,16 +217,19 @@ void store_fail(struct req **reqs, size_t n, const struct err *e)
 	}
 }
 
-/* A create that waited for another transaction, one of an application perhaps that takes its time: it alone fails, the others of its batch go on. */
+/* A create that waited for another transaction, one of an application perhaps that takes its time: it alone fails, the
+ * others of its batch go on. */
 static bool held_elsewhere(struct req **reqs, struct err *e)
 {
 	if (reqs[0]->kind != REQ_CREATE || strcmp(e->sqlstate, "55P03") != 0)
 		return false;
-	err_set(e, -EAGAIN, "overloaded", "another transaction that has not ended yet makes a task with the same identity, or the first one of the template");
+	err_set(e, -EAGAIN, "overloaded",
+	        "another transaction that has not ended yet makes a task with the same identity, or the first one of the template");
 	return true;
 }
 
-void store_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n, struct done *out)
+void store_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n,
+                struct done *out)
 {
 	for (unsigned tries = 0;; tries++) {
 		struct err e = {0};
@@ -233,7 +242,8 @@ void store_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown
 		}
 		if (unknown) {
 			rc = store_attempt(w, do_recover, &call, NULL, 0, out, &why, &e);
-			if (rc == 0) { /* its row keeps a late twin of the call out: calls to come have larger numbers */
+			/* its row keeps a late twin of the call out: calls to come have larger numbers */
+			if (rc == 0) {
 				store_end_call(w, &call, out->claims);
 				unknown = false;
 				out->replayed = true;

@@ -1,5 +1,6 @@
-/* Connections. Connecting uses the asynchronous calls with its own deadline, because connect_timeout does not bound a whole attempt and
- * must not outlive a stop request. Each poll asks PQsocket() anew: libpq may change the descriptor while it tries addresses. */
+/* Connections. Connecting uses the asynchronous calls with its own deadline, because connect_timeout does not bound a
+ * whole attempt and must not outlive a stop request. Each poll asks PQsocket() anew: libpq may change the descriptor
+ * while it tries addresses. */
 #include "daemon/store/conn.h"
 
 #include <errno.h>
@@ -42,14 +43,15 @@ static int finish_connecting(PGconn *c, int stop_fd, usec_t deadline, struct err
 			return err_set(e, -ECONNREFUSED, "database_unavailable", "%s", PQerrorMessage(c));
 		int r = wait_socket(c, st == PGRES_POLLING_READING ? POLLIN : POLLOUT, stop_fd, deadline);
 		if (r < 0)
-			return err_set(e, r, "database_unavailable", r == -ETIMEDOUT ? "connecting took too long" : "connecting was given up");
+			return err_set(e, r, "database_unavailable",
+			               r == -ETIMEDOUT ? "connecting took too long" : "connecting was given up");
 		st = PQconnectPoll(c);
 	}
 	return 0;
 }
 
-/* What a database or a role may have set for everybody, and what matters to connections that stay open. Not all servers know all of it. Without an operator: whose that
- * would be, the search path of the role says. */
+/* What a database or a role may have set for everybody, and what matters to connections that stay open. Not all servers
+ * know all of it. Without an operator: whose that would be, the search path of the role says. */
 static const char set_session[] =
 	"SELECT pg_catalog.set_config(wanted.name, wanted.mine, false) FROM (VALUES ('application_name', 'taskerd'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), "
 	"('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off')) AS wanted (name, mine) "
@@ -58,7 +60,8 @@ static const char set_session[] =
 /* What stays set as long as the connection lives. */
 static int set_up(PGconn *c, enum conn_kind kind, struct err *e)
 {
-	static const char *const settings[] = {[CONN_HOT] = COMMON_SETTINGS("SET ") HOT_SETTINGS("SET "), [CONN_PLAIN] = COMMON_SETTINGS("SET ")};
+	static const char *const settings[] =
+		{[CONN_HOT] = COMMON_SETTINGS("SET ") HOT_SETTINGS("SET "), [CONN_PLAIN] = COMMON_SETTINGS("SET ")};
 	enum db_failure why;
 	if (kind == CONN_POOLED)
 		return 0;
@@ -69,12 +72,19 @@ static int set_up(PGconn *c, enum conn_kind kind, struct err *e)
 /* What conninfo says itself comes later and wins. A dead network is noticed within a minute instead of hours. */
 static PGconn *start_connecting(const char *conninfo, int turn)
 {
-	static const char *const keys[] = {"application_name", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname", NULL};
+	static const char *const keys[] = {"application_name",
+	                                   "keepalives_idle",
+	                                   "keepalives_interval",
+	                                   "keepalives_count",
+	                                   "tcp_user_timeout",
+	                                   "dbname",
+	                                   NULL};
 	const char *const values[] = {"taskerd", "20", "10", "3", "60000", conninfo, NULL};
 	return turn == 0 ? PQconnectStartParams(keys, values, 1) : hosts_start(conninfo, turn, keys, values, 5);
 }
 
-static int connect_turn(const char *conninfo, enum conn_kind kind, int turn, int timeout_ms, int stop_fd, PGconn **ret, struct err *e)
+static int connect_turn(const char *conninfo, enum conn_kind kind, int turn, int timeout_ms, int stop_fd, PGconn **ret,
+                        struct err *e)
 {
 	cleanup_(cleanup_pgconn) PGconn *c = start_connecting(conninfo, turn);
 	if (!c)
@@ -90,8 +100,8 @@ static int connect_turn(const char *conninfo, enum conn_kind kind, int turn, int
 	return 0;
 }
 
-/* Of several hosts libpq goes on to the next when one refuses, but waits for one that says nothing, as a machine that has lost its power does. So each host has its turn to be
- * the first. */
+/* Of several hosts libpq goes on to the next when one refuses, but waits for one that says nothing, as a machine that
+ * has lost its power does. So each host has its turn to be the first. */
 int db_connect(const char *conninfo, enum conn_kind kind, int timeout_ms, int stop_fd, PGconn **ret, struct err *e)
 {
 	int n = hosts_count(conninfo), r = -ETIMEDOUT;
@@ -112,9 +122,11 @@ static const struct {
 	const char *prefix;
 	enum db_failure why;
 } failures[] = {
-	{"TK001", DB_FENCED}, {"TK002", DB_RETRY}, {"40001", DB_RETRY}, {"40P01", DB_RETRY}, {"55P03", DB_RETRY}, {"57014", DB_RETRY},
+	{"TK001", DB_FENCED}, {"TK002", DB_RETRY}, {"40001", DB_RETRY}, {"40P01", DB_RETRY}, {"55P03",
+	 DB_RETRY}, {"57014", DB_RETRY},
 	{"57P", DB_LOST},     {"08", DB_LOST},     {"25006", DB_LOST}, {"53", DB_FULL},	{"58", DB_FULL},
-	{"42", DB_FULL},      {"XX", DB_FULL}, /* a damaged or half-restored schema: keep everything until an operator has mended it */
+	/* a damaged or half-restored schema: keep everything until an operator has mended it */
+	{"42", DB_FULL},      {"XX", DB_FULL},
 };
 
 enum db_failure db_failed(PGconn *c, const PGresult *r, struct err *e)
@@ -160,7 +172,8 @@ static int take_result(PGconn *c, PGresult *result, PGresult **ret, enum db_fail
 	return 0;
 }
 
-int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why, struct err *e)
+int db_query(PGconn *c, const char *sql, int n, const char *const *params, PGresult **ret, enum db_failure *ret_why,
+             struct err *e)
 {
 	return take_result(c, ALIVE_ASKING(PQexecParams(c, sql, n, NULL, params, NULL, NULL, 0)), ret, ret_why, e);
 }
@@ -189,7 +202,8 @@ static int await_answer(PGconn *c, int timeout_ms, int stop_fd)
 	return 0;
 }
 
-int db_query_within(PGconn *c, const char *sql, int n, const char *const *params, int timeout_ms, int stop_fd, PGresult **ret, enum db_failure *ret_why, struct err *e)
+int db_query_within(PGconn *c, const char *sql, int n, const char *const *params, int timeout_ms, int stop_fd,
+                    PGresult **ret, enum db_failure *ret_why, struct err *e)
 {
 	PGresult *last = NULL, *r;
 	*ret_why = DB_LOST;
@@ -197,7 +211,8 @@ int db_query_within(PGconn *c, const char *sql, int n, const char *const *params
 		return err_set(e, -EIO, "database_unavailable", "%s", PQerrorMessage(c));
 	int rc = await_answer(c, timeout_ms, stop_fd);
 	if (rc < 0)
-		return err_set(e, rc, "database_unavailable", rc == -ETIMEDOUT ? "the database does not answer" : "%s", PQerrorMessage(c));
+		return err_set(e, rc, "database_unavailable", rc == -ETIMEDOUT ? "the database does not answer" : "%s",
+		               PQerrorMessage(c));
 	while ((r = PQgetResult(c))) {
 		PQclear(last);
 		last = r;

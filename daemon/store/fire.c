@@ -19,7 +19,7 @@ static const char *const condition_names[] = {
 	[EVENT_ALWAYS] = "always",
 };
 
-/* Declarations ----------------------------------------------------------------------------------------------------------- */
+/* Declarations ----------------------------------------------------------------------------------------------------- */
 
 static enum event_condition condition_of(const msgpack_object *word)
 {
@@ -68,7 +68,8 @@ static int read_one(struct declared_events *d, const msgpack_object *o)
 	ev->condition = condition_of(mp_get(o, "condition"));
 	size_t mark = mp_map_open(&d->words);
 	for (size_t i = 0; i < 4; i++)
-		copy_word(&d->words, o, (const char *const[]){"name", "condition", "delivery_mode", "publisher"}[i], &n);
+		copy_word(&d->words, o, (const char *const[]){"name", "condition", "delivery_mode", "publisher"}[i],
+		          &n);
 	mp_map_close(&d->words, mark, n);
 	return d->words.failed ? d->words.failed : read_schema(mp_get(o, "schema"), &ev->schema);
 }
@@ -97,7 +98,9 @@ int declared_read(struct declared_events *d, const char *json, size_t len, struc
 		mp_value_done(&v);
 	}
 	buf_done(&tmp);
-	return rc < 0 ? err_set(e, rc, "internal", "publishes_events: %s", rc == -ENOMEM ? "out of memory" : "not a list of declarations") : 0;
+	return rc < 0 ? err_set(e, rc, "internal", "publishes_events: %s",
+	                        rc == -ENOMEM ? "out of memory" : "not a list of declarations")
+	              : 0;
 }
 
 void declared_done(struct declared_events *d)
@@ -130,7 +133,7 @@ bool event_fires(enum event_condition c, enum outcome outcome, bool final)
 	return true;
 }
 
-/* What is wrong ---------------------------------------------------------------------------------------------------------- */
+/* What is wrong ---------------------------------------------------------------------------------------------------- */
 
 struct complaints { /* JSON list */
 	struct buf list;
@@ -186,7 +189,7 @@ static int note_complaints(struct text *meta, struct complaints *c)
 	return failed;
 }
 
-/* What is known ---------------------------------------------------------------------------------------------------------- */
+/* What is known ---------------------------------------------------------------------------------------------------- */
 
 static const struct event_word *word_for(const struct req_result *q, const char *name)
 {
@@ -233,16 +236,20 @@ static bool payload_fits(const struct declared_event *ev, const struct text *pay
 	const char *json = payload->s ? payload->s : "null";
 	int rc = ev->schema ? schema_validate(ev->schema, json, payload->s ? payload->n : 4, &v) : 0;
 	if (rc > 0 && v.n > 0)
-		snprintf(why, size, "payload%.60s %.180s%s", v.items[0].instance, v.items[0].message, v.total > 1 ? " (and more)" : "");
+		snprintf(why, size, "payload%.60s %.180s%s", v.items[0].instance, v.items[0].message,
+		         v.total > 1 ? " (and more)" : "");
 	else
-		snprintf(why, size, rc > 0 ? "the payload takes too much work to check" : "the payload cannot be checked: out of memory, or nested too deeply");
+		snprintf(why, size,
+		         rc > 0 ? "the payload takes too much work to check"
+		                : "the payload cannot be checked: out of memory, or nested too deeply");
 	utf8_scrub(why);
 	violations_done(&v);
 	return rc == 0;
 }
 
 /* The numbers of declarations that fire, but not with this payload. */
-static void put_refused(struct buf *out, const struct declared_events *d, const struct req_result *q, bool final, struct complaints *c)
+static void put_refused(struct buf *out, const struct declared_events *d, const struct req_result *q, bool final,
+                        struct complaints *c)
 {
 	const struct text *standard = q->outcome == OUTCOME_SUCCESS ? &q->result : &q->error;
 	unsigned n = 0;

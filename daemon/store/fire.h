@@ -1,5 +1,6 @@
-/* Domain events, before they are published: what a template declares for a step, and what the daemon knows of the end of an attempt that the database cannot: the words of the
- * worker's publishers, and which payloads do not fit their schema. */
+/* Domain events, before they are published: what a template declares for a step, and what the daemon knows of the end
+ * of an attempt that the database cannot: the words of the worker's publishers, and which payloads do not fit their
+ * schema. */
 #pragma once
 #include "daemon/base/err.h"
 #include "daemon/store/request.h"
@@ -28,6 +29,6 @@ void declared_done(struct declared_events *d);
 /* Whether the end of an attempt meets a condition; `final`: the step has failed with it. As tasker.event_fires. */
 bool event_fires(enum event_condition c, enum outcome outcome, bool final);
 
-/* Write p_events of tasker.publish_events into q->known, once, and put what is wrong into the attempt's metadata. `final`: a failure is the step's last. Returns how many events
- * are refused, or -ENOMEM. */
+/* Write p_events of tasker.publish_events into q->known, once, and put what is wrong into the attempt's metadata.
+ * `final`: a failure is the step's last. Returns how many events are refused, or -ENOMEM. */
 int fire_prepare(const struct declared_events *d, struct req_result *q, bool final);

@@ -8,12 +8,14 @@
 #include "protocol/mp.h"
 #include "protocol/mpjson.h"
 
-/* What a child with no other parent is given: all that its parent was given, but for the farthest if they are as many as a step may be given, and the parent's own result. */
+/* What a child with no other parent is given: all that its parent was given, but for the farthest if they are as many
+ * as a step may be given, and the parent's own result. */
 static bool child_inherits(const struct tcache_step *s, const struct tcache_step *c, const struct claim *held)
 {
 	if (!held || c->n_parents != 1 || held->parts.n_deps != (unsigned)s->n_ancestors)
 		return false;
-	return c->n_ancestors == s->n_ancestors + 1 || (c->n_ancestors == CLAIM_DEPS_MAX && s->n_ancestors == CLAIM_DEPS_MAX);
+	return c->n_ancestors == s->n_ancestors + 1 ||
+	       (c->n_ancestors == CLAIM_DEPS_MAX && s->n_ancestors == CLAIM_DEPS_MAX);
 }
 
 bool handover_possible(const struct tcache_template *t, const struct req_result *q)
@@ -79,7 +81,8 @@ static void put_inherited(struct claim *cl, const struct tcache_template *t, con
 	cl->fields++;
 }
 
-static struct claim *begin(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, int fence, const struct uuid *task)
+static struct claim *begin(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no,
+                           int fence, const struct uuid *task)
 {
 	const struct tcache_step *s = &t->steps[no];
 	struct claim *cl = calloc(1, sizeof *cl);
@@ -115,8 +118,8 @@ static struct claim *finish(struct claim *cl, enum db_failure *why, struct err *
 	return NULL;
 }
 
-struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t, int no, int fence, const struct req *parent,
-			     enum db_failure *why, struct err *e)
+struct claim *handover_claim(struct prover *prover, const struct hot_call *call, const struct tcache_template *t,
+                             int no, int fence, const struct req *parent, enum db_failure *why, struct err *e)
 {
 	const struct req_result *q = &parent->result;
 	struct claim *cl = begin(prover, call, t, no, fence, &parent->task);
@@ -127,7 +130,8 @@ struct claim *handover_claim(struct prover *prover, const struct hot_call *call,
 	return finish(cl, why, e);
 }
 
-struct claim *handover_root(struct hot *h, PGconn *c, const struct hot_call *call, const struct req *q, int template_id, int no, enum db_failure *why, struct err *e)
+struct claim *handover_root(struct hot *h, PGconn *c, const struct hot_call *call, const struct req *q, int template_id,
+                            int no, enum db_failure *why, struct err *e)
 {
 	char uuid[UUID_TEXT];
 	struct mpjson_error je;

@@ -1,6 +1,8 @@
-/* Calls that the database does not answer while it answers others: one of its processes stands still (SIGSTOP, a debugger, a page that its disk does not deliver). That cannot be
- * told from one that works for long, so nothing is refused and nothing is taken for lost; but others do not wait for it, operators are told, and a batch goes its way over another
- * connection as if this one had been cut: the journal says whether it has committed, and keeps a twin that wakes up later out. */
+/* Calls that the database does not answer while it answers others: one of its processes stands still (SIGSTOP, a
+ * debugger, a page that its disk does not deliver). That cannot be told from one that works for long, so nothing is
+ * refused and nothing is taken for lost; but others do not wait for it, operators are told, and a batch goes its way
+ * over another connection as if this one had been cut: the journal says whether it has committed, and keeps a twin that
+ * wakes up later out. */
 #include "daemon/store/store_impl.h"
 
 #include <stdio.h>

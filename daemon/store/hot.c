@@ -12,7 +12,9 @@
 #define START_MAX 200 /* tasks that begin in one call */
 
 /* Arrays for the items of a batch, in parameter order; reused from call to call. */
-static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4, PG_INT4, PG_TEXT, PG_BOOL, PG_INT8, PG_JSONB, PG_JSONB, PG_JSONB, PG_FLOAT4, PG_UUID, PG_TIMESTAMPTZ, PG_INT4, PG_JSONB, PG_BOOL};
+static const enum pg_type record_types[N_RECORD] = {PG_INT8, PG_INT4,        PG_INT4,  PG_TEXT,  PG_BOOL,
+                                                    PG_INT8, PG_JSONB,       PG_JSONB, PG_JSONB, PG_FLOAT4,
+                                                    PG_UUID, PG_TIMESTAMPTZ, PG_INT4,  PG_JSONB, PG_BOOL};
 static const enum pg_type next_types[N_NEXT] = {PG_INT8, PG_INT4, PG_INT8, PG_INT4, PG_INT4, PG_INT8, PG_INT4};
 static const enum pg_type create_types[N_CREATE] = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_JSONB, PG_JSONB, PG_INT4};
 
@@ -66,9 +68,10 @@ struct hot *hot_free(struct hot *h)
 	return NULL;
 }
 
-/* Building calls --------------------------------------------------------------------------------------------------------- */
+/* Building calls --------------------------------------------------------------------------------------------------- */
 
-/* Sum the credits the requests bring: quotas by handler (a pool's credits count for each handler it runs) and their total. */
+/* Sum the credits the requests bring: quotas by handler (a pool's credits count for each handler it runs) and their
+ * total. */
 static int sum_offers(struct hot *h, struct req **reqs, size_t n)
 {
 	struct {
@@ -139,7 +142,9 @@ static bool inherits(struct hot *h, PGconn *c, const struct req_result *q)
 {
 	enum db_failure why;
 	struct err ignored;
-	const struct tcache_template *t = q->held && q->outcome == OUTCOME_SUCCESS ? tcache_get(h->templates, c, q->template_id, &why, &ignored) : NULL;
+	const struct tcache_template *t = q->held && q->outcome == OUTCOME_SUCCESS
+	                                          ? tcache_get(h->templates, c, q->template_id, &why, &ignored)
+	                                          : NULL;
 	return t && handover_possible(t, q);
 }
 
@@ -236,10 +241,12 @@ static bool add_events(struct hot *h, struct params *p, struct req **reqs, size_
 }
 
 /* One call for the whole batch. */
-static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, PGresult **ret, enum db_failure *why, struct err *e)
+static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, PGresult **ret,
+                   enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
-	static const enum stmt by_kind[REQ_KIND_COUNT] = {[REQ_RESULT] = S_RECORD, [REQ_CREATE] = S_CREATE, [REQ_CLAIM] = S_CLAIM, [REQ_START] = S_START};
+	static const enum stmt by_kind[REQ_KIND_COUNT] =
+		{[REQ_RESULT] = S_RECORD, [REQ_CREATE] = S_CREATE, [REQ_CLAIM] = S_CLAIM, [REQ_START] = S_START};
 	enum stmt s = by_kind[reqs[0]->kind];
 	add_common(&p, call);
 	int cap = sum_offers(h, reqs, n);
@@ -250,7 +257,8 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 		int rc = record_arrays(h, c, reqs, n, why, e);
 		if (rc < 0)
 			return rc;
-		ok = add_arrays(&p, h->record, REC_EVENTS) && add_events(h, &p, reqs, n) && add_array(&p, &h->record[REC_INHERITS]) && ok;
+		ok = add_arrays(&p, h->record, REC_EVENTS) && add_events(h, &p, reqs, n) &&
+		     add_array(&p, &h->record[REC_INHERITS]) && ok;
 	} else if (s == S_CREATE) {
 		create_arrays(h, reqs, n);
 		ok = add_arrays(&p, h->create, N_CREATE) && ok;
@@ -264,7 +272,8 @@ static int run_all(struct hot *h, PGconn *c, const struct hot_call *call, struct
 	return hot_execute(h, c, s, &p, ret, why, e);
 }
 
-/* A message that others have put into a queue can make the call fail, and all that wait behind it would wait for ever. */
+/* A message that others have put into a queue can make the call fail, and all that wait behind it would wait for
+ * ever. */
 static bool foreign_aside(PGconn *c, enum req_kind kind, const struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -272,13 +281,17 @@ static bool foreign_aside(PGconn *c, enum req_kind kind, const struct err *e)
 	enum db_failure why;
 	if ((kind != REQ_CLAIM && kind != REQ_START) || strncmp(e->sqlstate, "22", 2) != 0) /* data exception */
 		return false;
-	if (db_query(c, "SELECT tasker.set_foreign_aside()", 0, NULL, &r, &why, &ignored) < 0 || strcmp(PQgetvalue(r, 0, 0), "0") == 0)
+	if (db_query(c, "SELECT tasker.set_foreign_aside()", 0, NULL, &r, &why, &ignored) < 0 ||
+	    strcmp(PQgetvalue(r, 0, 0), "0") == 0)
 		return false;
-	log_event(LOG_STRANGE_MESSAGES, NULL, "%s messages that no taskerd has written were moved from the queues of steps to their archives (%s)", PQgetvalue(r, 0, 0), e->text);
+	log_event(LOG_STRANGE_MESSAGES, NULL,
+	          "%s messages that no taskerd has written were moved from the queues of steps to their archives (%s)",
+	          PQgetvalue(r, 0, 0), e->text);
 	return true;
 }
 
-int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+            enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	int rc = 0;
@@ -306,7 +319,8 @@ int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **
 	return rc;
 }
 
-int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e)
+int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why,
+                struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -317,7 +331,8 @@ int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct do
 	return rc < 0 ? rc : read_rows(h, c, call, r, true, NULL, 0, out, why, e);
 }
 
-int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e)
+int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why,
+              struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -326,7 +341,8 @@ int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, NULL, 0, out, why, e);
 }
 
-int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out,
+               enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -339,7 +355,8 @@ int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req
 	return rc < 0 ? rc : read_rows(h, c, call, r, false, &q, 1, out, why, e);
 }
 
-int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out,
+               enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;

@@ -24,17 +24,25 @@ struct hot_call {
 	uint64_t seq;		  /* number of the call, growing */
 	int slot;		  /* free row of the journal for what this call claims */
 	bool notify;		  /* other nodes listen */
-	size_t max_body; /* a step's inputs may take this much MessagePack; dependencies that do not fit are left for step.dependencies */
+	/* a step's inputs may take this much MessagePack; dependencies that do not fit are left for
+	 * step.dependencies */
+	size_t max_body;
 };
 
-/* All `n` requests are of the same kind (result, create or claim). 0: committed; each request has its status, and claims, settled tasks and queue hints are added to *out.
- * Negative: nothing is known to be committed (DB_LOST: unknown), *why and *e say more; no request is changed. */
-int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
+/* All `n` requests are of the same kind (result, create or claim). 0: committed; each request has its status, and
+ * claims, settled tasks and queue hints are added to *out. Negative: nothing is known to be committed (DB_LOST:
+ * unknown), *why and *e say more; no request is changed. */
+int hot_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+            enum db_failure *why, struct err *e) must_check;
 /* After DB_LOST: what the call claimed if it did commit; appended to out->claims. */
-int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
+int hot_recover(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why,
+                struct err *e) must_check;
 /* At start: what this node held; appended to out->claims, without payloads. */
-int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why, struct err *e) must_check;
-int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;
-int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out, enum db_failure *why, struct err *e) must_check;
+int hot_adopt(struct hot *h, PGconn *c, const struct hot_call *call, struct done *out, enum db_failure *why,
+              struct err *e) must_check;
+int hot_states(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out,
+               enum db_failure *why, struct err *e) must_check;
+int hot_cancel(struct hot *h, PGconn *c, const struct hot_call *call, struct req *r, struct done *out,
+               enum db_failure *why, struct err *e) must_check;
 /* After hot_run: those of the batch that want another call, in `ret`; returns how many. */
 size_t many_left(struct req **reqs, size_t n, struct req **ret);

@@ -1,6 +1,8 @@
-/* The keeper thread: what has to be done from time to time and by nobody in particular. Tasks that have passed a limit of their template are dealt with, finished ones are
- * archived or deleted. It has a connection of its own, so that neither the lease nor the hot path waits for it, but only while it looks: a daemon with nothing to do holds
- * no more connections than it needs. Any node does it, one at a time: the functions take an advisory lock, and each call is a small transaction. */
+/* The keeper thread: what has to be done from time to time and by nobody in particular. Tasks that have passed a limit
+ * of their template are dealt with, finished ones are archived or deleted. It has a connection of its own, so that
+ * neither the lease nor the hot path waits for it, but only while it looks: a daemon with nothing to do holds no more
+ * connections than it needs. Any node does it, one at a time: the functions take an advisory lock, and each call is a
+ * small transaction. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
@@ -51,7 +53,8 @@ static int call(struct keeper *k, const char *sql, const char *arg, long *ret_di
 {
 	enum db_failure why = DB_LOST;
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = db_query_within(k->conn, sql, 2, (const char *[]){k->node, arg}, CALL_TIMEOUT_MS, k->s->stop_fd, &r, &why, e);
+	int rc = db_query_within(k->conn, sql, 2, (const char *[]){k->node, arg}, CALL_TIMEOUT_MS, k->s->stop_fd, &r,
+	                         &why, e);
 	if (rc < 0)
 		return rc;
 	*ret_did = strtol(PQgetvalue(r, 0, 0), NULL, 10);
@@ -65,7 +68,8 @@ static uint64_t busy(struct store *s)
 	return atomic_load(&s->n_results) + atomic_load(&s->n_creates);
 }
 
-/* How long to pause after a call: as long as it took, because the database has others to serve; a quarter of that if this daemon had nothing for it meanwhile. */
+/* How long to pause after a call: as long as it took, because the database has others to serve; a quarter of that if
+ * this daemon had nothing for it meanwhile. */
 static int breath(usec_t took, bool alone)
 {
 	usec_t ms = took / USEC_PER_MSEC / (alone ? 4 : 1);
@@ -73,7 +77,8 @@ static int breath(usec_t took, bool alone)
 }
 
 /* Call until there is nothing left to do. */
-static int chore(struct keeper *k, const char *sql, const char *arg, const char *what, _Atomic uint64_t *counter, struct err *e)
+static int chore(struct keeper *k, const char *sql, const char *arg, const char *what, _Atomic uint64_t *counter,
+                 struct err *e)
 {
 	long total = 0;
 	bool more = true;
@@ -103,13 +108,17 @@ static void look_round(struct keeper *k)
 	char left_alone[16];
 	snprintf(left_alone, sizeof left_alone, "%d", LEFT_ALONE_MS);
 	if (rc == 0)
-		rc = chore(k, "SELECT did, more FROM tasker.go_on_for_others($1::int, $2::int)", left_alone, "actions on large tasks finished that others had begun", NULL, &e);
+		rc = chore(k, "SELECT did, more FROM tasker.go_on_for_others($1::int, $2::int)", left_alone,
+		           "actions on large tasks finished that others had begun", NULL, &e);
 	if (rc == 0)
-		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit, "tasks have passed a limit of their template", &k->s->n_late, &e);
+		rc = chore(k, "SELECT over, looked >= $2::int FROM tasker.sweep_deadlines($1::int, $2::int)", limit,
+		           "tasks have passed a limit of their template", &k->s->n_late, &e);
 	if (rc == 0)
-		rc = chore(k, "SELECT did, more FROM tasker.retain($1::int, $2::jsonb)", k->s->retention, "finished tasks archived or deleted", &k->s->n_removed, &e);
+		rc = chore(k, "SELECT did, more FROM tasker.retain($1::int, $2::jsonb)", k->s->retention,
+		           "finished tasks archived or deleted", &k->s->n_removed, &e);
 	if (rc < 0 && rc != -ECANCELED && !k->complained)
-		log_warn("looking after tasks: %s%s%s; trying again", e.text, e.sqlstate[0] ? " SQLSTATE " : "", e.sqlstate);
+		log_warn("looking after tasks: %s%s%s; trying again", e.text, e.sqlstate[0] ? " SQLSTATE " : "",
+		         e.sqlstate);
 	k->complained = rc < 0;
 	disconnect(k);
 }

@@ -1,6 +1,7 @@
-/* The lane: when nothing else is going on, the loop sends a single simple request itself, over the connection of a thread that sleeps, and reads the answer when it has come. That
- * saves two changes of thread, which on an idle machine cost as much as the request. While the database is at work, the loop makes what the usual answer leads to, so that it is only
- * to be sent then. Whatever is not the usual course is given back to the thread. */
+/* The lane: when nothing else is going on, the loop sends a single simple request itself, over the connection of a
+ * thread that sleeps, and reads the answer when it has come. That saves two changes of thread, which on an idle machine
+ * cost as much as the request. While the database is at work, the loop makes what the usual answer leads to, so that it
+ * is only to be sent then. Whatever is not the usual course is given back to the thread. */
 #include "daemon/store/schemas.h"
 #include "daemon/store/store_impl.h"
 
@@ -8,12 +9,13 @@
 
 #define LANE_BYTES (32u << 10) /* of texts: sending them does not block, the socket is empty and takes more */
 
-/* With the lock held: a request that may be sent by the loop, taken off the list, and the thread to borrow from. A thread is idle from before it posts its answer: it may
- * be on its way to sleep, and finds there that it is lent. */
+/* With the lock held: a request that may be sent by the loop, taken off the list, and the thread to borrow from. A
+ * thread is idle from before it posts its answer: it may be on its way to sleep, and finds there that it is lent. */
 static struct worker *borrow(struct store *s, struct req **ret)
 {
 	struct req *q = s->hot.n == 1 ? req_of(s->hot.head) : NULL;
-	if (!q || s->lent || s->cfg.pooled || !s->adopted || s->stopping || s->n_idle < s->n_threads || q->bytes > LANE_BYTES || (q->kind != REQ_RESULT && q->kind != REQ_CREATE))
+	if (!q || s->lent || s->cfg.pooled || !s->adopted || s->stopping || s->n_idle < s->n_threads ||
+	    q->bytes > LANE_BYTES || (q->kind != REQ_RESULT && q->kind != REQ_CREATE))
 		return NULL;
 	struct worker *w = s->workers[s->idle[s->n_idle - 1]];
 	if (!w || !w->conn || PQstatus(w->conn) != CONNECTION_OK)
@@ -84,7 +86,8 @@ int store_kick(struct store *s)
 		lane->began = now_mono();
 		lane->call = store_new_call(w);
 	}
-	if (!lane || schemas_concern(w->hot->names, w->hot->templates, q) || !one_prepare(w->hot, &lane->call, q, &lane->one)) {
+	if (!lane || schemas_concern(w->hot->names, w->hot->templates, q) ||
+	    !one_prepare(w->hot, &lane->call, q, &lane->one)) {
 		if (lane)
 			store_forget(s, lane->call.slot);
 		free(lane);

@@ -1,5 +1,7 @@
-/* Batches of the usual cases: successes whose effects the daemon knows, since the steps that they make ready have no other parent, and tasks of one name without options. Nothing need
- * be looked up for each item, counted or read back, so this costs the database half of what record_results and create_tasks cost. Other items of a batch are left for them. */
+/* Batches of the usual cases: successes whose effects the daemon knows, since the steps that they make ready have no
+ * other parent, and tasks of one name without options. Nothing need be looked up for each item, counted or read back,
+ * so this costs the database half of what record_results and create_tasks cost. Other items of a batch are left for
+ * them. */
 #include "daemon/store/hot_impl.h"
 
 #include <endian.h>
@@ -12,7 +14,8 @@
 #define PURSES_MAX 16
 #define WORTH_MIN 8 /* items, and half of the batch: what is left costs a call and a commit of its own */
 
-enum { TAKE_TASK, TAKE_STEP, QUEUE_TASK, QUEUE_STEP, QUEUE_HANDLER, SINK_TASK, SINK_ITEM }; /* h->next, as record_many has them */
+/* h->next, as record_many has them */
+enum { TAKE_TASK, TAKE_STEP, QUEUE_TASK, QUEUE_STEP, QUEUE_HANDLER, SINK_TASK, SINK_ITEM };
 enum { REFUSED, SETTLED };				      /* its columns */
 enum { NEW_TEMPLATE, NEW_ROOT, NEW_HANDLER, NEW_TAKEN };	      /* those of create_many */
 
@@ -116,7 +119,8 @@ static bool add_or_null(struct params *p, struct pgarray *a)
 
 static bool add_params(struct hot *h, struct params *p)
 {
-	static const enum record_array sent[] = {REC_TASK, REC_STEP, REC_FENCE, REC_RESULT, REC_BYTES, REC_META, REC_EXEC, REC_WORKER, REC_FINISHED};
+	static const enum record_array sent[] = {REC_TASK, REC_STEP, REC_FENCE,  REC_RESULT,  REC_BYTES,
+	                                         REC_META, REC_EXEC, REC_WORKER, REC_FINISHED};
 	bool ok = true;
 	for (size_t i = 0; i < sizeof sent / sizeof *sent; i++)
 		ok = add_array(p, &h->record[sent[i]]) && ok;
@@ -152,7 +156,8 @@ static int64_t element(const PGresult *r, int col, int size, int i, int *ret_n)
 {
 	uint64_t be = 0;
 	const char *at = PQgetvalue(r, 0, col);
-	int len = PQgetlength(r, 0, col); /* dimensions, flags, type, length, lower bound; then length and value of each */
+	/* dimensions, flags, type, length, lower bound; then length and value of each */
+	int len = PQgetlength(r, 0, col);
 	*ret_n = PQgetisnull(r, 0, col) || len < 20 ? 0 : (len - 20) / (4 + size);
 	if (i < *ret_n)
 		memcpy((char *)&be + sizeof be - (size_t)size, at + 24 + (4 + size) * i, (size_t)size);
@@ -186,7 +191,8 @@ static void read_settled(struct hot *h, const struct many *m, const PGresult *r,
 }
 
 /* The steps that item `at` has made ready; those that were claimed begin at *ret_taken of the list. */
-static int note_children(struct hot *h, const struct hot_call *call, const struct many *m, size_t at, size_t *ret_taken, struct done *out, enum db_failure *why, struct err *e)
+static int note_children(struct hot *h, const struct hot_call *call, const struct many *m, size_t at, size_t *ret_taken,
+                         struct done *out, enum db_failure *why, struct err *e)
 {
 	const struct req *q = m->reqs[at];
 	const struct tcache_template *t = tcache_find(h->templates, q->result.template_id);
@@ -203,7 +209,8 @@ static int note_children(struct hot *h, const struct hot_call *call, const struc
 }
 
 /* The call has committed. */
-static int finish(struct hot *h, const struct hot_call *call, const struct many *m, const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
+static int finish(struct hot *h, const struct hot_call *call, const struct many *m, const PGresult *r, struct done *out,
+                  enum db_failure *why, struct err *e)
 {
 	int rc = 0;
 	size_t taken = 0;
@@ -219,7 +226,8 @@ static int finish(struct hot *h, const struct hot_call *call, const struct many 
 	return rc;
 }
 
-static int record(struct hot *h, PGconn *c, const struct hot_call *call, struct many *m, struct done *out, enum db_failure *why, struct err *e)
+static int record(struct hot *h, PGconn *c, const struct hot_call *call, struct many *m, struct done *out,
+                  enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -232,7 +240,7 @@ static int record(struct hot *h, PGconn *c, const struct hot_call *call, struct 
 	return rc < 0 ? rc : 1;
 }
 
-/* Tasks ------------------------------------------------------------------------------------------------------------------ */
+/* Tasks ------------------------------------------------------------------------------------------------------------ */
 
 static bool same_text(const struct text *a, const struct text *b)
 {
@@ -242,7 +250,8 @@ static bool same_text(const struct text *a, const struct text *b)
 /* Tasks of the same template as `first`, checked against the same one. */
 static bool create_fits(const struct req_create *first, const struct req_create *q)
 {
-	return !q->opts.s && q->checked == first->checked && same_text(&q->name, &first->name) && same_text(&q->ns, &first->ns) && same_text(&q->version, &first->version);
+	return !q->opts.s && q->checked == first->checked && same_text(&q->name, &first->name) &&
+	       same_text(&q->ns, &first->ns) && same_text(&q->version, &first->version);
 }
 
 static bool prepare_create(struct hot *h, const struct hot_call *call, struct many *m, struct params *p)
@@ -272,7 +281,8 @@ static bool prepare_create(struct hot *h, const struct hot_call *call, struct ma
 	return ok;
 }
 
-static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, const struct many *m, const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
+static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, const struct many *m, const PGresult *r,
+                         struct done *out, enum db_failure *why, struct err *e)
 {
 	int template_id = (int)row_number(r, NEW_TEMPLATE), root = (int)row_number(r, NEW_ROOT), taken = 0;
 	for (size_t i = 0; i < m->n; i++) {
@@ -298,7 +308,8 @@ static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, 
 	return 0;
 }
 
-static int create(struct hot *h, PGconn *c, const struct hot_call *call, struct many *m, struct done *out, enum db_failure *why, struct err *e)
+static int create(struct hot *h, PGconn *c, const struct hot_call *call, struct many *m, struct done *out,
+                  enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -313,7 +324,7 @@ static int create(struct hot *h, PGconn *c, const struct hot_call *call, struct 
 	return rc < 0 ? rc : 1;
 }
 
-/* Batches ---------------------------------------------------------------------------------------------------------------- */
+/* Batches ---------------------------------------------------------------------------------------------------------- */
 
 static bool fits(struct hot *h, PGconn *c, const struct req *first, const struct req *q)
 {
@@ -322,9 +333,11 @@ static bool fits(struct hot *h, PGconn *c, const struct req *first, const struct
 	return q->kind == REQ_RESULT ? result_fits(h, c, &q->result) : create_fits(&first->create, &q->create);
 }
 
-int many_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+int many_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+             enum db_failure *why, struct err *e)
 {
-	bool usual = !h->pooled && (reqs[0]->kind == REQ_RESULT || reqs[0]->kind == REQ_CREATE); /* a refusal would end a pooler's transaction */
+	/* a refusal would end a pooler's transaction */
+	bool usual = !h->pooled && (reqs[0]->kind == REQ_RESULT || reqs[0]->kind == REQ_CREATE);
 	cleanup_(cleanup_free) struct req **mine = usual ? malloc(n * sizeof(struct req *)) : NULL;
 	struct many m = {.reqs = mine};
 	for (size_t i = 0; mine && i < n; i++)
@@ -332,7 +345,8 @@ int many_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *
 			mine[m.n++] = reqs[i];
 	if (m.n < WORTH_MIN || m.n * 2 < n)
 		return 0;
-	int rc = reqs[0]->kind == REQ_RESULT ? record(h, c, call, &m, out, why, e) : create(h, c, call, &m, out, why, e);
+	int rc =
+		reqs[0]->kind == REQ_RESULT ? record(h, c, call, &m, out, why, e) : create(h, c, call, &m, out, why, e);
 	free(m.taken);
 	for (size_t i = 0; rc == 1 && i < n; i++)
 		if (reqs[i]->status[0] == '\0')

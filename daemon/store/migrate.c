@@ -1,5 +1,5 @@
-/* Migrations. `pgmq` is installed by the real extension if the server has it, else by our own script, unless something made it before: a pgmq schema
- * that others created is never changed. */
+/* Migrations. `pgmq` is installed by the real extension if the server has it, else by our own script, unless something
+ * made it before: a pgmq schema that others created is never changed. */
 #include "daemon/store/migrate.h"
 
 #include <errno.h>
@@ -53,7 +53,8 @@ static int check_server(PGconn *c, struct err *e)
 	int v = PQserverVersion(c);
 	if (v >= SCHEMA_MIN_SERVER)
 		return 0;
-	return err_set(e, -ESTALE, "internal", "PostgreSQL %d.%d is too old: taskerd needs 13 or newer", v / 10000, v % 100);
+	return err_set(e, -ESTALE, "internal", "PostgreSQL %d.%d is too old: taskerd needs 13 or newer", v / 10000,
+	               v % 100);
 }
 
 static int schema_version(PGconn *c, int *ret, enum db_failure *why, struct err *e)
@@ -89,7 +90,9 @@ static int apply(PGconn *c, const struct sql_script *s, struct err *e)
 	if (r < 0)
 		return r;
 	if (s->number == 1)
-		r = run(c, "CREATE SCHEMA tasker; CREATE TABLE tasker.schema_migrations (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())", e);
+		r = run(c,
+		        "CREATE SCHEMA tasker; CREATE TABLE tasker.schema_migrations (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+		        e);
 	if (r == 0 && s->number == 1)
 		r = install_pgmq(c, e);
 	if (r == 0)
@@ -98,7 +101,8 @@ static int apply(PGconn *c, const struct sql_script *s, struct err *e)
 		char number[16];
 		enum db_failure why;
 		snprintf(number, sizeof number, "%d", s->number);
-		r = db_query(c, "INSERT INTO tasker.schema_migrations (version, name) VALUES ($1::int, $2)", 2, (const char *[]){number, s->name}, NULL, &why, e);
+		r = db_query(c, "INSERT INTO tasker.schema_migrations (version, name) VALUES ($1::int, $2)", 2,
+		             (const char *[]){number, s->name}, NULL, &why, e);
 	}
 	if (r == 0)
 		return run(c, "COMMIT", e);
@@ -115,7 +119,9 @@ static int migrate_locked(PGconn *c, int *ret_from, int *ret_to, struct err *e)
 		return r;
 	*ret_to = *ret_from;
 	if (*ret_from > schema_newest())
-		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd", *ret_from, schema_newest());
+		return err_set(e, -ESTALE, "internal",
+		               "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd",
+		               *ret_from, schema_newest());
 	for (const struct sql_script *s = sql_scripts; s->name; s++) {
 		if (s->number <= *ret_from)
 			continue;
@@ -138,7 +144,8 @@ int schema_migrate(PGconn *c, int *ret_from, int *ret_to, struct err *e)
 		return r;
 	r = migrate_locked(c, ret_from, ret_to, e);
 	struct err ignored;
-	(void)!run(c, "SELECT pg_advisory_unlock(" MIGRATION_LOCK "); RESET statement_timeout; RESET lock_timeout", &ignored);
+	(void)!run(c, "SELECT pg_advisory_unlock(" MIGRATION_LOCK "); RESET statement_timeout; RESET lock_timeout",
+	           &ignored);
 	return r;
 }
 
@@ -153,10 +160,16 @@ int schema_check(PGconn *c, enum db_failure *ret_why, struct err *e)
 		return r;
 	*ret_why = DB_REFUSED;
 	if (have == 0)
-		return err_set(e, -ESTALE, "internal", "the database has no tasker schema: run `taskerd --migrate` with the same database once");
+		return err_set(
+			e, -ESTALE, "internal",
+			"the database has no tasker schema: run `taskerd --migrate` with the same database once");
 	if (have < schema_newest())
-		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd needs %d: run `taskerd --migrate`", have, schema_newest());
+		return err_set(e, -ESTALE, "internal",
+		               "the schema is at version %d, this taskerd needs %d: run `taskerd --migrate`", have,
+		               schema_newest());
 	if (have > schema_newest())
-		return err_set(e, -ESTALE, "internal", "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd", have, schema_newest());
+		return err_set(e, -ESTALE, "internal",
+		               "the schema is at version %d, this taskerd knows up to %d: install a newer taskerd",
+		               have, schema_newest());
 	return 0;
 }

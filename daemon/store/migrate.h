@@ -14,5 +14,6 @@ extern const struct sql_script sql_scripts[]; /* ends with a NULL name */
 int schema_migrate(PGconn *c, int *ret_from, int *ret_to, struct err *e) must_check;
 /* The version this program brings and needs. */
 int schema_newest(void);
-/* 0 if the server and its schema fit this program; -ESTALE with an explanation (too old a server, no schema, older or newer schema). *ret_why tells a lost connection. */
+/* 0 if the server and its schema fit this program; -ESTALE with an explanation (too old a server, no schema, older or
+ * newer schema). *ret_why tells a lost connection. */
 int schema_check(PGconn *c, enum db_failure *ret_why, struct err *e) must_check;

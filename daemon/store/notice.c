@@ -37,7 +37,8 @@ static bool next_number(const char **at, unsigned max, unsigned *ret)
 
 static struct done *queue_has(const char *ns)
 {
-	struct done *d = strlen(ns) > 0 && strlen(ns) < sizeof ((struct fired *)0)->ns ? done_new(DONE_NOTIFY_EVENTS) : NULL;
+	struct done *d =
+		strlen(ns) > 0 && strlen(ns) < sizeof((struct fired *)0)->ns ? done_new(DONE_NOTIFY_EVENTS) : NULL;
 	if (d)
 		done_add_event(d, ns, 0, NULL, 0);
 	return d;
@@ -48,7 +49,8 @@ static bool add_piece(struct notice *p, const char *at)
 {
 	char id[sizeof p->id];
 	unsigned part = 0, parts = 0;
-	bool sound = next_word(&at, id, sizeof id) && next_number(&at, PARTS_MAX, &part) && next_number(&at, PARTS_MAX, &parts) && part >= 1 && part <= parts;
+	bool sound = next_word(&at, id, sizeof id) && next_number(&at, PARTS_MAX, &part) &&
+	             next_number(&at, PARTS_MAX, &parts) && part >= 1 && part <= parts;
 	if (sound && part == 1) {
 		notice_reset(p);
 		snprintf(p->id, sizeof p->id, "%s", id);

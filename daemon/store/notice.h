@@ -1,5 +1,6 @@
-/* Notifications about domain events, from other nodes and from whoever may notify: "e NODE ID PART PARTS TEXT", a piece of an event (its pieces come in order, with nothing between
- * them), and "q NODE NAMESPACE", the namespace's queue has messages. See tasker.notify_event. */
+/* Notifications about domain events, from other nodes and from whoever may notify: "e NODE ID PART PARTS TEXT", a piece
+ * of an event (its pieces come in order, with nothing between them), and "q NODE NAMESPACE", the namespace's queue has
+ * messages. See tasker.notify_event. */
 #pragma once
 #include "daemon/store/request.h"
 

@@ -1,5 +1,5 @@
-/* The single-row path. Setting up the set-based statements costs more than the work when there is one item, and with what the daemon knows of the template nothing need be
- * looked up. */
+/* The single-row path. Setting up the set-based statements costs more than the work when there is one item, and with
+ * what the daemon knows of the template nothing need be looked up. */
 #include "daemon/store/hot_impl.h"
 
 #include <endian.h>
@@ -36,8 +36,8 @@ static bool add_some(struct params *p, struct pgarray *a)
 	return true;
 }
 
-int note_child(struct hot *h, const struct hot_call *call, const struct tcache_template *t, int child, bool taken, const struct req *q, struct done *out, enum db_failure *why,
-	       struct err *e)
+int note_child(struct hot *h, const struct hot_call *call, const struct tcache_template *t, int child, bool taken,
+               const struct req *q, struct done *out, enum db_failure *why, struct err *e)
 {
 	if (!taken) {
 		done_add_id(out, t->steps[child].handler_id);
@@ -51,8 +51,8 @@ int note_child(struct hot *h, const struct hot_call *call, const struct tcache_t
 	return 0;
 }
 
-static int note_children(struct hot *h, const struct hot_call *call, const struct tcache_template *t, const struct req *q, const bool *takes, struct done *out,
-			 enum db_failure *why, struct err *e)
+static int note_children(struct hot *h, const struct hot_call *call, const struct tcache_template *t,
+                         const struct req *q, const bool *takes, struct done *out, enum db_failure *why, struct err *e)
 {
 	const struct tcache_step *s = &t->steps[q->result.step_no];
 	int rc = 0;
@@ -92,7 +92,8 @@ static bool prepare_result(struct hot *h, const struct hot_call *call, const str
 	struct params *p = &ret->p;
 	const struct req_result *v = &q->result;
 	const struct tcache_template *t = tcache_find(h->templates, v->template_id);
-	if (v->outcome != OUTCOME_SUCCESS || v->publishes || !t || !handover_possible(t, v) || t->steps[v->step_no].n_children > ONE_CHILDREN_MAX)
+	if (v->outcome != OUTCOME_SUCCESS || v->publishes || !t || !handover_possible(t, v) ||
+	    t->steps[v->step_no].n_children > ONE_CHILDREN_MAX)
 		return false;
 	ret->stmt = S_RECORD_ONE;
 	add_common(p, call);
@@ -137,7 +138,8 @@ static bool prepare_create(struct hot *h, const struct hot_call *call, const str
 bool one_prepare(struct hot *h, const struct hot_call *call, const struct req *q, struct one *ret)
 {
 	*ret = (struct one){0};
-	return q->kind == REQ_RESULT ? prepare_result(h, call, q, ret) : q->kind == REQ_CREATE && prepare_create(h, call, q, ret);
+	return q->kind == REQ_RESULT ? prepare_result(h, call, q, ret)
+	                             : q->kind == REQ_CREATE && prepare_create(h, call, q, ret);
 }
 
 struct done *one_foresee(struct hot *h, const struct hot_call *call, struct one *one, const struct req *q)
@@ -145,14 +147,15 @@ struct done *one_foresee(struct hot *h, const struct hot_call *call, struct one 
 	struct err ignored;
 	enum db_failure why;
 	struct done *d = one->stmt == S_RECORD_ONE ? done_new(DONE_BATCH) : NULL;
-	if (d && note_children(h, call, tcache_find(h->templates, q->result.template_id), q, one->takes, d, &why, &ignored) < 0)
+	if (d && note_children(h, call, tcache_find(h->templates, q->result.template_id), q, one->takes, d, &why,
+	                       &ignored) < 0)
 		d = done_free(d);
 	one->foreseen = d != NULL;
 	return d;
 }
 
-static int finish_result(struct hot *h, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
-			 struct err *e)
+static int finish_result(struct hot *h, const struct hot_call *call, const struct one *one, struct req *q,
+                         const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
 {
 	const struct tcache_template *t = tcache_find(h->templates, q->result.template_id);
 	int64_t what = row_number(r, 0);
@@ -168,7 +171,8 @@ static int finish_result(struct hot *h, const struct hot_call *call, const struc
 /* Columns of tasker.create_one. */
 enum { NEW_TASK, NEW_TEMPLATE, NEW_ROOT, NEW_HANDLER, NEW_TAKEN };
 
-static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
+static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, const PGresult *r,
+                         struct done *out, enum db_failure *why, struct err *e)
 {
 	if (PQgetisnull(r, 0, NEW_TASK))
 		return 0;
@@ -180,7 +184,8 @@ static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, 
 		done_add_id(out, (int)row_number(r, NEW_HANDLER));
 		return 1;
 	}
-	struct claim *cl = handover_root(h, c, call, q, (int)row_number(r, NEW_TEMPLATE), (int)row_number(r, NEW_ROOT), why, e);
+	struct claim *cl =
+		handover_root(h, c, call, q, (int)row_number(r, NEW_TEMPLATE), (int)row_number(r, NEW_ROOT), why, e);
 	if (!cl)
 		return -ENOMEM;
 	cl->task_id = row_number(r, NEW_TASK);
@@ -190,15 +195,17 @@ static int finish_create(struct hot *h, PGconn *c, const struct hot_call *call, 
 	return 1;
 }
 
-int one_finish(struct hot *h, PGconn *c, const struct hot_call *call, const struct one *one, struct req *q, const PGresult *r, struct done *out, enum db_failure *why,
-	       struct err *e)
+int one_finish(struct hot *h, PGconn *c, const struct hot_call *call, const struct one *one, struct req *q,
+               const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
 {
-	return one->stmt == S_RECORD_ONE ? finish_result(h, call, one, q, r, out, why, e) : finish_create(h, c, call, q, r, out, why, e);
+	return one->stmt == S_RECORD_ONE ? finish_result(h, call, one, q, r, out, why, e)
+	                                 : finish_create(h, c, call, q, r, out, why, e);
 }
 
 bool one_must_load(struct hot *h, const struct one *one, const PGresult *r)
 {
-	return one->stmt == S_CREATE_ONE && flag(r, NEW_TAKEN) && !tcache_find(h->templates, (int)row_number(r, NEW_TEMPLATE));
+	return one->stmt == S_CREATE_ONE && flag(r, NEW_TAKEN) &&
+	       !tcache_find(h->templates, (int)row_number(r, NEW_TEMPLATE));
 }
 
 bool one_is_refusal(const struct err *e)
@@ -206,7 +213,8 @@ bool one_is_refusal(const struct err *e)
 	return strcmp(e->sqlstate, "TK002") == 0 || strcmp(e->sqlstate, "23505") == 0;
 }
 
-int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out, enum db_failure *why, struct err *e)
+int one_run(struct hot *h, PGconn *c, const struct hot_call *call, struct req *q, struct done *out,
+            enum db_failure *why, struct err *e)
 {
 	struct one one;
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;

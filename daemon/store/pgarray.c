@@ -1,5 +1,5 @@
-/* Binary array: int32 dimensions, int32 has-nulls, int32 element OID, int32 size, int32 lower bound, then int32 length and bytes for each
- * element (-1 for NULL). All big endian. */
+/* Binary array: int32 dimensions, int32 has-nulls, int32 element OID, int32 size, int32 lower bound, then int32 length
+ * and bytes for each element (-1 for NULL). All big endian. */
 #include "daemon/store/pgarray.h"
 
 #include <endian.h>

@@ -1,4 +1,5 @@
-/* Query parameters in PostgreSQL's binary form: one-dimensional arrays built element by element, so that neither side parses or escapes text. */
+/* Query parameters in PostgreSQL's binary form: one-dimensional arrays built element by element, so that neither side
+ * parses or escapes text. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

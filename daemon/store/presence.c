@@ -1,6 +1,6 @@
-/* The presence thread: one connection that holds the node's advisory lock (so that no other daemon can use its name), proves life by a lease row,
- * listens for hints from other nodes, and takes back what dead nodes held. NOTIFY is a hint only: after every (re)connection the loop is
- * told to look at everything. */
+/* The presence thread: one connection that holds the node's advisory lock (so that no other daemon can use its name),
+ * proves life by a lease row, listens for hints from other nodes, and takes back what dead nodes held. NOTIFY is a hint
+ * only: after every (re)connection the loop is told to look at everything. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
@@ -25,8 +25,10 @@
 static const struct {
 	const char *name;
 	enum done_kind kind;
-} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED}, {"tasker_templates", DONE_BATCH}, {"tasker_cancel", DONE_NOTIFY_CANCEL},
-		{"tasker_nodes", DONE_BATCH}, {"tasker_drain", DONE_NOTIFY_DRAIN}, {"tasker_events", DONE_BATCH}, {"tasker_tokens", DONE_NOTIFY_TOKENS}};
+} channels[] = {{"tasker_ready", DONE_NOTIFY_READY}, {"tasker_settled", DONE_NOTIFY_SETTLED},
+                {"tasker_templates", DONE_BATCH},    {"tasker_cancel", DONE_NOTIFY_CANCEL},
+                {"tasker_nodes", DONE_BATCH},        {"tasker_drain", DONE_NOTIFY_DRAIN},
+                {"tasker_events", DONE_BATCH},       {"tasker_tokens", DONE_NOTIFY_TOKENS}};
 
 struct presence {
 	struct store *s;
@@ -37,7 +39,8 @@ struct presence {
 	struct notice notice; /* an event that comes in pieces */
 };
 
-static int query(struct presence *p, const char *sql, int n, const char *const *v, PGresult **ret, enum db_failure *why, struct err *e)
+static int query(struct presence *p, const char *sql, int n, const char *const *v, PGresult **ret, enum db_failure *why,
+                 struct err *e)
 {
 	return db_query_within(p->conn, sql, n, v, p->s->cfg.lease_ttl_ms, p->s->stop_fd, ret, why, e);
 }
@@ -61,16 +64,20 @@ static int prepare_schema(struct presence *p, enum db_failure *why, struct err *
 	int r = schema_check(p->conn, why, e);
 	cleanup_(cleanup_pgresult) PGresult *q = NULL;
 	if (r == 0)
-		r = query(p, "SELECT coalesce((SELECT 'extension ' || extversion FROM pg_extension WHERE extname = 'pgmq'),"
-			     " CASE WHEN to_regproc('pgmq.taskerd_implementation') IS NULL THEN 'sql' ELSE 'taskerd' END)", 0, NULL, &q, why, e);
+		r = query(
+			p,
+			"SELECT coalesce((SELECT 'extension ' || extversion FROM pg_extension WHERE extname = 'pgmq'),"
+			" CASE WHEN to_regproc('pgmq.taskerd_implementation') IS NULL THEN 'sql' ELSE 'taskerd' END)",
+			0, NULL, &q, why, e);
 	if (r == 0)
 		snprintf(p->pgmq, sizeof p->pgmq, "%s", PQgetvalue(q, 0, 0));
 	p->schema_ok = r == 0;
 	return r;
 }
 
-/* The name's lock is held by a connection that has lost its daemon without the server noticing: ours of before (this incarnation is the registered one), or that of a
- * predecessor whose lease has run out. A living daemon renews its lease. */
+/* The name's lock is held by a connection that has lost its daemon without the server noticing: ours of before (this
+ * incarnation is the registered one), or that of a predecessor whose lease has run out. A living daemon renews its
+ * lease. */
 static bool lock_is_a_ghosts(struct presence *p)
 {
 	char inc[16];
@@ -78,7 +85,9 @@ static bool lock_is_a_ghosts(struct presence *p)
 	struct err e;
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	snprintf(inc, sizeof inc, "%d", p->s->registered ? p->s->node.incarnation : 0);
-	if (query(p, "SELECT 1 FROM tasker.nodes WHERE node_name = $1 AND (incarnation = $2::int OR lease_until < now())", 2, (const char *[]){p->s->node_name, inc}, &r, &why, &e) < 0)
+	if (query(p,
+	          "SELECT 1 FROM tasker.nodes WHERE node_name = $1 AND (incarnation = $2::int OR lease_until < now())",
+	          2, (const char *[]){p->s->node_name, inc}, &r, &why, &e) < 0)
 		return false;
 	return PQntuples(r) > 0;
 }
@@ -86,7 +95,8 @@ static bool lock_is_a_ghosts(struct presence *p)
 static int try_lock(struct presence *p, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = query(p, "SELECT pg_try_advisory_lock(" NODE_LOCK_CLASS ", hashtext($1))", 1, (const char *[]){p->s->node_name}, &r, why, e);
+	int rc = query(p, "SELECT pg_try_advisory_lock(" NODE_LOCK_CLASS ", hashtext($1))", 1,
+	               (const char *[]){p->s->node_name}, &r, why, e);
 	p->locked = rc == 0 && PQgetvalue(r, 0, 0)[0] == 't';
 	return rc;
 }
@@ -98,16 +108,23 @@ static int lock_name(struct presence *p, enum db_failure *why, struct err *e)
 		int rc = try_lock(p, why, e);
 		if (rc < 0 || p->locked)
 			return rc;
-		/* A server's process that stands still does not let go of it. Who has registered is told by its incarnation, and goes on; the lock is tried again with each proof of life. */
+		/* A server's process that stands still does not let go of it. Who has registered is told by its
+		 * incarnation, and goes on; the lock is tried again with each proof of life. */
 		if (ours && p->s->registered && now > begun + GHOST_PATIENCE_US)
 			return 0;
 		if ((ours = lock_is_a_ghosts(p)))
-			(void)!query(p, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = " NODE_LOCK_CLASS "::oid"
-					" AND objid = (hashtext($1)::bigint & 4294967295)::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-				     1, (const char *[]){p->s->node_name}, NULL, why, e);
+			(void)!query(
+				p,
+				"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = " NODE_LOCK_CLASS
+				"::oid"
+				" AND objid = (hashtext($1)::bigint & 4294967295)::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+				1, (const char *[]){p->s->node_name}, NULL, why, e);
 		*why = p->s->registered ? DB_LOST : DB_REFUSED;
 		if (now > begun + NODE_LOCK_PATIENCE_US)
-			return err_set(e, -EBUSY, "conflict", "another taskerd uses the node name \"%s\" on this database; give each its own --node-name (or a process of PostgreSQL that stands still holds its lock: see pg_locks, locktype advisory)", p->s->node_name);
+			return err_set(
+				e, -EBUSY, "conflict",
+				"another taskerd uses the node name \"%s\" on this database; give each its own --node-name (or a process of PostgreSQL that stands still holds its lock: see pg_locks, locktype advisory)",
+				p->s->node_name);
 		struct pollfd f = {.fd = p->s->stop_fd, .events = POLLIN};
 		if (ALIVE_WAITING(poll(&f, 1, 50)) > 0)
 			return err_set(e, -ECANCELED, "shutting_down", "stopping");
@@ -134,7 +151,8 @@ static int first_registration(struct presence *p, enum db_failure *why, struct e
 	gethostname(host, sizeof host - 1);
 	snprintf(pid, sizeof pid, "%d", (int)getpid());
 	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
-	int rc = query(p, "SELECT * FROM tasker.node_register($1, $2, $3::int, $4, $5::int)", 5, (const char *[]){p->s->node_name, host, pid, p->s->version, ttl}, &r, why, e);
+	int rc = query(p, "SELECT * FROM tasker.node_register($1, $2, $3::int, $4, $5::int)", 5,
+	               (const char *[]){p->s->node_name, host, pid, p->s->version, ttl}, &r, why, e);
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&p->s->lock);
@@ -164,15 +182,19 @@ static int heartbeat(struct presence *p, enum db_failure *why, struct err *e)
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
 	snprintf(inc, sizeof inc, "%d", p->s->node.incarnation);
 	snprintf(ttl, sizeof ttl, "%d", p->s->cfg.lease_ttl_ms);
-	snprintf(info, sizeof info, "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u,\"handlers\":%s}", p->s->cfg.threads, l.sessions, l.workers, l.open_steps,
-		 l.handlers[0] ? l.handlers : "{}");
+	snprintf(info, sizeof info,
+	         "{\"store_threads\":%d,\"sessions\":%u,\"workers\":%u,\"open_steps\":%u,\"handlers\":%s}",
+	         p->s->cfg.threads, l.sessions, l.workers, l.open_steps, l.handlers[0] ? l.handlers : "{}");
 	int rc = query(p, "SELECT * FROM tasker.node_heartbeat($1::int, $2::int, $3::int, $4, $5::jsonb, $6::jsonb)", 6,
-		       (const char *[]){node, inc, ttl, draining ? "draining" : "up", info, atomic_load(&p->s->notify) && l.by_worker[0] ? l.by_worker : NULL}, &r, why, e);
+	               (const char *[]){node, inc, ttl, draining ? "draining" : "up", info,
+	                                atomic_load(&p->s->notify) && l.by_worker[0] ? l.by_worker : NULL},
+	               &r, why, e);
 	if (rc < 0)
 		return rc;
 	if (PQgetvalue(r, 0, 0)[0] != 't') {
 		*why = DB_FENCED;
-		return err_set(e, -ESTALE, "conflict", "another taskerd has taken over the node name \"%s\"", p->s->node_name);
+		return err_set(e, -ESTALE, "conflict", "another taskerd has taken over the node name \"%s\"",
+		               p->s->node_name);
 	}
 	atomic_store(&p->s->notify, strtol(PQgetvalue(r, 0, 1), NULL, 10) > 0);
 	if (PQgetvalue(r, 0, 2)[0] == 't') {
@@ -206,7 +228,8 @@ static int ask_others(struct presence *p, enum db_failure *why, struct err *e)
 	return rc;
 }
 
-/* What the server's process of a call that hangs waits for: the one of all that hold its lock whose transaction is the oldest, or what else the server says. */
+/* What the server's process of a call that hangs waits for: the one of all that hold its lock whose transaction is the
+ * oldest, or what else the server says. */
 static int explain(struct presence *p, int slot, int backend, enum db_failure *why, struct err *e)
 {
 	static const char sql[] =
@@ -223,7 +246,8 @@ static int explain(struct presence *p, int slot, int backend, enum db_failure *w
 		return rc;
 	pthread_mutex_lock(&p->s->lock);
 	if (p->s->backends[slot] == backend)
-		utf8_copy(p->s->blocked[slot], sizeof p->s->blocked[slot], PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0));
+		utf8_copy(p->s->blocked[slot], sizeof p->s->blocked[slot], PQgetvalue(r, 0, 0),
+		          (size_t)PQgetlength(r, 0, 0));
 	pthread_mutex_unlock(&p->s->lock);
 	return 0;
 }
@@ -247,20 +271,26 @@ static int reclaim_one(struct presence *p, bool *ret_more, enum db_failure *why,
 	char node[16];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	snprintf(node, sizeof node, "%d", p->s->node.node_no);
-	int rc = query(p, "SELECT kind, idx, status, handler_id, attempt, context FROM tasker.reclaim($1::int, true, " RECLAIM_STEPS ")", 1, (const char *[]){node}, &r, why, e);
+	int rc = query(
+		p,
+		"SELECT kind, idx, status, handler_id, attempt, context FROM tasker.reclaim($1::int, true, " RECLAIM_STEPS
+		")",
+		1, (const char *[]){node}, &r, why, e);
 	if (rc < 0 || PQntuples(r) == 0)
 		return rc;
 	struct done *d = done_new(DONE_NOTIFY_READY);
 	for (int i = 0; i < PQntuples(r); i++)
 		if (PQgetvalue(r, i, 0)[0] == 'a') {
-			log_event(LOG_NODE_LOST, NULL, "node %s has lost its lease: %s steps given to others", PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
+			log_event(LOG_NODE_LOST, NULL, "node %s has lost its lease: %s steps given to others",
+			          PQgetvalue(r, i, 2), PQgetvalue(r, i, 4));
 			atomic_fetch_add(&p->s->n_reclaims, 1);
 			atomic_fetch_add(&p->s->n_reclaimed_steps, strtoull(PQgetvalue(r, i, 4), NULL, 10));
 			*ret_more = true;
 		} else if (d && PQgetvalue(r, i, 0)[0] == 'q')
 			done_add_id(d, (int)strtol(PQgetvalue(r, i, 3), NULL, 10));
 		else if (d && PQgetvalue(r, i, 0)[0] == 'e')
-			done_add_event(d, PQgetvalue(r, i, 2), (unsigned)strtoul(PQgetvalue(r, i, 1), NULL, 10), PQgetisnull(r, i, 5) ? NULL : PQgetvalue(r, i, 5), (size_t)PQgetlength(r, i, 5));
+			done_add_event(d, PQgetvalue(r, i, 2), (unsigned)strtoul(PQgetvalue(r, i, 1), NULL, 10),
+			               PQgetisnull(r, i, 5) ? NULL : PQgetvalue(r, i, 5), (size_t)PQgetlength(r, i, 5));
 	if (d)
 		store_post(p->s, d);
 	return 0;
@@ -281,7 +311,10 @@ static int reclaim(struct presence *p, enum db_failure *why, struct err *e)
 static int load_handlers(struct presence *p, enum db_failure *why, struct err *e)
 {
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
-	int rc = query(p, "SELECT h.handler_id, n.name, h.callable, n.paused FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY 1", 0, NULL, &r, why, e);
+	int rc = query(
+		p,
+		"SELECT h.handler_id, n.name, h.callable, n.paused FROM tasker.handlers h JOIN tasker.namespaces n USING (namespace_id) ORDER BY 1",
+		0, NULL, &r, why, e);
 	if (rc < 0)
 		return rc;
 	struct done *d = done_new(DONE_NOTIFY_TEMPLATES);
@@ -325,7 +358,8 @@ static int listen_all(struct presence *p, enum db_failure *why, struct err *e)
 	int rc = query(p, "SELECT secret FROM tasker.channels", 0, NULL, &r, why, e);
 	for (size_t i = 0; rc == 0 && i < sizeof channels / sizeof *channels; i++) {
 		char sql[128];
-		snprintf(sql, sizeof sql, "LISTEN \"%s_%s\"", channels[i].name, PQntuples(r) > 0 ? PQgetvalue(r, 0, 0) : "");
+		snprintf(sql, sizeof sql, "LISTEN \"%s_%s\"", channels[i].name,
+		         PQntuples(r) > 0 ? PQgetvalue(r, 0, 0) : "");
 		rc = query(p, sql, 0, NULL, NULL, why, e);
 	}
 	return rc;
@@ -399,7 +433,8 @@ static void drain_notifications(struct presence *p, bool *ret_templates)
 			*ret_templates = true;
 		if (is_on(n, "tasker_nodes"))
 			atomic_store(&p->s->notify, true); /* until the next heartbeat counts them */
-		struct done *d = is_on(n, "tasker_events") ? notice_read(&p->notice, p->s->node.node_no, n->extra) : read_notification(n);
+		struct done *d = is_on(n, "tasker_events") ? notice_read(&p->notice, p->s->node.node_no, n->extra)
+		                                           : read_notification(n);
 		if (d)
 			store_post(p->s, d);
 		PQfreemem(n);
@@ -441,9 +476,11 @@ static int live(struct presence *p, enum db_failure *why, struct err *e)
 		}
 		if (rc < 0)
 			return rc;
-		struct pollfd f[2] = {{.fd = PQsocket(p->conn), .events = POLLIN}, {.fd = p->s->stop_fd, .events = POLLIN}};
+		struct pollfd f[2] = {{.fd = PQsocket(p->conn), .events = POLLIN},
+		                      {.fd = p->s->stop_fd, .events = POLLIN}};
 		drain_notifications(p, &templates);
-		if (!templates && ALIVE_WAITING(poll(f, 2, (int)((next - now) / USEC_PER_MSEC) + 1)) < 0 && errno != EINTR)
+		if (!templates && ALIVE_WAITING(poll(f, 2, (int)((next - now) / USEC_PER_MSEC) + 1)) < 0 &&
+		    errno != EINTR)
 			return err_set(e, -errno, "internal", "poll: %s", strerror(errno));
 		if (f[1].revents)
 			return 0;

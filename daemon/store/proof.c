@@ -40,7 +40,8 @@ struct prover *prover_free(struct prover *p)
 static bool prepare(struct prover *p, const uint8_t secret[SECRET_LEN])
 {
 	static char digest[] = "SHA256";
-	const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+	const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+	                             OSSL_PARAM_construct_end()};
 	if (p->keyed && CRYPTO_memcmp(p->secret, secret, SECRET_LEN) == 0)
 		return EVP_MAC_init(p->ctx, NULL, 0, NULL) == 1;
 	p->keyed = EVP_MAC_init(p->ctx, secret, SECRET_LEN, params) == 1;
@@ -48,7 +49,8 @@ static bool prepare(struct prover *p, const uint8_t secret[SECRET_LEN])
 	return p->keyed;
 }
 
-int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, uint32_t fence, uint8_t out[PROOF_LEN])
+int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no,
+               uint32_t fence, uint8_t out[PROOF_LEN])
 {
 	uint8_t msg[24], mac[EVP_MAX_MD_SIZE];
 	size_t mac_len = 0;
@@ -56,7 +58,8 @@ int proof_make(struct prover *p, const uint8_t secret[SECRET_LEN], const struct 
 	memcpy(msg, task->b, 16);
 	memcpy(msg + 16, &be_step, 4);
 	memcpy(msg + 20, &be_fence, 4);
-	if (!prepare(p, secret) || EVP_MAC_update(p->ctx, msg, sizeof msg) != 1 || EVP_MAC_final(p->ctx, mac, &mac_len, sizeof mac) != 1 || mac_len < PROOF_LEN - 4) {
+	if (!prepare(p, secret) || EVP_MAC_update(p->ctx, msg, sizeof msg) != 1 ||
+	    EVP_MAC_final(p->ctx, mac, &mac_len, sizeof mac) != 1 || mac_len < PROOF_LEN - 4) {
 		p->keyed = false;
 		return -ENOMEM; /* nothing else stops it */
 	}
@@ -77,7 +80,8 @@ bool proof_equal(const uint8_t a[PROOF_LEN], const uint8_t b[PROOF_LEN])
 	return CRYPTO_memcmp(a, b, PROOF_LEN) == 0;
 }
 
-int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no, const uint8_t proof[PROOF_LEN], uint32_t *ret_fence)
+int proof_check(struct prover *p, const uint8_t secret[SECRET_LEN], const struct uuid *task, unsigned step_no,
+                const uint8_t proof[PROOF_LEN], uint32_t *ret_fence)
 {
 	uint8_t want[PROOF_LEN];
 	if (proof_make(p, secret, task, step_no, proof_fence(proof), want) < 0)

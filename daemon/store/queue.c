@@ -1,11 +1,13 @@
-/* What waits for the store threads, and which of them takes it: under the lock, all requests of the kind at the head of the queue that have arrived (up to batch_max),
- * or a part of them while others are idle. While that is written the next batch gathers: no timer, no tuning. */
+/* What waits for the store threads, and which of them takes it: under the lock, all requests of the kind at the head of
+ * the queue that have arrived (up to batch_max), or a part of them while others are idle. While that is written the
+ * next batch gathers: no timer, no tuning. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define BATCH_BYTES (16u << 20) /* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
+/* texts in one call: far below PostgreSQL's limit of 1 GiB a message, and soon committed */
+#define BATCH_BYTES (16u << 20)
 #define SHARE_MIN 64 /* requests that are worth a call of their own */
 #define HOT_PER_API 2 /* hot batches after which a waiting API call has its turn */
 
@@ -22,9 +24,10 @@ void store_list_init(struct list *l)
 	*l = (struct list){.tail = &l->head};
 }
 
-/* Threads that wait -------------------------------------------------------------------------------------------------------- */
+/* Threads that wait ------------------------------------------------------------------------------------------------ */
 
-/* Choose who is to wake: signal its condition, best after the unlock. NULL: nobody waits, whoever is done next looks again. */
+/* Choose who is to wake: signal its condition, best after the unlock. NULL: nobody waits, whoever is done next looks
+ * again. */
 static pthread_cond_t *choose_idle(struct store *s)
 {
 	if (s->n_idle == 0)
@@ -91,7 +94,7 @@ void store_wake_all(struct store *s)
 	pthread_cond_broadcast(&s->work);
 }
 
-/* Taking work ------------------------------------------------------------------------------------------------------------ */
+/* Taking work ------------------------------------------------------------------------------------------------------ */
 
 /* Up to `max` requests and BATCH_BYTES of the same kind as the first, in order. */
 static size_t take_same_kind(struct list *l, struct req **out, size_t max)
@@ -116,8 +119,8 @@ static size_t take_same_kind(struct list *l, struct req **out, size_t max)
 	return n;
 }
 
-/* How many to take of those that wait: a fair part when other threads have nothing to do. Else, with one worker that is given steps and gives all results back together, one
- * thread would always have all of them, and the others none. */
+/* How many to take of those that wait: a fair part when other threads have nothing to do. Else, with one worker that is
+ * given steps and gives all results back together, one thread would always have all of them, and the others none. */
 static size_t share_of(const struct store *s)
 {
 	size_t takers = (size_t)s->n_idle + 1, share = (s->hot.n + takers - 1) / takers;
@@ -197,14 +200,15 @@ bool store_api_again(struct worker *w, struct req *r)
 		list_push(&s->api, &r->mail);
 	pthread_mutex_unlock(&s->lock);
 	if (stopping) {
-		err_set(&e, -EAGAIN, "shutting_down", "the daemon is stopping; what was begun is finished by it or another one");
+		err_set(&e, -EAGAIN, "shutting_down",
+		        "the daemon is stopping; what was begun is finished by it or another one");
 		store_fail(&r, 1, &e);
 	} else
 		store_api_finished(w);
 	return !stopping;
 }
 
-/* Giving work ------------------------------------------------------------------------------------------------------------ */
+/* Giving work ------------------------------------------------------------------------------------------------------ */
 
 size_t store_bytes(struct store *s)
 {

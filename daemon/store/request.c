@@ -7,8 +7,12 @@
 #include "protocol/mpjson.h"
 
 const char *const outcome_names[OUTCOME_COUNT] = {
-	[OUTCOME_SUCCESS] = "success",	       [OUTCOME_HANDLER_ERROR] = "handler_error", [OUTCOME_PERMANENT_ERROR] = "permanent_error",
-	[OUTCOME_INVALID_RESULT] = "invalid_result", [OUTCOME_TIMEOUT] = "timeout",	  [OUTCOME_WORKER_LOST] = "worker_lost",
+	[OUTCOME_SUCCESS] = "success",
+	[OUTCOME_HANDLER_ERROR] = "handler_error",
+	[OUTCOME_PERMANENT_ERROR] = "permanent_error",
+	[OUTCOME_INVALID_RESULT] = "invalid_result",
+	[OUTCOME_TIMEOUT] = "timeout",
+	[OUTCOME_WORKER_LOST] = "worker_lost",
 	[OUTCOME_RELEASED] = "released",
 };
 

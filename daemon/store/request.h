@@ -1,5 +1,6 @@
-/* What the loop thread asks of the store threads and what comes back. Plain data: ids and copies, never pointers into another thread's objects;
- * a struct pool_handlers is immutable and reference counted, so sharing it is sharing a value. */
+/* What the loop thread asks of the store threads and what comes back. Plain data: ids and copies, never pointers into
+ * another thread's objects; a struct pool_handlers is immutable and reference counted, so sharing it is sharing a
+ * value. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -96,7 +97,8 @@ struct req_result {
 struct req_create {
 	struct uuid task;
 	struct text ns, name, version, context, opts; /* version, opts may be NULL */
-	int checked;	 /* the template whose input_schema the context was checked against; negative: it does not fit. 0: none */
+	/* the template whose input_schema the context was checked against; negative: it does not fit. 0: none */
+	int checked;
 	int template_id; /* answer: the template it means */
 	unsigned series; /* answer: of its metrics, if a task was made */
 };
@@ -148,7 +150,8 @@ struct req {
 	struct err err;	      /* set if failed */
 	bool failed;
 	void *user;	      /* for the sender alone */
-	void (*user_free)(void *user); /* likewise: what to do with it if nobody is there any more to be answered; or NULL */
+	/* likewise: what to do with it if nobody is there any more to be answered; or NULL */
+	void (*user_free)(void *user);
 	bool counted;	      /* likewise: its session counts it */
 	bool charged;	      /* likewise: a user's quota has room taken for it */
 	bool announces;	      /* a worker */
@@ -239,7 +242,8 @@ enum done_kind {
 	DONE_NOTIFY_EVENTS,    /* fired: by another node */
 	DONE_NOTIFY_DRAIN,     /* settled: workers that are to finish */
 	DONE_NOTIFY_TOKENS,    /* bearer tokens were made or revoked */
-	DONE_LACKING,	/* ids: of the handlers that are missing here, those that steps wait for and no worker of any node offers */
+	/* ids: of the handlers that are missing here, those that steps wait for and no worker of any node offers */
+	DONE_LACKING,
 	DONE_STUCK,	/* the database is there but refuses to write (full disk...): err says what */
 	DONE_UNSTUCK,	/* it writes again */
 	DONE_FATAL,	/* the daemon must stop: err says why */
@@ -287,7 +291,8 @@ struct done {
 struct done *done_new(enum done_kind kind);
 struct done *done_free(struct done *d); /* frees everything still in it; returns NULL */
 void done_add_id(struct done *d, int id);
-/* Appends one published event (JSON), or, with json NULL, that n are in the queue. Without memory it is left out: consumers look again now and then. */
+/* Appends one published event (JSON), or, with json NULL, that n are in the queue. Without memory it is left out:
+ * consumers look again now and then. */
 void done_add_event(struct done *d, const char *ns, unsigned n, const char *json, size_t len);
 /* Append the list that begins with `f`. */
 void done_append_events(struct done *d, struct fired *f);

@@ -178,13 +178,15 @@ static int put_names(struct claim *cl, const struct tcache_template *t, const PG
 	return step_name_put(&cl->body, t, cl->step_no, inputs, n);
 }
 
-int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s)
+int claim_put_identity(struct prover *prover, struct claim *cl, const struct hot_call *call,
+                       const struct tcache_template *t, const struct tcache_step *s)
 {
 	char task[UUID_TEXT], step[UUID_TEXT];
 	struct uuid su = uuid_for_step(&cl->task, (unsigned)cl->step_no);
 	uuid_format(&cl->task, task);
 	uuid_format(&su, step);
-	int rc = proof_make(prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence, cl->proof);
+	int rc = proof_make(prover, call->node->secret, &cl->task, (unsigned)cl->step_no, (uint32_t)cl->fence,
+	                    cl->proof);
 	if (rc < 0)
 		return rc;
 	cl->proven = true;
@@ -234,7 +236,8 @@ static int put_carried(struct claim *cl, const PGresult *r, int row)
 	return rc;
 }
 
-static int put_payload(struct claim *cl, const struct hot_call *call, const struct tcache_template *t, const struct tcache_step *s, const PGresult *r, int row)
+static int put_payload(struct claim *cl, const struct hot_call *call, const struct tcache_template *t,
+                       const struct tcache_step *s, const PGresult *r, int row)
 {
 	size_t n = 0;
 	const char *json;
@@ -248,13 +251,15 @@ static int put_payload(struct claim *cl, const struct hot_call *call, const stru
 	unsigned fields = cl->fields;
 	if (rc == 0 && (json = get_json(r, row, C_DEPS, &n)))
 		rc = put_dependencies(cl, t, json, n);
-	bool much = cl->body.len > call->max_body || (cl->body.len > BODY_ITEMS_MAX && scan_count(cl->body.data, cl->body.len) > BODY_ITEMS_MAX);
+	bool much = cl->body.len > call->max_body ||
+	            (cl->body.len > BODY_ITEMS_MAX && scan_count(cl->body.data, cl->body.len) > BODY_ITEMS_MAX);
 	if (rc == 0 && much && cl->body.len > before) {
 		cl->body.len = before; /* MessagePack can be longer than the JSON that was counted */
 		cl->fields = fields;
 		partial = true;
 	}
-	cl->parts.whole = cl->parts.n_deps == (unsigned)s->n_ancestors && cl->body.len >= before && !(partial && !s->ancestors_cut);
+	cl->parts.whole = cl->parts.n_deps == (unsigned)s->n_ancestors && cl->body.len >= before &&
+	                  !(partial && !s->ancestors_cut);
 	if (partial)
 		put_true(cl, "dependencies_partial", true);
 	return rc;
@@ -272,8 +277,8 @@ static void read_trace(struct claim *cl, const PGresult *r, int row)
 	buf_done(&tmp.body);
 }
 
-static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, int row, bool payload, struct done *out,
-		      enum db_failure *why, struct err *e)
+static int read_claim(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, int row, bool payload,
+                      struct done *out, enum db_failure *why, struct err *e)
 {
 	const struct tcache_template *t = tcache_get(h->templates, c, row_int(r, row, C_TEMPLATE), why, e);
 	if (!t && *why != DB_REFUSED) {
@@ -342,8 +347,8 @@ static struct req *maker(const PGresult *r, int row, struct req **reqs, size_t n
 }
 
 /* A c row without what the step is given: the request has it. */
-static int read_known(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, int row, struct req **reqs, size_t n, struct done *out, enum db_failure *why,
-		      struct err *e)
+static int read_known(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, int row,
+                      struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	struct claim *cl = NULL;
 	int idx = row_int(r, row, C_IDX), no = row_int(r, row, C_STEP);
@@ -454,8 +459,8 @@ static void read_event(const PGresult *r, int row, struct done *out)
 	done_add_event(out, ns, (unsigned)row_int(r, row, C_IDX), json, n);
 }
 
-int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, bool payload, struct req **reqs, size_t n, struct done *out,
-		     enum db_failure *why, struct err *e)
+int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, bool payload, struct req **reqs,
+              size_t n, struct done *out, enum db_failure *why, struct err *e)
 {
 	int rc = 0;
 	for (int i = 0; rc == 0 && i < PQntuples(r); i++)
@@ -464,7 +469,8 @@ int read_rows(struct hot *h, PGconn *c, const struct hot_call *call, const PGres
 			read_answer(h, r, i, reqs, n);
 			break;
 		case 'c':
-			rc = PQgetisnull(r, i, C_HANDLER) ? read_known(h, c, call, r, i, reqs, n, out, why, e) : read_claim(h, c, call, r, i, payload, out, why, e);
+			rc = PQgetisnull(r, i, C_HANDLER) ? read_known(h, c, call, r, i, reqs, n, out, why, e)
+			                                  : read_claim(h, c, call, r, i, payload, out, why, e);
 			break;
 		case 's':
 			read_settled(h, c, r, i, out);

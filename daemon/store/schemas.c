@@ -33,7 +33,8 @@ struct schema_names *schema_names_free(struct schema_names *s)
 static char *full_name(const struct req_create *q)
 {
 	char *name = NULL;
-	return asprintf(&name, "%s\x1f%s\x1f%s", q->ns.s, q->name.s, q->version.s ? q->version.s : "") < 0 ? NULL : name;
+	return asprintf(&name, "%s\x1f%s\x1f%s", q->ns.s, q->name.s, q->version.s ? q->version.s : "") < 0 ? NULL
+	                                                                                                   : name;
 }
 
 /* Its row, or NAMES. */
@@ -95,7 +96,8 @@ static void put_summary(const char *what, const struct violations *v, struct err
 	const struct violation *first = &v->items[0];
 	if (v->total > 1)
 		snprintf(more, sizeof more, " (and %zu more)", v->total - 1);
-	err_set(e, 0, "invalid_context", "%s: %.200s%s%.200s%s", what, v->n ? first->instance : "", v->n && first->instance[0] ? ": " : "", v->n ? first->message : "", more);
+	err_set(e, 0, "invalid_context", "%s: %.200s%s%.200s%s", what, v->n ? first->instance : "",
+	        v->n && first->instance[0] ? ": " : "", v->n ? first->message : "", more);
 }
 
 /* ---- contexts ---- */
@@ -119,7 +121,8 @@ static int check_context(const struct tcache_template *t, struct req *q, enum db
 	return err_set(e, rc, "internal", "out of memory");
 }
 
-static int check_one(struct schema_names *s, struct tcache *t, PGconn *c, struct req *q, enum db_failure *why, struct err *e)
+static int check_one(struct schema_names *s, struct tcache *t, PGconn *c, struct req *q, enum db_failure *why,
+                     struct err *e)
 {
 	cleanup_(cleanup_free) char *name = full_name(&q->create);
 	size_t i = find_name(s, name);
@@ -133,7 +136,8 @@ static int check_one(struct schema_names *s, struct tcache *t, PGconn *c, struct
 	return found ? check_context(found, q, why, e) : -EIO;
 }
 
-int schemas_check_contexts(struct schema_names *s, struct tcache *t, PGconn *c, struct req **reqs, size_t n, enum db_failure *why, struct err *e)
+int schemas_check_contexts(struct schema_names *s, struct tcache *t, PGconn *c, struct req **reqs, size_t n,
+                           enum db_failure *why, struct err *e)
 {
 	int rc = 0;
 	for (size_t i = 0; rc == 0 && s->n > 0 && i < n; i++)
@@ -232,11 +236,13 @@ static int check_result(const struct schema *s, struct req *q)
 	return rc;
 }
 
-int schemas_check_results(struct tcache *cache, PGconn *c, struct req **reqs, size_t n, enum db_failure *why, struct err *e)
+int schemas_check_results(struct tcache *cache, PGconn *c, struct req **reqs, size_t n, enum db_failure *why,
+                          struct err *e)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct req_result *q = &reqs[i]->result;
-		const struct tcache_template *t = q->outcome == OUTCOME_SUCCESS ? tcache_get(cache, c, q->template_id, why, e) : NULL;
+		const struct tcache_template *t =
+			q->outcome == OUTCOME_SUCCESS ? tcache_get(cache, c, q->template_id, why, e) : NULL;
 		if (q->outcome == OUTCOME_SUCCESS && !t)
 			return -EIO;
 		const struct schema *s = t ? tcache_step_of(t, q->step_no)->result_schema : NULL;

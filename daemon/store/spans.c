@@ -97,10 +97,12 @@ void store_get_span_stats(const struct store *s, struct span_stats *ret)
 	const struct spans *sp = s->spans;
 	*ret = (struct span_stats){0};
 	if (sp)
-		*ret = (struct span_stats){atomic_load(&sp->exported), atomic_load(&sp->failed), atomic_load(&sp->dropped), atomic_load(&sp->waiting), !atomic_load(&sp->silent)};
+		*ret = (struct span_stats){atomic_load(&sp->exported), atomic_load(&sp->failed),
+		                           atomic_load(&sp->dropped), atomic_load(&sp->waiting),
+		                           !atomic_load(&sp->silent)};
 }
 
-/* Time ------------------------------------------------------------------------------------------------------------------- */
+/* Time ------------------------------------------------------------------------------------------------------------- */
 
 static bool out_of_time(const struct spans *sp)
 {
@@ -120,7 +122,7 @@ static usec_t deadline(const struct spans *sp)
 	return atomic_load(&sp->stopping) && stop < end ? stop : end;
 }
 
-/* The database ----------------------------------------------------------------------------------------------------------- */
+/* The database ----------------------------------------------------------------------------------------------------- */
 
 static int connect_once(struct spans *sp, struct err *e)
 {
@@ -162,7 +164,7 @@ static int query(struct spans *sp, const char *sql, int n, const char *const *pa
 	return -ECANCELED;
 }
 
-/* Runs ------------------------------------------------------------------------------------------------------------------- */
+/* Runs ------------------------------------------------------------------------------------------------------------- */
 
 static bool seen_before(struct spans *sp, const struct uuid *task, int run)
 {
@@ -224,8 +226,10 @@ static int find_runs(struct spans *sp, struct buf *tasks)
 	snprintf(node, sizeof node, "%d", sp->s->node.node_no);
 	pthread_mutex_unlock(&sp->s->lock);
 	if (!sp->conn && !sp->since[0] && connect_once(sp, &ignored) < 0)
-		snprintf(sp->since, sizeof sp->since, "-infinity"); /* tried again below; the runs of tasks seen now are new */
-	int rc = query(sp, "SELECT * FROM tasker.runs_ended($1::int, $2::timestamptz, $3::uuid[])", 3, (const char *[]){node, sp->since, buf_text(tasks)}, &r);
+		/* tried again below; the runs of tasks seen now are new */
+		snprintf(sp->since, sizeof sp->since, "-infinity");
+	int rc = query(sp, "SELECT * FROM tasker.runs_ended($1::int, $2::timestamptz, $3::uuid[])", 3,
+	               (const char *[]){node, sp->since, buf_text(tasks)}, &r);
 	if (rc < 0)
 		return rc;
 	sp->n_runs = 0;
@@ -238,13 +242,15 @@ static int find_runs(struct spans *sp, struct buf *tasks)
 	return 0;
 }
 
-/* Sending ---------------------------------------------------------------------------------------------------------------- */
+/* Sending ---------------------------------------------------------------------------------------------------------- */
 
 /* Once when it begins to fail, once when it works again. */
 static void complain(struct spans *sp, bool failed, const struct err *e)
 {
 	if (failed && !atomic_exchange(&sp->silent, true))
-		log_event(LOG_COLLECTOR_FAILS, NULL, "spans cannot be sent to %s: %s; trying on, and dropping what is too much", sp->cfg.url, e->text);
+		log_event(LOG_COLLECTOR_FAILS, NULL,
+		          "spans cannot be sent to %s: %s; trying on, and dropping what is too much", sp->cfg.url,
+		          e->text);
 	else if (!failed && atomic_exchange(&sp->silent, false))
 		log_event(LOG_COLLECTOR_TAKES, NULL, "spans are taken by %s again", sp->cfg.url);
 }
@@ -277,7 +283,11 @@ static int send_page(struct spans *sp, char after[3][16])
 		params[i] = buf_text(&sp->arrays[i]);
 	for (int i = 0; i < 3; i++)
 		params[N_ARRAYS + i] = after[i];
-	int rc = query(sp, "SELECT * FROM tasker.otlp_spans($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int, $8::int, $9::int, " TEXT(SPANS_MAX) ")", N_ARRAYS + 3, params, &r);
+	int rc = query(
+		sp,
+		"SELECT * FROM tasker.otlp_spans($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int, $8::int, $9::int, " TEXT(
+			SPANS_MAX) ")",
+		N_ARRAYS + 3, params, &r);
 	int n = rc < 0 ? 0 : PQntuples(r);
 	buf_init(&text, 0);
 	for (int i = 0; i < n; i++) {
@@ -306,7 +316,7 @@ static void send_tasks(struct spans *sp, struct buf *tasks, unsigned n)
 		atomic_fetch_add(&sp->dropped, n);
 }
 
-/* The thread -------------------------------------------------------------------------------------------------------------- */
+/* The thread ------------------------------------------------------------------------------------------------------- */
 
 static void *spans_main(void *arg)
 {
@@ -337,15 +347,20 @@ static void *spans_main(void *arg)
 	return NULL;
 }
 
-/* Beginning and end ------------------------------------------------------------------------------------------------------- */
+/* Beginning and end ------------------------------------------------------------------------------------------------ */
 
 static int prepare(struct spans *sp, struct err *e)
 {
-	const struct collector_config cc = {
-		.url = sp->cfg.url, .headers = sp->cfg.headers, .version = sp->s->version, .node = sp->s->node_name, .stop_fd = sp->stop_fd, .grace_ms = STOP_MS};
+	const struct collector_config cc = {.url = sp->cfg.url,
+	                                    .headers = sp->cfg.headers,
+	                                    .version = sp->s->version,
+	                                    .node = sp->s->node_name,
+	                                    .stop_fd = sp->stop_fd,
+	                                    .grace_ms = STOP_MS};
 	int rc = mailbox_init(&sp->queue);
 	if (rc < 0 || sp->stop_fd < 0 || !sp->seen)
-		return err_set(e, rc < 0 ? rc : -ENOMEM, "internal", "spans cannot be sent: out of memory or descriptors");
+		return err_set(e, rc < 0 ? rc : -ENOMEM, "internal",
+		               "spans cannot be sent: out of memory or descriptors");
 	for (int i = 0; i < N_ARRAYS; i++)
 		buf_init(&sp->arrays[i], 0);
 	return collector_new(&cc, &sp->collector, e);
@@ -398,7 +413,8 @@ void spans_stop(struct spans *sp)
 	sp->started = false;
 	uint64_t left = atomic_load(&sp->dropped) - before;
 	if (left > 0)
-		log_warn("spans of %llu tasks were not sent: there was no time for them at the stop", (unsigned long long)left);
+		log_warn("spans of %llu tasks were not sent: there was no time for them at the stop",
+		         (unsigned long long)left);
 }
 
 struct spans *spans_free(struct spans *sp)

@@ -1,5 +1,5 @@
-/* Spans on their way to a collector. When a task has come to rest, a thread of its own reads from the history what this node has ended of it, and sends that. Who tells it never
- * waits: beyond a bound tasks are dropped, and counted. */
+/* Spans on their way to a collector. When a task has come to rest, a thread of its own reads from the history what this
+ * node has ended of it, and sends that. Who tells it never waits: beyond a bound tasks are dropped, and counted. */
 #pragma once
 #include "daemon/store/store.h"
 

@@ -1,5 +1,6 @@
-/* Tasks that SQL callers made of templates with an input_schema: nobody has checked their contexts yet. start_tasks gives them to the daemon (k rows), which checks
- * and tells start_checked. If it does not come to that, they are given out again. */
+/* Tasks that SQL callers made of templates with an input_schema: nobody has checked their contexts yet. start_tasks
+ * gives them to the daemon (k rows), which checks and tells start_checked. If it does not come to that, they are given
+ * out again. */
 #include "daemon/store/hot_impl.h"
 
 #include <endian.h>
@@ -14,14 +15,17 @@ static int64_t task_of(const PGresult *r, int row)
 	return (int64_t)be64toh(be);
 }
 
-/* One k row: its task and what is wrong with its context, or NULL, to the arrays. A jsonb value is a version byte and its text. */
-static int check_row(struct hot *h, PGconn *c, const PGresult *r, int row, struct pgarray *tasks, struct pgarray *errors, enum db_failure *why, struct err *e)
+/* One k row: its task and what is wrong with its context, or NULL, to the arrays. A jsonb value is a version byte and
+ * its text. */
+static int check_row(struct hot *h, PGconn *c, const PGresult *r, int row, struct pgarray *tasks,
+                     struct pgarray *errors, enum db_failure *why, struct err *e)
 {
 	struct text error = {0};
 	const struct tcache_template *t = tcache_get(h->templates, c, row_int(r, row, C_TEMPLATE), why, e);
 	if (!t)
 		return -EIO;
-	int rc = schemas_check_start(t, PQgetvalue(r, row, C_CONTEXT) + 1, (size_t)PQgetlength(r, row, C_CONTEXT) - 1, &error);
+	int rc = schemas_check_start(t, PQgetvalue(r, row, C_CONTEXT) + 1, (size_t)PQgetlength(r, row, C_CONTEXT) - 1,
+	                             &error);
 	if (rc < 0) {
 		*why = DB_FULL;
 		return err_set(e, rc, "internal", "out of memory");
@@ -32,7 +36,8 @@ static int check_row(struct hot *h, PGconn *c, const PGresult *r, int row, struc
 	return 0;
 }
 
-static int tell(struct hot *h, PGconn *c, const struct hot_call *call, struct pgarray *tasks, struct pgarray *errors, struct done *out, enum db_failure *why, struct err *e)
+static int tell(struct hot *h, PGconn *c, const struct hot_call *call, struct pgarray *tasks, struct pgarray *errors,
+                struct done *out, enum db_failure *why, struct err *e)
 {
 	struct params p = {0};
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
@@ -47,7 +52,8 @@ static int tell(struct hot *h, PGconn *c, const struct hot_call *call, struct pg
 	return rc < 0 ? rc : read_rows(h, c, call, r, true, NULL, 0, out, why, e);
 }
 
-int start_check(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, struct done *out, enum db_failure *why, struct err *e)
+int start_check(struct hot *h, PGconn *c, const struct hot_call *call, const PGresult *r, struct done *out,
+                enum db_failure *why, struct err *e)
 {
 	struct pgarray tasks, errors;
 	int rc = 0, n = 0;

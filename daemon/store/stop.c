@@ -1,4 +1,5 @@
-/* Stopping the store: let the queue run dry, ask the threads to end, and cut the connections of those that a database standing still holds. */
+/* Stopping the store: let the queue run dry, ask the threads to end, and cut the connections of those that a database
+ * standing still holds. */
 #include "daemon/store/store_impl.h"
 
 #include <poll.h>
@@ -38,7 +39,8 @@ struct store *store_destroy(struct store *s)
 static bool exited(struct store *s, bool others)
 {
 	pthread_mutex_lock(&s->lock);
-	bool r = others ? (s->presence_exited || !s->presence_started) && (s->keeper_exited || !s->keeper_started) : s->n_exited == s->n_threads;
+	bool r = others ? (s->presence_exited || !s->presence_started) && (s->keeper_exited || !s->keeper_started)
+	                : s->n_exited == s->n_threads;
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }
@@ -77,7 +79,8 @@ struct store *store_stop(struct store *s, int timeout_ms)
 	store_wake_hot(s);
 	pthread_mutex_unlock(&s->lock);
 	/* Let the queue run dry first, for as long as the database answers. */
-	for (usec_t end = now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC; store_depth(s) > 0 && store_is_up(s) && now_mono() < end;)
+	for (usec_t end = now_mono() + (usec_t)timeout_ms * USEC_PER_MSEC;
+	     store_depth(s) > 0 && store_is_up(s) && now_mono() < end;)
 		poll(NULL, 0, 5);
 	pthread_mutex_lock(&s->lock);
 	s->stopping = true;

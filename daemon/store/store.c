@@ -1,4 +1,5 @@
-/* Starting the store, and what it says of itself. Its queue is in queue.c, its threads in threads.c, the calls they make in calls.c, its end in stop.c. */
+/* Starting the store, and what it says of itself. Its queue is in queue.c, its threads in threads.c, the calls they
+ * make in calls.c, its end in stop.c. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
@@ -72,7 +73,11 @@ void store_get_stats(struct store *s, struct store_stats *ret)
 void store_get_state(struct store *s, struct store_state *ret)
 {
 	pthread_mutex_lock(&s->lock);
-	*ret = (struct store_state){.threads = (unsigned)s->n_threads, .idle = (unsigned)s->n_idle, .hot = s->hot.n, .api = s->api.n, .bytes = atomic_load(&s->bytes)};
+	*ret = (struct store_state){.threads = (unsigned)s->n_threads,
+	                            .idle = (unsigned)s->n_idle,
+	                            .hot = s->hot.n,
+	                            .api = s->api.n,
+	                            .bytes = atomic_load(&s->bytes)};
 	pthread_mutex_unlock(&s->lock);
 }
 

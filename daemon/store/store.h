@@ -1,6 +1,6 @@
-/* The store: N threads with a database connection each, which take what has arrived since their last commit and write it as one batch; one more
- * thread, with the connection that listens, holds the node's lease and takes back what dead nodes left (presence); and one that looks after tasks which are late or over (keeper).
- * Answers go to one mailbox. */
+/* The store: N threads with a database connection each, which take what has arrived since their last commit and write
+ * it as one batch; one more thread, with the connection that listens, holds the node's lease and takes back what dead
+ * nodes left (presence); and one that looks after tasks which are late or over (keeper). Answers go to one mailbox. */
 #pragma once
 #include "daemon/store/request.h"
 
@@ -31,13 +31,16 @@ struct store_config {
 
 /* Starts the threads and returns at once; DONE_UP follows when the node is registered. */
 int store_start(const struct store_config *cfg, struct store **ret, struct err *e) must_check;
-/* Takes `r`. Results, creates and claims wait for store_kick and are batched by whichever thread is free; API calls never hold up the last free thread. */
+/* Takes `r`. Results, creates and claims wait for store_kick and are batched by whichever thread is free; API calls
+ * never hold up the last free thread. */
 void store_submit(struct store *s, struct req *r);
-/* What was submitted since the last call is to be begun: to be called when the loop has handled an event. All that an event brings goes together. A single simple request
- * is sent by the loop itself over the connection of an idle thread, which saves waking that thread: then this returns the connection's descriptor, to be watched for reading
- * until store_lane_busy() is false. Else -1. */
+/* What was submitted since the last call is to be begun: to be called when the loop has handled an event. All that an
+ * event brings goes together. A single simple request is sent by the loop itself over the connection of an idle thread,
+ * which saves waking that thread: then this returns the connection's descriptor, to be watched for reading until
+ * store_lane_busy() is false. Else -1. */
 int store_kick(struct store *s);
-/* The descriptor is readable. The answer (DONE_BATCH; the caller frees it), or NULL: not yet, or a thread goes on with it. Never blocks. */
+/* The descriptor is readable. The answer (DONE_BATCH; the caller frees it), or NULL: not yet, or a thread goes on with
+ * it. Never blocks. */
 struct done *store_lane_read(struct store *s);
 bool store_lane_busy(const struct store *s);
 /* The steps in the journal's slot are all recorded: it may be written over. */
@@ -54,7 +57,8 @@ void store_released(struct store *s, const struct req *r);
 size_t store_depth(struct store *s);
 /* What nodes see: "up" or "draining". */
 void store_set_draining(struct store *s);
-/* store_stop then does not leave the cluster: the node comes back at once, and what it holds stays its own until the lease runs out. */
+/* store_stop then does not leave the cluster: the node comes back at once, and what it holds stays its own until the
+ * lease runs out. */
 void store_keep_lease(struct store *s);
 /* What nodes see of each other besides. */
 #define MISSING_TOLD_MAX 200
@@ -63,11 +67,13 @@ struct store_load {
 	int missing[MISSING_TOLD_MAX]; /* handlers that steps may wait for and no worker here offers */
 	size_t n_missing;
 	char handlers[16384]; /* JSON: {"ID": [workers, results recorded, a second]} of those that are not idle */
-	char by_worker[32768]; /* JSON: {"UUID": [open steps, results recorded, a second]}, of as many as there is room for */
+	/* JSON: {"UUID": [open steps, results recorded, a second]}, of as many as there is room for */
+	char by_worker[32768];
 };
 void store_set_load(struct store *s, const struct store_load *l);
-/* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the cluster, join the threads, free. A database that stands
- * still does not hold it up: its connections are cut. Unanswered requests are freed. Returns NULL. */
+/* Finish what is queued if the database is there (bounded by timeout_ms, and again for what is under way), leave the
+ * cluster, join the threads, free. A database that stands still does not hold it up: its connections are cut.
+ * Unanswered requests are freed. Returns NULL. */
 struct store *store_stop(struct store *s, int timeout_ms);
 
 /* A thread has been at work for longer than `limit` without waiting for anything: it stands still. */
@@ -82,10 +88,12 @@ struct store_hang {
 	usec_t since;
 };
 #define STORE_HANGS_MAX 18
-/* Those under way for longer than `limit`. From now on nobody waits for them for a turn; and those of the hot path that take three times as long lose their connection, so that
- * their threads make them again over another one. Returns how many. */
+/* Those under way for longer than `limit`. From now on nobody waits for them for a turn; and those of the hot path that
+ * take three times as long lose their connection, so that their threads make them again over another one. Returns how
+ * many. */
 size_t store_hanging(struct store *s, usec_t limit, struct store_hang ret[STORE_HANGS_MAX]);
-/* Since when the one under way for longest is unanswered, and which it is; 0: there is none. The keeper's, which are long ones, are left out. */
+/* Since when the one under way for longest is unanswered, and which it is; 0: there is none. The keeper's, which are
+ * long ones, are left out. */
 usec_t store_oldest_call(struct store *s, const char **ret_call);
 /* The loop's own call is such a one: stop waiting for its connection, then give it up. */
 bool store_lane_hangs(const struct store *s, usec_t limit);
@@ -96,7 +104,8 @@ struct store_stats {
 	uint64_t batches, results, creates, claims, api, reconnects, retries;
 	uint64_t reclaims, reclaimed_steps; /* nodes whose lease had run out, and what was taken back from them */
 	uint64_t leases_lost;		   /* times that this node's own had */
-	uint64_t late, removed;		   /* tasks found past a limit of their template; finished ones archived or deleted */
+	/* tasks found past a limit of their template; finished ones archived or deleted */
+	uint64_t late, removed;
 };
 void store_get_stats(struct store *s, struct store_stats *ret);
 /* What has become of the spans. */

@@ -18,7 +18,8 @@ struct worker { /* one store thread */
 	PGconn *conn;
 	struct hot *hot;
 	char settings[128]; /* the engine's bounds */
-	/* Its connection while it is lent to the loop (lane.c), and what comes back with it; guarded by the store's lock while it changes hands. */
+	/* Its connection while it is lent to the loop (lane.c), and what comes back with it; guarded by the store's
+	 * lock while it changes hands. */
 	struct lane *lane;
 	bool lent;	 /* takes no work meanwhile, wherever it is on its way to sleep */
 	bool given_back;
@@ -30,7 +31,8 @@ struct store {
 
 	pthread_mutex_t lock; /* guards everything down to the blank line */
 	pthread_cond_t work;  /* the node is registered or adopted, or stopping */
-	/* Threads that wait for work, the last to come on top: it is woken first, its caches and its backend's are warm. */
+	/* Threads that wait for work, the last to come on top: it is woken first, its caches and its backend's are
+	 * warm. */
 	int idle[16], n_idle;
 	pthread_cond_t wake[16];
 	bool woken[16];
@@ -38,8 +40,10 @@ struct store {
 	struct list hot, api;
 	bool hot_woken;	      /* a thread has been woken for what is in hot */
 	struct worker *workers[16]; /* by index, once they run */
-	int api_running;      /* calls that answer people: one at a time, so that another thread is free for the hot path */
-	int api_hanging, hanging; /* of those, of all calls of threads: unanswered for so long that others do not wait for them (hangs.c) */
+	/* calls that answer people: one at a time, so that another thread is free for the hot path */
+	int api_running;
+	/* of those, of all calls of threads: unanswered for so long that others do not wait for them (hangs.c) */
+	int api_hanging, hanging;
 	unsigned hot_since_api; /* so that a busy hot path does not starve them */
 	bool registered;      /* `node` is valid and this incarnation holds the lease */
 	bool adopted;
@@ -63,7 +67,8 @@ struct store {
 	_Atomic bool notify; /* peers are there */
 	_Atomic bool up;
 	_Atomic bool stuck; /* a thread was told that nothing can be written */
-	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries, n_reclaims, n_reclaimed_steps, n_leases_lost, n_late, n_removed;
+	_Atomic uint64_t n_batches, n_results, n_creates, n_claims, n_api, n_reconnects, n_retries, n_reclaims,
+		n_reclaimed_steps, n_leases_lost, n_late, n_removed;
 	struct store_load load; /* under the lock */
 	struct worker *lent; /* of the loop thread alone: whose connection it has, or NULL */
 	int stop_fd; /* eventfd, readable when stopping */
@@ -79,10 +84,12 @@ struct store *store_destroy(struct store *s);
 
 /* queue.c */
 void store_list_init(struct list *l);
-/* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping and nothing left. */
+/* Wait for work. Returns how many requests were taken; *ret_api tells that it is one API or cancel request. 0: stopping
+ * and nothing left. */
 size_t store_take(struct worker *w, struct req **out, bool *ret_api);
 void store_api_finished(struct worker *w);
-/* There is more of it to do: queue it again, after what others have asked meanwhile. False: not any more, and it has failed. */
+/* There is more of it to do: queue it again, after what others have asked meanwhile. False: not any more, and it has
+ * failed. */
 bool store_api_again(struct worker *w, struct req *r);
 /* With the lock held: a waiting thread looks again, if there is one; all do. */
 void store_wake_one(struct store *s);
@@ -108,24 +115,29 @@ void *keeper_main(void *store);
 #define KEEPER_CONN 17
 /* Say which connection a thread blocks on, before it may block; NULL before it is closed. */
 void store_conn_set(struct store *s, int slot, PGconn *c);
-/* The largest numbers of tries for the backoff: at most 0.8 s, which decides how soon all goes on when the database is back; 3.2 s for one that answers but cannot write. */
+/* The largest numbers of tries for the backoff: at most 0.8 s, which decides how soon all goes on when the database is
+ * back; 3.2 s for one that answers but cannot write. */
 #define LOST_TRIES 3u
 #define FULL_TRIES 5u
-/* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the store stops. */
+/* Wait before attempt number `tries` to reconnect: full jitter, 0.1 s doubling to 10 s; ends early with true when the
+ * store stops. */
 bool store_backoff(struct store *s, unsigned tries);
 void store_post(struct store *s, struct done *d);
 void store_post_fatal(struct store *s, const struct err *e);
 
 /* calls.c */
-typedef int hot_fn(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e);
+typedef int hot_fn(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                   enum db_failure *why, struct err *e);
 struct hot_call store_new_call(struct worker *w);
 /* The call is over: its slot is free, unless some of the claims are in it. */
 void store_end_call(struct worker *w, const struct hot_call *call, const struct claim *claims);
 /* One call into a scratch answer, merged into `out` only when it worked. */
-int store_attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e) must_check;
-/* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with database_unavailable. `unknown`: the call may have been made
- * and committed already. */
-void store_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n, struct done *out);
+int store_attempt(struct worker *w, hot_fn *fn, const struct hot_call *call, struct req **reqs, size_t n,
+                  struct done *out, enum db_failure *why, struct err *e) must_check;
+/* Write the batch, whatever happens meanwhile. Stopping without a database leaves the requests failed with
+ * database_unavailable. `unknown`: the call may have been made and committed already. */
+void store_call(struct worker *w, hot_fn *fn, struct hot_call call, bool unknown, struct req **reqs, size_t n,
+                struct done *out);
 /* Wait for the outcome `why` of a failed call to pass; false: stopping, give up. */
 bool store_recover_from(struct worker *w, enum db_failure why, const struct err *e, unsigned tries);
 /* A thread's connection. */
@@ -134,7 +146,8 @@ void store_disconnect(struct worker *w);
 /* Connect if need be; keeps trying until it works (true) or the store stops (false). */
 bool store_ensure_connected(struct worker *w);
 void store_fail(struct req **reqs, size_t n, const struct err *e);
-/* transaction.c: around a call behind a pooler. `rc` is what the call came to; negative if that or the commit failed. */
+/* transaction.c: around a call behind a pooler. `rc` is what the call came to; negative if that or the commit
+ * failed. */
 int store_begin(struct worker *w, enum db_failure *why, struct err *e) must_check;
 int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e) must_check;
 

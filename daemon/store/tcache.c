@@ -1,4 +1,5 @@
-/* A small hash of templates by id. When it is full it starts over: simple, and a host rarely runs that many at a time. */
+/* A small hash of templates by id. When it is full it starts over: simple, and a host rarely runs that many at a
+ * time. */
 #include "daemon/store/tcache.h"
 
 #include <errno.h>
@@ -104,7 +105,8 @@ static int fill_schema(struct schema **ret, const PGresult *r, int row, int col,
 		return 0;
 	int rc = schema_compile(PQgetvalue(r, row, col), (size_t)PQgetlength(r, row, col), ret, &p);
 	if (rc < 0)
-		err_set(e, rc, "internal", "a schema of the template cannot be used: %s", p.n ? p.items[0].message : "out of memory");
+		err_set(e, rc, "internal", "a schema of the template cannot be used: %s",
+		        p.n ? p.items[0].message : "out of memory");
 	schema_problems_done(&p);
 	return rc;
 }
@@ -122,8 +124,8 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	s->retryable = PQgetvalue(r, row, 5)[0] == 't';
 	s->max_attempts = (int)field_int(r, row, 6);
 	int kind = backoff_parse(PQgetvalue(r, row, 7));
-	s->policy = (struct retry_policy){kind < 0 ? BACKOFF_EXPONENTIAL : (enum backoff_kind)kind, (uint32_t)field_int(r, row, 8),
-					  (uint32_t)field_int(r, row, 9)};
+	s->policy = (struct retry_policy){kind < 0 ? BACKOFF_EXPONENTIAL : (enum backoff_kind)kind,
+	                                  (uint32_t)field_int(r, row, 8), (uint32_t)field_int(r, row, 9)};
 	s->timeout_ms = (uint64_t)field_int(r, row, 10);
 	s->ancestors_cut = PQgetvalue(r, row, 11)[0] == 't';
 	s->plain = PQgetvalue(r, row, 16)[0] == 't';
@@ -136,7 +138,9 @@ static int fill_step(struct tcache_step *s, const PGresult *r, int row, struct e
 	rc = fill_schema(&s->result_schema, r, row, 18, e);
 	if (rc < 0)
 		return rc;
-	return PQgetisnull(r, row, 17) ? 0 : declared_read(&s->events, PQgetvalue(r, row, 17), (size_t)PQgetlength(r, row, 17), e);
+	return PQgetisnull(r, row, 17)
+	               ? 0
+	               : declared_read(&s->events, PQgetvalue(r, row, 17), (size_t)PQgetlength(r, row, 17), e);
 }
 
 static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, struct err *e)
@@ -186,7 +190,8 @@ static struct tcache_template *load(PGconn *c, int id, enum db_failure *why, str
 	return TAKE_PTR(t);
 }
 
-const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why, struct err *e)
+const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why,
+                                         struct err *e)
 {
 	struct tcache_template **slot = find(t, template_id);
 	if (*slot)

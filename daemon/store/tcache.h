@@ -14,7 +14,8 @@ struct tcache_step {
 	uint64_t timeout_ms; /* 0: none */
 	struct retry_policy policy;
 	bool ancestors_cut;
-	bool plain; /* in a static template, and declares no events: its success does what tasker.record_one does, and no more */
+	/* in a static template, and declares no events: its success does what tasker.record_one does, and no more */
+	bool plain;
 	int handler_id, n_parents, n_ancestors, last_ancestor; /* the farthest; -1: none */
 	int *children; /* n_children numbers, each larger than its own */
 	int n_children;
@@ -31,7 +32,8 @@ struct tcache_template {
 	struct schema *input_schema; /* or NULL */
 };
 
-/* The template step of which step `no` of a task is an instance: those that batches make have higher numbers, a template's length apart. */
+/* The template step of which step `no` of a task is an instance: those that batches make have higher numbers, a
+ * template's length apart. */
 static inline const struct tcache_step *tcache_step_of(const struct tcache_template *t, int no)
 {
 	return &t->steps[(unsigned)no % (unsigned)t->n_steps];
@@ -44,5 +46,7 @@ struct tcache *tcache_new(struct series *series);
 struct tcache *tcache_free(struct tcache *t); /* returns NULL */
 /* The template if it is cached, or NULL; valid until the next tcache_get. */
 const struct tcache_template *tcache_find(struct tcache *t, int template_id);
-/* The template, loaded through `c` if need be; valid until the next call. NULL with *why and *e. A template that is not in the database is DB_REFUSED. */
-const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why, struct err *e);
+/* The template, loaded through `c` if need be; valid until the next call. NULL with *why and *e. A template that is not
+ * in the database is DB_REFUSED. */
+const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *why,
+                                         struct err *e);

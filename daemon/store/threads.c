@@ -6,26 +6,30 @@
 #include "daemon/base/need.h"
 #include "daemon/store/schemas.h"
 
-/* What a call does --------------------------------------------------------------------------------------------------------- */
+/* What a call does ------------------------------------------------------------------------------------------------- */
 
-static int do_run(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static int do_run(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                  enum db_failure *why, struct err *e)
 {
 	return hot_run(w->hot, w->conn, call, reqs, n, out, why, e);
 }
 
-static int do_adopt(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static int do_adopt(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                    enum db_failure *why, struct err *e)
 {
 	(void)reqs, (void)n;
 	return hot_adopt(w->hot, w->conn, call, out, why, e);
 }
 
-static int do_cancel(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static int do_cancel(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                     enum db_failure *why, struct err *e)
 {
 	(void)n;
 	return hot_cancel(w->hot, w->conn, call, reqs[0], out, why, e);
 }
 
-static int do_states(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static int do_states(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                     enum db_failure *why, struct err *e)
 {
 	int rc = 0;
 	for (size_t i = 0; rc == 0 && i < n; i++)
@@ -34,13 +38,14 @@ static int do_states(struct worker *w, const struct hot_call *call, struct req *
 }
 
 /* The row that the loop has received, read by the thread. */
-static int do_finish(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out, enum db_failure *why, struct err *e)
+static int do_finish(struct worker *w, const struct hot_call *call, struct req **reqs, size_t n, struct done *out,
+                     enum db_failure *why, struct err *e)
 {
 	(void)n;
 	return one_finish(w->hot, w->conn, call, &w->lane->one, reqs[0], w->lane->result, out, why, e) == 1 ? 0 : -EIO;
 }
 
-/* A batch ---------------------------------------------------------------------------------------------------------------- */
+/* A batch ---------------------------------------------------------------------------------------------------------- */
 
 /* Creates whose contexts are to be checked against a template that only the call could name; see schemas.h. */
 static void run_unchecked(struct worker *w, struct req **reqs, size_t n, struct done *out)
@@ -98,7 +103,10 @@ static void run_lane(struct worker *w, struct done *d)
 
 void store_count(struct store *s, enum req_kind kind, size_t n)
 {
-	_Atomic uint64_t *c = kind == REQ_RESULT ? &s->n_results : kind == REQ_CREATE ? &s->n_creates : kind == REQ_CLAIM ? &s->n_claims : &s->n_api;
+	_Atomic uint64_t *c = kind == REQ_RESULT   ? &s->n_results
+	                      : kind == REQ_CREATE ? &s->n_creates
+	                      : kind == REQ_CLAIM  ? &s->n_claims
+	                                           : &s->n_api;
 	atomic_fetch_add(c, n);
 	atomic_fetch_add(&s->n_batches, 1);
 }
@@ -121,7 +129,11 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	else if (kind == REQ_API)
 		again = store_run_api(w, reqs[0]);
 	else
-		store_call(w, kind == REQ_CANCEL ? do_cancel : kind == REQ_STATES ? do_states : do_run, store_new_call(w), false, reqs, n, d);
+		store_call(w,
+		           kind == REQ_CANCEL   ? do_cancel
+		           : kind == REQ_STATES ? do_states
+		                                : do_run,
+		           store_new_call(w), false, reqs, n, d);
 	if (n > 1)
 		run_left(w, reqs, n, d);
 	if (again && store_api_again(w, reqs[0])) {
@@ -147,9 +159,10 @@ static void serve(struct worker *w, struct req **reqs, size_t n, bool api)
 	store_post(w->s, d);
 }
 
-/* A thread --------------------------------------------------------------------------------------------------------------- */
+/* A thread --------------------------------------------------------------------------------------------------------- */
 
-/* The first thread to be connected after registration fetches what the node held before, so that nothing is recorded or dispatched before the loop knows. */
+/* The first thread to be connected after registration fetches what the node held before, so that nothing is recorded or
+ * dispatched before the loop knows. */
 static void adopt(struct worker *w)
 {
 	pthread_mutex_lock(&w->s->lock);
@@ -166,7 +179,8 @@ static void adopt(struct worker *w)
 		enum db_failure why = DB_LOST;
 		struct done *d = done_new(DONE_ADOPTED);
 		struct hot_call call = store_new_call(w);
-		int rc = d && store_ensure_connected(w) ? store_attempt(w, do_adopt, &call, NULL, 0, d, &why, &e) : -ECANCELED;
+		int rc = d && store_ensure_connected(w) ? store_attempt(w, do_adopt, &call, NULL, 0, d, &why, &e)
+		                                        : -ECANCELED;
 		if (rc == 0) {
 			store_post(w->s, d);
 			break;
@@ -188,7 +202,8 @@ static void adopt(struct worker *w)
 
 void *store_thread_main(void *arg)
 {
-	struct worker w = {.s = arg, .hot = hot_new(((struct store *)arg)->cfg.pooled, ((struct store *)arg)->cfg.series)};
+	struct worker w = {.s = arg,
+	                   .hot = hot_new(((struct store *)arg)->cfg.pooled, ((struct store *)arg)->cfg.series)};
 	hot_settings_for(w.s->cfg.pooled, w.s->cfg.max_body, w.s->cfg.max_branches, w.settings, sizeof w.settings);
 	pthread_mutex_lock(&w.s->lock);
 	w.index = w.s->n_started++;

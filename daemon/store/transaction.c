@@ -1,5 +1,6 @@
-/* Transactions of more than one statement: the calls that answer people, and behind a connection pooler all others too. A pooler lends the server's connection for one
- * transaction, so nothing may stay behind in it: each begins with its settings. */
+/* Transactions of more than one statement: the calls that answer people, and behind a connection pooler all others too.
+ * A pooler lends the server's connection for one transaction, so nothing may stay behind in it: each begins with its
+ * settings. */
 #include "daemon/store/store_impl.h"
 
 #include <errno.h>
@@ -12,7 +13,8 @@
 static int begin(struct worker *w, const char *mode, const char *settings, enum db_failure *why, struct err *e)
 {
 	char sql[2048];
-	snprintf(sql, sizeof sql, "BEGIN ISOLATION LEVEL %s;%s%s%s", mode, w->s->cfg.pooled ? db_local_settings : "", w->s->cfg.pooled ? w->settings : "", settings);
+	snprintf(sql, sizeof sql, "BEGIN ISOLATION LEVEL %s;%s%s%s", mode, w->s->cfg.pooled ? db_local_settings : "",
+	         w->s->cfg.pooled ? w->settings : "", settings);
 	return db_exec(w->conn, sql, why, e);
 }
 
@@ -39,7 +41,8 @@ int store_end(struct worker *w, int rc, enum db_failure *why, struct err *e)
 /* Reads see one snapshot and an ordinary planner. */
 static int api_once(struct worker *w, struct req *q, bool *ret_again, enum db_failure *why, struct err *e)
 {
-	static const char plan[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
+	static const char plan[] =
+		"SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = auto";
 	char sql[128];
 	cleanup_(cleanup_pgresult) PGresult *r = NULL;
 	alive_call(q->api.function);
@@ -61,8 +64,8 @@ static int api_once(struct worker *w, struct req *q, bool *ret_again, enum db_fa
 	return 0;
 }
 
-/* Unlike a batch, an API call that finds no database fails soon: someone waits for it, and nothing is lost. Writes are idempotent, so that one lost
- * answer is tried again. */
+/* Unlike a batch, an API call that finds no database fails soon: someone waits for it, and nothing is lost. Writes are
+ * idempotent, so that one lost answer is tried again. */
 bool store_run_api(struct worker *w, struct req *q)
 {
 	bool again = false;

@@ -29,8 +29,9 @@ static void check_list(struct check *c, const struct path *p, const struct ynode
 			if (!same(list, a, b))
 				continue;
 			const struct ynode *name = ynode_get(list->u.items[b], "name");
-			check_warning(c, PATH_KEY(PATH_INDEX(p, b), "name"), name, "%s is declared at line %u already%s", DESCRIBE(name),
-			              list->u.items[a]->line, result);
+			check_warning(c, PATH_KEY(PATH_INDEX(p, b), "name"), name,
+			              "%s is declared at line %u already%s", DESCRIBE(name), list->u.items[a]->line,
+			              result);
 			break;
 		}
 }

@@ -1,4 +1,5 @@
-/* JSON schemas inside templates: compiled to see whether they can be used, and what is wrong with them told with its place in the file. */
+/* JSON schemas inside templates: compiled to see whether they can be used, and what is wrong with them told with its
+ * place in the file. */
 #include "daemon/template/schema_field.h"
 
 #include <errno.h>
@@ -45,11 +46,12 @@ static const char *nearest_keyword(struct check *c, const char *key)
 	return suggest_nearest(key, names, n, &c->suggest_budget);
 }
 
-static void report_here(struct check *c, const struct path *p, unsigned line, unsigned column, const struct schema_problem *problem)
+static void report_here(struct check *c, const struct path *p, unsigned line, unsigned column,
+                        const struct schema_problem *problem)
 {
 	const char *near = problem->unknown && p && p->key ? nearest_keyword(c, p->key) : NULL;
-	check_report(c, problem->warning || c->draft ? FINDING_WARNING : FINDING_ERROR, p, line, column, "%s%s%s%s", problem->message,
-	             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+	check_report(c, problem->warning || c->draft ? FINDING_WARNING : FINDING_ERROR, p, line, column, "%s%s%s%s",
+	             problem->message, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 struct place {
@@ -71,7 +73,8 @@ static void report(struct check *c, const struct path *p, struct place at, const
 	if (pair)
 		report(c, PATH_KEY(p, pair->key), (struct place){pair->line, pair->column}, pair->value, rest, problem);
 	else if (*pointer && n->kind == YNODE_SEQ && i < n->n)
-		report(c, PATH_INDEX(p, i), (struct place){n->u.items[i]->line, n->u.items[i]->column}, n->u.items[i], rest, problem);
+		report(c, PATH_INDEX(p, i), (struct place){n->u.items[i]->line, n->u.items[i]->column}, n->u.items[i],
+		       rest, problem);
 	else
 		report_here(c, p, at.line, at.column, problem);
 }

@@ -1,5 +1,6 @@
-/* The template format as a JSON Schema, for editors. It says of single keys and values what checker.c says of them; what keys say about
- * each other (cycles, names of other steps) it cannot say. Unknown keys, which are only warnings here, it refuses: an editor is to mark them. */
+/* The template format as a JSON Schema, for editors. It says of single keys and values what checker.c says of them;
+ * what keys say about each other (cycles, names of other steps) it cannot say. Unknown keys, which are only warnings
+ * here, it refuses: an editor is to mark them. */
 #include <inttypes.h>
 
 #include "daemon/template/fields.h"
@@ -88,7 +89,8 @@ static void put_free(struct buf *out, const struct field *f)
 
 static void put_schema(struct buf *out, const struct field *f)
 {
-	buf_append_str(out, f->required ? "\"type\":[\"object\",\"boolean\"]" : "\"type\":[\"object\",\"boolean\",\"null\"]");
+	buf_append_str(out, f->required ? "\"type\":[\"object\",\"boolean\"]"
+	                                : "\"type\":[\"object\",\"boolean\",\"null\"]");
 }
 
 /* The only such field is refused. */
@@ -100,10 +102,11 @@ static void put_nothing(struct buf *out, const struct field *f)
 
 static void put_field(struct buf *out, const struct field *f)
 {
-	static void (*const by_type[])(struct buf *out, const struct field *f) = {
-	    [FIELD_TEXT] = put_text,   [FIELD_INT] = put_int,     [FIELD_BOOL] = put_bool,     [FIELD_WORD] = put_word,
-	    [FIELD_TEXTS] = put_texts, [FIELD_MAP] = put_map,     [FIELD_MAPS] = put_maps,     [FIELD_NAMED] = put_named,
-	    [FIELD_FREE] = put_free,   [FIELD_SCHEMA] = put_schema, [FIELD_ANYTHING] = put_nothing,
+	static void (*const by_type[])(struct buf * out, const struct field *f) = {
+		[FIELD_TEXT] = put_text,     [FIELD_INT] = put_int,          [FIELD_BOOL] = put_bool,
+		[FIELD_WORD] = put_word,     [FIELD_TEXTS] = put_texts,      [FIELD_MAP] = put_map,
+		[FIELD_MAPS] = put_maps,     [FIELD_NAMED] = put_named,      [FIELD_FREE] = put_free,
+		[FIELD_SCHEMA] = put_schema, [FIELD_ANYTHING] = put_nothing,
 	};
 	buf_append_char(out, '{');
 	by_type[f->type](out, f);
@@ -140,7 +143,8 @@ static void put_required(struct buf *out, const struct field *table)
 
 static void put_map_schema(struct buf *out, const struct field *table, bool nullable)
 {
-	buf_append_str(out, nullable ? "\"type\":[\"object\",\"null\"],\"properties\":{" : "\"type\":\"object\",\"properties\":{");
+	buf_append_str(out, nullable ? "\"type\":[\"object\",\"null\"],\"properties\":{"
+	                             : "\"type\":\"object\",\"properties\":{");
 	for (const struct field *f = table; f->name; f++) {
 		put_property(out, f->name, f, f == table);
 		if (f->alias)

@@ -184,8 +184,8 @@ static void report_cycle(void *arg, const uint32_t *steps, size_t n, const struc
 	const struct ypair *deps = dependencies_of(r->s, closing->child);
 	const char *text = buf_text(&names);
 	if (text && deps)
-		check_error(r->c, PATH_INDEX(PATH_KEY(STEP_PATH(closing->child), deps->key), closing->item), deps->value->u.items[closing->item], "the steps wait for each other: %s",
-		            text);
+		check_error(r->c, PATH_INDEX(PATH_KEY(STEP_PATH(closing->child), deps->key), closing->item),
+		            deps->value->u.items[closing->item], "the steps wait for each other: %s", text);
 	else
 		r->c->f->failed = true;
 	buf_done(&names);

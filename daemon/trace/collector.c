@@ -33,11 +33,14 @@ static char *make_head(const struct collector_config *cfg)
 {
 	char host[128] = "", *out = NULL;
 	gethostname(host, sizeof host - 1);
-	json_t *resource = json_pack("{s:[o,o,o,o]}", "attributes", attribute("service.name", "taskerd"), attribute("service.version", cfg->version),
-				     attribute("service.instance.id", cfg->node), attribute("host.name", host));
+	json_t *resource = json_pack("{s:[o,o,o,o]}", "attributes", attribute("service.name", "taskerd"),
+	                             attribute("service.version", cfg->version),
+	                             attribute("service.instance.id", cfg->node), attribute("host.name", host));
 	json_t *scope = json_pack("{s:s,s:s}", "name", "taskerd", "version", cfg->version);
-	char *r = resource ? json_dumps(resource, JSON_COMPACT) : NULL, *s = scope ? json_dumps(scope, JSON_COMPACT) : NULL;
-	if (r && s && asprintf(&out, "{\"resourceSpans\":[{\"resource\":%s,\"scopeSpans\":[{\"scope\":%s,\"spans\":[", r, s) < 0)
+	char *r = resource ? json_dumps(resource, JSON_COMPACT) : NULL,
+	     *s = scope ? json_dumps(scope, JSON_COMPACT) : NULL;
+	if (r && s &&
+	    asprintf(&out, "{\"resourceSpans\":[{\"resource\":%s,\"scopeSpans\":[{\"scope\":%s,\"spans\":[", r, s) < 0)
 		out = NULL;
 	free(r);
 	free(s);
@@ -129,7 +132,7 @@ struct collector *collector_free(struct collector *c)
 	return NULL;
 }
 
-/* One request -------------------------------------------------------------------------------------------------------------- */
+/* One request ------------------------------------------------------------------------------------------------------ */
 
 static usec_t sooner(usec_t a, usec_t b)
 {
@@ -146,7 +149,8 @@ static CURLcode run(struct collector *c, usec_t deadline)
 		if (curl_multi_perform(c->multi, &running) != CURLM_OK)
 			return CURLE_FAILED_INIT;
 		if (running)
-			curl_multi_poll(c->multi, &stop, stopping ? 0 : 1, (int)((deadline - now) / USEC_PER_MSEC) + 1, NULL);
+			curl_multi_poll(c->multi, &stop, stopping ? 0 : 1, (int)((deadline - now) / USEC_PER_MSEC) + 1,
+			                NULL);
 		if (!stopping && stop.revents) {
 			stopping = true;
 			deadline = sooner(deadline, now_mono() + (usec_t)c->cfg.grace_ms * USEC_PER_MSEC);
@@ -164,7 +168,8 @@ static uint64_t read_refused(struct collector *c, struct err *e)
 	const char *text = json_string_value(n), *why = json_string_value(json_object_get(partial, "errorMessage"));
 	long long refused = text ? strtoll(text, NULL, 10) : json_integer_value(n);
 	if (refused > 0)
-		err_set(e, 0, "refused", "it has refused %lld spans: %.200s", refused, why ? why : "it does not say why");
+		err_set(e, 0, "refused", "it has refused %lld spans: %.200s", refused,
+		        why ? why : "it does not say why");
 	json_decref(root);
 	return refused > 0 ? (uint64_t)refused : 0;
 }
@@ -186,7 +191,8 @@ static enum collector_verdict judge(struct collector *c, uint64_t *ret_refused, 
 	return COLLECTOR_LATER;
 }
 
-enum collector_verdict collector_send(struct collector *c, const char *spans, usec_t deadline, uint64_t *ret_refused, int *ret_wait_ms, struct err *e)
+enum collector_verdict collector_send(struct collector *c, const char *spans, usec_t deadline, uint64_t *ret_refused,
+                                      int *ret_wait_ms, struct err *e)
 {
 	cleanup_(cleanup_free) char *body = NULL;
 	*ret_refused = 0;

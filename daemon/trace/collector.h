@@ -23,6 +23,7 @@ enum collector_verdict {
 int collector_new(const struct collector_config *cfg, struct collector **ret, struct err *e) must_check;
 /* Returns NULL, accepts NULL. Waits for nothing. */
 struct collector *collector_free(struct collector *c);
-/* A request with `spans`, objects with commas between them; it ends before `deadline` (monotonic). *e says why, unless all were taken; *ret_wait_ms how long to wait before the
- * next try, if the collector has said so, else 0. */
-enum collector_verdict collector_send(struct collector *c, const char *spans, usec_t deadline, uint64_t *ret_refused, int *ret_wait_ms, struct err *e);
+/* A request with `spans`, objects with commas between them; it ends before `deadline` (monotonic). *e says why, unless
+ * all were taken; *ret_wait_ms how long to wait before the next try, if the collector has said so, else 0. */
+enum collector_verdict collector_send(struct collector *c, const char *spans, usec_t deadline, uint64_t *ret_refused,
+                                      int *ret_wait_ms, struct err *e);

@@ -47,9 +47,11 @@ bool traceparent_parse(const char *p, size_t n, struct trace_context *ret)
 	*ret = c;
 	if (n < TRACEPARENT_LEN || p[2] != '-' || p[35] != '-' || p[52] != '-')
 		return false;
-	if (!read_hex(p, 1, &version) || !read_hex(p + 3, 16, c.trace) || !read_hex(p + 36, 8, c.parent.b) || !read_hex(p + 53, 1, &flags))
+	if (!read_hex(p, 1, &version) || !read_hex(p + 3, 16, c.trace) || !read_hex(p + 36, 8, c.parent.b) ||
+	    !read_hex(p + 53, 1, &flags))
 		return false;
-	if (version == 0xff || (version == 0 && n != TRACEPARENT_LEN) || (n > TRACEPARENT_LEN && p[TRACEPARENT_LEN] != '-'))
+	if (version == 0xff || (version == 0 && n != TRACEPARENT_LEN) ||
+	    (n > TRACEPARENT_LEN && p[TRACEPARENT_LEN] != '-'))
 		return false;
 	if (is_zero(c.trace, sizeof c.trace) || is_zero(c.parent.b, sizeof c.parent.b))
 		return false;

@@ -1,6 +1,7 @@
-/* To be preloaded (LD_PRELOAD) into a process whose memory is to run out, whose wall clock is to jump, whose n-th call to read or write is to fail or to be its last, at a moment that
- * a test chooses: what happens stands in the file that INJECT names, which the test writes to while the process runs. Packaged tools of that kind act from the start, or some time after they were told, and change waiting
- * too. */
+/* To be preloaded (LD_PRELOAD) into a process whose memory is to run out, whose wall clock is to jump, whose n-th call
+ * to read or write is to fail or to be its last, at a moment that a test chooses: what happens stands in the file that
+ * INJECT names, which the test writes to while the process runs. Packaged tools of that kind act from the start, or
+ * some time after they were told, and change waiting too. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -118,12 +119,14 @@ static long die(void)
 	return kill(getpid(), SIGKILL) + pause();
 }
 
-/* Whether it is this call's turn. Only what the world can spoil: sockets and files, not the pipes and counters by which threads wake each other. */
+/* Whether it is this call's turn. Only what the world can spoil: sockets and files, not the pipes and counters by which
+ * threads wake each other. */
 static int is_struck(int fd)
 {
 	struct control *c = control;
 	struct stat st;
-	if (!c || atomic_load_explicit(&c->call_armed, memory_order_relaxed) <= 0 || fstat(fd, &st) < 0 || !(S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)))
+	if (!c || atomic_load_explicit(&c->call_armed, memory_order_relaxed) <= 0 || fstat(fd, &st) < 0 ||
+	    !(S_ISSOCK(st.st_mode) || S_ISREG(st.st_mode)))
 		return 0;
 	if (atomic_fetch_sub(&c->call_skip, 1) > 0 || atomic_exchange(&c->call_armed, 0) <= 0)
 		return 0;

@@ -1,4 +1,5 @@
-/* t.play as a module, with the work of tests/integration/handlers/play.py and outcomes.py. play_wasm.py runs it, and keeps the ledger, which is out of a module's reach. */
+/* t.play as a module, with the work of tests/integration/handlers/play.py and outcomes.py. play_wasm.py runs it, and
+ * keeps the ledger, which is out of a module's reach. */
 #include "clients/wasm/conformance/text.h"
 
 static struct text names;
@@ -23,9 +24,11 @@ static void decision(const char *numbers)
 static void batches(long long worker, long long n)
 {
 	struct text name = name_of(worker);
-	printf("\"batch_processing_outcome\":{\"type\":\"create_batches\",\"worker_template_name\":%.*s,\"worker_count\":%lld,\"total_items\":%lld,\"cursor_configs\":[", RAW(name), n, 10 * n);
+	printf("\"batch_processing_outcome\":{\"type\":\"create_batches\",\"worker_template_name\":%.*s,\"worker_count\":%lld,\"total_items\":%lld,\"cursor_configs\":[",
+	       RAW(name), n, 10 * n);
 	for (long long k = 0; k < n; k++)
-		printf("%s{\"batch_id\":\"%03lld\",\"start_cursor\":%lld,\"end_cursor\":%lld,\"batch_size\":10}", k ? "," : "", k + 1, 10 * k, 10 * k + 10);
+		printf("%s{\"batch_id\":\"%03lld\",\"start_cursor\":%lld,\"end_cursor\":%lld,\"batch_size\":10}",
+		       k ? "," : "", k + 1, 10 * k, 10 * k + 10);
 	printf("]}");
 }
 
@@ -58,7 +61,8 @@ static void outcome(const char *word)
 
 static int failure(const char *message, const char *type, bool retryable, const char *more)
 {
-	printf("{\"message\":\"%s\",\"error_type\":\"%s\",\"retryable\":%s%s}", message, type, retryable ? "true" : "false", more);
+	printf("{\"message\":\"%s\",\"error_type\":\"%s\",\"retryable\":%s%s}", message, type,
+	       retryable ? "true" : "false", more);
 	return 1;
 }
 

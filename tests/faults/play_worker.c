@@ -1,5 +1,5 @@
-/* A worker in C for random workflows: t.play as tests/integration/handlers/play.py and outcomes.py have it. What a step does stands in its task's context, by step and
- * attempt; each execution first appends a line to the ledger. */
+/* A worker in C for random workflows: t.play as tests/integration/handlers/play.py and outcomes.py have it. What a step
+ * does stands in its task's context, by step and attempt; each execution first appends a line to the ledger. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -33,7 +33,8 @@ __attribute__((format(printf, 2, 3))) static void put(struct out *o, const char 
 	o->n += (size_t)n;
 }
 
-/* A text of the step's, which has no end but its length, copied. Not by strndup(), of which ASan wants a text that ends (strict_string_checks). */
+/* A text of the step's, which has no end but its length, copied. Not by strndup(), of which ASan wants a text that ends
+ * (strict_string_checks). */
 static char *text(const tasker_value *v, const char *fallback)
 {
 	size_t n = 0;
@@ -85,7 +86,8 @@ static void put_batches(struct out *o, const tasker_value *names, long worker_no
 		put_name(o, names, worker_no);
 	put(o, ",\"worker_count\":%ld,\"total_items\":%ld,\"cursor_configs\":[", n, 10 * n);
 	for (long k = 0; k < n; k++)
-		put(o, "%s{\"batch_id\":\"%03ld\",\"start_cursor\":%ld,\"end_cursor\":%ld,\"batch_size\":10}", k ? "," : "", k + 1, 10 * k, 10 * k + 10);
+		put(o, "%s{\"batch_id\":\"%03ld\",\"start_cursor\":%ld,\"end_cursor\":%ld,\"batch_size\":10}",
+		    k ? "," : "", k + 1, 10 * k, 10 * k + 10);
 	put(o, "]}");
 }
 
@@ -125,13 +127,17 @@ static void act(tasker_step *step, const char *word, const tasker_value *v)
 	if (strcmp(word, "delay") == 0)
 		f.retry_after_ms = 20;
 	else if (strcmp(word, "perm") == 0)
-		f = (struct tasker_failure){.message = "asked to fail for good", .error_type = "PermanentError", .permanent = true};
+		f = (struct tasker_failure){.message = "asked to fail for good",
+		                            .error_type = "PermanentError",
+		                            .permanent = true};
 	else
 		fails = strcmp(word, "retry") == 0;
 	if (fails) {
 		tasker_step_fail(step, &f, NULL);
 	} else if (strcmp(word, "yield") == 0 && !tasker_get(v, "checkpoint")) {
-		put(&o, "{\"type\":\"checkpoint_yield\",\"cursor\":5,\"items_processed\":5,\"accumulated_results\":{\"pid\":%d}}", (int)getpid());
+		put(&o,
+		    "{\"type\":\"checkpoint_yield\",\"cursor\":5,\"items_processed\":5,\"accumulated_results\":{\"pid\":%d}}",
+		    (int)getpid());
 		tasker_step_metadata(step, "{\"checkpoint_yield\":true,\"batch_worker\":true}", NULL);
 		tasker_step_succeed(step, o.text, NULL);
 	} else {
@@ -170,8 +176,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: play_worker SOCKET NAME CONCURRENCY\n");
 		return 2;
 	}
-	const struct tasker_worker_options o = {
-		.socket_path = argv[1], .name = argv[2], .max_concurrency = (unsigned)strtoul(argv[3], NULL, 10), .namespaces = (const char *const[]){"t", NULL}, .log = say};
+	const struct tasker_worker_options o = {.socket_path = argv[1],
+	                                        .name = argv[2],
+	                                        .max_concurrency = (unsigned)strtoul(argv[3], NULL, 10),
+	                                        .namespaces = (const char *const[]){"t", NULL},
+	                                        .log = say};
 	int rc = tasker_worker_new(&worker, &o, &err);
 	if (rc == 0)
 		rc = tasker_worker_add(worker, "t.play", play, NULL);

@@ -45,6 +45,7 @@ BANNED = {
 }
 SOURCES = (".c", ".h", ".py", ".rb", ".ts", ".rs", ".sql")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_COMPLEXITY = 800, 100, 20
+MAX_COLUMNS = 120  # of C, as .clang-format has it
 UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/" + "work" + r"(?![\w-])")
 TEXT = (".c", ".h", ".py", ".rb", ".ts", ".rs", ".sql", ".md", ".scd", ".build", ".txt", ".yaml", ".yml", ".json", ".toml", ".sh", ".in", ".service", "")
@@ -151,6 +152,14 @@ def check_length(path, text):
         problem(path, lines, f"{lines} lines, at most {MAX_FILE_LINES}")
 
 
+def check_width(path, text):
+    """A message stays in one piece, so that it can be searched for: a line may be longer by what its literals hold."""
+    for n, line in enumerate(text.splitlines(), 1):
+        line = re.sub(r'"(?:\\.|[^"\\])*"', '""', line.expandtabs(8)).rstrip("\\ ")
+        if len(line) > MAX_COLUMNS:
+            problem(path, n, f"{len(line)} columns, at most {MAX_COLUMNS}")
+
+
 def check_python_functions(path, text):
     try:
         tree = ast.parse(text)
@@ -203,6 +212,7 @@ def main():
         if path in c_files:
             check_includes(path, text)
             check_calls(path, without_comments(text))
+            check_width(path, text)
             if path.endswith(".h") and not re.search(r"^#pragma once|^#ifndef \w+_H$", text, re.M):
                 problem(path, 1, "can be included twice")
             if path.endswith(".h"):

@@ -77,6 +77,14 @@ class Lint(unittest.TestCase):
         self.expect("daemon/base/a.h", "int f(void);\n", "a.h:1: can be included twice")
         self.expect("daemon/base/a.h", "#ifndef A_H\n#define A_H\n#endif\n")
 
+    def test_width(self):
+        for line in "int x" + "x" * 114 + ";", '\t\tf("' + "x" * 300 + '");', "/* " + "x" * 114 + " */":
+            with self.subTest(line):
+                self.expect("daemon/core/a.c", line + "\n")
+        for line in "int x" + "x" * 115 + ";", "\t" * 15 + "f();", "/* " + "x" * 115 + " */":
+            with self.subTest(line):
+                self.expect("daemon/core/a.c", "\n" + line + "\n", "daemon/core/a.c:2: 12", "columns, at most 120")
+
     def test_sizes(self):
         self.expect("daemon/base/a.c", "int x;\n" * 800)
         self.expect("daemon/base/a.c", "int x;\n" * 801, "801 lines, at most 800")

@@ -49,7 +49,8 @@ static void read_line(struct script *s, char *line)
 	if (word && strcmp(word, "step") == 0) {
 		words_step(&s->shape, &save);
 	} else if (word && strcmp(word, "do") == 0) {
-		unsigned epoch = words_number(strtok_r(NULL, " ", &save)), no = words_number(strtok_r(NULL, " ", &save));
+		unsigned epoch = words_number(strtok_r(NULL, " ", &save)),
+			 no = words_number(strtok_r(NULL, " ", &save));
 		if (epoch >= MAX_EPOCHS || no >= MAX_NUMBER)
 			words_die("out of range", kept);
 		s->doing[epoch][no] = strdup(save);
@@ -136,7 +137,8 @@ static void run(struct world *w)
 		enum step_state s = progress_step_state(w->p, no);
 		if (s == STEP_IN_PROGRESS)
 			execute(w, no);
-		else if ((s == STEP_ENQUEUED ? progress_claim(w->p, no, fence) : progress_retry_due(w->p, no, fence)) != 0)
+		else if ((s == STEP_ENQUEUED ? progress_claim(w->p, no, fence) : progress_retry_due(w->p, no, fence)) !=
+		         0)
 			words_die("the model refuses a claim", "");
 	}
 }

@@ -156,7 +156,8 @@ static void check_shape(struct sim_run *r, unsigned no)
 	CHECK(r, progress_existence(r->progress, no) == r->naive.existence[no], no);
 	CHECK(r, progress_instances(r->progress, no) == r->naive.n_instances[no], no);
 	if (s->kind == PROGRESS_WORKER && s->parallelism > 0)
-		CHECK(r, naive_live(&r->naive, no) <= s->parallelism && naive_inside(&r->naive, no) <= s->parallelism, no);
+		CHECK(r, naive_live(&r->naive, no) <= s->parallelism && naive_inside(&r->naive, no) <= s->parallelism,
+		      no);
 }
 
 static void check_counts(struct sim_run *r)

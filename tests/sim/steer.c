@@ -72,9 +72,9 @@ static void tell_steps(const struct progress *p)
 			if (!progress_has_step(p, no))
 				continue;
 			enum step_state s = progress_step_state(p, no);
-			printf("%s\"%u\": [\"%s\", %u, %u, %u, %u]", comma, no, step_states[s].name, progress_attempts(p, no),
-			       progress_fence(p, no), s == STEP_PENDING ? progress_pending_parents(p, no) : 0,
-			       progress_checkpoints(p, no));
+			printf("%s\"%u\": [\"%s\", %u, %u, %u, %u]", comma, no, step_states[s].name,
+			       progress_attempts(p, no), progress_fence(p, no),
+			       s == STEP_PENDING ? progress_pending_parents(p, no) : 0, progress_checkpoints(p, no));
 			comma = ", ";
 		}
 	printf("}");

@@ -26,7 +26,8 @@ static int look_up(const char *const *names, const char *name)
 
 void words_step(struct words_shape *s, char **save)
 {
-	static const char *const kinds[] = {"standard", "decision", "deferred_convergence", "batchable", "batch_worker", NULL};
+	static const char *const kinds[] = {"standard",  "decision",     "deferred_convergence",
+	                                    "batchable", "batch_worker", NULL};
 	static const char *const strategies[] = {"isolate", "continue_on_failure", "fail_fast", NULL};
 	if (s->n == WORDS_STEPS)
 		words_die("too many steps", "");
@@ -58,7 +59,8 @@ void words_outcome(struct words_response *r)
 		o->n_instances = words_number(strtok_r(NULL, ":", &save));
 	} else if (strcmp(word, "names") == 0) {
 		o->type = OUTCOME_CREATE_STEPS;
-		for (char *t = strtok_r(rest, ",", &save); t && o->n_steps < WORDS_STEPS; t = strtok_r(NULL, ",", &save))
+		for (char *t = strtok_r(rest, ",", &save); t && o->n_steps < WORDS_STEPS;
+		     t = strtok_r(NULL, ",", &save))
 			r->names[o->n_steps++] = words_number(t);
 	}
 }

@@ -1,11 +1,13 @@
-/* Every group, once, and the options that all verbs have. Parsing, --help, completion, `taskerctl help --json` and the test of
- * the manual pages derive from these tables. */
+/* Every group, once, and the options that all verbs have. Parsing, --help, completion, `taskerctl help --json` and the
+ * test of the manual pages derive from these tables. */
 #include "clients/taskerctl/verbs/verbs.h"
 
 const struct opt global_options[] = {
     {"socket", 's', "PATH", "the daemon's socket; else TASKERD_SOCKET, the user's own, the system's", &kind_file},
-    {"profile", 0, "NAME", "speak with the daemon of this name in taskerctl.yaml; else TASKERCTL_PROFILE", &kind_profile},
-    {"output", 'o', "FORMAT", "table (the default); wide: all columns, nothing cut; json; jsonl: a line for each item", &kind_output},
+    {"profile", 0, "NAME", "speak with the daemon of this name in taskerctl.yaml; else TASKERCTL_PROFILE",
+     &kind_profile},
+    {"output", 'o', "FORMAT", "table (the default); wide: all columns, nothing cut; json; jsonl: a line for each item",
+     &kind_output},
     {"json", 'j', NULL, "print the daemon's answer as JSON: --output json", NULL},
     {"color", 0, "WHEN", "auto (the default: on a terminal, unless NO_COLOR is set), always, never", &kind_colour},
     {"timeout", 0, "DURATION", "how long to wait for the answer (30s, 2m, 500ms), 30s by default", &kind_duration},
@@ -21,8 +23,8 @@ const struct opt act_options[] = {OPT_BY_WHOM, OPT_FILTERS, NO_OPTION};
 const struct opt namespace_options[] = {OPT_NAMESPACE, NO_OPTION};
 
 const char acts_help[] =
-    "What is meant is named, or picked by options that all must hold; --dry-run shows it first. The task goes on at once.\n"
-    "With --json the daemon's answer.";
+	"What is meant is named, or picked by options that all must hold; --dry-run shows it first. The task goes on at once.\n"
+	"With --json the daemon's answer.";
 
 const struct group groups[] = {
     {"template", "Templates: check, register, draw", template_verbs},

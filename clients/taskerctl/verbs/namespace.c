@@ -1,7 +1,8 @@
 #include "clients/taskerctl/verbs/verbs.h"
 
 static const struct opt retention_options[] = {
-    {"state", 0, "STATE", "only for tasks that ended like this: complete, error, cancelled, resolved_manually", &kind_final_state},
+    {"state", 0, "STATE", "only for tasks that ended like this: complete, error, cancelled, resolved_manually",
+     &kind_final_state},
     {"keep", 'k', "DURATION", "how long (30m, 72h; whole minutes), forever, or default", &kind_keep},
     {"action", 0, "ACTION", "archive or delete what is kept no longer", &kind_retention},
     NO_OPTION};
@@ -50,7 +51,8 @@ const struct verb namespace_verbs[] = {
      .list = "rules",
      .exits = {{EXIT_NOT_FOUND, "there is no such namespace"}},
      .examples = {{"What holds", "taskerctl namespace retention shop"},
-                  {"Complete ones for three days", "taskerctl namespace retention shop --state complete --keep 72h --action archive"}},
+                  {"Complete ones for three days",
+                   "taskerctl namespace retention shop --state complete --keep 72h --action archive"}},
      .listing = &list_retention,
      .run = run_namespace_retention},
     NO_VERB};

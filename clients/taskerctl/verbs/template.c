@@ -13,8 +13,11 @@ static const struct opt apply_options[] = {
 static const struct opt show_options[] = {
     {"definition", 'd', NULL, "print the definition as JSON and nothing else", NULL}, NO_OPTION};
 
-static const struct opt graph_options[] = {
-    OPT_FORMAT, OPT_TO_FILE, {"environment", 'e', "NAME", "of a file: apply this block of `environments` first", NULL}, NO_OPTION};
+static const struct opt graph_options[] = {OPT_FORMAT,
+                                           OPT_TO_FILE,
+                                           {"environment", 'e', "NAME",
+                                            "of a file: apply this block of `environments` first", NULL},
+                                           NO_OPTION};
 
 const struct verb template_verbs[] = {
     {.name = "validate",
@@ -80,7 +83,8 @@ const struct verb template_verbs[] = {
      .asks = "template.get",
      .exits = {{EXIT_NO, "the file is no template"}, {EXIT_NOT_FOUND, "there is no such template"}},
      .examples = {{"On the terminal", "taskerctl template graph shop/order"},
-                  {"For a page that draws Mermaid", "taskerctl template graph order.yaml --format mermaid --output order.mmd"}},
+                  {"For a page that draws Mermaid",
+                   "taskerctl template graph order.yaml --format mermaid --output order.mmd"}},
      .flags = VERB_PAGES,
      .run = run_template_graph},
     {.name = "schema",

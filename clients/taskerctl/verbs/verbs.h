@@ -69,5 +69,6 @@ extern const char acts_help[];
 
 /* ---- the groups ---- */
 
-extern const struct verb template_verbs[], generate_verbs[], task_verbs[], step_verbs[], namespace_verbs[], worker_verbs[],
-    node_verbs[], queue_verbs[], analytics_verbs[], dlq_verbs[], events_verbs[], token_verbs[], profile_verbs[], config_verbs[], own_verbs[];
+extern const struct verb template_verbs[], generate_verbs[], task_verbs[], step_verbs[], namespace_verbs[],
+	worker_verbs[], node_verbs[], queue_verbs[], analytics_verbs[], dlq_verbs[], events_verbs[], token_verbs[],
+	profile_verbs[], config_verbs[], own_verbs[];

@@ -1,4 +1,5 @@
-/* The handlers of protocol/conformance as one WASI command: the adapter puts it under many names, and it does what `handler` in its input says. */
+/* The handlers of protocol/conformance as one WASI command: the adapter puts it under many names, and it does what
+ * `handler` in its input says. */
 #define _GNU_SOURCE /* memmem */
 #include "clients/wasm/conformance/text.h"
 
@@ -6,8 +7,8 @@ static struct text step, config;
 
 static int failure(struct text message, struct text type, struct text code, bool retryable, struct text after)
 {
-	printf("{\"message\":%.*s,\"error_type\":%.*s,\"error_code\":%.*s,\"retryable\":%s,\"retry_after\":%.*s}", RAW(message), RAW(type), RAW(code),
-	       retryable ? "true" : "false", RAW(after));
+	printf("{\"message\":%.*s,\"error_type\":%.*s,\"error_code\":%.*s,\"retryable\":%s,\"retry_after\":%.*s}",
+	       RAW(message), RAW(type), RAW(code), retryable ? "true" : "false", RAW(after));
 	return 1;
 }
 
@@ -25,8 +26,9 @@ static long long attempt(void)
 static int echo(void)
 {
 	printf("{\"context\":%.*s,\"config\":%.*s,\"inputs\":%.*s,\"results\":%.*s,\"attempt\":%.*s,\"max_attempts\":%.*s,\"task_uuid\":%.*s,\"step_uuid\":%.*s}",
-	       RAW(get(step, "context")), RAW(config), RAW(get(step, "inputs")), RAW(get(step, "dependencies")), RAW(get(step, "attempt")),
-	       RAW(get(step, "max_attempts")), RAW(get(step, "task_uuid")), RAW(get(step, "step_uuid")));
+	       RAW(get(step, "context")), RAW(config), RAW(get(step, "inputs")), RAW(get(step, "dependencies")),
+	       RAW(get(step, "attempt")), RAW(get(step, "max_attempts")), RAW(get(step, "task_uuid")),
+	       RAW(get(step, "step_uuid")));
 	return 0;
 }
 
@@ -43,7 +45,8 @@ static int nothing(void)
 
 static int fail(void)
 {
-	return failure(get(config, "message"), get(config, "error_type"), get(config, "error_code"), is(get(config, "retryable"), "true"), missing);
+	return failure(get(config, "message"), get(config, "error_type"), get(config, "error_code"),
+	               is(get(config, "retryable"), "true"), missing);
 }
 
 static int error_retryable(void)
@@ -85,15 +88,18 @@ static int decision(void)
 
 static int analyze(void)
 {
-	long long total = number(get(config, "total"), 0), size = number(get(config, "size"), 1), count = (total + size - 1) / size;
+	long long total = number(get(config, "total"), 0), size = number(get(config, "size"), 1),
+		  count = (total + size - 1) / size;
 	if (total == 0) {
 		printf("{\"batch_processing_outcome\":{\"type\":\"no_batches\"}}");
 		return 0;
 	}
-	printf("{\"batch_processing_outcome\":{\"type\":\"create_batches\",\"worker_template_name\":\"work\",\"worker_count\":%lld,\"total_items\":%lld,\"cursor_configs\":[", count, total);
+	printf("{\"batch_processing_outcome\":{\"type\":\"create_batches\",\"worker_template_name\":\"work\",\"worker_count\":%lld,\"total_items\":%lld,\"cursor_configs\":[",
+	       count, total);
 	for (long long i = 0; i < count; i++) {
 		long long start = i * size, end = start + size < total ? start + size : total;
-		printf("%s{\"batch_id\":\"%03lld\",\"start_cursor\":%lld,\"end_cursor\":%lld,\"batch_size\":%lld}", i ? "," : "", i + 1, start, end, end - start);
+		printf("%s{\"batch_id\":\"%03lld\",\"start_cursor\":%lld,\"end_cursor\":%lld,\"batch_size\":%lld}",
+		       i ? "," : "", i + 1, start, end, end - start);
 	}
 	printf("]}}");
 	return 0;
@@ -242,10 +248,31 @@ static int crash(void)
 static const struct {
 	const char *name;
 	int (*run)(void);
-} handlers[] = {{"echo", echo}, {"value", value}, {"nothing", nothing}, {"fail", fail}, {"error_retryable", error_retryable}, {"error_permanent", error_permanent},
-                {"retry_after", retry_after}, {"flaky", flaky}, {"decision", decision}, {"analyze", analyze}, {"batch", batch}, {"aggregate", aggregate},
-                {"event", event}, {"log", log_line}, {"sizes", sizes}, {"uuids", uuids}, {"nan", not_a_number}, {"infinite", infinite}, {"nul", nul}, {"broken_text", broken_text}, {"wide", wide}, {"deep", deep},
-                {"huge", huge}, {"hang", hang}, {"crash", crash}};
+} handlers[] = {{"echo", echo},
+                {"value", value},
+                {"nothing", nothing},
+                {"fail", fail},
+                {"error_retryable", error_retryable},
+                {"error_permanent", error_permanent},
+                {"retry_after", retry_after},
+                {"flaky", flaky},
+                {"decision", decision},
+                {"analyze", analyze},
+                {"batch", batch},
+                {"aggregate", aggregate},
+                {"event", event},
+                {"log", log_line},
+                {"sizes", sizes},
+                {"uuids", uuids},
+                {"nan", not_a_number},
+                {"infinite", infinite},
+                {"nul", nul},
+                {"broken_text", broken_text},
+                {"wide", wide},
+                {"deep", deep},
+                {"huge", huge},
+                {"hang", hang},
+                {"crash", crash}};
 
 int main(void)
 {

@@ -1,4 +1,5 @@
-/* A step's input as a module in C reads it. JSON is handled as text, without blanks as the worker writes it: the value of a key, raw, and numbers and strings out of that. */
+/* A step's input as a module in C reads it. JSON is handled as text, without blanks as the worker writes it: the value
+ * of a key, raw, and numbers and strings out of that. */
 #ifndef TASKERD_WASM_TEXT_H
 #define TASKERD_WASM_TEXT_H
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* What strangers and issuers write: Authorization headers, JSON Web Tokens, files of keys. The first byte says which. Whatever is
- * accepted must have been signed, be good now, and be from and for whom it is expected. */
+/* What strangers and issuers write: Authorization headers, JSON Web Tokens, files of keys. The first byte says which.
+ * Whatever is accepted must have been signed, be good now, and be from and for whom it is expected. */
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,9 +13,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define NOW ((usec_t)2000000000 * USEC_PER_SEC)
 
 /* For these tests alone. */
-static const char private_key[] = "{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"wMjxhC1kDzQ7T9dRQ2xdTP9B1BG7Q7ENe8-LQWF0q4o\",\"y\":\"pVvrmdSSA8mugWXkGnRkY_1qyvfhPtSPVkECL6GPvTI\",\"d\":\"QeQ4gqc7GCfFI8t1V8DP_sTQCjBqoG1TuD8O_tuuJiQ\"}";
-static const char public_keys[] = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"wMjxhC1kDzQ7T9dRQ2xdTP9B1BG7Q7ENe8-LQWF0q4o\",\"y\":\"pVvrmdSSA8mugWXkGnRkY_1qyvfhPtSPVkECL6GPvTI\"}]}";
-static const struct jwt_rules rules = {.issuer = "i", .audience = "a", .roles_claim = "roles", .namespaces_claim = "realm.namespaces", .algorithms = (1u << JWT_ALGORITHMS) - 1, .leeway_ms = 1000};
+static const char private_key[] =
+	"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"wMjxhC1kDzQ7T9dRQ2xdTP9B1BG7Q7ENe8-LQWF0q4o\",\"y\":\"pVvrmdSSA8mugWXkGnRkY_1qyvfhPtSPVkECL6GPvTI\",\"d\":\"QeQ4gqc7GCfFI8t1V8DP_sTQCjBqoG1TuD8O_tuuJiQ\"}";
+static const char public_keys[] =
+	"{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"wMjxhC1kDzQ7T9dRQ2xdTP9B1BG7Q7ENe8-LQWF0q4o\",\"y\":\"pVvrmdSSA8mugWXkGnRkY_1qyvfhPtSPVkECL6GPvTI\"}]}";
+static const struct jwt_rules rules = {.issuer = "i",
+                                       .audience = "a",
+                                       .roles_claim = "roles",
+                                       .namespaces_claim = "realm.namespaces",
+                                       .algorithms = (1u << JWT_ALGORITHMS) - 1,
+                                       .leeway_ms = 1000};
 
 static cjose_jwk_t *signer;
 static struct jwt_keys *keys;
@@ -41,7 +48,8 @@ static void check(const char *token, size_t len, const json_t *signed_claims)
 		abort();
 	if (rc == 0) {
 		const char *iss = json_string_value(json_object_get(signed_claims, "iss"));
-		if (!iss || strcmp(iss, "i") != 0 || who.expires <= NOW || strncmp(who.name, "jwt:", 4) != 0 || !who.access.rules)
+		if (!iss || strcmp(iss, "i") != 0 || who.expires <= NOW || strncmp(who.name, "jwt:", 4) != 0 ||
+		    !who.access.rules)
 			abort();
 	}
 	principal_done(&who);
@@ -91,7 +99,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		read_keys(text, size - 1);
 		break;
 	case 't':
-		if (token_read(text, size - 1, &t) && (strlen(t.text) != TOKEN_TEXT_LEN || strlen(t.id) != TOKEN_ID_LEN))
+		if (token_read(text, size - 1, &t) &&
+		    (strlen(t.text) != TOKEN_TEXT_LEN || strlen(t.id) != TOKEN_ID_LEN))
 			abort();
 		break;
 	default:

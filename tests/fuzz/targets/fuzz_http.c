@@ -1,7 +1,9 @@
-/* What a stranger asks over HTTP, after evhttp has found its lines: paths, queries, headers, bodies, the id that a stream is to go on after.
+/* What a stranger asks over HTTP, after evhttp has found its lines: paths, queries, headers, bodies, the id that a
+ * stream is to go on after.
  *
- * The input is a request (tests/unit/http/util.h). Promises: a path finds one row, and the same when its variables are encoded again in full; what is refused says so in UTF-8 with an
- * error code; what is taken is a map of parameters of that message, each once, as the message's own check reads it. */
+ * The input is a request (tests/unit/http/util.h). Promises: a path finds one row, and the same when its variables are
+ * encoded again in full; what is refused says so in UTF-8 with an error code; what is taken is a map of parameters of
+ * that message, each once, as the message's own check reads it. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +55,8 @@ static void path_holds(const struct asked *a)
 	buf_init(&path, 0);
 	encode(a, &path);
 	/* A row of words for the same path would be another: no word is written with a percent sign. */
-	must(route_find(a->x.route->verb, buf_text(&path), &m, &verbs) == a->x.route && m.n == a->x.match.n && verbs == a->verbs);
+	must(route_find(a->x.route->verb, buf_text(&path), &m, &verbs) == a->x.route && m.n == a->x.match.n &&
+	     verbs == a->verbs);
 	for (size_t i = 0; i < m.n; i++)
 		must(strcmp(m.var[i].value, a->x.match.var[i].value) == 0);
 	buf_done(&path);
@@ -79,7 +82,8 @@ static void params_hold(const struct asked *a)
 
 static void refusal_holds(const struct err *e)
 {
-	must(e->code[0] && e->text[0] && utf8_span(e->text, strlen(e->text)) == strlen(e->text) && utf8_span(e->path, strlen(e->path)) == strlen(e->path));
+	must(e->code[0] && e->text[0] && utf8_span(e->text, strlen(e->text)) == strlen(e->text) &&
+	     utf8_span(e->path, strlen(e->path)) == strlen(e->path));
 }
 
 /* A stream that goes on after an id leaves out that event and those before it, and nothing that came after. */
@@ -89,15 +93,19 @@ static void stream_holds(const struct exchange *x)
 	struct stream_mark seen, now = {0};
 	struct stream_late late;
 	char text[STREAM_ID];
-	bool is_one = stream_mark_read(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Last-Event-ID"), &seen);
+	bool is_one =
+		stream_mark_read(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Last-Event-ID"), &seen);
 	must(is_one == (seen.at[0] != '\0'));
 	if (is_one) {
 		stream_late_read(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Last-Event-ID"), &late);
 		stream_late_add(&late, last, 1);
-		must(stream_mark_covers(&seen, &seen) && !stream_late_is_new(&late, last, 1) && stream_id(&seen, &late, text) == strlen(text));
+		must(stream_mark_covers(&seen, &seen) && !stream_late_is_new(&late, last, 1) &&
+		     stream_id(&seen, &late, text) == strlen(text));
 	}
-	must(stream_mark_move(&now, first, strlen(first)) && stream_mark_covers(&seen, &now) == (is_one && (strcmp(seen.at, first) != 0 || seen.nth > 0)));
-	must(stream_mark_move(&now, last, strlen(last)) && (!stream_mark_covers(&seen, &now) || strcmp(seen.at, last) == 0));
+	must(stream_mark_move(&now, first, strlen(first)) &&
+	     stream_mark_covers(&seen, &now) == (is_one && (strcmp(seen.at, first) != 0 || seen.nth > 0)));
+	must(stream_mark_move(&now, last, strlen(last)) &&
+	     (!stream_mark_covers(&seen, &now) || strcmp(seen.at, last) == 0));
 	now = seen;
 	if (is_one && seen.nth < UINT32_MAX)
 		must(stream_mark_move(&now, seen.at, strlen(seen.at)) && !stream_mark_covers(&seen, &now));

@@ -1,5 +1,6 @@
-/* A regular expression and a text, both from outside: before the first line feed, and behind it. Whatever the pattern, the work of a search is bounded by what was granted, more
- * than what is granted is never needed twice, and the same search finds the same. */
+/* A regular expression and a text, both from outside: before the first line feed, and behind it. Whatever the pattern,
+ * the work of a search is bounded by what was granted, more than what is granted is never needed twice, and the same
+ * search finds the same. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,6 @@
-/* A schema and a value, both from outside: what is before the first line feed, and what is behind. Whatever comes, everything stays within
- * its bounds; what is found wrong loudly is wrong quietly too; violations name places that are there. */
+/* A schema and a value, both from outside: what is before the first line feed, and what is behind. Whatever comes,
+ * everything stays within its bounds; what is found wrong loudly is wrong quietly too; violations name places that are
+ * there. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdint.h>

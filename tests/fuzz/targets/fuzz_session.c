@@ -1,10 +1,11 @@
-/* What a local process sends to the daemon, from its first byte to what it does with steps it was given, through the real session layer. In place of the store stands one
- * that answers from the input: successes, errors, steps to run.
+/* What a local process sends to the daemon, from its first byte to what it does with steps it was given, through the
+ * real session layer. In place of the store stands one that answers from the input: successes, errors, steps to run.
  *
- * The input is a list of chunks, each a kind, a length and bytes: a frame's payload, raw bytes, what the store does next, a result for a step that is open, a new connection.
+ * The input is a list of chunks, each a kind, a length and bytes: a frame's payload, raw bytes, what the store does
+ * next, a result for a step that is open, a new connection.
  *
- * Promises: whatever is said, what the daemon sends is whole frames of well-formed envelopes, no request is answered twice, no worker has more steps than it asked for, and when
- * all connections are gone nothing of them is left. */
+ * Promises: whatever is said, what the daemon sends is whole frames of well-formed envelopes, no request is answered
+ * twice, no worker has more steps than it asked for, and when all connections are gone nothing of them is left. */
 #include <assert.h>
 #include <event2/event.h>
 #include <stdint.h>
@@ -57,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CHUNKS_MAX 64u
 #define HANDLERS 4
 
-/* The store -------------------------------------------------------------------------------------------------------------- */
+/* The store -------------------------------------------------------------------------------------------------------- */
 
 struct store {
 	int fd;
@@ -237,16 +238,20 @@ static const struct {
 	{"tasker.api_namespaces_of", "{\"namespaces\":[\"a\"]}"},
 	{"tasker.api_namespaces_of", "{\"namespaces\":[null]}"},
 	{"tasker.api_namespaces_of", "{\"namespaces\":[\"b\",\"a\"]}"},
-	{"tasker.api_task_get", "{\"task_uuid\":\"" TASK "\",\"namespace\":\"a\",\"steps\":[{\"handler\":\"h\",\"state\":\"enqueued\"},{\"handler\":\"none\",\"state\":\"enqueued\"}]}"},
+	{"tasker.api_task_get",
+         "{\"task_uuid\":\"" TASK
+         "\",\"namespace\":\"a\",\"steps\":[{\"handler\":\"h\",\"state\":\"enqueued\"},{\"handler\":\"none\",\"state\":\"enqueued\"}]}"},
 	{"tasker.api_task_get", "{\"task_uuid\":\"" TASK "\",\"namespace\":\"a\"}"},
 	{"tasker.api_task_action", "{\"task_uuid\":\"" TASK "\",\"namespace\":\"a\",\"steps\":[]}"},
 	{"tasker.api_task_events", "{\"events\":[]}"},
-	{"tasker.api_task_events", "{\"events\":[{\"kind\":\"step\",\"key\":\"s1\",\"state\":\"complete\",\"at\":\"2030-01-01T00:00:00Z\"},{\"kind\":\"task\",\"key\":\"t1\",\"state\":\"steps_in_process\"}]}"},
+	{"tasker.api_task_events",
+         "{\"events\":[{\"kind\":\"step\",\"key\":\"s1\",\"state\":\"complete\",\"at\":\"2030-01-01T00:00:00Z\"},{\"kind\":\"task\",\"key\":\"t1\",\"state\":\"steps_in_process\"}]}"},
 	{"tasker.api_task_events", "{\"events\":[{\"kind\":\"task\",\"key\":\"t2\",\"state\":\"complete\"}]}"},
 	{"tasker.api_event_consume", "{\"messages\":[{\"msg_id\":1,\"read_count\":1,\"event\":{}}]}"},
 	{"tasker.api_event_consume", "{\"messages\":[],\"next_ms\":5}"},
 	{"tasker.api_event_publish", "{\"event_id\":\"x\",\"namespace\":\"a\",\"msg_id\":5}"},
-	{"tasker.api_event_publish", "{\"event_id\":\"x\",\"namespace\":\"a\",\"event\":{\"event_name\":\"e\",\"metadata\":{\"namespace\":\"a\"}}}"},
+	{"tasker.api_event_publish",
+         "{\"event_id\":\"x\",\"namespace\":\"a\",\"event\":{\"event_name\":\"e\",\"metadata\":{\"namespace\":\"a\"}}}"},
 	{"tasker.api_worker_list", "{\"workers\":[{\"worker_uuid\":\"" TASK "\",\"max_concurrency\":5}]}"},
 	{"tasker.api_queue_list", "{\"queues\":[{\"handler_id\":1},{\"handler_id\":77}]}"},
 	{"tasker.api_attempt_status", "{\"status\":\"duplicate\"}"},
@@ -282,7 +287,10 @@ static void answer(struct store *s, struct done *d, struct req *r)
 			snprintf(r->states.states[i], sizeof r->states.states[i], "%s", states[(f + i) % 5]);
 	} else if (r->kind == REQ_CREATE) {
 		r->task = r->create.task;
-		snprintf(r->status, sizeof r->status, "%s", f & 1 ? "created" : f & 2 ? "exists" : "template_not_found");
+		snprintf(r->status, sizeof r->status, "%s",
+		         f & 1   ? "created"
+		         : f & 2 ? "exists"
+		                 : "template_not_found");
 		snprintf(r->state, sizeof r->state, "steps_in_process");
 		r->handed_over = f & 4;
 	} else if (r->kind == REQ_CANCEL) {
@@ -309,16 +317,24 @@ struct done *store_lane_read(struct store *s)
 	return d;
 }
 
-/* The server ------------------------------------------------------------------------------------------------------------- */
+/* The server ------------------------------------------------------------------------------------------------------- */
 
 static struct server srv;
-static struct options opt = {.max_frame = 65536, .max_context = 8192, .max_result = 8192, .heartbeat_ms = 600000, .batch_max = 10, .max_sessions = 100, .node_name = (char[]){"n"}, .log_level = LOG_LV_ERROR,
-			     .max_branches = 10};
+static struct options opt = {.max_frame = 65536,
+                             .max_context = 8192,
+                             .max_result = 8192,
+                             .heartbeat_ms = 600000,
+                             .batch_max = 10,
+                             .max_sessions = 100,
+                             .node_name = (char[]){"n"},
+                             .log_level = LOG_LV_ERROR,
+                             .max_branches = 10};
 static struct access_rules *rules;
 
 static void add_handlers(void)
 {
-	static const char *const ns[HANDLERS] = {"a", "a", "b", "default"}, *const callable[HANDLERS] = {"h", "k", "h", "h"};
+	static const char *const ns[HANDLERS] = {"a", "a", "b", "default"}, *const callable[HANDLERS] = {"h", "k", "h",
+	                                                                                                 "h"};
 	struct done *d = done_new(DONE_NOTIFY_TEMPLATES);
 	assert(d);
 	d->handlers = calloc(HANDLERS, sizeof *d->handlers);
@@ -334,10 +350,12 @@ static void add_handlers(void)
 
 static void set_up(void)
 {
-	static const char text[] = "- {uid: 1, roles: [read, work], namespaces: [a]}\n- {uid: 2, roles: [operate, submit], namespaces: [b]}\n- {uid: 3, roles: admin}\n";
+	static const char text[] =
+		"- {uid: 1, roles: [read, work], namespaces: [a]}\n- {uid: 2, roles: [operate, submit], namespaces: [b]}\n- {uid: 3, roles: admin}\n";
 	struct findings f = {0};
 	struct yaml_tree *tree = NULL;
-	assert(yaml_tree_parse(text, sizeof text - 1, NULL, &tree, &f) == 0 && access_rules_read(yaml_tree_root(tree), &rules, &f) == 0 && f.errors == 0);
+	assert(yaml_tree_parse(text, sizeof text - 1, NULL, &tree, &f) == 0 &&
+	       access_rules_read(yaml_tree_root(tree), &rules, &f) == 0 && f.errors == 0);
 	yaml_tree_free(tree);
 	findings_done(&f);
 	log_init(LOG_LV_ERROR, LOG_FORMAT_TEXT);
@@ -348,7 +366,14 @@ static void set_up(void)
 static void server_begin(void)
 {
 	the_store = (struct store){.fd = the_store.fd, .end = &the_store.first};
-	srv = (struct server){.opt = &opt, .store = &the_store, .listen_fd = -1, .embedded_fd = -1, .peer_log = {.window_us = USEC_PER_SEC}, .ever_up = true, .db_up = true, .adopted = true};
+	srv = (struct server){.opt = &opt,
+	                      .store = &the_store,
+	                      .listen_fd = -1,
+	                      .embedded_fd = -1,
+	                      .peer_log = {.window_us = USEC_PER_SEC},
+	                      .ever_up = true,
+	                      .db_up = true,
+	                      .adopted = true};
 	TAILQ_INIT(&srv.dirty);
 	TAILQ_INIT(&srv.to_ask);
 	TAILQ_INIT(&srv.recent_order);
@@ -405,7 +430,7 @@ static void server_end(void)
 	event_base_free(srv.base);
 }
 
-/* The peer --------------------------------------------------------------------------------------------------------------- */
+/* The peer --------------------------------------------------------------------------------------------------------- */
 
 struct peer {
 	int fd;
@@ -435,11 +460,15 @@ static void check_envelope(const unsigned char *data, size_t len)
 	assert(scan_value(data, len, &limits, &why) == 0);
 	assert(mp_decode(data, len, &v) == 0);
 	const msgpack_object *a = v.root.via.array.ptr;
-	assert(v.root.type == MSGPACK_OBJECT_ARRAY && v.root.via.array.size >= 3 && a[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER);
+	assert(v.root.type == MSGPACK_OBJECT_ARRAY && v.root.via.array.size >= 3 &&
+	       a[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER);
 	if (a[0].via.u64 == ENV_RESPONSE)
-		assert(v.root.via.array.size == 4 && (a[2].type == MSGPACK_OBJECT_NIL || a[2].type == MSGPACK_OBJECT_MAP));
+		assert(v.root.via.array.size == 4 &&
+		       (a[2].type == MSGPACK_OBJECT_NIL || a[2].type == MSGPACK_OBJECT_MAP));
 	else
-		assert(a[0].via.u64 == ENV_NOTIFICATION && msg_find(a[1].via.str.ptr, a[1].via.str.size, MSG_TO_CLIENT) >= 0 && a[2].type == MSGPACK_OBJECT_MAP);
+		assert(a[0].via.u64 == ENV_NOTIFICATION &&
+		       msg_find(a[1].via.str.ptr, a[1].via.str.size, MSG_TO_CLIENT) >= 0 &&
+		       a[2].type == MSGPACK_OBJECT_MAP);
 	mp_value_done(&v);
 }
 

@@ -1,4 +1,5 @@
-/* Trace contexts as strangers send them, and how a collector is written in options. What is taken for a trace context can be written and read again; a header that is taken is one line. */
+/* Trace contexts as strangers send them, and how a collector is written in options. What is taken for a trace context
+ * can be written and read again; a header that is taken is one line. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static void context(const char *p, size_t n)
 	struct span_id span = span_id_of(task.trace, 1);
 	traceparent_format(&task, &span, text);
 	must(strlen(text) == TRACEPARENT_LEN && traceparent_parse(text, TRACEPARENT_LEN, &again));
-	must(memcmp(again.trace, task.trace, sizeof again.trace) == 0 && again.sampled == task.sampled && memcmp(again.parent.b, span.b, sizeof span.b) == 0);
+	must(memcmp(again.trace, task.trace, sizeof again.trace) == 0 && again.sampled == task.sampled &&
+	     memcmp(again.parent.b, span.b, sizeof span.b) == 0);
 }
 
 static void headers(const char *text)

@@ -1,5 +1,5 @@
-/* The small readers of outside text: times, patterns, uuids, references, values of options, URIs of databases, notifications. The first byte of the input chooses which; line feeds
- * divide the rest into what each takes. */
+/* The small readers of outside text: times, patterns, uuids, references, values of options, URIs of databases,
+ * notifications. The first byte of the input chooses which; line feeds divide the rest into what each takes. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,7 +114,8 @@ static void try_database(const char *a, size_t n, const char *b, size_t m)
 	must(buf_text(&out) != NULL);
 	buf_reset(&out);
 	/* A password that is written as a URI wants it does not come through, whatever is around it. */
-	snprintf(uri, sizeof uri, "postgresql://u:S3CR3T%.40s@h/d?%.40s", strpbrk(a, "/?#@") || strstr(a, "S3CR3T") ? "" : a, strpbrk(b, "#@") || strstr(b, "S3CR3T") ? "" : b);
+	snprintf(uri, sizeof uri, "postgresql://u:S3CR3T%.40s@h/d?%.40s",
+	         strpbrk(a, "/?#@") || strstr(a, "S3CR3T") ? "" : a, strpbrk(b, "#@") || strstr(b, "S3CR3T") ? "" : b);
 	options_redact(uri, &out);
 	must(!strstr(buf_text(&out), "S3CR3T"));
 	buf_done(&out);
@@ -145,7 +146,9 @@ static void try_utf8(const char *a, size_t n, const char *b, size_t m)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static void (*const readers[])(const char *, size_t, const char *, size_t) = {try_time, try_pattern, try_uuid, try_reference, try_option, try_database, try_notice, try_utf8};
+	static void (*const readers[])(const char *, size_t, const char *,
+	                               size_t) = {try_time,   try_pattern,  try_uuid,   try_reference,
+	                                          try_option, try_database, try_notice, try_utf8};
 	if (size < 1 || size > 4096)
 		return 0;
 	const char *at = (const char *)data + 1, *end = (const char *)data + size;

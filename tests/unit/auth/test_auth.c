@@ -36,7 +36,10 @@ static void hear(usec_t ago)
 	struct buf b;
 	struct mp_value v;
 	hex_write(token.hash, sizeof token.hash, hash);
-	snprintf(json, sizeof json, "{\"seen\": \"x\", \"tokens\": [{\"id\": \"%s\", \"hash\": \"%s\", \"name\": \"n\", \"roles\": [\"read\"], \"expires_us\": null}]}", token.id, hash);
+	snprintf(
+		json, sizeof json,
+		"{\"seen\": \"x\", \"tokens\": [{\"id\": \"%s\", \"hash\": \"%s\", \"name\": \"n\", \"roles\": [\"read\"], \"expires_us\": null}]}",
+		token.id, hash);
 	buf_init(&b, 0);
 	ck_assert_int_eq(json_to_mp(json, strlen(json), &b, NULL), 0);
 	ck_assert_int_eq(mp_decode(b.data, b.len, &v), 0);
@@ -53,7 +56,8 @@ static const char *told(void)
 	struct principal who;
 	snprintf(header, sizeof header, "Bearer %s", token.text);
 	e = (struct err){0};
-	enum auth_verdict v = http_authenticate(auth, &(struct auth_question){.authorization = header, .peer = "here"}, &who, &e);
+	enum auth_verdict v =
+		http_authenticate(auth, &(struct auth_question){.authorization = header, .peer = "here"}, &who, &e);
 	struct principal taken = {0};
 	snprintf(taken.token, sizeof taken.token, "%s", token.id);
 	ck_assert_int_eq(auth_still(auth, &taken), v == AUTH_OK);

@@ -28,9 +28,12 @@ START_TEST(every_character_counts)
 		char text[TOKEN_TEXT_LEN + 1];
 		memcpy(text, a.text, sizeof text);
 		text[i] = text[i] == '0' ? '1' : '0';
-		ck_assert_msg(!token_read(text, TOKEN_TEXT_LEN, &b) || !token_hash_equal(a.hash, b.hash), "character %zu", i);
+		ck_assert_msg(!token_read(text, TOKEN_TEXT_LEN, &b) || !token_hash_equal(a.hash, b.hash),
+		              "character %zu", i);
 		text[i] = (char)toupper((unsigned char)a.text[i]);
-		ck_assert_msg(isdigit((unsigned char)text[i]) || text[i] == '_' || !token_read(text, TOKEN_TEXT_LEN, &b), "character %zu", i);
+		ck_assert_msg(isdigit((unsigned char)text[i]) || text[i] == '_' ||
+		                      !token_read(text, TOKEN_TEXT_LEN, &b),
+		              "character %zu", i);
 	}
 	for (size_t n = 0; n < TOKEN_TEXT_LEN; n++)
 		ck_assert(!token_read(a.text, n, &b));
@@ -39,7 +42,8 @@ END_TEST
 
 START_TEST(the_hash_is_a_known_one)
 {
-	static const char text[] = "tasker_000000000000_0000000000000000000000000000000000000000000000000000000000000000";
+	static const char text[] =
+		"tasker_000000000000_0000000000000000000000000000000000000000000000000000000000000000";
 	char hex[2 * TOKEN_HASH_LEN + 1];
 	struct token_text t;
 	ck_assert(token_read(text, sizeof text - 1, &t));

@@ -45,14 +45,18 @@ static const char *told(const struct token_text *t, const char *name, const char
 	char hash[2 * TOKEN_HASH_LEN + 1];
 	char *at = text[turn++ % 4];
 	hex_write(t->hash, sizeof t->hash, hash);
-	snprintf(at, sizeof text[0], "{\"id\": \"%s\", \"hash\": \"%s\", \"name\": \"%s\", \"roles\": [\"read\", \"submit\"], \"expires_us\": null%s}", t->id, hash, name, more);
+	snprintf(
+		at, sizeof text[0],
+		"{\"id\": \"%s\", \"hash\": \"%s\", \"name\": \"%s\", \"roles\": [\"read\", \"submit\"], \"expires_us\": null%s}",
+		t->id, hash, name, more);
 	return at;
 }
 
 static int take_list(usec_t asked, const char *seen, const char *first, const char *second)
 {
 	char json[2048];
-	snprintf(json, sizeof json, "{\"seen\": \"%s\", \"tokens\": [%s%s%s]}", seen, first, *second ? ", " : "", second);
+	snprintf(json, sizeof json, "{\"seen\": \"%s\", \"tokens\": [%s%s%s]}", seen, first, *second ? ", " : "",
+	         second);
 	return take(asked, json);
 }
 
@@ -85,7 +89,8 @@ START_TEST(what_is_found)
 	ck_assert_uint_eq(tokens_asked(table), 5);
 	ck_assert_int_eq(tokens_find(table, &one, NOW, &who), 0);
 	ck_assert_str_eq(who.name, "token:ci");
-	ck_assert(access_allows(&who.access, ROLE_SUBMIT, "shop", 4) && !access_allows(&who.access, ROLE_READ, "other", 5) && !access_has(&who.access, ROLE_WORK));
+	ck_assert(access_allows(&who.access, ROLE_SUBMIT, "shop", 4) &&
+	          !access_allows(&who.access, ROLE_READ, "other", 5) && !access_has(&who.access, ROLE_WORK));
 	principal_done(&who);
 	ck_assert(!found(&two, NOW));
 	memcpy(two.id, one.id, sizeof two.id); /* the right id and another secret */
@@ -145,9 +150,13 @@ END_TEST
 START_TEST(nonsense)
 {
 	static const char *const odd[] = {
-	    "{}", "{\"seen\": 7}", "{\"seen\": \"z\", \"tokens\": [7]}", "{\"seen\": \"z\", \"tokens\": [{}]}", "{\"seen\": \"z\", \"tokens\": [{\"id\": \"x\"}]}",
-	    "{\"seen\": \"z\", \"tokens\": [{\"id\": \"000000000000\", \"hash\": \"00\", \"name\": \"x\", \"roles\": []}]}",
-	    "{\"seen\": \"0000000000000000000000000000000000000000000000000000000000000000000000\"}",
+		"{}",
+		"{\"seen\": 7}",
+		"{\"seen\": \"z\", \"tokens\": [7]}",
+		"{\"seen\": \"z\", \"tokens\": [{}]}",
+		"{\"seen\": \"z\", \"tokens\": [{\"id\": \"x\"}]}",
+		"{\"seen\": \"z\", \"tokens\": [{\"id\": \"000000000000\", \"hash\": \"00\", \"name\": \"x\", \"roles\": []}]}",
+		"{\"seen\": \"0000000000000000000000000000000000000000000000000000000000000000000000\"}",
 	};
 	char json[1024];
 	ck_assert_int_eq(take_list(5, "x", told(&one, "a", ""), ""), 0);

@@ -1,4 +1,5 @@
-/* The mailbox between threads: nothing is lost, nothing is out of order for one sender, and the descriptor wakes the reader for all that is there. */
+/* The mailbox between threads: nothing is lost, nothing is out of order for one sender, and the descriptor wakes the
+ * reader for all that is there. */
 #include <check.h>
 #include <poll.h>
 #include <stdlib.h>

@@ -61,11 +61,13 @@ END_TEST
 
 START_TEST(a_role_holds_where_it_is_granted)
 {
-	read_rules("- {uid: 5, roles: submit, namespaces: [a, b]}\n- {gid: [7, 8], roles: [read], namespaces: c}\n- {everyone: true, roles: work}\n");
+	read_rules(
+		"- {uid: 5, roles: submit, namespaces: [a, b]}\n- {gid: [7, 8], roles: [read], namespaces: c}\n- {everyone: true, roles: work}\n");
 	ck_assert_str_eq(said, "");
 	struct access a = peer(5, 8), other = peer(6, 6);
 	ck_assert(may(a, ROLE_SUBMIT, "a") && may(a, ROLE_SUBMIT, "b") && may(a, ROLE_READ, "c"));
-	ck_assert(!may(a, ROLE_SUBMIT, "c") && !may(a, ROLE_READ, "a") && !may(a, ROLE_SUBMIT, "") && !may(a, ROLE_SUBMIT, "ab"));
+	ck_assert(!may(a, ROLE_SUBMIT, "c") && !may(a, ROLE_READ, "a") && !may(a, ROLE_SUBMIT, "") &&
+	          !may(a, ROLE_SUBMIT, "ab"));
 	ck_assert(may(a, ROLE_WORK, "z") && access_everywhere(&a, ROLE_WORK) && !access_everywhere(&a, ROLE_SUBMIT));
 	ck_assert(!access_has(&a, ROLE_OPERATE) && !access_has(&a, ROLE_ADMIN));
 	ck_assert(access_has(&other, ROLE_WORK) && !access_has(&other, ROLE_READ) && !access_has(&other, ROLE_SUBMIT));
@@ -78,7 +80,8 @@ START_TEST(some_roles_bring_others)
 	read_rules("- {uid: 1, roles: operate, namespaces: a}\n- {uid: 2, roles: admin, namespaces: [a]}\n");
 	struct access operator = peer(1, 0), admin = peer(2, 0);
 	ck_assert(may(operator, ROLE_READ, "a") && may(operator, ROLE_OPERATE, "a"));
-	ck_assert(!may(operator, ROLE_SUBMIT, "a") && !may(operator, ROLE_ADMIN, "a") && !may(operator, ROLE_READ, "b"));
+	ck_assert(!may(operator, ROLE_SUBMIT, "a") && !may(operator, ROLE_ADMIN, "a") &&
+	          !may(operator, ROLE_READ, "b"));
 	for (enum role r = ROLE_READ; r < ROLE_COUNT; r++)
 		ck_assert(may(admin, r, "a") && !may(admin, r, "b"));
 }
@@ -94,7 +97,8 @@ START_TEST(the_namespaces_of_a_role)
 {
 	struct buf all;
 	buf_init(&all, 0);
-	read_rules("- {uid: 5, roles: [read], namespaces: [a, b]}\n- {uid: 5, roles: [submit], namespaces: [c]}\n- {uid: 6, roles: read, namespaces: [d]}\n- {uid: 5, roles: operate, namespaces: [e]}\n");
+	read_rules(
+		"- {uid: 5, roles: [read], namespaces: [a, b]}\n- {uid: 5, roles: [submit], namespaces: [c]}\n- {uid: 6, roles: read, namespaces: [d]}\n- {uid: 5, roles: operate, namespaces: [e]}\n");
 	struct access a = peer(5, 5);
 	access_each_namespace(&a, ROLE_READ, collect, &all);
 	ck_assert_str_eq(buf_text(&all), "a b e ");
@@ -107,7 +111,8 @@ START_TEST(more_than_one_word_of_rules)
 	char text[ACCESS_RULES_MAX * 64 + 64] = "";
 	size_t at = 0;
 	for (int i = 0; i < ACCESS_RULES_MAX; i++)
-		at += (size_t)snprintf(text + at, sizeof text - at, "- {uid: %d, roles: read, namespaces: n%d}\n", i, i);
+		at += (size_t)snprintf(text + at, sizeof text - at, "- {uid: %d, roles: read, namespaces: n%d}\n", i,
+		                       i);
 	read_rules(text);
 	ck_assert_str_eq(said, "");
 	for (unsigned i = 0; i < ACCESS_RULES_MAX; i++) {
@@ -124,12 +129,15 @@ END_TEST
 START_TEST(printed_as_it_would_be_written)
 {
 	struct buf b, again;
-	read_rules("- {user: root, group: root, gid: 7, roles: [work, read], namespaces: [a, b]}\n- {everyone: true, roles: admin, namespaces: '*'}\n");
+	read_rules(
+		"- {user: root, group: root, gid: 7, roles: [work, read], namespaces: [a, b]}\n- {everyone: true, roles: admin, namespaces: '*'}\n");
 	ck_assert_str_eq(said, "");
 	buf_init(&b, 0);
 	buf_init(&again, 0);
 	access_rules_format(rules, &b);
-	ck_assert_str_eq(buf_text(&b), "[{uid: [0], gid: [0, 7], roles: [read, work], namespaces: [a, b]}, {everyone: true, roles: [read, submit, work, operate, admin], namespaces: [\"*\"]}]");
+	ck_assert_str_eq(
+		buf_text(&b),
+		"[{uid: [0], gid: [0, 7], roles: [read, work], namespaces: [a, b]}, {everyone: true, roles: [read, submit, work, operate, admin], namespaces: [\"*\"]}]");
 	read_rules(buf_text(&b));
 	access_rules_format(rules, &again);
 	ck_assert_str_eq(buf_text(&again), buf_text(&b));

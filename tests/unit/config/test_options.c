@@ -591,10 +591,22 @@ END_TEST
 /* The headers of a collector: a secret in what is printed, in what is said of mistakes, and on the command line. */
 START_TEST(test_collector)
 {
-	static const char *const good[] = {"--embedded=./x", "--check-config", "--verbose", "--trace-url=https://h:4318/v1/traces", "--trace-headers=x-key=hunter2,b=hunter3", NULL};
-	static const char *const bad[] = {"--embedded=./x", "--check-config", "--trace-url=http://me:hunter2@h", "--trace-headers=x-key=hunter2,hunter3", "--trace-sample-percent=101", NULL};
+	static const char *const good[] = {"--embedded=./x",
+	                                   "--check-config",
+	                                   "--verbose",
+	                                   "--trace-url=https://h:4318/v1/traces",
+	                                   "--trace-headers=x-key=hunter2,b=hunter3",
+	                                   NULL};
+	static const char *const bad[] = {"--embedded=./x",
+	                                  "--check-config",
+	                                  "--trace-url=http://me:hunter2@h",
+	                                  "--trace-headers=x-key=hunter2,hunter3",
+	                                  "--trace-sample-percent=101",
+	                                  NULL};
 	ck_assert_int_eq(load(good), 1);
-	ck_assert_msg(strstr(out, "x-key=***,b=***") && strstr(out, "https://h:4318/v1/traces") && !strstr(out, "hunter"), "%s", out);
+	ck_assert_msg(strstr(out, "x-key=***,b=***") && strstr(out, "https://h:4318/v1/traces") &&
+	                      !strstr(out, "hunter"),
+	              "%s", out);
 	expect_said("--trace-headers: warning: holds a password, and everyone on this host can list the command line");
 	ck_assert_int_eq(load(bad), -EINVAL);
 	expect_said("--trace-url: expected a URL like http://localhost:4318");

@@ -39,7 +39,9 @@ static const struct progress_step branches[] = {
 START_TEST(a_convergence_waits_for_the_branches_there_are)
 {
 	struct progress *p = begin(branches, 8);
-	const struct progress_outcome o = {.type = OUTCOME_CREATE_STEPS, .steps = (const unsigned[]){2, 3}, .n_steps = 2};
+	const struct progress_outcome o = {.type = OUTCOME_CREATE_STEPS,
+	                                   .steps = (const unsigned[]){2, 3},
+	                                   .n_steps = 2};
 	ck_assert(!progress_has_step(p, 5));
 	finish(p, 0, NULL);
 	finish(p, 1, &o);
@@ -72,7 +74,9 @@ END_TEST
 START_TEST(a_decision_without_an_outcome_fails_for_good)
 {
 	struct progress *p = begin(branches, 8);
-	const struct progress_outcome beyond = {.type = OUTCOME_CREATE_STEPS, .steps = (const unsigned[]){2, 7}, .n_steps = 2};
+	const struct progress_outcome beyond = {.type = OUTCOME_CREATE_STEPS,
+	                                        .steps = (const unsigned[]){2, 7},
+	                                        .n_steps = 2};
 	finish(p, 0, NULL);
 	ck_assert_int_eq(progress_claim(p, 1, 0), 0);
 	ck_assert_int_eq(progress_succeed(p, 1, 1, &beyond), 1); /* 7 does not depend on it */

@@ -14,9 +14,12 @@ static const struct {
 	{EVHTTP_REQ_GET, "/v1/tasks", "/v1/tasks", ""},
 	{EVHTTP_REQ_POST, "/v1/tasks/bulk", "/v1/tasks/bulk", ""},
 	{EVHTTP_REQ_GET, "/v1/tasks/abc", "/v1/tasks/{task_uuid}", "task_uuid=abc;"},
-	{EVHTTP_REQ_GET, "/v1/tasks/a/workflow_steps/b%2Fc", "/v1/tasks/{task_uuid}/workflow_steps/{step}", "task_uuid=a;step=b/c;"},
-	{EVHTTP_REQ_GET, "/v1/tasks/a/workflow_steps/%c3%A9t%C3%a9", "/v1/tasks/{task_uuid}/workflow_steps/{step}", "task_uuid=a;step=\xc3\xa9t\xc3\xa9;"},
-	{EVHTTP_REQ_GET, "/v1/templates/a/b/1.0.0", "/v1/templates/{namespace}/{name}/{version}", "namespace=a;name=b;version=1.0.0;"},
+	{EVHTTP_REQ_GET, "/v1/tasks/a/workflow_steps/b%2Fc", "/v1/tasks/{task_uuid}/workflow_steps/{step}",
+	 "task_uuid=a;step=b/c;"},
+	{EVHTTP_REQ_GET, "/v1/tasks/a/workflow_steps/%c3%A9t%C3%a9", "/v1/tasks/{task_uuid}/workflow_steps/{step}",
+	 "task_uuid=a;step=\xc3\xa9t\xc3\xa9;"},
+	{EVHTTP_REQ_GET, "/v1/templates/a/b/1.0.0", "/v1/templates/{namespace}/{name}/{version}",
+	 "namespace=a;name=b;version=1.0.0;"},
 	{EVHTTP_REQ_GET, "/v1/dlq/stats", "/v1/dlq/stats", ""},
 	/* a plus sign is one in a path, and twice encoded is once decoded */
 	{EVHTTP_REQ_GET, "/v1/tasks/a+b%252F", "/v1/tasks/{task_uuid}", "task_uuid=a+b%2F;"},
@@ -55,7 +58,8 @@ START_TEST(paths_find_their_rows)
 	ck_assert_ptr_nonnull(r);
 	ck_assert_str_eq(r->path, found[_i].route);
 	for (size_t i = 0; i < m.n; i++)
-		snprintf(vars + strlen(vars), sizeof vars - strlen(vars), "%.*s=%s;", (int)m.var[i].name_len, m.var[i].name, m.var[i].value);
+		snprintf(vars + strlen(vars), sizeof vars - strlen(vars), "%.*s=%s;", (int)m.var[i].name_len,
+		         m.var[i].name, m.var[i].value);
 	ck_assert_str_eq(vars, found[_i].vars);
 }
 END_TEST
@@ -97,13 +101,16 @@ START_TEST(every_row_is_sound)
 	ck_assert_msg(!r->fn == (r->msg != MSG_COUNT), "%s: a message or a function", r->path);
 	ck_assert_msg(r->fn || spec, "%s: its message has no parameters", r->path);
 	ck_assert_msg(!(r->flags & ROUTE_SOURCE) || r->flags & ROUTE_BODY, "%s: a source is a body", r->path);
-	ck_assert_msg(!(r->flags & ROUTE_BODY) || r->verb & (EVHTTP_REQ_POST | EVHTTP_REQ_PATCH), "%s: the method has no body", r->path);
+	ck_assert_msg(!(r->flags & ROUTE_BODY) || r->verb & (EVHTTP_REQ_POST | EVHTTP_REQ_PATCH),
+	              "%s: the method has no body", r->path);
 	ck_assert_msg(route_find(r->verb, r->path, &m, &verbs) == r, "%s: another row has it", r->path);
 	for (size_t v = 0; v < m.n; v++) {
 		bool known = false;
 		for (const struct param *p = spec; p && p->name; p++)
-			known |= strlen(p->name) == m.var[v].name_len && memcmp(p->name, m.var[v].name, m.var[v].name_len) == 0;
-		ck_assert_msg(known, "%s: %.*s is no parameter of its message", r->path, (int)m.var[v].name_len, m.var[v].name);
+			known |= strlen(p->name) == m.var[v].name_len &&
+			         memcmp(p->name, m.var[v].name, m.var[v].name_len) == 0;
+		ck_assert_msg(known, "%s: %.*s is no parameter of its message", r->path, (int)m.var[v].name_len,
+		              m.var[v].name);
 	}
 	for (const struct alias *a = r->aliases; a && a->from; a++) {
 		bool known = false;
@@ -112,7 +119,8 @@ START_TEST(every_row_is_sound)
 		ck_assert_msg(known, "%s: %s stands for no parameter", r->path, a->from);
 	}
 	buf_init(&b, 0);
-	ck_assert_msg(!r->fixed || json_to_mp(r->fixed, strlen(r->fixed), &b, NULL) == 0, "%s: %s is not JSON", r->path, r->fixed);
+	ck_assert_msg(!r->fixed || json_to_mp(r->fixed, strlen(r->fixed), &b, NULL) == 0, "%s: %s is not JSON", r->path,
+	              r->fixed);
 	buf_done(&b);
 }
 END_TEST

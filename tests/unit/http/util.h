@@ -1,4 +1,5 @@
-/* Requests as a client writes them, read by the table of routes and by what takes parameters from them; no daemon and no connection. */
+/* Requests as a client writes them, read by the table of routes and by what takes parameters from them; no daemon and
+ * no connection. */
 #pragma once
 #include "daemon/http/exchange.h"
 
@@ -12,6 +13,7 @@ struct asked {
 	struct err e;
 };
 
-/* `text`: VERB TARGET, lines of headers, an empty line, the body; lines end with \n alone. False: it is no request at all. */
+/* `text`: VERB TARGET, lines of headers, an empty line, the body; lines end with \n alone. False: it is no request at
+ * all. */
 bool ask_text(struct asked *a, const char *text, size_t len);
 void asked_done(struct asked *a);

@@ -70,7 +70,9 @@ START_TEST(many_threads)
 }
 END_TEST
 
-static const struct histogram_kind kind = {{1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10000, 20000, 30000, 40000}, 1e-3};
+static const struct histogram_kind kind = {{1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10000, 20000, 30000,
+                                            40000},
+                                           1e-3};
 
 static char *write_all(enum expo_format format, struct buf *b)
 {
@@ -96,7 +98,9 @@ START_TEST(prometheus)
 {
 	struct buf b;
 	const char *text = write_all(EXPO_PROMETHEUS, &b);
-	ck_assert_ptr_nonnull(strstr(text, "# HELP t_things_total Things.\n# TYPE t_things_total counter\nt_things_total{a=\"q\\\"b\\\\n\\n\",b=\"é\"} 9007199254740991\n"));
+	ck_assert_ptr_nonnull(strstr(
+		text,
+		"# HELP t_things_total Things.\n# TYPE t_things_total counter\nt_things_total{a=\"q\\\"b\\\\n\\n\",b=\"é\"} 9007199254740991\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nt_age_seconds 0.25\n"));
 	ck_assert_ptr_nonnull(strstr(text, "t_run_seconds_bucket{a=\"q\\\"b\\\\n\\n\",le=\"1\"} 1\n"));
 	ck_assert_ptr_nonnull(strstr(text, ",le=\"2\"} 2\n"));

@@ -1,4 +1,5 @@
-/* Reads a schema and a value on lines of their own, again and again; answers each pair with a line: valid, invalid, or refused and why. */
+/* Reads a schema and a value on lines of their own, again and again; answers each pair with a line: valid, invalid, or
+ * refused and why. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

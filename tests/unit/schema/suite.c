@@ -1,5 +1,6 @@
-/* The JSON Schema Test Suite, as Debian ships it: every group of draft 2020-12 either behaves as the suite says or is in the list of what
- * this validator does not support, with the reason; both directions are held. Prints the counts and that list.
+/* The JSON Schema Test Suite, as Debian ships it: every group of draft 2020-12 either behaves as the suite says or is
+ * in the list of what this validator does not support, with the reason; both directions are held. Prints the counts and
+ * that list.
  *
  *   suite DIRECTORY      the directory that holds draft2020-12
  */
@@ -71,8 +72,8 @@ static unsigned run_tests(const struct schema *s, json_t *tests, const char *fil
 			continue;
 		wrong++;
 		if (!quiet)
-			printf("# %s: %s: %s: expected %s\n", file, group, json_string_value(json_object_get(t, "description")),
-			       want ? "valid" : "invalid");
+			printf("# %s: %s: %s: expected %s\n", file, group,
+			       json_string_value(json_object_get(t, "description")), want ? "valid" : "invalid");
 	}
 	return wrong;
 }
@@ -90,7 +91,8 @@ static void run_group(json_t *g, const char *file)
 	if (rc == 0)
 		wrong = run_tests(s, tests, file, group, row >= 0);
 	else if (row < 0)
-		printf("# %s: %s: refused: %s: %s\n", file, group, p.n ? p.items[0].pointer : "", p.n ? p.items[0].message : "");
+		printf("# %s: %s: refused: %s: %s\n", file, group, p.n ? p.items[0].pointer : "",
+		       p.n ? p.items[0].message : "");
 	n_groups++;
 	n_tests += n;
 	n_passed += n - wrong;
@@ -158,10 +160,11 @@ int main(int argc, char **argv)
 		printf("ok 1 - suite # SKIP the package libtest-json-schema-acceptance-perl is not installed\n");
 		return 0;
 	}
-	printf("# %u groups, %u tests: %u pass, %u are of what is not supported, %u are wrong\n", n_groups, n_tests, n_passed, n_skipped, n_wrong);
+	printf("# %u groups, %u tests: %u pass, %u are of what is not supported, %u are wrong\n", n_groups, n_tests,
+	       n_passed, n_skipped, n_wrong);
 	for (size_t i = 0; i < N_KNOWN; i++) {
-		printf("# not supported (%u): %s%s%s: %s\n", met[i], known[i].file, known[i].group ? ": " : "", known[i].group ? known[i].group : "",
-		       known[i].why);
+		printf("# not supported (%u): %s%s%s: %s\n", met[i], known[i].file, known[i].group ? ": " : "",
+		       known[i].group ? known[i].group : "", known[i].why);
 		n_wrong += met[i] == 0; /* it works after all: take it off the list */
 	}
 	printf("%s 1 - suite\n", n_wrong ? "not ok" : "ok");

@@ -60,22 +60,55 @@ START_TEST(test_patterns)
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		if (strcmp(cases[i].pattern, "^\\cC\\t\\0$") != 0) /* its text holds a NUL */
-			ck_assert_msg(search(cases[i].pattern, cases[i].found) == 1, "%s in %s", cases[i].pattern, cases[i].found);
+			ck_assert_msg(search(cases[i].pattern, cases[i].found) == 1, "%s in %s", cases[i].pattern,
+			              cases[i].found);
 		if (cases[i].not_found)
-			ck_assert_msg(search(cases[i].pattern, cases[i].not_found) == 0, "%s not in %s", cases[i].pattern, cases[i].not_found);
+			ck_assert_msg(search(cases[i].pattern, cases[i].not_found) == 0, "%s not in %s",
+			              cases[i].pattern, cases[i].not_found);
 	}
 }
 END_TEST
 
 START_TEST(test_bad_patterns)
 {
-	static const char *const bad[] = {"(", ")", "[", "[a", "[b-a]", "[a-\\d]", "*", "a**", "+a", "(?", "(?x)", "(?<n", "\\", "\\1", "(a)\\k<a>", "\\p{Lx}", "\\p{}", "\\p{sc=Grek}", "\\pL", "\\p{L", "[a-\\p{L}]", "\\q", "\\u12", "\\u{110000}",
-					  "\\u{}", "\\x1", "\\c1", "a{2,1}", "a{10001}", "(((a{1000}){1000}){1000})", "((((){10000}){10000}){10000})", "(?:a{200}){200}"};
+	static const char *const bad[] = {"(",
+	                                  ")",
+	                                  "[",
+	                                  "[a",
+	                                  "[b-a]",
+	                                  "[a-\\d]",
+	                                  "*",
+	                                  "a**",
+	                                  "+a",
+	                                  "(?",
+	                                  "(?x)",
+	                                  "(?<n",
+	                                  "\\",
+	                                  "\\1",
+	                                  "(a)\\k<a>",
+	                                  "\\p{Lx}",
+	                                  "\\p{}",
+	                                  "\\p{sc=Grek}",
+	                                  "\\pL",
+	                                  "\\p{L",
+	                                  "[a-\\p{L}]",
+	                                  "\\q",
+	                                  "\\u12",
+	                                  "\\u{110000}",
+	                                  "\\u{}",
+	                                  "\\x1",
+	                                  "\\c1",
+	                                  "a{2,1}",
+	                                  "a{10001}",
+	                                  "(((a{1000}){1000}){1000})",
+	                                  "((((){10000}){10000}){10000})",
+	                                  "(?:a{200}){200}"};
 	struct regex *r = NULL;
 	char why[REGEX_WHY];
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		why[0] = '\0';
-		ck_assert_msg(regex_compile(bad[i], strlen(bad[i]), &r, why) == -EINVAL && why[0], "%s: %s", bad[i], why);
+		ck_assert_msg(regex_compile(bad[i], strlen(bad[i]), &r, why) == -EINVAL && why[0], "%s: %s", bad[i],
+		              why);
 	}
 	char deep[400];
 	memset(deep, '(', sizeof deep);
@@ -123,10 +156,14 @@ START_TEST(test_references)
 	static const struct {
 		const char *ref, *want;
 	} cases[] = { /* RFC 3986 section 5.4 */
-		{"g:h", "g:h"}, {"g", "http://a/b/c/g"}, {"./g", "http://a/b/c/g"}, {"g/", "http://a/b/c/g/"}, {"/g", "http://a/g"}, {"//g", "http://g"},
-		{"?y", "http://a/b/c/d;p?y"}, {"g?y", "http://a/b/c/g?y"}, {"#s", "http://a/b/c/d;p?q"}, {"g#s", "http://a/b/c/g"}, {"", "http://a/b/c/d;p?q"},
-		{".", "http://a/b/c/"}, {"./", "http://a/b/c/"}, {"..", "http://a/b/"}, {"../g", "http://a/b/g"}, {"../..", "http://a/"}, {"../../g", "http://a/g"},
-		{"../../../g", "http://a/g"}, {"/./g", "http://a/g"}, {"/../g", "http://a/g"}, {"g.", "http://a/b/c/g."}, {"..g", "http://a/b/c/..g"},
+		{"g:h", "g:h"}, {"g", "http://a/b/c/g"}, {"./g", "http://a/b/c/g"}, {"g/", "http://a/b/c/g/"}, {"/g",
+		 "http://a/g"}, {"//g", "http://g"},
+		{"?y", "http://a/b/c/d;p?y"}, {"g?y", "http://a/b/c/g?y"}, {"#s", "http://a/b/c/d;p?q"}, {"g#s",
+		 "http://a/b/c/g"}, {"", "http://a/b/c/d;p?q"},
+		{".", "http://a/b/c/"}, {"./", "http://a/b/c/"}, {"..", "http://a/b/"}, {"../g",
+		 "http://a/b/g"}, {"../..", "http://a/"}, {"../../g", "http://a/g"},
+		{"../../../g", "http://a/g"}, {"/./g", "http://a/g"}, {"/../g", "http://a/g"}, {"g.",
+		 "http://a/b/c/g."}, {"..g", "http://a/b/c/..g"},
 		{"./g/.", "http://a/b/c/g/"}, {"g/../h", "http://a/b/c/h"}, {"g;x=1/../y", "http://a/b/c/y"},
 	};
 	const char *fragment;

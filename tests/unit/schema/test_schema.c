@@ -1,5 +1,5 @@
-/* Schemas: what is said of wrong values and of wrong schemas, where, and that both are bounded. What the keywords mean is held by
- * suite.c. */
+/* Schemas: what is said of wrong values and of wrong schemas, where, and that both are bounded. What the keywords mean
+ * is held by suite.c. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -64,9 +64,10 @@ static char *problems_of(const char *schema)
 
 START_TEST(test_all_violations_at_once)
 {
-	EXPECT(violations_of("{\"type\":\"object\",\"required\":[\"a\",\"b/c\",\"d\"],\"additionalProperties\":false,"
-			     "\"properties\":{\"a\":{\"type\":[\"string\",\"null\"]},\"b/c\":true,\"n\":{\"minimum\":0.5,\"multipleOf\":0.25}}}",
-			     "{\"a\":3,\"n\":0.1,\"z~\":1}"),
+	EXPECT(violations_of(
+		       "{\"type\":\"object\",\"required\":[\"a\",\"b/c\",\"d\"],\"additionalProperties\":false,"
+		       "\"properties\":{\"a\":{\"type\":[\"string\",\"null\"]},\"b/c\":true,\"n\":{\"minimum\":0.5,\"multipleOf\":0.25}}}",
+		       "{\"a\":3,\"n\":0.1,\"z~\":1}"),
 	       "/z~0 /additionalProperties is not allowed\n"
 	       "/a /properties/a/type is an integer, expected null or string\n"
 	       "/n /properties/n/minimum is less than 0.5\n"
@@ -88,21 +89,32 @@ START_TEST(test_one_violation_each)
 		{"{\"exclusiveMaximum\":12.5}", "12.50", " /exclusiveMaximum is not less than 12.5\n"},
 		{"{\"exclusiveMinimum\":0.001}", "1e-3", " /exclusiveMinimum is not greater than 0.001\n"},
 		{"{\"minimum\":1e300}", "0", " /minimum is less than 1e300\n"},
-		{"{\"maxLength\":2}", "\"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\"", " /maxLength has 3 characters, at most 2 are allowed\n"},
+		{"{\"maxLength\":2}", "\"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\"",
+		 " /maxLength has 3 characters, at most 2 are allowed\n"},
 		{"{\"minLength\":2}", "\"\\u20ac\"", " /minLength has 1 characters, at least 2 are needed\n"},
 		{"{\"pattern\":\"^a+$\"}", "\"ab\"", " /pattern does not match the pattern \"^a+$\"\n"},
 		{"{\"uniqueItems\":true}", "[1,2,1.0]", " /uniqueItems holds the same value twice: items 0 and 2\n"},
-		{"{\"contains\":{\"type\":\"string\"},\"minContains\":2}", "[\"a\",1]", " /minContains has 1 items of the kind it must contain, at least 2 are needed\n"},
-		{"{\"items\":{\"$ref\":\"#/$defs/n\"},\"$defs\":{\"n\":{\"type\":\"number\"}}}", "[1,true]", "/1 /$defs/n/type is a boolean, expected number\n"},
-		{"{\"prefixItems\":[true,{\"type\":\"null\"}],\"items\":false}", "[1,null,2]", "/2 /items is not allowed\n"},
-		{"{\"dependentRequired\":{\"a\":[\"b\"]}}", "{\"a\":1}", " /dependentRequired/a lacks the property \"b\", which \"a\" asks for\n"},
-		{"{\"propertyNames\":{\"maxLength\":2}}", "{\"abc\":1}", " /propertyNames has a property whose name does not fit: \"abc\"\n"},
-		{"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"string\"}]}", "1", " /anyOf fits none of the 2 alternatives\n"},
-		{"{\"oneOf\":[{\"type\":\"integer\"},{\"minimum\":2}]}", "3", " /oneOf fits more than one of the 2 alternatives\n"},
+		{"{\"contains\":{\"type\":\"string\"},\"minContains\":2}", "[\"a\",1]",
+		 " /minContains has 1 items of the kind it must contain, at least 2 are needed\n"},
+		{"{\"items\":{\"$ref\":\"#/$defs/n\"},\"$defs\":{\"n\":{\"type\":\"number\"}}}", "[1,true]",
+		 "/1 /$defs/n/type is a boolean, expected number\n"},
+		{"{\"prefixItems\":[true,{\"type\":\"null\"}],\"items\":false}", "[1,null,2]",
+		 "/2 /items is not allowed\n"},
+		{"{\"dependentRequired\":{\"a\":[\"b\"]}}", "{\"a\":1}",
+		 " /dependentRequired/a lacks the property \"b\", which \"a\" asks for\n"},
+		{"{\"propertyNames\":{\"maxLength\":2}}", "{\"abc\":1}",
+		 " /propertyNames has a property whose name does not fit: \"abc\"\n"},
+		{"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"string\"}]}", "1",
+		 " /anyOf fits none of the 2 alternatives\n"},
+		{"{\"oneOf\":[{\"type\":\"integer\"},{\"minimum\":2}]}", "3",
+		 " /oneOf fits more than one of the 2 alternatives\n"},
 		{"{\"not\":{\"type\":\"null\"}}", "null", " /not fits what it must not be\n"},
-		{"{\"if\":{\"required\":[\"a\"]},\"then\":{\"required\":[\"b\"]}}", "{\"a\":1}", " /then/required lacks the property \"b\"\n"},
-		{"{\"allOf\":[{\"properties\":{\"a\":true}}],\"unevaluatedProperties\":false}", "{\"a\":1,\"b\":2}", "/b /unevaluatedProperties is not allowed\n"},
-		{"{\"dependencies\":{\"a\":[\"b\"]}}", "{\"a\":1}", " /dependencies/a lacks the property \"b\", which \"a\" asks for\n"},
+		{"{\"if\":{\"required\":[\"a\"]},\"then\":{\"required\":[\"b\"]}}", "{\"a\":1}",
+		 " /then/required lacks the property \"b\"\n"},
+		{"{\"allOf\":[{\"properties\":{\"a\":true}}],\"unevaluatedProperties\":false}", "{\"a\":1,\"b\":2}",
+		 "/b /unevaluatedProperties is not allowed\n"},
+		{"{\"dependencies\":{\"a\":[\"b\"]}}", "{\"a\":1}",
+		 " /dependencies/a lacks the property \"b\", which \"a\" asks for\n"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		EXPECT(violations_of(cases[i].schema, cases[i].value), cases[i].want);
@@ -112,17 +124,22 @@ END_TEST
 /* A schema that is stricter than the tree it extends, in every node of it. */
 START_TEST(test_dynamic_references)
 {
-	static const char schema[] = "{\"$id\":\"http://e.example/strict\",\"$dynamicAnchor\":\"node\",\"$ref\":\"tree\",\"unevaluatedProperties\":false,"
-				     "\"$defs\":{\"t\":{\"$id\":\"tree\",\"$dynamicAnchor\":\"node\",\"type\":\"object\",\"properties\":{\"data\":true,"
-				     "\"children\":{\"items\":{\"$dynamicRef\":\"#node\"}}}}}}";
+	static const char schema[] =
+		"{\"$id\":\"http://e.example/strict\",\"$dynamicAnchor\":\"node\",\"$ref\":\"tree\",\"unevaluatedProperties\":false,"
+		"\"$defs\":{\"t\":{\"$id\":\"tree\",\"$dynamicAnchor\":\"node\",\"type\":\"object\",\"properties\":{\"data\":true,"
+		"\"children\":{\"items\":{\"$dynamicRef\":\"#node\"}}}}}}";
 	EXPECT(violations_of(schema, "{\"children\":[{\"data\":1},{\"children\":[{}]}]}"), "");
-	EXPECT(violations_of(schema, "{\"children\":[{\"daat\":1}]}"), "/children/0/daat /unevaluatedProperties is not allowed\n");
+	EXPECT(violations_of(schema, "{\"children\":[{\"daat\":1}]}"),
+	       "/children/0/daat /unevaluatedProperties is not allowed\n");
 }
 END_TEST
 
 START_TEST(test_formats_are_notes)
 {
-	EXPECT(violations_of("{\"format\":\"date-time\",\"x-unit\":\"kg\",\"default\":5,\"contentEncoding\":\"base64\"}", "\"no date\""), "");
+	EXPECT(violations_of(
+		       "{\"format\":\"date-time\",\"x-unit\":\"kg\",\"default\":5,\"contentEncoding\":\"base64\"}",
+		       "\"no date\""),
+	       "");
 }
 END_TEST
 
@@ -133,24 +150,27 @@ START_TEST(test_wrong_schemas)
 	} cases[] = {
 		{"5", " expected a schema: a map, or true or false\n"},
 		{"{\"type\":\"text\",\"minLength\":-1,\"properties\":[]}",
-		 "/minLength expected a whole number, at least 0\n/properties expected a map of names to schemas\n"
-		 "/type expected a type: null, boolean, number, integer, string, array or object\n"},
+	         "/minLength expected a whole number, at least 0\n/properties expected a map of names to schemas\n"
+	         "/type expected a type: null, boolean, number, integer, string, array or object\n"},
 		{"{\"items\":[true]}", "/items a list here is of an older draft: name it prefixItems\n"},
 		{"{\"$recursiveRef\":\"#x\"}", "/$recursiveRef is not supported; use $dynamicRef\n"},
 		{"{\"$dynamicRef\":\"#x\"}", "/$dynamicRef refers to nothing: \"#x\" is not in this schema\n"},
-		{"{\"additionalItems\":false}", "/additionalItems is not supported; use items, with the list that was in items in prefixItems\n"},
+		{"{\"additionalItems\":false}",
+	         "/additionalItems is not supported; use items, with the list that was in items in prefixItems\n"},
 		{"{\"$ref\":\"http://other.example/x\"}",
-		 "/$ref refers to another document, \"http://other.example/x\": only references within this schema are supported\n"},
+	         "/$ref refers to another document, \"http://other.example/x\": only references within this schema are supported\n"},
 		{"{\"$ref\":\"#/$defs/a\"}", "/$ref refers to nothing: \"#/$defs/a\" is not in this schema\n"},
 		{"{\"$ref\":\"#\"}", " leads back to itself without going into the value: checking would never end\n"},
 		{"{\"$defs\":{\"a\":{\"allOf\":[{\"$ref\":\"#/$defs/b\"}]},\"b\":{\"not\":{\"$ref\":\"#/$defs/a\"}}}}",
-		 "/$defs/b/not leads back to itself without going into the value: checking would never end\n"},
+	         "/$defs/b/not leads back to itself without going into the value: checking would never end\n"},
 		{"{\"pattern\":\"(\"}", "/pattern the pattern \"(\" cannot be used: a ( without its )\n"},
 		{"{\"patternProperties\":{\"(a)\\\\1\":true}}",
-		 "/patternProperties/(a)\\1 the pattern \"(a)\\\\1\" cannot be used: back references (\\1) are not supported\n"},
+	         "/patternProperties/(a)\\1 the pattern \"(a)\\\\1\" cannot be used: back references (\\1) are not supported\n"},
 		{"{\"requird\":[\"a\"]}", "w /requird unknown keyword: it checks nothing\n"},
-		{"{\"$schema\":\"http://json-schema.org/draft-07/schema#\"}", "w /$schema read as https://json-schema.org/draft/2020-12/schema\n"},
-		{"{\"$schema\":\"urn:mine\"}", "/$schema unknown dialect; expected https://json-schema.org/draft/2020-12/schema\n"},
+		{"{\"$schema\":\"http://json-schema.org/draft-07/schema#\"}",
+	         "w /$schema read as https://json-schema.org/draft/2020-12/schema\n"},
+		{"{\"$schema\":\"urn:mine\"}",
+	         "/$schema unknown dialect; expected https://json-schema.org/draft/2020-12/schema\n"},
 		{"{\"required\":[\"a\",\"a\"]}", "/required expected a list of texts, each once\n"},
 		{"{\"multipleOf\":0}", "/multipleOf expected a number greater than 0\n"},
 		{"{\"exclusiveMinimum\":true}", "/exclusiveMinimum expected a number\n"},
@@ -207,23 +227,28 @@ START_TEST(test_work_is_bounded)
 	buf_init(&b, 0);
 	buf_append_str(&b, "{\"$ref\":\"#/$defs/d0\",\"$defs\":{\"d40\":{\"type\":\"null\"}");
 	for (int i = 0; i < 40; i++)
-		buf_printf(&b, ",\"d%d\":{\"not\":{\"allOf\":[{\"not\":{\"$ref\":\"#/$defs/d%d\"}},{\"anyOf\":[{\"$ref\":\"#/$defs/d%d\"},{\"$ref\":\"#/$defs/d%d\"}]}]}}", i, i + 1,
-			   i + 1, i + 1);
+		buf_printf(
+			&b,
+			",\"d%d\":{\"not\":{\"allOf\":[{\"not\":{\"$ref\":\"#/$defs/d%d\"}},{\"anyOf\":[{\"$ref\":\"#/$defs/d%d\"},{\"$ref\":\"#/$defs/d%d\"}]}]}}",
+			i, i + 1, i + 1, i + 1);
 	buf_append_str(&b, "}}");
 	cleanup_(cleanup_free) char *refused = problems_of(buf_text(&b));
 	ck_assert_ptr_nonnull(strstr(refused, "nested too deeply"));
 	buf_reset(&b);
 	buf_append_str(&b, "{\"$ref\":\"#/$defs/d0\",\"$defs\":{\"d26\":{\"type\":\"string\"}");
 	for (int i = 0; i < 26; i++)
-		buf_printf(&b, ",\"d%d\":{\"allOf\":[{\"$ref\":\"#/$defs/d%d\"},{\"$ref\":\"#/$defs/d%d\"}]}", i, i + 1, i + 1);
+		buf_printf(&b, ",\"d%d\":{\"allOf\":[{\"$ref\":\"#/$defs/d%d\"},{\"$ref\":\"#/$defs/d%d\"}]}", i, i + 1,
+		           i + 1);
 	buf_append_str(&b, "}}");
 	expect_gives_up(buf_text(&b), "\"x\"", "checking this takes too much work");
 	buf_done(&b);
-	/* A pattern that makes backtracking engines explode is nothing special; one with many places at once is bounded. */
+	/* A pattern that makes backtracking engines explode is nothing special; one with many places at once is
+	 * bounded. */
 	cleanup_(cleanup_free) char *as = repeated("\"", "a", 5000, "b\"");
 	EXPECT(violations_of("{\"pattern\":\"^(a+)+$\"}", as), " /pattern does not match the pattern \"^(a+)+$\"\n");
 	cleanup_(cleanup_free) char *many = repeated("\"", "a", 200000, "b\"");
-	expect_gives_up("{\"pattern\":\"(a{0,1000}){0,9}c\"}", many, "checking this against a pattern takes too much work");
+	expect_gives_up("{\"pattern\":\"(a{0,1000}){0,9}c\"}", many,
+	                "checking this against a pattern takes too much work");
 }
 END_TEST
 
@@ -260,7 +285,8 @@ START_TEST(test_schemas_are_bounded)
 	ck_assert_ptr_nonnull(strstr(named, "more than 500 schemas with an $id"));
 	ck_assert_ptr_nonnull(strstr(named, "more than 500 anchors"));
 	buf_done(&b);
-	expect_problem(repeated("{\"allOf\":[true", ",{\"pattern\":\"(a{1000}){19}\"}", 200, "]}"), "the patterns up to here are too large together");
+	expect_problem(repeated("{\"allOf\":[true", ",{\"pattern\":\"(a{1000}){19}\"}", 200, "]}"),
+	               "the patterns up to here are too large together");
 	expect_problem(repeated("{\"pattern\":\"", "\\\\p{L}", 1500, "\"}"), "more than 100000 ranges");
 	expect_problem(repeated("{\"pattern\":\"[", "\\\\p{L}", 1500, "]\"}"), "more than 100000 ranges");
 	expect_problem(repeated("{\"enum\":[1", ",1", 60000, "]}"), "too large");
@@ -269,8 +295,11 @@ END_TEST
 
 START_TEST(test_values_that_are_not_json)
 {
-	static const char *const bad[] = {"", "[", "{\"a\":1", "{\"a\" 1}", "01", "1.", "1e", "-", "\"a", "\"\\x\"", "\"\\ud800\"", "\"\\ud800\\u0041\"", "tru", "[1,]", "{,}",
-					  "{\"a\":1,\"a\":1}", "1 2", "\"\n\"", "nul", "\"\\u12"};
+	static const char *const bad[] = {"",    "[",       "{\"a\":1",    "{\"a\" 1}",
+	                                  "01",  "1.",      "1e",          "-",
+	                                  "\"a", "\"\\x\"", "\"\\ud800\"", "\"\\ud800\\u0041\"",
+	                                  "tru", "[1,]",    "{,}",         "{\"a\":1,\"a\":1}",
+	                                  "1 2", "\"\n\"",  "nul",         "\"\\u12"};
 	cleanup_(cleanup_schema) struct schema *s = compile("true");
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		ck_assert_msg(schema_validate(s, bad[i], strlen(bad[i]), NULL) == -EINVAL, "%s", bad[i]);

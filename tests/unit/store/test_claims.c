@@ -1,5 +1,6 @@
-/* What a worker is sent of a step, made of the engine's rows, or of what was at hand for the step before: both ways say the same, generation after generation. And what a single
- * result asks of the database. The cache of templates is this file's own, so nothing here needs a database. */
+/* What a worker is sent of a step, made of the engine's rows, or of what was at hand for the step before: both ways say
+ * the same, generation after generation. And what a single result asks of the database. The cache of templates is this
+ * file's own, so nothing here needs a database. */
 #include <check.h>
 #include <endian.h>
 #include <stdio.h>
@@ -15,7 +16,8 @@
 
 static struct tcache_step steps[CHAIN + 4]; /* those behind the last are in no template */
 static char ns[] = "ns", name[] = "chain", version[] = "1.0.0";
-static struct tcache_template chain = {.id = 3, .ns = ns, .name = name, .version = version, .n_steps = CHAIN, .steps = steps};
+static struct tcache_template chain =
+	{.id = 3, .ns = ns, .name = name, .version = version, .n_steps = CHAIN, .steps = steps};
 static const struct hot_node node = {.node_no = 2, .incarnation = 4, .secret = "a secret", .name = "n"};
 static const struct hot_call call = {.node = &node, .seq = 9, .slot = SLOT, .max_body = 1 << 20};
 static const struct uuid task = {{1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 0, 0, 0}};
@@ -29,7 +31,8 @@ const struct tcache_template *tcache_find(struct tcache *t, int template_id)
 	return template_id == chain.id ? &chain : NULL;
 }
 
-const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *ret_why, struct err *ret_e)
+const struct tcache_template *tcache_get(struct tcache *t, PGconn *c, int template_id, enum db_failure *ret_why,
+                                         struct err *ret_e)
 {
 	(void)c, (void)ret_why, (void)ret_e;
 	return tcache_find(t, template_id);
@@ -44,8 +47,16 @@ static void set_up(void)
 		snprintf(names[i], sizeof names[i], "s%d", i);
 		children[i] = i + 1;
 		int n = i < CLAIM_DEPS_MAX ? i : CLAIM_DEPS_MAX;
-		steps[i] = (struct tcache_step){.name = names[i], .max_attempts = 3, .plain = true, .handler_id = 11, .n_parents = i > 0, .n_ancestors = n, .last_ancestor = n > 0 ? i - n : -1,
-						.ancestors_cut = i > CLAIM_DEPS_MAX, .children = &children[i], .n_children = i + 1 < CHAIN};
+		steps[i] = (struct tcache_step){.name = names[i],
+		                                .max_attempts = 3,
+		                                .plain = true,
+		                                .handler_id = 11,
+		                                .n_parents = i > 0,
+		                                .n_ancestors = n,
+		                                .last_ancestor = n > 0 ? i - n : -1,
+		                                .ancestors_cut = i > CLAIM_DEPS_MAX,
+		                                .children = &children[i],
+		                                .n_children = i + 1 < CHAIN};
 		buf_init(&steps[i].handler, 0);
 		mp_map(&steps[i].handler, 0);
 	}
@@ -74,7 +85,13 @@ static struct req *result_of(int no, struct claim *held)
 	struct req *q = req_new(REQ_RESULT, (struct origin){0});
 	ck_assert_ptr_nonnull(q);
 	q->task = task;
-	q->result = (struct req_result){.task_id = 77, .step_no = no, .fence = 1, .attempt = 1, .template_id = chain.id, .outcome = OUTCOME_SUCCESS, .held = held};
+	q->result = (struct req_result){.task_id = 77,
+	                                .step_no = no,
+	                                .fence = 1,
+	                                .attempt = 1,
+	                                .template_id = chain.id,
+	                                .outcome = OUTCOME_SUCCESS,
+	                                .held = held};
 	buf_init(&q->result.value, 0);
 	mp_map(&q->result.value, 1);
 	mp_str(&q->result.value, "r");
@@ -183,7 +200,7 @@ static void is_whole(const struct claim *cl, int no, int fence, const char *corr
 	buf_done(&b);
 }
 
-/* Rows of the engine ------------------------------------------------------------------------------------------------------ */
+/* Rows of the engine ----------------------------------------------------------------------------------------------- */
 
 static PGresult *result_set(int columns)
 {
@@ -220,7 +237,8 @@ static void put_json(PGresult *r, int col, const char *json)
 	put_bytes(r, col, jsonb, (size_t)n);
 }
 
-/* The claim of step `no` as the engine tells it to `who`; deps: how many of its nearest ancestors' results are in it. */
+/* The claim of step `no` as the engine tells it to `who`; deps: how many of its nearest ancestors' results are in
+ * it. */
 static struct claim *from_rows_of(const struct hot_call *who, int no, int deps, const char *status, const char *meta)
 {
 	char json[4096];
@@ -259,7 +277,7 @@ static struct claim *from_rows(int no, int deps, const char *status, const char 
 	return from_rows_of(&call, no, deps, status, meta);
 }
 
-/* Tests ------------------------------------------------------------------------------------------------------------------ */
+/* Tests ------------------------------------------------------------------------------------------------------------ */
 
 START_TEST(generations)
 {
@@ -279,7 +297,8 @@ END_TEST
 START_TEST(from_the_database_on)
 {
 	int from = (int[]){0, 1, 2, 63, 64, 65, 68}[_i];
-	struct claim *cl = from_rows(from, steps[from].n_ancestors, NULL, "{\"priority\": 5, \"correlation_id\": \"order 7\"}");
+	struct claim *cl =
+		from_rows(from, steps[from].n_ancestors, NULL, "{\"priority\": 5, \"correlation_id\": \"order 7\"}");
 	is_whole(cl, from, 2, "order 7");
 	for (int no = from + 1; no < CHAIN && no < from + 4; no++) {
 		cl = child_of(no - 1, cl);
@@ -363,8 +382,13 @@ static struct req *fan(unsigned credits)
 	steps[0].children = children;
 	steps[0].n_children = 4;
 	for (int i = 1; i <= 4; i++)
-		steps[i] = (struct tcache_step){.name = steps[i].name, .handler = steps[i].handler, .plain = true, .handler_id = i == 2 ? OTHER_HANDLER : 11, .n_parents = 1, .n_ancestors = 1,
-						.last_ancestor = 0};
+		steps[i] = (struct tcache_step){.name = steps[i].name,
+		                                .handler = steps[i].handler,
+		                                .plain = true,
+		                                .handler_id = i == 2 ? OTHER_HANDLER : 11,
+		                                .n_parents = 1,
+		                                .n_ancestors = 1,
+		                                .last_ancestor = 0};
 	struct req *q = result_of(0, root());
 	text_set(&q->result.result, "{\"r\":0}", 7);
 	q->offer.pool = pool_handlers_new(1, (int[]){11}, 1);

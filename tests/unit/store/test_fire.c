@@ -6,9 +6,12 @@
 
 #define SCHEMA "{\"type\":\"object\",\"required\":[\"id\"]}"
 
-static const char declarations[] = "[{\"name\":\"a.ok\",\"condition\":\"success\",\"delivery_mode\":\"durable\",\"schema\":true},"
-				   "{\"name\":\"a.strict\",\"condition\":\"always\",\"delivery_mode\":\"fast\",\"publisher\":\"P\",\"schema\":" SCHEMA "},"
-				   "{\"name\":\"a.bad\",\"condition\":\"permanent_failure\",\"delivery_mode\":\"broadcast\",\"schema\":" SCHEMA "}]";
+static const char declarations[] =
+	"[{\"name\":\"a.ok\",\"condition\":\"success\",\"delivery_mode\":\"durable\",\"schema\":true},"
+	"{\"name\":\"a.strict\",\"condition\":\"always\",\"delivery_mode\":\"fast\",\"publisher\":\"P\",\"schema\":" SCHEMA
+	"},"
+	"{\"name\":\"a.bad\",\"condition\":\"permanent_failure\",\"delivery_mode\":\"broadcast\",\"schema\":" SCHEMA
+	"}]";
 
 static struct declared_events declared;
 static struct req *r;
@@ -61,7 +64,8 @@ START_TEST(conditions)
 		enum event_condition c;
 		bool success, again, final;
 	} table[] = {
-		{EVENT_SUCCESS, true, false, false},	       {EVENT_FAILURE, false, true, true}, {EVENT_RETRYABLE_FAILURE, false, true, false},
+		{EVENT_SUCCESS, true, false, false},	       {EVENT_FAILURE, false, true,
+		 true}, {EVENT_RETRYABLE_FAILURE, false, true, false},
 		{EVENT_PERMANENT_FAILURE, false, false, true}, {EVENT_ALWAYS, true, true, true},
 	};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -88,7 +92,8 @@ START_TEST(payloads_that_do_not_fit)
 {
 	result("{}");
 	known(1, "{\"ok\":true,\"refused\":[1]}");
-	ck_assert_ptr_nonnull(strstr(r->result.meta.s, "{\"event_errors\":[{\"name\":\"a.strict\",\"message\":\"payload"));
+	ck_assert_ptr_nonnull(
+		strstr(r->result.meta.s, "{\"event_errors\":[{\"name\":\"a.strict\",\"message\":\"payload"));
 }
 END_TEST
 
@@ -106,7 +111,8 @@ START_TEST(words)
 	result("{}");
 	say("a.strict", "{\"id\":2}", false);
 	say("a.ok", NULL, true);
-	known(0, "{\"ok\":true,\"said\":[{\"name\":\"a.strict\",\"payload\":{\"id\":2}},{\"name\":\"a.ok\",\"skip\":true}],\"refused\":[]}");
+	known(0,
+	      "{\"ok\":true,\"said\":[{\"name\":\"a.strict\",\"payload\":{\"id\":2}},{\"name\":\"a.ok\",\"skip\":true}],\"refused\":[]}");
 }
 END_TEST
 
@@ -115,7 +121,9 @@ START_TEST(words_about_others)
 	result("{\"id\":1}");
 	say("quote\"d", "1", false);
 	known(1, "{\"ok\":true,\"said\":[{\"name\":\"quote\\\"d\",\"payload\":1}],\"refused\":[]}");
-	ck_assert_str_eq(r->result.meta.s, "{\"event_errors\":[{\"name\":\"quote\\\"d\",\"message\":\"the step declares no event of this name\"}]}");
+	ck_assert_str_eq(
+		r->result.meta.s,
+		"{\"event_errors\":[{\"name\":\"quote\\\"d\",\"message\":\"the step declares no event of this name\"}]}");
 }
 END_TEST
 

@@ -84,10 +84,33 @@ END_TEST
 START_TEST(nonsense)
 {
 	static const char *const payloads[] = {
-		"",	      "e",	       "q",		"e ",	       "q ",		 "x 1 a",	  "e x a 1 1 {}",	   "e 1 a 0 1 {}",
-		"e 1 a 1 0 {}", "e 1 a 2 1 {}", "e 1 a 1 1001 {", "e 1 a 1 1 {", "e 1 a 1 1", "e 1  1 1 {}", "e -1 a 1 1 {}",	   "e 1 a +1 1 {}",
-		"e 1 a 1x 1 {}", "e 99999999999 a 1 1 {}", "e 1 a 1 1 not json", "e 1 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 1 1 {}", "q 1", "q 1 ", "q x ns",
-		"q 1 a-name-that-is-too-long-for-a-namespace", "q 7 ns", "E 1 a 1 1 {}", "e\n1 a 1 1 {}",
+		"",
+		"e",
+		"q",
+		"e ",
+		"q ",
+		"x 1 a",
+		"e x a 1 1 {}",
+		"e 1 a 0 1 {}",
+		"e 1 a 1 0 {}",
+		"e 1 a 2 1 {}",
+		"e 1 a 1 1001 {",
+		"e 1 a 1 1 {",
+		"e 1 a 1 1",
+		"e 1  1 1 {}",
+		"e -1 a 1 1 {}",
+		"e 1 a +1 1 {}",
+		"e 1 a 1x 1 {}",
+		"e 99999999999 a 1 1 {}",
+		"e 1 a 1 1 not json",
+		"e 1 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 1 1 {}",
+		"q 1",
+		"q 1 ",
+		"q x ns",
+		"q 1 a-name-that-is-too-long-for-a-namespace",
+		"q 7 ns",
+		"E 1 a 1 1 {}",
+		"e\n1 a 1 1 {}",
 	};
 	ends_nothing(payloads[_i]);
 }

@@ -57,7 +57,8 @@ START_TEST(a_fair_part)
 	ck_assert_uint_eq(store_take(&w, taken, &api), row->taken);
 	ck_assert(!api);
 	ck_assert_uint_eq(s->hot.n, row->waiting - row->taken);
-	ck_assert_int_eq(s->n_idle, s->hot.n && row->idle ? row->idle - 1 : row->idle); /* another is woken for the rest */
+	/* another is woken for the rest */
+	ck_assert_int_eq(s->n_idle, s->hot.n && row->idle ? row->idle - 1 : row->idle);
 	for (size_t n = row->taken; n > 0; n = s->hot.n ? store_take(&w, taken, &api) : 0)
 		for (size_t i = 0; i < n; i++)
 			req_free(taken[i]);

@@ -213,7 +213,10 @@ END_TEST
 
 START_TEST(roles_come_from_the_protocol)
 {
-	static const char *const cases[][2] = {{"task get", "read"}, {"task create", "submit"}, {"task cancel", "operate"}, {"template apply", "admin"}};
+	static const char *const cases[][2] = {{"task get", "read"},
+	                                       {"task create", "submit"},
+	                                       {"task cancel", "operate"},
+	                                       {"template apply", "admin"}};
 	for (size_t i = 0; i < 4; i++) {
 		parse(cases[i][0]);
 		ck_assert_str_eq(verb_role(cli.verb), cases[i][1]);

@@ -207,7 +207,10 @@ END_TEST
 
 /* ---- tables ---- */
 
-static const struct column three[] = {{"NAME", COL_SHRINK, NULL, NULL}, {"N", COL_RIGHT, NULL, NULL}, {"REMARK", COL_SHRINK, NULL, NULL}, NO_COLUMN};
+static const struct column three[] = {{"NAME", COL_SHRINK, NULL, NULL},
+                                      {"N", COL_RIGHT, NULL, NULL},
+                                      {"REMARK", COL_SHRINK, NULL, NULL},
+                                      NO_COLUMN};
 
 static char *render(const char *const *cells, size_t n, struct table_style style)
 {
@@ -263,7 +266,10 @@ START_TEST(colour_does_not_count_for_the_width)
 }
 END_TEST
 
-static const struct column wider[] = {{"NAME", COL_SHRINK, NULL, NULL}, {"N", COL_RIGHT, NULL, NULL}, {"REMARK", COL_WIDE, NULL, NULL}, NO_COLUMN};
+static const struct column wider[] = {{"NAME", COL_SHRINK, NULL, NULL},
+                                      {"N", COL_RIGHT, NULL, NULL},
+                                      {"REMARK", COL_WIDE, NULL, NULL},
+                                      NO_COLUMN};
 
 START_TEST(wide_columns_are_for_the_wide_style)
 {

@@ -1,4 +1,5 @@
-/* as_json SCHEMA FILE: print the template in FILE as JSON, not normalised; the exit status is 0 if it fits the JSON Schema in SCHEMA, 1 if not. */
+/* as_json SCHEMA FILE: print the template in FILE as JSON, not normalised; the exit status is 0 if it fits the JSON
+ * Schema in SCHEMA, 1 if not. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "daemon/schema/schema.h"

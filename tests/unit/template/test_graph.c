@@ -137,22 +137,25 @@ END_TEST
 
 START_TEST(types_look_different)
 {
-	static const char source[] = HEAD "steps:\n"
-	                                  "- {name: a, handler: {callable: c}}\n"
-	                                  "- {name: d, type: decision, handler: {callable: c}, depends_on: [a]}\n"
-	                                  "- {name: b, type: batchable, handler: {callable: c}, depends_on: [d]}\n"
-	                                  "- {name: w, type: batch_worker, handler: {callable: c}, depends_on: [b]}\n"
-	                                  "- {name: e, type: deferred_convergence, handler: {callable: c}, depends_on: [w]}\n";
+	static const char source[] =
+		HEAD "steps:\n"
+		     "- {name: a, handler: {callable: c}}\n"
+		     "- {name: d, type: decision, handler: {callable: c}, depends_on: [a]}\n"
+		     "- {name: b, type: batchable, handler: {callable: c}, depends_on: [d]}\n"
+		     "- {name: w, type: batch_worker, handler: {callable: c}, depends_on: [b]}\n"
+		     "- {name: e, type: deferred_convergence, handler: {callable: c}, depends_on: [w]}\n";
 	char *drawing = draw(source, GRAPH_MERMAID, NULL, false);
-	ck_assert_str_eq(drawing, "flowchart TD\n  s0[\"a\"]\n  s1{\"d\"}\n  s2[/\"b\"/]\n  s3[[\"w\"]]\n  s4{{\"e\"}}\n"
-	                          "  s0 --> s1\n  s1 -.-> s2\n  s2 ==> s3\n  s3 --> s4\n");
+	ck_assert_str_eq(drawing,
+	                 "flowchart TD\n  s0[\"a\"]\n  s1{\"d\"}\n  s2[/\"b\"/]\n  s3[[\"w\"]]\n  s4{{\"e\"}}\n"
+	                 "  s0 --> s1\n  s1 -.-> s2\n  s2 ==> s3\n  s3 --> s4\n");
 	free(drawing);
 	drawing = draw(source, GRAPH_DOT, NULL, false);
 	ck_assert_ptr_nonnull(strstr(drawing, "  s1 [label=\"d\", shape=diamond, style=filled];\n"));
 	ck_assert_ptr_nonnull(strstr(drawing, "  s2 [label=\"b\", shape=parallelogram, style=filled];\n"));
 	ck_assert_ptr_nonnull(strstr(drawing, "  s3 [label=\"w\", shape=box3d, style=filled];\n"));
 	ck_assert_ptr_nonnull(strstr(drawing, "  s4 [label=\"e\", shape=hexagon, style=filled];\n"));
-	ck_assert_ptr_nonnull(strstr(drawing, "  s0 -> s1;\n  s1 -> s2 [style=dashed];\n  s2 -> s3 [style=bold];\n  s3 -> s4;\n}\n"));
+	ck_assert_ptr_nonnull(
+		strstr(drawing, "  s0 -> s1;\n  s1 -> s2 [style=dashed];\n  s2 -> s3 [style=bold];\n  s3 -> s4;\n}\n"));
 	free(drawing);
 }
 END_TEST

@@ -26,11 +26,23 @@ START_TEST(what_is_a_traceparent)
 }
 END_TEST
 
-static const char *const bad[] = {
-    "", "00", "x", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0", (GOOD "0"), (GOOD "-"), (GOOD "-01"), (" " GOOD), "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-    "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-    "00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01", "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.x",
-    "0g-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0x"};
+static const char *const bad[] = {"",
+                                  "00",
+                                  "x",
+                                  "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
+                                  (GOOD "0"),
+                                  (GOOD "-"),
+                                  (GOOD "-01"),
+                                  (" " GOOD),
+                                  "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+                                  "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                                  "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+                                  "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+                                  "00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                                  "00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01",
+                                  "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.x",
+                                  "0g-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                                  "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0x"};
 
 START_TEST(what_is_none)
 {
@@ -70,7 +82,8 @@ START_TEST(a_share_of_the_tasks)
 }
 END_TEST
 
-/* The same as tasker.span_id: SELECT encode(substring(sha256(uuid_send('0190b5a0-7c1e-7000-8000-0000b0000000') || int4send(7)) FOR 8), 'hex'). */
+/* The same as tasker.span_id: SELECT encode(substring(sha256(uuid_send('0190b5a0-7c1e-7000-8000-0000b0000000') ||
+ * int4send(7)) FOR 8), 'hex'). */
 START_TEST(ids_of_spans)
 {
 	char text[SPAN_ID_TEXT];
@@ -81,9 +94,32 @@ START_TEST(ids_of_spans)
 }
 END_TEST
 
-static const char *const urls[] = {"http://localhost", "http://localhost:4318", "https://collector.example/", "https://collector.example:443/v1/traces", "http://[::1]:4318/v1/traces", "http://10.0.0.1:1/a%20b"};
-static const char *const no_urls[] = {"", "localhost:4318", "ftp://localhost", "http://", "http:///v1", "http://a b", "http://user@host", "http://user:secret@host/", "http://host:0", "http://host:65536", "http://host:",
-				      "http://host:12x", "http://host/?a=b", "http://host/#x", "http://[::1", "http://[]/", "HTTP://host", "http://host/\xc3\xa4", "http://host/a\nb", "http://host:000000080"};
+static const char *const urls[] = {"http://localhost",
+                                   "http://localhost:4318",
+                                   "https://collector.example/",
+                                   "https://collector.example:443/v1/traces",
+                                   "http://[::1]:4318/v1/traces",
+                                   "http://10.0.0.1:1/a%20b"};
+static const char *const no_urls[] = {"",
+                                      "localhost:4318",
+                                      "ftp://localhost",
+                                      "http://",
+                                      "http:///v1",
+                                      "http://a b",
+                                      "http://user@host",
+                                      "http://user:secret@host/",
+                                      "http://host:0",
+                                      "http://host:65536",
+                                      "http://host:",
+                                      "http://host:12x",
+                                      "http://host/?a=b",
+                                      "http://host/#x",
+                                      "http://[::1",
+                                      "http://[]/",
+                                      "HTTP://host",
+                                      "http://host/\xc3\xa4",
+                                      "http://host/a\nb",
+                                      "http://host:000000080"};
 
 START_TEST(urls_of_collectors)
 {
@@ -94,7 +130,9 @@ START_TEST(urls_of_collectors)
 }
 END_TEST
 
-static const char *const no_headers[] = {"", ",", "a", "a=", "a=,b=c", "=b", "a b=c", "a:b=c", "a=%", "a=%4", "a=%zz", "a=%0d%0aX=y", "a=\x01", "a=\xc3\xa4", "a=b,c", "a=b;c\n"};
+static const char *const no_headers[] = {"",       ",",          "a",     "a=",     "a=,b=c", "=b",
+                                         "a b=c",  "a:b=c",      "a=%",   "a=%4",   "a=%zz",  "a=%0d%0aX=y",
+                                         "a=\x01", "a=\xc3\xa4", "a=b,c", "a=b;c\n"};
 
 START_TEST(headers_of_collectors)
 {
